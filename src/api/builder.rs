@@ -1,0 +1,210 @@
+//! `Builder`: a warm rootless BuildKit daemon with a volume of its own.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The name of the Builder that is made on demand.
+pub const DEFAULT_BUILDER: &str = "default";
+
+/// A warm rootless BuildKit daemon with a volume of its own.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[kube(
+    group = "whittle.dev",
+    version = "v1alpha1",
+    kind = "Builder",
+    plural = "builders",
+    category = "whittle",
+    namespaced,
+    status = "BuilderStatus",
+    derive = "PartialEq",
+    doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is made on demand.",
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters: names of the Builder's objects are made from it"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct BuilderSpec {
+    /// Daemons, each with a volume of its own. One for now.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1))]
+    pub replicas: i32,
+    /// How the daemon is kept apart from the node.
+    #[serde(default)]
+    pub isolation: Isolation,
+    /// The volume that holds layers and cache mounts.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Requests and limits of the daemon; every build step runs within them.
+    #[serde(default)]
+    pub resources: ResourceRequirements,
+    /// Nodes that the daemon may run on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that the daemon tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Priority class of the daemon's Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
+    /// Runtime class of the daemon's Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class_name: Option<String>,
+    /// How to reach registries: mirrors, plain HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into()]))]
+    pub registries: Vec<RegistryConfig>,
+}
+
+impl Default for BuilderSpec {
+    fn default() -> Self {
+        Self {
+            replicas: one(),
+            isolation: Isolation::default(),
+            cache: Cache::default(),
+            resources: ResourceRequirements::default(),
+            node_selector: BTreeMap::new(),
+            tolerations: vec![],
+            priority_class_name: None,
+            runtime_class_name: None,
+            registries: vec![],
+        }
+    }
+}
+
+/// How the daemon is kept apart from the node.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Isolation {
+    /// Rootless BuildKit as uid 1000, seccomp and AppArmor unconfined: needs Pod Security level `privileged`.
+    #[default]
+    Rootless,
+}
+
+/// The volume that holds layers and cache mounts.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Cache {
+    /// Size of the volume.
+    #[serde(default = "cache_size")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('100Mi'))").message("cache.size: give a quantity over 100Mi, for example 20Gi"))]
+    pub size: String,
+    /// Storage class of the volume; the cluster's default one where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class_name: Option<String>,
+    /// What the daemon keeps free on the volume, in percent of it.
+    #[serde(default = "min_free")]
+    #[schemars(regex(pattern = r"^([1-9]|[1-8][0-9]|90)%$"))]
+    pub min_free: String,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            size: cache_size(),
+            storage_class_name: None,
+            min_free: min_free(),
+        }
+    }
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn cache_size() -> String {
+    "20Gi".into()
+}
+
+fn min_free() -> String {
+    "10%".into()
+}
+
+/// How to reach one registry.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryConfig {
+    /// The host as written in image names, with its port where it has one.
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?$")
+    )]
+    pub host: String,
+    /// Hosts to ask first, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        inner(
+            length(max = 255),
+            regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._/-]+)?$")
+        )
+    )]
+    pub mirrors: Vec<String>,
+    /// True speaks HTTP without TLS: for registries within a cluster.
+    #[serde(
+        default,
+        rename = "plainHTTP",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub plain_http: bool,
+    /// A ConfigMap of the same namespace with the certificates, PEM, that sign this registry's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<ConfigMapKeyRef>,
+}
+
+/// One key of a ConfigMap in the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapKeyRef {
+    /// Name of the ConfigMap.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Key within the ConfigMap.
+    #[serde(default = "ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".into()
+}
+
+/// What is known of a Builder.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuilderStatus {
+    /// The generation of the spec that these conditions speak of; -1 before the first.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled (kstatus).
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The certificates that the daemon and its runners use now.
+    #[serde(default)]
+    pub certificates: Option<Certificates>,
+}
+
+/// What is known of certificates without reading their Secret.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificates {
+    /// Fingerprint of the certificate authority that issued them.
+    pub authority: String,
+    /// When they end.
+    pub not_after: Time,
+    /// When they are to be renewed.
+    pub renew_at: Time,
+    /// A digest of them: the daemon starts anew where it changes.
+    pub digest: String,
+}

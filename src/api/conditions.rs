@@ -1,0 +1,118 @@
+//! Conditions by kstatus: `Ready`, `Reconciling`, `Stalled`, and what is our own.
+//!
+//! Source: <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// The image of the current spec stands in the registry, and its tags point to it.
+pub const READY: &str = "Ready";
+/// Work is under way for the current spec.
+pub const RECONCILING: &str = "Reconciling";
+/// Work has ended without success, and goes on only after a change.
+pub const STALLED: &str = "Stalled";
+/// What the last finished build came to.
+pub const BUILT: &str = "Built";
+
+/// One condition as it should stand; its times are settled by [`set`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The condition's type.
+    pub kind: &'static str,
+    /// True, False, or unknown.
+    pub status: Option<bool>,
+    /// CamelCase, from a closed list.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Puts `wanted` into `conditions`. The transition time is kept where the status does not change.
+pub fn set(conditions: &mut Vec<Condition>, wanted: Wanted, generation: i64, now: Timestamp) {
+    let status = match wanted.status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let existing = conditions.iter().position(|c| c.type_ == wanted.kind);
+    let since = existing
+        .map(|at| &conditions[at])
+        .filter(|c| c.status == status)
+        .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
+    let condition = Condition {
+        type_: wanted.kind.to_owned(),
+        status: status.to_owned(),
+        reason: wanted.reason,
+        message: bounded(wanted.message, 32_768),
+        observed_generation: Some(generation),
+        last_transition_time: since,
+    };
+    match existing {
+        Some(at) => conditions[at] = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// Takes the condition of this type away: kstatus reads absence as "not so".
+pub fn clear(conditions: &mut Vec<Condition>, kind: &str) {
+    conditions.retain(|c| c.type_ != kind);
+}
+
+/// The condition of this type.
+pub fn find<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+/// True where the condition of this type stands at "True".
+pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
+    find(conditions, kind).is_some_and(|c| c.status == "True")
+}
+
+/// Cuts a text to at most `most` bytes, at a character's edge.
+pub fn bounded(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let mut end = most.saturating_sub('…'.len_utf8());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(status: bool) -> Wanted {
+        Wanted {
+            kind: READY,
+            status: Some(status),
+            reason: "R".into(),
+            message: "m".into(),
+        }
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let (early, late) = (
+            Timestamp::from_second(100).unwrap(),
+            Timestamp::from_second(200).unwrap(),
+        );
+        let mut conditions = vec![];
+        set(&mut conditions, wanted(false), 1, early);
+        set(&mut conditions, wanted(false), 2, late);
+        assert_eq!(conditions[0].last_transition_time, Time(early));
+        assert_eq!(conditions[0].observed_generation, Some(2));
+        set(&mut conditions, wanted(true), 2, late);
+        assert_eq!(conditions[0].last_transition_time, Time(late));
+        assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_the_edge_of_a_character() {
+        assert_eq!(bounded("äöü".into(), 5), "ä…");
+        assert_eq!(bounded("abc".into(), 3), "abc");
+    }
+}

@@ -1,0 +1,305 @@
+//! `ImageBuild`: what to build, from where, to where.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ImageBuildStatus, LocalRef, SecretKeyRef};
+
+/// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
+const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
+     'linux/arm64/v8', 'linux/arm/v7', 'linux/arm/v6', 'linux/arm/v5', 'linux/386', 'linux/ppc64le', 'linux/s390x', \
+     'linux/riscv64', 'linux/loong64', 'linux/mips64', 'linux/mips64le']";
+
+/// Turns a source with a Dockerfile into an image in a registry.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[kube(
+    group = "whittle.dev",
+    version = "v1alpha1",
+    kind = "ImageBuild",
+    plural = "imagebuilds",
+    shortname = "ib",
+    category = "whittle",
+    namespaced,
+    status = "ImageBuildStatus",
+    derive = "PartialEq",
+    doc = "Turns a source with a Dockerfile into an image in a registry.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(name = "Image", type_ = "string", json_path = ".spec.output.image"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.displaySize"),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Digest",
+        type_ = "string",
+        json_path = ".status.digest",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Platforms",
+        type_ = "string",
+        json_path = ".status.platforms[*].platform",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageBuildSpec {
+    /// Where the Dockerfile and its context come from: exactly one kind of source.
+    pub source: Source,
+    /// Path of the Dockerfile within the source (for git: within `subPath`).
+    #[serde(default = "defaults::dockerfile")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("dockerfile: give a path within the source, without a leading / and without .."))]
+    pub dockerfile: String,
+    /// The stage to build; the last one by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    )]
+    pub target: Option<String>,
+    /// Values of the Dockerfile's ARGs. Not for secrets: they stand in the image's history.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128), inner(length(max = 8192)))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: a name has letters, digits and _ only, and does not begin with a digit"))]
+    #[x_kube(validation = Rule::new("!self.exists(k, k == 'BUILDKIT_SYNTAX')").message("buildArgs: BUILDKIT_SYNTAX is not allowed: external frontends are off"))]
+    pub build_args: BTreeMap<String, String>,
+    /// Files for `RUN --mount=type=secret,id=…`; they reach no layer, log or history.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub secrets: Vec<BuildSecret>,
+    /// Platforms to build for, for example linux/amd64 and linux/arm64; the builder's own by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 32)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub platforms: Vec<Platform>,
+    /// Where the image goes.
+    pub output: Output,
+    /// The Builder of this namespace to build on.
+    #[serde(default = "defaults::builder_ref")]
+    pub builder_ref: LocalRef,
+    /// Time for the whole build, for example 30m: at most 24h.
+    #[serde(default = "defaults::timeout")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("timeout: give a duration between 1s and 24h, for example 30m or 1h30m"))]
+    pub timeout: String,
+    /// Further attempts after a fault of the platform (eviction, node loss, a registry that is away);
+    /// a failing Dockerfile is never tried again.
+    #[serde(default = "defaults::retries")]
+    #[schemars(range(min = 0, max = 10))]
+    pub retries: i32,
+    /// True holds: nothing new is started until it is false again. A build that runs goes on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// How many builds of the past to keep in `status.history`, and how many of their Jobs.
+    #[serde(default = "defaults::history_limit")]
+    #[schemars(range(min = 0, max = 50))]
+    pub history_limit: i32,
+}
+
+/// Where the Dockerfile and its context come from.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.git) ? 1 : 0) + (has(self.inline) ? 1 : 0) == 1").message("source: give exactly one of git and inline"))]
+pub struct Source {
+    /// A git repository; BuildKit clones it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// Files given here: for small builds and tests, 256 KiB in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<InlineSource>,
+}
+
+/// A git repository.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// `https://…`, `http://…`, `ssh://…` or `git@host:path`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|ssh)://[^/ #?]+/[^ #?]+$') || self.matches('^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^ #?]+$')").message("git.url: give https://host/path, http://host/path, ssh://host/path or git@host:path, without # and ?"))]
+    #[x_kube(validation = Rule::new("!self.matches('^https?://[^/]*@')").message("git.url: credentials do not belong here, where anyone can read them: put them into a Secret and name it in git.secretRef"))]
+    pub url: String,
+    /// What to build; the remote's HEAD by default.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitRef>,
+    /// A folder of the repository to use as the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains(':') && !self.split('/').exists(p, p == '..')").message("git.subPath: give a path within the repository, without a leading /, without : and without .."))]
+    pub sub_path: Option<String>,
+    /// A Secret of type kubernetes.io/basic-auth or kubernetes.io/ssh-auth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// A branch, a tag or a commit.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1").message("git.ref: give exactly one of branch, tag and commit"))]
+pub struct GitRef {
+    /// A branch: its newest commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
+    )]
+    pub branch: Option<String>,
+    /// A tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
+    )]
+    pub tag: Option<String>,
+    /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    pub commit: Option<String>,
+}
+
+/// Files given in the ImageBuild itself.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InlineSource {
+    /// Path → text. Paths are relative, without `..`; together at most 256 KiB.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 256), inner(length(max = 262_144)))]
+    #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, without . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("self.map(p, size(self[p])).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
+    pub files: BTreeMap<String, String>,
+}
+
+/// One secret file.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildSecret {
+    /// The id in the Dockerfile's `--mount=type=secret,id=…`.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
+    )]
+    #[x_kube(validation = Rule::new("!self.startsWith('GIT_AUTH_')").message("secrets: ids that begin with GIT_AUTH_ belong to the source's own credentials: use git.secretRef"))]
+    pub id: String,
+    /// The Secret and its key.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// `os/architecture` or `os/architecture/variant`, as the OCI image index writes them.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[serde(transparent)]
+pub struct Platform(pub String);
+
+impl JsonSchema for Platform {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Platform".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "maxLength": 32,
+            "x-kubernetes-validations": [{
+                "rule": PLATFORM_RULE,
+                "messageExpression": "'platforms: ' + self + ' is not known: use for example linux/amd64 or linux/arm64'",
+            }],
+        })
+    }
+}
+
+/// Where the image goes.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    /// A repository, for example registry.example.com/team/hello: without tag and digest.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("output.image: give the repository alone: tags belong into output.tags, and the digest is what the build finds"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*([:@].*)?$')").message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello"))]
+    pub image: String,
+    /// Tags that are to point to the image.
+    #[serde(default = "defaults::tags")]
+    #[schemars(
+        length(min = 1, max = 32),
+        inner(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub tags: Vec<String>,
+    /// A Secret of type kubernetes.io/dockerconfigjson: for the push, and for private base images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+    /// Compression of the layers.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Labels in the image's config.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of each platform's manifest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Compression of the layers.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Read by every runtime.
+    #[default]
+    Gzip,
+    /// Smaller and quicker; needs containerd 1.5, Docker 23 or later.
+    Zstd,
+}
+
+impl Compression {
+    /// The value of BuildKit's `compression` exporter option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+mod defaults {
+    use super::LocalRef;
+
+    pub fn dockerfile() -> String {
+        "Dockerfile".into()
+    }
+
+    pub fn builder_ref() -> LocalRef {
+        LocalRef {
+            name: "default".into(),
+        }
+    }
+
+    pub fn timeout() -> String {
+        "30m".into()
+    }
+
+    pub fn retries() -> i32 {
+        2
+    }
+
+    pub fn history_limit() -> i32 {
+        5
+    }
+
+    pub fn tags() -> Vec<String> {
+        vec!["latest".into()]
+    }
+}

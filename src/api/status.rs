@@ -1,0 +1,144 @@
+//! `ImageBuild.status`. Absent values are written as null, so that a merge patch takes old ones away.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::FailureReason;
+
+/// What is known of the last build, and of the one that runs.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageBuildStatus {
+    /// The generation of the spec that these conditions speak of; -1 before the first.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled (kstatus), and Built.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// The repository with the digest: what to deploy.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Digest that the tags point at: of the index, or of the manifest where there is one platform.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Bytes as stored in the registry, compressed: config and layers of the largest platform.
+    #[serde(default)]
+    pub size: Option<i64>,
+    /// `size` for people, for example 4.6 MiB.
+    #[serde(default)]
+    pub display_size: Option<String>,
+    /// What was built: `branch@sha1:commit` for git, `inline@sha256:…` for inline files.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Each platform's image.
+    #[serde(default)]
+    pub platforms: Vec<PlatformStatus>,
+    /// Steps of the last finished build.
+    #[serde(default)]
+    pub steps: Option<Steps>,
+    /// When the last build started.
+    #[serde(default)]
+    pub started_at: Option<Time>,
+    /// When the last build ended.
+    #[serde(default)]
+    pub completed_at: Option<Time>,
+    /// Seconds from start to end of the last build.
+    #[serde(default)]
+    pub duration_seconds: Option<i64>,
+    /// Number of the last build that was started; 1 is the first.
+    #[serde(default)]
+    pub build: Option<i64>,
+    /// Digest of the inputs of that build: a build is due where the spec's differ.
+    #[serde(default)]
+    pub input: Option<String>,
+    /// The build that runs; absent while none does.
+    #[serde(default)]
+    pub current: Option<Current>,
+    /// Why the last build failed; absent after a success.
+    #[serde(default)]
+    pub failure: Option<Failure>,
+    /// The last builds, newest first, at most `spec.historyLimit`.
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One platform's image.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformStatus {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// Digest of this platform's manifest.
+    pub digest: String,
+    /// Bytes as stored in the registry, compressed: config and layers.
+    pub size: i64,
+}
+
+/// Steps of a build: the vertices of BuildKit's graph that stand for Dockerfile instructions.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Steps {
+    /// All steps.
+    pub total: i32,
+    /// Those that the cache answered.
+    pub cached: i32,
+}
+
+/// The build that runs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Current {
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// The runner's Job: `kubectl logs job/NAME`.
+    pub job: String,
+    /// Generation of the spec that is being built.
+    pub generation: i64,
+    /// What goes on, for example `9/14 [build 4/5] RUN go build`.
+    pub message: Option<String>,
+    /// When the next attempt may start.
+    pub retry_at: Option<Time>,
+    /// What ended the attempt before this one.
+    pub last_failure: Option<String>,
+}
+
+/// Why a build failed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// From a closed list; see `docs/failures.md`.
+    pub reason: FailureReason,
+    /// The thing, the cause and the next step.
+    pub message: String,
+    /// The Dockerfile instruction, as written.
+    pub step: Option<String>,
+    /// The line of the Dockerfile, from 1.
+    pub dockerfile_line: Option<i32>,
+    /// The last lines of the step's output.
+    pub log: Option<String>,
+}
+
+/// One build of the past.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The build's number.
+    pub build: i64,
+    /// Generation of the spec that was built.
+    pub generation: i64,
+    /// `Succeeded`, or the reason of the failure.
+    pub result: String,
+    /// Digest that was pushed.
+    pub digest: Option<String>,
+    /// Bytes, as in `status.size`.
+    pub size: Option<i64>,
+    /// What was built.
+    pub revision: Option<String>,
+    /// When it ended.
+    pub completed_at: Option<Time>,
+    /// Seconds from start to end.
+    pub duration_seconds: Option<i64>,
+}

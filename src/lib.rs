@@ -1,0 +1,7 @@
+//! Whittle: a Kubernetes operator that turns an ImageBuild into the smallest image that still runs.
+//!
+//! The rooms, arrows pointing one way:
+//! `api <- image, probe <- plan <- cluster, registry <- controller, runner, serve <- main`.
+
+pub mod api;
+pub mod plan;

@@ -1,0 +1,83 @@
+//! What the controller asks of a runner: the one file in the ConfigMap that the runner's Pod mounts.
+//!
+//! Nothing secret stands here: secrets are mounted by the kubelet, at the paths of [`paths`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{BuildSecret, Compression, Platform, RegistryConfig, Source};
+
+/// Where things lie in the runner's Pod.
+pub mod paths {
+    /// Folder with [`REQUEST_KEY`].
+    pub const REQUEST: &str = "/whittle/request";
+    /// Key of the ConfigMap, and name of the file.
+    pub const REQUEST_KEY: &str = "request.json";
+    /// Folder with `tls.crt` (leaf and intermediate), `tls.key`, `ca.crt` (signs the controller's
+    /// certificate) and `builder-ca.crt` (signs the builder's).
+    pub const TLS: &str = "/whittle/tls";
+    /// Folder with `config.json`, from the Secret of `output.secretRef`; absent without one.
+    pub const REGISTRY_AUTH: &str = "/whittle/registry";
+    /// Folder with the keys of the Secret of `git.secretRef`; absent without one.
+    pub const GIT_AUTH: &str = "/whittle/git";
+    /// Folder with one folder for each build secret, named by its id, with one file `value`.
+    pub const SECRETS: &str = "/whittle/secrets";
+    /// Folder with one folder for each registry that has a `caRef`, named by the host (`:` as `_`),
+    /// with one file `ca.crt`.
+    pub const REGISTRY_CA: &str = "/whittle/registry-ca";
+    /// A writable folder (an emptyDir); also `TMPDIR`.
+    pub const SCRATCH: &str = "/tmp";
+    /// The termination message.
+    pub const TERMINATION: &str = "/dev/termination-log";
+    /// The program itself and buildctl, in the operator's image.
+    pub const WHITTLE: &str = "/usr/bin/whittle";
+    /// BuildKit's client in the operator's image.
+    pub const BUILDCTL: &str = "/usr/bin/buildctl";
+}
+
+/// One attempt at one build.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuildRequest {
+    /// Namespace of the ImageBuild.
+    pub namespace: String,
+    /// Name of the ImageBuild.
+    pub name: String,
+    /// UID of the ImageBuild.
+    pub uid: String,
+    /// Name of the Job: identifies the attempt.
+    pub job: String,
+    /// Address of the builder, `tcp://host:port`.
+    pub builder_address: String,
+    /// Name in the builder's certificate.
+    pub builder_server_name: String,
+    /// Where to send progress and the early result, `https://host:port`; none without a callback.
+    pub callback: Option<String>,
+    /// Where the Dockerfile and the context come from.
+    pub source: Source,
+    /// Path of the Dockerfile within the source.
+    pub dockerfile: String,
+    /// Stage to build.
+    pub target: Option<String>,
+    /// Values of the Dockerfile's ARGs.
+    pub build_args: BTreeMap<String, String>,
+    /// Secret files; their values are mounted.
+    pub secrets: Vec<BuildSecret>,
+    /// Platforms; empty for the builder's own.
+    pub platforms: Vec<Platform>,
+    /// Repository to push to.
+    pub image: String,
+    /// Tags to move when all is pushed.
+    pub tags: Vec<String>,
+    /// Compression of the layers.
+    pub compression: Compression,
+    /// Labels in the image's config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of each platform's manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// How to reach registries, as the builder is configured.
+    pub registries: Vec<RegistryConfig>,
+    /// Name of the Secret of `output.secretRef`, for messages.
+    pub registry_secret: Option<String>,
+}

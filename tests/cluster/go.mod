@@ -1,0 +1,3 @@
+module whittle.dev/local-cluster
+
+go 1.26
