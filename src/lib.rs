@@ -4,4 +4,10 @@
 //! `api <- image, probe <- plan <- cluster, registry <- controller, runner, serve <- main`.
 
 pub mod api;
+pub mod cluster;
+pub mod controller;
+pub mod image;
 pub mod plan;
+pub mod registry;
+pub mod runner;
+pub mod serve;

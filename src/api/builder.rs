@@ -1,5 +1,8 @@
 //! `Builder`: a warm rootless BuildKit daemon with a volume of its own.
 
+// Each printcolumn(...) repeats the same keys, as kube's derive wants it.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
@@ -23,7 +26,7 @@ pub const DEFAULT_BUILDER: &str = "default";
     status = "BuilderStatus",
     derive = "PartialEq",
     doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is made on demand.",
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters: names of the Builder's objects are made from it"),
+    validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: at most 36 characters: names of the Builder's objects are made from it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
@@ -157,6 +160,13 @@ pub struct RegistryConfig {
     /// A ConfigMap of the same namespace with the certificates, PEM, that sign this registry's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<ConfigMapKeyRef>,
+}
+
+impl RegistryConfig {
+    /// The host as the name of a folder: `:` is not allowed in a mount's path.
+    pub fn folder(&self) -> String {
+        self.host.replace(':', "_")
+    }
 }
 
 /// One key of a ConfigMap in the same namespace.

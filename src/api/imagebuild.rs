@@ -1,5 +1,8 @@
 //! `ImageBuild`: what to build, from where, to where.
 
+// Each printcolumn(...) repeats the same keys, as kube's derive wants it.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -52,7 +55,7 @@ const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/am
     printcolumn(
         name = "Platforms",
         type_ = "string",
-        json_path = ".status.platforms[*].platform",
+        json_path = ".status.displayPlatforms",
         priority = 1
     )
 )]
@@ -227,7 +230,7 @@ pub struct Output {
     /// A repository, for example registry.example.com/team/hello: without tag and digest.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("output.image: give the repository alone: tags belong into output.tags, and the digest is what the build finds"))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*([:@].*)?$')").message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello"))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*([:@][^/]*)?$')").message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello"))]
     pub image: String,
     /// Tags that are to point to the image.
     #[serde(default = "defaults::tags")]

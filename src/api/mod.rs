@@ -49,3 +49,6 @@ fn default_observed_generation(crd: &mut CustomResourceDefinition) {
         status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,9 @@ pub struct ImageBuildStatus {
     /// Each platform's image.
     #[serde(default)]
     pub platforms: Vec<PlatformStatus>,
+    /// The platforms for people, for example linux/amd64,linux/arm64.
+    #[serde(default)]
+    pub display_platforms: Option<String>,
     /// Steps of the last finished build.
     #[serde(default)]
     pub steps: Option<Steps>,

@@ -1,4 +1,20 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
+pub mod builder;
+pub mod builder_state;
+pub mod buildctl;
+pub mod buildkitd;
+pub mod decide;
+pub mod failure;
+pub mod job;
+pub mod names;
+pub mod outcome;
+pub mod quantity;
+pub mod rawjson;
 pub mod report;
 pub mod request;
+pub mod settings;
+pub mod status;
+
+#[cfg(test)]
+pub mod fixtures;

@@ -1,8 +1,15 @@
 //! What a runner reports: by callback while it runs, and as the termination message at its end.
 
+use std::io::{Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Failure, PlatformStatus, Steps};
+use crate::api::{Failure, PlatformStatus, Steps, bounded};
 
 /// The kubelet's limit for a termination message, in bytes
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
@@ -89,3 +96,222 @@ pub enum CallbackBody {
 
 /// Path of the callback on the controller's server.
 pub const CALLBACK_PATH: &str = "/v1/callback";
+
+/// Begins a compressed termination message.
+const COMPRESSED: &str = "z:";
+/// The most that a compressed message may expand to: nothing that we write comes near.
+const EXPANDED_LIMIT: u64 = 1024 * 1024;
+
+/// Why a termination message is not a report.
+#[derive(thiserror::Error, Debug)]
+pub enum DecodeError {
+    /// Not JSON of a [`Report`].
+    #[error("the termination message is no report: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Not base64 after `z:`.
+    #[error("the termination message is no base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// Not deflated data.
+    #[error("the termination message cannot be expanded: {0}")]
+    Deflate(#[from] std::io::Error),
+}
+
+/// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
+/// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: the log
+/// first, from its start, then the messages, and platforms last.
+pub fn encode(report: &Report) -> String {
+    let json = to_json(report);
+    if json.len() <= TERMINATION_LIMIT {
+        return json;
+    }
+    let mut report = report.clone();
+    loop {
+        let message = compressed(&to_json(&report));
+        if message.len() <= TERMINATION_LIMIT {
+            return message;
+        }
+        shorten(&mut report);
+    }
+}
+
+/// Reads a termination message that [`encode`] wrote.
+pub fn decode(message: &str) -> Result<Report, DecodeError> {
+    let Some(rest) = message.trim().strip_prefix(COMPRESSED) else {
+        return Ok(serde_json::from_str(message)?);
+    };
+    let bytes = STANDARD.decode(rest)?;
+    let mut json = String::new();
+    DeflateDecoder::new(bytes.as_slice())
+        .take(EXPANDED_LIMIT)
+        .read_to_string(&mut json)?;
+    Ok(serde_json::from_str(&json)?)
+}
+
+fn to_json(report: &Report) -> String {
+    serde_json::to_string(report).expect("a report has string keys only")
+}
+
+fn compressed(json: &str) -> String {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder
+        .write_all(json.as_bytes())
+        .expect("writing to memory does not fail");
+    let bytes = encoder.finish().expect("writing to memory does not fail");
+    format!("{COMPRESSED}{}", STANDARD.encode(bytes))
+}
+
+/// Makes a report smaller by about a quarter of its longest text. Ends at a report that fits: every
+/// text can go down to nothing.
+fn shorten(report: &mut Report) {
+    match report {
+        Report::Failed(failed) => {
+            let failure = &mut failed.failure;
+            if let Some(log) = failure.log.take() {
+                failure.log = tail(&log);
+                return;
+            }
+            let texts = [
+                Some(&mut failure.message),
+                failure.step.as_mut(),
+                failed.revision.as_mut(),
+            ];
+            let longest = texts.into_iter().flatten().max_by_key(|text| text.len());
+            if let Some(text) = longest {
+                *text = bounded(std::mem::take(text), text.len() * 3 / 4);
+            }
+        }
+        Report::Succeeded(built) => {
+            let revision = built.revision.as_ref().map_or(0, String::len);
+            if revision > 256 {
+                built.revision = built.revision.take().map(|text| bounded(text, 256));
+            } else {
+                built.platforms.pop();
+            }
+        }
+    }
+}
+
+/// The last three quarters of the lines of a log; nothing where only a short line is left.
+fn tail(log: &str) -> Option<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    if lines.len() > 1 {
+        return Some(lines[lines.len().div_ceil(4)..].join("\n"));
+    }
+    (log.len() > 100).then(|| bounded(log.to_owned(), log.len() * 3 / 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::FailureReason;
+
+    fn failed(message: String, log: Option<String>) -> Report {
+        Report::Failed(Failed {
+            failure: Failure {
+                reason: FailureReason::StepFailed,
+                message,
+                step: Some("RUN go build".into()),
+                dockerfile_line: Some(12),
+                log,
+            },
+            revision: Some("main@sha1:837dd142b9ed4a2a48537e32a6406699dbe776bd".into()),
+            steps: Steps {
+                total: 9,
+                cached: 2,
+            },
+        })
+    }
+
+    fn built(platforms: usize) -> Report {
+        Report::Succeeded(Built {
+            digest: digest(0),
+            platforms: (0..platforms)
+                .map(|n| PlatformStatus {
+                    platform: format!("linux/arch{n}"),
+                    digest: digest(n),
+                    size: 4_812_345 + n as i64,
+                })
+                .collect(),
+            revision: None,
+            steps: Steps::default(),
+        })
+    }
+
+    fn digest(seed: usize) -> String {
+        crate::image::digest_of(&seed.to_le_bytes())
+    }
+
+    /// Text that deflate can do little with, of characters with one to four bytes.
+    fn noise(seed: u64, chars: usize) -> String {
+        let mut state = seed | 1;
+        (0..chars)
+            .map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                match state % 5 {
+                    0 => '\n',
+                    1 => 'é',
+                    2 => '"',
+                    3 => char::from_u32(0x1F300 + (state >> 8) as u32 % 256).unwrap_or('x'),
+                    _ => char::from(b'a' + (state >> 16) as u8 % 26),
+                }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_small_report_is_plain_json_that_a_person_can_read() {
+        let message = encode(&built(2));
+        assert!(message.starts_with(r#"{"succeeded":{"digest":"sha256:"#));
+        assert_eq!(decode(&message).unwrap(), built(2));
+    }
+
+    #[test]
+    fn a_larger_report_is_compressed_and_nothing_is_lost() {
+        let report = failed("m".into(), Some("the same line again\n".repeat(400)));
+        let message = encode(&report);
+        assert!(message.starts_with("z:"));
+        assert_eq!(decode(&message).unwrap(), report);
+    }
+
+    #[test]
+    fn every_report_fits_and_can_be_read_back() {
+        for seed in 0..200_u64 {
+            let chars = (seed as usize * 97) % 20_000;
+            let report = failed(
+                noise(seed, chars / (1 + seed as usize % 7)),
+                (seed % 3 > 0).then(|| noise(seed + 1, chars)),
+            );
+            let message = encode(&report);
+            assert!(message.len() <= TERMINATION_LIMIT, "seed {seed}");
+            let Report::Failed(back) = decode(&message).unwrap() else {
+                panic!("seed {seed}: another kind of report");
+            };
+            assert_eq!(back.failure.reason, FailureReason::StepFailed);
+            assert_eq!(back.failure.dockerfile_line, Some(12));
+        }
+    }
+
+    #[test]
+    fn where_a_log_is_too_long_its_end_is_what_stays() {
+        let log = format!("{}\nthe cause", noise(7, 30_000));
+        let Report::Failed(back) = decode(&encode(&failed("m".into(), Some(log)))).unwrap() else {
+            panic!("another kind of report");
+        };
+        assert!(back.failure.log.unwrap().ends_with("the cause"));
+        assert_eq!(back.failure.message, "m");
+    }
+
+    #[test]
+    fn sixteen_platforms_fit_without_loss() {
+        assert_eq!(decode(&encode(&built(16))).unwrap(), built(16));
+    }
+
+    #[test]
+    fn what_is_no_report_is_an_error() {
+        for message in ["", "Killed", "{}", "z:%%%", "z:AAAA", r#"{"succeeded":{}}"#] {
+            assert!(decode(message).is_err(), "{message}");
+        }
+    }
+}

@@ -41,7 +41,7 @@ const (
 // Tags of the images that are made here; the chart and the tests name them.
 const (
 	pauseTag    = "3.10"
-	coreDNSTag  = "v1.14.0"
+	coreDNSTag  = "v1.15.0"
 	buildkitTag = "v0.33.1-rootless"
 	golangTag   = "1.26"
 	busyboxTag  = "1.36"

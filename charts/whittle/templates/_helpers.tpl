@@ -1,0 +1,74 @@
+{{- define "whittle.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "whittle.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "whittle.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "whittle.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "whittle.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "whittle.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end }}
+
+{{- define "whittle.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "whittle.selector" -}}
+app.kubernetes.io/name: {{ include "whittle.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: controller
+{{- end }}
+
+{{- define "whittle.labels" -}}
+app.kubernetes.io/name: {{ include "whittle.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: whittle
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* name, labels and annotations of an object: dict "root" . "name" … "namespaced" bool "labels" {…} "annotations" {…} */ -}}
+{{- define "whittle.metadata" -}}
+name: {{ .name }}
+{{- if .namespaced }}
+namespace: {{ .root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- include "whittle.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* what the controller reads at /etc/whittle/settings.json */ -}}
+{{- define "whittle.settings" -}}
+{{- $callback := default (printf "https://%s.%s.svc:8443" (include "whittle.fullname" .) .Release.Namespace) .Values.callback.url -}}
+{{- $runner := merge (dict "image" (default (include "whittle.image" .) .Values.runner.image)) .Values.runner -}}
+{{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
+{{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) | toPrettyJson -}}
+{{- end }}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Checks what installs Whittle: generated files are up to date, the chart lints and renders, and its schema
+# refuses what is wrong. Needs no cluster.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=$(cd tests/cluster && go run . build helm kubectl)
+helm=${HELM:-$tools/helm}
+export HELM=$helm
+
+config/generate.sh --check
+"$helm" lint --strict --quiet charts/whittle
+
+fail() { echo "chart: $*" >&2; exit 1; }
+out=$(mktemp)
+trap 'rm -f "$out"' EXIT
+render() { "$helm" template whittle charts/whittle --namespace whittle-system "$@" >"$out" 2>&1; }
+
+# Values that render, and a line that must then be there.
+renders() { # expected line, helm arguments…
+  local expected=$1
+  shift
+  render "$@" || fail "does not render with $*: $(cat "$out")"
+  grep -qE -- "$expected" "$out" || fail "with $*: no line matches $expected"
+}
+renders 'image: ghcr.io/whittle-dev/whittle:[0-9]' --set logLevel=debug
+renders 'image: r.example.com/w@sha256:a{64}' --set image.repository=r.example.com/w --set "image.digest=sha256:$(printf 'a%.0s' {1..64})"
+renders '"image": "r.example.com/w:x"' --set image.repository=r.example.com/w,image.tag=x
+renders '"image": "r.example.com/runner:1"' --set runner.image=r.example.com/runner:1
+renders '"plainHTTP": true' --set 'builder.defaults.registries[0].host=a:5000,builder.defaults.registries[0].plainHTTP=true'
+renders '"url": "https://x:1"' --set callback.url=https://x:1
+renders 'kind: ServiceMonitor' --set serviceMonitor.enabled=true
+renders '- Egress' --set networkPolicy.egress.enabled=true
+renders 'helm.sh/resource-policy: keep' --set commonLabels.team=x
+renders 'serviceAccountName: other' --set serviceAccount.create=false,serviceAccount.name=other
+renders 'priorityClassName: high' --set priorityClassName=high
+renders 'name: zz-controller' --set fullnameOverride=zz
+render --set crds.keep=false && ! grep -q resource-policy "$out" || fail "crds.keep=false keeps the CRDs"
+render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || fail "crds.install=false installs the CRDs"
+render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"
+render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that nobody asked for"
+
+# What the schema refuses.
+for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
+  builder.defaults.cache.sise=1Gi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
+  callback.url=http://x runner.imagePullSecret=x; do
+  if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
+done
+
+"$tools/kubectl" kustomize config/default >/dev/null
+"$tools/kubectl" kustomize config/samples >/dev/null
+echo "chart, kustomize base and CRDs: fine"

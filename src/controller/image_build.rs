@@ -1,0 +1,155 @@
+//! The loop over ImageBuilds.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc::UnboundedReceiver;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::controller::{Action as Requeue, Config};
+use kube::runtime::events::{Event, EventType};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::WatchStreamExt;
+use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::{Api, Resource, ResourceExt};
+
+use super::{AFTER_ERROR, Context, Error, triggers};
+use crate::api::{Builder, ImageBuild};
+use crate::cluster::RECONCILE_LIMIT;
+use crate::plan::decide::{self, Action, Step};
+use crate::plan::names;
+
+const KIND: &str = "ImageBuild";
+/// Everything is looked at again after this long, whatever events were missed.
+const RESYNC: Duration = Duration::from_secs(3600);
+
+/// Runs until `stop`. `wake` names ImageBuilds whose runners have called back.
+pub async fn run(context: Arc<Context>, wake: UnboundedReceiver<ObjectRef<ImageBuild>>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = context.cluster.client();
+    let mine = watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
+    let (store, writer) = reflector::store();
+    let config = PredicateConfig::default;
+    let builds = watcher(Api::<ImageBuild>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(triggers::image_build, config());
+    let jobs = watcher(Api::<Job>::all(client.clone()), mine.clone())
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(triggers::job, config());
+    let pods = watcher(Api::<Pod>::all(client.clone()), mine)
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(triggers::pod, config());
+    let builders = watcher(Api::<Builder>::all(client), watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(triggers::builder_ready, config());
+    let waiting = store.clone();
+    Controller::for_stream(builds, store)
+        .with_config(Config::default().concurrency(context.settings.concurrency))
+        .owns_stream(jobs)
+        .watches_stream(pods, |pod: Pod| {
+            let name = pod.annotations().get(names::IMAGE_BUILD).cloned();
+            name.map(|name| ObjectRef::new(&name).within(&pod.namespace().unwrap_or_default()))
+        })
+        .watches_stream(builders, move |builder: Builder| waiting_for(&waiting, &builder))
+        .reconcile_on(wake)
+        .graceful_shutdown_on(stop)
+        .run(
+            |build, context: Arc<Context>| async move {
+                context.metrics.reconcile(KIND);
+                tokio::time::timeout(RECONCILE_LIMIT, reconcile(&build, &context))
+                    .await
+                    .unwrap_or(Err(Error::Slow(RECONCILE_LIMIT.as_secs())))
+            },
+            |build, error: &Error, context| {
+                context.metrics.error(KIND);
+                tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "an ImageBuild could not be reconciled");
+                Requeue::requeue(AFTER_ERROR)
+            },
+            context,
+        )
+        .for_each(|_| async {})
+        .await;
+}
+
+/// The ImageBuilds that wait for this Builder.
+fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<ImageBuild>> {
+    store
+        .state()
+        .iter()
+        .filter(|build| {
+            build.namespace() == builder.namespace()
+                && build.spec.builder_ref.name == builder.name_any()
+                && !decide::is_settled(build)
+        })
+        .map(|build| ObjectRef::from_obj(build.as_ref()))
+        .collect()
+}
+
+async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Error> {
+    if decide::is_settled(cached) {
+        return Ok(Requeue::requeue(RESYNC));
+    }
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    // Live: a cache may be behind, and what it does not show would be built twice.
+    let Some(build) = context.cluster.image_build(&namespace, &name).await? else {
+        return Ok(Requeue::await_change());
+    };
+    if decide::is_settled(&build) {
+        return Ok(Requeue::requeue(RESYNC));
+    }
+    let job = build.status.as_ref().and_then(|status| status.current.as_ref()).map(|current| current.job.clone());
+    let report = job.as_ref().and_then(|job| context.board.report(&namespace, job));
+    let now = Timestamp::now();
+    let observed = context.cluster.observe(build, report, now).await?;
+    let step = decide::decide(&observed, &context.settings, now);
+    carry_out(&observed.build, &step, context).await?;
+    if let Some(job) = job.filter(|job| step.status.current.as_ref().is_none_or(|current| current.job != *job)) {
+        context.board.forget(&namespace, &job);
+    }
+    Ok(step.look_again.map_or_else(|| Requeue::requeue(RESYNC), |after| Requeue::requeue(std_duration(after))))
+}
+
+/// The status first: what an attempt is called must stand there before the attempt exists, and a
+/// result before anything that holds it is deleted.
+async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    context.cluster.write_status(build, &step.status).await?;
+    match &step.action {
+        Action::None => {}
+        Action::CreateBuilder(builder) => context.cluster.create_builder(builder).await?,
+        Action::Start(attempt) => {
+            context.metrics.attempt();
+            context.cluster.start(attempt).await?;
+        }
+        Action::Stop(job) => context.cluster.stop(&namespace, job).await?,
+        Action::Prune(before) => context.cluster.prune(build, *before).await?,
+    }
+    if let Some(notice) = &step.notice {
+        if step.status.current.is_none() {
+            context.metrics.built(&notice.reason, step.status.duration_seconds);
+        }
+        let event = Event {
+            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            reason: notice.reason.clone(),
+            note: Some(crate::api::bounded(notice.message.clone(), 1024)),
+            action: "Build".into(),
+            secondary: None,
+        };
+        // An Event is a courtesy: the status holds the result.
+        if let Err(error) = context.recorder.publish(&event, &build.object_ref(&())).await {
+            tracing::warn!(namespace, name = build.name_any(), %error, "an event could not be written");
+        }
+    }
+    Ok(())
+}
+
+fn std_duration(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! Which changes wake a reconcile: those that can change its step, so that a build needs few.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
+use crate::plan::outcome;
+
+fn digest(value: impl Hash) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    Some(hasher.finish())
+}
+
+/// The spec, a request to build again, deletion: not our own writes of the status.
+pub fn image_build(build: &ImageBuild) -> Option<u64> {
+    digest((build.uid(), build.metadata.generation, build.annotations().get(REQUESTED_AT), build.metadata.deletion_timestamp.is_some()))
+}
+
+/// The spec, deletion.
+pub fn builder_spec(builder: &Builder) -> Option<u64> {
+    digest((builder.uid(), builder.metadata.generation, builder.metadata.deletion_timestamp.is_some()))
+}
+
+/// What ImageBuilds that wait for a Builder depend on.
+pub fn builder_ready(builder: &Builder) -> Option<u64> {
+    let ready = builder
+        .status
+        .as_ref()
+        .and_then(|status| find(&status.conditions, READY))
+        .map(|c| (c.status.as_str(), c.reason.as_str()));
+    digest((builder.uid(), ready, builder.metadata.deletion_timestamp.is_some()))
+}
+
+/// An attempt's end, and its going.
+pub fn job(job: &Job) -> Option<u64> {
+    let status = job.status.as_ref();
+    let ended = status.is_some_and(|status| {
+        status.conditions.iter().flatten().any(|c| c.status == "True" && matches!(c.type_.as_str(), "Failed" | "Complete"))
+    });
+    digest((job.uid(), ended, job.metadata.deletion_timestamp.is_some()))
+}
+
+/// A Pod's phase, and what keeps it from running.
+pub fn pod(pod: &Pod) -> Option<u64> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    digest((
+        pod.uid(),
+        phase,
+        pod.metadata.deletion_timestamp.is_some(),
+        outcome::pull_failure(pod).map(|(reason, _)| reason == "InvalidImageName"),
+        outcome::unschedulable(pod),
+    ))
+}
+
+/// What a Builder's own condition depends on.
+pub fn stateful_set(set: &StatefulSet) -> Option<u64> {
+    let status = set.status.as_ref();
+    digest((
+        set.uid(),
+        set.metadata.generation,
+        status.and_then(|status| status.ready_replicas),
+        status.and_then(|status| status.update_revision.as_deref()),
+        status.and_then(|status| status.current_revision.as_deref()),
+        set.metadata.deletion_timestamp.is_some(),
+    ))
+}

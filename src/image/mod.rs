@@ -1,0 +1,286 @@
+//! Pure: the bytes of manifests and indexes → digests, platforms and sizes.
+//!
+//! Both the OCI and the Docker form are read
+//! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>,
+//! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
+
+mod reference;
+mod size;
+
+pub use reference::Repository;
+pub use size::display_size;
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Media type of an OCI index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// Media type of an OCI manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of Docker's manifest list.
+pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// Media type of Docker's manifest.
+pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// Marks the entries of an index that hold attestations, not images
+/// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
+const ATTESTATION: &str = "vnd.docker.reference.type";
+
+/// Why bytes are not a manifest that we can read.
+#[derive(thiserror::Error, Debug)]
+pub enum ManifestError {
+    /// Not JSON, or not of the shape that the media type promises.
+    #[error("the manifest cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Neither an image manifest nor an index.
+    #[error("the manifest has the media type {0}, which is neither an image manifest nor an index")]
+    UnknownType(String),
+    /// The sizes add up to more than fits.
+    #[error("the sizes in the manifest add up to more than 2^63 bytes")]
+    TooLarge,
+    /// The bytes are not those that were asked for.
+    #[error("the registry answered with {actual} where {expected} was asked for")]
+    WrongDigest {
+        /// What was asked for.
+        expected: String,
+        /// What the bytes have.
+        actual: String,
+    },
+}
+
+/// A manifest, as far as sizes and platforms go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    /// One platform's image.
+    Image {
+        /// Bytes of config and layers, as stored in the registry.
+        size: i64,
+        /// Digest of the config.
+        config: String,
+    },
+    /// An index over several platforms; attestations left out.
+    Index(Vec<Entry>),
+}
+
+/// One image of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `os/architecture` or `os/architecture/variant`; none where the index does not say.
+    pub platform: Option<String>,
+    /// Digest of its manifest.
+    pub digest: String,
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+pub fn digest_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(71);
+    text.push_str("sha256:");
+    for byte in Sha256::digest(bytes) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+/// Fails where `bytes` do not have the digest `expected`.
+pub fn verify(bytes: &[u8], expected: &str) -> Result<(), ManifestError> {
+    let actual = digest_of(bytes);
+    if actual == expected {
+        return Ok(());
+    }
+    Err(ManifestError::WrongDigest {
+        expected: expected.to_owned(),
+        actual,
+    })
+}
+
+/// The media type of a manifest: its own `mediaType`, or, where it has none, by its shape.
+pub fn media_type(bytes: &[u8]) -> Result<String, ManifestError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        media_type: Option<String>,
+        config: Option<serde::de::IgnoredAny>,
+        manifests: Option<serde::de::IgnoredAny>,
+    }
+    let shape: Shape = serde_json::from_slice(bytes)?;
+    match shape {
+        Shape {
+            media_type: Some(stated),
+            ..
+        } => Ok(stated),
+        Shape {
+            manifests: Some(_), ..
+        } => Ok(OCI_INDEX.into()),
+        Shape {
+            config: Some(_), ..
+        } => Ok(OCI_MANIFEST.into()),
+        _ => Err(ManifestError::UnknownType("(none)".into())),
+    }
+}
+
+/// Reads a manifest or an index.
+pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+    match media_type(bytes)?.as_str() {
+        OCI_INDEX | DOCKER_LIST => {
+            let index: ImageIndex = serde_json::from_slice(bytes)?;
+            Ok(Manifest::Index(
+                index
+                    .manifests()
+                    .iter()
+                    .filter(|entry| !is_attestation(entry))
+                    .map(|entry| Entry {
+                        platform: platform_of(entry),
+                        digest: entry.digest().to_string(),
+                    })
+                    .collect(),
+            ))
+        }
+        OCI_MANIFEST | DOCKER_MANIFEST => {
+            let manifest: ImageManifest = serde_json::from_slice(bytes)?;
+            let size = manifest
+                .layers()
+                .iter()
+                .try_fold(manifest.config().size(), |sum, layer| {
+                    sum.checked_add(layer.size())
+                })
+                .and_then(|sum| i64::try_from(sum).ok())
+                .ok_or(ManifestError::TooLarge)?;
+            Ok(Manifest::Image {
+                size,
+                config: manifest.config().digest().to_string(),
+            })
+        }
+        other => Err(ManifestError::UnknownType(other.to_owned())),
+    }
+}
+
+/// `os/architecture[/variant]` of a descriptor, where it has a platform.
+pub fn platform_of(descriptor: &Descriptor) -> Option<String> {
+    let platform = descriptor.platform().as_ref()?;
+    let mut text = format!("{}/{}", platform.os(), platform.architecture());
+    if let Some(variant) = platform.variant() {
+        text.push('/');
+        text.push_str(variant);
+    }
+    Some(text)
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    descriptor
+        .annotations()
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(ATTESTATION))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "sha256:e7821a2ed8b569f64f72d78686c2d8bf3add00eef1ef13639035c83fe7c9f5fc";
+    const LAYER: &str = "sha256:104e7df78ddb41b3f7966cbe515d29328fd4c33fe754335a813d8d5e5ae931cb";
+
+    fn manifest(media_type: &str, layers: &[u64]) -> String {
+        let layers: Vec<String> = layers
+            .iter()
+            .map(|size| {
+                format!(
+                    r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{LAYER}","size":{size}}}"#
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{CONFIG}","size":700}},"layers":[{}]}}"#,
+            layers.join(",")
+        )
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_config_and_of_every_layer() {
+        for media_type in [OCI_MANIFEST, DOCKER_MANIFEST] {
+            assert_eq!(
+                parse(manifest(media_type, &[1000, 24]).as_bytes()).unwrap(),
+                Manifest::Image {
+                    size: 1724,
+                    config: CONFIG.into()
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_without_layers_has_the_size_of_its_config() {
+        assert!(matches!(
+            parse(manifest(OCI_MANIFEST, &[]).as_bytes()).unwrap(),
+            Manifest::Image { size: 700, .. }
+        ));
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_an_error_and_not_a_wrong_number() {
+        assert!(matches!(
+            parse(manifest(OCI_MANIFEST, &[u64::MAX]).as_bytes()),
+            Err(ManifestError::TooLarge)
+        ));
+    }
+
+    #[test]
+    fn an_index_lists_its_platforms_and_leaves_attestations_out() {
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[
+            {{"mediaType":"{OCI_MANIFEST}","digest":"{CONFIG}","size":1,"platform":{{"os":"linux","architecture":"amd64"}}}},
+            {{"mediaType":"{OCI_MANIFEST}","digest":"{LAYER}","size":1,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}},
+            {{"mediaType":"{OCI_MANIFEST}","digest":"{LAYER}","size":1,"platform":{{"os":"unknown","architecture":"unknown"}},
+              "annotations":{{"vnd.docker.reference.type":"attestation-manifest"}}}}]}}"#
+        );
+        assert_eq!(
+            parse(index.as_bytes()).unwrap(),
+            Manifest::Index(vec![
+                Entry {
+                    platform: Some("linux/amd64".into()),
+                    digest: CONFIG.into()
+                },
+                Entry {
+                    platform: Some("linux/arm/v7".into()),
+                    digest: LAYER.into()
+                },
+            ])
+        );
+    }
+
+    #[test]
+    fn a_manifest_without_a_media_type_is_known_by_its_shape() {
+        assert_eq!(
+            media_type(br#"{"schemaVersion":2,"manifests":[]}"#).unwrap(),
+            OCI_INDEX
+        );
+        assert_eq!(media_type(br#"{"config":{}}"#).unwrap(), OCI_MANIFEST);
+        assert!(matches!(
+            media_type(b"{}"),
+            Err(ManifestError::UnknownType(_))
+        ));
+    }
+
+    #[test]
+    fn what_is_no_manifest_is_a_typed_error() {
+        assert!(matches!(
+            parse(b"<html>"),
+            Err(ManifestError::Malformed(_))
+        ));
+        assert!(matches!(
+            parse(br#"{"mediaType":"text/plain"}"#),
+            Err(ManifestError::UnknownType(t)) if t == "text/plain"
+        ));
+    }
+
+    #[test]
+    fn bytes_with_another_digest_are_refused() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest_of(b""), empty);
+        verify(b"", empty).unwrap();
+        assert!(matches!(
+            verify(b"x", empty),
+            Err(ManifestError::WrongDigest { .. })
+        ));
+    }
+}

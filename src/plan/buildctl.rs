@@ -1,0 +1,319 @@
+//! A build request → the argument vector of buildctl. No shell ever reads it, and nothing secret
+//! stands in it: secrets are files, named by path.
+//!
+//! Options: <https://github.com/moby/buildkit/blob/v0.33.1/docs/reference/buildctl.md>, of the
+//! Dockerfile frontend: <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/docs/>.
+
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::request::{BuildRequest, paths};
+use crate::api::{GitRef, GitSource};
+
+/// Files that the runner made ready before it starts buildctl.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// Folder with the inline files; none for git.
+    pub context: Option<String>,
+    /// File with the value of an Authorization header for the git server.
+    pub git_header: Option<String>,
+    /// File with the private key for the git server.
+    pub ssh_key: Option<String>,
+    /// File with the source policy of [`source_policy`].
+    pub policy: Option<String>,
+    /// Where buildctl is to write what it knows of the pushed image.
+    pub metadata: String,
+}
+
+/// The arguments of `buildctl build`, without the program's name.
+pub fn build(request: &BuildRequest, files: &Files) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["build".into(), "--progress=rawjson".into()]);
+    frontend(request, files, &mut args);
+    for registry in &request.registries {
+        if registry.ca_ref.is_some() {
+            let ca = registry_ca(&registry.host);
+            let fields = [format!("host={}", registry.host), format!("ca={ca}")];
+            pair(&mut args, "--registry-auth-tlscontext", csv(&fields));
+        }
+    }
+    pair(&mut args, "--output", output(request));
+    pair(&mut args, "--metadata-file", files.metadata.clone());
+    args
+}
+
+/// The arguments that print the stages of the Dockerfile as JSON, instead of building it.
+pub fn targets(request: &BuildRequest, files: &Files) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["build".into(), "--progress=rawjson".into()]);
+    frontend(request, files, &mut args);
+    pair(&mut args, "--opt", "requestid=frontend.targets".into());
+    args
+}
+
+/// The arguments that throw away what the cache does not need now.
+pub fn prune(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.push("prune".into());
+    args
+}
+
+/// Path of the certificates that sign the registry `host`, where it has a `caRef`.
+pub fn registry_ca(host: &str) -> String {
+    format!(
+        "{}/{}/ca.crt",
+        paths::REGISTRY_CA,
+        host.replace(':', "_")
+    )
+}
+
+/// The value of the Authorization header for a basic-auth Secret.
+pub fn basic_auth(username: &str, password: &str) -> String {
+    format!("basic {}", STANDARD.encode(format!("{username}:{password}")))
+}
+
+/// Git repository, ref and folder in the form that BuildKit's Dockerfile frontend takes as context:
+/// `https://host/path.git#refs/heads/main:folder`. Names of refs are written in full, so that a tag
+/// never stands in for a branch. The frontend takes an http(s) URL for a git repository only where it
+/// ends in `.git`; where the user's does not, [`source_policy`] turns it back.
+pub fn git_context(git: &GitSource) -> String {
+    format!("{}{}", with_suffix(&git.url), fragment(git))
+}
+
+/// Rules that change sources on the builder, as JSON for `--source-policy-file`; none where no rule
+/// is needed. Two things have no other way in: a repository whose URL does not end in `.git`, and the
+/// host keys that an ssh server must have (without them BuildKit asks the server itself for its keys).
+pub fn source_policy(git: &GitSource, known_hosts: Option<&str>) -> Option<String> {
+    let mut rules = vec![];
+    let given = git.url.as_str();
+    if is_http(given) && with_suffix(given) != given {
+        let identifier = |url: &str| {
+            let place = url.split_once("://").map_or(url, |(_, place)| place);
+            format!("git://{}{}", percent_decoded(place), fragment(git))
+        };
+        rules.push(Rule {
+            action: "CONVERT",
+            selector: Selector {
+                identifier: identifier(&with_suffix(given)),
+                match_type: "EXACT",
+            },
+            updates: Updates {
+                identifier: identifier(given.trim_end_matches('/')),
+                attrs: [("git.fullurl", given.trim_end_matches('/'))].into(),
+            },
+        });
+    }
+    if let Some(known_hosts) = known_hosts {
+        rules.push(Rule {
+            action: "CONVERT",
+            selector: Selector {
+                identifier: "^(git://.*)$".into(),
+                match_type: "REGEX",
+            },
+            updates: Updates {
+                identifier: "$1".into(),
+                attrs: [("git.knownsshhosts", known_hosts)].into(),
+            },
+        });
+    }
+    if rules.is_empty() {
+        return None;
+    }
+    Some(serde_json::to_string(&Policy { rules }).expect("a policy has string keys only"))
+}
+
+/// <https://github.com/moby/buildkit/blob/v0.33.1/sourcepolicy/pb/policy.proto>
+#[derive(Serialize)]
+struct Policy<'a> {
+    rules: Vec<Rule<'a>>,
+}
+
+#[derive(Serialize)]
+struct Rule<'a> {
+    action: &'static str,
+    selector: Selector,
+    updates: Updates<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Selector {
+    identifier: String,
+    match_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct Updates<'a> {
+    identifier: String,
+    attrs: std::collections::BTreeMap<&'static str, &'a str>,
+}
+
+fn connection(request: &BuildRequest) -> Vec<String> {
+    let mut args = vec![];
+    let file = |name| format!("{}/{name}", paths::TLS);
+    pair(&mut args, "--addr", request.builder_address.clone());
+    pair(
+        &mut args,
+        "--tlsservername",
+        request.builder_server_name.clone(),
+    );
+    pair(&mut args, "--tlscacert", file("builder-ca.crt"));
+    pair(&mut args, "--tlscert", file("tls.crt"));
+    pair(&mut args, "--tlskey", file("tls.key"));
+    args
+}
+
+fn frontend(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
+    pair(args, "--frontend", "dockerfile.v0".into());
+    let mut opt = |text: String| pair(args, "--opt", text);
+    opt(format!("filename={}", request.dockerfile));
+    // The frontend hands a Dockerfile with a `# syntax=` line to the image named there, unless it has
+    // been told the line already, as that image's frontend would be. So the built-in one serves it.
+    opt("cmdline=builtin".into());
+    if let Some(target) = &request.target {
+        opt(format!("target={target}"));
+    }
+    for (name, value) in &request.build_args {
+        opt(format!("build-arg:{name}={value}"));
+    }
+    for (name, value) in &request.labels {
+        opt(format!("label:{name}={value}"));
+    }
+    if !request.platforms.is_empty() {
+        let names: Vec<&str> = request.platforms.iter().map(|p| p.0.as_str()).collect();
+        opt(format!("platform={}", names.join(",")));
+    }
+    if let Some(git) = &request.source.git {
+        opt(format!("context={}", git_context(git)));
+    }
+    if let Some(context) = &files.context {
+        pair(args, "--local", format!("context={context}"));
+        pair(args, "--local", format!("dockerfile={context}"));
+    }
+    for secret in &request.secrets {
+        let path = format!("{}/{}/value", paths::SECRETS, secret.id);
+        pair(args, "--secret", file_secret(&secret.id, &path));
+    }
+    if let (Some(header), Some(git)) = (&files.git_header, &request.source.git) {
+        // Named by the host: the credentials of one git server never go to another.
+        let id = format!("GIT_AUTH_HEADER.{}", host(&git.url));
+        pair(args, "--secret", file_secret(&id, header));
+    }
+    if let Some(key) = &files.ssh_key {
+        pair(args, "--ssh", format!("default={key}"));
+    }
+    if let Some(policy) = &files.policy {
+        pair(args, "--source-policy-file", policy.clone());
+    }
+}
+
+fn output(request: &BuildRequest) -> String {
+    let mut fields: Vec<String> = vec![
+        "type=image".into(),
+        format!("name={}", request.image),
+        "push=true".into(),
+        "push-by-digest=true".into(),
+        "oci-mediatypes=true".into(),
+        format!("compression={}", request.compression.as_str()),
+        // Also layers that the cache holds in another compression.
+        "force-compression=true".into(),
+    ];
+    for (name, value) in &request.annotations {
+        fields.push(format!("annotation.{name}={value}"));
+    }
+    csv(&fields)
+}
+
+fn pair(args: &mut Vec<String>, name: &str, value: String) {
+    args.extend([name.to_owned(), value]);
+}
+
+fn file_secret(id: &str, path: &str) -> String {
+    csv(&[format!("id={id}"), format!("src={path}")])
+}
+
+/// One line of comma-separated values, quoted where needed, as buildctl reads them.
+fn csv(fields: &[String]) -> String {
+    let quoted: Vec<String> = fields
+        .iter()
+        .map(|field| {
+            if field.contains([',', '"', '\n', '\r']) || field.starts_with(char::is_whitespace) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.clone()
+            }
+        })
+        .collect();
+    quoted.join(",")
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
+/// Host and port of an http(s) or ssh URL, without the user.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority)
+}
+
+fn with_suffix(url: &str) -> String {
+    if !is_http(url) {
+        return url.to_owned();
+    }
+    let url = url.trim_end_matches('/');
+    match Path::new(url).extension() {
+        Some(extension) if extension == "git" => url.to_owned(),
+        _ => format!("{url}.git"),
+    }
+}
+
+/// `#ref:folder`, with what is not needed left out.
+fn fragment(git: &GitSource) -> String {
+    let name = match &git.reference {
+        Some(GitRef {
+            branch: Some(branch),
+            ..
+        }) => format!("refs/heads/{branch}"),
+        Some(GitRef { tag: Some(tag), .. }) => format!("refs/tags/{tag}"),
+        Some(GitRef {
+            commit: Some(commit),
+            ..
+        }) => commit.clone(),
+        _ => String::new(),
+    };
+    let folder = git.sub_path.as_deref().unwrap_or_default();
+    let parts: Vec<&str> = folder
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    match (name.is_empty(), parts.is_empty()) {
+        (true, true) => String::new(),
+        (false, true) => format!("#{name}"),
+        // A percent sign would be read as the start of an escape.
+        (_, false) => format!("#{name}:{}", parts.join("/").replace('%', "%25")),
+    }
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = vec![];
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+#[path = "buildctl_tests.rs"]
+mod tests;

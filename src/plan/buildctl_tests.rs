@@ -1,0 +1,208 @@
+use super::*;
+use crate::api::{BuildSecret, Compression, ConfigMapKeyRef, Platform, RegistryConfig, SecretKeyRef, Source};
+
+fn request() -> BuildRequest {
+    BuildRequest {
+        namespace: "demo".into(),
+        name: "hello".into(),
+        uid: "u".into(),
+        job: "hello-1".into(),
+        builder_address: "tcp://builder.demo.svc:1234".into(),
+        builder_server_name: "builder.demo.svc".into(),
+        callback: None,
+        source: Source::default(),
+        dockerfile: "Dockerfile".into(),
+        target: None,
+        build_args: Default::default(),
+        secrets: vec![],
+        platforms: vec![],
+        image: "registry.example.com/team/hello".into(),
+        tags: vec!["latest".into()],
+        compression: Compression::Gzip,
+        labels: Default::default(),
+        annotations: Default::default(),
+        registries: vec![],
+        registry_secret: None,
+    }
+}
+
+fn git(url: &str) -> GitSource {
+    GitSource {
+        url: url.into(),
+        reference: None,
+        sub_path: None,
+        secret_ref: None,
+    }
+}
+
+fn branch(url: &str, branch: &str, sub_path: Option<&str>) -> GitSource {
+    GitSource {
+        reference: Some(GitRef {
+            branch: Some(branch.into()),
+            ..GitRef::default()
+        }),
+        sub_path: sub_path.map(Into::into),
+        ..git(url)
+    }
+}
+
+#[test]
+fn inline_files_come_as_a_local_context() {
+    let files = Files {
+        context: Some("/tmp/context".into()),
+        metadata: "/tmp/metadata.json".into(),
+        ..Files::default()
+    };
+    insta::assert_snapshot!(build(&request(), &files).join("\n"), @r"
+    --addr
+    tcp://builder.demo.svc:1234
+    --tlsservername
+    builder.demo.svc
+    --tlscacert
+    /whittle/tls/builder-ca.crt
+    --tlscert
+    /whittle/tls/tls.crt
+    --tlskey
+    /whittle/tls/tls.key
+    build
+    --progress=rawjson
+    --frontend
+    dockerfile.v0
+    --opt
+    filename=Dockerfile
+    --opt
+    cmdline=builtin
+    --local
+    context=/tmp/context
+    --local
+    dockerfile=/tmp/context
+    --output
+    type=image,name=registry.example.com/team/hello,push=true,push-by-digest=true,oci-mediatypes=true,compression=gzip,force-compression=true
+    --metadata-file
+    /tmp/metadata.json
+    ");
+}
+
+#[test]
+fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
+    let mut request = request();
+    request.source.git = Some(branch("https://git.example.com:8443/team/hello", "main", Some("cmd/hello")));
+    request.dockerfile = "build/Dockerfile".into();
+    request.target = Some("runtime".into());
+    request.build_args = [
+        ("EMPTY".into(), String::new()),
+        ("FLAGS".into(), "-s -w, \"x\"=1; $(rm -rf /)".into()),
+    ]
+    .into();
+    request.secrets = vec![BuildSecret {
+        id: "npmrc".into(),
+        secret_ref: SecretKeyRef {
+            name: "npm".into(),
+            key: ".npmrc".into(),
+        },
+    }];
+    request.platforms = vec![Platform("linux/amd64".into()), Platform("linux/arm64".into())];
+    request.compression = Compression::Zstd;
+    request.labels = [("org.example.title".into(), "a, b".into())].into();
+    request.annotations = [("org.example.text".into(), "one, \"two\"".into())].into();
+    request.registries = vec![RegistryConfig {
+        host: "registry.example.com:5000".into(),
+        ca_ref: Some(ConfigMapKeyRef::default()),
+        ..RegistryConfig::default()
+    }];
+    let files = Files {
+        git_header: Some("/tmp/git-header".into()),
+        policy: Some("/tmp/policy.json".into()),
+        metadata: "/tmp/metadata.json".into(),
+        ..Files::default()
+    };
+    let args = build(&request, &files);
+    insta::assert_snapshot!(args[11..].join("\n"), @"");
+}
+
+#[test]
+fn an_ssh_key_is_named_by_its_path() {
+    let mut request = request();
+    request.source.git = Some(git("git@git.example.com:team/hello.git"));
+    let files = Files {
+        ssh_key: Some("/whittle/git/ssh-privatekey".into()),
+        ..Files::default()
+    };
+    let args = build(&request, &files);
+    let at = args.iter().position(|arg| arg == "--ssh").unwrap();
+    assert_eq!(args[at + 1], "default=/whittle/git/ssh-privatekey");
+    assert!(args.contains(&"context=git@git.example.com:team/hello.git".to_owned()));
+}
+
+#[test]
+fn refs_are_written_in_full_and_commits_as_they_are() {
+    let url = "https://git.example.com/hello.git";
+    assert_eq!(git_context(&git(url)), url);
+    assert_eq!(
+        git_context(&branch(url, "feature/x", None)),
+        format!("{url}#refs/heads/feature/x")
+    );
+    let tag = GitSource {
+        reference: Some(GitRef {
+            tag: Some("v1".into()),
+            ..GitRef::default()
+        }),
+        ..git(url)
+    };
+    assert_eq!(git_context(&tag), format!("{url}#refs/tags/v1"));
+    let commit = GitSource {
+        reference: Some(GitRef {
+            commit: Some("8".repeat(40)),
+            ..GitRef::default()
+        }),
+        ..git(url)
+    };
+    assert_eq!(git_context(&commit), format!("{url}#{}", "8".repeat(40)));
+}
+
+#[test]
+fn a_folder_is_written_cleanly_also_without_a_ref() {
+    let url = "https://git.example.com/hello.git";
+    let folder = |text: &str| {
+        git_context(&GitSource {
+            sub_path: Some(text.into()),
+            ..git(url)
+        })
+    };
+    assert_eq!(folder("./cmd//hello/"), format!("{url}#:cmd/hello"));
+    assert_eq!(folder("50%"), format!("{url}#:50%25"));
+    assert_eq!(folder("."), url);
+}
+
+#[test]
+fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
+    let source = branch("https://git.example.com/team/hello/", "main", Some("cmd"));
+    assert_eq!(
+        git_context(&source),
+        "https://git.example.com/team/hello.git#refs/heads/main:cmd"
+    );
+    insta::assert_snapshot!(source_policy(&source, None).unwrap(), @"");
+    assert_eq!(source_policy(&git("https://git.example.com/hello.git"), None), None);
+    assert_eq!(source_policy(&git("ssh://git@git.example.com/hello"), None), None);
+}
+
+#[test]
+fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
+    let policy = source_policy(&git("git@git.example.com:hello"), Some("git.example.com ssh-ed25519 AAAA\n"));
+    insta::assert_snapshot!(policy.unwrap(), @"");
+}
+
+#[test]
+fn git_credentials_are_for_the_host_and_port_of_the_source_alone() {
+    assert_eq!(host("https://git.example.com:8443/a/b@c"), "git.example.com:8443");
+    assert_eq!(host("ssh://git@git.example.com/a"), "git.example.com");
+    assert_eq!(basic_auth("bob", "hunter22"), "basic Ym9iOmh1bnRlcjIy");
+}
+
+#[test]
+fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
+    let files = Files::default();
+    for args in [build(&request(), &files), targets(&request(), &files), prune(&request())] {
+        assert!(!args.iter().any(|arg| arg.contains("allow") || arg.contains("attest")), "{args:?}");
+    }
+}

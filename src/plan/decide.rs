@@ -1,0 +1,374 @@
+//! The heart: from what was observed of one ImageBuild to the next step.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::job::{self, Attempt, Which};
+use super::names;
+use super::outcome::{Pending, State, failed};
+use super::report::{Built, Failed, Report};
+use super::settings::Settings;
+use super::status::{self, Notice};
+use crate::api::{
+    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, REQUESTED_AT, READY,
+    find, is_true,
+};
+
+/// What was read for one ImageBuild.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The ImageBuild, read live.
+    pub build: ImageBuild,
+    /// The Builder that it names.
+    pub builder: Option<Builder>,
+    /// Where the attempt of `status.current` stands; `Absent` without one.
+    pub attempt: State,
+    /// True while a Pod of an earlier attempt or build has not ended.
+    pub others_alive: bool,
+    /// Where the builder's container was killed for memory since the build began: its limit.
+    pub builder_out_of_memory: Option<String>,
+}
+
+/// What to do next, in this order: write the status, act, tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The status as it should stand.
+    pub status: ImageBuildStatus,
+    /// What to do once it stands so.
+    pub action: Action,
+    /// An Event.
+    pub notice: Option<Notice>,
+    /// When to look again though nothing has changed.
+    pub look_again: Option<SignedDuration>,
+}
+
+/// What to do once the status stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Make the Builder named `default`.
+    CreateBuilder(Box<Builder>),
+    /// Make these objects.
+    Start(Box<Attempt>),
+    /// Delete the Job and the ConfigMap of this name.
+    Stop(String),
+    /// Delete Jobs and ConfigMaps of builds before this number.
+    Prune(i64),
+}
+
+/// What a build is made from: all of the spec that can change the image or where it goes.
+#[derive(Serialize)]
+struct Input<'a> {
+    source: &'a crate::api::Source,
+    dockerfile: &'a str,
+    target: &'a Option<String>,
+    build_args: &'a BTreeMap<String, String>,
+    secrets: &'a [crate::api::BuildSecret],
+    platforms: &'a [crate::api::Platform],
+    output: &'a crate::api::Output,
+    builder: &'a str,
+    requested_at: Option<&'a String>,
+}
+
+/// Digest of everything that makes a build due when it changes: so `suspend`, `timeout`, `retries`
+/// and `historyLimit` may change without one.
+pub fn input(build: &ImageBuild) -> String {
+    let spec = &build.spec;
+    let input = Input {
+        source: &spec.source,
+        dockerfile: &spec.dockerfile,
+        target: &spec.target,
+        build_args: &spec.build_args,
+        secrets: &spec.secrets,
+        platforms: &spec.platforms,
+        output: &spec.output,
+        builder: &spec.builder_ref.name,
+        requested_at: build.annotations().get(REQUESTED_AT),
+    };
+    names::digest(&serde_json::to_vec(&input).expect("plain data is always JSON"))
+}
+
+/// True where there is nothing to do until the ImageBuild changes: nothing else need be read.
+pub fn is_settled(build: &ImageBuild) -> bool {
+    build.metadata.deletion_timestamp.is_some()
+        || build.status.as_ref().is_some_and(|status| {
+            status.current.is_none()
+                && status.observed_generation == build.metadata.generation
+                && status.input.as_deref() == Some(&input(build))
+        })
+}
+
+/// The next step.
+pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
+    let build = &observed.build;
+    let mut status = build.status.clone().unwrap_or_default();
+    status.observed_generation = build.metadata.generation;
+    if build.metadata.deletion_timestamp.is_some() {
+        // The garbage collector takes the Job and its Pod; the Builder and its cache stay.
+        return step(build.status.clone().unwrap_or_default(), Action::None);
+    }
+    let due = status.input.as_deref() != Some(&input(build));
+    match status.current.clone() {
+        Some(current) if due && !build.spec.suspend => {
+            // New input while the old is being built: the old attempt has no more use.
+            status::end(&mut status, build, "Superseded", None, now);
+            begin(&mut status, build, now);
+            status::working(&mut status, build, "Superseding", "stopping the build of the spec before this one".into(), now);
+            Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::Stop(current.job)) }
+        }
+        Some(current) => go_on(observed, settings, status, &current, now),
+        None if due && build.spec.suspend => {
+            status::held(&mut status, build, now);
+            step(status, Action::None)
+        }
+        None if due => {
+            begin(&mut status, build, now);
+            start(observed, settings, status, now)
+        }
+        None => {
+            status::restate(&mut status, build, now);
+            step(status, Action::None)
+        }
+    }
+}
+
+fn step(status: ImageBuildStatus, action: Action) -> Step {
+    Step { status, action, notice: None, look_again: None }
+}
+
+/// Enters the next build into the status: from here on it has a number, a start and a name.
+fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
+    let number = status.build.unwrap_or(0) + 1;
+    status.build = Some(number);
+    status.input = Some(input(build));
+    status.started_at = Some(Time(now));
+    status.completed_at = None;
+    status.duration_seconds = None;
+    status.current = Some(Current {
+        attempt: 1,
+        job: attempt_name(build, number, build.metadata.generation.unwrap_or(0), 1),
+        generation: build.metadata.generation.unwrap_or(0),
+        message: None,
+        retry_at: None,
+        last_failure: None,
+    });
+}
+
+fn attempt_name(build: &ImageBuild, number: i64, generation: i64, attempt: i32) -> String {
+    names::attempt(&build.name_any(), &build.uid().unwrap_or_default(), generation, number, attempt)
+}
+
+/// Starts the attempt that the status names, or says what it waits for.
+fn start(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus, now: Timestamp) -> Step {
+    let build = &observed.build;
+    let Some(current) = status.current.clone() else { return step(status, Action::None) };
+    let left = deadline(build, &status, now).duration_since(now);
+    if left <= SignedDuration::ZERO {
+        let waited_for = find(&status.conditions, READY).map(|c| c.message.clone()).unwrap_or_default();
+        let message = format!("not started within spec.timeout ({}): {waited_for}", build.spec.timeout);
+        return end(observed, status, failed(FailureReason::Timeout, message), now);
+    }
+    if observed.others_alive {
+        status::working(&mut status, build, "WaitingForEarlierPod", "the Pod of the attempt before this one has not ended yet".into(), now);
+        return Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) };
+    }
+    if let Some(wait) = current.retry_at.as_ref().map(|at| at.0.duration_since(now)).filter(|wait| wait.is_positive()) {
+        return Step { look_again: Some(wait), ..step(status, Action::None) };
+    }
+    let name = &build.spec.builder_ref.name;
+    let builder = match &observed.builder {
+        Some(builder) if builder.metadata.deletion_timestamp.is_none() => builder,
+        Some(_) => {
+            status::working(&mut status, build, "WaitingForBuilder", format!("Builder {name} is being deleted"), now);
+            return Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) };
+        }
+        None if name == DEFAULT_BUILDER => {
+            status::working(&mut status, build, "WaitingForBuilder", format!("making Builder {name}"), now);
+            return step(status, Action::CreateBuilder(Box::new(default_builder(build, settings))));
+        }
+        None => {
+            let message = format!("Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef", build.namespace().unwrap_or_default());
+            status::blocked(&mut status, build, FailureReason::BuilderNotFound.as_str(), message, now);
+            return Step { look_again: Some(left), ..step(status, Action::None) };
+        }
+    };
+    if !is_ready(builder) {
+        let conditions = builder.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let (why, stalled) = find(conditions, READY)
+            .map_or(("it is being started".to_owned(), false), |c| (c.message.clone(), c.reason == "ImagePullFailed"));
+        let message = format!("Builder {name} is not ready: {why}");
+        if stalled {
+            status::blocked(&mut status, build, FailureReason::ImagePullFailed.as_str(), message, now);
+        } else {
+            status::working(&mut status, build, "WaitingForBuilder", message, now);
+        }
+        return Step { look_again: Some(left), ..step(status, Action::None) };
+    }
+    let which = Which {
+        build: status.build.unwrap_or(1),
+        job: current.job.clone(),
+        seconds_left: left.as_secs(),
+    };
+    match job::attempt(build, builder, &which, settings) {
+        Ok(attempt) => {
+            status::working(&mut status, build, "Building", "the build is being started".into(), now);
+            step(status, Action::Start(Box::new(attempt)))
+        }
+        Err(error) => {
+            let message = format!("the request cannot be written: {error}");
+            end(observed, status, failed(FailureReason::BuildFailed, message), now)
+        }
+    }
+}
+
+/// The Builder named `default`, as the chart's values want it.
+fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
+    let mut builder = Builder::new(DEFAULT_BUILDER, settings.builder.defaults.clone());
+    builder.metadata.namespace = build.namespace();
+    builder.metadata.labels = Some([("app.kubernetes.io/managed-by".to_owned(), "whittle".to_owned())].into());
+    builder
+}
+
+/// True where the Builder takes builds.
+pub fn is_ready(builder: &Builder) -> bool {
+    builder.status.as_ref().is_some_and(|status| {
+        status.observed_generation == builder.metadata.generation && is_true(&status.conditions, READY)
+    })
+}
+
+/// A build is under way: where its attempt stands decides.
+fn go_on(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus, current: &Current, now: Timestamp) -> Step {
+    let build = &observed.build;
+    match &observed.attempt {
+        State::Absent => start(observed, settings, status, now),
+        State::Leaving => {
+            status::working(&mut status, build, "JobDeleted", format!("Job {} is being deleted; the attempt starts again after it", current.job), now);
+            Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) }
+        }
+        State::Foreign => {
+            let message = format!("Job {} exists, but does not belong to this ImageBuild: delete it", current.job);
+            status::blocked(&mut status, build, "JobConflict", message, now);
+            Step { look_again: Some(SignedDuration::from_secs(30)), ..step(status, Action::None) }
+        }
+        State::Pending(pending) => wait(build, status, pending, now),
+        State::Running => {
+            let message = current.message.clone().unwrap_or_else(|| "the build runs".into());
+            status::working(&mut status, build, "Building", message, now);
+            step(status, Action::None)
+        }
+        State::Ended(report) => end(observed, status, report.clone(), now),
+    }
+}
+
+fn wait(build: &ImageBuild, mut status: ImageBuildStatus, pending: &Pending, now: Timestamp) -> Step {
+    if pending.blocked {
+        status::blocked(&mut status, build, &pending.reason, pending.message.clone(), now);
+    } else {
+        let reason = if pending.reason == "PodPending" { "Building" } else { &pending.reason };
+        status::working(&mut status, build, reason, pending.message.clone(), now);
+    }
+    let started = status.started_at.as_ref().map_or(now, |time| time.0);
+    // A Pod's own trouble is not all in its status: look at its events, ever less often.
+    let waited = now.duration_since(started).as_secs().clamp(1, 15);
+    Step { look_again: Some(SignedDuration::from_secs(waited)), ..step(status, Action::None) }
+}
+
+fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
+    let started = status.started_at.as_ref().map_or(now, |time| time.0);
+    started + timeout(&build.spec.timeout)
+}
+
+/// `spec.timeout` as a duration; the API server has checked its form.
+pub fn timeout(text: &str) -> SignedDuration {
+    let mut seconds = 0_i64;
+    let mut number = 0_i64;
+    for c in text.chars() {
+        match c {
+            '0'..='9' => number = number.saturating_mul(10).saturating_add(i64::from(c as u8 - b'0')),
+            'h' => seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(3600)),
+            'm' => seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(60)),
+            's' => seconds = seconds.saturating_add(std::mem::take(&mut number)),
+            _ => {}
+        }
+    }
+    SignedDuration::from_secs(seconds.clamp(1, 86_400))
+}
+
+/// An attempt has ended: the build has too, or another attempt follows.
+fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: Timestamp) -> Step {
+    let build = &observed.build;
+    let prune = Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1);
+    match report {
+        Report::Succeeded(built) => {
+            let notice = succeed(&mut status, build, built, now);
+            Step { notice: Some(notice), ..step(status, prune) }
+        }
+        Report::Failed(failed) => {
+            let failed = refine(failed, observed);
+            let current = status.current.clone();
+            match current {
+                Some(current) if failed.failure.reason.is_transient() && current.attempt <= build.spec.retries => {
+                    retry(observed, status, &current, &failed, now)
+                }
+                _ => {
+                    let notice = status::fail(&mut status, build, failed, now);
+                    Step { notice: Some(notice), ..step(status, prune) }
+                }
+            }
+        }
+    }
+}
+
+/// A builder that was lost because it ran out of memory will run out of it again.
+fn refine(mut failed: Failed, observed: &Observed) -> Failed {
+    if let (FailureReason::BuilderLost, Some(limit)) = (failed.failure.reason, &observed.builder_out_of_memory) {
+        failed.failure.reason = FailureReason::OutOfMemory;
+        failed.failure.message = format!(
+            "Builder {} ran into its memory limit {limit}: raise spec.resources.limits.memory of the Builder, or build less at a time",
+            observed.build.spec.builder_ref.name
+        );
+    }
+    failed
+}
+
+fn succeed(status: &mut ImageBuildStatus, build: &ImageBuild, built: Built, now: Timestamp) -> Notice {
+    status.revision = built.revision.clone();
+    status::succeed(status, build, built, now)
+}
+
+fn retry(observed: &Observed, mut status: ImageBuildStatus, current: &Current, failed: &Failed, now: Timestamp) -> Step {
+    let build = &observed.build;
+    let wait = backoff(current.attempt);
+    let next = current.attempt + 1;
+    let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+    status.current = Some(Current {
+        attempt: next,
+        job: attempt_name(build, status.build.unwrap_or(1), current.generation, next),
+        generation: current.generation,
+        message: None,
+        retry_at: Some(Time(now + wait)),
+        last_failure: Some(why.clone()),
+    });
+    let message = format!("attempt {} of {} ended: {why}; the next one starts in {} s", current.attempt, build.spec.retries + 1, wait.as_secs());
+    status::working(&mut status, build, "Retrying", message.clone(), now);
+    Step {
+        notice: Some(Notice { warning: true, reason: "Retrying".into(), message }),
+        look_again: Some(wait),
+        ..step(status, Action::None)
+    }
+}
+
+/// Before the second attempt 10 s, then twice as long each time, at most five minutes.
+fn backoff(attempt: i32) -> SignedDuration {
+    let doublings = attempt.saturating_sub(1).clamp(0, 5);
+    SignedDuration::from_secs((10 << doublings).min(300))
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+//! Failures of the build's git source.
+
+use super::registry::{Fault, fault};
+use super::{Again, Case, Finding};
+use crate::api::{FailureReason, GitRef, GitSource};
+
+const DENIED: [&str; 9] = [
+    "could not read username",
+    "could not read password",
+    "authentication failed",
+    "invalid username or",
+    "permission denied",
+    "host key verification failed",
+    "no ssh key ",
+    "access denied",
+    "error: 401",
+];
+
+impl Case<'_> {
+    pub(super) fn source(&self) -> Option<Finding> {
+        let git = self.request.source.git.as_ref()?;
+        let by_name = self
+            .failed
+            .as_ref()
+            .is_some_and(|step| step.name.starts_with("[internal] load git source "));
+        if !by_name {
+            return None;
+        }
+        let url = &git.url;
+        let lower = self.error.to_lowercase();
+        let not_found = |message: String| Some((FailureReason::SourceNotFound, message, Again::No));
+        if lower.contains("does not contain ref ") {
+            return not_found(format!(
+                "git repository {url} has no {}: check git.ref",
+                reference(git)
+            ));
+        }
+        if lower.contains("invalid subdir ") || lower.contains("failed to open subdir ") {
+            let folder = git.sub_path.as_deref().unwrap_or_default();
+            return not_found(format!(
+                "git repository {url} has no folder {folder} at {}: check git.subPath",
+                reference(git)
+            ));
+        }
+        let gone = ["reference is not a tree", "not our ref", "unadvertised object"];
+        if gone.iter().any(|words| lower.contains(words)) {
+            return not_found(format!(
+                "git repository {url} has no {}, or does not hand it out: check git.ref.commit",
+                reference(git)
+            ));
+        }
+        let server_denies = lower.contains("returned error: 403") || lower.contains("returned error: 401");
+        if server_denies || DENIED.iter().any(|words| lower.contains(words)) {
+            return Some((FailureReason::SourceDenied, denied(git, &lower), Again::No));
+        }
+        if lower.contains("not found") && lower.contains("repository") || lower.contains("returned error: 404") {
+            let hint = match &git.secret_ref {
+                Some(secret) => format!(
+                    "check git.url, and whether the credentials in Secret {} may read it",
+                    secret.name
+                ),
+                None => "check git.url; a private repository needs git.secretRef".into(),
+            };
+            return not_found(format!("git repository {url} not found: {hint}"));
+        }
+        let said = stderr(self.error);
+        let busy = lower.contains("returned error: 5") || lower.contains("returned error: 429");
+        let again = if busy || fault(said) == Fault::Away {
+            Again::Later
+        } else {
+            Again::No
+        };
+        Some((
+            FailureReason::SourceNotFound,
+            format!("git repository {url} cannot be read: {said}"),
+            again,
+        ))
+    }
+}
+
+fn reference(git: &GitSource) -> String {
+    match &git.reference {
+        Some(GitRef {
+            branch: Some(name), ..
+        }) => format!("branch \"{name}\""),
+        Some(GitRef {
+            tag: Some(name), ..
+        }) => format!("tag \"{name}\""),
+        Some(GitRef {
+            commit: Some(name), ..
+        }) => format!("commit {name}"),
+        _ => "HEAD".into(),
+    }
+}
+
+fn denied(git: &GitSource, said: &str) -> String {
+    let url = &git.url;
+    let ssh = !url.starts_with("http");
+    if said.contains("host key verification failed") {
+        return format!(
+            "the git server of {url} has another host key than known: check known_hosts in the Secret \
+             of git.secretRef"
+        );
+    }
+    match &git.secret_ref {
+        None => format!(
+            "git repository {url} asks for credentials: name a Secret of type kubernetes.io/{} in \
+             git.secretRef",
+            if ssh { "ssh-auth" } else { "basic-auth" }
+        ),
+        Some(secret) => format!(
+            "git repository {url} refuses the credentials in Secret {}: check that they are valid, may \
+             read it, and are of type kubernetes.io/{}",
+            secret.name,
+            if ssh { "ssh-auth" } else { "basic-auth" }
+        ),
+    }
+}
+
+/// What git itself said: the line after `git stderr:` that begins with `fatal:`.
+fn stderr(error: &str) -> &str {
+    let said = error.split("git stderr:\n").nth(1).unwrap_or(error);
+    said.lines()
+        .find_map(|line| line.strip_prefix("fatal: "))
+        .or_else(|| said.lines().next())
+        .unwrap_or(said)
+}

@@ -1,0 +1,520 @@
+//! What a failed run of buildctl means: its words → a reason of the closed list, and a message that
+//! names the thing, the cause and the next step.
+//!
+//! The words are those of BuildKit 0.33; the tests hold what it really printed. What is not known here
+//! becomes `BuildFailed` with BuildKit's own words.
+
+mod excerpt;
+mod git;
+mod registry;
+mod stages;
+
+pub use stages::{from_dockerfile, from_listing};
+
+use excerpt::{Excerpt, error, excerpt, quoted_after};
+use registry::{Fault, cause, fault};
+
+use super::rawjson::{FailedStep, State, instruction};
+use super::request::BuildRequest;
+use crate::api::{Failure, FailureReason, bounded};
+use crate::image::Repository;
+
+/// Bytes of a message, and of a step, at most.
+const MESSAGE_BYTES: usize = 1000;
+
+/// What the runner knows besides BuildKit's words.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Stages of the Dockerfile, where they are known.
+    pub stages: Vec<String>,
+    /// Hosts for which the registry Secret has credentials.
+    pub credentials: Vec<String>,
+}
+
+/// Whether the runner itself should try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// No: the same would come out, or the controller decides.
+    No,
+    /// After a pause: a registry or git server is away or busy.
+    Later,
+    /// After pruning the builder's cache.
+    Pruned,
+}
+
+/// A failure, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What users see.
+    pub failure: Failure,
+    /// Whether to try again.
+    pub again: Again,
+}
+
+/// What is looked at.
+struct Case<'a> {
+    request: &'a BuildRequest,
+    facts: &'a Facts,
+    error: &'a str,
+    excerpt: Excerpt,
+    failed: Option<FailedStep>,
+}
+
+/// A reason, a message, and whether to try again.
+type Finding = (FailureReason, String, Again);
+
+/// Says why buildctl failed. `state` has read all that it printed; `exit` is its exit code, none where
+/// a signal ended it.
+pub fn verdict(
+    state: &State,
+    exit: Option<i32>,
+    request: &BuildRequest,
+    facts: &Facts,
+) -> Verdict {
+    let case = Case {
+        request,
+        facts,
+        error: error(state.text()),
+        excerpt: excerpt(state.text()),
+        failed: state.failed(),
+    };
+    let (reason, message, again) = case
+        .cache_full()
+        .or_else(|| case.push())
+        .or_else(|| case.source())
+        .or_else(|| case.dockerfile())
+        .or_else(|| case.stage())
+        .or_else(|| case.copy())
+        .or_else(|| case.base_image())
+        .or_else(|| case.rejected())
+        .or_else(|| case.step())
+        .or_else(|| case.lost(exit))
+        .unwrap_or_else(|| case.unknown(exit));
+    let log = case
+        .failed
+        .as_ref()
+        .filter(|_| has_output(reason))
+        .map(|step| step.log.join("\n"))
+        .filter(|log| !log.trim().is_empty());
+    Verdict {
+        failure: Failure {
+            reason,
+            message: bounded(message, MESSAGE_BYTES),
+            step: case.step_text().map(|text| bounded(text, MESSAGE_BYTES)),
+            dockerfile_line: case.excerpt.line,
+            log,
+        },
+        again,
+    }
+}
+
+/// True where the output of the failed step helps.
+fn has_output(reason: FailureReason) -> bool {
+    use FailureReason as R;
+    matches!(
+        reason,
+        R::StepFailed
+            | R::OutOfMemory
+            | R::CacheFull
+            | R::BuildRejected
+            | R::BuildFailed
+            | R::SourceNotFound
+            | R::SourceDenied
+    )
+}
+
+impl Case<'_> {
+    /// The Dockerfile instruction, as written, or as BuildKit names it.
+    fn step_text(&self) -> Option<String> {
+        self.excerpt.source.clone().or_else(|| {
+            let failed = self.failed.as_ref()?;
+            instruction(&failed.name).map(str::to_owned)
+        })
+    }
+
+    fn cache_full(&self) -> Option<Finding> {
+        let full = |text: &str| text.to_lowercase().contains("no space left on device");
+        let step = self.failed.as_ref();
+        let found = full(self.error)
+            || step.is_some_and(|step| full(&step.error) || step.log.iter().any(|l| full(l)));
+        found.then(|| {
+            (
+                FailureReason::CacheFull,
+                "the builder's cache volume is full, also after pruning: give the Builder a larger \
+                 cache.size, or build less at once"
+                    .into(),
+                Again::Pruned,
+            )
+        })
+    }
+
+    fn push(&self) -> Option<Finding> {
+        let failed = self.failed.as_ref();
+        let exporting = failed.is_some_and(|step| step.name.starts_with("exporting to image"));
+        if !self.error.contains("failed to push ") && !exporting {
+            return None;
+        }
+        Some(push_finding(
+            self.request,
+            self.facts,
+            &cause(self.error),
+            fault(self.error),
+        ))
+    }
+
+    fn dockerfile(&self) -> Option<Finding> {
+        let request = self.request;
+        if self.error.starts_with("failed to read dockerfile: open ")
+            || self.error.contains("failed to read dockerfile: ") && self.error.contains("no such file")
+        {
+            let place = match (&request.source.git, &request.source.inline) {
+                (Some(git), _) => match &git.sub_path {
+                    Some(folder) => format!("in {folder} of {}", git.url),
+                    None => format!("in {}", git.url),
+                },
+                (_, Some(inline)) => {
+                    let names: Vec<&str> = inline.files.keys().map(String::as_str).collect();
+                    format!("among the inline files ({})", listed(&names))
+                }
+                _ => "in the source".into(),
+            };
+            return Some((
+                FailureReason::DockerfileNotFound,
+                format!(
+                    "there is no {} {place}: set spec.dockerfile to its path within the source",
+                    request.dockerfile
+                ),
+                Again::No,
+            ));
+        }
+        const SYNTAX: [&str; 9] = [
+            "dockerfile parse error",
+            "no build stage in current context",
+            "the Dockerfile cannot be empty",
+            "file with no instructions",
+            "should not be blank",
+            "circular dependency detected on stage",
+            "failed to parse stage name",
+            "failed to process",
+            "invalid reference format",
+        ];
+        SYNTAX.iter().any(|words| self.error.contains(words)).then(|| {
+            let line = self.excerpt.line.map_or(String::new(), |n| format!(":{n}"));
+            let said = self.error.lines().next().unwrap_or_default();
+            let said = match said.split_once("parse error on line ") {
+                Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, words)| words),
+                None => said,
+            };
+            (
+                FailureReason::DockerfileSyntax,
+                format!("{}{line}: {said}", request.dockerfile),
+                Again::No,
+            )
+        })
+    }
+
+    fn stage(&self) -> Option<Finding> {
+        let stages = match self.facts.stages.as_slice() {
+            [] => self
+                .request
+                .source
+                .inline
+                .as_ref()
+                .and_then(|inline| inline.files.get(&self.request.dockerfile))
+                .map(|text| from_dockerfile(text))
+                .unwrap_or_default(),
+            known => known.to_vec(),
+        };
+        let it_has = if stages.is_empty() {
+            String::new()
+        } else {
+            format!("; it has {}", listed(&stages))
+        };
+        if let Some(target) = quoted_after(self.error, "target stage ") {
+            return Some((
+                FailureReason::StageNotFound,
+                format!("stage \"{target}\" is not in the Dockerfile{it_has}: change spec.target"),
+                Again::No,
+            ));
+        }
+        // `COPY --from=name`: BuildKit takes a name that is no stage for an image.
+        let name = self.error.split(": failed to resolve source metadata for ").next()?;
+        let bare = !name.is_empty() && !name.contains(['/', ':', '@', ' ', '.']);
+        let from = self.excerpt.source.as_deref().is_some_and(|source| {
+            let word = source.split_whitespace().next().unwrap_or_default();
+            !word.eq_ignore_ascii_case("FROM") && source.contains(&format!("from={name}"))
+        });
+        // A mount's `from=` comes without an excerpt, but then with no FROM of that name.
+        let mount = self.excerpt.source.is_none() && !stages.is_empty();
+        (bare && (from || mount) && self.error.contains(": failed to resolve source metadata for "))
+            .then(|| {
+                (
+                    FailureReason::StageNotFound,
+                    format!(
+                        "stage \"{name}\" is not in the Dockerfile{it_has}; nor is there an image of \
+                         that name"
+                    ),
+                    Again::No,
+                )
+            })
+    }
+
+    fn copy(&self) -> Option<Finding> {
+        let missing = quoted_after(
+            &self.error[self.error.find("failed to calculate checksum of ref ")?..],
+            ": ",
+        )?;
+        let missing = missing.trim_start_matches('/');
+        let step = self.step_text().unwrap_or_default();
+        let from = step
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("--from="));
+        let (place, hint) = match (from, &self.request.source.git) {
+            (Some(stage), _) => (format!("in {stage}"), "check the path there"),
+            (None, Some(git)) => (
+                match &git.sub_path {
+                    Some(folder) => format!("in {folder} of {}", git.url),
+                    None => format!("in {}", git.url),
+                },
+                "the path counts from the context's root, and .dockerignore may leave it out",
+            ),
+            (None, None) => (
+                "in the build context".into(),
+                "the path counts from the context's root, and .dockerignore may leave it out",
+            ),
+        };
+        Some((
+            FailureReason::CopySourceNotFound,
+            format!("/{missing} is not {place}: {hint}"),
+            Again::No,
+        ))
+    }
+
+    fn base_image(&self) -> Option<Finding> {
+        const MARK: &str = "failed to resolve source metadata for ";
+        let rest = &self.error[self.error.find(MARK)? + MARK.len()..];
+        let image = rest.split(": ").next().unwrap_or(rest);
+        let host = Repository::parse(image).host;
+        if rest.contains("no match for platform in manifest") {
+            let asked: Vec<&str> = self.request.platforms.iter().map(|p| p.0.as_str()).collect();
+            return Some((
+                FailureReason::BaseImageNotFound,
+                format!(
+                    "base image {image} has no variant for the platform ({}): take another image, or \
+                     build that stage with FROM --platform=$BUILDPLATFORM",
+                    listed(&asked)
+                ),
+                Again::No,
+            ));
+        }
+        Some(match fault(rest) {
+            Fault::NotFound => (
+                FailureReason::BaseImageNotFound,
+                format!("base image {image} is not in its registry: check name and tag"),
+                Again::No,
+            ),
+            Fault::Denied => (
+                FailureReason::BaseImageDenied,
+                format!(
+                    "the registry of base image {image} refuses: {}; {}",
+                    cause(rest),
+                    credentials_hint(self.request, self.facts, &host, "pull")
+                ),
+                Again::No,
+            ),
+            Fault::Untrusted => (FailureReason::BuildFailed, untrusted(&host, rest), Again::No),
+            Fault::Away => (
+                FailureReason::BuildFailed,
+                format!("base image {image}: its registry cannot be reached or is busy: {}", cause(rest)),
+                Again::Later,
+            ),
+            Fault::Refused | Fault::Unclear => (
+                FailureReason::BuildFailed,
+                format!("base image {image} cannot be read: {}", cause(rest)),
+                Again::No,
+            ),
+        })
+    }
+
+    fn rejected(&self) -> Option<Finding> {
+        let said = self.error.lines().next().unwrap_or_default();
+        if let Some(id) = said.strip_prefix("secret ").and_then(|r| r.strip_suffix(": not found")) {
+            let ids: Vec<&str> = self.request.secrets.iter().map(|s| s.id.as_str()).collect();
+            let given = if ids.is_empty() {
+                "gives none".into()
+            } else {
+                format!("gives {}", listed(&ids))
+            };
+            return Some((
+                FailureReason::BuildRejected,
+                format!("the Dockerfile asks for the secret \"{id}\", but spec.secrets {given}"),
+                Again::No,
+            ));
+        }
+        if let Some(what) = said
+            .strip_prefix("failed to load LLB: ")
+            .and_then(|rest| rest.strip_suffix(" is not allowed"))
+        {
+            return Some((
+                FailureReason::BuildRejected,
+                format!("the Dockerfile asks for {what}, which builders never grant: take it out"),
+                Again::No,
+            ));
+        }
+        let log = self.failed.as_ref().map_or(&[][..], |step| &step.log);
+        let foreign = log.iter().any(|line| line.contains("exec format error"))
+            || said.contains("exec format error");
+        foreign.then(|| {
+            (
+                FailureReason::BuildRejected,
+                "a RUN step starts a program of another platform than the builder's: let stages with \
+                 RUN begin with FROM --platform=$BUILDPLATFORM and cross-compile"
+                    .into(),
+                Again::No,
+            )
+        })
+    }
+
+    fn step(&self) -> Option<Finding> {
+        let ended = self.error.find("did not complete successfully: ")?;
+        let how = &self.error[ended + "did not complete successfully: ".len()..];
+        let how = how.lines().next().unwrap_or(how);
+        if how.contains("cannot allocate memory") || how == "exit code: 137" {
+            return Some((
+                FailureReason::OutOfMemory,
+                format!(
+                    "a RUN step was killed ({how}), most often because the builder's memory limit was \
+                     hit: raise resources.limits.memory of the Builder, or let the step do less at once"
+                ),
+                Again::No,
+            ));
+        }
+        let place = match self.excerpt.line {
+            Some(line) => format!("{} line {line}", self.request.dockerfile),
+            None => "a RUN step".into(),
+        };
+        let what = self.step_text().unwrap_or_default();
+        let what = bounded(what.lines().next().unwrap_or_default().to_owned(), 200);
+        Some((
+            FailureReason::StepFailed,
+            format!("{place}: {what} ended with {how}"),
+            Again::No,
+        ))
+    }
+
+    fn lost(&self, exit: Option<i32>) -> Option<Finding> {
+        let error = self.error;
+        let lost = error.starts_with("listing workers for Build: ")
+            || error.starts_with("Unavailable: ")
+            || error.starts_with("Canceled: ")
+            || error.contains("error reading from server: EOF")
+            || error.contains("transport is closing")
+            || error.contains("no active session for ")
+            || error.contains("no active sessions")
+            || error.contains("graceful_stop");
+        (exit.is_some() && lost).then(|| {
+            let said = error.lines().next().unwrap_or_default();
+            let said = said.rsplit_once("desc = ").map_or(said, |(_, said)| said);
+            (
+                FailureReason::BuilderLost,
+                format!("the connection to the builder broke: {}", said.trim_matches('"')),
+                Again::No,
+            )
+        })
+    }
+
+    fn unknown(&self, exit: Option<i32>) -> Finding {
+        let message = match (self.error, exit) {
+            ("", None) => "buildctl was ended by a signal and said nothing".into(),
+            ("", Some(code)) => format!("buildctl ended with exit code {code} and said nothing"),
+            (said, _) => said.to_owned(),
+        };
+        (FailureReason::BuildFailed, message, Again::No)
+    }
+}
+
+/// The verdict for a registry that refuses, or cannot take, what the runner itself pushes: the tags.
+pub fn push_failure(request: &BuildRequest, facts: &Facts, said: &str) -> Verdict {
+    let (reason, message, again) = push_finding(request, facts, said, fault(said));
+    Verdict {
+        failure: Failure {
+            reason,
+            message: bounded(message, MESSAGE_BYTES),
+            step: None,
+            dockerfile_line: None,
+            log: None,
+        },
+        again,
+    }
+}
+
+fn push_finding(request: &BuildRequest, facts: &Facts, said: &str, fault: Fault) -> Finding {
+    let Repository { host, path } = Repository::parse(&request.image);
+    match fault {
+        Fault::Denied => (
+            FailureReason::PushDenied,
+            format!(
+                "registry {host} refuses the push of {path}: {said}; {}",
+                credentials_hint(request, facts, &host, "push")
+            ),
+            Again::No,
+        ),
+        Fault::NotFound | Fault::Refused => (
+            FailureReason::PushDenied,
+            format!(
+                "registry {host} does not take {path}: {said}; check output.image, and whether the \
+                 registry wants the repository to be made first"
+            ),
+            Again::No,
+        ),
+        Fault::Untrusted => (FailureReason::PushFailed, untrusted(&host, said), Again::No),
+        Fault::Away => (
+            FailureReason::PushFailed,
+            format!("registry {host} cannot be reached or is busy: {said}"),
+            Again::Later,
+        ),
+        Fault::Unclear => (
+            FailureReason::PushFailed,
+            format!("the push of {path} to registry {host} failed: {said}"),
+            Again::Later,
+        ),
+    }
+}
+
+fn untrusted(host: &str, said: &str) -> String {
+    format!(
+        "the connection to registry {host} is not to be trusted: {}; give its certificate in \
+         registries[].caRef of the Builder, or set plainHTTP where it speaks no TLS",
+        cause(said)
+    )
+}
+
+fn credentials_hint(request: &BuildRequest, facts: &Facts, host: &str, right: &str) -> String {
+    match &request.registry_secret {
+        None => format!(
+            "no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in \
+             output.secretRef that may {right}"
+        ),
+        Some(secret) if facts.credentials.iter().any(|known| known == host) => format!(
+            "check that the credentials for {host} in Secret {secret} are valid and may {right}"
+        ),
+        Some(secret) => format!("Secret {secret} has no credentials for {host}"),
+    }
+}
+
+/// Names for a sentence, at most ten.
+fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let mut text = names
+        .iter()
+        .take(10)
+        .map(AsRef::as_ref)
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > 10 {
+        text.push_str(", …");
+    }
+    if text.is_empty() { "none".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests;

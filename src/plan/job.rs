@@ -1,0 +1,254 @@
+//! One attempt: the request and the Job that carries it out.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, PodSecurityContext, PodSpec,
+    PodTemplateSpec, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
+
+use super::builder::{PORT, config_map_volume, mount, pull_secrets};
+use super::names;
+use super::request::{BuildRequest, paths};
+use super::settings::Settings;
+use crate::api::{Builder, ImageBuild};
+
+/// uid and gid of the runner.
+const USER: i64 = 65532;
+/// Name of the runner's container.
+pub const CONTAINER: &str = "runner";
+
+/// What an attempt is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Carries the request.
+    pub config_map: ConfigMap,
+    /// Carries it out.
+    pub job: Job,
+}
+
+/// Which attempt at which build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Which {
+    /// The build's number.
+    pub build: i64,
+    /// Name of the Job.
+    pub job: String,
+    /// Seconds until the build's deadline.
+    pub seconds_left: i64,
+}
+
+/// The objects of one attempt.
+///
+/// # Errors
+/// Where the request cannot be written as JSON; it always can.
+pub fn attempt(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> serde_json::Result<Attempt> {
+    let request = request(build, builder, which, settings);
+    let metadata = metadata(build, which);
+    Ok(Attempt {
+        config_map: ConfigMap {
+            metadata: metadata.clone(),
+            data: Some(BTreeMap::from([(paths::REQUEST_KEY.to_owned(), serde_json::to_string(&request)?)])),
+            immutable: Some(true),
+            ..ConfigMap::default()
+        },
+        job: Job {
+            spec: Some(JobSpec {
+                backoff_limit: Some(0),
+                completions: Some(1),
+                parallelism: Some(1),
+                pod_replacement_policy: Some("Failed".into()),
+                active_deadline_seconds: Some(which.seconds_left.max(1)),
+                template: PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: metadata.labels.clone(),
+                        annotations: metadata.annotations.clone(),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(build, builder, which, settings)),
+                },
+                ..JobSpec::default()
+            }),
+            metadata,
+            status: None,
+        },
+    })
+}
+
+fn metadata(build: &ImageBuild, which: &Which) -> ObjectMeta {
+    let uid = build.uid().unwrap_or_default();
+    ObjectMeta {
+        name: Some(which.job.clone()),
+        namespace: build.namespace(),
+        labels: Some(names::runner_labels(&build.spec.builder_ref.name, &uid)),
+        annotations: Some(BTreeMap::from([
+            (names::IMAGE_BUILD.to_owned(), build.name_any()),
+            (names::BUILD.to_owned(), which.build.to_string()),
+        ])),
+        owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn request(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> BuildRequest {
+    let spec = &build.spec;
+    let namespace = build.namespace().unwrap_or_default();
+    let host = names::builder_host(&builder.name_any(), &namespace);
+    BuildRequest {
+        name: build.name_any(),
+        uid: build.uid().unwrap_or_default(),
+        job: which.job.clone(),
+        builder_address: format!("tcp://{host}:{PORT}"),
+        builder_server_name: host,
+        callback: settings.callback.as_ref().map(|callback| callback.url.clone()),
+        source: spec.source.clone(),
+        dockerfile: spec.dockerfile.clone(),
+        target: spec.target.clone(),
+        build_args: spec.build_args.clone(),
+        secrets: spec.secrets.clone(),
+        platforms: spec.platforms.clone(),
+        image: spec.output.image.clone(),
+        tags: spec.output.tags.clone(),
+        compression: spec.output.compression,
+        labels: spec.output.labels.clone(),
+        annotations: spec.output.annotations.clone(),
+        registries: builder.spec.registries.clone(),
+        registry_secret: spec.output.secret_ref.as_ref().map(|secret| secret.name.clone()),
+        namespace,
+    }
+}
+
+fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
+    let (volumes, mounts) = volumes(build, builder, which);
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(15),
+        image_pull_secrets: pull_secrets(&settings.runner.image_pull_secrets),
+        priority_class_name: settings.runner.priority_class_name.clone(),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: CONTAINER.into(),
+            image: Some(settings.runner.image.clone()),
+            image_pull_policy: settings.runner.image_pull_policy.clone(),
+            args: Some(vec!["runner".into()]),
+            env: Some(vec![EnvVar {
+                name: "TMPDIR".into(),
+                value: Some(paths::SCRATCH.into()),
+                value_from: None,
+            }]),
+            resources: Some(settings.runner.resources.clone()),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                read_only_root_filesystem: Some(true),
+                capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+                ..SecurityContext::default()
+            }),
+            termination_message_path: Some(paths::TERMINATION.into()),
+            termination_message_policy: Some("File".into()),
+            volume_mounts: Some(mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn volumes(build: &ImageBuild, builder: &Builder, which: &Which) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let spec = &build.spec;
+    let mut volumes = vec![
+        config_map_volume("request", which.job.clone(), None),
+        secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
+        Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
+    ];
+    let mut mounts = vec![
+        mount("request", paths::REQUEST.into(), true),
+        mount("tls", paths::TLS.into(), true),
+        mount("scratch", paths::SCRATCH.into(), false),
+    ];
+    if let Some(secret) = &spec.output.secret_ref {
+        volumes.push(secret_volume("registry", secret.name.clone(), Some((".dockerconfigjson", "config.json"))));
+        mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
+    }
+    if let Some(secret) = spec.source.git.as_ref().and_then(|git| git.secret_ref.as_ref()) {
+        volumes.push(secret_volume("git", secret.name.clone(), None));
+        mounts.push(mount("git", paths::GIT_AUTH.into(), true));
+    }
+    for (at, secret) in spec.secrets.iter().enumerate() {
+        let volume = format!("secret-{at}");
+        volumes.push(secret_volume(&volume, secret.secret_ref.name.clone(), Some((&secret.secret_ref.key, "value"))));
+        mounts.push(mount(&volume, format!("{}/{}", paths::SECRETS, secret.id), true));
+    }
+    for (at, registry) in builder.spec.registries.iter().enumerate() {
+        let Some(ca) = &registry.ca_ref else { continue };
+        let volume = format!("registry-ca-{at}");
+        volumes.push(config_map_volume(&volume, ca.name.clone(), Some((ca.key.clone(), "ca.crt".into()))));
+        mounts.push(mount(&volume, format!("{}/{}", paths::REGISTRY_CA, registry.folder()), true));
+    }
+    (volumes, mounts)
+}
+
+fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Volume {
+    Volume {
+        name: volume.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(0o440),
+            items: item.map(|(key, path)| vec![KeyToPath { key: key.into(), path: path.into(), mode: None }]),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::fixtures;
+
+    fn which() -> Which {
+        Which { build: 3, job: "hello-0123456789".into(), seconds_left: 1800 }
+    }
+
+    #[test]
+    fn the_objects_of_an_attempt_at_a_small_build() {
+        let attempt = attempt(&fixtures::inline(), &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        insta::assert_yaml_snapshot!("attempt-config-map", attempt.config_map);
+        insta::assert_yaml_snapshot!("attempt-job", attempt.job);
+    }
+
+    #[test]
+    fn an_attempt_mounts_just_the_secrets_that_the_build_names() {
+        let attempt = attempt(&fixtures::git_with_secrets(), &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        let pod = attempt.job.spec.unwrap().template.spec.unwrap();
+        let secrets: Vec<_> = pod
+            .volumes
+            .unwrap()
+            .into_iter()
+            .filter_map(|volume| volume.secret.and_then(|secret| secret.secret_name))
+            .collect();
+        assert_eq!(secrets, ["whittle-builder-default-client", "registry-credentials", "git-credentials", "npm"]);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+    }
+
+    #[test]
+    fn the_request_reads_back_as_it_was_written() {
+        let build = fixtures::git_with_secrets();
+        let attempt = attempt(&build, &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        let text = &attempt.config_map.data.unwrap()[paths::REQUEST_KEY];
+        let read: BuildRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(read, request(&build, &fixtures::builder(), &which(), &fixtures::settings()));
+        assert_eq!(read.builder_address, "tcp://whittle-builder-default-0.whittle-builder-default.team.svc:1234");
+    }
+}

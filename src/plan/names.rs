@@ -1,0 +1,120 @@
+//! Every name that we give, and every label that we set.
+//!
+//! Names are deterministic, and short enough for what the cluster derives from them: a Pod's name is
+//! its Job's plus six characters, a StatefulSet's revision label its name plus eleven, each within 63.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+/// Our field manager in server-side apply.
+pub const FIELD_MANAGER: &str = "whittle";
+/// Which part of Whittle an object is: [`RUNNER`] or [`BUILDER`].
+pub const COMPONENT: &str = "whittle.dev/component";
+/// Value of [`COMPONENT`] on runner Jobs and Pods.
+pub const RUNNER: &str = "runner";
+/// Value of [`COMPONENT`] on a Builder's objects.
+pub const BUILDER: &str = "builder";
+/// Label: name of the Builder that an object serves.
+pub const BUILDER_NAME: &str = "whittle.dev/builder";
+/// Label: UID of the ImageBuild that an object serves.
+pub const IMAGE_BUILD_UID: &str = "whittle.dev/imagebuild-uid";
+/// Annotation: name of the ImageBuild; too long for a label.
+pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
+/// Annotation: number of the build that a Job serves.
+pub const BUILD: &str = "whittle.dev/build";
+/// Annotation on Pod templates: digest of what the Pod reads only at its start.
+pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
+
+/// Name of the Builder's StatefulSet, Service, ConfigMap and NetworkPolicy.
+pub fn builder(name: &str) -> String {
+    format!("whittle-builder-{name}")
+}
+
+/// Name of the Secret with the daemon's certificate.
+pub fn builder_server_tls(name: &str) -> String {
+    format!("{}-server", builder(name))
+}
+
+/// Name of the Secret with the certificate of this Builder's runners.
+pub fn builder_client_tls(name: &str) -> String {
+    format!("{}-client", builder(name))
+}
+
+/// DNS name of the Builder's daemon: the first Pod of its StatefulSet.
+pub fn builder_host(name: &str, namespace: &str) -> String {
+    let base = builder(name);
+    format!("{base}-0.{base}.{namespace}.svc")
+}
+
+/// Name of the Job, and of the ConfigMap, of one attempt: the same for the same attempt, whoever asks.
+pub fn attempt(image_build: &str, uid: &str, generation: i64, build: i64, attempt: i32) -> String {
+    let hash = short_digest(format!("{uid}/{generation}/{build}/{attempt}").as_bytes());
+    let head: String = image_build.chars().take(44).map(|c| if c == '.' { '-' } else { c }).collect();
+    format!("{}-{hash}", head.trim_end_matches('-'))
+}
+
+/// Labels of everything that belongs to a Builder.
+pub fn builder_labels(name: &str) -> BTreeMap<String, String> {
+    labels(BUILDER, name)
+}
+
+/// Labels of a runner's Job and Pod.
+pub fn runner_labels(builder: &str, uid: &str) -> BTreeMap<String, String> {
+    let mut all = labels(RUNNER, builder);
+    all.insert(IMAGE_BUILD_UID.into(), uid.into());
+    all
+}
+
+fn labels(component: &str, builder: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "whittle"),
+        ("app.kubernetes.io/component", component),
+        ("app.kubernetes.io/managed-by", "whittle"),
+        (COMPONENT, component),
+        (BUILDER_NAME, builder),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// `sha256:` and 64 hexadecimal digits.
+pub fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// Ten hexadecimal digits, for names.
+fn short_digest(bytes: &[u8]) -> String {
+    digest(bytes)["sha256:".len()..][..10].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_attempt_has_the_same_name_and_another_one_another() {
+        let name = attempt("hello", "u", 1, 1, 1);
+        assert_eq!(name, attempt("hello", "u", 1, 1, 1));
+        for other in
+            [attempt("hello", "v", 1, 1, 1), attempt("hello", "u", 2, 1, 1), attempt("hello", "u", 1, 2, 1), attempt("hello", "u", 1, 1, 2)]
+        {
+            assert_ne!(name, other);
+        }
+    }
+
+    #[test]
+    fn a_name_leaves_room_for_the_pod_and_is_a_dns_label() {
+        let name = attempt(&format!("{}.example", "a".repeat(60)), "u", 1, 1, 1);
+        assert!(name.len() <= 57, "{name}");
+        let dotted = attempt(&format!("{}.x", "a".repeat(43)), "u", 1, 1, 1);
+        assert!(!dotted.contains('.') && !dotted.contains("--"), "{dotted}");
+    }
+
+    #[test]
+    fn the_longest_builder_leaves_room_for_the_revision_label() {
+        assert!(builder(&"b".repeat(36)).len() + "-0123456789".len() <= 63);
+    }
+}

@@ -1,0 +1,263 @@
+//! What an attempt has come to, from its Job, its Pod and its report.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::job::CONTAINER;
+use super::report::{self, Failed, Report};
+use crate::api::{Failure, FailureReason, Steps};
+
+/// How long an image may fail to pull before that ends the build: registries restart.
+pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Where one attempt stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// Neither its Job nor a Pod of it exists.
+    Absent,
+    /// Its Job is being deleted.
+    Leaving,
+    /// A Job of this name exists, but is not this ImageBuild's.
+    Foreign,
+    /// Its Pod does not run yet.
+    Pending(Pending),
+    /// Its Pod runs.
+    Running,
+    /// It has ended.
+    Ended(Report),
+}
+
+/// Why a Pod does not run yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// CamelCase.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// True where a user has to mend something; the Pod starts by itself once it is mended.
+    pub blocked: bool,
+}
+
+/// What was read of one attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Seen<'a> {
+    /// UID of the ImageBuild.
+    pub owner: &'a str,
+    /// The Job of the attempt's name.
+    pub job: Option<&'a Job>,
+    /// That Job's newest Pod.
+    pub pod: Option<&'a Pod>,
+    /// Messages of the Pod's FailedMount events, newest first.
+    pub mount_failures: &'a [String],
+    /// What the runner has called back.
+    pub report: Option<&'a Report>,
+}
+
+/// Where the attempt stands.
+pub fn state(seen: &Seen, now: Timestamp) -> State {
+    if let Some(report) = seen.report {
+        return State::Ended(report.clone());
+    }
+    let Some(job) = seen.job else {
+        return State::Absent;
+    };
+    if !job.owner_references().iter().any(|owner| owner.uid == seen.owner) {
+        return State::Foreign;
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return State::Leaving;
+    }
+    if let Some(report) = seen.pod.and_then(ended) {
+        return State::Ended(report);
+    }
+    if let Some((reason, message)) = failed_condition(job) {
+        return State::Ended(match reason.as_str() {
+            "DeadlineExceeded" => timeout(),
+            _ => lost(format!("the runner's Pod is gone ({message}): deleted, or its node was lost")),
+        });
+    }
+    match seen.pod {
+        Some(pod) if phase(pod) == "Pending" => pending(pod, seen.mount_failures, now),
+        Some(_) => State::Running,
+        None if succeeded(job) => {
+            State::Ended(lost("the runner's Pod is gone, and its report with it: deleted before it was read".into()))
+        }
+        None => State::Pending(Pending {
+            reason: "PodPending".into(),
+            message: "waiting for the runner's Pod to be made".into(),
+            blocked: false,
+        }),
+    }
+}
+
+/// True where the Pod's containers have ended: only then may another attempt start.
+pub fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn failed_condition(job: &Job) -> Option<(String, String)> {
+    job.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.status == "True" && c.type_ == "Failed")
+        .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
+}
+
+fn succeeded(job: &Job) -> bool {
+    job.status.as_ref().is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
+}
+
+/// What a Pod that has ended reports, or what its end says where it reports nothing.
+fn ended(pod: &Pod) -> Option<Report> {
+    let status = pod.status.as_ref()?;
+    let terminated = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.name == CONTAINER)
+        .and_then(|container| container.state.as_ref())
+        .and_then(|state| state.terminated.as_ref());
+    // The report first: it is written only when all is done, whatever became of the Pod after it.
+    if let Some(report) =
+        terminated.and_then(|t| t.message.as_deref()).and_then(|message| report::decode(message).ok())
+    {
+        return Some(report);
+    }
+    if terminated.is_none() && !is_over(pod) {
+        return None;
+    }
+    Some(match (status.reason.as_deref(), terminated) {
+        (Some("DeadlineExceeded"), _) => timeout(),
+        (_, Some(t)) if t.reason.as_deref() == Some("OOMKilled") => out_of_memory(pod),
+        (Some(reason), _) => lost(format!(
+            "the runner's Pod ended: {reason}: {}",
+            status.message.as_deref().unwrap_or("no message")
+        )),
+        (None, Some(t)) => lost(exit_text(t)),
+        (None, None) => lost("the runner's Pod ended before its container ran".into()),
+    })
+}
+
+fn exit_text(terminated: &ContainerStateTerminated) -> String {
+    format!(
+        "the runner ended with exit code {} ({}) and without a report",
+        terminated.exit_code,
+        terminated.reason.as_deref().unwrap_or("no reason")
+    )
+}
+
+fn out_of_memory(pod: &Pod) -> Report {
+    let limit = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER))
+        .and_then(|container| container.resources.as_ref())
+        .and_then(|resources| resources.limits.as_ref())
+        .and_then(|limits| limits.get("memory"))
+        .map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone());
+    failed(
+        FailureReason::OutOfMemory,
+        format!("the runner ran into its memory limit {limit}: raise runner.resources.limits.memory of the chart"),
+    )
+}
+
+fn timeout() -> Report {
+    failed(
+        FailureReason::Timeout,
+        "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log".into(),
+    )
+}
+
+fn lost(message: String) -> Report {
+    failed(FailureReason::RunnerLost, message)
+}
+
+/// A failed report without step or log.
+pub fn failed(reason: FailureReason, message: String) -> Report {
+    Report::Failed(Failed {
+        failure: Failure { reason, message, step: None, dockerfile_line: None, log: None },
+        revision: None,
+        steps: Steps::default(),
+    })
+}
+
+fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
+    let waiting = |reason: &str, message: String, blocked: bool| {
+        State::Pending(Pending { reason: reason.into(), message, blocked })
+    };
+    if let Some((reason, message)) = pull_failure(pod) {
+        let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        if now.duration_since(since) > PULL_GRACE {
+            return State::Ended(failed(FailureReason::ImagePullFailed, message));
+        }
+        return waiting(&reason, message, true);
+    }
+    if let Some(message) = unschedulable(pod) {
+        return waiting("Unschedulable", message, false);
+    }
+    if let Some(missing) = mount_failures.iter().find_map(|message| missing_object(message)) {
+        return waiting(
+            FailureReason::SecretNotFound.as_str(),
+            format!("{missing}: create it in this namespace; the build goes on by itself once it is there"),
+            true,
+        );
+    }
+    if let Some(message) = mount_failures.first() {
+        return waiting("MountFailed", message.clone(), true);
+    }
+    waiting("PodPending", "the runner's Pod is being started".into(), false)
+}
+
+/// The reason and message of an image of this Pod that cannot be pulled.
+pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
+    pod.status.as_ref()?.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        if !matches!(reason, "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") {
+            return None;
+        }
+        let message = waiting.message.as_deref().unwrap_or("the kubelet gives no reason");
+        Some((reason.to_owned(), format!("image {} cannot be pulled: {message}", container.image)))
+    })
+}
+
+/// What the scheduler says of a Pod for which it has no node.
+pub fn unschedulable(pod: &Pod) -> Option<String> {
+    pod.status
+        .as_ref()?
+        .conditions
+        .iter()
+        .flatten()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
+        .map(|c| format!("no node for Pod {}: {}", pod.name_any(), c.message.as_deref().unwrap_or_default()))
+}
+
+/// The kubelet's words for an object or key that is not there, made into a sentence that names it.
+///
+/// The kubelet says `secret "npm" not found`, or `references non-existent secret key: .npmrc`.
+pub fn missing_object(message: &str) -> Option<String> {
+    if let Some((_, key)) = message.rsplit_once("references non-existent secret key: ") {
+        let volume = message.split('"').nth(1).unwrap_or("?");
+        return Some(format!("the Secret of volume {volume} has no key {}", key.trim()));
+    }
+    let (head, _) = message.split_once(" not found")?;
+    let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;
+    let kind = head.trim_end().rsplit([' ', ':']).next()?;
+    match kind {
+        "secret" => Some(format!("Secret {name} does not exist")),
+        "configmap" => Some(format!("ConfigMap {name} does not exist")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! What the installation says: the chart renders it from its values.
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use serde::Deserialize;
+
+use crate::api::BuilderSpec;
+
+/// `/etc/whittle/settings.json`.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Runner Pods.
+    pub runner: RunnerSettings,
+    /// Builder Pods.
+    pub builder: BuilderSettings,
+    /// How runners reach the controller; without it they are silent until they end.
+    #[serde(default)]
+    pub callback: Option<CallbackSettings>,
+    /// Reconciles at a time.
+    #[serde(default = "concurrency")]
+    pub concurrency: u16,
+}
+
+/// Runner Pods.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerSettings {
+    /// Whittle's own image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where absent.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Secrets of the build's namespace.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Requests and limits.
+    #[serde(default)]
+    pub resources: ResourceRequirements,
+    /// Priority class.
+    #[serde(default)]
+    pub priority_class_name: Option<String>,
+}
+
+/// Builder Pods.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuilderSettings {
+    /// A rootless BuildKit image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where absent.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Secrets of the Builder's namespace.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Spec of the Builder named `default` where it is made on demand.
+    #[serde(default)]
+    pub defaults: BuilderSpec,
+}
+
+/// How runners reach the controller.
+#[derive(Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallbackSettings {
+    /// `https://host:port`.
+    pub url: String,
+}
+
+fn concurrency() -> u16 {
+    8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_setting_is_an_error_that_names_it() {
+        let text = r#"{"runner": {"image": "w", "imagePullPolcy": "Always"}, "builder": {"image": "b"}}"#;
+        let error = serde_json::from_str::<Settings>(text).unwrap_err().to_string();
+        assert!(error.contains("imagePullPolcy"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_set_has_the_defaults_of_the_api() {
+        let text = r#"{"runner": {"image": "w"}, "builder": {"image": "b", "defaults": {"cache": {"size": "5Gi"}}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.builder.defaults.replicas, 1);
+        assert_eq!(settings.builder.defaults.cache.min_free, "10%");
+    }
+}

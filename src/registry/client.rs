@@ -1,0 +1,369 @@
+//! One repository of one registry.
+
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::Deserialize;
+
+use super::auth::{Challenge, challenge};
+use super::{Credentials, Patience, RegistryError};
+use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
+
+/// The largest manifest that is read, in bytes; registries take up to this size
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
+const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+/// The most that is read of an error's body.
+const ERROR_LIMIT: usize = 64 * 1024;
+/// How we call ourselves.
+const AGENT: &str = concat!("whittle/", env!("CARGO_PKG_VERSION"));
+
+/// How to reach a registry.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// True speaks HTTP without TLS.
+    pub plain_http: bool,
+    /// Certificates that sign the registry's, PEM, besides those of the system.
+    pub ca: Option<Vec<u8>>,
+    /// What proves who asks.
+    pub credentials: Option<Credentials>,
+    /// How long to keep trying after transient faults.
+    pub patience: Patience,
+}
+
+/// A client for one repository. Remembers the authorization that the registry gave.
+pub struct Client {
+    repository: Repository,
+    settings: Settings,
+    plain: reqwest::Client,
+    secure: OnceLock<Result<reqwest::Client, String>>,
+    authorization: Mutex<Option<String>>,
+}
+
+/// One request, so that it can be sent again.
+struct Ask<'a> {
+    method: Method,
+    url: Url,
+    header: (reqwest::header::HeaderName, String),
+    body: &'a [u8],
+}
+
+impl Client {
+    /// A client for `repository`; nothing is sent yet. A process-wide rustls provider must be installed.
+    pub fn new(repository: Repository, settings: Settings) -> Result<Self, RegistryError> {
+        let plain = builder()
+            // No roots: this client never speaks TLS, so the system's need not be read.
+            .tls_certs_only([])
+            .build()
+            .map_err(|error| RegistryError::Other(causes(&error)))?;
+        Ok(Self {
+            repository,
+            settings,
+            plain,
+            secure: OnceLock::new(),
+            authorization: Mutex::new(None),
+        })
+    }
+
+    /// The bytes of a manifest or index, by digest or tag. The caller checks the digest.
+    pub async fn manifest(&self, reference: &str) -> Result<Vec<u8>, RegistryError> {
+        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
+        let what = format!("manifest {reference} of {}", self.repository.path);
+        self.settings
+            .patience
+            .retry(async || {
+                let ask = Ask {
+                    method: Method::GET,
+                    url: self.manifest_url(reference)?,
+                    header: (ACCEPT, accept.clone()),
+                    body: &[],
+                };
+                let response = self.ask(&ask, &what).await?;
+                let (bytes, whole) = body(response, MANIFEST_LIMIT).await?;
+                if !whole {
+                    return Err(RegistryError::Other(format!(
+                        "{what} has more than {MANIFEST_LIMIT} bytes"
+                    )));
+                }
+                Ok(bytes)
+            })
+            .await
+    }
+
+    /// Puts the bytes of a manifest or index under a tag.
+    pub async fn put_manifest(
+        &self,
+        tag: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), RegistryError> {
+        let what = format!("tag {tag} of {}", self.repository.path);
+        self.settings
+            .patience
+            .retry(async || {
+                let ask = Ask {
+                    method: Method::PUT,
+                    url: self.manifest_url(tag)?,
+                    header: (CONTENT_TYPE, media_type.to_owned()),
+                    body: bytes,
+                };
+                self.ask(&ask, &what).await.map(drop)
+            })
+            .await
+    }
+
+    fn manifest_url(&self, reference: &str) -> Result<Url, RegistryError> {
+        let scheme = if self.settings.plain_http { "http" } else { "https" };
+        let text = format!(
+            "{scheme}://{}/v2/{}/manifests/{reference}",
+            self.repository.api_host(),
+            self.repository.path
+        );
+        Url::parse(&text).map_err(|error| RegistryError::Other(format!("{text}: {error}")))
+    }
+
+    /// Sends, proves who asks where the registry wants that, and sends again.
+    async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
+        let known = self.authorization.lock().expect("no panic while held").clone();
+        let response = self.send(ask, known.as_deref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return checked(response, what).await;
+        }
+        let headers = response.headers().get_all(WWW_AUTHENTICATE);
+        let challenge = challenge(headers.iter().filter_map(|value| value.to_str().ok()));
+        let Some(fresh) = self.authorize(challenge).await? else {
+            return checked(response, what).await;
+        };
+        let response = self.send(ask, Some(&fresh)).await?;
+        *self.authorization.lock().expect("no panic while held") = Some(fresh);
+        checked(response, what).await
+    }
+
+    async fn send(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response, RegistryError> {
+        let (name, value) = &ask.header;
+        let mut request = self
+            .http(&ask.url)?
+            .request(ask.method.clone(), ask.url.clone())
+            .header(name, value);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        if ask.method == Method::PUT {
+            request = request.body(ask.body.to_vec());
+        }
+        request.send().await.map_err(network)
+    }
+
+    /// The value of the Authorization header that a challenge asks for; none where we have nothing to
+    /// show.
+    async fn authorize(&self, challenge: Option<Challenge>) -> Result<Option<String>, RegistryError> {
+        match (challenge, &self.settings.credentials) {
+            (None, _) | (Some(Challenge::Basic), None) => Ok(None),
+            (Some(_), Some(Credentials::Bearer(token))) => Ok(Some(format!("Bearer {token}"))),
+            (Some(Challenge::Basic), Some(Credentials::Basic { username, password })) => {
+                Ok(Some(basic(username, password)))
+            }
+            (Some(Challenge::Basic), Some(Credentials::Refresh(_))) => Ok(None),
+            (Some(Challenge::Bearer { realm, service }), _) => {
+                let token = self.token(&realm, service.as_deref()).await?;
+                Ok(Some(format!("Bearer {token}")))
+            }
+        }
+    }
+
+    /// Gets a token for pulling from and pushing to this repository
+    /// (<https://distribution.github.io/distribution/spec/auth/token/>, and for identity tokens
+    /// <https://distribution.github.io/distribution/spec/auth/oauth/>).
+    async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, RegistryError> {
+        let mut url = Url::parse(realm)
+            .map_err(|error| RegistryError::Other(format!("token server {realm}: {error}")))?;
+        let scope = format!("repository:{}:pull,push", self.repository.path);
+        let mut fields = vec![("scope", scope.as_str())];
+        fields.extend(service.map(|service| ("service", service)));
+        let http = self.http(&url)?;
+        let request = match &self.settings.credentials {
+            Some(Credentials::Refresh(token)) => {
+                fields.extend([
+                    ("grant_type", "refresh_token"),
+                    ("client_id", "whittle"),
+                    ("refresh_token", token),
+                ]);
+                http.post(url)
+                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(form(&fields))
+            }
+            other => {
+                url.query_pairs_mut().extend_pairs(&fields);
+                let request = http.get(url);
+                match other {
+                    Some(Credentials::Basic { username, password }) => {
+                        request.header(AUTHORIZATION, basic(username, password))
+                    }
+                    _ => request,
+                }
+            }
+        };
+        let response = request.send().await.map_err(network)?;
+        let response = checked(response, "token").await?;
+        #[derive(Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+        }
+        let (bytes, _) = body(response, ERROR_LIMIT).await?;
+        serde_json::from_slice::<Token>(&bytes)
+            .ok()
+            .and_then(|answer| answer.token.or(answer.access_token))
+            .filter(|token| !token.is_empty())
+            .ok_or_else(|| RegistryError::Other("the token server answered without a token".into()))
+    }
+
+    fn http(&self, url: &Url) -> Result<&reqwest::Client, RegistryError> {
+        if url.scheme() == "http" {
+            return Ok(&self.plain);
+        }
+        self.secure
+            .get_or_init(|| {
+                let certificates = match &self.settings.ca {
+                    Some(pem) => reqwest::Certificate::from_pem_bundle(pem)
+                        .map_err(|error| format!("the registry's caRef: {}", causes(&error)))?,
+                    None => vec![],
+                };
+                let with_system = builder().tls_certs_merge(certificates.clone()).build();
+                match with_system {
+                    // An image without certificates of its own still reaches what caRef signs.
+                    Err(_) if !certificates.is_empty() => {
+                        builder().tls_certs_only(certificates).build()
+                    }
+                    other => other,
+                }
+                .map_err(|error| causes(&error))
+            })
+            .as_ref()
+            .map_err(|error| RegistryError::Other(error.clone()))
+    }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(AGENT)
+        .connect_timeout(Duration::from_secs(10))
+        .timeout(Duration::from_secs(30))
+}
+
+fn basic(username: &str, password: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+}
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let mut url = Url::parse("http://form/").expect("a constant URL");
+    url.query_pairs_mut().extend_pairs(fields);
+    url.query().unwrap_or_default().to_owned()
+}
+
+/// The response where it is a success, else what it says.
+async fn checked(response: Response, what: &str) -> Result<Response, RegistryError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(retry_after);
+    let said = match body(response, ERROR_LIMIT).await {
+        Ok((bytes, _)) => envelope(&bytes),
+        Err(_) => None,
+    };
+    let mut message = format!("{what}: {status}");
+    if let Some(said) = said {
+        message.push_str(": ");
+        message.push_str(&said);
+    }
+    Err(match status.as_u16() {
+        401 | 403 => RegistryError::Denied(message),
+        404 => RegistryError::NotFound(message),
+        408 | 429 | 500.. => RegistryError::Transient {
+            message,
+            retry_after,
+        },
+        _ => RegistryError::Other(message),
+    })
+}
+
+/// Up to `limit` bytes of a body, and whether these are all.
+async fn body(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), RegistryError> {
+    let mut bytes = vec![];
+    while let Some(chunk) = response.chunk().await.map_err(network)? {
+        if bytes.len() + chunk.len() > limit {
+            return Ok((bytes, false));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok((bytes, true))
+}
+
+/// The first message of an error body
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>).
+fn envelope(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<Said>,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let envelope: Envelope = serde_json::from_slice(bytes).ok()?;
+    let first = envelope.errors.into_iter().next()?;
+    let said = if first.message.is_empty() {
+        first.code
+    } else {
+        first.message
+    };
+    (!said.is_empty()).then(|| crate::api::bounded(said, 300))
+}
+
+/// Seconds, or a date (<https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>); dates are seldom and
+/// count as absent.
+fn retry_after(value: &str) -> Option<Duration> {
+    value.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn network(error: reqwest::Error) -> RegistryError {
+    let message = causes(&error);
+    // A certificate that is not trusted will not be so a second later.
+    if message.contains("invalid peer certificate") {
+        return RegistryError::Other(message);
+    }
+    RegistryError::Transient {
+        message,
+        retry_after: None,
+    }
+}
+
+/// An error with its causes, each once: reqwest's own text leaves them out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

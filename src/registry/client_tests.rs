@@ -1,0 +1,244 @@
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex as StdMutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// A registry that answers with these responses in turn, and remembers what it was asked.
+struct Fake {
+    host: String,
+    asked: Arc<StdMutex<Vec<String>>>,
+}
+
+impl Fake {
+    async fn start(answers: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(StdMutex::new(vec![]));
+        let mut answers: VecDeque<String> = answers
+            .iter()
+            .map(|answer| answer.replace("HOST", &host))
+            .collect();
+        let seen = asked.clone();
+        tokio::spawn(async move {
+            while let Some(answer) = answers.pop_front() {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = vec![];
+                let mut buffer = [0; 4096];
+                loop {
+                    let read = socket.read(&mut buffer).await.unwrap();
+                    request.extend_from_slice(&buffer[..read]);
+                    if read == 0 || complete(&request) {
+                        break;
+                    }
+                }
+                seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Self { host, asked }
+    }
+
+    fn client(&self, credentials: Option<Credentials>) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let settings = Settings {
+            plain_http: true,
+            ca: None,
+            credentials,
+            patience: Patience {
+                first: Duration::from_millis(1),
+                ..Patience::USUAL
+            },
+        };
+        let repository = Repository::parse(&format!("{}/team/hello", self.host));
+        Client::new(repository, settings).unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// True where the head, and a body of the length that it states, are there.
+fn complete(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |value| value.trim().parse().unwrap());
+    body.len() >= length
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn bob() -> Option<Credentials> {
+    Some(Credentials::Basic {
+        username: "bob".into(),
+        password: "hunter22".into(),
+    })
+}
+
+#[tokio::test]
+async fn a_manifest_comes_back_byte_for_byte() {
+    let fake = Fake::start(&[&answer("200 OK", "", "{ \"a\":1 }\n")]).await;
+    let bytes = fake.client(None).manifest("sha256:00").await.unwrap();
+    assert_eq!(bytes, b"{ \"a\":1 }\n");
+    let asked = &fake.asked()[0];
+    assert!(asked.starts_with("GET /v2/team/hello/manifests/sha256:00 HTTP/1.1"), "{asked}");
+    assert!(asked.contains(OCI_INDEX) && asked.contains(DOCKER_MANIFEST), "{asked}");
+}
+
+#[tokio::test]
+async fn a_tag_is_put_with_the_bytes_and_their_media_type() {
+    let fake = Fake::start(&[&answer("201 Created", "", "")]).await;
+    fake.client(None)
+        .put_manifest("v1", OCI_MANIFEST, b"{}")
+        .await
+        .unwrap();
+    let asked = &fake.asked()[0];
+    assert!(asked.starts_with("PUT /v2/team/hello/manifests/v1 "), "{asked}");
+    assert!(asked.contains(&format!("content-type: {OCI_MANIFEST}")), "{asked}");
+    assert!(asked.ends_with("\r\n\r\n{}"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_password_is_sent_only_when_asked_for_and_then_remembered() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", "www-authenticate: Basic realm=\"x\"\r\n", ""),
+        &answer("200 OK", "", "one"),
+        &answer("200 OK", "", "two"),
+    ])
+    .await;
+    let client = fake.client(bob());
+    assert_eq!(client.manifest("a").await.unwrap(), b"one");
+    assert_eq!(client.manifest("b").await.unwrap(), b"two");
+    let asked = fake.asked();
+    assert!(!asked[0].contains("authorization"));
+    assert!(asked[1].contains("authorization: Basic Ym9iOmh1bnRlcjIy"));
+    assert!(asked[2].contains("authorization: Basic Ym9iOmh1bnRlcjIy"));
+}
+
+const BEARER: &str =
+    "www-authenticate: Bearer realm=\"http://HOST/token\",service=\"reg istry\"\r\n";
+
+#[tokio::test]
+async fn a_password_is_exchanged_for_a_token() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("200 OK", "", "{\"token\":\"t0\"}"),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    fake.client(bob()).manifest("a").await.unwrap();
+    let asked = fake.asked();
+    assert!(
+        asked[1].starts_with(
+            "GET /token?scope=repository%3Ateam%2Fhello%3Apull%2Cpush&service=reg+istry HTTP"
+        ),
+        "{}",
+        asked[1]
+    );
+    assert!(asked[1].contains("authorization: Basic Ym9iOmh1bnRlcjIy"));
+    assert!(asked[2].contains("authorization: Bearer t0"));
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged_by_post() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("200 OK", "", "{\"access_token\":\"t1\"}"),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    let client = fake.client(Some(Credentials::Refresh("id&t".into())));
+    client.manifest("a").await.unwrap();
+    let asked = fake.asked();
+    assert!(asked[1].starts_with("POST /token HTTP"), "{}", asked[1]);
+    assert!(
+        asked[1].ends_with("grant_type=refresh_token&client_id=whittle&refresh_token=id%26t"),
+        "{}",
+        asked[1]
+    );
+    assert!(asked[2].contains("authorization: Bearer t1"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_denied_and_says_the_registrys_words() {
+    let body = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
+    let fake = Fake::start(&[&answer("403 Forbidden", "", body)]).await;
+    assert_eq!(
+        fake.client(None).manifest("a").await,
+        Err(RegistryError::Denied(
+            "manifest a of team/hello: 403 Forbidden: requested access is denied".into()
+        ))
+    );
+    let fake = Fake::start(&[&answer("401 Unauthorized", "", "")]).await;
+    assert!(matches!(
+        fake.client(bob()).manifest("a").await,
+        Err(RegistryError::Denied(_))
+    ));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let fake = Fake::start(&[&answer("404 Not Found", "", "")]).await;
+    assert!(matches!(
+        fake.client(None).manifest("a").await,
+        Err(RegistryError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_busy_registry_is_asked_again() {
+    let fake = Fake::start(&[
+        &answer("503 Service Unavailable", "", "away"),
+        &answer("429 Too Many Requests", "retry-after: 0\r\n", ""),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    assert_eq!(fake.client(None).manifest("a").await.unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn a_token_server_that_is_away_is_transient_and_no_denial() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("502 Bad Gateway", "", ""),
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("200 OK", "", "{\"token\":\"t0\"}"),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    assert_eq!(fake.client(None).manifest("a").await.unwrap(), b"one");
+}
+
+#[tokio::test]
+async fn nobody_at_the_other_end_is_transient() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let fake = Fake {
+        host,
+        asked: Arc::default(),
+    };
+    let Err(RegistryError::Transient { message, .. }) = fake.client(None).manifest("a").await else {
+        panic!("expected a transient fault");
+    };
+    assert!(message.to_lowercase().contains("connection refused"), "{message}");
+}
+
+#[test]
+fn retry_after_is_read_in_seconds() {
+    assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
+    assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), None);
+}

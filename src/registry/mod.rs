@@ -1,0 +1,34 @@
+//! The OCI distribution protocol, as far as the operator speaks it: manifests by digest, and tags
+//! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>).
+
+mod auth;
+mod client;
+mod retry;
+
+pub use auth::{Credentials, DockerConfig};
+pub use client::{Client, Settings};
+pub use retry::Patience;
+
+use std::time::Duration;
+
+/// Why a registry did not do what was asked.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+pub enum RegistryError {
+    /// 401 or 403.
+    #[error("{0}")]
+    Denied(String),
+    /// 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// 429, 5xx, or no connection; asking again may help.
+    #[error("{message}")]
+    Transient {
+        /// What happened.
+        message: String,
+        /// How long the registry asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Anything else; asking again gives the same.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,97 @@
+//! Counters for Prometheus. No label holds a name: their number stays bounded.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// All metrics of the controller.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    reconciles: Family<Kind, Counter>,
+    errors: Family<Kind, Counter>,
+    builds: Family<Outcome, Counter>,
+    attempts: Counter,
+    seconds: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("whittle");
+        let reconciles = Family::<Kind, Counter>::default();
+        let errors = Family::<Kind, Counter>::default();
+        let builds = Family::<Outcome, Counter>::default();
+        let attempts = Counter::default();
+        let seconds = Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
+        registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
+        registry.register("reconcile_errors", "Reconciles that ended with an error, by kind", errors.clone());
+        registry.register("builds", "Builds that ended, by result", builds.clone());
+        registry.register("attempts", "Runner Jobs started", attempts.clone());
+        registry.register("build_duration_seconds", "Seconds from start to end of a build", seconds.clone());
+        Self { registry: Arc::new(registry), reconciles, errors, builds, attempts, seconds }
+    }
+}
+
+impl Metrics {
+    /// A reconcile has begun.
+    pub fn reconcile(&self, kind: &'static str) {
+        self.reconciles.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A reconcile has ended with an error.
+    pub fn error(&self, kind: &'static str) {
+        self.errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A runner Job was started.
+    pub fn attempt(&self) {
+        self.attempts.inc();
+    }
+
+    /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.
+    pub fn built(&self, result: &str, seconds: Option<i64>) {
+        self.builds.get_or_create(&Outcome { result: result.to_owned() }).inc();
+        if let Some(seconds) = seconds {
+            self.seconds.observe(seconds as f64);
+        }
+    }
+
+    /// In the OpenMetrics text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::warn!("metrics could not be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_stands_in_the_text() {
+        let metrics = Metrics::default();
+        metrics.reconcile("ImageBuild");
+        metrics.reconcile("ImageBuild");
+        metrics.built("StepFailed", Some(3));
+        let text = metrics.text();
+        assert!(text.contains(r#"whittle_reconciles_total{kind="ImageBuild"} 2"#), "{text}");
+        assert!(text.contains(r#"whittle_builds_total{result="StepFailed"} 1"#), "{text}");
+    }
+}
