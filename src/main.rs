@@ -32,6 +32,9 @@ struct Controller {
     /// The namespace that Whittle itself runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "whittle-system")]
     namespace: String,
+    /// Look after this namespace alone; after all of them where absent.
+    #[arg(long)]
+    watch_namespace: Option<String>,
     /// Where to serve health and metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     health_address: SocketAddr,
@@ -60,6 +63,7 @@ async fn main() -> ExitCode {
             let options = whittle::controller::Options {
                 settings: arguments.settings,
                 namespace: arguments.namespace,
+                watch_namespace: arguments.watch_namespace,
                 health_address: arguments.health_address,
                 callback_address: arguments.callback_address,
             };

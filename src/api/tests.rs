@@ -30,7 +30,9 @@ fn merge(into: &mut Value, patch: Value) {
 
 #[track_caller]
 fn refused(patch: Value, with: &str) {
-    let error = validate_cel(&image_build(patch)).expect_err("accepted").to_string();
+    let error = validate_cel(&image_build(patch))
+        .expect_err("accepted")
+        .to_string();
     assert!(error.contains(with), "{error}");
 }
 
@@ -43,32 +45,68 @@ fn accepted(patch: Value) {
 fn a_small_build_is_accepted_and_has_its_defaults() {
     accepted(json!({}));
     let spec = image_build(json!({})).spec;
-    assert_eq!((spec.dockerfile.as_str(), spec.timeout.as_str(), spec.retries), ("Dockerfile", "30m", 2));
-    assert_eq!((spec.output.tags, spec.builder_ref.name.as_str()), (vec!["latest".to_owned()], DEFAULT_BUILDER));
+    assert_eq!(
+        (
+            spec.dockerfile.as_str(),
+            spec.timeout.as_str(),
+            spec.retries
+        ),
+        ("Dockerfile", "30m", 2)
+    );
+    assert_eq!(
+        (spec.output.tags, spec.builder_ref.name.as_str()),
+        (vec!["latest".to_owned()], DEFAULT_BUILDER)
+    );
 }
 
 #[test]
 fn two_sources_and_none_are_refused() {
-    refused(json!({"source": {"git": {"url": "https://git.example.com/a"}}}), "exactly one of git and inline");
-    refused(json!({"source": {"inline": null}}), "exactly one of git and inline");
+    refused(
+        json!({"source": {"git": {"url": "https://git.example.com/a"}}}),
+        "exactly one of git and inline",
+    );
+    refused(
+        json!({"source": {"inline": null}}),
+        "exactly one of git and inline",
+    );
 }
 
 #[test]
 fn an_image_with_a_tag_or_a_digest_is_refused() {
-    for image in ["registry.example.com/hello:1", "hello:latest", "registry.example.com:5000/a:b", "a@sha256:00"] {
-        refused(json!({"output": {"image": image}}), "give the repository alone");
+    for image in [
+        "registry.example.com/hello:1",
+        "hello:latest",
+        "registry.example.com:5000/a:b",
+        "a@sha256:00",
+    ] {
+        refused(
+            json!({"output": {"image": image}}),
+            "give the repository alone",
+        );
     }
-    for image in ["Registry.example.com/Team/hello", "registry.example.com/a//b", "https://registry.example.com/a"] {
+    for image in [
+        "Registry.example.com/Team/hello",
+        "registry.example.com/a//b",
+        "https://registry.example.com/a",
+    ] {
         refused(json!({"output": {"image": image}}), "output.image");
     }
-    for image in ["registry.example.com:5000/team/hello", "localhost:5000/a", "hello", "a/b__c/d-e.f"] {
+    for image in [
+        "registry.example.com:5000/team/hello",
+        "localhost:5000/a",
+        "hello",
+        "a/b__c/d-e.f",
+    ] {
         accepted(json!({"output": {"image": image}}));
     }
 }
 
 #[test]
 fn an_unknown_platform_is_refused() {
-    refused(json!({"platforms": ["linux/amd64", "linux/vax"]}), "platforms");
+    refused(
+        json!({"platforms": ["linux/amd64", "linux/vax"]}),
+        "platforms",
+    );
     accepted(json!({"platforms": ["linux/amd64", "linux/arm64", "linux/arm/v7"]}));
 }
 
@@ -85,13 +123,26 @@ fn timeouts_are_durations_of_at_most_a_day() {
 #[test]
 fn a_git_url_is_of_a_known_form_and_holds_no_credentials() {
     let git = |url: &str| json!({"source": {"inline": null, "git": {"url": url}}});
-    for url in ["https://user:pass@git.example.com/a", "https://token@git.example.com/a"] {
+    for url in [
+        "https://user:pass@git.example.com/a",
+        "https://token@git.example.com/a",
+    ] {
         refused(git(url), "credentials do not belong here");
     }
-    for url in ["git.example.com/a", "file:///etc", "https://git.example.com/a#main", "https://git.example.com/a b"] {
+    for url in [
+        "git.example.com/a",
+        "file:///etc",
+        "https://git.example.com/a#main",
+        "https://git.example.com/a b",
+    ] {
         refused(git(url), "git.url");
     }
-    for url in ["https://git.example.com/a.git", "http://git:3000/a/b", "ssh://git@git.example.com/a", "git@git.example.com:a/b.git"] {
+    for url in [
+        "https://git.example.com/a.git",
+        "http://git:3000/a/b",
+        "ssh://git@git.example.com/a",
+        "git@git.example.com:a/b.git",
+    ] {
         accepted(git(url));
     }
 }
@@ -99,7 +150,10 @@ fn a_git_url_is_of_a_known_form_and_holds_no_credentials() {
 #[test]
 fn a_ref_is_one_of_branch_tag_and_commit() {
     let git = |reference: Value| json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "ref": reference}}});
-    refused(git(json!({"branch": "main", "tag": "v1"})), "exactly one of branch, tag and commit");
+    refused(
+        git(json!({"branch": "main", "tag": "v1"})),
+        "exactly one of branch, tag and commit",
+    );
     refused(git(json!({})), "exactly one of branch, tag and commit");
     accepted(git(json!({"branch": "feature/x"})));
 }
@@ -108,27 +162,42 @@ fn a_ref_is_one_of_branch_tag_and_commit() {
 fn paths_stay_within_the_source() {
     refused(json!({"dockerfile": "../Dockerfile"}), "dockerfile");
     refused(json!({"dockerfile": "/etc/Dockerfile"}), "dockerfile");
-    refused(json!({"source": {"inline": {"files": {"../x": "y"}}}}), "inline.files");
-    refused(json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "subPath": "a/../.."}}}), "git.subPath");
-    accepted(json!({"dockerfile": "build/Dockerfile.prod", "source": {"inline": {"files": {"cmd/main.go": "x", "..a/b..": "y"}}}}));
+    refused(
+        json!({"source": {"inline": {"files": {"../x": "y"}}}}),
+        "inline.files",
+    );
+    refused(
+        json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "subPath": "a/../.."}}}),
+        "git.subPath",
+    );
+    accepted(
+        json!({"dockerfile": "build/Dockerfile.prod", "source": {"inline": {"files": {"cmd/main.go": "x", "..a/b..": "y"}}}}),
+    );
 }
 
 #[test]
 fn inline_files_have_a_bound_in_all() {
     let half = "x".repeat(200 * 1024);
-    refused(json!({"source": {"inline": {"files": {"a": half, "b": half}}}}), "more than 256 KiB");
+    refused(
+        json!({"source": {"inline": {"files": {"a": half, "b": half}}}}),
+        "more than 256 KiB",
+    );
 }
 
 #[test]
 fn external_frontends_cannot_come_in_by_a_build_argument() {
-    refused(json!({"buildArgs": {"BUILDKIT_SYNTAX": "x"}}), "external frontends are off");
+    refused(
+        json!({"buildArgs": {"BUILDKIT_SYNTAX": "x"}}),
+        "external frontends are off",
+    );
     refused(json!({"buildArgs": {"a-b": "x"}}), "buildArgs");
     accepted(json!({"buildArgs": {"VERSION": "1.2.3", "_x1": ""}}));
 }
 
 #[test]
 fn the_ids_of_the_sources_own_credentials_are_reserved() {
-    let secret = |id: &str| json!({"secrets": [{"id": id, "secretRef": {"name": "a", "key": "b"}}]});
+    let secret =
+        |id: &str| json!({"secrets": [{"id": id, "secretRef": {"name": "a", "key": "b"}}]});
     refused(secret("GIT_AUTH_TOKEN"), "GIT_AUTH_");
     accepted(secret("npmrc"));
 }
@@ -150,7 +219,12 @@ fn a_builders_cache_is_a_quantity() {
 fn no_status_never_reads_as_done() {
     for crd in crds() {
         let text = serde_json::to_value(&crd).unwrap();
-        let status = &text["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
-        assert_eq!(status["default"]["observedGeneration"], -1, "{:?}", crd.metadata.name);
+        let status =
+            &text["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        assert_eq!(
+            status["default"]["observedGeneration"], -1,
+            "{:?}",
+            crd.metadata.name
+        );
     }
 }

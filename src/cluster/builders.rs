@@ -28,24 +28,43 @@ impl Cluster {
     /// Makes a Builder; one that exists is left as it is.
     pub async fn create_builder(&self, builder: &Builder) -> Result<(), Error> {
         let (namespace, name) = key(builder);
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-        match Api::<Builder>::namespaced(self.client.clone(), &namespace).create(&params, builder).await {
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        match Api::<Builder>::namespaced(self.client.clone(), &namespace)
+            .create(&params, builder)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(during(format!("creating Builder {namespace}/{name}"))(error)),
+            Err(error) => Err(during(format!("creating Builder {namespace}/{name}"))(
+                error,
+            )),
         }
     }
 
     /// The Builder's StatefulSet, and the Pod that it runs.
-    pub async fn daemon(&self, builder: &Builder) -> Result<(Option<StatefulSet>, Option<Pod>), Error> {
+    pub async fn daemon(
+        &self,
+        builder: &Builder,
+    ) -> Result<(Option<StatefulSet>, Option<Pod>), Error> {
         let (namespace, name) = key(builder);
         let set = names::builder(&name);
         let pod = format!("{set}-0");
         let sets = Api::<StatefulSet>::namespaced(self.client.clone(), &namespace);
         let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace);
         futures::try_join!(
-            async { sets.get_opt(&set).await.map_err(during(format!("reading StatefulSet {namespace}/{set}"))) },
-            async { pods.get_opt(&pod).await.map_err(during(format!("reading Pod {namespace}/{pod}"))) },
+            async {
+                sets.get_opt(&set)
+                    .await
+                    .map_err(during(format!("reading StatefulSet {namespace}/{set}")))
+            },
+            async {
+                pods.get_opt(&pod)
+                    .await
+                    .map_err(during(format!("reading Pod {namespace}/{pod}")))
+            },
         )
     }
 
@@ -62,31 +81,62 @@ impl Cluster {
     }
 
     /// Writes new certificates into the two Secrets of a Builder. They are never read back.
-    pub async fn apply_certificates(&self, builder: &Builder, issued: &Issued) -> Result<(), Error> {
+    pub async fn apply_certificates(
+        &self,
+        builder: &Builder,
+        issued: &Issued,
+    ) -> Result<(), Error> {
         let name = builder.name_any();
-        self.apply(&secret(builder, names::builder_server_tls(&name), &issued.server)).await?;
-        self.apply(&secret(builder, names::builder_client_tls(&name), &issued.client)).await.map(drop)
+        self.apply(&secret(
+            builder,
+            names::builder_server_tls(&name),
+            &issued.server,
+        ))
+        .await?;
+        self.apply(&secret(
+            builder,
+            names::builder_client_tls(&name),
+            &issued.client,
+        ))
+        .await
+        .map(drop)
     }
 
     /// Writes the status where it differs.
-    pub async fn write_builder_status(&self, builder: &Builder, status: &BuilderStatus) -> Result<(), Error> {
+    pub async fn write_builder_status(
+        &self,
+        builder: &Builder,
+        status: &BuilderStatus,
+    ) -> Result<(), Error> {
         if builder.status.as_ref() == Some(status) {
             return Ok(());
         }
         let (namespace, name) = key(builder);
         let patch = json!({ "metadata": { "uid": builder.uid() }, "status": status });
         Api::<Builder>::namespaced(self.client.clone(), &namespace)
-            .patch_status(&name, &PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..Default::default() }, &Patch::Merge(patch))
+            .patch_status(
+                &name,
+                &PatchParams {
+                    field_manager: Some(names::FIELD_MANAGER.into()),
+                    ..Default::default()
+                },
+                &Patch::Merge(patch),
+            )
             .await
             .map(drop)
-            .map_err(during(format!("writing the status of Builder {namespace}/{name}")))
+            .map_err(during(format!(
+                "writing the status of Builder {namespace}/{name}"
+            )))
     }
 
     /// The operator's certificate authority: the one in its own namespace's Secret, made where there is none.
     pub async fn authority(&self, namespace: &str, name: &str) -> Result<Authority, Error> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
         loop {
-            let found = secrets.get_opt(name).await.map_err(during(format!("reading Secret {namespace}/{name}")))?;
+            let found = secrets
+                .get_opt(name)
+                .await
+                .map_err(during(format!("reading Secret {namespace}/{name}")))?;
             if let Some(secret) = found {
                 let text = |key: &str| {
                     secret
@@ -97,12 +147,18 @@ impl Cluster {
                         .ok_or_else(|| Error::Pki(format!("Secret {namespace}/{name} has no {key}: delete it, and a new authority is made")))
                 };
                 return Authority::load(&text("tls.crt")?, &text("tls.key")?).map_err(|error| {
-                    Error::Pki(format!("Secret {namespace}/{name}: {error}: delete it, and a new authority is made"))
+                    Error::Pki(format!(
+                        "Secret {namespace}/{name}: {error}: delete it, and a new authority is made"
+                    ))
                 });
             }
             let made = Authority::make()?;
             let secret = Secret {
-                metadata: ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ObjectMeta::default()
+                },
                 type_: Some("kubernetes.io/tls".into()),
                 data: Some(bytes(&made.files())),
                 ..Secret::default()
@@ -111,7 +167,9 @@ impl Cluster {
                 Ok(_) => return Ok(made),
                 // Another replica was quicker: its authority is the one.
                 Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                Err(error) => return Err(during(format!("creating Secret {namespace}/{name}"))(error)),
+                Err(error) => {
+                    return Err(during(format!("creating Secret {namespace}/{name}"))(error));
+                }
             }
         }
     }
@@ -119,12 +177,18 @@ impl Cluster {
 
 fn secret(builder: &Builder, name: String, files: &BTreeMap<&'static str, String>) -> Secret {
     Secret {
-        metadata: ObjectMeta { name: Some(name), ..metadata(builder) },
+        metadata: ObjectMeta {
+            name: Some(name),
+            ..metadata(builder)
+        },
         data: Some(bytes(files)),
         ..Secret::default()
     }
 }
 
 fn bytes(files: &BTreeMap<&'static str, String>) -> BTreeMap<String, ByteString> {
-    files.iter().map(|(name, text)| ((*name).to_owned(), ByteString(text.clone().into_bytes()))).collect()
+    files
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), ByteString(text.clone().into_bytes())))
+        .collect()
 }

@@ -20,7 +20,11 @@ use crate::plan::report::Report;
 
 impl Cluster {
     /// Reads an ImageBuild, live.
-    pub async fn image_build(&self, namespace: &str, name: &str) -> Result<Option<ImageBuild>, Error> {
+    pub async fn image_build(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ImageBuild>, Error> {
         Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
@@ -30,10 +34,18 @@ impl Cluster {
     /// Reads all that the next step of this ImageBuild depends on.
     ///
     /// `report` is what the attempt's runner has called back, where it has.
-    pub async fn observe(&self, build: ImageBuild, report: Option<Report>, now: Timestamp) -> Result<Observed, Error> {
+    pub async fn observe(
+        &self,
+        build: ImageBuild,
+        report: Option<Report>,
+        now: Timestamp,
+    ) -> Result<Observed, Error> {
         let (namespace, _) = key(&build);
         let uid = build.uid().unwrap_or_default();
-        let current = build.status.as_ref().and_then(|status| status.current.clone());
+        let current = build
+            .status
+            .as_ref()
+            .and_then(|status| status.current.clone());
         let (builder, pods, job) = futures::try_join!(
             self.builder(&namespace, &build.spec.builder_ref.name),
             self.runner_pods(&namespace, &uid),
@@ -46,26 +58,51 @@ impl Cluster {
         )?;
         let (mine, others): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| {
             let job_uid = job.as_ref().and_then(|job| job.metadata.uid.as_deref());
-            job_uid.is_some() && pod.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == job_uid)
+            job_uid.is_some()
+                && pod
+                    .owner_references()
+                    .iter()
+                    .any(|owner| Some(owner.uid.as_str()) == job_uid)
         });
-        let pod = mine.into_iter().max_by_key(|pod| pod.metadata.creation_timestamp.clone());
+        let pod = mine
+            .into_iter()
+            .max_by_key(|pod| pod.metadata.creation_timestamp.clone());
         let mount_failures = match pod {
-            Some(pod) if !outcome::is_over(pod) && waits_for_volumes(pod) => self.mount_failures(&namespace, pod).await?,
+            Some(pod) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
+                self.mount_failures(&namespace, pod).await?
+            }
             _ => vec![],
         };
         let attempt = outcome::state(
-            &Seen { owner: &uid, job: job.as_ref(), pod, mount_failures: &mount_failures, report: report.as_ref() },
+            &Seen {
+                owner: &uid,
+                job: job.as_ref(),
+                pod,
+                mount_failures: &mount_failures,
+                report: report.as_ref(),
+            },
             now,
         );
         let builder_out_of_memory = match (&attempt, &builder) {
-            (State::Ended(Report::Failed(failed)), Some(builder)) if failed.failure.reason == FailureReason::BuilderLost => {
-                let since = build.status.as_ref().and_then(|status| status.started_at.clone());
+            (State::Ended(Report::Failed(failed)), Some(builder))
+                if failed.failure.reason == FailureReason::BuilderLost =>
+            {
+                let since = build
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.started_at.clone());
                 self.builder_out_of_memory(builder, since).await?
             }
             _ => None,
         };
         let others_alive = others.into_iter().any(|pod| !outcome::is_over(pod));
-        Ok(Observed { build, builder, attempt, others_alive, builder_out_of_memory })
+        Ok(Observed {
+            build,
+            builder,
+            attempt,
+            others_alive,
+            builder_out_of_memory,
+        })
     }
 
     async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
@@ -87,31 +124,62 @@ impl Cluster {
     async fn mount_failures(&self, namespace: &str, pod: &Pod) -> Result<Vec<String>, Error> {
         let uid = pod.uid().unwrap_or_default();
         let mut events = Api::<Event>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().fields(&format!("involvedObject.uid={uid},reason=FailedMount")))
+            .list(
+                &ListParams::default()
+                    .fields(&format!("involvedObject.uid={uid},reason=FailedMount")),
+            )
             .await
-            .map_err(during(format!("listing the events of Pod {namespace}/{}", pod.name_any())))?
+            .map_err(during(format!(
+                "listing the events of Pod {namespace}/{}",
+                pod.name_any()
+            )))?
             .items;
-        events.sort_by_key(|event| std::cmp::Reverse(event.last_timestamp.clone().or(event.first_timestamp.clone())));
-        Ok(events.into_iter().filter_map(|event| event.message).collect())
+        events.sort_by_key(|event| {
+            std::cmp::Reverse(
+                event
+                    .last_timestamp
+                    .clone()
+                    .or(event.first_timestamp.clone()),
+            )
+        });
+        Ok(events
+            .into_iter()
+            .filter_map(|event| event.message)
+            .collect())
     }
 
     /// The memory limit of the builder's container, where that was killed for it since `since`.
-    async fn builder_out_of_memory(&self, builder: &Builder, since: Option<Time>) -> Result<Option<String>, Error> {
+    async fn builder_out_of_memory(
+        &self,
+        builder: &Builder,
+        since: Option<Time>,
+    ) -> Result<Option<String>, Error> {
         let (namespace, name) = key(builder);
         let pod = format!("{}-0", names::builder(&name));
         let pod = Api::<Pod>::namespaced(self.client.clone(), &namespace)
             .get_opt(&pod)
             .await
             .map_err(during(format!("reading Pod {namespace}/{pod}")))?;
-        let killed = pod.and_then(|pod| pod.status).into_iter().flat_map(|status| status.container_statuses.unwrap_or_default()).any(
-            |container| killed_for_memory(&container, since.as_ref()),
-        );
-        let limit = builder.spec.resources.limits.as_ref().and_then(|limits| limits.get("memory"));
+        let killed = pod
+            .and_then(|pod| pod.status)
+            .into_iter()
+            .flat_map(|status| status.container_statuses.unwrap_or_default())
+            .any(|container| killed_for_memory(&container, since.as_ref()));
+        let limit = builder
+            .spec
+            .resources
+            .limits
+            .as_ref()
+            .and_then(|limits| limits.get("memory"));
         Ok(killed.then(|| limit.map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone())))
     }
 
     /// Writes the status where it differs. Absent values are null in `status`, so old ones go.
-    pub async fn write_status(&self, build: &ImageBuild, status: &ImageBuildStatus) -> Result<(), Error> {
+    pub async fn write_status(
+        &self,
+        build: &ImageBuild,
+        status: &ImageBuildStatus,
+    ) -> Result<(), Error> {
         if build.status.as_ref() == Some(status) {
             return Ok(());
         }
@@ -119,15 +187,30 @@ impl Cluster {
         // With the UID, so that an ImageBuild of the same name that was made since is left alone.
         let patch = json!({ "metadata": { "uid": build.uid() }, "status": status });
         Api::<ImageBuild>::namespaced(self.client.clone(), &namespace)
-            .patch_status(&name, &PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..Default::default() }, &Patch::Merge(patch))
+            .patch_status(
+                &name,
+                &PatchParams {
+                    field_manager: Some(names::FIELD_MANAGER.into()),
+                    ..Default::default()
+                },
+                &Patch::Merge(patch),
+            )
             .await
             .map(drop)
-            .map_err(during(format!("writing the status of ImageBuild {namespace}/{name}")))
+            .map_err(during(format!(
+                "writing the status of ImageBuild {namespace}/{name}"
+            )))
     }
 
     /// Writes what goes on, unless another attempt has begun or the build has ended meanwhile: then
     /// the patch's own test fails, and nothing is written.
-    pub async fn write_progress(&self, namespace: &str, name: &str, job: &str, message: &str) -> Result<(), Error> {
+    pub async fn write_progress(
+        &self,
+        namespace: &str,
+        name: &str,
+        job: &str,
+        message: &str,
+    ) -> Result<(), Error> {
         let patch: json_patch::Patch = serde_json::from_value(json!([
             { "op": "test", "path": "/status/current/job", "value": job },
             { "op": "add", "path": "/status/current/message", "value": message },
@@ -139,7 +222,9 @@ impl Cluster {
         match result {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
-            Err(error) => Err(during(format!("writing the progress of ImageBuild {namespace}/{name}"))(error)),
+            Err(error) => Err(during(format!(
+                "writing the progress of ImageBuild {namespace}/{name}"
+            ))(error)),
         }
     }
 
@@ -159,21 +244,40 @@ impl Cluster {
             + std::fmt::Debug,
     {
         let (namespace, name) = key(object);
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-        match Api::<K>::namespaced(self.client.clone(), &namespace).create(&params, object).await {
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        match Api::<K>::namespaced(self.client.clone(), &namespace)
+            .create(&params, object)
+            .await
+        {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(during(format!("creating {} {namespace}/{name}", K::kind(&())))(error)),
+            Err(error) => Err(during(format!(
+                "creating {} {namespace}/{name}",
+                K::kind(&())
+            ))(error)),
         }
     }
 
     /// Deletes the Job and the ConfigMap of this name; their Pods follow.
     pub async fn stop(&self, namespace: &str, job: &str) -> Result<(), Error> {
         let params = DeleteParams::background();
-        ignore_missing(Api::<Job>::namespaced(self.client.clone(), namespace).delete(job, &params).await.map(drop))
-            .map_err(during(format!("deleting Job {namespace}/{job}")))?;
-        ignore_missing(Api::<ConfigMap>::namespaced(self.client.clone(), namespace).delete(job, &params).await.map(drop))
-            .map_err(during(format!("deleting ConfigMap {namespace}/{job}")))
+        ignore_missing(
+            Api::<Job>::namespaced(self.client.clone(), namespace)
+                .delete(job, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting Job {namespace}/{job}")))?;
+        ignore_missing(
+            Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
+                .delete(job, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting ConfigMap {namespace}/{job}")))
     }
 
     /// Deletes Jobs and ConfigMaps of this ImageBuild's builds before number `before`.
@@ -181,11 +285,18 @@ impl Cluster {
         let (namespace, name) = key(build);
         let uid = build.uid().unwrap_or_default();
         let jobs = Api::<Job>::namespaced(self.client.clone(), &namespace)
-            .list_metadata(&ListParams::default().labels(&format!("{}={uid}", names::IMAGE_BUILD_UID)))
+            .list_metadata(
+                &ListParams::default().labels(&format!("{}={uid}", names::IMAGE_BUILD_UID)),
+            )
             .await
-            .map_err(during(format!("listing the Jobs of ImageBuild {namespace}/{name}")))?;
+            .map_err(during(format!(
+                "listing the Jobs of ImageBuild {namespace}/{name}"
+            )))?;
         for job in jobs {
-            let number = job.annotations().get(names::BUILD).and_then(|number| number.parse::<i64>().ok());
+            let number = job
+                .annotations()
+                .get(names::BUILD)
+                .and_then(|number| number.parse::<i64>().ok());
             let mine = job.owner_references().iter().any(|owner| owner.uid == uid);
             if mine && number.is_some_and(|number| number < before) {
                 self.stop(&namespace, &job.name_any()).await?;
@@ -196,17 +307,35 @@ impl Cluster {
 
     /// How many runner Jobs of this Builder have not ended.
     pub async fn active_builds(&self, namespace: &str, builder: &str) -> Result<usize, Error> {
-        let selector = format!("{}={},{}={builder}", names::COMPONENT, names::RUNNER, names::BUILDER_NAME);
+        let selector = format!(
+            "{}={},{}={builder}",
+            names::COMPONENT,
+            names::RUNNER,
+            names::BUILDER_NAME
+        );
         let jobs = Api::<Job>::namespaced(self.client.clone(), namespace)
             .list(&ListParams::default().labels(&selector))
             .await
-            .map_err(during(format!("listing the Jobs of Builder {namespace}/{builder}")))?;
-        Ok(jobs.into_iter().filter(|job| job.status.as_ref().is_none_or(|status| status.completion_time.is_none() && !has_failed(status))).count())
+            .map_err(during(format!(
+                "listing the Jobs of Builder {namespace}/{builder}"
+            )))?;
+        Ok(jobs
+            .into_iter()
+            .filter(|job| {
+                job.status
+                    .as_ref()
+                    .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
+            })
+            .count())
     }
 }
 
 fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
-    status.conditions.iter().flatten().any(|c| c.type_ == "Failed" && c.status == "True")
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Failed" && c.status == "True")
 }
 
 /// True where the Pod has a node, but no container has been started or is waiting for its image.
@@ -214,21 +343,27 @@ fn waits_for_volumes(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| {
         status.phase.as_deref() == Some("Pending")
             && status.container_statuses.iter().flatten().all(|container| {
-                container.state.as_ref().and_then(|state| state.waiting.as_ref()).is_some_and(|waiting| {
-                    waiting.reason.as_deref() == Some("ContainerCreating")
-                })
+                container
+                    .state
+                    .as_ref()
+                    .and_then(|state| state.waiting.as_ref())
+                    .is_some_and(|waiting| waiting.reason.as_deref() == Some("ContainerCreating"))
             })
     })
 }
 
 fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {
-    [&container.state, &container.last_state].into_iter().flatten().filter_map(|state| state.terminated.as_ref()).any(|terminated| {
-        terminated.reason.as_deref() == Some("OOMKilled")
-            && match (&terminated.finished_at, since) {
-                (Some(finished), Some(since)) => finished.0 >= since.0,
-                _ => true,
-            }
-    })
+    [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref())
+        .any(|terminated| {
+            terminated.reason.as_deref() == Some("OOMKilled")
+                && match (&terminated.finished_at, since) {
+                    (Some(finished), Some(since)) => finished.0 >= since.0,
+                    _ => true,
+                }
+        })
 }
 
 fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {

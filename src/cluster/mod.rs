@@ -17,6 +17,7 @@ use crate::plan::names::FIELD_MANAGER;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    watched: Option<String>,
 }
 
 /// What went wrong with a call, and which one it was.
@@ -51,13 +52,27 @@ impl Error {
 /// Names the call that failed.
 fn during(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
     let what = what.into();
-    move |source| Error::Call { what, source: Box::new(source) }
+    move |source| Error::Call {
+        what,
+        source: Box::new(source),
+    }
 }
 
 impl Cluster {
-    /// Over this client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// Over this client; `watched` is the one namespace to look after, where it is not all.
+    pub fn new(client: Client, watched: Option<String>) -> Self {
+        Self { client, watched }
+    }
+
+    /// What is to be watched of a kind: one namespace, or all.
+    pub fn watched<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.watched {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
     }
 
     /// The client, for watches.
@@ -68,18 +83,32 @@ impl Cluster {
     /// Server-side apply: the object has just these of our fields from now on.
     async fn apply<K>(&self, object: &K) -> Result<K, Error>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
         K::DynamicType: Default,
     {
         let (namespace, name) = key(object);
         Api::<K>::namespaced(self.client.clone(), &namespace)
-            .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(object))
+            .patch(
+                &name,
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(object),
+            )
             .await
-            .map_err(during(format!("applying {} {namespace}/{name}", K::kind(&K::DynamicType::default()))))
+            .map_err(during(format!(
+                "applying {} {namespace}/{name}",
+                K::kind(&K::DynamicType::default())
+            )))
     }
 }
 
 fn key<K: Resource>(object: &K) -> (String, String) {
     let meta = object.meta();
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
 }

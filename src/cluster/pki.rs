@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 use super::Error;
@@ -29,7 +29,9 @@ pub fn runner_uri(namespace: &str) -> String {
 
 /// The namespace of a runner's URI.
 pub fn runner_namespace(uri: &str) -> Option<&str> {
-    uri.strip_prefix("spiffe://whittle.dev/ns/")?.strip_suffix("/runner").filter(|namespace| !namespace.contains('/'))
+    uri.strip_prefix("spiffe://whittle.dev/ns/")?
+        .strip_suffix("/runner")
+        .filter(|namespace| !namespace.contains('/'))
 }
 
 /// The root authority of an installation.
@@ -58,7 +60,9 @@ impl Authority {
     pub fn make() -> Result<Self, Error> {
         let now = Timestamp::now();
         let key = KeyPair::generate().map_err(pki)?;
-        let root = CertifiedIssuer::self_signed(authority("Whittle root", now, ROOT_DAYS, None), &key).map_err(pki)?;
+        let root =
+            CertifiedIssuer::self_signed(authority("Whittle root", now, ROOT_DAYS, None), &key)
+                .map_err(pki)?;
         Self::load(&root.pem(), &key.serialize_pem())
     }
 
@@ -69,12 +73,19 @@ impl Authority {
     pub fn load(certificate: &str, key: &str) -> Result<Self, Error> {
         let pair = KeyPair::from_pem(key).map_err(pki)?;
         let issuer = Issuer::from_ca_cert_pem(certificate, pair).map_err(pki)?;
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), issuer })
+        Ok(Self {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            issuer,
+        })
     }
 
     /// As files of a `kubernetes.io/tls` Secret.
     pub fn files(&self) -> BTreeMap<&'static str, String> {
-        BTreeMap::from([("tls.crt", self.certificate.clone()), ("tls.key", self.key.clone())])
+        BTreeMap::from([
+            ("tls.crt", self.certificate.clone()),
+            ("tls.key", self.key.clone()),
+        ])
     }
 
     /// PEM of the root certificate.
@@ -93,7 +104,12 @@ impl Authority {
     /// Where a name is not a DNS name.
     pub fn server(&self, hosts: &[String], now: Timestamp) -> Result<(String, String), Error> {
         let key = KeyPair::generate().map_err(pki)?;
-        let mut params = leaf("whittle", now, BUILDER_DAYS, ExtendedKeyUsagePurpose::ServerAuth);
+        let mut params = leaf(
+            "whittle",
+            now,
+            BUILDER_DAYS,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
         params.subject_alt_names = dns_names(hosts)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(pki)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -106,18 +122,33 @@ impl Authority {
     pub fn issue(&self, namespace: &str, builder: &str, now: Timestamp) -> Result<Issued, Error> {
         let key = KeyPair::generate().map_err(pki)?;
         let name = format!("Whittle builder {namespace}/{builder}");
-        let authority =
-            CertifiedIssuer::signed_by(authority(&name, now, BUILDER_DAYS, Some(0)), &key, &self.issuer).map_err(pki)?;
+        let authority = CertifiedIssuer::signed_by(
+            authority(&name, now, BUILDER_DAYS, Some(0)),
+            &key,
+            &self.issuer,
+        )
+        .map_err(pki)?;
         let authority_pem = authority.pem();
 
         let server_key = KeyPair::generate().map_err(pki)?;
-        let mut server = leaf("buildkitd", now, BUILDER_DAYS, ExtendedKeyUsagePurpose::ServerAuth);
+        let mut server = leaf(
+            "buildkitd",
+            now,
+            BUILDER_DAYS,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
         server.subject_alt_names = dns_names(&[names::builder_host(builder, namespace)])?;
         let server = server.signed_by(&server_key, &authority).map_err(pki)?;
 
         let client_key = KeyPair::generate().map_err(pki)?;
-        let mut client = leaf("runner", now, BUILDER_DAYS, ExtendedKeyUsagePurpose::ClientAuth);
-        client.subject_alt_names = vec![SanType::URI(runner_uri(namespace).try_into().map_err(pki)?)];
+        let mut client = leaf(
+            "runner",
+            now,
+            BUILDER_DAYS,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        client.subject_alt_names =
+            vec![SanType::URI(runner_uri(namespace).try_into().map_err(pki)?)];
         let client = client.signed_by(&client_key, &authority).map_err(pki)?;
 
         let known = Certificates {
@@ -145,12 +176,20 @@ impl Authority {
 
 fn authority(name: &str, now: Timestamp, days: i32, path: Option<u8>) -> CertificateParams {
     let mut params = base(name, now, days);
-    params.is_ca = IsCa::Ca(path.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
+    params.is_ca = IsCa::Ca(path.map_or(
+        BasicConstraints::Unconstrained,
+        BasicConstraints::Constrained,
+    ));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
-fn leaf(name: &str, now: Timestamp, days: i32, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+fn leaf(
+    name: &str,
+    now: Timestamp,
+    days: i32,
+    usage: ExtendedKeyUsagePurpose,
+) -> CertificateParams {
     let mut params = base(name, now, days);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
@@ -173,16 +212,24 @@ fn base(name: &str, now: Timestamp, days: i32) -> CertificateParams {
 /// Midnight (UTC) `days` after the day of `now`.
 fn midnight(now: Timestamp, days: i32) -> Timestamp {
     let day = (now + DAY * days).to_zoned(TimeZone::UTC).date();
-    day.to_zoned(TimeZone::UTC).map_or(now, |zoned| zoned.timestamp())
+    day.to_zoned(TimeZone::UTC)
+        .map_or(now, |zoned| zoned.timestamp())
 }
 
 fn date(at: Timestamp) -> time::OffsetDateTime {
     let day = at.to_zoned(TimeZone::UTC).date();
-    date_time_ymd(i32::from(day.year()), u8::try_from(day.month()).unwrap_or(1), u8::try_from(day.day()).unwrap_or(1))
+    date_time_ymd(
+        i32::from(day.year()),
+        u8::try_from(day.month()).unwrap_or(1),
+        u8::try_from(day.day()).unwrap_or(1),
+    )
 }
 
 fn dns_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
-    hosts.iter().map(|host| Ok(SanType::DnsName(host.as_str().try_into().map_err(pki)?))).collect()
+    hosts
+        .iter()
+        .map(|host| Ok(SanType::DnsName(host.as_str().try_into().map_err(pki)?)))
+        .collect()
 }
 
 fn pki(error: rcgen::Error) -> Error {
@@ -205,8 +252,14 @@ mod tests {
     #[test]
     fn certificates_are_renewed_well_before_they_end() {
         let now = Timestamp::now();
-        let known = Authority::make().unwrap().issue("team", "default", now).unwrap().known;
-        assert!(known.renew_at.0 > now && known.not_after.0.duration_since(known.renew_at.0) > DAY * 90);
+        let known = Authority::make()
+            .unwrap()
+            .issue("team", "default", now)
+            .unwrap()
+            .known;
+        assert!(
+            known.renew_at.0 > now && known.not_after.0.duration_since(known.renew_at.0) > DAY * 90
+        );
     }
 
     #[test]

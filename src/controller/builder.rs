@@ -8,10 +8,10 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
-use kube::{Api, ResourceExt};
 
 use super::{AFTER_ERROR, Context, Error, triggers};
 use crate::api::{Builder, BuilderStatus};
@@ -26,15 +26,18 @@ const RESYNC: Duration = Duration::from_secs(3600);
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = context.cluster.client();
-    let mine = watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
+    let mine =
+        watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
     let (store, writer) = reflector::store();
-    let builders = watcher(Api::<Builder>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .predicate_filter(triggers::builder_spec, PredicateConfig::default());
-    let sets = watcher(Api::<StatefulSet>::all(client), mine)
+    let builders = watcher(
+        context.cluster.watched::<Builder>(),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(writer)
+    .touched_objects()
+    .predicate_filter(triggers::builder_spec, PredicateConfig::default());
+    let sets = watcher(context.cluster.watched::<StatefulSet>(), mine)
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
@@ -73,7 +76,10 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     let mut status: BuilderStatus = builder.status.clone().unwrap_or_default();
     let (set, pod) = context.cluster.daemon(&builder).await?;
 
-    let known = status.certificates.as_ref().filter(|known| !builder_state::are_due(known, &context.authority.fingerprint(), now));
+    let known = status
+        .certificates
+        .as_ref()
+        .filter(|known| !builder_state::are_due(known, &context.authority.fingerprint(), now));
     let (certificates, issued) = match known {
         Some(known) => (known.clone(), None),
         None => {
@@ -82,11 +88,20 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         }
     };
     let wanted = objects(&builder, &context.settings.builder, &certificates.digest);
-    let restarts = set.as_ref().is_some_and(|set| builder_state::would_restart(set, &wanted.stateful_set));
-    let active = if restarts { context.cluster.active_builds(&namespace, &name).await? } else { 0 };
+    let restarts = set
+        .as_ref()
+        .is_some_and(|set| builder_state::would_restart(set, &wanted.stateful_set));
+    let active = if restarts {
+        context.cluster.active_builds(&namespace, &name).await?
+    } else {
+        0
+    };
     if active > 0 {
         builder_state::say_draining(&mut status, &builder, active, now);
-        context.cluster.write_builder_status(&builder, &status).await?;
+        context
+            .cluster
+            .write_builder_status(&builder, &status)
+            .await?;
         return Ok(Requeue::requeue(Duration::from_secs(10)));
     }
 
@@ -100,14 +115,27 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         Ok(applied) => applied,
         Err(error) if error.code() == Some(422) => {
             builder_state::say_rejected(&mut status, &builder, &error.to_string(), now);
-            context.cluster.write_builder_status(&builder, &status).await?;
+            context
+                .cluster
+                .write_builder_status(&builder, &status)
+                .await?;
             return Ok(Requeue::requeue(RESYNC));
         }
         Err(error) => return Err(error.into()),
     };
     status.certificates = Some(certificates);
-    let daemon = Daemon { set: &applied, pod: pod.as_ref() as Option<&Pod> };
+    let daemon = Daemon {
+        set: &applied,
+        pod: pod.as_ref() as Option<&Pod>,
+    };
     let ready = builder_state::say(&mut status, &builder, &daemon, now);
-    context.cluster.write_builder_status(&builder, &status).await?;
-    Ok(Requeue::requeue(if ready { RESYNC } else { Duration::from_secs(5) }))
+    context
+        .cluster
+        .write_builder_status(&builder, &status)
+        .await?;
+    Ok(Requeue::requeue(if ready {
+        RESYNC
+    } else {
+        Duration::from_secs(5)
+    }))
 }

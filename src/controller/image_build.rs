@@ -14,7 +14,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 
 use super::{AFTER_ERROR, Context, Error, triggers};
 use crate::api::{Builder, ImageBuild};
@@ -27,28 +27,38 @@ const KIND: &str = "ImageBuild";
 const RESYNC: Duration = Duration::from_secs(3600);
 
 /// Runs until `stop`. `wake` names ImageBuilds whose runners have called back.
-pub async fn run(context: Arc<Context>, wake: UnboundedReceiver<ObjectRef<ImageBuild>>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
-    let client = context.cluster.client();
-    let mine = watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
+pub async fn run(
+    context: Arc<Context>,
+    wake: UnboundedReceiver<ObjectRef<ImageBuild>>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let mine =
+        watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
-    let builds = watcher(Api::<ImageBuild>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .touched_objects()
-        .predicate_filter(triggers::image_build, config());
-    let jobs = watcher(Api::<Job>::all(client.clone()), mine.clone())
+    let builds = watcher(
+        context.cluster.watched::<ImageBuild>(),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(writer)
+    .touched_objects()
+    .predicate_filter(triggers::image_build, config());
+    let jobs = watcher(context.cluster.watched::<Job>(), mine.clone())
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::job, config());
-    let pods = watcher(Api::<Pod>::all(client.clone()), mine)
+    let pods = watcher(context.cluster.watched::<Pod>(), mine)
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::pod, config());
-    let builders = watcher(Api::<Builder>::all(client), watcher::Config::default())
-        .default_backoff()
-        .touched_objects()
-        .predicate_filter(triggers::builder_ready, config());
+    let builders = watcher(
+        context.cluster.watched::<Builder>(),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .touched_objects()
+    .predicate_filter(triggers::builder_ready, config());
     let waiting = store.clone();
     Controller::for_stream(builds, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
@@ -104,16 +114,30 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     if decide::is_settled(&build) {
         return Ok(Requeue::requeue(RESYNC));
     }
-    let job = build.status.as_ref().and_then(|status| status.current.as_ref()).map(|current| current.job.clone());
-    let report = job.as_ref().and_then(|job| context.board.report(&namespace, job));
+    let job = build
+        .status
+        .as_ref()
+        .and_then(|status| status.current.as_ref())
+        .map(|current| current.job.clone());
+    let report = job
+        .as_ref()
+        .and_then(|job| context.board.report(&namespace, job));
     let now = Timestamp::now();
     let observed = context.cluster.observe(build, report, now).await?;
     let step = decide::decide(&observed, &context.settings, now);
     carry_out(&observed.build, &step, context).await?;
-    if let Some(job) = job.filter(|job| step.status.current.as_ref().is_none_or(|current| current.job != *job)) {
+    if let Some(job) = job.filter(|job| {
+        step.status
+            .current
+            .as_ref()
+            .is_none_or(|current| current.job != *job)
+    }) {
         context.board.forget(&namespace, &job);
     }
-    Ok(step.look_again.map_or_else(|| Requeue::requeue(RESYNC), |after| Requeue::requeue(std_duration(after))))
+    Ok(step.look_again.map_or_else(
+        || Requeue::requeue(RESYNC),
+        |after| Requeue::requeue(std_duration(after)),
+    ))
 }
 
 /// The status first: what an attempt is called must stand there before the attempt exists, and a
@@ -133,17 +157,27 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
     }
     if let Some(notice) = &step.notice {
         if step.status.current.is_none() {
-            context.metrics.built(&notice.reason, step.status.duration_seconds);
+            context
+                .metrics
+                .built(&notice.reason, step.status.duration_seconds);
         }
         let event = Event {
-            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+            type_: if notice.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: notice.reason.clone(),
             note: Some(crate::api::bounded(notice.message.clone(), 1024)),
             action: "Build".into(),
             secondary: None,
         };
         // An Event is a courtesy: the status holds the result.
-        if let Err(error) = context.recorder.publish(&event, &build.object_ref(&())).await {
+        if let Err(error) = context
+            .recorder
+            .publish(&event, &build.object_ref(&()))
+            .await
+        {
             tracing::warn!(namespace, name = build.name_any(), %error, "an event could not be written");
         }
     }

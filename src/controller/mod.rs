@@ -14,8 +14,8 @@ use crate::cluster::pki::Authority;
 use crate::plan::settings::Settings;
 use crate::serve::{Board, Metrics};
 
-pub use image_build::run as run_image_builds;
 pub use builder::run as run_builders;
+pub use image_build::run as run_image_builds;
 pub use run::{Options, run};
 
 /// What every reconcile needs.
@@ -35,10 +35,26 @@ pub struct Context {
 
 impl Context {
     /// All in one.
-    pub fn new(cluster: Cluster, settings: Settings, authority: Arc<Authority>, board: Board, metrics: Metrics) -> Self {
-        let reporter = Reporter { controller: "whittle".into(), instance: std::env::var("POD_NAME").ok() };
+    pub fn new(
+        cluster: Cluster,
+        settings: Settings,
+        authority: Arc<Authority>,
+        board: Board,
+        metrics: Metrics,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: "whittle".into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
         let recorder = Recorder::new(cluster.client(), reporter);
-        Self { cluster, settings, authority, board, metrics, recorder }
+        Self {
+            cluster,
+            settings,
+            authority,
+            board,
+            metrics,
+            recorder,
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub settings: PathBuf,
     /// Whittle's own namespace.
     pub namespace: String,
+    /// The one namespace to look after; all where absent.
+    pub watch_namespace: Option<String>,
     /// Health and metrics.
     pub health_address: SocketAddr,
     /// Callback.
@@ -35,9 +37,11 @@ pub struct Options {
 /// Where the settings cannot be read, the cluster not be reached at the start, or an address not be bound.
 pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let path = options.settings.display();
-    let text = std::fs::read_to_string(&options.settings).map_err(|error| format!("settings {path}: {error}"))?;
-    let settings: Settings = serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
-    let cluster = Cluster::new(kube::Client::try_default().await?);
+    let text = std::fs::read_to_string(&options.settings)
+        .map_err(|error| format!("settings {path}: {error}"))?;
+    let settings: Settings =
+        serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
+    let cluster = Cluster::new(kube::Client::try_default().await?, options.watch_namespace);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
     let (board, metrics) = (Board::default(), Metrics::default());
     let (wake, woken) = mpsc::unbounded();
@@ -46,11 +50,22 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let stop = stop()?.shared();
     let health = {
         let ready = ready.clone();
-        serve_health(options.health_address, metrics.clone(), move || ready.load(Ordering::Relaxed), stop.clone())
+        serve_health(
+            options.health_address,
+            metrics.clone(),
+            move || ready.load(Ordering::Relaxed),
+            stop.clone(),
+        )
     };
     let hosts = callback_hosts(&settings);
-    let callback =
-        serve_callback(options.callback_address, hosts, authority.clone(), cluster.clone(), board.clone(), wake);
+    let callback = serve_callback(
+        options.callback_address,
+        hosts,
+        authority.clone(),
+        cluster.clone(),
+        board.clone(),
+        wake,
+    );
     let context = Arc::new(Context::new(cluster, settings, authority, board, metrics));
     let loops = async {
         ready.store(true, Ordering::Relaxed);

@@ -18,12 +18,21 @@ fn digest(value: impl Hash) -> Option<u64> {
 
 /// The spec, a request to build again, deletion: not our own writes of the status.
 pub fn image_build(build: &ImageBuild) -> Option<u64> {
-    digest((build.uid(), build.metadata.generation, build.annotations().get(REQUESTED_AT), build.metadata.deletion_timestamp.is_some()))
+    digest((
+        build.uid(),
+        build.metadata.generation,
+        build.annotations().get(REQUESTED_AT),
+        build.metadata.deletion_timestamp.is_some(),
+    ))
 }
 
 /// The spec, deletion.
 pub fn builder_spec(builder: &Builder) -> Option<u64> {
-    digest((builder.uid(), builder.metadata.generation, builder.metadata.deletion_timestamp.is_some()))
+    digest((
+        builder.uid(),
+        builder.metadata.generation,
+        builder.metadata.deletion_timestamp.is_some(),
+    ))
 }
 
 /// What ImageBuilds that wait for a Builder depend on.
@@ -33,21 +42,32 @@ pub fn builder_ready(builder: &Builder) -> Option<u64> {
         .as_ref()
         .and_then(|status| find(&status.conditions, READY))
         .map(|c| (c.status.as_str(), c.reason.as_str()));
-    digest((builder.uid(), ready, builder.metadata.deletion_timestamp.is_some()))
+    digest((
+        builder.uid(),
+        ready,
+        builder.metadata.deletion_timestamp.is_some(),
+    ))
 }
 
 /// An attempt's end, and its going.
 pub fn job(job: &Job) -> Option<u64> {
     let status = job.status.as_ref();
     let ended = status.is_some_and(|status| {
-        status.conditions.iter().flatten().any(|c| c.status == "True" && matches!(c.type_.as_str(), "Failed" | "Complete"))
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .any(|c| c.status == "True" && matches!(c.type_.as_str(), "Failed" | "Complete"))
     });
     digest((job.uid(), ended, job.metadata.deletion_timestamp.is_some()))
 }
 
 /// A Pod's phase, and what keeps it from running.
 pub fn pod(pod: &Pod) -> Option<u64> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     digest((
         pod.uid(),
         phase,

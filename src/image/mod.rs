@@ -263,10 +263,7 @@ mod tests {
 
     #[test]
     fn what_is_no_manifest_is_a_typed_error() {
-        assert!(matches!(
-            parse(b"<html>"),
-            Err(ManifestError::Malformed(_))
-        ));
+        assert!(matches!(parse(b"<html>"), Err(ManifestError::Malformed(_))));
         assert!(matches!(
             parse(br#"{"mediaType":"text/plain"}"#),
             Err(ManifestError::UnknownType(t)) if t == "text/plain"

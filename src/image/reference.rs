@@ -24,7 +24,11 @@ impl Repository {
             _ => (DOCKER, image),
         };
         let path = rest.split(':').next().unwrap_or(rest);
-        let host = if host == "index.docker.io" { DOCKER } else { host };
+        let host = if host == "index.docker.io" {
+            DOCKER
+        } else {
+            host
+        };
         Self {
             host: host.to_owned(),
             path: if host == DOCKER && !path.contains('/') {
@@ -52,7 +56,11 @@ mod tests {
     #[test]
     fn a_repository_is_read_as_docker_reads_it() {
         for (image, host, path) in [
-            ("registry.example.com/team/hello", "registry.example.com", "team/hello"),
+            (
+                "registry.example.com/team/hello",
+                "registry.example.com",
+                "team/hello",
+            ),
             ("localhost/hello", "localhost", "hello"),
             ("registry:5000/hello", "registry:5000", "hello"),
             ("busybox", "docker.io", "library/busybox"),
@@ -61,8 +69,15 @@ mod tests {
             ("busybox:1.36", "docker.io", "library/busybox"),
         ] {
             let repository = Repository::parse(image);
-            assert_eq!((repository.host.as_str(), repository.path.as_str()), (host, path), "{image}");
+            assert_eq!(
+                (repository.host.as_str(), repository.path.as_str()),
+                (host, path),
+                "{image}"
+            );
         }
-        assert_eq!(Repository::parse("busybox").api_host(), "registry-1.docker.io");
+        assert_eq!(
+            Repository::parse("busybox").api_host(),
+            "registry-1.docker.io"
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! Options: <https://github.com/moby/buildkit/blob/v0.33.1/docs/reference/buildctl.md>, of the
 //! Dockerfile frontend: <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/docs/>.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::Engine;
@@ -26,6 +27,19 @@ pub struct Files {
     pub policy: Option<String>,
     /// Where buildctl is to write what it knows of the pushed image.
     pub metadata: String,
+}
+
+/// Why a request cannot be handed to buildctl as it is, where that is so: it writes the keys of
+/// annotations in lower case, and nobody is to get another key than asked for.
+pub fn refusal(request: &BuildRequest) -> Option<String> {
+    let key = request
+        .annotations
+        .keys()
+        .find(|key| **key != key.to_lowercase())?;
+    Some(format!(
+        "output.annotations: {key} has capital letters, which BuildKit's client cannot carry: write it \
+         in lower case"
+    ))
 }
 
 /// The arguments of `buildctl build`, without the program's name.
@@ -63,16 +77,15 @@ pub fn prune(request: &BuildRequest) -> Vec<String> {
 
 /// Path of the certificates that sign the registry `host`, where it has a `caRef`.
 pub fn registry_ca(host: &str) -> String {
-    format!(
-        "{}/{}/ca.crt",
-        paths::REGISTRY_CA,
-        host.replace(':', "_")
-    )
+    format!("{}/{}/ca.crt", paths::REGISTRY_CA, host.replace(':', "_"))
 }
 
 /// The value of the Authorization header for a basic-auth Secret.
 pub fn basic_auth(username: &str, password: &str) -> String {
-    format!("basic {}", STANDARD.encode(format!("{username}:{password}")))
+    format!(
+        "basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    )
 }
 
 /// Git repository, ref and folder in the form that BuildKit's Dockerfile frontend takes as context:
@@ -83,13 +96,19 @@ pub fn git_context(git: &GitSource) -> String {
     format!("{}{}", with_suffix(&git.url), fragment(git))
 }
 
-/// Rules that change sources on the builder, as JSON for `--source-policy-file`; none where no rule
-/// is needed. Two things have no other way in: a repository whose URL does not end in `.git`, and the
-/// host keys that an ssh server must have (without them BuildKit asks the server itself for its keys).
-pub fn source_policy(git: &GitSource, known_hosts: Option<&str>) -> Option<String> {
+/// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Three things have
+/// no other way in:
+///
+/// - A repository whose URL does not end in `.git`.
+/// - The host keys that an ssh server must have; without them BuildKit asks the server itself for them.
+/// - A mark that makes the source this attempt's own. Builds that run at the same time share the
+///   sources that are equal, and all but the first of them would not hear which commit it is. What is
+///   cached is found by the commit, so it is shared all the same.
+pub fn source_policy(git: &GitSource, job: &str, known_hosts: Option<&str>) -> String {
     let mut rules = vec![];
     let given = git.url.as_str();
     if is_http(given) && with_suffix(given) != given {
+        let given = given.trim_end_matches('/');
         let identifier = |url: &str| {
             let place = url.split_once("://").map_or(url, |(_, place)| place);
             format!("git://{}{}", percent_decoded(place), fragment(git))
@@ -101,28 +120,26 @@ pub fn source_policy(git: &GitSource, known_hosts: Option<&str>) -> Option<Strin
                 match_type: "EXACT",
             },
             updates: Updates {
-                identifier: identifier(given.trim_end_matches('/')),
-                attrs: [("git.fullurl", given.trim_end_matches('/'))].into(),
+                identifier: identifier(given),
+                attrs: [("git.fullurl", given)].into(),
             },
         });
     }
-    if let Some(known_hosts) = known_hosts {
-        rules.push(Rule {
-            action: "CONVERT",
-            selector: Selector {
-                identifier: "^(git://.*)$".into(),
-                match_type: "REGEX",
-            },
-            updates: Updates {
-                identifier: "$1".into(),
-                attrs: [("git.knownsshhosts", known_hosts)].into(),
-            },
-        });
-    }
-    if rules.is_empty() {
-        return None;
-    }
-    Some(serde_json::to_string(&Policy { rules }).expect("a policy has string keys only"))
+    let mut attrs = BTreeMap::from([("whittle.job", job)]);
+    attrs.extend(known_hosts.map(|keys| ("git.knownsshhosts", keys)));
+    rules.push(Rule {
+        action: "CONVERT",
+        selector: Selector {
+            // A regular expression would match nothing: BuildKit 0.33 does not read that match type.
+            identifier: "git://*".into(),
+            match_type: "WILDCARD",
+        },
+        updates: Updates {
+            identifier: "git://${1}".into(),
+            attrs,
+        },
+    });
+    serde_json::to_string(&Policy { rules }).expect("a policy has string keys only")
 }
 
 /// <https://github.com/moby/buildkit/blob/v0.33.1/sourcepolicy/pb/policy.proto>
@@ -148,7 +165,7 @@ struct Selector {
 #[derive(Serialize)]
 struct Updates<'a> {
     identifier: String,
-    attrs: std::collections::BTreeMap<&'static str, &'a str>,
+    attrs: BTreeMap<&'static str, &'a str>,
 }
 
 fn connection(request: &BuildRequest) -> Vec<String> {

@@ -1,5 +1,7 @@
 use super::*;
-use crate::api::{BuildSecret, Compression, ConfigMapKeyRef, Platform, RegistryConfig, SecretKeyRef, Source};
+use crate::api::{
+    BuildSecret, Compression, ConfigMapKeyRef, Platform, RegistryConfig, SecretKeyRef, Source,
+};
 
 fn request() -> BuildRequest {
     BuildRequest {
@@ -86,7 +88,11 @@ fn inline_files_come_as_a_local_context() {
 #[test]
 fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
     let mut request = request();
-    request.source.git = Some(branch("https://git.example.com:8443/team/hello", "main", Some("cmd/hello")));
+    request.source.git = Some(branch(
+        "https://git.example.com:8443/team/hello",
+        "main",
+        Some("cmd/hello"),
+    ));
     request.dockerfile = "build/Dockerfile".into();
     request.target = Some("runtime".into());
     request.build_args = [
@@ -101,7 +107,10 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
             key: ".npmrc".into(),
         },
     }];
-    request.platforms = vec![Platform("linux/amd64".into()), Platform("linux/arm64".into())];
+    request.platforms = vec![
+        Platform("linux/amd64".into()),
+        Platform("linux/arm64".into()),
+    ];
     request.compression = Compression::Zstd;
     request.labels = [("org.example.title".into(), "a, b".into())].into();
     request.annotations = [("org.example.text".into(), "one, \"two\"".into())].into();
@@ -117,7 +126,39 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
         ..Files::default()
     };
     let args = build(&request, &files);
-    insta::assert_snapshot!(args[11..].join("\n"), @"");
+    insta::assert_snapshot!(args[11..].join("\n"), @r#"
+    --progress=rawjson
+    --frontend
+    dockerfile.v0
+    --opt
+    filename=build/Dockerfile
+    --opt
+    cmdline=builtin
+    --opt
+    target=runtime
+    --opt
+    build-arg:EMPTY=
+    --opt
+    build-arg:FLAGS=-s -w, "x"=1; $(rm -rf /)
+    --opt
+    label:org.example.title=a, b
+    --opt
+    platform=linux/amd64,linux/arm64
+    --opt
+    context=https://git.example.com:8443/team/hello.git#refs/heads/main:cmd/hello
+    --secret
+    id=npmrc,src=/whittle/secrets/npmrc/value
+    --secret
+    id=GIT_AUTH_HEADER.git.example.com:8443,src=/tmp/git-header
+    --source-policy-file
+    /tmp/policy.json
+    --registry-auth-tlscontext
+    host=registry.example.com:5000,ca=/whittle/registry-ca/registry.example.com_5000/ca.crt
+    --output
+    type=image,name=registry.example.com/team/hello,push=true,push-by-digest=true,oci-mediatypes=true,compression=zstd,force-compression=true,"annotation.org.example.text=one, ""two"""
+    --metadata-file
+    /tmp/metadata.json
+    "#);
 }
 
 #[test]
@@ -181,20 +222,38 @@ fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
         git_context(&source),
         "https://git.example.com/team/hello.git#refs/heads/main:cmd"
     );
-    insta::assert_snapshot!(source_policy(&source, None).unwrap(), @"");
-    assert_eq!(source_policy(&git("https://git.example.com/hello.git"), None), None);
-    assert_eq!(source_policy(&git("ssh://git@git.example.com/hello"), None), None);
+    insta::assert_snapshot!(source_policy(&source, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","matchType":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    for url in [
+        "https://git.example.com/hello.git",
+        "ssh://git@git.example.com/hello",
+    ] {
+        let policy = source_policy(&git(url), "hello-1", None);
+        assert!(!policy.contains("EXACT"), "{policy}");
+    }
 }
 
 #[test]
 fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
-    let policy = source_policy(&git("git@git.example.com:hello"), Some("git.example.com ssh-ed25519 AAAA\n"));
-    insta::assert_snapshot!(policy.unwrap(), @"");
+    let keys = "git.example.com ssh-ed25519 AAAA\n";
+    let policy = source_policy(&git("git@git.example.com:hello"), "hello-1", Some(keys));
+    insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
+}
+
+#[test]
+fn an_annotation_that_buildctl_would_change_is_refused() {
+    let mut request = request();
+    request.annotations = [("org.example.title".into(), "Über".into())].into();
+    assert_eq!(refusal(&request), None);
+    request.annotations = [("org.example.Title".into(), "x".into())].into();
+    assert!(refusal(&request).unwrap().contains("org.example.Title"));
 }
 
 #[test]
 fn git_credentials_are_for_the_host_and_port_of_the_source_alone() {
-    assert_eq!(host("https://git.example.com:8443/a/b@c"), "git.example.com:8443");
+    assert_eq!(
+        host("https://git.example.com:8443/a/b@c"),
+        "git.example.com:8443"
+    );
     assert_eq!(host("ssh://git@git.example.com/a"), "git.example.com");
     assert_eq!(basic_auth("bob", "hunter22"), "basic Ym9iOmh1bnRlcjIy");
 }
@@ -202,7 +261,16 @@ fn git_credentials_are_for_the_host_and_port_of_the_source_alone() {
 #[test]
 fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
     let files = Files::default();
-    for args in [build(&request(), &files), targets(&request(), &files), prune(&request())] {
-        assert!(!args.iter().any(|arg| arg.contains("allow") || arg.contains("attest")), "{args:?}");
+    for args in [
+        build(&request(), &files),
+        targets(&request(), &files),
+        prune(&request()),
+    ] {
+        assert!(
+            !args
+                .iter()
+                .any(|arg| arg.contains("allow") || arg.contains("attest")),
+            "{args:?}"
+        );
     }
 }

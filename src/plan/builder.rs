@@ -6,13 +6,14 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath, LocalObjectReference,
-    PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    SeccompProfile, SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, TCPSocketAction, Volume,
-    VolumeMount, VolumeResourceRequirements,
+    AppArmorProfile, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath,
+    LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, Service,
+    ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -49,7 +50,11 @@ pub struct BuilderObjects {
 }
 
 /// The objects of `builder`; `certificates` is a digest of those that its Secret holds.
-pub fn objects(builder: &Builder, settings: &BuilderSettings, certificates: &str) -> BuilderObjects {
+pub fn objects(
+    builder: &Builder,
+    settings: &BuilderSettings,
+    certificates: &str,
+) -> BuilderObjects {
     let config = buildkitd::config(&builder.spec);
     let start_digest = names::digest(format!("{config}\n{certificates}").as_bytes());
     BuilderObjects {
@@ -76,9 +81,12 @@ pub fn metadata(builder: &Builder) -> ObjectMeta {
 }
 
 fn selector(builder: &Builder) -> BTreeMap<String, String> {
-    [(names::COMPONENT, names::BUILDER.to_owned()), (names::BUILDER_NAME, builder.name_any())]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+    [
+        (names::COMPONENT, names::BUILDER.to_owned()),
+        (names::BUILDER_NAME, builder.name_any()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
 }
 
 fn service(builder: &Builder) -> Service {
@@ -104,19 +112,28 @@ fn service(builder: &Builder) -> Service {
 fn network_policy(builder: &Builder) -> NetworkPolicy {
     let runners = LabelSelector {
         match_labels: Some(
-            [(names::COMPONENT, names::RUNNER.to_owned()), (names::BUILDER_NAME, builder.name_any())]
-                .map(|(key, value)| (key.to_owned(), value))
-                .into(),
+            [
+                (names::COMPONENT, names::RUNNER.to_owned()),
+                (names::BUILDER_NAME, builder.name_any()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
         ),
         match_expressions: None,
     };
     NetworkPolicy {
         metadata: metadata(builder),
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(LabelSelector { match_labels: Some(selector(builder)), match_expressions: None }),
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(selector(builder)),
+                match_expressions: None,
+            }),
             policy_types: Some(vec!["Ingress".into()]),
             ingress: Some(vec![NetworkPolicyIngressRule {
-                from: Some(vec![NetworkPolicyPeer { pod_selector: Some(runners), ..NetworkPolicyPeer::default() }]),
+                from: Some(vec![NetworkPolicyPeer {
+                    pod_selector: Some(runners),
+                    ..NetworkPolicyPeer::default()
+                }]),
                 ports: Some(vec![NetworkPolicyPort {
                     port: Some(IntOrString::Int(PORT)),
                     protocol: Some("TCP".into()),
@@ -128,7 +145,11 @@ fn network_policy(builder: &Builder) -> NetworkPolicy {
     }
 }
 
-fn stateful_set(builder: &Builder, settings: &BuilderSettings, start_digest: String) -> StatefulSet {
+fn stateful_set(
+    builder: &Builder,
+    settings: &BuilderSettings,
+    start_digest: String,
+) -> StatefulSet {
     let spec = &builder.spec;
     let name = builder.name_any();
     let labels = names::builder_labels(&name);
@@ -137,19 +158,27 @@ fn stateful_set(builder: &Builder, settings: &BuilderSettings, start_digest: Str
         spec: Some(StatefulSetSpec {
             replicas: Some(spec.replicas),
             service_name: Some(names::builder(&name)),
-            selector: LabelSelector { match_labels: Some(selector(builder)), match_expressions: None },
+            selector: LabelSelector {
+                match_labels: Some(selector(builder)),
+                match_expressions: None,
+            },
             pod_management_policy: Some("Parallel".into()),
             revision_history_limit: Some(1),
-            persistent_volume_claim_retention_policy: Some(StatefulSetPersistentVolumeClaimRetentionPolicy {
-                when_deleted: Some("Delete".into()),
-                when_scaled: Some("Retain".into()),
-            }),
+            persistent_volume_claim_retention_policy: Some(
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".into()),
+                    when_scaled: Some("Retain".into()),
+                },
+            ),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels.clone()),
                     annotations: Some(BTreeMap::from([
                         (names::CONFIG_DIGEST.to_owned(), start_digest),
-                        ("cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(), "false".to_owned()),
+                        (
+                            "cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(),
+                            "false".to_owned(),
+                        ),
                     ])),
                     ..ObjectMeta::default()
                 }),
@@ -165,7 +194,10 @@ fn stateful_set(builder: &Builder, settings: &BuilderSettings, start_digest: Str
                     access_modes: Some(vec!["ReadWriteOnce".into()]),
                     storage_class_name: spec.cache.storage_class_name.clone(),
                     resources: Some(VolumeResourceRequirements {
-                        requests: Some(BTreeMap::from([("storage".into(), Quantity(spec.cache.size.clone()))])),
+                        requests: Some(BTreeMap::from([(
+                            "storage".into(),
+                            Quantity(spec.cache.size.clone()),
+                        )])),
                         limits: None,
                     }),
                     ..PersistentVolumeClaimSpec::default()
@@ -201,13 +233,24 @@ fn pod(builder: &Builder, settings: &BuilderSettings) -> PodSpec {
     for (at, registry) in spec.registries.iter().enumerate() {
         let Some(ca) = &registry.ca_ref else { continue };
         let volume = format!("registry-ca-{at}");
-        mounts.push(mount(&volume, format!("{REGISTRY_CA}/{}", registry.folder()), true));
-        volumes.push(config_map_volume(&volume, ca.name.clone(), Some((ca.key.clone(), "ca.crt".into()))));
+        mounts.push(mount(
+            &volume,
+            format!("{REGISTRY_CA}/{}", registry.folder()),
+            true,
+        ));
+        volumes.push(config_map_volume(
+            &volume,
+            ca.name.clone(),
+            Some((ca.key.clone(), "ca.crt".into())),
+        ));
     }
     let probe = |period: i32, failures: i32| Probe {
         // With mutual TLS the kubelet cannot speak gRPC to the daemon; an exec probe of buildctl has
         // killed healthy daemons under load.
-        tcp_socket: Some(TCPSocketAction { port: IntOrString::String("buildkit".into()), host: None }),
+        tcp_socket: Some(TCPSocketAction {
+            port: IntOrString::String("buildkit".into()),
+            host: None,
+        }),
         period_seconds: Some(period),
         failure_threshold: Some(failures),
         timeout_seconds: Some(5),
@@ -265,8 +308,14 @@ fn pod_security(isolation: Isolation) -> PodSecurityContext {
             run_as_non_root: Some(true),
             fs_group: Some(USER),
             fs_group_change_policy: Some("OnRootMismatch".into()),
-            seccomp_profile: Some(SeccompProfile { type_: "Unconfined".into(), localhost_profile: None }),
-            app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".into(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "Unconfined".into(),
+                localhost_profile: None,
+            }),
+            app_armor_profile: Some(AppArmorProfile {
+                type_: "Unconfined".into(),
+                localhost_profile: None,
+            }),
             ..PodSecurityContext::default()
         },
     }
@@ -274,16 +323,31 @@ fn pod_security(isolation: Isolation) -> PodSecurityContext {
 
 /// References to image pull secrets; none where there are none.
 pub fn pull_secrets(names: &[String]) -> Option<Vec<LocalObjectReference>> {
-    (!names.is_empty()).then(|| names.iter().map(|name| LocalObjectReference { name: name.clone() }).collect())
+    (!names.is_empty()).then(|| {
+        names
+            .iter()
+            .map(|name| LocalObjectReference { name: name.clone() })
+            .collect()
+    })
 }
 
 /// A volume of a ConfigMap, or of one key of it under another name.
-pub fn config_map_volume(volume: &str, config_map: String, item: Option<(String, String)>) -> Volume {
+pub fn config_map_volume(
+    volume: &str,
+    config_map: String,
+    item: Option<(String, String)>,
+) -> Volume {
     Volume {
         name: volume.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
             name: config_map,
-            items: item.map(|(key, path)| vec![KeyToPath { key, path, mode: None }]),
+            items: item.map(|(key, path)| {
+                vec![KeyToPath {
+                    key,
+                    path,
+                    mode: None,
+                }]
+            }),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
@@ -323,7 +387,11 @@ mod tests {
 
     #[test]
     fn the_objects_of_a_builder_with_defaults() {
-        let objects = objects(&builder(BuilderSpec::default()), &settings(), "sha256:certs");
+        let objects = objects(
+            &builder(BuilderSpec::default()),
+            &settings(),
+            "sha256:certs",
+        );
         insta::assert_yaml_snapshot!("builder-config-map", objects.config_map);
         insta::assert_yaml_snapshot!("builder-service", objects.service);
         insta::assert_yaml_snapshot!("builder-network-policy", objects.network_policy);
@@ -334,21 +402,46 @@ mod tests {
     fn a_registry_with_its_own_authority_is_mounted_into_the_daemon() {
         let registries = vec![RegistryConfig {
             host: "registry.example.com:5000".into(),
-            ca_ref: Some(ConfigMapKeyRef { name: "registry-ca".into(), key: "ca.crt".into() }),
+            ca_ref: Some(ConfigMapKeyRef {
+                name: "registry-ca".into(),
+                key: "ca.crt".into(),
+            }),
             ..RegistryConfig::default()
         }];
-        let objects = objects(&builder(BuilderSpec { registries, ..BuilderSpec::default() }), &settings(), "c");
+        let objects = objects(
+            &builder(BuilderSpec {
+                registries,
+                ..BuilderSpec::default()
+            }),
+            &settings(),
+            "c",
+        );
         let pod = objects.stateful_set.spec.unwrap().template.spec.unwrap();
-        let mount = pod.containers[0].volume_mounts.as_ref().unwrap().last().unwrap();
-        assert_eq!(mount.mount_path, "/etc/buildkit-registry-ca/registry.example.com_5000");
+        let mount = pod.containers[0]
+            .volume_mounts
+            .as_ref()
+            .unwrap()
+            .last()
+            .unwrap();
+        assert_eq!(
+            mount.mount_path,
+            "/etc/buildkit-registry-ca/registry.example.com_5000"
+        );
         let config = &objects.config_map.data.unwrap()["buildkitd.toml"];
-        assert!(config.contains("/etc/buildkit-registry-ca/registry.example.com_5000/ca.crt"), "{config}");
+        assert!(
+            config.contains("/etc/buildkit-registry-ca/registry.example.com_5000/ca.crt"),
+            "{config}"
+        );
     }
 
     #[test]
     fn other_certificates_start_the_daemon_anew() {
         let template = |certificates: &str| {
-            objects(&builder(BuilderSpec::default()), &settings(), certificates).stateful_set.spec.unwrap().template
+            objects(&builder(BuilderSpec::default()), &settings(), certificates)
+                .stateful_set
+                .spec
+                .unwrap()
+                .template
         };
         assert_ne!(template("a").metadata, template("b").metadata);
         assert_eq!(template("a").metadata, template("a").metadata);

@@ -6,7 +6,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::names::CONFIG_DIGEST;
 use super::outcome::{PULL_GRACE, pull_failure, unschedulable};
-use crate::api::{Builder, BuilderStatus, Certificates, READY, RECONCILING, STALLED, Wanted, clear, set};
+use crate::api::{
+    Builder, BuilderStatus, Certificates, READY, RECONCILING, STALLED, Wanted, clear, set,
+};
 
 /// What was read of a Builder's daemon.
 pub struct Daemon<'a> {
@@ -25,35 +27,93 @@ pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
 pub fn would_restart(existing: &StatefulSet, wanted: &StatefulSet) -> bool {
     fn template(set: &StatefulSet) -> Option<(Option<&String>, Option<&String>, Option<String>)> {
         let template = &set.spec.as_ref()?.template;
-        let digest = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref()?.get(CONFIG_DIGEST));
-        let container = template.spec.as_ref().and_then(|spec| spec.containers.first())?;
+        let digest = template
+            .metadata
+            .as_ref()
+            .and_then(|meta| meta.annotations.as_ref()?.get(CONFIG_DIGEST));
+        let container = template
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.containers.first())?;
         let resources = container.resources.as_ref().map(|resources| {
-            format!("{:?}{:?}", resources.limits.clone().unwrap_or_default(), resources.requests.clone().unwrap_or_default())
+            format!(
+                "{:?}{:?}",
+                resources.limits.clone().unwrap_or_default(),
+                resources.requests.clone().unwrap_or_default()
+            )
         });
         Some((digest, container.image.as_ref(), resources))
     }
     template(existing) != template(wanted)
 }
 
-fn put(status: &mut BuilderStatus, builder: &Builder, kind: &'static str, to: Option<bool>, why: (&str, &str), now: Timestamp) {
-    let wanted = Wanted { kind, status: to, reason: why.0.to_owned(), message: why.1.to_owned() };
-    set(&mut status.conditions, wanted, builder.metadata.generation.unwrap_or(0), now);
+fn put(
+    status: &mut BuilderStatus,
+    builder: &Builder,
+    kind: &'static str,
+    to: Option<bool>,
+    why: (&str, &str),
+    now: Timestamp,
+) {
+    let wanted = Wanted {
+        kind,
+        status: to,
+        reason: why.0.to_owned(),
+        message: why.1.to_owned(),
+    };
+    set(
+        &mut status.conditions,
+        wanted,
+        builder.metadata.generation.unwrap_or(0),
+        now,
+    );
 }
 
 /// A change waits for builds to end: the daemon goes on as it is, and takes builds.
 pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize, now: Timestamp) {
-    let message = format!("a change that restarts the daemon waits for {active} running builds to end");
-    put(status, builder, READY, Some(false), ("Draining", &message), now);
-    put(status, builder, RECONCILING, Some(true), ("Draining", &message), now);
+    let message =
+        format!("a change that restarts the daemon waits for {active} running builds to end");
+    put(
+        status,
+        builder,
+        READY,
+        Some(false),
+        ("Draining", &message),
+        now,
+    );
+    put(
+        status,
+        builder,
+        RECONCILING,
+        Some(true),
+        ("Draining", &message),
+        now,
+    );
     clear(&mut status.conditions, STALLED);
 }
 
 /// The API server refuses the StatefulSet: a person has to change the spec.
 pub fn say_rejected(status: &mut BuilderStatus, builder: &Builder, error: &str, now: Timestamp) {
     status.observed_generation = builder.metadata.generation;
-    let message = format!("{error}: a volume's size and class cannot be changed; delete the Builder and make it anew");
-    put(status, builder, READY, Some(false), ("Rejected", &message), now);
-    put(status, builder, STALLED, Some(true), ("Rejected", &message), now);
+    let message = format!(
+        "{error}: a volume's size and class cannot be changed; delete the Builder and make it anew"
+    );
+    put(
+        status,
+        builder,
+        READY,
+        Some(false),
+        ("Rejected", &message),
+        now,
+    );
+    put(
+        status,
+        builder,
+        STALLED,
+        Some(true),
+        ("Rejected", &message),
+        now,
+    );
     clear(&mut status.conditions, RECONCILING);
 }
 
@@ -61,21 +121,39 @@ pub fn say_rejected(status: &mut BuilderStatus, builder: &Builder, error: &str, 
 pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: Timestamp) -> bool {
     status.observed_generation = builder.metadata.generation;
     if is_ready(daemon.set) {
-        put(status, builder, READY, Some(true), ("Ready", "the daemon takes builds"), now);
+        put(
+            status,
+            builder,
+            READY,
+            Some(true),
+            ("Ready", "the daemon takes builds"),
+            now,
+        );
         clear(&mut status.conditions, RECONCILING);
         clear(&mut status.conditions, STALLED);
         return true;
     }
     let (reason, message) = why_not(daemon, now);
     put(status, builder, READY, Some(false), (reason, &message), now);
-    put(status, builder, RECONCILING, Some(true), (reason, &message), now);
+    put(
+        status,
+        builder,
+        RECONCILING,
+        Some(true),
+        (reason, &message),
+        now,
+    );
     clear(&mut status.conditions, STALLED);
     false
 }
 
 /// True where every replica runs the newest template and is ready.
 fn is_ready(set: &StatefulSet) -> bool {
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let wanted = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
     set.status.as_ref().is_some_and(|status| {
         status.observed_generation == set.metadata.generation
             && status.ready_replicas.unwrap_or(0) >= wanted
@@ -88,21 +166,43 @@ fn why_not(daemon: &Daemon, now: Timestamp) -> (&'static str, String) {
         return ("Starting", "the daemon's Pod is being made".into());
     };
     if let Some((_, message)) = pull_failure(pod) {
-        let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let reason = if now.duration_since(since) > PULL_GRACE { "ImagePullFailed" } else { "Starting" };
+        let since = pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(now, |time| time.0);
+        let reason = if now.duration_since(since) > PULL_GRACE {
+            "ImagePullFailed"
+        } else {
+            "Starting"
+        };
         return (reason, message);
     }
     if let Some(message) = unschedulable(pod) {
         return ("Unschedulable", message);
     }
-    let container = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).and_then(|all| all.first());
-    let crashed = container.and_then(|container| container.state.as_ref()?.waiting.as_ref()).filter(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
+    let container = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref())
+        .and_then(|all| all.first());
+    let crashed = container
+        .and_then(|container| container.state.as_ref()?.waiting.as_ref())
+        .filter(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
     if crashed.is_some() {
-        let last = container.and_then(|container| container.last_state.as_ref()?.terminated.as_ref());
+        let last =
+            container.and_then(|container| container.last_state.as_ref()?.terminated.as_ref());
         let code = last.map_or(-1, |last| last.exit_code);
-        let why = last.and_then(|last| last.reason.clone()).unwrap_or_default();
+        let why = last
+            .and_then(|last| last.reason.clone())
+            .unwrap_or_default();
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        return ("CrashLoop", format!("the daemon ends again and again, last with exit code {code} ({why}): kubectl logs {name} --previous"));
+        return (
+            "CrashLoop",
+            format!(
+                "the daemon ends again and again, last with exit code {code} ({why}): kubectl logs {name} --previous"
+            ),
+        );
     }
     ("Starting", "the daemon is being started".into())
 }
@@ -140,17 +240,39 @@ mod tests {
     #[test]
     fn a_daemon_of_an_older_template_is_not_ready() {
         let mut set = set();
-        set.status = Some(StatefulSetStatus { replicas: 1, ready_replicas: Some(1), updated_replicas: Some(0), ..Default::default() });
+        set.status = Some(StatefulSetStatus {
+            replicas: 1,
+            ready_replicas: Some(1),
+            updated_replicas: Some(0),
+            ..Default::default()
+        });
         let mut status = BuilderStatus::default();
-        assert!(!say(&mut status, &fixtures::builder(), &Daemon { set: &set, pod: None }, now()));
+        assert!(!say(
+            &mut status,
+            &fixtures::builder(),
+            &Daemon {
+                set: &set,
+                pod: None
+            },
+            now()
+        ));
         set.status.as_mut().unwrap().updated_replicas = Some(1);
-        assert!(say(&mut status, &fixtures::builder(), &Daemon { set: &set, pod: None }, now()));
+        assert!(say(
+            &mut status,
+            &fixtures::builder(),
+            &Daemon {
+                set: &set,
+                pod: None
+            },
+            now()
+        ));
         assert!(crate::api::is_true(&status.conditions, READY));
     }
 
     #[test]
     fn other_certificates_would_restart_the_daemon_and_the_same_would_not() {
-        let other = objects(&fixtures::builder(), &fixtures::settings().builder, "other").stateful_set;
+        let other =
+            objects(&fixtures::builder(), &fixtures::settings().builder, "other").stateful_set;
         assert!(would_restart(&set(), &other));
         assert!(!would_restart(&set(), &set()));
     }

@@ -78,7 +78,11 @@ pub fn config(spec: &BuilderSpec) -> String {
     let config = Config {
         grpc: Grpc {
             address: vec![format!("tcp://0.0.0.0:{PORT}")],
-            tls: Tls { cert: format!("{TLS}/tls.crt"), key: format!("{TLS}/tls.key"), ca: format!("{TLS}/ca.crt") },
+            tls: Tls {
+                cert: format!("{TLS}/tls.crt"),
+                key: format!("{TLS}/tls.key"),
+                ca: format!("{TLS}/ca.crt"),
+            },
         },
         worker: Workers {
             oci: Oci {
@@ -103,9 +107,15 @@ pub fn config(spec: &BuilderSpec) -> String {
 }
 
 fn registry(config: &RegistryConfig) -> (String, Registry) {
-    let ca = config.ca_ref.as_ref().map(|_| format!("{REGISTRY_CA}/{}/ca.crt", config.folder()));
-    let registry =
-        Registry { mirrors: config.mirrors.clone(), http: config.plain_http, ca: ca.into_iter().collect() };
+    let ca = config
+        .ca_ref
+        .as_ref()
+        .map(|_| format!("{REGISTRY_CA}/{}/ca.crt", config.folder()));
+    let registry = Registry {
+        mirrors: config.mirrors.clone(),
+        http: config.plain_http,
+        ca: ca.into_iter().collect(),
+    };
     (config.host.clone(), registry)
 }
 
@@ -118,8 +128,16 @@ mod tests {
         let mut spec = BuilderSpec::default();
         spec.cache.size = "1Gi".into();
         spec.registries = vec![
-            RegistryConfig { host: "docker.io".into(), mirrors: vec!["mirror.example.com".into()], ..Default::default() },
-            RegistryConfig { host: "mirror.example.com".into(), plain_http: true, ..Default::default() },
+            RegistryConfig {
+                host: "docker.io".into(),
+                mirrors: vec!["mirror.example.com".into()],
+                ..Default::default()
+            },
+            RegistryConfig {
+                host: "mirror.example.com".into(),
+                plain_http: true,
+                ..Default::default()
+            },
         ];
         insta::assert_snapshot!(config(&spec));
     }

@@ -14,8 +14,8 @@ use super::report::{Built, Failed, Report};
 use super::settings::Settings;
 use super::status::{self, Notice};
 use crate::api::{
-    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, REQUESTED_AT, READY,
-    find, is_true,
+    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
+    REQUESTED_AT, find, is_true,
 };
 
 /// What was read for one ImageBuild.
@@ -118,8 +118,17 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
             // New input while the old is being built: the old attempt has no more use.
             status::end(&mut status, build, "Superseded", None, now);
             begin(&mut status, build, now);
-            status::working(&mut status, build, "Superseding", "stopping the build of the spec before this one".into(), now);
-            Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::Stop(current.job)) }
+            status::working(
+                &mut status,
+                build,
+                "Superseding",
+                "stopping the build of the spec before this one".into(),
+                now,
+            );
+            Step {
+                look_again: Some(SignedDuration::from_secs(5)),
+                ..step(status, Action::Stop(current.job))
+            }
         }
         Some(current) => go_on(observed, settings, status, &current, now),
         None if due && build.spec.suspend => {
@@ -138,7 +147,12 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
 }
 
 fn step(status: ImageBuildStatus, action: Action) -> Step {
-    Step { status, action, notice: None, look_again: None }
+    Step {
+        status,
+        action,
+        notice: None,
+        look_again: None,
+    }
 }
 
 /// Enters the next build into the status: from here on it has a number, a start and a name.
@@ -160,54 +174,139 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
 }
 
 fn attempt_name(build: &ImageBuild, number: i64, generation: i64, attempt: i32) -> String {
-    names::attempt(&build.name_any(), &build.uid().unwrap_or_default(), generation, number, attempt)
+    names::attempt(
+        &build.name_any(),
+        &build.uid().unwrap_or_default(),
+        generation,
+        number,
+        attempt,
+    )
 }
 
 /// Starts the attempt that the status names, or says what it waits for.
-fn start(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus, now: Timestamp) -> Step {
+fn start(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    now: Timestamp,
+) -> Step {
     let build = &observed.build;
-    let Some(current) = status.current.clone() else { return step(status, Action::None) };
+    let Some(current) = status.current.clone() else {
+        return step(status, Action::None);
+    };
     let left = deadline(build, &status, now).duration_since(now);
     if left <= SignedDuration::ZERO {
-        let waited_for = find(&status.conditions, READY).map(|c| c.message.clone()).unwrap_or_default();
-        let message = format!("not started within spec.timeout ({}): {waited_for}", build.spec.timeout);
-        return end(observed, status, failed(FailureReason::Timeout, message), now);
+        let waited_for = find(&status.conditions, READY)
+            .map(|c| c.message.clone())
+            .unwrap_or_default();
+        let message = format!(
+            "not started within spec.timeout ({}): {waited_for}",
+            build.spec.timeout
+        );
+        return end(
+            observed,
+            status,
+            failed(FailureReason::Timeout, message),
+            now,
+        );
     }
     if observed.others_alive {
-        status::working(&mut status, build, "WaitingForEarlierPod", "the Pod of the attempt before this one has not ended yet".into(), now);
-        return Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) };
+        status::working(
+            &mut status,
+            build,
+            "WaitingForEarlierPod",
+            "the Pod of the attempt before this one has not ended yet".into(),
+            now,
+        );
+        return Step {
+            look_again: Some(SignedDuration::from_secs(5)),
+            ..step(status, Action::None)
+        };
     }
-    if let Some(wait) = current.retry_at.as_ref().map(|at| at.0.duration_since(now)).filter(|wait| wait.is_positive()) {
-        return Step { look_again: Some(wait), ..step(status, Action::None) };
+    if let Some(wait) = current
+        .retry_at
+        .as_ref()
+        .map(|at| at.0.duration_since(now))
+        .filter(|wait| wait.is_positive())
+    {
+        return Step {
+            look_again: Some(wait),
+            ..step(status, Action::None)
+        };
     }
     let name = &build.spec.builder_ref.name;
     let builder = match &observed.builder {
         Some(builder) if builder.metadata.deletion_timestamp.is_none() => builder,
         Some(_) => {
-            status::working(&mut status, build, "WaitingForBuilder", format!("Builder {name} is being deleted"), now);
-            return Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) };
+            status::working(
+                &mut status,
+                build,
+                "WaitingForBuilder",
+                format!("Builder {name} is being deleted"),
+                now,
+            );
+            return Step {
+                look_again: Some(SignedDuration::from_secs(5)),
+                ..step(status, Action::None)
+            };
         }
         None if name == DEFAULT_BUILDER => {
-            status::working(&mut status, build, "WaitingForBuilder", format!("making Builder {name}"), now);
-            return step(status, Action::CreateBuilder(Box::new(default_builder(build, settings))));
+            status::working(
+                &mut status,
+                build,
+                "WaitingForBuilder",
+                format!("making Builder {name}"),
+                now,
+            );
+            return step(
+                status,
+                Action::CreateBuilder(Box::new(default_builder(build, settings))),
+            );
         }
         None => {
-            let message = format!("Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef", build.namespace().unwrap_or_default());
-            status::blocked(&mut status, build, FailureReason::BuilderNotFound.as_str(), message, now);
-            return Step { look_again: Some(left), ..step(status, Action::None) };
+            let message = format!(
+                "Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef",
+                build.namespace().unwrap_or_default()
+            );
+            status::blocked(
+                &mut status,
+                build,
+                FailureReason::BuilderNotFound.as_str(),
+                message,
+                now,
+            );
+            return Step {
+                look_again: Some(left),
+                ..step(status, Action::None)
+            };
         }
     };
     if !is_ready(builder) {
-        let conditions = builder.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let conditions = builder
+            .status
+            .as_ref()
+            .map(|s| s.conditions.as_slice())
+            .unwrap_or_default();
         let (why, stalled) = find(conditions, READY)
-            .map_or(("it is being started".to_owned(), false), |c| (c.message.clone(), c.reason == "ImagePullFailed"));
+            .map_or(("it is being started".to_owned(), false), |c| {
+                (c.message.clone(), c.reason == "ImagePullFailed")
+            });
         let message = format!("Builder {name} is not ready: {why}");
         if stalled {
-            status::blocked(&mut status, build, FailureReason::ImagePullFailed.as_str(), message, now);
+            status::blocked(
+                &mut status,
+                build,
+                FailureReason::ImagePullFailed.as_str(),
+                message,
+                now,
+            );
         } else {
             status::working(&mut status, build, "WaitingForBuilder", message, now);
         }
-        return Step { look_again: Some(left), ..step(status, Action::None) };
+        return Step {
+            look_again: Some(left),
+            ..step(status, Action::None)
+        };
     }
     let which = Which {
         build: status.build.unwrap_or(1),
@@ -216,12 +315,23 @@ fn start(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus,
     };
     match job::attempt(build, builder, &which, settings) {
         Ok(attempt) => {
-            status::working(&mut status, build, "Building", "the build is being started".into(), now);
+            status::working(
+                &mut status,
+                build,
+                "Building",
+                "the build is being started".into(),
+                now,
+            );
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {
             let message = format!("the request cannot be written: {error}");
-            end(observed, status, failed(FailureReason::BuildFailed, message), now)
+            end(
+                observed,
+                status,
+                failed(FailureReason::BuildFailed, message),
+                now,
+            )
         }
     }
 }
@@ -230,34 +340,68 @@ fn start(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus,
 fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     let mut builder = Builder::new(DEFAULT_BUILDER, settings.builder.defaults.clone());
     builder.metadata.namespace = build.namespace();
-    builder.metadata.labels = Some([("app.kubernetes.io/managed-by".to_owned(), "whittle".to_owned())].into());
+    builder.metadata.labels = Some(
+        [(
+            "app.kubernetes.io/managed-by".to_owned(),
+            "whittle".to_owned(),
+        )]
+        .into(),
+    );
     builder
 }
 
 /// True where the Builder takes builds.
 pub fn is_ready(builder: &Builder) -> bool {
     builder.status.as_ref().is_some_and(|status| {
-        status.observed_generation == builder.metadata.generation && is_true(&status.conditions, READY)
+        status.observed_generation == builder.metadata.generation
+            && is_true(&status.conditions, READY)
     })
 }
 
 /// A build is under way: where its attempt stands decides.
-fn go_on(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus, current: &Current, now: Timestamp) -> Step {
+fn go_on(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    now: Timestamp,
+) -> Step {
     let build = &observed.build;
     match &observed.attempt {
         State::Absent => start(observed, settings, status, now),
         State::Leaving => {
-            status::working(&mut status, build, "JobDeleted", format!("Job {} is being deleted; the attempt starts again after it", current.job), now);
-            Step { look_again: Some(SignedDuration::from_secs(5)), ..step(status, Action::None) }
+            status::working(
+                &mut status,
+                build,
+                "JobDeleted",
+                format!(
+                    "Job {} is being deleted; the attempt starts again after it",
+                    current.job
+                ),
+                now,
+            );
+            Step {
+                look_again: Some(SignedDuration::from_secs(5)),
+                ..step(status, Action::None)
+            }
         }
         State::Foreign => {
-            let message = format!("Job {} exists, but does not belong to this ImageBuild: delete it", current.job);
+            let message = format!(
+                "Job {} exists, but does not belong to this ImageBuild: delete it",
+                current.job
+            );
             status::blocked(&mut status, build, "JobConflict", message, now);
-            Step { look_again: Some(SignedDuration::from_secs(30)), ..step(status, Action::None) }
+            Step {
+                look_again: Some(SignedDuration::from_secs(30)),
+                ..step(status, Action::None)
+            }
         }
         State::Pending(pending) => wait(build, status, pending, now),
         State::Running => {
-            let message = current.message.clone().unwrap_or_else(|| "the build runs".into());
+            let message = current
+                .message
+                .clone()
+                .unwrap_or_else(|| "the build runs".into());
             status::working(&mut status, build, "Building", message, now);
             step(status, Action::None)
         }
@@ -265,17 +409,35 @@ fn go_on(observed: &Observed, settings: &Settings, mut status: ImageBuildStatus,
     }
 }
 
-fn wait(build: &ImageBuild, mut status: ImageBuildStatus, pending: &Pending, now: Timestamp) -> Step {
+fn wait(
+    build: &ImageBuild,
+    mut status: ImageBuildStatus,
+    pending: &Pending,
+    now: Timestamp,
+) -> Step {
     if pending.blocked {
-        status::blocked(&mut status, build, &pending.reason, pending.message.clone(), now);
+        status::blocked(
+            &mut status,
+            build,
+            &pending.reason,
+            pending.message.clone(),
+            now,
+        );
     } else {
-        let reason = if pending.reason == "PodPending" { "Building" } else { &pending.reason };
+        let reason = if pending.reason == "PodPending" {
+            "Building"
+        } else {
+            &pending.reason
+        };
         status::working(&mut status, build, reason, pending.message.clone(), now);
     }
     let started = status.started_at.as_ref().map_or(now, |time| time.0);
     // A Pod's own trouble is not all in its status: look at its events, ever less often.
     let waited = now.duration_since(started).as_secs().clamp(1, 15);
-    Step { look_again: Some(SignedDuration::from_secs(waited)), ..step(status, Action::None) }
+    Step {
+        look_again: Some(SignedDuration::from_secs(waited)),
+        ..step(status, Action::None)
+    }
 }
 
 fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
@@ -289,8 +451,14 @@ pub fn timeout(text: &str) -> SignedDuration {
     let mut number = 0_i64;
     for c in text.chars() {
         match c {
-            '0'..='9' => number = number.saturating_mul(10).saturating_add(i64::from(c as u8 - b'0')),
-            'h' => seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(3600)),
+            '0'..='9' => {
+                number = number
+                    .saturating_mul(10)
+                    .saturating_add(i64::from(c as u8 - b'0'))
+            }
+            'h' => {
+                seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(3600))
+            }
             'm' => seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(60)),
             's' => seconds = seconds.saturating_add(std::mem::take(&mut number)),
             _ => {}
@@ -306,18 +474,27 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
     match report {
         Report::Succeeded(built) => {
             let notice = succeed(&mut status, build, built, now);
-            Step { notice: Some(notice), ..step(status, prune) }
+            Step {
+                notice: Some(notice),
+                ..step(status, prune)
+            }
         }
         Report::Failed(failed) => {
             let failed = refine(failed, observed);
             let current = status.current.clone();
             match current {
-                Some(current) if failed.failure.reason.is_transient() && current.attempt <= build.spec.retries => {
+                Some(current)
+                    if failed.failure.reason.is_transient()
+                        && current.attempt <= build.spec.retries =>
+                {
                     retry(observed, status, &current, &failed, now)
                 }
                 _ => {
                     let notice = status::fail(&mut status, build, failed, now);
-                    Step { notice: Some(notice), ..step(status, prune) }
+                    Step {
+                        notice: Some(notice),
+                        ..step(status, prune)
+                    }
                 }
             }
         }
@@ -326,7 +503,9 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
 
 /// A builder that was lost because it ran out of memory will run out of it again.
 fn refine(mut failed: Failed, observed: &Observed) -> Failed {
-    if let (FailureReason::BuilderLost, Some(limit)) = (failed.failure.reason, &observed.builder_out_of_memory) {
+    if let (FailureReason::BuilderLost, Some(limit)) =
+        (failed.failure.reason, &observed.builder_out_of_memory)
+    {
         failed.failure.reason = FailureReason::OutOfMemory;
         failed.failure.message = format!(
             "Builder {} ran into its memory limit {limit}: raise spec.resources.limits.memory of the Builder, or build less at a time",
@@ -336,12 +515,23 @@ fn refine(mut failed: Failed, observed: &Observed) -> Failed {
     failed
 }
 
-fn succeed(status: &mut ImageBuildStatus, build: &ImageBuild, built: Built, now: Timestamp) -> Notice {
+fn succeed(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    built: Built,
+    now: Timestamp,
+) -> Notice {
     status.revision = built.revision.clone();
     status::succeed(status, build, built, now)
 }
 
-fn retry(observed: &Observed, mut status: ImageBuildStatus, current: &Current, failed: &Failed, now: Timestamp) -> Step {
+fn retry(
+    observed: &Observed,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    failed: &Failed,
+    now: Timestamp,
+) -> Step {
     let build = &observed.build;
     let wait = backoff(current.attempt);
     let next = current.attempt + 1;
@@ -354,10 +544,19 @@ fn retry(observed: &Observed, mut status: ImageBuildStatus, current: &Current, f
         retry_at: Some(Time(now + wait)),
         last_failure: Some(why.clone()),
     });
-    let message = format!("attempt {} of {} ended: {why}; the next one starts in {} s", current.attempt, build.spec.retries + 1, wait.as_secs());
+    let message = format!(
+        "attempt {} of {} ended: {why}; the next one starts in {} s",
+        current.attempt,
+        build.spec.retries + 1,
+        wait.as_secs()
+    );
     status::working(&mut status, build, "Retrying", message.clone(), now);
     Step {
-        notice: Some(Notice { warning: true, reason: "Retrying".into(), message }),
+        notice: Some(Notice {
+            warning: true,
+            reason: "Retrying".into(),
+            message,
+        }),
         look_again: Some(wait),
         ..step(status, Action::None)
     }

@@ -12,8 +12,16 @@ fn later(seconds: i64) -> Timestamp {
 
 fn ready_builder() -> Builder {
     let mut builder = fixtures::builder();
-    let mut status = BuilderStatus { observed_generation: Some(1), ..BuilderStatus::default() };
-    let wanted = Wanted { kind: READY, status: Some(true), reason: "Ready".into(), message: "m".into() };
+    let mut status = BuilderStatus {
+        observed_generation: Some(1),
+        ..BuilderStatus::default()
+    };
+    let wanted = Wanted {
+        kind: READY,
+        status: Some(true),
+        reason: "Ready".into(),
+        message: "m".into(),
+    };
     set(&mut status.conditions, wanted, 1, now());
     builder.status = Some(status);
     builder
@@ -41,18 +49,32 @@ fn running() -> ImageBuild {
 }
 
 fn with_attempt(build: ImageBuild, attempt: State) -> Observed {
-    Observed { attempt, ..observed(build) }
+    Observed {
+        attempt,
+        ..observed(build)
+    }
 }
 
 fn success() -> Report {
     Report::Succeeded(Built {
         digest: "sha256:aa".into(),
         platforms: vec![
-            PlatformStatus { platform: "linux/amd64".into(), digest: "sha256:bb".into(), size: 4_812_345 },
-            PlatformStatus { platform: "linux/arm64".into(), digest: "sha256:cc".into(), size: 4_500_000 },
+            PlatformStatus {
+                platform: "linux/amd64".into(),
+                digest: "sha256:bb".into(),
+                size: 4_812_345,
+            },
+            PlatformStatus {
+                platform: "linux/arm64".into(),
+                digest: "sha256:cc".into(),
+                size: 4_500_000,
+            },
         ],
         revision: Some("main@sha1:0123".into()),
-        steps: Steps { total: 9, cached: 4 },
+        steps: Steps {
+            total: 9,
+            cached: 4,
+        },
     })
 }
 
@@ -62,7 +84,10 @@ fn condition<'a>(status: &'a ImageBuildStatus, kind: &str) -> Option<(&'a str, &
 
 fn done() -> ImageBuild {
     let mut build = running();
-    let step = next(&with_attempt(build.clone(), State::Ended(success())), later(12));
+    let step = next(
+        &with_attempt(build.clone(), State::Ended(success())),
+        later(12),
+    );
     build.status = Some(step.status);
     build
 }
@@ -70,10 +95,15 @@ fn done() -> ImageBuild {
 #[test]
 fn a_new_build_with_a_ready_builder_starts_at_once() {
     let step = next(&observed(fixtures::inline()), now());
-    let Action::Start(attempt) = &step.action else { panic!("{:?}", step.action) };
+    let Action::Start(attempt) = &step.action else {
+        panic!("{:?}", step.action)
+    };
     let current = step.status.current.as_ref().unwrap();
     assert_eq!(attempt.job.metadata.name.as_ref(), Some(&current.job));
-    assert_eq!(condition(&step.status, RECONCILING), Some(("True", "Building")));
+    assert_eq!(
+        condition(&step.status, RECONCILING),
+        Some(("True", "Building"))
+    );
     assert_eq!(step.status.observed_generation, Some(1));
 }
 
@@ -81,44 +111,84 @@ fn a_new_build_with_a_ready_builder_starts_at_once() {
 fn a_controller_that_comes_back_before_the_job_was_made_makes_the_same_one() {
     let build = running();
     let first = build.status.clone().unwrap().current.unwrap().job;
-    let Action::Start(attempt) = next(&observed(build), later(3)).action else { panic!() };
+    let Action::Start(attempt) = next(&observed(build), later(3)).action else {
+        panic!()
+    };
     assert_eq!(attempt.job.metadata.name, Some(first));
 }
 
 #[test]
 fn without_the_default_builder_it_is_made_from_the_settings() {
-    let step = next(&Observed { builder: None, ..observed(fixtures::inline()) }, now());
-    let Action::CreateBuilder(builder) = step.action else { panic!() };
+    let step = next(
+        &Observed {
+            builder: None,
+            ..observed(fixtures::inline())
+        },
+        now(),
+    );
+    let Action::CreateBuilder(builder) = step.action else {
+        panic!()
+    };
     assert_eq!(builder.metadata.namespace.as_deref(), Some("team"));
-    assert_eq!(condition(&step.status, RECONCILING), Some(("True", "WaitingForBuilder")));
+    assert_eq!(
+        condition(&step.status, RECONCILING),
+        Some(("True", "WaitingForBuilder"))
+    );
 }
 
 #[test]
 fn a_named_builder_that_does_not_exist_is_said_and_waited_for() {
     let mut build = fixtures::inline();
     build.spec.builder_ref.name = "big".into();
-    let step = next(&Observed { builder: None, ..observed(build) }, now());
+    let step = next(
+        &Observed {
+            builder: None,
+            ..observed(build)
+        },
+        now(),
+    );
     assert_eq!(step.action, Action::None);
-    assert_eq!(condition(&step.status, READY), Some(("False", "BuilderNotFound")));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "BuilderNotFound"))
+    );
 }
 
 #[test]
 fn a_builder_that_is_not_ready_is_waited_for_and_then_used() {
-    let step = next(&Observed { builder: Some(fixtures::builder()), ..observed(fixtures::inline()) }, now());
+    let step = next(
+        &Observed {
+            builder: Some(fixtures::builder()),
+            ..observed(fixtures::inline())
+        },
+        now(),
+    );
     assert_eq!(step.action, Action::None);
     let mut build = fixtures::inline();
     build.status = Some(step.status);
-    assert!(matches!(next(&observed(build), later(5)).action, Action::Start(_)));
+    assert!(matches!(
+        next(&observed(build), later(5)).action,
+        Action::Start(_)
+    ));
 }
 
 #[test]
 fn waiting_for_a_builder_ends_at_the_deadline() {
     let mut build = fixtures::inline();
-    let waiting = Observed { builder: Some(fixtures::builder()), ..observed(build.clone()) };
+    let waiting = Observed {
+        builder: Some(fixtures::builder()),
+        ..observed(build.clone())
+    };
     build.status = Some(next(&waiting, now()).status);
     let step = next(&Observed { build, ..waiting }, later(1801));
     assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
-    assert!(step.status.failure.unwrap().message.contains("Builder default is not ready"));
+    assert!(
+        step.status
+            .failure
+            .unwrap()
+            .message
+            .contains("Builder default is not ready")
+    );
 }
 
 #[test]
@@ -136,7 +206,10 @@ fn a_finished_build_is_settled_until_its_input_changes() {
     build.spec.dockerfile = "other".into();
     build.metadata.generation = Some(2);
     assert!(!is_settled(&build));
-    assert!(matches!(next(&observed(build), later(60)).action, Action::Start(_)));
+    assert!(matches!(
+        next(&observed(build), later(60)).action,
+        Action::Start(_)
+    ));
 }
 
 #[test]
@@ -158,7 +231,9 @@ fn a_request_builds_again_under_another_name() {
     let mut build = done();
     let before = names::attempt("hello", &build.uid().unwrap(), 1, 1, 1);
     build.metadata.annotations = Some([(REQUESTED_AT.to_owned(), "1".to_owned())].into());
-    let Action::Start(attempt) = next(&observed(build), later(60)).action else { panic!() };
+    let Action::Start(attempt) = next(&observed(build), later(60)).action else {
+        panic!()
+    };
     assert_ne!(attempt.job.metadata.name, Some(before));
 }
 
@@ -169,7 +244,13 @@ fn going_back_to_an_earlier_spec_is_a_new_build() {
     build.spec.dockerfile = "other".into();
     build.metadata.generation = Some(2);
     build.status = Some(next(&observed(build.clone()), later(60)).status);
-    build.status = Some(next(&with_attempt(build.clone(), State::Ended(success())), later(70)).status);
+    build.status = Some(
+        next(
+            &with_attempt(build.clone(), State::Ended(success())),
+            later(70),
+        )
+        .status,
+    );
     build.spec = first.spec;
     build.metadata.generation = Some(3);
     let step = next(&observed(build), later(80));
@@ -187,7 +268,10 @@ fn suspend_holds_a_build_and_lets_it_go() {
     build.status = Some(step.status);
     build.spec.suspend = false;
     build.metadata.generation = Some(2);
-    assert!(matches!(next(&observed(build), later(9)).action, Action::Start(_)));
+    assert!(matches!(
+        next(&observed(build), later(9)).action,
+        Action::Start(_)
+    ));
 }
 
 #[test]
@@ -197,7 +281,10 @@ fn suspending_and_going_back_is_ready_again_without_a_build() {
     build.spec.suspend = true;
     build.metadata.generation = Some(2);
     build.status = Some(next(&observed(build.clone()), later(60)).status);
-    assert_eq!(condition(build.status.as_ref().unwrap(), READY), Some(("False", "Suspended")));
+    assert_eq!(
+        condition(build.status.as_ref().unwrap(), READY),
+        Some(("False", "Suspended"))
+    );
     build.spec.dockerfile = dockerfile;
     build.metadata.generation = Some(3);
     let step = next(&observed(build), later(70));
@@ -215,9 +302,17 @@ fn a_spec_that_changes_during_its_build_stops_the_old_and_waits_for_its_pod() {
     assert_eq!(step.action, Action::Stop(old.clone()));
     assert_eq!(step.status.history[0].result, "Superseded");
     build.status = Some(step.status);
-    let waiting = next(&Observed { others_alive: true, ..observed(build.clone()) }, later(6));
+    let waiting = next(
+        &Observed {
+            others_alive: true,
+            ..observed(build.clone())
+        },
+        later(6),
+    );
     assert_eq!(waiting.action, Action::None);
-    let Action::Start(attempt) = next(&observed(build), later(8)).action else { panic!() };
+    let Action::Start(attempt) = next(&observed(build), later(8)).action else {
+        panic!()
+    };
     assert_ne!(attempt.job.metadata.name, Some(old));
 }
 
@@ -227,16 +322,30 @@ fn a_failing_step_is_final_and_keeps_the_last_good_digest() {
     build.spec.dockerfile = "other".into();
     build.metadata.generation = Some(2);
     build.status = Some(next(&observed(build.clone()), later(60)).status);
-    let mut report = failed(FailureReason::StepFailed, "RUN go build ended with exit code 1".into());
+    let mut report = failed(
+        FailureReason::StepFailed,
+        "RUN go build ended with exit code 1".into(),
+    );
     if let Report::Failed(failed) = &mut report {
         failed.failure.dockerfile_line = Some(12);
     }
     let step = next(&with_attempt(build, State::Ended(report)), later(70));
     assert_eq!(step.status.digest.as_deref(), Some("sha256:aa"));
-    assert_eq!(condition(&step.status, STALLED), Some(("True", "StepFailed")));
-    assert_eq!(condition(&step.status, BUILT), Some(("False", "StepFailed")));
+    assert_eq!(
+        condition(&step.status, STALLED),
+        Some(("True", "StepFailed"))
+    );
+    assert_eq!(
+        condition(&step.status, BUILT),
+        Some(("False", "StepFailed"))
+    );
     assert_eq!(condition(&step.status, RECONCILING), None);
-    assert!(find(&step.status.conditions, READY).unwrap().message.starts_with("other:12: RUN go build"));
+    assert!(
+        find(&step.status.conditions, READY)
+            .unwrap()
+            .message
+            .starts_with("other:12: RUN go build")
+    );
     assert!(step.notice.unwrap().warning);
 }
 
@@ -250,41 +359,81 @@ fn a_lost_runner_is_tried_again_under_another_name_but_only_as_often_as_retries_
         let step = next(&with_attempt(build.clone(), lost()), later(at));
         let current = step.status.current.clone().unwrap();
         assert!(!jobs.contains(&current.job));
-        assert_eq!(condition(&step.status, RECONCILING), Some(("True", "Retrying")));
+        assert_eq!(
+            condition(&step.status, RECONCILING),
+            Some(("True", "Retrying"))
+        );
         jobs.push(current.job);
         build.status = Some(step.status);
         let early = next(&observed(build.clone()), later(at + 1));
         assert_eq!(early.action, Action::None);
         assert!(early.look_again.unwrap().is_positive());
         at += 400;
-        let alive = next(&Observed { others_alive: true, ..observed(build.clone()) }, later(at));
+        let alive = next(
+            &Observed {
+                others_alive: true,
+                ..observed(build.clone())
+            },
+            later(at),
+        );
         assert_eq!(alive.action, Action::None);
-        assert!(matches!(next(&observed(build.clone()), later(at)).action, Action::Start(_)));
+        assert!(matches!(
+            next(&observed(build.clone()), later(at)).action,
+            Action::Start(_)
+        ));
     }
     let step = next(&with_attempt(build, lost()), later(at));
-    assert_eq!(condition(&step.status, READY), Some(("False", "RunnerLost")));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "RunnerLost"))
+    );
     assert!(step.status.current.is_none());
 }
 
 #[test]
 fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
     let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
-    let step = next(&Observed { builder_out_of_memory: Some("2Gi".into()), ..with_attempt(running(), lost) }, later(9));
-    assert_eq!(condition(&step.status, READY), Some(("False", "OutOfMemory")));
+    let step = next(
+        &Observed {
+            builder_out_of_memory: Some("2Gi".into()),
+            ..with_attempt(running(), lost)
+        },
+        later(9),
+    );
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "OutOfMemory"))
+    );
     assert!(step.status.failure.unwrap().message.contains("2Gi"));
 }
 
 #[test]
 fn a_missing_secret_is_said_at_once_and_the_build_goes_on_when_it_is_there() {
-    let pending = Pending { reason: "SecretNotFound".into(), message: "Secret npm does not exist".into(), blocked: true };
+    let pending = Pending {
+        reason: "SecretNotFound".into(),
+        message: "Secret npm does not exist".into(),
+        blocked: true,
+    };
     let mut build = running();
-    let step = next(&with_attempt(build.clone(), State::Pending(pending)), later(2));
-    assert_eq!(condition(&step.status, READY), Some(("False", "SecretNotFound")));
-    assert_eq!(condition(&step.status, RECONCILING), Some(("True", "SecretNotFound")));
+    let step = next(
+        &with_attempt(build.clone(), State::Pending(pending)),
+        later(2),
+    );
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "SecretNotFound"))
+    );
+    assert_eq!(
+        condition(&step.status, RECONCILING),
+        Some(("True", "SecretNotFound"))
+    );
     assert!(step.look_again.is_some());
     build.status = Some(step.status);
     let step = next(&with_attempt(build, State::Running), later(40));
-    assert_eq!(condition(&step.status, READY), Some(("Unknown", "Building")));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("Unknown", "Building"))
+    );
 }
 
 #[test]
@@ -294,9 +443,21 @@ fn history_keeps_the_newest_builds_only() {
     for round in 2..6 {
         build.metadata.annotations = Some([(REQUESTED_AT.to_owned(), round.to_string())].into());
         build.status = Some(next(&observed(build.clone()), later(round * 100)).status);
-        build.status = Some(next(&with_attempt(build.clone(), State::Ended(success())), later(round * 100 + 9)).status);
+        build.status = Some(
+            next(
+                &with_attempt(build.clone(), State::Ended(success())),
+                later(round * 100 + 9),
+            )
+            .status,
+        );
     }
-    let history: Vec<i64> = build.status.unwrap().history.into_iter().map(|entry| entry.build).collect();
+    let history: Vec<i64> = build
+        .status
+        .unwrap()
+        .history
+        .into_iter()
+        .map(|entry| entry.build)
+        .collect();
     assert_eq!(history, [5, 4]);
 }
 

@@ -2,7 +2,8 @@
 
 use super::settings::{BuilderSettings, CallbackSettings, RunnerSettings, Settings};
 use crate::api::{
-    BuildSecret, Builder, BuilderSpec, GitRef, GitSource, ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source,
+    BuildSecret, Builder, BuilderSpec, GitRef, GitSource, ImageBuild, ImageBuildSpec, LocalRef,
+    SecretKeyRef, Source,
 };
 
 pub fn settings() -> Settings {
@@ -20,7 +21,9 @@ pub fn settings() -> Settings {
             image_pull_secrets: vec![],
             defaults: BuilderSpec::default(),
         },
-        callback: Some(CallbackSettings { url: "https://whittle.whittle-system.svc:8443".into() }),
+        callback: Some(CallbackSettings {
+            url: "https://whittle.whittle-system.svc:8443".into(),
+        }),
         concurrency: 8,
     }
 }
@@ -48,16 +51,26 @@ pub fn git_with_secrets() -> ImageBuild {
     build.spec.source = Source {
         git: Some(GitSource {
             url: "https://git.example.com/team/hello.git".into(),
-            reference: Some(GitRef { branch: Some("main".into()), ..GitRef::default() }),
+            reference: Some(GitRef {
+                branch: Some("main".into()),
+                ..GitRef::default()
+            }),
             sub_path: Some("cmd/hello".into()),
-            secret_ref: Some(LocalRef { name: "git-credentials".into() }),
+            secret_ref: Some(LocalRef {
+                name: "git-credentials".into(),
+            }),
         }),
         inline: None,
     };
-    build.spec.output.secret_ref = Some(LocalRef { name: "registry-credentials".into() });
+    build.spec.output.secret_ref = Some(LocalRef {
+        name: "registry-credentials".into(),
+    });
     build.spec.secrets = vec![BuildSecret {
         id: "npmrc".into(),
-        secret_ref: SecretKeyRef { name: "npm".into(), key: ".npmrc".into() },
+        secret_ref: SecretKeyRef {
+            name: "npm".into(),
+            key: ".npmrc".into(),
+        },
     }];
     build
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, PodSecurityContext, PodSpec,
-    PodTemplateSpec, SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath,
+    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource,
+    SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -45,13 +46,21 @@ pub struct Which {
 ///
 /// # Errors
 /// Where the request cannot be written as JSON; it always can.
-pub fn attempt(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> serde_json::Result<Attempt> {
+pub fn attempt(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+    settings: &Settings,
+) -> serde_json::Result<Attempt> {
     let request = request(build, builder, which, settings);
     let metadata = metadata(build, which);
     Ok(Attempt {
         config_map: ConfigMap {
             metadata: metadata.clone(),
-            data: Some(BTreeMap::from([(paths::REQUEST_KEY.to_owned(), serde_json::to_string(&request)?)])),
+            data: Some(BTreeMap::from([(
+                paths::REQUEST_KEY.to_owned(),
+                serde_json::to_string(&request)?,
+            )])),
             immutable: Some(true),
             ..ConfigMap::default()
         },
@@ -93,7 +102,12 @@ fn metadata(build: &ImageBuild, which: &Which) -> ObjectMeta {
     }
 }
 
-fn request(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> BuildRequest {
+fn request(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+    settings: &Settings,
+) -> BuildRequest {
     let spec = &build.spec;
     let namespace = build.namespace().unwrap_or_default();
     let host = names::builder_host(&builder.name_any(), &namespace);
@@ -103,7 +117,10 @@ fn request(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Sett
         job: which.job.clone(),
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
-        callback: settings.callback.as_ref().map(|callback| callback.url.clone()),
+        callback: settings
+            .callback
+            .as_ref()
+            .map(|callback| callback.url.clone()),
         source: spec.source.clone(),
         dockerfile: spec.dockerfile.clone(),
         target: spec.target.clone(),
@@ -116,7 +133,11 @@ fn request(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Sett
         labels: spec.output.labels.clone(),
         annotations: spec.output.annotations.clone(),
         registries: builder.spec.registries.clone(),
-        registry_secret: spec.output.secret_ref.as_ref().map(|secret| secret.name.clone()),
+        registry_secret: spec
+            .output
+            .secret_ref
+            .as_ref()
+            .map(|secret| secret.name.clone()),
         namespace,
     }
 }
@@ -135,7 +156,10 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
             run_as_user: Some(USER),
             run_as_group: Some(USER),
             fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                localhost_profile: None,
+            }),
             ..PodSecurityContext::default()
         }),
         containers: vec![Container {
@@ -152,7 +176,10 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
                 read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".into()]) }),
+                capabilities: Some(Capabilities {
+                    add: None,
+                    drop: Some(vec!["ALL".into()]),
+                }),
                 ..SecurityContext::default()
             }),
             termination_message_path: Some(paths::TERMINATION.into()),
@@ -165,12 +192,20 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
     }
 }
 
-fn volumes(build: &ImageBuild, builder: &Builder, which: &Which) -> (Vec<Volume>, Vec<VolumeMount>) {
+fn volumes(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+) -> (Vec<Volume>, Vec<VolumeMount>) {
     let spec = &build.spec;
     let mut volumes = vec![
         config_map_volume("request", which.job.clone(), None),
         secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
-        Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() },
+        Volume {
+            name: "scratch".into(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        },
     ];
     let mut mounts = vec![
         mount("request", paths::REQUEST.into(), true),
@@ -178,23 +213,48 @@ fn volumes(build: &ImageBuild, builder: &Builder, which: &Which) -> (Vec<Volume>
         mount("scratch", paths::SCRATCH.into(), false),
     ];
     if let Some(secret) = &spec.output.secret_ref {
-        volumes.push(secret_volume("registry", secret.name.clone(), Some((".dockerconfigjson", "config.json"))));
+        volumes.push(secret_volume(
+            "registry",
+            secret.name.clone(),
+            Some((".dockerconfigjson", "config.json")),
+        ));
         mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
     }
-    if let Some(secret) = spec.source.git.as_ref().and_then(|git| git.secret_ref.as_ref()) {
+    if let Some(secret) = spec
+        .source
+        .git
+        .as_ref()
+        .and_then(|git| git.secret_ref.as_ref())
+    {
         volumes.push(secret_volume("git", secret.name.clone(), None));
         mounts.push(mount("git", paths::GIT_AUTH.into(), true));
     }
     for (at, secret) in spec.secrets.iter().enumerate() {
         let volume = format!("secret-{at}");
-        volumes.push(secret_volume(&volume, secret.secret_ref.name.clone(), Some((&secret.secret_ref.key, "value"))));
-        mounts.push(mount(&volume, format!("{}/{}", paths::SECRETS, secret.id), true));
+        volumes.push(secret_volume(
+            &volume,
+            secret.secret_ref.name.clone(),
+            Some((&secret.secret_ref.key, "value")),
+        ));
+        mounts.push(mount(
+            &volume,
+            format!("{}/{}", paths::SECRETS, secret.id),
+            true,
+        ));
     }
     for (at, registry) in builder.spec.registries.iter().enumerate() {
         let Some(ca) = &registry.ca_ref else { continue };
         let volume = format!("registry-ca-{at}");
-        volumes.push(config_map_volume(&volume, ca.name.clone(), Some((ca.key.clone(), "ca.crt".into()))));
-        mounts.push(mount(&volume, format!("{}/{}", paths::REGISTRY_CA, registry.folder()), true));
+        volumes.push(config_map_volume(
+            &volume,
+            ca.name.clone(),
+            Some((ca.key.clone(), "ca.crt".into())),
+        ));
+        mounts.push(mount(
+            &volume,
+            format!("{}/{}", paths::REGISTRY_CA, registry.folder()),
+            true,
+        ));
     }
     (volumes, mounts)
 }
@@ -205,7 +265,13 @@ fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Vo
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret),
             default_mode: Some(0o440),
-            items: item.map(|(key, path)| vec![KeyToPath { key: key.into(), path: path.into(), mode: None }]),
+            items: item.map(|(key, path)| {
+                vec![KeyToPath {
+                    key: key.into(),
+                    path: path.into(),
+                    mode: None,
+                }]
+            }),
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()
@@ -218,19 +284,35 @@ mod tests {
     use crate::plan::fixtures;
 
     fn which() -> Which {
-        Which { build: 3, job: "hello-0123456789".into(), seconds_left: 1800 }
+        Which {
+            build: 3,
+            job: "hello-0123456789".into(),
+            seconds_left: 1800,
+        }
     }
 
     #[test]
     fn the_objects_of_an_attempt_at_a_small_build() {
-        let attempt = attempt(&fixtures::inline(), &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        let attempt = attempt(
+            &fixtures::inline(),
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
         insta::assert_yaml_snapshot!("attempt-config-map", attempt.config_map);
         insta::assert_yaml_snapshot!("attempt-job", attempt.job);
     }
 
     #[test]
     fn an_attempt_mounts_just_the_secrets_that_the_build_names() {
-        let attempt = attempt(&fixtures::git_with_secrets(), &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        let attempt = attempt(
+            &fixtures::git_with_secrets(),
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
         let pod = attempt.job.spec.unwrap().template.spec.unwrap();
         let secrets: Vec<_> = pod
             .volumes
@@ -238,17 +320,42 @@ mod tests {
             .into_iter()
             .filter_map(|volume| volume.secret.and_then(|secret| secret.secret_name))
             .collect();
-        assert_eq!(secrets, ["whittle-builder-default-client", "registry-credentials", "git-credentials", "npm"]);
+        assert_eq!(
+            secrets,
+            [
+                "whittle-builder-default-client",
+                "registry-credentials",
+                "git-credentials",
+                "npm"
+            ]
+        );
         assert_eq!(pod.automount_service_account_token, Some(false));
     }
 
     #[test]
     fn the_request_reads_back_as_it_was_written() {
         let build = fixtures::git_with_secrets();
-        let attempt = attempt(&build, &fixtures::builder(), &which(), &fixtures::settings()).unwrap();
+        let attempt = attempt(
+            &build,
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
         let text = &attempt.config_map.data.unwrap()[paths::REQUEST_KEY];
         let read: BuildRequest = serde_json::from_str(text).unwrap();
-        assert_eq!(read, request(&build, &fixtures::builder(), &which(), &fixtures::settings()));
-        assert_eq!(read.builder_address, "tcp://whittle-builder-default-0.whittle-builder-default.team.svc:1234");
+        assert_eq!(
+            read,
+            request(
+                &build,
+                &fixtures::builder(),
+                &which(),
+                &fixtures::settings()
+            )
+        );
+        assert_eq!(
+            read.builder_address,
+            "tcp://whittle-builder-default-0.whittle-builder-default.team.svc:1234"
+        );
     }
 }

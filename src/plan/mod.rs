@@ -1,8 +1,8 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
+pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
-pub mod buildctl;
 pub mod buildkitd;
 pub mod decide;
 pub mod failure;

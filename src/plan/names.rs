@@ -50,7 +50,11 @@ pub fn builder_host(name: &str, namespace: &str) -> String {
 /// Name of the Job, and of the ConfigMap, of one attempt: the same for the same attempt, whoever asks.
 pub fn attempt(image_build: &str, uid: &str, generation: i64, build: i64, attempt: i32) -> String {
     let hash = short_digest(format!("{uid}/{generation}/{build}/{attempt}").as_bytes());
-    let head: String = image_build.chars().take(44).map(|c| if c == '.' { '-' } else { c }).collect();
+    let head: String = image_build
+        .chars()
+        .take(44)
+        .map(|c| if c == '.' { '-' } else { c })
+        .collect();
     format!("{}-{hash}", head.trim_end_matches('-'))
 }
 
@@ -81,7 +85,10 @@ fn labels(component: &str, builder: &str) -> BTreeMap<String, String> {
 
 /// `sha256:` and 64 hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256:{hex}")
 }
 
@@ -98,9 +105,12 @@ mod tests {
     fn the_same_attempt_has_the_same_name_and_another_one_another() {
         let name = attempt("hello", "u", 1, 1, 1);
         assert_eq!(name, attempt("hello", "u", 1, 1, 1));
-        for other in
-            [attempt("hello", "v", 1, 1, 1), attempt("hello", "u", 2, 1, 1), attempt("hello", "u", 1, 2, 1), attempt("hello", "u", 1, 1, 2)]
-        {
+        for other in [
+            attempt("hello", "v", 1, 1, 1),
+            attempt("hello", "u", 2, 1, 1),
+            attempt("hello", "u", 1, 2, 1),
+            attempt("hello", "u", 1, 1, 2),
+        ] {
             assert_ne!(name, other);
         }
     }

@@ -63,7 +63,11 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
     let Some(job) = seen.job else {
         return State::Absent;
     };
-    if !job.owner_references().iter().any(|owner| owner.uid == seen.owner) {
+    if !job
+        .owner_references()
+        .iter()
+        .any(|owner| owner.uid == seen.owner)
+    {
         return State::Foreign;
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -75,15 +79,17 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
     if let Some((reason, message)) = failed_condition(job) {
         return State::Ended(match reason.as_str() {
             "DeadlineExceeded" => timeout(),
-            _ => lost(format!("the runner's Pod is gone ({message}): deleted, or its node was lost")),
+            _ => lost(format!(
+                "the runner's Pod is gone ({message}): deleted, or its node was lost"
+            )),
         });
     }
     match seen.pod {
         Some(pod) if phase(pod) == "Pending" => pending(pod, seen.mount_failures, now),
         Some(_) => State::Running,
-        None if succeeded(job) => {
-            State::Ended(lost("the runner's Pod is gone, and its report with it: deleted before it was read".into()))
-        }
+        None if succeeded(job) => State::Ended(lost(
+            "the runner's Pod is gone, and its report with it: deleted before it was read".into(),
+        )),
         None => State::Pending(Pending {
             reason: "PodPending".into(),
             message: "waiting for the runner's Pod to be made".into(),
@@ -98,7 +104,10 @@ pub fn is_over(pod: &Pod) -> bool {
 }
 
 fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
 }
 
 fn failed_condition(job: &Job) -> Option<(String, String)> {
@@ -108,11 +117,18 @@ fn failed_condition(job: &Job) -> Option<(String, String)> {
         .as_ref()?
         .iter()
         .find(|c| c.status == "True" && c.type_ == "Failed")
-        .map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
+        .map(|c| {
+            (
+                c.reason.clone().unwrap_or_default(),
+                c.message.clone().unwrap_or_default(),
+            )
+        })
 }
 
 fn succeeded(job: &Job) -> bool {
-    job.status.as_ref().is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
+    job.status
+        .as_ref()
+        .is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
 }
 
 /// What a Pod that has ended reports, or what its end says where it reports nothing.
@@ -126,8 +142,9 @@ fn ended(pod: &Pod) -> Option<Report> {
         .and_then(|container| container.state.as_ref())
         .and_then(|state| state.terminated.as_ref());
     // The report first: it is written only when all is done, whatever became of the Pod after it.
-    if let Some(report) =
-        terminated.and_then(|t| t.message.as_deref()).and_then(|message| report::decode(message).ok())
+    if let Some(report) = terminated
+        .and_then(|t| t.message.as_deref())
+        .and_then(|message| report::decode(message).ok())
     {
         return Some(report);
     }
@@ -158,14 +175,20 @@ fn out_of_memory(pod: &Pod) -> Report {
     let limit = pod
         .spec
         .as_ref()
-        .and_then(|spec| spec.containers.iter().find(|container| container.name == CONTAINER))
+        .and_then(|spec| {
+            spec.containers
+                .iter()
+                .find(|container| container.name == CONTAINER)
+        })
         .and_then(|container| container.resources.as_ref())
         .and_then(|resources| resources.limits.as_ref())
         .and_then(|limits| limits.get("memory"))
         .map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone());
     failed(
         FailureReason::OutOfMemory,
-        format!("the runner ran into its memory limit {limit}: raise runner.resources.limits.memory of the chart"),
+        format!(
+            "the runner ran into its memory limit {limit}: raise runner.resources.limits.memory of the chart"
+        ),
     )
 }
 
@@ -183,7 +206,13 @@ fn lost(message: String) -> Report {
 /// A failed report without step or log.
 pub fn failed(reason: FailureReason, message: String) -> Report {
     Report::Failed(Failed {
-        failure: Failure { reason, message, step: None, dockerfile_line: None, log: None },
+        failure: Failure {
+            reason,
+            message,
+            step: None,
+            dockerfile_line: None,
+            log: None,
+        },
         revision: None,
         steps: Steps::default(),
     })
@@ -191,10 +220,18 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
 
 fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
     let waiting = |reason: &str, message: String, blocked: bool| {
-        State::Pending(Pending { reason: reason.into(), message, blocked })
+        State::Pending(Pending {
+            reason: reason.into(),
+            message,
+            blocked,
+        })
     };
     if let Some((reason, message)) = pull_failure(pod) {
-        let since = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        let since = pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(now, |time| time.0);
         if now.duration_since(since) > PULL_GRACE {
             return State::Ended(failed(FailureReason::ImagePullFailed, message));
         }
@@ -203,30 +240,53 @@ fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
     if let Some(message) = unschedulable(pod) {
         return waiting("Unschedulable", message, false);
     }
-    if let Some(missing) = mount_failures.iter().find_map(|message| missing_object(message)) {
+    if let Some(missing) = mount_failures
+        .iter()
+        .find_map(|message| missing_object(message))
+    {
         return waiting(
             FailureReason::SecretNotFound.as_str(),
-            format!("{missing}: create it in this namespace; the build goes on by itself once it is there"),
+            format!(
+                "{missing}: create it in this namespace; the build goes on by itself once it is there"
+            ),
             true,
         );
     }
     if let Some(message) = mount_failures.first() {
         return waiting("MountFailed", message.clone(), true);
     }
-    waiting("PodPending", "the runner's Pod is being started".into(), false)
+    waiting(
+        "PodPending",
+        "the runner's Pod is being started".into(),
+        false,
+    )
 }
 
 /// The reason and message of an image of this Pod that cannot be pulled.
 pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
-    pod.status.as_ref()?.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref()?;
-        if !matches!(reason, "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull") {
-            return None;
-        }
-        let message = waiting.message.as_deref().unwrap_or("the kubelet gives no reason");
-        Some((reason.to_owned(), format!("image {} cannot be pulled: {message}", container.image)))
-    })
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| {
+            let waiting = container.state.as_ref()?.waiting.as_ref()?;
+            let reason = waiting.reason.as_deref()?;
+            if !matches!(
+                reason,
+                "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+            ) {
+                return None;
+            }
+            let message = waiting
+                .message
+                .as_deref()
+                .unwrap_or("the kubelet gives no reason");
+            Some((
+                reason.to_owned(),
+                format!("image {} cannot be pulled: {message}", container.image),
+            ))
+        })
 }
 
 /// What the scheduler says of a Pod for which it has no node.
@@ -236,8 +296,18 @@ pub fn unschedulable(pod: &Pod) -> Option<String> {
         .conditions
         .iter()
         .flatten()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
-        .map(|c| format!("no node for Pod {}: {}", pod.name_any(), c.message.as_deref().unwrap_or_default()))
+        .find(|c| {
+            c.type_ == "PodScheduled"
+                && c.status == "False"
+                && c.reason.as_deref() == Some("Unschedulable")
+        })
+        .map(|c| {
+            format!(
+                "no node for Pod {}: {}",
+                pod.name_any(),
+                c.message.as_deref().unwrap_or_default()
+            )
+        })
 }
 
 /// The kubelet's words for an object or key that is not there, made into a sentence that names it.
@@ -246,7 +316,10 @@ pub fn unschedulable(pod: &Pod) -> Option<String> {
 pub fn missing_object(message: &str) -> Option<String> {
     if let Some((_, key)) = message.rsplit_once("references non-existent secret key: ") {
         let volume = message.split('"').nth(1).unwrap_or("?");
-        return Some(format!("the Secret of volume {volume} has no key {}", key.trim()));
+        return Some(format!(
+            "the Secret of volume {volume} has no key {}",
+            key.trim()
+        ));
     }
     let (head, _) = message.split_once(" not found")?;
     let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;

@@ -31,7 +31,15 @@ fn terminated(state: serde_json::Value) -> Pod {
 }
 
 fn judge(job: Option<&Job>, pod: Option<&Pod>) -> State {
-    state(&Seen { owner: OWNER, job, pod, ..Seen::default() }, now())
+    state(
+        &Seen {
+            owner: OWNER,
+            job,
+            pod,
+            ..Seen::default()
+        },
+        now(),
+    )
 }
 
 fn reason(state: State) -> FailureReason {
@@ -42,51 +50,87 @@ fn reason(state: State) -> FailureReason {
 }
 
 fn success() -> Report {
-    Report::Succeeded(Built { digest: "sha256:1".into(), platforms: vec![], revision: None, steps: Steps::default() })
+    Report::Succeeded(Built {
+        digest: "sha256:1".into(),
+        platforms: vec![],
+        revision: None,
+        steps: Steps::default(),
+    })
 }
 
 #[test]
 fn a_report_in_the_termination_message_is_the_result() {
     let pod = terminated(json!({"exitCode": 0, "message": encode(&success())}));
-    assert_eq!(judge(Some(&job(json!({}))), Some(&pod)), State::Ended(success()));
+    assert_eq!(
+        judge(Some(&job(json!({}))), Some(&pod)),
+        State::Ended(success())
+    );
 }
 
 #[test]
 fn an_early_report_counts_before_the_pod_has_ended() {
-    let (job, pod, report) = (job(json!({"active": 1})), pod(json!({"phase": "Running"})), success());
-    let seen = Seen { owner: OWNER, job: Some(&job), pod: Some(&pod), report: Some(&report), ..Seen::default() };
+    let (job, pod, report) = (
+        job(json!({"active": 1})),
+        pod(json!({"phase": "Running"})),
+        success(),
+    );
+    let seen = Seen {
+        owner: OWNER,
+        job: Some(&job),
+        pod: Some(&pod),
+        report: Some(&report),
+        ..Seen::default()
+    };
     assert_eq!(state(&seen, now()), State::Ended(success()));
 }
 
 #[test]
 fn an_evicted_pod_is_never_a_success() {
-    let pod = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}));
-    assert_eq!(reason(judge(Some(&job(json!({}))), Some(&pod))), FailureReason::RunnerLost);
+    let pod = pod(
+        json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}),
+    );
+    assert_eq!(
+        reason(judge(Some(&job(json!({}))), Some(&pod))),
+        FailureReason::RunnerLost
+    );
 }
 
 #[test]
 fn a_killed_runner_with_exit_code_0_and_no_report_is_out_of_memory() {
     let pod = terminated(json!({"exitCode": 0, "reason": "OOMKilled"}));
-    let State::Ended(Report::Failed(failed)) = judge(Some(&job(json!({}))), Some(&pod)) else { panic!() };
+    let State::Ended(Report::Failed(failed)) = judge(Some(&job(json!({}))), Some(&pod)) else {
+        panic!()
+    };
     assert_eq!(failed.failure.reason, FailureReason::OutOfMemory);
-    assert!(failed.failure.message.contains("64Mi"), "{}", failed.failure.message);
+    assert!(
+        failed.failure.message.contains("64Mi"),
+        "{}",
+        failed.failure.message
+    );
 }
 
 #[test]
 fn an_exit_without_report_is_a_lost_runner() {
     let pod = terminated(json!({"exitCode": 0, "reason": "Completed"}));
-    assert_eq!(reason(judge(Some(&job(json!({}))), Some(&pod))), FailureReason::RunnerLost);
+    assert_eq!(
+        reason(judge(Some(&job(json!({}))), Some(&pod))),
+        FailureReason::RunnerLost
+    );
 }
 
 #[test]
 fn a_job_past_its_deadline_is_a_timeout() {
-    let job = job(json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}));
+    let job = job(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}),
+    );
     assert_eq!(reason(judge(Some(&job), None)), FailureReason::Timeout);
 }
 
 #[test]
 fn a_job_whose_pod_was_deleted_is_a_lost_runner() {
-    let job = job(json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}));
+    let job = job(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}),
+    );
     assert_eq!(reason(judge(Some(&job), None)), FailureReason::RunnerLost);
 }
 
@@ -100,25 +144,46 @@ fn a_job_of_another_owner_is_foreign() {
 #[test]
 fn a_job_that_is_being_deleted_is_leaving() {
     let mut job = job(json!({}));
-    job.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    job.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
     assert_eq!(judge(Some(&job), None), State::Leaving);
 }
 
 #[test]
 fn a_missing_secret_is_named_and_blocks() {
     let (job, pod) = (job(json!({"active": 1})), pod(json!({"phase": "Pending"})));
-    let failures = [r#"MountVolume.SetUp failed for volume "git" : secret "git-credentials" not found"#.to_owned()];
-    let seen = Seen { owner: OWNER, job: Some(&job), pod: Some(&pod), mount_failures: &failures, report: None };
-    let State::Pending(pending) = state(&seen, now()) else { panic!() };
+    let failures = [
+        r#"MountVolume.SetUp failed for volume "git" : secret "git-credentials" not found"#
+            .to_owned(),
+    ];
+    let seen = Seen {
+        owner: OWNER,
+        job: Some(&job),
+        pod: Some(&pod),
+        mount_failures: &failures,
+        report: None,
+    };
+    let State::Pending(pending) = state(&seen, now()) else {
+        panic!()
+    };
     assert!(pending.blocked);
     assert_eq!(pending.reason, "SecretNotFound");
-    assert!(pending.message.contains("Secret git-credentials does not exist"), "{}", pending.message);
+    assert!(
+        pending
+            .message
+            .contains("Secret git-credentials does not exist"),
+        "{}",
+        pending.message
+    );
 }
 
 #[test]
 fn a_missing_key_of_a_secret_is_named() {
     let message = r#"MountVolume.SetUp failed for volume "secret-0" : references non-existent secret key: .npmrc"#;
-    assert_eq!(missing_object(message).unwrap(), "the Secret of volume secret-0 has no key .npmrc");
+    assert_eq!(
+        missing_object(message).unwrap(),
+        "the Secret of volume secret-0 has no key .npmrc"
+    );
     assert_eq!(missing_object("timed out waiting for the condition"), None);
 }
 
@@ -128,10 +193,16 @@ fn an_image_that_cannot_be_pulled_waits_for_a_grace_period_and_then_fails_with_i
         {"name": "runner", "image": "whittle:9", "imageID": "", "ready": false, "restartCount": 0,
          "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]}));
     let job = job(json!({"active": 1}));
-    assert!(matches!(judge(Some(&job), Some(&pod)), State::Pending(Pending { blocked: true, .. })));
-    pod.metadata.creation_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now() - PULL_GRACE - SignedDuration::from_secs(1)));
-    let State::Ended(Report::Failed(failed)) = judge(Some(&job), Some(&pod)) else { panic!() };
+    assert!(matches!(
+        judge(Some(&job), Some(&pod)),
+        State::Pending(Pending { blocked: true, .. })
+    ));
+    pod.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+        now() - PULL_GRACE - SignedDuration::from_secs(1),
+    ));
+    let State::Ended(Report::Failed(failed)) = judge(Some(&job), Some(&pod)) else {
+        panic!()
+    };
     assert_eq!(failed.failure.reason, FailureReason::ImagePullFailed);
     assert!(failed.failure.message.contains("whittle:9"));
 }
@@ -140,7 +211,9 @@ fn an_image_that_cannot_be_pulled_waits_for_a_grace_period_and_then_fails_with_i
 fn an_unschedulable_pod_waits_with_the_schedulers_words() {
     let pod = pod(json!({"phase": "Pending", "conditions": [
         {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available"}]}));
-    let State::Pending(pending) = judge(Some(&job(json!({"active": 1}))), Some(&pod)) else { panic!() };
+    let State::Pending(pending) = judge(Some(&job(json!({"active": 1}))), Some(&pod)) else {
+        panic!()
+    };
     assert_eq!(pending.reason, "Unschedulable");
     assert!(pending.message.contains("0/1 nodes"));
 }

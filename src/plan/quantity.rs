@@ -21,7 +21,11 @@ pub fn bytes(quantity: &str) -> Option<u64> {
     ];
     let (number, factor) = SUFFIXES
         .iter()
-        .find_map(|(suffix, factor)| quantity.strip_suffix(suffix).map(|number| (number, *factor)))
+        .find_map(|(suffix, factor)| {
+            quantity
+                .strip_suffix(suffix)
+                .map(|number| (number, *factor))
+        })
         .unwrap_or((quantity, 1.0));
     let value = number.parse::<f64>().ok()? * factor;
     (value.is_finite() && value >= 0.0).then_some(value as u64)
@@ -33,7 +37,13 @@ mod tests {
 
     #[test]
     fn binary_decimal_and_plain_quantities_are_read() {
-        for (text, expected) in [("20Gi", 21_474_836_480), ("1.5Ki", 1536), ("500M", 500_000_000), ("1e3", 1000), ("7", 7)] {
+        for (text, expected) in [
+            ("20Gi", 21_474_836_480),
+            ("1.5Ki", 1536),
+            ("500M", 500_000_000),
+            ("1e3", 1000),
+            ("7", 7),
+        ] {
             assert_eq!(bytes(text), Some(expected), "{text}");
         }
     }

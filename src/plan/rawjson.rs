@@ -33,7 +33,7 @@ const WARNINGS: usize = 50;
 #[serde(default)]
 struct SolveStatus {
     vertexes: Option<Vec<RawVertex>>,
-    statuses: Option<Vec<serde::de::IgnoredAny>>,
+    statuses: Option<Vec<RawStatus>>,
     logs: Option<Vec<RawLog>>,
     warnings: Option<Vec<RawWarning>>,
 }
@@ -47,6 +47,13 @@ struct RawVertex {
     completed: Option<Timestamp>,
     cached: bool,
     error: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawStatus {
+    id: String,
+    vertex: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -114,12 +121,23 @@ struct Vertex {
     running: bool,
     done: bool,
     cached: bool,
+    /// True where layers came from a registry.
+    pulled: bool,
     error: Option<String>,
     /// Output after the last line end.
     open: String,
     log: VecDeque<String>,
     /// All output, where the vertex is the git source.
     git: String,
+}
+
+impl Vertex {
+    /// True where the cache answered. BuildKit does not say so of a `FROM` of which it looked up the
+    /// digest but pulled nothing.
+    fn is_cached(&self) -> bool {
+        let from = || instruction(&self.name).is_some_and(|text| text.starts_with("FROM "));
+        self.cached || (self.done && self.error.is_none() && !self.pulled && from())
+    }
 }
 
 /// A step that failed.
@@ -171,6 +189,13 @@ impl State {
         for vertex in early {
             self.vertex(vertex, &mut events);
         }
+        for status in status.statuses.unwrap_or_default() {
+            if let Some(vertex) = self.vertices.get_mut(&status.vertex) {
+                vertex.pulled |= ["sha256:", "extracting "]
+                    .iter()
+                    .any(|start| status.id.starts_with(start));
+            }
+        }
         for log in status.logs.unwrap_or_default() {
             self.log(log, &mut events);
         }
@@ -195,7 +220,7 @@ impl State {
         let ran = self
             .vertices
             .iter()
-            .filter(|(_, v)| v.done && !v.cached && v.error.is_none())
+            .filter(|(_, v)| v.done && !v.is_cached() && v.error.is_none())
             .map(|(digest, _)| digest.clone());
         self.ran_before.extend(ran);
         *self = Self {
@@ -231,7 +256,7 @@ impl State {
             total: count(self.steps_iter()),
             cached: count(
                 self.steps_iter()
-                    .filter(|(digest, v)| v.cached && !self.ran_before.contains(*digest)),
+                    .filter(|(digest, v)| v.is_cached() && !self.ran_before.contains(*digest)),
             ),
         }
     }
@@ -349,7 +374,8 @@ impl State {
     }
 
     fn keep_text(&mut self, line: &str) {
-        self.text.push_str(&bounded(line.to_owned(), TEXT_BYTES / 2));
+        self.text
+            .push_str(&bounded(line.to_owned(), TEXT_BYTES / 2));
         self.text.push('\n');
         while self.text.len() > TEXT_BYTES {
             let first = self.text.find('\n').map_or(self.text.len(), |at| at + 1);

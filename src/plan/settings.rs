@@ -76,8 +76,11 @@ mod tests {
 
     #[test]
     fn a_misspelt_setting_is_an_error_that_names_it() {
-        let text = r#"{"runner": {"image": "w", "imagePullPolcy": "Always"}, "builder": {"image": "b"}}"#;
-        let error = serde_json::from_str::<Settings>(text).unwrap_err().to_string();
+        let text =
+            r#"{"runner": {"image": "w", "imagePullPolcy": "Always"}, "builder": {"image": "b"}}"#;
+        let error = serde_json::from_str::<Settings>(text)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("imagePullPolcy"), "{error}");
     }
 

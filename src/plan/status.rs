@@ -5,8 +5,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::report::{Built, Failed};
 use crate::api::{
-    BUILT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY, RECONCILING, STALLED, Wanted, bounded, clear,
-    find, set,
+    BUILT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY, RECONCILING, STALLED,
+    Wanted, bounded, clear, find, set,
 };
 use crate::image::display_size;
 
@@ -21,13 +21,36 @@ pub struct Notice {
     pub message: String,
 }
 
-fn put(status: &mut ImageBuildStatus, build: &ImageBuild, kind: &'static str, to: Option<bool>, why: (&str, &str), now: Timestamp) {
-    let wanted = Wanted { kind, status: to, reason: why.0.to_owned(), message: why.1.to_owned() };
-    set(&mut status.conditions, wanted, build.metadata.generation.unwrap_or(0), now);
+fn put(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    kind: &'static str,
+    to: Option<bool>,
+    why: (&str, &str),
+    now: Timestamp,
+) {
+    let wanted = Wanted {
+        kind,
+        status: to,
+        reason: why.0.to_owned(),
+        message: why.1.to_owned(),
+    };
+    set(
+        &mut status.conditions,
+        wanted,
+        build.metadata.generation.unwrap_or(0),
+        now,
+    );
 }
 
 /// Work is under way, or waits for something that comes by itself.
-pub fn working(status: &mut ImageBuildStatus, build: &ImageBuild, reason: &str, message: String, now: Timestamp) {
+pub fn working(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
     let why = (reason, message.as_str());
     put(status, build, READY, None, why, now);
     put(status, build, RECONCILING, Some(true), why, now);
@@ -35,7 +58,13 @@ pub fn working(status: &mut ImageBuildStatus, build: &ImageBuild, reason: &str, 
 }
 
 /// Work waits for a person; it goes on by itself once the cause is mended.
-pub fn blocked(status: &mut ImageBuildStatus, build: &ImageBuild, reason: &str, message: String, now: Timestamp) {
+pub fn blocked(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
     let why = (reason, message.as_str());
     put(status, build, READY, Some(false), why, now);
     put(status, build, RECONCILING, Some(true), why, now);
@@ -44,7 +73,10 @@ pub fn blocked(status: &mut ImageBuildStatus, build: &ImageBuild, reason: &str, 
 
 /// `spec.suspend` holds a build that is due.
 pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
-    let why = ("Suspended", "spec.suspend is true: the build of this spec starts once it is false");
+    let why = (
+        "Suspended",
+        "spec.suspend is true: the build of this spec starts once it is false",
+    );
     put(status, build, READY, Some(false), why, now);
     clear(&mut status.conditions, RECONCILING);
     clear(&mut status.conditions, STALLED);
@@ -61,7 +93,9 @@ pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp
                 put(status, build, READY, Some(false), why, now);
                 put(status, build, STALLED, Some(true), why, now);
             }
-            (None, Some(image)) => put(status, build, READY, Some(true), ("Succeeded", &image), now),
+            (None, Some(image)) => {
+                put(status, build, READY, Some(true), ("Succeeded", &image), now)
+            }
             (None, None) => {}
         }
     }
@@ -72,9 +106,21 @@ pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp
 }
 
 /// Enters the end of the current build into times and history.
-pub fn end(status: &mut ImageBuildStatus, build: &ImageBuild, result: &str, built: Option<&Built>, now: Timestamp) {
-    let generation = status.current.take().map_or(0, |current| current.generation);
-    let seconds = status.started_at.as_ref().map(|started| now.duration_since(started.0).as_secs().max(0));
+pub fn end(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    result: &str,
+    built: Option<&Built>,
+    now: Timestamp,
+) {
+    let generation = status
+        .current
+        .take()
+        .map_or(0, |current| current.generation);
+    let seconds = status
+        .started_at
+        .as_ref()
+        .map(|started| now.duration_since(started.0).as_secs().max(0));
     status.completed_at = Some(Time(now));
     status.duration_seconds = seconds;
     status.history.insert(
@@ -90,7 +136,9 @@ pub fn end(status: &mut ImageBuildStatus, build: &ImageBuild, result: &str, buil
             duration_seconds: seconds,
         },
     );
-    status.history.truncate(usize::try_from(build.spec.history_limit).unwrap_or(0));
+    status
+        .history
+        .truncate(usize::try_from(build.spec.history_limit).unwrap_or(0));
 }
 
 fn largest(built: &Built) -> Option<i64> {
@@ -98,14 +146,23 @@ fn largest(built: &Built) -> Option<i64> {
 }
 
 /// The image stands in the registry, and its tags point to it.
-pub fn succeed(status: &mut ImageBuildStatus, build: &ImageBuild, built: Built, now: Timestamp) -> Notice {
+pub fn succeed(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    built: Built,
+    now: Timestamp,
+) -> Notice {
     end(status, build, "Succeeded", Some(&built), now);
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     status.size = largest(&built);
     status.display_size = status.size.map(display_size);
     status.image = Some(image.clone());
     status.digest = Some(built.digest);
-    let names: Vec<_> = built.platforms.iter().map(|platform| platform.platform.as_str()).collect();
+    let names: Vec<_> = built
+        .platforms
+        .iter()
+        .map(|platform| platform.platform.as_str())
+        .collect();
     status.display_platforms = Some(names.join(","));
     status.platforms = built.platforms;
     status.revision = built.revision;
@@ -123,11 +180,20 @@ pub fn succeed(status: &mut ImageBuildStatus, build: &ImageBuild, built: Built, 
     put(status, build, BUILT, Some(true), why, now);
     clear(&mut status.conditions, RECONCILING);
     clear(&mut status.conditions, STALLED);
-    Notice { warning: false, reason: "Succeeded".into(), message }
+    Notice {
+        warning: false,
+        reason: "Succeeded".into(),
+        message,
+    }
 }
 
 /// There is no image, and there will be none before a change.
-pub fn fail(status: &mut ImageBuildStatus, build: &ImageBuild, failed: Failed, now: Timestamp) -> Notice {
+pub fn fail(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    failed: Failed,
+    now: Timestamp,
+) -> Notice {
     let reason = failed.failure.reason.as_str();
     end(status, build, reason, None, now);
     if failed.revision.is_some() && failed.failure.reason != FailureReason::SourceNotFound {
@@ -148,5 +214,9 @@ pub fn fail(status: &mut ImageBuildStatus, build: &ImageBuild, failed: Failed, n
     put(status, build, BUILT, Some(false), why, now);
     put(status, build, STALLED, Some(true), why, now);
     clear(&mut status.conditions, RECONCILING);
-    Notice { warning: true, reason: reason.to_owned(), message }
+    Notice {
+        warning: true,
+        reason: reason.to_owned(),
+        message,
+    }
 }

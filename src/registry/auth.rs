@@ -62,14 +62,23 @@ impl DockerConfig {
         let file: File = serde_json::from_str(text)?;
         let mut config = Self::default();
         for (server, auth) in file.auths {
-            config
-                .secrets
-                .extend([&auth.auth, &auth.password, &auth.identitytoken, &auth.registrytoken].map(Clone::clone));
+            config.secrets.extend(
+                [
+                    &auth.auth,
+                    &auth.password,
+                    &auth.identitytoken,
+                    &auth.registrytoken,
+                ]
+                .map(Clone::clone),
+            );
             if let Some(credentials) = auth.credentials() {
                 if let Credentials::Basic { password, .. } = &credentials {
                     config.secrets.push(password.clone());
                 }
-                config.by_host.entry(host_of(&server)).or_insert(credentials);
+                config
+                    .by_host
+                    .entry(host_of(&server))
+                    .or_insert(credentials);
             }
         }
         config.secrets.retain(|secret| !secret.is_empty());
@@ -226,8 +235,14 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.get("docker.io"), Some(&basic_of("bob", "hunter22")));
-        assert_eq!(config.get("registry.example.com:5000"), Some(&basic_of("u", "p:w")));
-        assert_eq!(config.get("ghcr.io"), Some(&Credentials::Refresh("idt".into())));
+        assert_eq!(
+            config.get("registry.example.com:5000"),
+            Some(&basic_of("u", "p:w"))
+        );
+        assert_eq!(
+            config.get("ghcr.io"),
+            Some(&Credentials::Refresh("idt".into()))
+        );
         assert_eq!(config.get("empty.example.com"), None);
         assert_eq!(config.get("registry.example.com"), None);
         assert_eq!(config.hosts().count(), 3);
@@ -235,8 +250,7 @@ mod tests {
 
     #[test]
     fn every_secret_of_the_file_is_known_for_redaction() {
-        let config =
-            DockerConfig::parse(r#"{"auths":{"a":{"auth":"Ym9iOmh1bnRlcjIy"}}}"#).unwrap();
+        let config = DockerConfig::parse(r#"{"auths":{"a":{"auth":"Ym9iOmh1bnRlcjIy"}}}"#).unwrap();
         assert_eq!(config.secrets(), ["Ym9iOmh1bnRlcjIy", "hunter22"]);
         assert_eq!(format!("{:?}", config.get("a").unwrap()), "Basic(…)");
     }
@@ -257,7 +271,10 @@ mod tests {
                 service: Some("registry \"x\"".into()),
             })
         );
-        assert_eq!(challenge(["basic realm=x"].into_iter()), Some(Challenge::Basic));
+        assert_eq!(
+            challenge(["basic realm=x"].into_iter()),
+            Some(Challenge::Basic)
+        );
         assert_eq!(challenge(["Negotiate", "Bearer"].into_iter()), None);
         assert_eq!(challenge(["Bearer realm"].into_iter()), None);
     }

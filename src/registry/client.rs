@@ -10,7 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::auth::{Challenge, challenge};
-use super::{Credentials, Patience, RegistryError};
+use super::{Credentials, Patience, RegistryError, causes};
 use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
@@ -116,7 +116,11 @@ impl Client {
     }
 
     fn manifest_url(&self, reference: &str) -> Result<Url, RegistryError> {
-        let scheme = if self.settings.plain_http { "http" } else { "https" };
+        let scheme = if self.settings.plain_http {
+            "http"
+        } else {
+            "https"
+        };
         let text = format!(
             "{scheme}://{}/v2/{}/manifests/{reference}",
             self.repository.api_host(),
@@ -127,7 +131,11 @@ impl Client {
 
     /// Sends, proves who asks where the registry wants that, and sends again.
     async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
-        let known = self.authorization.lock().expect("no panic while held").clone();
+        let known = self
+            .authorization
+            .lock()
+            .expect("no panic while held")
+            .clone();
         let response = self.send(ask, known.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return checked(response, what).await;
@@ -142,7 +150,11 @@ impl Client {
         checked(response, what).await
     }
 
-    async fn send(&self, ask: &Ask<'_>, authorization: Option<&str>) -> Result<Response, RegistryError> {
+    async fn send(
+        &self,
+        ask: &Ask<'_>,
+        authorization: Option<&str>,
+    ) -> Result<Response, RegistryError> {
         let (name, value) = &ask.header;
         let mut request = self
             .http(&ask.url)?
@@ -159,7 +171,10 @@ impl Client {
 
     /// The value of the Authorization header that a challenge asks for; none where we have nothing to
     /// show.
-    async fn authorize(&self, challenge: Option<Challenge>) -> Result<Option<String>, RegistryError> {
+    async fn authorize(
+        &self,
+        challenge: Option<Challenge>,
+    ) -> Result<Option<String>, RegistryError> {
         match (challenge, &self.settings.credentials) {
             (None, _) | (Some(Challenge::Basic), None) => Ok(None),
             (Some(_), Some(Credentials::Bearer(token))) => Ok(Some(format!("Bearer {token}"))),
@@ -255,7 +270,10 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 fn basic(username: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    )
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
@@ -347,21 +365,6 @@ fn network(error: reqwest::Error) -> RegistryError {
         message,
         retry_after: None,
     }
-}
-
-/// An error with its causes, each once: reqwest's own text leaves them out.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -34,7 +34,9 @@ impl Fake {
                         break;
                     }
                 }
-                seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+                seen.lock()
+                    .unwrap()
+                    .push(String::from_utf8_lossy(&request).into_owned());
                 socket.write_all(answer.as_bytes()).await.unwrap();
             }
         });
@@ -94,8 +96,14 @@ async fn a_manifest_comes_back_byte_for_byte() {
     let bytes = fake.client(None).manifest("sha256:00").await.unwrap();
     assert_eq!(bytes, b"{ \"a\":1 }\n");
     let asked = &fake.asked()[0];
-    assert!(asked.starts_with("GET /v2/team/hello/manifests/sha256:00 HTTP/1.1"), "{asked}");
-    assert!(asked.contains(OCI_INDEX) && asked.contains(DOCKER_MANIFEST), "{asked}");
+    assert!(
+        asked.starts_with("GET /v2/team/hello/manifests/sha256:00 HTTP/1.1"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains(OCI_INDEX) && asked.contains(DOCKER_MANIFEST),
+        "{asked}"
+    );
 }
 
 #[tokio::test]
@@ -106,15 +114,25 @@ async fn a_tag_is_put_with_the_bytes_and_their_media_type() {
         .await
         .unwrap();
     let asked = &fake.asked()[0];
-    assert!(asked.starts_with("PUT /v2/team/hello/manifests/v1 "), "{asked}");
-    assert!(asked.contains(&format!("content-type: {OCI_MANIFEST}")), "{asked}");
+    assert!(
+        asked.starts_with("PUT /v2/team/hello/manifests/v1 "),
+        "{asked}"
+    );
+    assert!(
+        asked.contains(&format!("content-type: {OCI_MANIFEST}")),
+        "{asked}"
+    );
     assert!(asked.ends_with("\r\n\r\n{}"), "{asked}");
 }
 
 #[tokio::test]
 async fn a_password_is_sent_only_when_asked_for_and_then_remembered() {
     let fake = Fake::start(&[
-        &answer("401 Unauthorized", "www-authenticate: Basic realm=\"x\"\r\n", ""),
+        &answer(
+            "401 Unauthorized",
+            "www-authenticate: Basic realm=\"x\"\r\n",
+            "",
+        ),
         &answer("200 OK", "", "one"),
         &answer("200 OK", "", "two"),
     ])
@@ -231,10 +249,14 @@ async fn nobody_at_the_other_end_is_transient() {
         host,
         asked: Arc::default(),
     };
-    let Err(RegistryError::Transient { message, .. }) = fake.client(None).manifest("a").await else {
+    let Err(RegistryError::Transient { message, .. }) = fake.client(None).manifest("a").await
+    else {
         panic!("expected a transient fault");
     };
-    assert!(message.to_lowercase().contains("connection refused"), "{message}");
+    assert!(
+        message.to_lowercase().contains("connection refused"),
+        "{message}"
+    );
 }
 
 #[test]

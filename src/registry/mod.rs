@@ -32,3 +32,18 @@ pub enum RegistryError {
     #[error("{0}")]
     Other(String),
 }
+
+/// An error with its causes, each once: reqwest's own text leaves them out.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}

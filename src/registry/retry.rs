@@ -31,12 +31,7 @@ impl Patience {
 
     /// The pause after try number `tried` (from 1), given how much of the time is spent: none where
     /// no further try is due. The other side's wish goes before our own measure, unless it is shorter.
-    pub fn pause(
-        &self,
-        tried: u32,
-        spent: Duration,
-        wish: Option<Duration>,
-    ) -> Option<Duration> {
+    pub fn pause(&self, tried: u32, spent: Duration, wish: Option<Duration>) -> Option<Duration> {
         if tried >= self.tries {
             return None;
         }
@@ -123,7 +118,11 @@ mod tests {
         let result = Patience::USUAL
             .retry(async || {
                 calls += 1;
-                if calls < 3 { Err(transient()) } else { Ok(calls) }
+                if calls < 3 {
+                    Err(transient())
+                } else {
+                    Ok(calls)
+                }
             })
             .await;
         assert_eq!(result, Ok(3));

@@ -45,7 +45,9 @@ const FRESH: Duration = Duration::from_secs(24 * 3600);
 impl Board {
     /// What the runner of this Job has reported.
     pub fn report(&self, namespace: &str, job: &str) -> Option<Report> {
-        self.lock().get(&(namespace.to_owned(), job.to_owned())).cloned()
+        self.lock()
+            .get(&(namespace.to_owned(), job.to_owned()))
+            .cloned()
     }
 
     /// The status holds the result: the early report has done its work.
@@ -90,12 +92,18 @@ pub async fn serve_callback(
     board: Board,
     wake: UnboundedSender<ObjectRef<ImageBuild>>,
 ) -> Result<(), crate::cluster::Error> {
-    let io = |error: std::io::Error| crate::cluster::Error::Pki(format!("callback on {address}: {error}"));
+    let io = |error: std::io::Error| {
+        crate::cluster::Error::Pki(format!("callback on {address}: {error}"))
+    };
     let listener = TcpListener::bind(address).await.map_err(io)?;
     let app = Router::new()
         .route(CALLBACK_PATH, post(receive))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Desk { cluster, board, wake });
+        .with_state(Desk {
+            cluster,
+            board,
+            wake,
+        });
     let mut acceptor = acceptor(&authority, &hosts)?;
     let mut fresh = tokio::time::interval(FRESH);
     fresh.tick().await;
@@ -120,9 +128,12 @@ fn acceptor(authority: &Authority, hosts: &[String]) -> Result<TlsAcceptor, crat
     let (certificate, key) = authority.server(hosts, Timestamp::now())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes()).map_err(|e| pki(&e))?;
+    let root =
+        CertificateDer::from_pem_slice(authority.certificate().as_bytes()).map_err(|e| pki(&e))?;
     roots.add(root).map_err(|e| pki(&e))?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(|e| pki(&e))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|e| pki(&e))?;
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| pki(&e))?
@@ -138,14 +149,27 @@ fn acceptor(authority: &Authority, hosts: &[String]) -> Result<TlsAcceptor, crat
 async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "a callback without a valid certificate was refused"),
+        Ok(Err(error)) => {
+            return tracing::debug!(%error, "a callback without a valid certificate was refused");
+        }
         Err(_) => return,
     };
-    let Some(namespace) = namespace_of(stream.get_ref().1.peer_certificates().and_then(<[_]>::first)) else {
+    let Some(namespace) = namespace_of(
+        stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first),
+    ) else {
         return tracing::warn!("a callback whose certificate names no namespace was refused");
     };
-    let service = TowerToHyperService::new(app.layer(Extension(Runner { namespace: namespace.into() })));
-    if let Err(error) = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await {
+    let service = TowerToHyperService::new(app.layer(Extension(Runner {
+        namespace: namespace.into(),
+    })));
+    if let Err(error) = Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
         tracing::debug!(%error, "a callback connection ended early");
     }
 }
@@ -154,20 +178,42 @@ async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
 fn namespace_of(certificate: Option<&CertificateDer>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate?).ok()?;
     let names = parsed.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => runner_namespace(uri).map(str::to_owned),
-        _ => None,
-    })
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            x509_parser::extensions::GeneralName::URI(uri) => {
+                runner_namespace(uri).map(str::to_owned)
+            }
+            _ => None,
+        })
 }
 
-async fn receive(State(desk): State<Desk>, Extension(runner): Extension<Runner>, Json(callback): Json<Callback>) -> StatusCode {
+async fn receive(
+    State(desk): State<Desk>,
+    Extension(runner): Extension<Runner>,
+    Json(callback): Json<Callback>,
+) -> StatusCode {
     if callback.namespace != *runner.namespace {
-        tracing::warn!(said = callback.namespace, certificate = &*runner.namespace, "a callback for another namespace was refused");
+        tracing::warn!(
+            said = callback.namespace,
+            certificate = &*runner.namespace,
+            "a callback for another namespace was refused"
+        );
         return StatusCode::FORBIDDEN;
     }
     match callback.body {
         CallbackBody::Progress(progress) => {
-            let written = desk.cluster.write_progress(&callback.namespace, &callback.name, &callback.job, &progress.message()).await;
+            let written = desk
+                .cluster
+                .write_progress(
+                    &callback.namespace,
+                    &callback.name,
+                    &callback.job,
+                    &progress.message(),
+                )
+                .await;
             if let Err(error) = written {
                 tracing::debug!(%error, "progress was not written");
             }
@@ -190,9 +236,14 @@ mod tests {
     #[test]
     fn the_namespace_is_read_from_a_runners_certificate_only() {
         let authority = Authority::make().unwrap();
-        let issued = authority.issue("team", "default", Timestamp::now()).unwrap();
+        let issued = authority
+            .issue("team", "default", Timestamp::now())
+            .unwrap();
         let first = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
-        assert_eq!(namespace_of(Some(&first(&issued.client["tls.crt"]))).as_deref(), Some("team"));
+        assert_eq!(
+            namespace_of(Some(&first(&issued.client["tls.crt"]))).as_deref(),
+            Some("team")
+        );
         assert_eq!(namespace_of(Some(&first(&issued.server["tls.crt"]))), None);
         assert_eq!(namespace_of(None), None);
     }
@@ -200,7 +251,8 @@ mod tests {
     #[test]
     fn a_report_is_kept_until_it_is_forgotten() {
         let board = Board::default();
-        let report = crate::plan::outcome::failed(crate::api::FailureReason::StepFailed, "m".into());
+        let report =
+            crate::plan::outcome::failed(crate::api::FailureReason::StepFailed, "m".into());
         board.put("team", "job", report.clone());
         assert_eq!(board.report("team", "job"), Some(report));
         assert_eq!(board.report("other", "job"), None);

@@ -36,13 +36,29 @@ impl Default for Metrics {
         let errors = Family::<Kind, Counter>::default();
         let builds = Family::<Outcome, Counter>::default();
         let attempts = Counter::default();
-        let seconds = Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
+        let seconds =
+            Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
         registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
-        registry.register("reconcile_errors", "Reconciles that ended with an error, by kind", errors.clone());
+        registry.register(
+            "reconcile_errors",
+            "Reconciles that ended with an error, by kind",
+            errors.clone(),
+        );
         registry.register("builds", "Builds that ended, by result", builds.clone());
         registry.register("attempts", "Runner Jobs started", attempts.clone());
-        registry.register("build_duration_seconds", "Seconds from start to end of a build", seconds.clone());
-        Self { registry: Arc::new(registry), reconciles, errors, builds, attempts, seconds }
+        registry.register(
+            "build_duration_seconds",
+            "Seconds from start to end of a build",
+            seconds.clone(),
+        );
+        Self {
+            registry: Arc::new(registry),
+            reconciles,
+            errors,
+            builds,
+            attempts,
+            seconds,
+        }
     }
 }
 
@@ -64,7 +80,11 @@ impl Metrics {
 
     /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.
     pub fn built(&self, result: &str, seconds: Option<i64>) {
-        self.builds.get_or_create(&Outcome { result: result.to_owned() }).inc();
+        self.builds
+            .get_or_create(&Outcome {
+                result: result.to_owned(),
+            })
+            .inc();
         if let Some(seconds) = seconds {
             self.seconds.observe(seconds as f64);
         }
@@ -91,7 +111,13 @@ mod tests {
         metrics.reconcile("ImageBuild");
         metrics.built("StepFailed", Some(3));
         let text = metrics.text();
-        assert!(text.contains(r#"whittle_reconciles_total{kind="ImageBuild"} 2"#), "{text}");
-        assert!(text.contains(r#"whittle_builds_total{result="StepFailed"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"whittle_reconciles_total{kind="ImageBuild"} 2"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"whittle_builds_total{result="StepFailed"} 1"#),
+            "{text}"
+        );
     }
 }

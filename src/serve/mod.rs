@@ -28,16 +28,32 @@ pub async fn serve_health(
             "/readyz",
             get(move || {
                 let ready = ready();
-                async move { if ready { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") } }
+                async move {
+                    if ready {
+                        (StatusCode::OK, "ok\n")
+                    } else {
+                        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+                    }
+                }
             }),
         )
         .route(
             "/metrics",
             get(move || {
                 let text = metrics.text();
-                async move { ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text) }
+                async move {
+                    (
+                        [(
+                            "content-type",
+                            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        )],
+                        text,
+                    )
+                }
             }),
         );
     let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, app).with_graceful_shutdown(stop).await
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop)
+        .await
 }

@@ -23,15 +23,18 @@ type kube struct {
 
 var errNotFound = errors.New("not found")
 
-var clients sync.Map // identity -> *http.Client: connections are reused
+// clients keeps one client for each authority and identity, so that connections are reused. A new start
+// of the cluster makes a new authority.
+var clients sync.Map
 
 func newKube(base, id string) (*kube, error) {
-	if c, ok := clients.Load(id); ok {
-		return &kube{base, c.(*http.Client)}, nil
-	}
 	ca, err := os.ReadFile(pki("ca.crt"))
 	if err != nil {
 		return nil, err
+	}
+	key := string(ca) + id
+	if c, ok := clients.Load(key); ok {
+		return &kube{base, c.(*http.Client)}, nil
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
@@ -43,7 +46,7 @@ func newKube(base, id string) (*kube, error) {
 		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}},
 		ForceAttemptHTTP2: true,
 	}}
-	clients.Store(id, client)
+	clients.Store(key, client)
 	return &kube{base, client}, nil
 }
 

@@ -19,7 +19,7 @@ import (
 
 // hostMountPoints are folders outside the state folder that components insist on. They are made if
 // they are lacking, and inside the sandbox our own folders are mounted over them.
-var hostMountPoints = []string{"/var/lib/cni", "/var/log/pods", "/var/log/containers"}
+var hostMountPoints = []string{"/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"}
 
 // runInit is the sandbox's first process: it starts the supervisor and reaps every orphan. When the
 // supervisor ends, so does the sandbox.

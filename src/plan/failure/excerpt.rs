@@ -29,7 +29,10 @@ pub(super) fn excerpt(text: &str) -> Excerpt {
         .filter_map(|line| {
             let (number, rest) = line.split_once(" | ")?;
             let source = rest.strip_prefix(">>>")?;
-            Some((number.trim().parse().ok()?, source.strip_prefix(' ').unwrap_or(source)))
+            Some((
+                number.trim().parse().ok()?,
+                source.strip_prefix(' ').unwrap_or(source),
+            ))
         })
         .collect();
     let source: Vec<&str> = marked.iter().map(|(_, source)| *source).collect();
@@ -101,7 +104,10 @@ error: failed to solve: process \"/bin/sh -c x\" did not complete successfully: 
     #[test]
     fn the_error_is_what_stands_after_its_mark_also_over_several_lines() {
         assert!(error(TEXT).starts_with("process \"/bin/sh"));
-        assert_eq!(error("error: failed to solve: a\nb\n: exit status 128"), "a\nb\n: exit status 128");
+        assert_eq!(
+            error("error: failed to solve: a\nb\n: exit status 128"),
+            "a\nb\n: exit status 128"
+        );
         assert_eq!(error("error: listing workers"), "listing workers");
         assert_eq!(error("panic: x"), "panic: x");
     }

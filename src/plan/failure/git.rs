@@ -42,18 +42,25 @@ impl Case<'_> {
                 reference(git)
             ));
         }
-        let gone = ["reference is not a tree", "not our ref", "unadvertised object"];
+        let gone = [
+            "reference is not a tree",
+            "not our ref",
+            "unadvertised object",
+        ];
         if gone.iter().any(|words| lower.contains(words)) {
             return not_found(format!(
                 "git repository {url} has no {}, or does not hand it out: check git.ref.commit",
                 reference(git)
             ));
         }
-        let server_denies = lower.contains("returned error: 403") || lower.contains("returned error: 401");
+        let server_denies =
+            lower.contains("returned error: 403") || lower.contains("returned error: 401");
         if server_denies || DENIED.iter().any(|words| lower.contains(words)) {
             return Some((FailureReason::SourceDenied, denied(git, &lower), Again::No));
         }
-        if lower.contains("not found") && lower.contains("repository") || lower.contains("returned error: 404") {
+        if lower.contains("not found") && lower.contains("repository")
+            || lower.contains("returned error: 404")
+        {
             let hint = match &git.secret_ref {
                 Some(secret) => format!(
                     "check git.url, and whether the credentials in Secret {} may read it",

@@ -65,12 +65,7 @@ type Finding = (FailureReason, String, Again);
 
 /// Says why buildctl failed. `state` has read all that it printed; `exit` is its exit code, none where
 /// a signal ended it.
-pub fn verdict(
-    state: &State,
-    exit: Option<i32>,
-    request: &BuildRequest,
-    facts: &Facts,
-) -> Verdict {
+pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: &Facts) -> Verdict {
     let case = Case {
         request,
         facts,
@@ -165,7 +160,8 @@ impl Case<'_> {
     fn dockerfile(&self) -> Option<Finding> {
         let request = self.request;
         if self.error.starts_with("failed to read dockerfile: open ")
-            || self.error.contains("failed to read dockerfile: ") && self.error.contains("no such file")
+            || self.error.contains("failed to read dockerfile: ")
+                && self.error.contains("no such file")
         {
             let place = match (&request.source.git, &request.source.inline) {
                 (Some(git), _) => match &git.sub_path {
@@ -198,19 +194,22 @@ impl Case<'_> {
             "failed to process",
             "invalid reference format",
         ];
-        SYNTAX.iter().any(|words| self.error.contains(words)).then(|| {
-            let line = self.excerpt.line.map_or(String::new(), |n| format!(":{n}"));
-            let said = self.error.lines().next().unwrap_or_default();
-            let said = match said.split_once("parse error on line ") {
-                Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, words)| words),
-                None => said,
-            };
-            (
-                FailureReason::DockerfileSyntax,
-                format!("{}{line}: {said}", request.dockerfile),
-                Again::No,
-            )
-        })
+        SYNTAX
+            .iter()
+            .any(|words| self.error.contains(words))
+            .then(|| {
+                let line = self.excerpt.line.map_or(String::new(), |n| format!(":{n}"));
+                let said = self.error.lines().next().unwrap_or_default();
+                let said = match said.split_once("parse error on line ") {
+                    Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, words)| words),
+                    None => said,
+                };
+                (
+                    FailureReason::DockerfileSyntax,
+                    format!("{}{line}: {said}", request.dockerfile),
+                    Again::No,
+                )
+            })
     }
 
     fn stage(&self) -> Option<Finding> {
@@ -238,7 +237,10 @@ impl Case<'_> {
             ));
         }
         // `COPY --from=name`: BuildKit takes a name that is no stage for an image.
-        let name = self.error.split(": failed to resolve source metadata for ").next()?;
+        let name = self
+            .error
+            .split(": failed to resolve source metadata for ")
+            .next()?;
         let bare = !name.is_empty() && !name.contains(['/', ':', '@', ' ', '.']);
         let from = self.excerpt.source.as_deref().is_some_and(|source| {
             let word = source.split_whitespace().next().unwrap_or_default();
@@ -246,17 +248,21 @@ impl Case<'_> {
         });
         // A mount's `from=` comes without an excerpt, but then with no FROM of that name.
         let mount = self.excerpt.source.is_none() && !stages.is_empty();
-        (bare && (from || mount) && self.error.contains(": failed to resolve source metadata for "))
-            .then(|| {
-                (
-                    FailureReason::StageNotFound,
-                    format!(
-                        "stage \"{name}\" is not in the Dockerfile{it_has}; nor is there an image of \
+        (bare
+            && (from || mount)
+            && self
+                .error
+                .contains(": failed to resolve source metadata for "))
+        .then(|| {
+            (
+                FailureReason::StageNotFound,
+                format!(
+                    "stage \"{name}\" is not in the Dockerfile{it_has}; nor is there an image of \
                          that name"
-                    ),
-                    Again::No,
-                )
-            })
+                ),
+                Again::No,
+            )
+        })
     }
 
     fn copy(&self) -> Option<Finding> {
@@ -296,7 +302,12 @@ impl Case<'_> {
         let image = rest.split(": ").next().unwrap_or(rest);
         let host = Repository::parse(image).host;
         if rest.contains("no match for platform in manifest") {
-            let asked: Vec<&str> = self.request.platforms.iter().map(|p| p.0.as_str()).collect();
+            let asked: Vec<&str> = self
+                .request
+                .platforms
+                .iter()
+                .map(|p| p.0.as_str())
+                .collect();
             return Some((
                 FailureReason::BaseImageNotFound,
                 format!(
@@ -322,10 +333,17 @@ impl Case<'_> {
                 ),
                 Again::No,
             ),
-            Fault::Untrusted => (FailureReason::BuildFailed, untrusted(&host, rest), Again::No),
+            Fault::Untrusted => (
+                FailureReason::BuildFailed,
+                untrusted(&host, rest),
+                Again::No,
+            ),
             Fault::Away => (
                 FailureReason::BuildFailed,
-                format!("base image {image}: its registry cannot be reached or is busy: {}", cause(rest)),
+                format!(
+                    "base image {image}: its registry cannot be reached or is busy: {}",
+                    cause(rest)
+                ),
                 Again::Later,
             ),
             Fault::Refused | Fault::Unclear => (
@@ -338,7 +356,10 @@ impl Case<'_> {
 
     fn rejected(&self) -> Option<Finding> {
         let said = self.error.lines().next().unwrap_or_default();
-        if let Some(id) = said.strip_prefix("secret ").and_then(|r| r.strip_suffix(": not found")) {
+        if let Some(id) = said
+            .strip_prefix("secret ")
+            .and_then(|r| r.strip_suffix(": not found"))
+        {
             let ids: Vec<&str> = self.request.secrets.iter().map(|s| s.id.as_str()).collect();
             let given = if ids.is_empty() {
                 "gives none".into()
@@ -412,13 +433,20 @@ impl Case<'_> {
             || error.contains("no active session for ")
             || error.contains("no active sessions")
             || error.contains("graceful_stop");
+        // Before anything has begun, the builder may just be coming up.
+        let never_there = error.starts_with("listing workers for Build: ");
         (exit.is_some() && lost).then(|| {
             let said = error.lines().next().unwrap_or_default();
             let said = said.rsplit_once("desc = ").map_or(said, |(_, said)| said);
+            let (what, again) = match (never_there, fault(error)) {
+                (true, Fault::Untrusted) => ("the builder cannot be reached", Again::No),
+                (true, _) => ("the builder cannot be reached", Again::Later),
+                (false, _) => ("the connection to the builder broke", Again::No),
+            };
             (
                 FailureReason::BuilderLost,
-                format!("the connection to the builder broke: {}", said.trim_matches('"')),
-                Again::No,
+                format!("{what}: {}", said.trim_matches('"')),
+                again,
             )
         })
     }
@@ -433,18 +461,38 @@ impl Case<'_> {
     }
 }
 
-/// The verdict for a registry that refuses, or cannot take, what the runner itself pushes: the tags.
-pub fn push_failure(request: &BuildRequest, facts: &Facts, said: &str) -> Verdict {
-    let (reason, message, again) = push_finding(request, facts, said, fault(said));
-    Verdict {
-        failure: Failure {
-            reason,
-            message: bounded(message, MESSAGE_BYTES),
-            step: None,
-            dockerfile_line: None,
-            log: None,
-        },
-        again,
+/// How a registry failed where the runner itself spoke with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushFault {
+    /// 401 or 403.
+    Denied,
+    /// Another answer that will not change.
+    Refused,
+    /// Busy, or not to be reached.
+    Away,
+}
+
+/// The failure where a registry does not answer the runner as it should: when the pushed manifests are
+/// read back, or when tags are moved. `said` are its words.
+pub fn push_failure(request: &BuildRequest, facts: &Facts, how: PushFault, said: &str) -> Failure {
+    let how = match how {
+        PushFault::Denied => Fault::Denied,
+        PushFault::Refused if fault(said) == Fault::Untrusted => Fault::Untrusted,
+        PushFault::Refused => Fault::Refused,
+        PushFault::Away => Fault::Away,
+    };
+    let (reason, message, _) = push_finding(request, facts, said, how);
+    plain(reason, message)
+}
+
+/// A failure that has nothing to do with a step.
+pub fn plain(reason: FailureReason, message: String) -> Failure {
+    Failure {
+        reason,
+        message: bounded(message, MESSAGE_BYTES),
+        step: None,
+        dockerfile_line: None,
+        log: None,
     }
 }
 

@@ -52,7 +52,12 @@ const DENIED: [&str; 7] = [
 pub(super) fn fault(error: &str) -> Fault {
     let lower = error.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if has(&["x509:", "server gave http response to https client", "tls: failed to verify"]) {
+    if has(&[
+        "x509:",
+        "server gave http response to https client",
+        "tls: failed to verify",
+        "invalid peer certificate",
+    ]) {
         return Fault::Untrusted;
     }
     if has(&NETWORK) || lower.ends_with(": eof") {
@@ -92,7 +97,14 @@ fn status(error: &str) -> Option<u16> {
 /// The part of an error that says what happened, for people: the digest and URL of a request left out.
 pub(super) fn cause(error: &str) -> String {
     let last = error.lines().next().unwrap_or(error);
-    for mark in ["dial tcp ", "unexpected status from ", "tls: ", "x509: "] {
+    const MARKS: [&str; 5] = [
+        "dial tcp ",
+        "unexpected status from ",
+        "tls: ",
+        "x509: ",
+        "invalid peer certificate",
+    ];
+    for mark in MARKS {
         let Some(at) = last.find(mark) else { continue };
         let rest = &last[at..];
         return match mark {
@@ -117,7 +129,11 @@ mod tests {
             Fault::Denied,
             "401 Unauthorized",
         ),
-        ("failed to push 127.0.0.1:5010/s403/x: denied", Fault::Denied, "failed to push 127.0.0.1:5010/s403/x: denied"),
+        (
+            "failed to push 127.0.0.1:5010/s403/x: denied",
+            Fault::Denied,
+            "failed to push 127.0.0.1:5010/s403/x: denied",
+        ),
         (
             "failed to push 127.0.0.1:5010/x: unexpected status from HEAD request to http://127.0.0.1:5010/v2/x/blobs/sha256:d7d2: 503 Service Unavailable",
             Fault::Away,

@@ -1,0 +1,162 @@
+//! Tells the controller, over mutual TLS, how far the build is and what came of it. A convenience: where
+//! it does not get through, the termination message still does.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::plan::report::{self, CALLBACK_PATH, CallbackBody, Progress, Report};
+use crate::plan::request::{BuildRequest, paths};
+use crate::registry::causes;
+
+/// Progress is sent at most this often.
+const EVERY: Duration = Duration::from_secs(2);
+/// Pauses between the tries to send the report: three tries.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
+/// The longest that the report may take in all.
+const REPORT_WITHIN: Duration = Duration::from_millis(4500);
+
+/// Sends in the background.
+pub(super) struct Callback {
+    sender: Option<Sender>,
+    progress: watch::Sender<Option<Progress>>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Sender {
+    client: reqwest::Client,
+    url: String,
+    namespace: String,
+    name: String,
+    job: String,
+}
+
+impl Callback {
+    /// Starts to send progress for this request; does nothing where it names no callback.
+    pub(super) fn start(request: &BuildRequest) -> Self {
+        let sender = match Sender::new(request, Path::new(paths::TLS)) {
+            Ok(sender) => sender,
+            Err(error) => {
+                println!("the controller cannot be told of progress: {error}");
+                None
+            }
+        };
+        let (progress, receiver) = watch::channel(None);
+        let task = sender
+            .clone()
+            .map(|sender| tokio::spawn(send_progress(sender, receiver)));
+        Self {
+            sender,
+            progress,
+            task,
+        }
+    }
+
+    /// Notes the progress; it is sent when it is due.
+    pub(super) fn progress(&self, progress: Progress) {
+        self.progress.send_if_modified(|known| {
+            let new = progress.total > 0 && known.as_ref() != Some(&progress);
+            if new {
+                *known = Some(progress);
+            }
+            new
+        });
+    }
+
+    /// Sends the report, in a few quick tries.
+    pub(super) async fn report(mut self, report: &Report) {
+        // The report is the last word: no progress may come after it.
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        let Some(sender) = self.sender else {
+            return;
+        };
+        let body = CallbackBody::Report(report.clone());
+        let tries = async {
+            let mut pauses = PAUSES.iter();
+            loop {
+                let error = match sender.send(body.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                };
+                match pauses.next() {
+                    Some(pause) => tokio::time::sleep(*pause).await,
+                    None => return Err(error),
+                }
+            }
+        };
+        match tokio::time::timeout(REPORT_WITHIN, tries).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => println!("the controller could not be told at once: {error}"),
+            Err(_) => println!("the controller could not be told at once: no answer"),
+        }
+    }
+}
+
+async fn send_progress(sender: Sender, mut receiver: watch::Receiver<Option<Progress>>) {
+    let mut complained = false;
+    while receiver.changed().await.is_ok() {
+        let progress = receiver.borrow_and_update().clone();
+        let Some(progress) = progress else { continue };
+        if let Err(error) = sender.send(CallbackBody::Progress(progress)).await
+            && !complained
+        {
+            complained = true;
+            println!("the controller could not be told of progress: {error}");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Sender {
+    fn new(request: &BuildRequest, tls: &Path) -> Result<Option<Self>, String> {
+        let Some(callback) = &request.callback else {
+            return Ok(None);
+        };
+        let read = |name: &str| {
+            fs::read(tls.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
+        };
+        let said = |error: reqwest::Error| causes(&error);
+        let mut identity = read("tls.crt")?;
+        identity.push(b'\n');
+        identity.extend(read("tls.key")?);
+        let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
+        let client = reqwest::Client::builder()
+            .tls_certs_only(roots)
+            .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
+            .https_only(true)
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(1))
+            .timeout(Duration::from_secs(2))
+            .build()
+            .map_err(said)?;
+        Ok(Some(Self {
+            client,
+            url: format!("{}{CALLBACK_PATH}", callback.trim_end_matches('/')),
+            namespace: request.namespace.clone(),
+            name: request.name.clone(),
+            job: request.job.clone(),
+        }))
+    }
+
+    async fn send(&self, body: CallbackBody) -> Result<(), String> {
+        let callback = report::Callback {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            job: self.job.clone(),
+            body,
+        };
+        let answer = self.client.post(&self.url).json(&callback).send().await;
+        let answer = answer.map_err(|error| causes(&error))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        Err(format!("{} answers {}", self.url, answer.status()))
+    }
+}

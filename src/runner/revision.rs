@@ -1,0 +1,178 @@
+//! What was really built.
+//!
+//! For git the commit comes from BuildKit's own look-up, which it logs (`<commit>\trefs/heads/main`) in
+//! each build, also where all is cached. That commit is the key under which BuildKit fetches: where the
+//! branch has moved before the fetch, it takes the logged commit all the same, or fails
+//! (`source/git/source.go` of BuildKit, "verify that commit matches the cache key commit"). So no
+//! look-up of our own could be nearer to the truth.
+
+use sha2::{Digest, Sha256};
+
+use crate::api::{GitRef, GitSource, InlineSource};
+use crate::plan::rawjson::State;
+use crate::plan::request::BuildRequest;
+
+/// `branch@sha1:commit`, `tag@sha1:commit` or `sha1:commit` for git, `inline@sha256:digest` for inline
+/// files; none where it is not known (yet).
+pub(super) fn of(request: &BuildRequest, state: &State) -> Option<String> {
+    if let Some(inline) = &request.source.inline {
+        return Some(format!("inline@sha256:{}", digest(inline)));
+    }
+    git(request.source.git.as_ref()?, state.git_output())
+}
+
+/// A digest of all names and texts, in the order of the names.
+fn digest(inline: &InlineSource) -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in &inline.files {
+        for part in [name, text] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn git(source: &GitSource, output: Option<&str>) -> Option<String> {
+    match &source.reference {
+        Some(GitRef {
+            commit: Some(commit),
+            ..
+        }) => Some(format!("{}:{commit}", algorithm(commit))),
+        Some(GitRef {
+            branch: Some(branch),
+            ..
+        }) => {
+            let commit = commit_of(output?, &format!("refs/heads/{branch}"))?;
+            Some(format!("{branch}@{}:{commit}", algorithm(commit)))
+        }
+        Some(GitRef { tag: Some(tag), .. }) => {
+            // An annotated tag has an object of its own; `^{}` is the commit behind it.
+            let name = format!("refs/tags/{tag}");
+            let commit = commit_of(output?, &format!("{name}^{{}}"))
+                .or_else(|| commit_of(output?, &name))?;
+            Some(format!("{tag}@{}:{commit}", algorithm(commit)))
+        }
+        _ => {
+            let output = output?;
+            let name = output
+                .lines()
+                .find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
+            let commit = name
+                .and_then(|name| commit_of(output, name))
+                .or_else(|| commit_of(output, "HEAD"))?;
+            let short = name.map_or("HEAD", |name| name.trim_start_matches("refs/heads/"));
+            Some(format!("{short}@{}:{commit}", algorithm(commit)))
+        }
+    }
+}
+
+/// The commit in a line `<commit>\t<name>`.
+fn commit_of<'a>(output: &'a str, name: &str) -> Option<&'a str> {
+    output.lines().find_map(|line| {
+        let (commit, found) = line.split_once('\t')?;
+        let hex = commit.bytes().all(|b| b.is_ascii_hexdigit());
+        (found == name && hex && matches!(commit.len(), 40 | 64)).then_some(commit)
+    })
+}
+
+fn algorithm(commit: &str) -> &'static str {
+    if commit.len() == 64 { "sha256" } else { "sha1" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "837dd142b9ed4a2a48537e32a6406699dbe776bd";
+    const TAG: &str = "3d1c8e505bd95cc9783f7cb75d5228216f01f964";
+
+    fn source(reference: Option<GitRef>) -> GitSource {
+        GitSource {
+            url: "https://h/x.git".into(),
+            reference,
+            sub_path: None,
+            secret_ref: None,
+        }
+    }
+
+    fn branch(name: &str) -> GitSource {
+        source(Some(GitRef {
+            branch: Some(name.into()),
+            ..GitRef::default()
+        }))
+    }
+
+    #[test]
+    fn a_branch_has_the_commit_that_buildkit_logged() {
+        let output =
+            format!("{COMMIT}\trefs/heads/main\nFrom http://h/x\n * [new branch] main -> main\n");
+        assert_eq!(
+            git(&branch("main"), Some(&output)),
+            Some(format!("main@sha1:{COMMIT}"))
+        );
+        assert_eq!(git(&branch("other"), Some(&output)), None);
+        assert_eq!(git(&branch("main"), None), None);
+    }
+
+    #[test]
+    fn an_annotated_tag_has_the_commit_behind_it() {
+        let tag = source(Some(GitRef {
+            tag: Some("v1".into()),
+            ..GitRef::default()
+        }));
+        let light = format!("{COMMIT}\trefs/tags/v1\n");
+        assert_eq!(git(&tag, Some(&light)), Some(format!("v1@sha1:{COMMIT}")));
+        let annotated = format!("{TAG}\trefs/tags/v1\n{COMMIT}\trefs/tags/v1^{{}}\n");
+        assert_eq!(
+            git(&tag, Some(&annotated)),
+            Some(format!("v1@sha1:{COMMIT}"))
+        );
+    }
+
+    #[test]
+    fn without_a_ref_the_remotes_head_is_named() {
+        let output =
+            format!("ref: refs/heads/main\tHEAD\n{COMMIT}\tHEAD\n{COMMIT}\trefs/heads/main\n");
+        assert_eq!(
+            git(&source(None), Some(&output)),
+            Some(format!("main@sha1:{COMMIT}"))
+        );
+        let detached = format!("{COMMIT}\tHEAD\n");
+        assert_eq!(
+            git(&source(None), Some(&detached)),
+            Some(format!("HEAD@sha1:{COMMIT}"))
+        );
+    }
+
+    #[test]
+    fn a_commit_is_its_own_revision_and_may_be_sha256() {
+        for (commit, algorithm) in [("a".repeat(40), "sha1"), ("b".repeat(64), "sha256")] {
+            let fixed = source(Some(GitRef {
+                commit: Some(commit.clone()),
+                ..GitRef::default()
+            }));
+            assert_eq!(git(&fixed, None), Some(format!("{algorithm}:{commit}")));
+        }
+    }
+
+    #[test]
+    fn inline_files_have_another_digest_for_each_content() {
+        let inline = |files: &[(&str, &str)]| InlineSource {
+            files: files
+                .iter()
+                .map(|(n, t)| ((*n).into(), (*t).into()))
+                .collect(),
+        };
+        let digests = [
+            digest(&inline(&[("a", "bc")])),
+            digest(&inline(&[("ab", "c")])),
+            digest(&inline(&[("a", "b"), ("c", "")])),
+        ];
+        assert_eq!(digests[0].len(), 64);
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+    }
+}

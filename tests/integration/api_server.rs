@@ -1,0 +1,217 @@
+//! One etcd and one API server for all tests of this binary, on loopback ports of their own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// The account of the controller, as the chart binds it.
+const CONTROLLER: &str = "system:serviceaccount:whittle-system:whittle";
+
+/// A running API server.
+pub struct ApiServer {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+static PROCESSES: Mutex<Vec<Child>> = Mutex::new(vec![]);
+
+impl ApiServer {
+    /// The one of this test run; it starts with the first test that asks.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
+        // On a thread of its own: it blocks, and tests run within a runtime. Once only: where it does
+        // not start, every test fails at once.
+        SERVER
+            .get_or_init(|| std::thread::spawn(Self::start).join().ok())
+            .as_ref()
+            .expect("the API server starts: see the first failure")
+    }
+
+    fn start() -> Self {
+        let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
+            "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver` prints",
+        ));
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let [client, peer, port] = free_ports();
+        let mut processes = PROCESSES.lock().unwrap();
+        let etcd = format!("http://127.0.0.1:{client}");
+        let peers = format!("http://127.0.0.1:{peer}");
+        processes.push(spawn(
+            &bin.join("etcd"),
+            &[
+                "--data-dir",
+                &at("etcd"),
+                "--listen-client-urls",
+                &etcd,
+                "--advertise-client-urls",
+                &etcd,
+                "--listen-peer-urls",
+                &peers,
+                "--initial-advertise-peer-urls",
+                &peers,
+                "--initial-cluster",
+                &format!("default={peers}"),
+                "--unsafe-no-fsync",
+                "--log-level",
+                "error",
+            ],
+            &at("etcd.log"),
+        ));
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(at("sa.key"), key.serialize_pem()).unwrap();
+        std::fs::write(at("sa.pub"), key.public_key_pem()).unwrap();
+        std::fs::write(
+            at("tokens.csv"),
+            format!("admin,admin,admin,system:masters\ncontroller,{CONTROLLER},controller,\"system:serviceaccounts,system:authenticated\"\n"),
+        )
+        .unwrap();
+        processes.push(spawn(
+            &bin.join("kube-apiserver"),
+            &[
+                "--etcd-servers",
+                &etcd,
+                "--bind-address",
+                "127.0.0.1",
+                "--secure-port",
+                &port.to_string(),
+                "--cert-dir",
+                &at("certs"),
+                "--service-cluster-ip-range",
+                "127.255.0.0/24",
+                "--service-account-issuer",
+                "https://kubernetes.default.svc",
+                "--service-account-key-file",
+                &at("sa.pub"),
+                "--service-account-signing-key-file",
+                &at("sa.key"),
+                "--token-auth-file",
+                &at("tokens.csv"),
+                "--authorization-mode",
+                "RBAC",
+                "--anonymous-auth=false",
+                "--allow-privileged",
+                // Nothing makes the default service account here.
+                "--disable-admission-plugins",
+                "ServiceAccount",
+            ],
+            &at("kube-apiserver.log"),
+        ));
+        drop(processes);
+        stop_at_exit();
+        let server = Self { folder, port };
+        server.wait_until_ready();
+        server
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(90);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        while Instant::now() < deadline {
+            if self.path("certs/apiserver.crt").exists() && runtime.block_on(self.is_ready()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let log = std::fs::read_to_string(self.path("kube-apiserver.log")).unwrap_or_default();
+        let tail: Vec<_> = log.lines().rev().take(20).collect();
+        panic!(
+            "the API server did not become ready:\n{}",
+            tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+        );
+    }
+
+    async fn is_ready(&self) -> bool {
+        let client = self.client("admin").await;
+        let request = http::Request::get("/readyz").body(vec![]).unwrap();
+        client.request_text(request).await.is_ok()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A client that may do everything.
+    pub async fn admin(&self) -> Client {
+        self.client("admin").await
+    }
+
+    async fn client(&self, token: &str) -> Client {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig(token)).unwrap();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// Path of a kubeconfig with the controller's own permissions.
+    pub fn controllers_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("controller")
+    }
+
+    fn kubeconfig(&self, token: &str) -> PathBuf {
+        let path = self.path(&format!("{token}.kubeconfig"));
+        let certificate = self.path("certs/apiserver.crt");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{}\", certificate-authority: {}}}}}]\n\
+             users: [{{name: test, user: {{token: {token}}}}}]\n\
+             contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
+            self.port,
+            certificate.display()
+        );
+        // Written whole: other tests read it at the same time.
+        let temporary = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        std::fs::write(temporary.path(), text).unwrap();
+        temporary.persist(&path).unwrap();
+        path
+    }
+}
+
+/// Ports that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] =
+        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn spawn(program: &Path, arguments: &[&str], log: &str) -> Child {
+    let log = std::fs::File::create(log).unwrap();
+    Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
+}
+
+/// Statics are not dropped at the end of a test binary: a watcher process ends the servers when this
+/// process has gone, however it went.
+fn stop_at_exit() {
+    let mut processes = PROCESSES.lock().unwrap();
+    let pids: Vec<String> = processes
+        .iter()
+        .rev()
+        .map(|child| child.id().to_string())
+        .collect();
+    let me = std::process::id();
+    let script = "while kill -0 \"$1\" 2>/dev/null; do sleep 0.2; done; shift; kill \"$@\"";
+    let watcher = Command::new("sh")
+        .args(["-c", script, "sh", &me.to_string()])
+        .args(&pids)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    processes.push(watcher);
+}

@@ -1,0 +1,338 @@
+//! A build from its ImageBuild to its end, with the test as kubelet.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use whittle::api::{Builder, FailureReason, ImageBuild, find};
+
+use crate::stage::{Stage, failure, success};
+
+const RECONCILES: &str = r#"whittle_reconciles_total{kind="ImageBuild"}"#;
+
+#[tokio::test]
+async fn a_build_becomes_ready_from_its_termination_message_alone() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    stage.pod(&job, json!({"phase": "Pending"})).await;
+    stage.pod(&job, json!({"phase": "Running"})).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    let status = stage
+        .ready("hello", "True", "Succeeded")
+        .await
+        .status
+        .unwrap();
+    assert_eq!(status.digest.as_deref(), Some("sha256:aa"));
+    assert_eq!(
+        status.image.as_deref(),
+        Some("registry.example.com/team/hello@sha256:aa")
+    );
+    assert_eq!(status.size, Some(1234));
+    assert!(status.current.is_none() && find(&status.conditions, "Reconciling").is_none());
+    assert_eq!(stage.requests().await, [job.name_any()]);
+}
+
+#[tokio::test]
+async fn an_unchanged_spec_is_never_built_again_and_a_request_is() {
+    let mut stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    stage
+        .pod_ends(&stage.job("hello").await, &success("sha256:aa"))
+        .await;
+    stage.ready("hello", "True", "Succeeded").await;
+
+    stage.kill_controller();
+    stage.start_controller().await;
+    let builds = stage.api::<ImageBuild>();
+    let touch = |value: &str| json!({"metadata": {"annotations": {"team": value}, "labels": {"team": value}}, "spec": {"historyLimit": 3}});
+    builds
+        .patch("hello", &PatchParams::default(), &Patch::Merge(touch("a")))
+        .await
+        .unwrap();
+    // The new generation is acknowledged, and still nothing was built.
+    stage.ready("hello", "True", "Succeeded").await;
+    assert_eq!(stage.jobs().await.len(), 1);
+
+    let request = json!({"metadata": {"annotations": {"whittle.dev/requestedAt": "now"}}});
+    builds
+        .patch("hello", &PatchParams::default(), &Patch::Merge(request))
+        .await
+        .unwrap();
+    let job = stage.job("hello").await;
+    stage.pod_ends(&job, &success("sha256:bb")).await;
+    let status = stage
+        .until("the second build has ended", async || {
+            stage
+                .get("hello")
+                .await
+                .status
+                .filter(|status| status.digest.as_deref() == Some("sha256:bb"))
+        })
+        .await;
+    assert_eq!(status.build, Some(2));
+    assert_eq!(stage.jobs().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_failed_step_is_told_with_its_line_and_is_not_tried_again() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    stage
+        .pod_ends(
+            &stage.job("hello").await,
+            &failure(FailureReason::StepFailed),
+        )
+        .await;
+    let status = stage
+        .ready("hello", "False", "StepFailed")
+        .await
+        .status
+        .unwrap();
+    assert_eq!(status.failure.unwrap().dockerfile_line, Some(2));
+    assert!(find(&status.conditions, "Stalled").is_some());
+    assert_eq!(stage.jobs().await.len(), 1);
+
+    stage
+        .apply("hello", json!({"dockerfile": "other"}))
+        .await
+        .unwrap();
+    let job = stage.job("hello").await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    let status = stage
+        .ready("hello", "True", "Succeeded")
+        .await
+        .status
+        .unwrap();
+    assert!(
+        status.failure.is_none(),
+        "the old failure is gone: {:?}",
+        status.failure
+    );
+}
+
+#[tokio::test]
+async fn an_evicted_runner_is_followed_by_another_only_when_its_pod_has_ended() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let first = stage.job("hello").await;
+    stage.pod(&first, json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."})).await;
+    let second = stage
+        .until("there is a second attempt", async || {
+            let current = stage.get("hello").await.status?.current?;
+            (current.attempt == 2).then_some(current)
+        })
+        .await;
+    assert!(second.last_failure.unwrap().contains("Evicted"));
+    let job = stage.job("hello").await;
+    assert_ne!(job.name_any(), first.name_any());
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    let status = stage
+        .ready("hello", "True", "Succeeded")
+        .await
+        .status
+        .unwrap();
+    assert_eq!(status.history.len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_is_there() {
+    let stage = Stage::with_controller().await;
+    stage
+        .apply(
+            "hello",
+            json!({"output": {"image": "a/b", "secretRef": {"name": "credentials"}}}),
+        )
+        .await
+        .unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    let pod = stage.pod(&job, json!({"phase": "Pending"})).await;
+    let event = json!({
+        "metadata": {"name": "mount", "namespace": stage.namespace},
+        "involvedObject": {"kind": "Pod", "namespace": stage.namespace, "name": pod.name_any(), "uid": pod.uid()},
+        "type": "Warning", "reason": "FailedMount",
+        "message": "MountVolume.SetUp failed for volume \"registry\" : secret \"credentials\" not found",
+    });
+    stage
+        .api::<Event>()
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(event).unwrap(),
+        )
+        .await
+        .unwrap();
+    let build = stage.ready("hello", "False", "SecretNotFound").await;
+    let message = find(&build.status.unwrap().conditions, "Ready")
+        .unwrap()
+        .message
+        .clone();
+    assert!(
+        message.contains("Secret credentials does not exist"),
+        "{message}"
+    );
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    stage.ready("hello", "True", "Succeeded").await;
+    assert_eq!(stage.jobs().await.len(), 1);
+}
+
+#[tokio::test]
+async fn suspend_holds_what_is_due_and_lets_it_go() {
+    let stage = Stage::with_controller().await;
+    stage
+        .apply("hello", json!({"suspend": true}))
+        .await
+        .unwrap();
+    stage.ready("hello", "False", "Suspended").await;
+    assert!(stage.jobs().await.is_empty());
+    stage
+        .apply("hello", json!({"suspend": false}))
+        .await
+        .unwrap();
+    stage.builder_starts().await;
+    stage
+        .pod_ends(&stage.job("hello").await, &success("sha256:aa"))
+        .await;
+    stage.ready("hello", "True", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn a_spec_that_changes_during_its_build_ends_with_the_new_one() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let old = stage.job("hello").await;
+    stage.pod(&old, json!({"phase": "Running"})).await;
+    stage
+        .apply("hello", json!({"dockerfile": "other"}))
+        .await
+        .unwrap();
+    stage
+        .until("the old Job is being deleted", async || {
+            let job = stage.api::<Job>().get_opt(&old.name_any()).await.unwrap();
+            job.is_none_or(|job| job.metadata.deletion_timestamp.is_some())
+                .then_some(())
+        })
+        .await;
+    // There is no garbage collector here: the Pod is still there, so nothing new may start.
+    stage
+        .until("the build waits for the old Pod", async || {
+            let status = stage.get("hello").await.status?;
+            find(&status.conditions, "Reconciling")
+                .filter(|c| c.reason == "WaitingForEarlierPod")
+                .map(drop)
+        })
+        .await;
+    assert!(
+        stage
+            .jobs()
+            .await
+            .iter()
+            .all(|job| job.name_any() == old.name_any())
+    );
+    stage.pod_is_deleted(&old).await;
+    let new = stage.job("hello").await;
+    stage.pod_ends(&new, &success("sha256:bb")).await;
+    let status = stage
+        .ready("hello", "True", "Succeeded")
+        .await
+        .status
+        .unwrap();
+    let results: Vec<_> = status
+        .history
+        .iter()
+        .map(|entry| entry.result.as_str())
+        .collect();
+    assert_eq!(results, ["Succeeded", "Superseded"]);
+}
+
+#[tokio::test]
+async fn a_foreign_job_of_the_same_name_is_said_and_left_alone() {
+    let mut stage = Stage::new().await;
+    let build = stage.apply("hello", json!({})).await.unwrap();
+    let name = whittle::plan::names::attempt("hello", &build.uid().unwrap(), 1, 1, 1);
+    let foreign = json!({
+        "metadata": {"name": name},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}},
+    });
+    stage
+        .api::<Job>()
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(foreign).unwrap(),
+        )
+        .await
+        .unwrap();
+    stage.start_controller().await;
+    stage.builder_starts().await;
+    stage.ready("hello", "False", "JobConflict").await;
+    stage
+        .api::<Job>()
+        .delete(&name, &DeleteParams::background())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_named_builder_that_does_not_exist_heals_when_it_does() {
+    let stage = Stage::with_controller().await;
+    stage
+        .apply("hello", json!({"builderRef": {"name": "big"}}))
+        .await
+        .unwrap();
+    stage.ready("hello", "False", "BuilderNotFound").await;
+    let big = Builder::new("big", Default::default());
+    stage
+        .api::<Builder>()
+        .create(&PostParams::default(), &big)
+        .await
+        .unwrap();
+    stage.ready("hello", "Unknown", "WaitingForBuilder").await;
+}
+
+#[tokio::test]
+async fn a_build_needs_few_reconciles() {
+    let stage = Stage::with_controller().await;
+    stage.apply("first", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("first").await;
+    for phase in ["Pending", "Running"] {
+        stage.pod(&job, json!({"phase": phase})).await;
+    }
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    stage.ready("first", "True", "Succeeded").await;
+    let reconciles = stage.metric(RECONCILES).await;
+    assert!(
+        (1..=20).contains(&reconciles),
+        "{reconciles} reconciles for one build"
+    );
+}
+
+#[tokio::test]
+async fn the_controller_may_not_read_secrets() {
+    let stage = Stage::with_controller().await;
+    let review = |verb: &str, namespace: &str| {
+        json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": "system:serviceaccount:whittle-system:whittle",
+                "resourceAttributes": {"verb": verb, "resource": "secrets", "namespace": namespace},
+            },
+        })
+    };
+    let reviews: Api<k8s_openapi::api::authorization::v1::SubjectAccessReview> =
+        Api::all(stage.client.clone());
+    for verb in ["get", "list", "watch", "delete"] {
+        let asked = serde_json::from_value(review(verb, &stage.namespace)).unwrap();
+        let answer = reviews
+            .create(&PostParams::default(), &asked)
+            .await
+            .unwrap();
+        assert!(!answer.status.unwrap().allowed, "{verb}");
+    }
+}

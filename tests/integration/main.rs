@@ -1,0 +1,11 @@
+//! The controller on a real etcd and API server. There is no kubelet here: the tests play it, so that
+//! they can stop at any moment of a build and see what the controller makes of it.
+//!
+//! The controller runs as its own process, with the permissions of the chart and no others.
+
+mod api_server;
+mod builds;
+mod callback;
+mod crashes;
+mod rules;
+mod stage;

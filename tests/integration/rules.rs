@@ -1,0 +1,81 @@
+//! What the API server refuses, and what it fills in.
+
+use serde_json::{Value, json};
+
+use crate::stage::Stage;
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: kube::Result<T>, with: &str) {
+    let error = result.expect_err("accepted").to_string();
+    assert!(error.contains(with), "{error}");
+}
+
+async fn refused(stage: &Stage, patch: Value, with: &str) {
+    assert_refused(stage.apply("bad", patch).await, with);
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
+    let stage = Stage::new().await;
+    let git = json!({"url": "https://git.example.com/a.git"});
+    refused(
+        &stage,
+        json!({"source": {"git": git}}),
+        "give exactly one of git and inline",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"source": {"inline": null}}),
+        "give exactly one of git and inline",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"output": {"image": "registry.example.com/a:1"}}),
+        "tags belong into output.tags",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"platforms": ["linux/amd64", "linux/vax"]}),
+        "linux/vax is not known",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"timeout": "soon"}),
+        "timeout: give a duration",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"output": {"image": "a/b", "tags": ["a b"]}}),
+        "tags[0]",
+    )
+    .await;
+    let secret = json!({"id": "npmrc", "secretRef": {"name": "npm", "key": ".npmrc"}});
+    refused(
+        &stage,
+        json!({"secrets": [secret, secret]}),
+        "duplicate entries for key [id=\"npmrc\"]",
+    )
+    .await;
+    refused(&stage, json!({"contract": {"maxSize": "20Mi"}}), "contract").await;
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_filled_in() {
+    let stage = Stage::new().await;
+    let build = stage.apply("small", json!({})).await.unwrap();
+    assert_eq!(build.spec.output.tags, ["latest"]);
+    assert_eq!(build.spec.builder_ref.name, "default");
+    assert_eq!(
+        (
+            build.spec.timeout.as_str(),
+            build.spec.retries,
+            build.spec.history_limit
+        ),
+        ("30m", 2, 5)
+    );
+}
