@@ -21,6 +21,28 @@ image: ## Build the operator's image; IMAGE=registry/repository:tag pushes it
 demo: ## A cluster, the operator, a build for two platforms, the image as a Pod, a second build
 	@CLUSTER='$(CLUSTER)' REGISTRY='$(REGISTRY)' IMAGE='$(IMAGE)' tests/demo/demo.sh
 
+# ── Tests ────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: generate lint test test-unit test-integration
+generate: ## Write what is derived: CRDs, the chart's copies of them, the kustomize base
+	@config/generate.sh
+
+lint: ## Formatting and clippy as errors; the chart, the kustomize base and the CRDs
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	config/check.sh
+	cd tests/cluster && gofmt -l . | (! grep .) && go vet ./...
+
+test: ## Everything: lint, unit tests, a real API server, a whole cluster
+	@tests/all.sh
+
+test-unit: ## Unit tests and snapshots
+	cargo test --locked --lib --bins
+	cd tests/cluster && go test ./...
+
+test-integration: ## The controller on a real etcd and API server
+	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver)" cargo test --locked --test integration
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

@@ -8,7 +8,7 @@
 //! Memory is bounded: of each step the last [`LOG_LINES`] lines of its output are kept, of plain
 //! text the last [`TEXT_BYTES`].
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -140,6 +140,13 @@ impl Vertex {
     }
 }
 
+/// What became of a Dockerfile instruction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    done: bool,
+    cached: bool,
+}
+
 /// A step that failed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedStep {
@@ -155,8 +162,8 @@ pub struct FailedStep {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     vertices: BTreeMap<String, Vertex>,
-    /// Digests of steps that an earlier run of the same build has really run.
-    ran_before: HashSet<String>,
+    /// Names of steps that an earlier run of the same build has really run.
+    ran_before: BTreeSet<String>,
     numbers: usize,
     text: String,
     warnings: Vec<String>,
@@ -217,11 +224,11 @@ impl State {
     /// Makes ready for another run of buildctl for the same build: what ran before counts as run,
     /// though the cache will answer now.
     pub fn next_run(&mut self) {
-        let ran = self
-            .vertices
-            .iter()
-            .filter(|(_, v)| v.done && !v.is_cached() && v.error.is_none())
-            .map(|(digest, _)| digest.clone());
+        let ran: Vec<String> = self
+            .by_name()
+            .filter(|(_, step)| step.done && !step.cached)
+            .map(|(name, _)| name.to_owned())
+            .collect();
         self.ran_before.extend(ran);
         *self = Self {
             ran_before: std::mem::take(&mut self.ran_before),
@@ -233,19 +240,15 @@ impl State {
 
     /// How far the build is: only Dockerfile instructions count.
     pub fn progress(&self) -> Progress {
-        let steps = || self.steps_iter();
-        let running = steps()
-            .map(|(_, v)| v)
-            .filter(|v| v.running)
+        let running = self
+            .vertices
+            .values()
+            .filter(|v| v.running && instruction(&v.name).is_some())
             .max_by_key(|v| v.number)
-            .or_else(|| {
-                self.last_running
-                    .as_ref()
-                    .and_then(|digest| self.vertices.get(digest))
-            });
+            .or_else(|| self.vertices.get(self.last_running.as_ref()?));
         Progress {
-            done: count(steps().filter(|(_, v)| v.done && v.error.is_none())),
-            total: count(steps()),
+            done: count(self.by_name().filter(|(_, step)| step.done)),
+            total: count(self.by_name()),
             step: running.map_or_else(String::new, |v| bounded(v.name.clone(), 200)),
         }
     }
@@ -253,10 +256,10 @@ impl State {
     /// Steps in all, and those that the cache answered.
     pub fn steps(&self) -> Steps {
         Steps {
-            total: count(self.steps_iter()),
+            total: count(self.by_name()),
             cached: count(
-                self.steps_iter()
-                    .filter(|(digest, v)| v.is_cached() && !self.ran_before.contains(*digest)),
+                self.by_name()
+                    .filter(|(name, step)| step.cached && !self.ran_before.contains(*name)),
             ),
         }
     }
@@ -286,18 +289,31 @@ impl State {
         &self.warnings
     }
 
-    /// What git printed while BuildKit resolved the build's git source.
-    pub fn git_output(&self) -> Option<&str> {
+    /// What git printed while BuildKit resolved the build's git source; empty where it printed nothing.
+    pub fn git_output(&self) -> String {
         self.vertices
             .values()
-            .find(|v| is_git_source(&v.name) && !v.git.is_empty())
+            .filter(|v| is_git_source(&v.name))
             .map(|v| v.git.as_str())
+            .collect()
     }
 
-    fn steps_iter(&self) -> impl Iterator<Item = (&String, &Vertex)> {
-        self.vertices
-            .iter()
-            .filter(|(_, v)| instruction(&v.name).is_some())
+    /// The Dockerfile's instructions by name. Where other builds do the same at the same time, BuildKit
+    /// tells of their vertices as well: another digest, but the same name.
+    fn by_name(&self) -> impl Iterator<Item = (&str, Step)> {
+        let mut steps: BTreeMap<&str, Step> = BTreeMap::new();
+        for vertex in self.vertices.values() {
+            if instruction(&vertex.name).is_none() {
+                continue;
+            }
+            let done = vertex.done && vertex.error.is_none();
+            let known = steps.entry(&vertex.name).or_default();
+            if done {
+                known.cached = vertex.is_cached() && (known.cached || !known.done);
+                known.done = true;
+            }
+        }
+        steps.into_iter()
     }
 
     fn vertex(&mut self, raw: RawVertex, events: &mut Vec<Event>) {
@@ -353,11 +369,13 @@ impl State {
     }
 
     fn log(&mut self, raw: RawLog, events: &mut Vec<Event>) {
-        let (Some(data), Some(vertex)) = (decode(&raw.data), self.vertices.get_mut(&raw.vertex))
-        else {
+        let Some(data) = decode(&raw.data) else {
             return;
         };
-        if is_git_source(&vertex.name) && vertex.git.len() + data.len() <= GIT_BYTES {
+        let vertex = self.vertices.entry(raw.vertex).or_default();
+        // Where its name is not known yet, it may be the one.
+        let of_git = vertex.name.is_empty() || is_git_source(&vertex.name);
+        if of_git && vertex.git.len() + data.len() <= GIT_BYTES {
             vertex.git.push_str(&data);
         }
         let mut rest = data.as_str();
@@ -451,3 +469,7 @@ fn decode(base64: &str) -> Option<String> {
 fn count(items: impl Iterator) -> i32 {
     i32::try_from(items.count()).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+#[path = "rawjson_tests.rs"]
+mod tests;

@@ -1,7 +1,8 @@
 //! What was really built.
 //!
 //! For git the commit comes from BuildKit's own look-up, which it logs (`<commit>\trefs/heads/main`) in
-//! each build, also where all is cached. That commit is the key under which BuildKit fetches: where the
+//! each build, also where all is cached (but not in builds that join another's look-up: see
+//! [`crate::plan::buildctl::source_policy`]). That commit is the key under which BuildKit fetches: where the
 //! branch has moved before the fetch, it takes the logged commit all the same, or fails
 //! (`source/git/source.go` of BuildKit, "verify that commit matches the cache key commit"). So no
 //! look-up of our own could be nearer to the truth.
@@ -18,7 +19,7 @@ pub(super) fn of(request: &BuildRequest, state: &State) -> Option<String> {
     if let Some(inline) = &request.source.inline {
         return Some(format!("inline@sha256:{}", digest(inline)));
     }
-    git(request.source.git.as_ref()?, state.git_output())
+    git(request.source.git.as_ref()?, &state.git_output())
 }
 
 /// A digest of all names and texts, in the order of the names.
@@ -36,7 +37,7 @@ fn digest(inline: &InlineSource) -> String {
         .collect()
 }
 
-fn git(source: &GitSource, output: Option<&str>) -> Option<String> {
+fn git(source: &GitSource, output: &str) -> Option<String> {
     match &source.reference {
         Some(GitRef {
             commit: Some(commit),
@@ -46,18 +47,17 @@ fn git(source: &GitSource, output: Option<&str>) -> Option<String> {
             branch: Some(branch),
             ..
         }) => {
-            let commit = commit_of(output?, &format!("refs/heads/{branch}"))?;
+            let commit = commit_of(output, &format!("refs/heads/{branch}"))?;
             Some(format!("{branch}@{}:{commit}", algorithm(commit)))
         }
         Some(GitRef { tag: Some(tag), .. }) => {
             // An annotated tag has an object of its own; `^{}` is the commit behind it.
             let name = format!("refs/tags/{tag}");
-            let commit = commit_of(output?, &format!("{name}^{{}}"))
-                .or_else(|| commit_of(output?, &name))?;
+            let commit = commit_of(output, &format!("{name}^{{}}"))
+                .or_else(|| commit_of(output, &name))?;
             Some(format!("{tag}@{}:{commit}", algorithm(commit)))
         }
         _ => {
-            let output = output?;
             let name = output
                 .lines()
                 .find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
@@ -111,11 +111,11 @@ mod tests {
         let output =
             format!("{COMMIT}\trefs/heads/main\nFrom http://h/x\n * [new branch] main -> main\n");
         assert_eq!(
-            git(&branch("main"), Some(&output)),
+            git(&branch("main"), &output),
             Some(format!("main@sha1:{COMMIT}"))
         );
-        assert_eq!(git(&branch("other"), Some(&output)), None);
-        assert_eq!(git(&branch("main"), None), None);
+        assert_eq!(git(&branch("other"), &output), None);
+        assert_eq!(git(&branch("main"), ""), None);
     }
 
     #[test]
@@ -125,10 +125,10 @@ mod tests {
             ..GitRef::default()
         }));
         let light = format!("{COMMIT}\trefs/tags/v1\n");
-        assert_eq!(git(&tag, Some(&light)), Some(format!("v1@sha1:{COMMIT}")));
+        assert_eq!(git(&tag, &light), Some(format!("v1@sha1:{COMMIT}")));
         let annotated = format!("{TAG}\trefs/tags/v1\n{COMMIT}\trefs/tags/v1^{{}}\n");
         assert_eq!(
-            git(&tag, Some(&annotated)),
+            git(&tag, &annotated),
             Some(format!("v1@sha1:{COMMIT}"))
         );
     }
@@ -138,12 +138,12 @@ mod tests {
         let output =
             format!("ref: refs/heads/main\tHEAD\n{COMMIT}\tHEAD\n{COMMIT}\trefs/heads/main\n");
         assert_eq!(
-            git(&source(None), Some(&output)),
+            git(&source(None), &output),
             Some(format!("main@sha1:{COMMIT}"))
         );
         let detached = format!("{COMMIT}\tHEAD\n");
         assert_eq!(
-            git(&source(None), Some(&detached)),
+            git(&source(None), &detached),
             Some(format!("HEAD@sha1:{COMMIT}"))
         );
     }
@@ -155,7 +155,7 @@ mod tests {
                 commit: Some(commit.clone()),
                 ..GitRef::default()
             }));
-            assert_eq!(git(&fixed, None), Some(format!("{algorithm}:{commit}")));
+            assert_eq!(git(&fixed, ""), Some(format!("{algorithm}:{commit}")));
         }
     }
 

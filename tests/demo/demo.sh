@@ -68,7 +68,7 @@ else
   stage "A cluster"
   make --no-print-directory cluster
   # shellcheck disable=SC1091
-  set -a && source .cluster/env && set +a
+  source .cluster/env
   repository=$REGISTRY/demo/hello seen=$REGISTRY_HOST/demo/hello
   crane_flags=(--insecure)
   operator_image=$REGISTRY_HOST/whittle/whittle:dev operator_pull=$REGISTRY/whittle/whittle:dev
@@ -192,13 +192,13 @@ YAML
 
 field() { kubectl get imagebuild hello -n "$namespace" -o jsonpath="$1"; }
 wait_for_build() { # number: until that build has ended
-  local from state
+  local from state number ended result message waiting
   from=$(now)
   while :; do
-    # number of the last build that ended | its result | what goes on
-    state=$(field '{.status.history[0].build}|{.status.history[0].result}|{.status.current.message}|{.status.conditions[?(@.type=="Reconciling")].message}')
-    IFS='|' read -r ended result message waiting <<<"$state"
-    if ((${ended:-0} >= $1)); then break; fi
+    # number of the last build | when it ended | its result | what goes on
+    state=$(field '{.status.build}|{.status.completedAt}|{.status.conditions[?(@.type=="Built")].reason}|{.status.current.message}|{.status.conditions[?(@.type=="Reconciling")].message}')
+    IFS='|' read -r number ended result message waiting <<<"$state"
+    if [[ -n $ended ]] && ((${number:-0} >= $1)); then break; fi
     line "$(since "$from")  ${message:-${waiting:-…}}"
     if (($(now) - from > 1800000000)); then line_end; die "no result within 30 minutes: kubectl describe ib hello -n $namespace"; fi
     sleep 0.4

@@ -204,7 +204,16 @@ fn stop_at_exit() {
         .map(|child| child.id().to_string())
         .collect();
     let me = std::process::id();
-    let script = "while kill -0 \"$1\" 2>/dev/null; do sleep 0.2; done; shift; kill \"$@\"";
+    // In order, each to its end: an API server without its etcd does not end by itself.
+    let script = r#"
+        while kill -0 "$1" 2>/dev/null; do sleep 0.2; done
+        shift
+        for pid in "$@"; do
+            kill "$pid"
+            for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" && sleep 0.2; done
+            kill -9 "$pid"
+        done
+    "#;
     let watcher = Command::new("sh")
         .args(["-c", script, "sh", &me.to_string()])
         .args(&pids)

@@ -438,6 +438,7 @@ impl Case<'_> {
         (exit.is_some() && lost).then(|| {
             let said = error.lines().next().unwrap_or_default();
             let said = said.rsplit_once("desc = ").map_or(said, |(_, said)| said);
+            let said = said.strip_prefix("Unavailable: ").unwrap_or(said);
             let (what, again) = match (never_there, fault(error)) {
                 (true, Fault::Untrusted) => ("the builder cannot be reached", Again::No),
                 (true, _) => ("the builder cannot be reached", Again::Later),

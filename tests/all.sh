@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# All tests, in the order in which a mistake shows soonest. The cluster's programs build in the
+# background meanwhile: the first time that takes as long as all the rest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+begun=$SECONDS
+stage() { printf '\n▸ %s  (%d min %02d s)\n' "$1" $(((SECONDS - begun) / 60)) $(((SECONDS - begun) % 60)); }
+
+log=$(mktemp)
+echo "The cluster comes up in the background: $log"
+make --no-print-directory cluster >"$log" 2>&1 &
+cluster=$!
+finish() {
+  # Interrupted: the cluster's start is safe to interrupt, too.
+  if kill -0 "$cluster" 2>/dev/null; then kill -INT "$cluster" 2>/dev/null || true; fi
+}
+trap finish EXIT
+
+stage "Unit tests and snapshots"
+make --no-print-directory test-unit
+
+stage "Waiting for the cluster"
+if ! wait "$cluster"; then
+  cat "$log"
+  echo "the cluster did not come up: its output stands above" >&2
+  exit 1
+fi
+tail -n 2 "$log"
+rm -f "$log"
+
+stage "Formatting, clippy, chart, generated files"
+make --no-print-directory lint
+
+stage "The controller on a real API server"
+make --no-print-directory test-integration
+
+stage "End to end, on the cluster"
+make --no-print-directory test-e2e
+
+stage "All tests passed"
