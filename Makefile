@@ -43,6 +43,14 @@ test-unit: ## Unit tests and snapshots
 test-integration: ## The controller on a real etcd and API server
 	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver)" cargo test --locked --test integration
 
+.PHONY: test-e2e
+test-e2e: ## End to end, on the local cluster, with Whittle installed by its chart
+	tests/e2e/run.sh
+
+.PHONY: bench
+bench: ## A build through Whittle against bare buildctl, in turns; after `make demo`. RUNS=7
+	tests/bench/run.sh
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

@@ -13,7 +13,7 @@ make --no-print-directory cluster >"$log" 2>&1 &
 cluster=$!
 finish() {
   # Interrupted: the cluster's start is safe to interrupt, too.
-  if kill -0 "$cluster" 2>/dev/null; then kill -INT "$cluster" 2>/dev/null || true; fi
+  if kill -0 "$cluster" 2>/dev/null; then kill -TERM "$cluster" 2>/dev/null || true; fi
 }
 trap finish EXIT
 

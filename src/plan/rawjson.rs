@@ -22,6 +22,8 @@ use crate::api::{Steps, bounded};
 pub const LOG_LINES: usize = 20;
 /// How many bytes of one line of output are kept.
 pub const LINE_BYTES: usize = 1000;
+/// How many bytes of a line that has no end yet are kept.
+const OPEN_BYTES: usize = 64 * 1024;
 /// How many bytes of plain text are kept.
 pub const TEXT_BYTES: usize = 32 * 1024;
 /// How many bytes of the output of the git source are kept whole.
@@ -174,6 +176,12 @@ pub struct State {
 impl State {
     /// Reads one line, without its end. Never fails: what is no `SolveStatus` is text.
     pub fn line(&mut self, line: &str) -> Vec<Event> {
+        self.line_with(line, &str::to_owned)
+    }
+
+    /// As [`State::line`]; `clean` takes secrets out of each whole line of output before it is cut to
+    /// [`LINE_BYTES`], so that no half of one is left at the cut.
+    pub fn line_with(&mut self, line: &str, clean: &dyn Fn(&str) -> String) -> Vec<Event> {
         if line.trim().is_empty() && self.text.is_empty() {
             return vec![];
         }
@@ -183,8 +191,9 @@ impl State {
             .flatten()
             .filter(SolveStatus::says_something);
         let Some(status) = status else {
-            self.keep_text(line);
-            return vec![Event::Text(line.to_owned())];
+            let line = clean(line);
+            self.keep_text(&line);
+            return vec![Event::Text(line)];
         };
         let mut events = vec![];
         // Logs first: a line may carry the last output and the end of its step.
@@ -194,7 +203,7 @@ impl State {
             .into_iter()
             .partition(|vertex| vertex.completed.is_none());
         for vertex in early {
-            self.vertex(vertex, &mut events);
+            self.vertex(vertex, clean, &mut events);
         }
         for status in status.statuses.unwrap_or_default() {
             if let Some(vertex) = self.vertices.get_mut(&status.vertex) {
@@ -204,10 +213,10 @@ impl State {
             }
         }
         for log in status.logs.unwrap_or_default() {
-            self.log(log, &mut events);
+            self.log(log, clean, &mut events);
         }
         for vertex in late {
-            self.vertex(vertex, &mut events);
+            self.vertex(vertex, clean, &mut events);
         }
         for warning in status.warnings.unwrap_or_default() {
             let Some(short) = decode(&warning.short) else {
@@ -316,7 +325,7 @@ impl State {
         steps.into_iter()
     }
 
-    fn vertex(&mut self, raw: RawVertex, events: &mut Vec<Event>) {
+    fn vertex(&mut self, raw: RawVertex, clean: &dyn Fn(&str) -> String, events: &mut Vec<Event>) {
         let vertex = self.vertices.entry(raw.digest.clone()).or_default();
         if !raw.name.is_empty() {
             vertex.name = one_line(&raw.name);
@@ -341,7 +350,7 @@ impl State {
         };
         if !vertex.open.is_empty() {
             let line = std::mem::take(&mut vertex.open);
-            events.push(output(vertex, Some(completed), line));
+            events.push(output(vertex, Some(completed), &clean(shown(&line))));
         }
         let told = vertex.done && !raw.cached;
         vertex.done = true;
@@ -368,7 +377,7 @@ impl State {
         });
     }
 
-    fn log(&mut self, raw: RawLog, events: &mut Vec<Event>) {
+    fn log(&mut self, raw: RawLog, clean: &dyn Fn(&str) -> String, events: &mut Vec<Event>) {
         let Some(data) = decode(&raw.data) else {
             return;
         };
@@ -382,12 +391,16 @@ impl State {
         while let Some((line, after)) = rest.split_once('\n') {
             rest = after;
             let line = std::mem::take(&mut vertex.open) + line;
-            events.push(output(vertex, raw.timestamp, line));
+            events.push(output(vertex, raw.timestamp, &clean(shown(&line))));
         }
-        vertex.open.push_str(rest);
-        if vertex.open.len() > LINE_BYTES {
-            let line = std::mem::take(&mut vertex.open);
-            events.push(output(vertex, raw.timestamp, line));
+        // What a terminal would no longer show need not be kept, nor the end of an endless line.
+        let overwritten = rest.trim_end_matches('\r').rfind('\r');
+        if let Some(at) = overwritten {
+            vertex.open.clear();
+            rest = &rest[at + 1..];
+        }
+        if vertex.open.len() + rest.len() <= OPEN_BYTES {
+            vertex.open.push_str(rest);
         }
     }
 
@@ -431,10 +444,13 @@ fn is_canceled(error: &str) -> bool {
     error.ends_with("context canceled")
 }
 
-fn output(vertex: &mut Vertex, at: Option<Timestamp>, line: String) -> Event {
-    // What a terminal would show: the text after the last carriage return.
+/// What a terminal would show of a line: the text after the last carriage return.
+fn shown(line: &str) -> &str {
     let line = line.trim_end_matches('\r');
-    let line = line.rsplit('\r').next().unwrap_or(line);
+    line.rsplit('\r').next().unwrap_or(line)
+}
+
+fn output(vertex: &mut Vertex, at: Option<Timestamp>, line: &str) -> Event {
     let line = bounded(line.to_owned(), LINE_BYTES);
     if vertex.log.len() == LOG_LINES {
         vertex.log.pop_front();

@@ -220,8 +220,23 @@ fn memory_is_bounded_whatever_is_printed() {
     }
     assert!(state.text().len() <= TEXT_BYTES);
     let vertex = &state.vertices["a"];
-    assert!(vertex.open.len() <= LINE_BYTES && vertex.log.len() <= LOG_LINES);
+    assert!(vertex.open.len() <= OPEN_BYTES && vertex.log.len() <= LOG_LINES);
     assert!(vertex.log.iter().all(|line| line.len() <= LINE_BYTES));
+}
+
+#[test]
+fn a_secret_at_the_cut_of_a_long_line_leaves_no_half() {
+    let mut state = State::default();
+    state.line(&vertex("a", "[1/1] RUN x", STARTED));
+    let text = format!("{}hunter22-secret and more\n", "x".repeat(LINE_BYTES - 10));
+    let (first, rest) = text.split_at(LINE_BYTES - 3);
+    for chunk in [first, rest] {
+        let data = STANDARD.encode(chunk);
+        let log = format!(r#"{{"logs":[{{"vertex":"a","data":"{data}"}}]}}"#);
+        state.line_with(&log, &|line| line.replace("hunter22-secret", "[secret]"));
+    }
+    let line = &state.vertices["a"].log[0];
+    assert!(!line.contains("hunter") && line.contains("[secr"), "{line}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{child, revision};
 use crate::api::{Failure, FailureReason};
 use crate::plan::buildctl;
 use crate::plan::failure::{Again, Facts, from_listing, plain, verdict};
-use crate::plan::rawjson::State;
+use crate::plan::rawjson::{Event, State};
 use crate::plan::report::{Built, Failed, Report};
 use crate::plan::request::{BuildRequest, paths};
 use crate::registry::{DockerConfig, Patience};
@@ -94,10 +94,14 @@ async fn build(
     loop {
         tried += 1;
         let exit = child::run(&args, prepared, |line| {
-            for event in state.line(line) {
+            let mut moved = false;
+            for event in state.line_with(line, &|text| redactor.line(text)) {
+                moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
                 printer.event(&event);
             }
-            callback.progress(redactor.progress(state.progress()));
+            if moved {
+                callback.progress(redactor.progress(state.progress()));
+            }
         })
         .await
         .map_err(|error| plain(FailureReason::BuildFailed, error))?;

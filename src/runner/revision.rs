@@ -53,8 +53,8 @@ fn git(source: &GitSource, output: &str) -> Option<String> {
         Some(GitRef { tag: Some(tag), .. }) => {
             // An annotated tag has an object of its own; `^{}` is the commit behind it.
             let name = format!("refs/tags/{tag}");
-            let commit = commit_of(output, &format!("{name}^{{}}"))
-                .or_else(|| commit_of(output, &name))?;
+            let commit =
+                commit_of(output, &format!("{name}^{{}}")).or_else(|| commit_of(output, &name))?;
             Some(format!("{tag}@{}:{commit}", algorithm(commit)))
         }
         _ => {
@@ -127,10 +127,7 @@ mod tests {
         let light = format!("{COMMIT}\trefs/tags/v1\n");
         assert_eq!(git(&tag, &light), Some(format!("v1@sha1:{COMMIT}")));
         let annotated = format!("{TAG}\trefs/tags/v1\n{COMMIT}\trefs/tags/v1^{{}}\n");
-        assert_eq!(
-            git(&tag, &annotated),
-            Some(format!("v1@sha1:{COMMIT}"))
-        );
+        assert_eq!(git(&tag, &annotated), Some(format!("v1@sha1:{COMMIT}")));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 #   REGISTRY_CONFIG  a Docker config.json with the registry's credentials, for builder and nodes
 #   PLAIN_HTTP=1     the registry speaks HTTP
 #   PUSH=0           IMAGE stands in the registry already: do not build it
+#   VALUES           a file with further values for the chart, for example a storage class or mirrors
+#   GOPROXY          where the service's modules come from; default: Go's own
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -36,12 +38,14 @@ stage_end() {
 show() { printf '%s$ %s%s\n' "$dim" "$*" "$plain"; "$@"; }
 say() { printf '  %s\n' "$*"; }
 die() { printf '\n%s\n' "demo: $*" >&2; exit 1; }
-line() { # a line that changes; where there is no terminal, a line for each new text
-  if ((terminal)); then printf '\r\e[K  %s' "${1:0:$((${COLUMNS:-100} - 4))}"; elif [[ $1 != "${line_before:-}" ]]; then say "$1"; fi
-  line_before=$1
+line() { # time, text: a line that changes; where there is no terminal, a line for each new text
+  local text="$1  $2"
+  if ((terminal)); then printf '\r\e[K  %s' "${text:0:$((COLUMNS - 4))}"; elif [[ $2 != "$line_before" ]]; then say "$text"; fi
+  line_before=$2
 }
 line_end() { if ((terminal)); then printf '\r\e[K'; fi; line_before=''; }
-((terminal)) && COLUMNS=$(tput cols 2>/dev/null || echo 100)
+line_before=''
+if ((terminal)); then COLUMNS=$(tput cols 2>/dev/null || echo 100); fi
 
 # ── The cluster ──────────────────────────────────────────────────────────────────────────────────
 
@@ -100,19 +104,26 @@ operator_repository=${operator_pull%@*}
 if [[ ${operator_repository##*/} == *:* ]]; then operator_repository=${operator_repository%:*}; fi
 kubectl create namespace "$system" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
 kubectl label namespace "$system" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
-pull_secret=()
+more=()
+if [[ ${CLUSTER:-local} != current ]]; then
+  # Also over what `kubectl apply -k` has left on the local cluster.
+  more+=(--take-ownership --force-conflicts)
+elif [[ -n ${VALUES:-} ]]; then
+  more+=(--values "$VALUES")
+fi
 if [[ -n ${REGISTRY_CONFIG:-} ]]; then
   kubectl create secret generic registry-credentials -n "$system" --type kubernetes.io/dockerconfigjson \
     --from-file ".dockerconfigjson=$REGISTRY_CONFIG" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
-  pull_secret=(--set 'imagePullSecrets={registry-credentials}' --set 'runner.imagePullSecrets={registry-credentials}')
+  more+=(--set 'imagePullSecrets={registry-credentials}' --set 'runner.imagePullSecrets={registry-credentials}')
 fi
 # What an interrupted demo left half done.
 if helm status whittle --namespace "$system" -o json 2>/dev/null | grep -q '"status":"pending-'; then
   helm uninstall whittle --namespace "$system" --wait >/dev/null
 fi
-show helm upgrade --install whittle charts/whittle --namespace "$system" --values "$helm_values" \
-  --set "image.repository=$operator_repository" --set "image.digest=$digest" "${pull_secret[@]}" \
-  --wait --timeout 3m >"$work/helm.log" || { cat "$work/helm.log"; die "the operator does not get ready"; }
+install=(helm upgrade --install whittle charts/whittle --namespace "$system" --values "$helm_values"
+  --set "image.repository=$operator_repository" --set "image.digest=$digest" "${more[@]}" --wait --timeout 3m)
+printf '%s$ %s%s\n' "$dim" "${install[*]}" "$plain"
+"${install[@]}" >"$work/helm.log" || { cat "$work/helm.log"; die "the operator does not get ready"; }
 kubectl get deployment whittle -n "$system"
 say "may the operator read Secrets in $namespace? $(kubectl auth can-i get secrets -n "$namespace" \
   --as "system:serviceaccount:$system:whittle" || true)"
@@ -171,6 +182,7 @@ YAML
       printf '        %s: |\n' "$file"
       sed 's/^\(.\)/          \1/' "$tree/$file"
     done
+    if [[ -n ${GOPROXY:-} ]]; then printf '  buildArgs:\n    GOPROXY: "%s"\n' "$GOPROXY"; fi
   else
     cat <<YAML
   source:
@@ -199,7 +211,7 @@ wait_for_build() { # number: until that build has ended
     state=$(field '{.status.build}|{.status.completedAt}|{.status.conditions[?(@.type=="Built")].reason}|{.status.current.message}|{.status.conditions[?(@.type=="Reconciling")].message}')
     IFS='|' read -r number ended result message waiting <<<"$state"
     if [[ -n $ended ]] && ((${number:-0} >= $1)); then break; fi
-    line "$(since "$from")  ${message:-${waiting:-…}}"
+    line "$(since "$from")" "${message:-${waiting:-…}}"
     if (($(now) - from > 1800000000)); then line_end; die "no result within 30 minutes: kubectl describe ib hello -n $namespace"; fi
     sleep 0.4
   done
@@ -286,7 +298,7 @@ if [[ ${CLUSTER:-local} == current ]]; then
   show kubectl apply -f "$work/imagebuild.yaml"
 else
   commit "Greet again"
-  git -C "$tree" log -1 --format='  %h %s' --shortstat
+  git -C "$tree" show --format= --unified=0 | grep '^[-+]const' | sed 's/^/  /'
   second_begun=$(now)
   show kubectl annotate ib hello -n "$namespace" "whittle.dev/requestedAt=$(date -u +%FT%TZ)" --overwrite
 fi
@@ -308,14 +320,12 @@ kubectl get ib -n "$namespace" -o wide
 printf '\n  first build   %8s   %s steps from the cache\n  second build  %8s   %s steps from the cache\n\n' \
   "$first" "$first_steps" "$second" "$second_steps"
 printf '  %s\n' "${stages[@]}" "$(printf '%8s  in all' "$(since "$begun")")"
-cat <<TEXT
-
-${bold}What to try next${plain}
-$([[ ${CLUSTER:-local} == current ]] || printf '  source .cluster/env                            # kubectl, helm and crane for this cluster\n')
-  kubectl describe ib hello -n $namespace               # all of its status
-  kubectl get jobs,pods -n $namespace                   # a Job for each build, and the warm builder
-  kubectl logs -n $namespace -l whittle.dev/component=runner --tail 20
-  kubectl edit ib hello -n $namespace                   # a spec that changes builds again: try target: nosuch
-  kubectl explain ib.spec                        # every field
-$([[ ${CLUSTER:-local} == current ]] || printf '  make cluster-down                              # ends the cluster and leaves nothing behind\n')
-TEXT
+printf '\n%sWhat to try next%s\n' "$bold" "$plain"
+try() { printf '  %-52s # %s\n' "$1" "$2"; }
+if [[ ${CLUSTER:-local} != current ]]; then try "source .cluster/env" "kubectl, helm and crane for this cluster"; fi
+try "kubectl describe ib hello -n $namespace" "all of its status"
+try "kubectl get jobs,pods -n $namespace" "a Job for each build, and the warm builder"
+try "kubectl logs -n $namespace -l whittle.dev/component=runner" "what the builds printed"
+try "kubectl edit ib hello -n $namespace" "a spec that changes builds again: try target: nosuch"
+try "kubectl explain ib.spec" "every field"
+if [[ ${CLUSTER:-local} != current ]]; then try "make cluster-down" "ends the cluster and leaves nothing behind"; fi

@@ -124,11 +124,13 @@ fn denied(git: &GitSource, said: &str) -> String {
     }
 }
 
-/// What git itself said: the line after `git stderr:` that begins with `fatal:`.
+/// What git itself said after `git stderr:`: where ssh could not connect, that; else the line that begins
+/// with `fatal:`.
 fn stderr(error: &str) -> &str {
     let said = error.split("git stderr:\n").nth(1).unwrap_or(error);
-    said.lines()
-        .find_map(|line| line.strip_prefix("fatal: "))
+    let after = |mark| said.lines().find_map(|line| line.strip_prefix(mark));
+    after("ssh: ")
+        .or_else(|| after("fatal: "))
         .or_else(|| said.lines().next())
         .unwrap_or(said)
 }

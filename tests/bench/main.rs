@@ -1,0 +1,307 @@
+//! How long a build takes through Whittle, against bare buildctl on the same daemon, in turns.
+//!
+//! Two cases: nothing has changed, and one line has. Whittle's time runs from the ImageBuild's creation
+//! until its Ready condition arrives by a watch; buildctl's from its start to its end. Both clone the
+//! same commit, build for one platform, and push.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use serde_json::json;
+use whittle::api::{ImageBuild, is_true};
+use whittle::plan::names;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const NAMESPACE: &str = "demo";
+const LIMIT: Duration = Duration::from_secs(300);
+
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).map_err(|_| format!("{name} is not set: run `make bench`").into())
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let runs: usize = std::env::var("RUNS")
+        .ok()
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or(7);
+    let bench = Bench::new().await?;
+    bench.whittle("warm-up").await?;
+    bench.buildctl()?;
+    println!(
+        "{:<12} {:>4} {:>22} {:>22} {:>12} {:>8}",
+        "case", "runs", "whittle, s", "buildctl, s", "difference", "ratio"
+    );
+    for (case, change) in [("unchanged", false), ("one line", true)] {
+        let (mut ours, mut bare) = (vec![], vec![]);
+        for run in 0..runs {
+            if change {
+                bench.change(&format!("whittle {run}"))?;
+            }
+            ours.push(
+                bench
+                    .whittle(&format!("{}-{run}", case.replace(' ', "-")))
+                    .await?,
+            );
+            if change {
+                bench.change(&format!("buildctl {run}"))?;
+            }
+            bare.push(bench.buildctl()?);
+        }
+        let (a, b) = (Figures::of(ours), Figures::of(bare));
+        println!(
+            "{case:<12} {runs:>4} {:>22} {:>22} {:>12.2} {:>8.2}",
+            a.to_string(),
+            b.to_string(),
+            a.median - b.median,
+            a.median / b.median
+        );
+    }
+    println!("\nEach figure: median (minimum to maximum) of the same run, in turns.");
+    Ok(())
+}
+
+struct Figures {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Figures {
+    fn of(times: Vec<Duration>) -> Self {
+        let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+        seconds.sort_by(f64::total_cmp);
+        Self {
+            median: seconds[seconds.len() / 2],
+            least: seconds[0],
+            most: seconds[seconds.len() - 1],
+        }
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{:.2} ({:.2} to {:.2})",
+            self.median, self.least, self.most
+        )
+    }
+}
+
+struct Bench {
+    client: Client,
+    tree: PathBuf,
+    tls: tempfile::TempDir,
+    node: Vec<String>,
+    builder: String,
+    registry: String,
+    git_url: String,
+    goproxy: String,
+}
+
+impl Bench {
+    async fn new() -> Result<Self> {
+        let client = Client::try_default().await?;
+        let tls = tempfile::tempdir()?;
+        let secret = Api::<Secret>::namespaced(client.clone(), NAMESPACE)
+            .get(&names::builder_client_tls("default"))
+            .await?;
+        for (name, value) in secret.data.unwrap_or_default() {
+            std::fs::write(tls.path().join(name), value.0)?;
+        }
+        let pod = Api::<Pod>::namespaced(client.clone(), NAMESPACE)
+            .get("whittle-builder-default-0")
+            .await?;
+        let address = pod
+            .status
+            .and_then(|status| status.pod_ip)
+            .ok_or("the builder's Pod has no address")?;
+        let tree = PathBuf::from("target/bench/hello");
+        std::fs::create_dir_all("target/bench")?;
+        let bench = Self {
+            client,
+            tls,
+            node: variable("NODE_EXEC")?
+                .split(' ')
+                .map(str::to_owned)
+                .collect(),
+            builder: format!("tcp://{address}:1234"),
+            registry: variable("REGISTRY")?,
+            git_url: format!("{}/bench.git", variable("GIT_URL")?),
+            goproxy: variable("GOPROXY_URL")?,
+            tree,
+        };
+        bench.repository(&PathBuf::from(variable("GIT_REPOSITORIES")?).join("bench.git"))?;
+        Ok(bench)
+    }
+
+    /// A repository of its own, with the demo's service.
+    fn repository(&self, bare: &Path) -> Result<()> {
+        for old in [bare, &self.tree] {
+            if old.exists() {
+                std::fs::remove_dir_all(old)?;
+            }
+        }
+        run(
+            "git",
+            &[
+                "init",
+                "--quiet",
+                "--bare",
+                "--initial-branch",
+                "main",
+                &bare.display().to_string(),
+            ],
+        )?;
+        run(
+            "cp",
+            &["-R", "tests/demo/hello", &self.tree.display().to_string()],
+        )?;
+        self.git(&["init", "--quiet", "--initial-branch", "main"])?;
+        self.git(&["remote", "add", "origin", &bare.display().to_string()])?;
+        self.change("hello")
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<()> {
+        let tree = self.tree.display().to_string();
+        let mut all = vec![
+            "-C",
+            &tree,
+            "-c",
+            "user.name=bench",
+            "-c",
+            "user.email=bench@example.com",
+        ];
+        all.extend(arguments);
+        run("git", &all)
+    }
+
+    /// Changes one line, commits and pushes it.
+    fn change(&self, greeting: &str) -> Result<()> {
+        let path = self.tree.join("main.go");
+        let text = std::fs::read_to_string(&path)?;
+        let changed: Vec<String> = text
+            .lines()
+            .map(|line| {
+                if line.starts_with("const greeting = ") {
+                    format!("const greeting = {greeting:?}")
+                } else {
+                    line.to_owned()
+                }
+            })
+            .collect();
+        std::fs::write(&path, changed.join("\n") + "\n")?;
+        self.git(&["add", "--all"])?;
+        self.git(&["commit", "--quiet", "--allow-empty", "--message", greeting])?;
+        self.git(&["push", "--quiet", "origin", "main"])
+    }
+
+    /// From the ImageBuild's creation to its Ready condition.
+    async fn whittle(&self, name: &str) -> Result<Duration> {
+        let builds = Api::<ImageBuild>::namespaced(self.client.clone(), NAMESPACE);
+        let name = format!("bench-{name}");
+        if builds.get_opt(&name).await?.is_some() {
+            builds.delete(&name, &DeleteParams::foreground()).await?;
+            kube::runtime::wait::await_condition(
+                builds.clone(),
+                &name,
+                |build: Option<&ImageBuild>| build.is_none(),
+            )
+            .await?;
+        }
+        let mut events = watcher(
+            builds.clone(),
+            watcher::Config::default().fields(&format!("metadata.name={name}")),
+        )
+        .default_backoff()
+        .applied_objects()
+        .boxed();
+        let build = json!({
+            "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
+            "spec": {
+                "source": {"git": {"url": self.git_url, "ref": {"branch": "main"}}},
+                "buildArgs": {"GOPROXY": self.goproxy},
+                "platforms": ["linux/amd64"],
+                "output": {"image": format!("{}/bench/whittle", self.registry)},
+            },
+        });
+        let build: ImageBuild = serde_json::from_value(build)?;
+        let begun = Instant::now();
+        builds.create(&PostParams::default(), &build).await?;
+        let ready = async {
+            while let Some(build) = events.try_next().await? {
+                let conditions = build
+                    .status
+                    .map(|status| status.conditions)
+                    .unwrap_or_default();
+                if is_true(&conditions, "Ready") {
+                    return Ok(());
+                }
+                if is_true(&conditions, "Stalled") {
+                    return Err(format!("the build failed: {conditions:?}").into());
+                }
+            }
+            Result::Ok(())
+        };
+        tokio::time::timeout(LIMIT, ready).await??;
+        let took = begun.elapsed();
+        builds.delete(&name, &DeleteParams::background()).await?;
+        Ok(took)
+    }
+
+    /// The same by hand.
+    fn buildctl(&self) -> Result<Duration> {
+        let at = |name: &str| self.tls.path().join(name).display().to_string();
+        let mut arguments = self.node.clone();
+        arguments.extend([
+            "buildctl".to_owned(),
+            format!("--addr={}", self.builder),
+            format!("--tlscacert={}", at("builder-ca.crt")),
+            format!("--tlscert={}", at("tls.crt")),
+            format!("--tlskey={}", at("tls.key")),
+            format!(
+                "--tlsservername={}",
+                names::builder_host("default", NAMESPACE)
+            ),
+            "build".into(),
+            "--progress=plain".into(),
+            "--frontend=dockerfile.v0".into(),
+            format!("--opt=context={}#main", self.git_url),
+            format!("--opt=build-arg:GOPROXY={}", self.goproxy),
+            "--opt=platform=linux/amd64".into(),
+            format!(
+                "--output=type=image,name={}/bench/buildctl:latest,push=true",
+                self.registry
+            ),
+        ]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let begun = Instant::now();
+        run(arguments[0], &arguments[1..])?;
+        Ok(begun.elapsed())
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{program} {}: {}\n{}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    )
+    .into())
+}

@@ -1,0 +1,451 @@
+//! A namespace to build in, and what tests ask of it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use whittle::api::{ImageBuild, ImageBuildStatus, find};
+
+/// How long anything may take before a test gives up on it.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+/// Tests at a time: each has a builder, and there may be as few as two processors.
+static PLACES: Semaphore = Semaphore::const_new(4);
+
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test-e2e`"))
+}
+
+/// The local registry, as written in `spec.output.image`.
+pub fn registry() -> String {
+    variable("REGISTRY")
+}
+
+/// A namespace of its own.
+pub struct Field {
+    pub client: Client,
+    pub namespace: String,
+    _place: SemaphorePermit<'static>,
+}
+
+impl Field {
+    pub async fn new(topic: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let place = PLACES.acquire().await.unwrap();
+        let client = Client::try_default()
+            .await
+            .expect("KUBECONFIG leads to a cluster: run `make test-e2e`");
+        prepare(&client).await;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("e2e-{topic}-{}-{number}", std::process::id());
+        let object = json!({"metadata": {"name": namespace, "labels": {
+            "whittle.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "privileged"}}});
+        let namespaces = Api::<Namespace>::all(client.clone());
+        namespaces
+            .create(
+                &PostParams::default(),
+                &serde_json::from_value(object).unwrap(),
+            )
+            .await
+            .unwrap();
+        Self {
+            client,
+            namespace,
+            _place: place,
+        }
+    }
+
+    /// The namespace goes; nobody waits for it.
+    pub async fn close(self) {
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .unwrap();
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A repository within the local registry for an image of this test.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{}/{name}", registry(), self.namespace)
+    }
+
+    /// Applies an ImageBuild of these inline files; `patch` is merged into its spec.
+    pub async fn build(&self, name: &str, files: Value, patch: Value) -> ImageBuild {
+        self.apply(name, json!({"inline": {"files": files}}), patch)
+            .await
+    }
+
+    /// Applies an ImageBuild of this source; `patch` is merged into its spec.
+    pub async fn apply(&self, name: &str, source: Value, patch: Value) -> ImageBuild {
+        let mut spec = json!({"source": source, "output": {"image": self.image(name)}});
+        json_patch::merge(&mut spec, &patch);
+        let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name}, "spec": spec});
+        self.api::<ImageBuild>()
+            .patch(
+                name,
+                &PatchParams::apply("e2e").force(),
+                &Patch::Apply(object),
+            )
+            .await
+            .unwrap()
+    }
+
+    pub async fn create(&self, object: Value) {
+        let types: kube::api::TypeMeta = serde_json::from_value(object.clone()).unwrap();
+        let (group, version) = types
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", &types.api_version));
+        let kind = kube::core::GroupVersionKind::gvk(group, version, &types.kind);
+        let (resource, _) = kube::discovery::pinned_kind(&self.client, &kind)
+            .await
+            .unwrap();
+        let object: kube::api::DynamicObject = serde_json::from_value(object).unwrap();
+        let api: Api<kube::api::DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        api.patch(
+            &object.name_any(),
+            &PatchParams::apply("e2e").force(),
+            &Patch::Apply(&object),
+        )
+        .await
+        .unwrap();
+    }
+
+    /// Looks until there is an answer; at the end of patience, tells all that may help.
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = look().await {
+                return answer;
+            }
+            if Instant::now() > deadline {
+                panic!(
+                    "{}: not within {PATIENCE:?}: {what}\n{}",
+                    self.namespace,
+                    self.tell().await
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The ImageBuild, once Ready has this status and reason for its newest generation.
+    pub async fn ready(&self, name: &str, status: &str, reason: &str) -> ImageBuildStatus {
+        self.until(&format!("{name} is Ready={status}, {reason}"), async || {
+            let build = self.api::<ImageBuild>().get(name).await.unwrap();
+            let seen = build.status?;
+            let condition = find(&seen.conditions, "Ready")?.clone();
+            let as_asked = condition.status == status && condition.reason == reason;
+            let ended_otherwise = find(&seen.conditions, "Stalled").is_some() && !as_asked;
+            let current = seen.observed_generation == build.metadata.generation;
+            assert!(
+                !(current && ended_otherwise),
+                "{name}: {condition:#?}\n{:#?}",
+                seen.failure
+            );
+            (current && as_asked).then_some(seen)
+        })
+        .await
+    }
+
+    pub async fn succeeds(&self, name: &str) -> ImageBuildStatus {
+        self.ready(name, "True", "Succeeded").await
+    }
+
+    /// The number of build `number` of this ImageBuild, once it has ended well.
+    pub async fn succeeds_again(&self, name: &str, number: i64) -> ImageBuildStatus {
+        self.until(&format!("build {number} of {name} has ended"), async || {
+            let status = self.api::<ImageBuild>().get(name).await.unwrap().status?;
+            (status.build == Some(number) && status.completed_at.is_some()).then_some(status)
+        })
+        .await;
+        self.succeeds(name).await
+    }
+
+    pub async fn request(&self, name: &str) {
+        let patch = json!({"metadata": {"annotations": {"whittle.dev/requestedAt": format!("{:?}", Instant::now())}}});
+        self.api::<ImageBuild>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap();
+    }
+
+    /// The Jobs of this ImageBuild.
+    pub async fn jobs(&self, name: &str) -> Vec<Job> {
+        let jobs = self
+            .api::<Job>()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items;
+        jobs.into_iter()
+            .filter(|job| {
+                job.annotations()
+                    .get("whittle.dev/imagebuild")
+                    .is_some_and(|of| of == name)
+            })
+            .collect()
+    }
+
+    /// The runner's Pod of the build that runs, once it is in this phase.
+    pub async fn runner(&self, name: &str, phase: &str) -> Pod {
+        self.until(&format!("the runner of {name} is {phase}"), async || {
+            let pods = self
+                .api::<Pod>()
+                .list(&ListParams::default().labels("whittle.dev/component=runner"))
+                .await
+                .unwrap();
+            pods.items.into_iter().find(|pod| {
+                pod.annotations()
+                    .get("whittle.dev/imagebuild")
+                    .is_some_and(|of| of == name)
+                    && pod
+                        .status
+                        .as_ref()
+                        .and_then(|status| status.phase.as_deref())
+                        == Some(phase)
+            })
+        })
+        .await
+    }
+
+    /// A runner's Pod of this ImageBuild, whatever its phase.
+    pub async fn runner_any(&self, name: &str) -> Option<Pod> {
+        let pods = self
+            .api::<Pod>()
+            .list(&ListParams::default().labels("whittle.dev/component=runner"))
+            .await
+            .unwrap();
+        pods.items.into_iter().find(|pod| {
+            pod.annotations()
+                .get("whittle.dev/imagebuild")
+                .is_some_and(|of| of == name)
+        })
+    }
+
+    /// The build's own step has begun: its progress says so.
+    pub async fn step_runs(&self, name: &str, step: &str) {
+        self.until(&format!("{name} is at {step}"), async || {
+            let message = self
+                .api::<ImageBuild>()
+                .get(name)
+                .await
+                .unwrap()
+                .status?
+                .current?
+                .message?;
+            message.contains(step).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn log(&self, pod: &str) -> String {
+        self.api::<Pod>()
+            .logs(pod, &LogParams::default())
+            .await
+            .unwrap_or_else(|error| error.to_string())
+    }
+
+    async fn tell(&self) -> String {
+        let mut text = String::new();
+        for build in self
+            .api::<ImageBuild>()
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
+            text += &format!("{}: {:#?}\n", build.name_any(), build.status);
+        }
+        for event in self
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
+            text += &format!(
+                "{:?} {}: {}\n",
+                event.involved_object.name,
+                event.reason.unwrap_or_default(),
+                event.message.unwrap_or_default()
+            );
+        }
+        for pod in self
+            .api::<Pod>()
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
+            text += &format!(
+                "--- log of {}\n{}\n",
+                pod.name_any(),
+                last_lines(&self.log(&pod.name_any()).await, 30)
+            );
+        }
+        let controllers = Api::<Pod>::namespaced(self.client.clone(), "whittle-system");
+        for pod in controllers
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .unwrap_or_default()
+        {
+            let log = controllers
+                .logs(
+                    &pod.name_any(),
+                    &LogParams {
+                        tail_lines: Some(30),
+                        ..Default::default()
+                    },
+                )
+                .await;
+            text += &format!(
+                "--- log of {}\n{}\n",
+                pod.name_any(),
+                log.unwrap_or_default()
+            );
+        }
+        text
+    }
+}
+
+fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
+/// Whittle is there, and what an interrupted run left goes.
+async fn prepare(client: &Client) {
+    static DONE: OnceCell<()> = OnceCell::const_new();
+    DONE.get_or_init(|| async {
+        let system = Api::<k8s_openapi::api::apps::v1::Deployment>::namespaced(
+            client.clone(),
+            "whittle-system",
+        );
+        let ready = system
+            .get_opt("whittle")
+            .await
+            .unwrap()
+            .and_then(|d| d.status)
+            .and_then(|s| s.ready_replicas);
+        assert!(
+            ready > Some(0),
+            "Whittle is not installed in whittle-system: run `make test-e2e`"
+        );
+        let namespaces = Api::<Namespace>::all(client.clone());
+        for old in namespaces
+            .list(&ListParams::default().labels("whittle.dev/e2e=true"))
+            .await
+            .unwrap()
+        {
+            let _ = namespaces
+                .delete(&old.name_any(), &DeleteParams::background())
+                .await;
+        }
+    })
+    .await;
+}
+
+/// A bare repository of the local git server, and a work tree that pushes to it.
+pub struct Repository {
+    pub url: String,
+    tree: tempfile::TempDir,
+    bare: PathBuf,
+}
+
+impl Repository {
+    pub fn new(name: &str) -> Self {
+        let bare = PathBuf::from(variable("GIT_REPOSITORIES")).join(format!("{name}.git"));
+        let tree = tempfile::tempdir().unwrap();
+        git(&[
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch",
+            "main",
+            &bare.display().to_string(),
+        ]);
+        git(&[
+            "-C",
+            &tree.path().display().to_string(),
+            "init",
+            "--quiet",
+            "--initial-branch",
+            "main",
+        ]);
+        Self {
+            url: format!("{}/{name}.git", variable("GIT_URL")),
+            tree,
+            bare,
+        }
+    }
+
+    /// Writes files, commits and pushes; the commit.
+    pub fn commit(&self, files: &[(&str, &str)], reference: &str) -> String {
+        for (name, text) in files {
+            let path = self.tree.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let tree = self.tree.path().display().to_string();
+        git(&["-C", &tree, "add", "--all"]);
+        git(&[
+            "-C",
+            &tree,
+            "-c",
+            "user.name=e2e",
+            "-c",
+            "user.email=e2e@example.com",
+            "commit",
+            "--quiet",
+            "--message",
+            "change",
+        ]);
+        git(&[
+            "-C",
+            &tree,
+            "push",
+            "--quiet",
+            &self.bare.display().to_string(),
+            &format!("HEAD:{reference}"),
+        ]);
+        git(&["-C", &tree, "rev-parse", "HEAD"])
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.bare);
+    }
+}
+
+fn git(arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(arguments)
+        .env_remove("GIT_DIR")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

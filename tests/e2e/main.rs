@@ -1,0 +1,10 @@
+//! End to end, on the local cluster with Whittle installed: `make test-e2e`.
+//!
+//! Every test has a namespace of its own, and with it a builder of its own.
+
+mod contents;
+mod faults;
+mod field;
+mod mistakes;
+mod registry;
+mod safety;

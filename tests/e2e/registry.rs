@@ -1,0 +1,137 @@
+//! What really stands in the registry, and registries that refuse or are away.
+
+use serde_json::{Value, json};
+
+use crate::field::{Field, variable};
+
+const TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// A manifest or index and its digest; `image` as in `spec.output.image`, of the local registry.
+pub async fn manifest(image: &str, reference: &str) -> (String, Value) {
+    let (_, repository) = image.split_once('/').unwrap();
+    let url = format!(
+        "http://{}/v2/{repository}/manifests/{reference}",
+        variable("REGISTRY_HOST")
+    );
+    let answer = reqwest::Client::new()
+        .get(&url)
+        .header("accept", TYPES)
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success(), "{url}: {}", answer.status());
+    let digest = answer.headers()["docker-content-digest"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    (
+        digest,
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap(),
+    )
+}
+
+/// The bytes of a blob.
+pub async fn blob(image: &str, digest: &str) -> Vec<u8> {
+    let (_, repository) = image.split_once('/').unwrap();
+    let url = format!(
+        "http://{}/v2/{repository}/blobs/{digest}",
+        variable("REGISTRY_HOST")
+    );
+    let answer = reqwest::get(&url).await.unwrap();
+    assert!(answer.status().is_success(), "{url}: {}", answer.status());
+    answer.bytes().await.unwrap().to_vec()
+}
+
+/// Bytes of a manifest's config and layers.
+pub fn size(manifest: &Value) -> i64 {
+    let layers: i64 = manifest["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer["size"].as_i64().unwrap())
+        .sum();
+    manifest["config"]["size"].as_i64().unwrap() + layers
+}
+
+/// User and password that the second registry takes; the line of its htpasswd file is of them.
+const USER: &str = "e2e";
+const PASSWORD: &str = "e2e-password";
+const HTPASSWD: &str = "e2e:$2b$05$abcdefghijklmnopqrstuueadQeWls67mLlLjbH/TccCNge6gVKkG\n";
+
+/// A registry of this namespace, as a Pod: with `replicas` 0, nobody answers.
+///
+/// Returns its host. The program is the node's own, so that there is no image to make.
+pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String {
+    let auth = if with_password {
+        "auth: {htpasswd: {realm: e2e, path: /etc/registry/htpasswd}}\n"
+    } else {
+        ""
+    };
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: /data}}}}\nhttp: {{addr: \":5000\"}}\n{auth}"
+    );
+    field.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry"}, "data": {"config.yml": config, "htpasswd": HTPASSWD}})).await;
+    let labels = json!({"app": "registry"});
+    field
+        .create(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "registry"},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "containers": [{
+                        "name": "registry", "image": "busybox:1.36",
+                        "command": [
+                            "/host/lib64/ld-linux-x86-64.so.2", "--library-path", "/host/usr/lib/x86_64-linux-gnu",
+                            "/host/usr/bin/docker-registry", "serve", "/etc/registry/config.yml",
+                        ],
+                        "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
+                        "volumeMounts": [
+                            {"name": "usr", "mountPath": "/host/usr", "readOnly": true},
+                            {"name": "lib64", "mountPath": "/host/lib64", "readOnly": true},
+                            {"name": "config", "mountPath": "/etc/registry"},
+                            {"name": "data", "mountPath": "/data"},
+                        ],
+                    }],
+                    "volumes": [
+                        {"name": "usr", "hostPath": {"path": "/usr"}},
+                        {"name": "lib64", "hostPath": {"path": "/lib64"}},
+                        {"name": "config", "configMap": {"name": "registry"}},
+                        {"name": "data", "emptyDir": {}},
+                    ],
+                },
+            }},
+        }))
+        .await;
+    field
+        .create(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "registry"},
+            "spec": {"selector": labels, "ports": [{"port": 5000}]},
+        }))
+        .await;
+    let host = format!("registry.{}.svc:5000", field.namespace);
+    let local = variable("REGISTRY");
+    field
+        .create(json!({
+            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
+            "spec": {"cache": {"size": "1Gi"}, "registries": [
+                {"host": host, "plainHTTP": true},
+                {"host": local, "plainHTTP": true},
+                {"host": "docker.io", "mirrors": [local]},
+            ]},
+        }))
+        .await;
+    host
+}
+
+/// The Secret with which the second registry lets in.
+pub async fn credentials(field: &Field, host: &str) {
+    let config = json!({"auths": {host: {"username": USER, "password": PASSWORD}}});
+    field
+        .create(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "registry-credentials"},
+            "type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": config.to_string()},
+        }))
+        .await;
+}

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests: on the local cluster, with the operator of this checkout.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+make --no-print-directory cluster
+source .cluster/env
+tests/install.sh
+cargo test --locked --test e2e -- "$@"

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Builds the operator's image, pushes it to the local registry and installs it by the chart, with values
+# for the local cluster. Needs .cluster/env sourced.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+system=whittle-system
+mkdir -p target/install
+values=target/install/values.yaml
+cat >"$values" <<YAML
+builder:
+  defaults:
+    cache: {size: 5Gi}
+    registries:
+      - {host: "$REGISTRY", plainHTTP: true}
+      - {host: docker.io, mirrors: ["$REGISTRY"]}
+      - {host: gcr.io, mirrors: ["$REGISTRY"]}
+YAML
+pushed=$(CRANE_FLAGS=--insecure CRANE=$(command -v crane) BUILDCTL=$(command -v buildctl) \
+  config/image/build.sh "$REGISTRY_HOST/whittle/whittle:dev")
+kubectl create namespace "$system" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+kubectl label namespace "$system" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
+# What an interrupted installation left half done.
+if helm status whittle --namespace "$system" -o json 2>/dev/null | grep -q '"status":"pending-'; then
+  helm uninstall whittle --namespace "$system" --wait >/dev/null
+fi
+# By digest: the tag stays while the program changes.
+helm upgrade --install whittle charts/whittle --namespace "$system" --values "$values" \
+  --set "image.repository=$REGISTRY/whittle/whittle" --set "image.digest=${pushed##*@}" --wait --timeout 3m >/dev/null
+kubectl get deployment whittle --namespace "$system"
