@@ -61,8 +61,8 @@ layer() { # name, root: one compressed tar, the same bytes each time
   # What has not changed is not compressed again.
   mkdir -p "$out/layers"
   if [[ ! -f $out/layers/$diff.gz ]]; then
-    gzip --no-name --best --stdout "$tar" >"$out/layers/$diff.gz.part"
-    mv "$out/layers/$diff.gz.part" "$out/layers/$diff.gz"
+    gzip --no-name --best --stdout "$tar" >"$out/layers/$diff.gz.$$.part"
+    mv "$out/layers/$diff.gz.$$.part" "$out/layers/$diff.gz"
   fi
   cp "$out/layers/$diff.gz" "$tar.gz"
   size=$(bytes "$tar.gz")

@@ -47,6 +47,8 @@ line_end() { if ((terminal)); then printf '\r\e[K'; fi; line_before=''; }
 line_before=''
 if ((terminal)); then COLUMNS=$(tput cols 2>/dev/null || echo 100); fi
 
+ensure_namespace() { kubectl get namespace "$1" >/dev/null 2>&1 || kubectl create namespace "$1" >/dev/null; }
+
 # ── The cluster ──────────────────────────────────────────────────────────────────────────────────
 
 operator_image=${IMAGE:-}
@@ -102,7 +104,7 @@ stage "The operator, by its Helm chart"
 # By digest: the tag stays while the program changes.
 operator_repository=${operator_pull%@*}
 if [[ ${operator_repository##*/} == *:* ]]; then operator_repository=${operator_repository%:*}; fi
-kubectl create namespace "$system" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+ensure_namespace "$system"
 kubectl label namespace "$system" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
 more=()
 if [[ ${CLUSTER:-local} != current ]]; then
@@ -131,7 +133,7 @@ say "may the operator read Secrets in $namespace? $(kubectl auth can-i get secre
 # ── The first build ──────────────────────────────────────────────────────────────────────────────
 
 stage "A namespace and the source of a small web service"
-kubectl create namespace "$namespace" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
+ensure_namespace "$namespace"
 # Rootless BuildKit needs it; see docs/security.md.
 kubectl label namespace "$namespace" pod-security.kubernetes.io/enforce=privileged --overwrite >/dev/null
 # What an earlier demo left; its builder, and with it the caches, stays.

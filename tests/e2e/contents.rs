@@ -95,7 +95,7 @@ async fn a_branch_a_tag_a_commit_and_a_folder_are_built_as_they_stand() {
         ("branch", format!("main@sha1:{second}")),
         ("tag", format!("v1@sha1:{first}")),
         ("commit", format!("sha1:{first}")),
-        ("head", format!("HEAD@sha1:{second}")),
+        ("head", format!("main@sha1:{second}")),
     ] {
         assert_eq!(
             field.succeeds(name).await.revision.unwrap(),
