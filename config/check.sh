@@ -47,6 +47,10 @@ for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.dige
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 
+# Each reason has its cure in the documentation, and no other has one.
+diff <(sed -n 's/^    \([A-Z][A-Za-z]*\),$/\1/p' src/api/reason.rs | sort) <(sed -n 's/^### //p' docs/failures.md | sort) ||
+  { echo "docs/failures.md and src/api/reason.rs differ" >&2; exit 1; }
+
 "$tools/kubectl" kustomize config/default >/dev/null
 "$tools/kubectl" kustomize config/samples >/dev/null
 echo "chart, kustomize base and CRDs: fine"

@@ -253,6 +253,7 @@ pub struct Output {
     /// Annotations of each platform's manifest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[^A-Z=,]+$'))").message("output.annotations: write names in lower case, without = and comma: buildctl lower-cases them"))]
     pub annotations: BTreeMap<String, String>,
 }
 

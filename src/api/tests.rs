@@ -102,6 +102,15 @@ fn an_image_with_a_tag_or_a_digest_is_refused() {
 }
 
 #[test]
+fn names_of_annotations_are_in_lower_case() {
+    refused(
+        json!({"output": {"annotations": {"org.example.Team": "x"}}}),
+        "output.annotations",
+    );
+    accepted(json!({"output": {"annotations": {"org.opencontainers.image.title": "A, b=c"}}}));
+}
+
+#[test]
 fn an_unknown_platform_is_refused() {
     refused(
         json!({"platforms": ["linux/amd64", "linux/vax"]}),

@@ -355,28 +355,28 @@ func endPods(grace time.Duration) {
 	signalAll(syscall.SIGKILL)
 }
 
+// unifiedCgroups tells cgroup v2 from v1.
+func unifiedCgroups() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
 // prepareCgroups makes the control groups that all Pods live under, so that what a crash leaves is
 // known to be ours.
 func prepareCgroups() error {
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // v2
-		controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-		if err != nil {
-			return err
-		}
-		var enable []string
-		for _, c := range strings.Fields(string(controllers)) {
-			switch c {
-			case "cpu", "cpuset", "memory", "io", "pids", "hugetlb":
-				enable = append(enable, "+"+c)
-			}
-		}
+	if unifiedCgroups() {
 		for _, dir := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/" + cgroupRoot} {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return err
 			}
 			control := filepath.Join(dir, "cgroup.subtree_control")
-			if err := os.WriteFile(control, []byte(strings.Join(enable, " ")), 0o644); err != nil {
-				return fmt.Errorf("%s: %w; next: start it where processes do not live in the root control group", control, err)
+			for _, c := range []string{"cpu", "cpuset", "memory", "pids"} { // what the kubelet insists on
+				if err := os.WriteFile(control, []byte("+"+c), 0o644); err != nil {
+					return fmt.Errorf("enabling %s in %s: %w; next: in a container, move its processes out of the root control group first", c, control, err)
+				}
+			}
+			for _, c := range []string{"io", "hugetlb"} { // what it uses if it can
+				os.WriteFile(control, []byte("+"+c), 0o644)
 			}
 		}
 		return nil

@@ -194,10 +194,11 @@ func cleanUp(grace time.Duration) error {
 
 // controlGroups are our control groups in every hierarchy: one on cgroup v2, one a controller on v1.
 func controlGroups() []string {
-	found, _ := filepath.Glob("/sys/fs/cgroup/*/" + cgroupRoot)
-	if isDir("/sys/fs/cgroup/" + cgroupRoot) {
-		found = append(found, "/sys/fs/cgroup/"+cgroupRoot)
+	pattern := "/sys/fs/cgroup/*/" + cgroupRoot
+	if unifiedCgroups() {
+		pattern = "/sys/fs/cgroup/" + cgroupRoot
 	}
+	found, _ := filepath.Glob(pattern)
 	return found
 }
 
