@@ -10,6 +10,8 @@ cat >"$values" <<YAML
 builder:
   defaults:
     cache: {size: 5Gi}
+    # Many builders share a small machine.
+    resources: {requests: {cpu: 50m, memory: 64Mi}}
     registries:
       - {host: "$REGISTRY", plainHTTP: true}
       - {host: docker.io, mirrors: ["$REGISTRY"]}

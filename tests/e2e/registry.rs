@@ -83,20 +83,18 @@ pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String
                     "containers": [{
                         "name": "registry", "image": "busybox:1.36",
                         "command": [
-                            "/host/lib64/ld-linux-x86-64.so.2", "--library-path", "/host/usr/lib/x86_64-linux-gnu",
+                            "/host/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "--library-path", "/host/usr/lib/x86_64-linux-gnu",
                             "/host/usr/bin/docker-registry", "serve", "/etc/registry/config.yml",
                         ],
                         "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
                         "volumeMounts": [
                             {"name": "usr", "mountPath": "/host/usr", "readOnly": true},
-                            {"name": "lib64", "mountPath": "/host/lib64", "readOnly": true},
                             {"name": "config", "mountPath": "/etc/registry"},
                             {"name": "data", "mountPath": "/data"},
                         ],
                     }],
                     "volumes": [
                         {"name": "usr", "hostPath": {"path": "/usr"}},
-                        {"name": "lib64", "hostPath": {"path": "/lib64"}},
                         {"name": "config", "configMap": {"name": "registry"}},
                         {"name": "data", "emptyDir": {}},
                     ],
