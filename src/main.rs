@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,14 +80,18 @@ async fn main() -> ExitCode {
 }
 
 fn crds() -> ExitCode {
-    for crd in whittle::api::crds() {
-        match serde_saphyr::to_string(&crd) {
-            Ok(text) => println!("---\n{text}"),
-            Err(error) => {
-                eprintln!("the CustomResourceDefinitions cannot be written: {error}");
-                return ExitCode::FAILURE;
-            }
+    let write = || -> Result<(), Box<dyn std::error::Error>> {
+        let mut out = std::io::stdout().lock();
+        for crd in whittle::api::crds() {
+            writeln!(out, "---\n{}", serde_saphyr::to_string(&crd)?)?;
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the CustomResourceDefinitions cannot be written: {error}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }

@@ -38,4 +38,7 @@ make --no-print-directory test-integration
 stage "End to end, on the cluster"
 make --no-print-directory test-e2e
 
+stage "The demo, which checks what it shows"
+make --no-print-directory demo
+
 stage "All tests passed"

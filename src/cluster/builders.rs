@@ -6,9 +6,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key};
@@ -27,21 +26,7 @@ impl Cluster {
 
     /// Makes a Builder; one that exists is left as it is.
     pub async fn create_builder(&self, builder: &Builder) -> Result<(), Error> {
-        let (namespace, name) = key(builder);
-        let params = PostParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        match Api::<Builder>::namespaced(self.client.clone(), &namespace)
-            .create(&params, builder)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(during(format!("creating Builder {namespace}/{name}"))(
-                error,
-            )),
-        }
+        self.create(builder).await
     }
 
     /// The Builder's StatefulSet, and the Pod that it runs.
@@ -108,25 +93,8 @@ impl Cluster {
         builder: &Builder,
         status: &BuilderStatus,
     ) -> Result<(), Error> {
-        if builder.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let (namespace, name) = key(builder);
-        let patch = json!({ "metadata": { "uid": builder.uid() }, "status": status });
-        Api::<Builder>::namespaced(self.client.clone(), &namespace)
-            .patch_status(
-                &name,
-                &PatchParams {
-                    field_manager: Some(names::FIELD_MANAGER.into()),
-                    ..Default::default()
-                },
-                &Patch::Merge(patch),
-            )
+        self.patch_status(builder, builder.status.as_ref(), status)
             .await
-            .map(drop)
-            .map_err(during(format!(
-                "writing the status of Builder {namespace}/{name}"
-            )))
     }
 
     /// The operator's certificate authority: the one in its own namespace's Secret, made where there is none.

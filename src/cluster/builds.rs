@@ -6,7 +6,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -174,32 +174,14 @@ impl Cluster {
         Ok(killed.then(|| limit.map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone())))
     }
 
-    /// Writes the status where it differs. Absent values are null in `status`, so old ones go.
+    /// Writes the status where it differs.
     pub async fn write_status(
         &self,
         build: &ImageBuild,
         status: &ImageBuildStatus,
     ) -> Result<(), Error> {
-        if build.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let (namespace, name) = key(build);
-        // With the UID, so that an ImageBuild of the same name that was made since is left alone.
-        let patch = json!({ "metadata": { "uid": build.uid() }, "status": status });
-        Api::<ImageBuild>::namespaced(self.client.clone(), &namespace)
-            .patch_status(
-                &name,
-                &PatchParams {
-                    field_manager: Some(names::FIELD_MANAGER.into()),
-                    ..Default::default()
-                },
-                &Patch::Merge(patch),
-            )
+        self.patch_status(build, build.status.as_ref(), status)
             .await
-            .map(drop)
-            .map_err(during(format!(
-                "writing the status of ImageBuild {namespace}/{name}"
-            )))
     }
 
     /// Writes what goes on, unless another attempt has begun or the build has ended meanwhile: then
@@ -233,32 +215,6 @@ impl Cluster {
     pub async fn start(&self, attempt: &Attempt) -> Result<(), Error> {
         self.create(&attempt.config_map).await?;
         self.create(&attempt.job).await
-    }
-
-    async fn create<K>(&self, object: &K) -> Result<(), Error>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + serde::Serialize
-            + serde::de::DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
-        let (namespace, name) = key(object);
-        let params = PostParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
-        match Api::<K>::namespaced(self.client.clone(), &namespace)
-            .create(&params, object)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(during(format!(
-                "creating {} {namespace}/{name}",
-                K::kind(&())
-            ))(error)),
-        }
     }
 
     /// Deletes the Job and the ConfigMap of this name; their Pods follow.

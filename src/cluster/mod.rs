@@ -6,7 +6,7 @@ pub mod pki;
 
 pub use builds::RECONCILE_LIMIT;
 
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +47,38 @@ impl Error {
             Self::Pki(_) => None,
         }
     }
+
+    /// True where nothing can be made because the namespace is going: its objects go with it.
+    pub fn is_namespace_terminating(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => {
+                    status.code == 403 && status.message.contains("being terminated")
+                }
+                _ => false,
+            },
+            Self::Pki(_) => false,
+        }
+    }
+}
+
+/// A kind that lives in namespaces, as the client needs it.
+trait Namespaced:
+    Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+    + Serialize
+    + DeserializeOwned
+    + Clone
+    + std::fmt::Debug
+{
+}
+
+impl<K> Namespaced for K where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug
+{
 }
 
 /// Names the call that failed.
@@ -75,21 +107,67 @@ impl Cluster {
         }
     }
 
-    /// The client, for watches.
+    /// The client, for events.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Server-side apply: the object has just these of our fields from now on.
-    async fn apply<K>(&self, object: &K) -> Result<K, Error>
+    /// Makes an object; one of this name that exists is left as it is.
+    async fn create<K: Namespaced>(&self, object: &K) -> Result<(), Error> {
+        let (namespace, name) = key(object);
+        match Api::<K>::namespaced(self.client.clone(), &namespace)
+            .create(
+                &PostParams {
+                    field_manager: Some(FIELD_MANAGER.into()),
+                    ..PostParams::default()
+                },
+                object,
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) => Err(during(format!(
+                "creating {} {namespace}/{name}",
+                K::kind(&())
+            ))(error)),
+        }
+    }
+
+    /// Writes the status where it differs. Absent values are null in `status`, so old ones go.
+    async fn patch_status<K, S>(
+        &self,
+        object: &K,
+        existing: Option<&S>,
+        status: &S,
+    ) -> Result<(), Error>
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
-            + Serialize
-            + DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-        K::DynamicType: Default,
+        K: Namespaced,
+        S: Serialize + PartialEq,
     {
+        if existing == Some(status) {
+            return Ok(());
+        }
+        let (namespace, name) = key(object);
+        // With the UID, so that an object of the same name that was made since is left alone.
+        let patch =
+            serde_json::json!({ "metadata": { "uid": object.meta().uid }, "status": status });
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        Api::<K>::namespaced(self.client.clone(), &namespace)
+            .patch_status(&name, &params, &Patch::Merge(patch))
+            .await
+            .map(drop)
+            .map_err(during(format!(
+                "writing the status of {} {namespace}/{name}",
+                K::kind(&())
+            )))
+    }
+
+    /// Server-side apply: the object has just these of our fields from now on.
+    async fn apply<K: Namespaced>(&self, object: &K) -> Result<K, Error> {
         let (namespace, name) = key(object);
         Api::<K>::namespaced(self.client.clone(), &namespace)
             .patch(
@@ -100,7 +178,7 @@ impl Cluster {
             .await
             .map_err(during(format!(
                 "applying {} {namespace}/{name}",
-                K::kind(&K::DynamicType::default())
+                K::kind(&())
             )))
     }
 }

@@ -13,7 +13,7 @@ use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 
-use super::{AFTER_ERROR, Context, Error, triggers};
+use super::{Context, Error, after_error, triggers};
 use crate::api::{Builder, BuilderStatus};
 use crate::cluster::RECONCILE_LIMIT;
 use crate::plan::builder::objects;
@@ -52,11 +52,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
                     .await
                     .unwrap_or(Err(Error::Slow(RECONCILE_LIMIT.as_secs())))
             },
-            |builder, error: &Error, context| {
-                context.metrics.error(KIND);
-                tracing::warn!(namespace = builder.namespace(), name = builder.name_any(), %error, "a Builder could not be reconciled");
-                Requeue::requeue(AFTER_ERROR)
-            },
+            |builder, error: &Error, context| after_error(builder.as_ref(), KIND, error, &context),
             context,
         )
         .for_each(|_| async {})

@@ -16,7 +16,7 @@ use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{AFTER_ERROR, Context, Error, triggers};
+use super::{Context, Error, after_error, triggers};
 use crate::api::{Builder, ImageBuild};
 use crate::cluster::RECONCILE_LIMIT;
 use crate::plan::decide::{self, Action, Step};
@@ -67,7 +67,9 @@ pub async fn run(
             let name = pod.annotations().get(names::IMAGE_BUILD).cloned();
             name.map(|name| ObjectRef::new(&name).within(&pod.namespace().unwrap_or_default()))
         })
-        .watches_stream(builders, move |builder: Builder| waiting_for(&waiting, &builder))
+        .watches_stream(builders, move |builder: Builder| {
+            waiting_for(&waiting, &builder)
+        })
         .reconcile_on(wake)
         .graceful_shutdown_on(stop)
         .run(
@@ -77,11 +79,7 @@ pub async fn run(
                     .await
                     .unwrap_or(Err(Error::Slow(RECONCILE_LIMIT.as_secs())))
             },
-            |build, error: &Error, context| {
-                context.metrics.error(KIND);
-                tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "an ImageBuild could not be reconciled");
-                Requeue::requeue(AFTER_ERROR)
-            },
+            |build, error: &Error, context| after_error(build.as_ref(), KIND, error, &context),
             context,
         )
         .for_each(|_| async {})

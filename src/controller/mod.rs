@@ -7,6 +7,7 @@ mod triggers;
 
 use std::sync::Arc;
 
+use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Recorder, Reporter};
 
 use crate::cluster::Cluster;
@@ -69,6 +70,20 @@ pub enum Error {
     Slow(u64),
 }
 
-/// How long to wait after an error: a second, doubled for each in a row, at most a minute, is what
-/// the queue would do by count; without one, a fixed short wait keeps a mended cluster quick.
+/// What follows an error: another look soon, and a line in the log; neither where the namespace is going.
+fn after_error<K: kube::ResourceExt>(
+    object: &K,
+    kind: &'static str,
+    error: &Error,
+    context: &Context,
+) -> Requeue {
+    if matches!(error, Error::Cluster(error) if error.is_namespace_terminating()) {
+        return Requeue::await_change();
+    }
+    context.metrics.error(kind);
+    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "not reconciled; trying again");
+    Requeue::requeue(AFTER_ERROR)
+}
+
+/// How long to wait after an error: short, so that a mended cluster is quick.
 const AFTER_ERROR: std::time::Duration = std::time::Duration::from_secs(5);
