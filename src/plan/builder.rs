@@ -56,7 +56,10 @@ pub fn objects(
     certificates: &str,
 ) -> BuilderObjects {
     let config = buildkitd::config(&builder.spec);
-    let start_digest = names::digest(format!("{config}\n{certificates}").as_bytes());
+    let pod = pod(builder, settings);
+    // Of all that restarts the daemon where it changes: so one comparison tells whether to drain first.
+    let spec = serde_json::to_string(&pod).expect("a Pod's spec is always JSON");
+    let start_digest = names::digest(format!("{config}\n{certificates}\n{spec}").as_bytes());
     BuilderObjects {
         config_map: ConfigMap {
             metadata: metadata(builder),
@@ -65,7 +68,7 @@ pub fn objects(
         },
         service: service(builder),
         network_policy: network_policy(builder),
-        stateful_set: stateful_set(builder, settings, start_digest),
+        stateful_set: stateful_set(builder, pod, start_digest),
     }
 }
 
@@ -145,11 +148,7 @@ fn network_policy(builder: &Builder) -> NetworkPolicy {
     }
 }
 
-fn stateful_set(
-    builder: &Builder,
-    settings: &BuilderSettings,
-    start_digest: String,
-) -> StatefulSet {
+fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> StatefulSet {
     let spec = &builder.spec;
     let name = builder.name_any();
     let labels = names::builder_labels(&name);
@@ -182,7 +181,7 @@ fn stateful_set(
                     ])),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(builder, settings)),
+                spec: Some(pod),
             },
             volume_claim_templates: Some(vec![PersistentVolumeClaim {
                 metadata: ObjectMeta {

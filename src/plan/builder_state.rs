@@ -25,26 +25,16 @@ pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
 
 /// True where applying `wanted` would restart the daemon.
 pub fn would_restart(existing: &StatefulSet, wanted: &StatefulSet) -> bool {
-    fn template(set: &StatefulSet) -> Option<(Option<&String>, Option<&String>, Option<String>)> {
+    fn start_digest(set: &StatefulSet) -> Option<&String> {
         let template = &set.spec.as_ref()?.template;
-        let digest = template
+        template
             .metadata
-            .as_ref()
-            .and_then(|meta| meta.annotations.as_ref()?.get(CONFIG_DIGEST));
-        let container = template
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.containers.first())?;
-        let resources = container.resources.as_ref().map(|resources| {
-            format!(
-                "{:?}{:?}",
-                resources.limits.clone().unwrap_or_default(),
-                resources.requests.clone().unwrap_or_default()
-            )
-        });
-        Some((digest, container.image.as_ref(), resources))
+            .as_ref()?
+            .annotations
+            .as_ref()?
+            .get(CONFIG_DIGEST)
     }
-    template(existing) != template(wanted)
+    start_digest(existing) != start_digest(wanted)
 }
 
 fn put(
@@ -275,5 +265,16 @@ mod tests {
             objects(&fixtures::builder(), &fixtures::settings().builder, "other").stateful_set;
         assert!(would_restart(&set(), &other));
         assert!(!would_restart(&set(), &set()));
+    }
+
+    #[test]
+    fn another_node_would_restart_the_daemon() {
+        let mut builder = fixtures::builder();
+        builder
+            .spec
+            .node_selector
+            .insert("disk".into(), "fast".into());
+        let moved = objects(&builder, &fixtures::settings().builder, "c").stateful_set;
+        assert!(would_restart(&set(), &moved));
     }
 }

@@ -23,7 +23,7 @@ pub const IMAGE_BUILD_UID: &str = "whittle.dev/imagebuild-uid";
 pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
 /// Annotation: number of the build that a Job serves.
 pub const BUILD: &str = "whittle.dev/build";
-/// Annotation on Pod templates: digest of what the Pod reads only at its start.
+/// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
 /// Name of the Builder's StatefulSet, Service, ConfigMap and NetworkPolicy.
