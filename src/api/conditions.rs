@@ -13,6 +13,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// What the last finished build came to.
 pub const BUILT: &str = "Built";
+/// Hints about the Dockerfile and the context of the last image; they never fail a build.
+pub const ADVICE: &str = "Advice";
 
 /// One condition as it should stand; its times are settled by [`set`].
 #[derive(Clone, Debug, PartialEq, Eq)]

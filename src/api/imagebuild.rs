@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageBuildStatus, LocalRef, SecretKeyRef};
+use super::{ImageBuildStatus, LocalRef, SecretKeyRef, Source};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
 const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
@@ -93,6 +93,9 @@ pub struct ImageBuildSpec {
     pub platforms: Vec<Platform>,
     /// Where the image goes.
     pub output: Output,
+    /// A second image for debugging, with a tag of its own beside each tag of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<Debug>,
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
     pub builder_ref: LocalRef,
@@ -113,77 +116,6 @@ pub struct ImageBuildSpec {
     #[serde(default = "defaults::history_limit")]
     #[schemars(range(min = 0, max = 50))]
     pub history_limit: i32,
-}
-
-/// Where the Dockerfile and its context come from.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.git) ? 1 : 0) + (has(self.inline) ? 1 : 0) == 1").message("source: give exactly one of git and inline"))]
-pub struct Source {
-    /// A git repository; BuildKit clones it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub git: Option<GitSource>,
-    /// Files given here: for small builds and tests, 256 KiB in all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inline: Option<InlineSource>,
-}
-
-/// A git repository.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GitSource {
-    /// `https://…`, `http://…`, `ssh://…` or `git@host:path`.
-    #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(https?|ssh)://[^/ #?]+/[^ #?]+$') || self.matches('^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^ #?]+$')").message("git.url: give https://host/path, http://host/path, ssh://host/path or git@host:path, without # and ?"))]
-    #[x_kube(validation = Rule::new("!self.matches('^https?://[^/]*@')").message("git.url: credentials do not belong here, where anyone can read them: put them into a Secret and name it in git.secretRef"))]
-    pub url: String,
-    /// What to build; the remote's HEAD by default.
-    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
-    pub reference: Option<GitRef>,
-    /// A folder of the repository to use as the context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains(':') && !self.split('/').exists(p, p == '..')").message("git.subPath: give a path within the repository, without a leading /, without : and without .."))]
-    pub sub_path: Option<String>,
-    /// A Secret of type kubernetes.io/basic-auth or kubernetes.io/ssh-auth.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalRef>,
-}
-
-/// A branch, a tag or a commit.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1").message("git.ref: give exactly one of branch, tag and commit"))]
-pub struct GitRef {
-    /// A branch: its newest commit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
-    )]
-    pub branch: Option<String>,
-    /// A tag.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
-    )]
-    pub tag: Option<String>,
-    /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
-    pub commit: Option<String>,
-}
-
-/// Files given in the ImageBuild itself.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct InlineSource {
-    /// Path → text. Paths are relative, without `..`; together at most 256 KiB.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 256), inner(length(max = 262_144)))]
-    #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, without . and .. and empty parts"))]
-    #[x_kube(validation = Rule::new("self.map(p, size(self[p])).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
-    pub files: BTreeMap<String, String>,
 }
 
 /// One secret file.
@@ -257,6 +189,33 @@ pub struct Output {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// The image for debugging: a stage of its own, or the image itself with the files of another one
+/// (for example a shell) beneath its own.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.target) != has(self.image)").message("debug: give exactly one of target (a stage of the Dockerfile) and image (for example busybox:1.36)"))]
+pub struct Debug {
+    /// A stage of the Dockerfile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 128),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    )]
+    pub target: Option<String>,
+    /// An image whose files are put beneath those of the result: where both have a file, the result's
+    /// stays. Entry point, user and environment stay those of the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 512),
+        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
+    )]
+    pub image: Option<String>,
+    /// Added to each of `output.tags`.
+    #[serde(default = "defaults::tag_suffix")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    pub tag_suffix: String,
+}
+
 /// Compression of the layers.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -301,6 +260,10 @@ mod defaults {
 
     pub fn history_limit() -> i32 {
         5
+    }
+
+    pub fn tag_suffix() -> String {
+        "-debug".into()
     }
 
     pub fn tags() -> Vec<String> {

@@ -7,6 +7,7 @@ mod conditions;
 mod imagebuild;
 mod reason;
 mod refs;
+mod source;
 mod status;
 
 pub use builder::*;
@@ -14,6 +15,7 @@ pub use conditions::*;
 pub use imagebuild::*;
 pub use reason::*;
 pub use refs::*;
+pub use source::*;
 pub use status::*;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

@@ -6,10 +6,15 @@ use serde::{Deserialize, Serialize};
 /// Why a build failed. A closed list: each has its cure in `docs/failures.md`.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
 pub enum FailureReason {
-    /// The git repository, branch, tag, commit or sub-path does not exist or cannot be reached.
+    /// The git repository, branch, tag, commit or sub-path, the ConfigMap or the OCI artifact does not
+    /// exist.
     SourceNotFound,
-    /// The git server refuses the credentials, or asks for some where none are given.
+    /// The source's server refuses the credentials, asks for some where none are given, or cannot prove
+    /// that it is the one it should be.
     SourceDenied,
+    /// The source's server could not be reached, or kept answering with errors, until the retries were
+    /// used up.
+    SourceUnreachable,
     /// The Dockerfile is not at the given path of the source.
     DockerfileNotFound,
     /// The Dockerfile cannot be parsed.
@@ -22,6 +27,9 @@ pub enum FailureReason {
     BaseImageNotFound,
     /// The registry of a base image refuses.
     BaseImageDenied,
+    /// The registry of a base image could not be reached, or kept answering with errors, until the
+    /// retries were used up.
+    BaseImageUnreachable,
     /// A `RUN` step ended with a non-zero exit code.
     StepFailed,
     /// A Secret, or the key of one, that the build names does not exist.
@@ -56,12 +64,14 @@ impl FailureReason {
         match self {
             Self::SourceNotFound => "SourceNotFound",
             Self::SourceDenied => "SourceDenied",
+            Self::SourceUnreachable => "SourceUnreachable",
             Self::DockerfileNotFound => "DockerfileNotFound",
             Self::DockerfileSyntax => "DockerfileSyntax",
             Self::StageNotFound => "StageNotFound",
             Self::CopySourceNotFound => "CopySourceNotFound",
             Self::BaseImageNotFound => "BaseImageNotFound",
             Self::BaseImageDenied => "BaseImageDenied",
+            Self::BaseImageUnreachable => "BaseImageUnreachable",
             Self::StepFailed => "StepFailed",
             Self::SecretNotFound => "SecretNotFound",
             Self::PushDenied => "PushDenied",
@@ -83,7 +93,11 @@ impl FailureReason {
     pub fn is_transient(self) -> bool {
         matches!(
             self,
-            Self::PushFailed | Self::BuilderLost | Self::RunnerLost
+            Self::PushFailed
+                | Self::BuilderLost
+                | Self::RunnerLost
+                | Self::SourceUnreachable
+                | Self::BaseImageUnreachable
         )
     }
 }

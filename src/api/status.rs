@@ -14,7 +14,7 @@ pub struct ImageBuildStatus {
     /// The generation of the spec that these conditions speak of; -1 before the first.
     #[serde(default)]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled (kstatus), and Built.
+    /// Ready, Reconciling, Stalled (kstatus), Built, and Advice.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -39,6 +39,9 @@ pub struct ImageBuildStatus {
     /// The platforms for people, for example linux/amd64,linux/arm64.
     #[serde(default)]
     pub display_platforms: Option<String>,
+    /// The image for debugging, where `spec.debug` asks for one.
+    #[serde(default)]
+    pub debug: Option<DebugStatus>,
     /// Steps of the last finished build.
     #[serde(default)]
     pub steps: Option<Steps>,
@@ -77,6 +80,32 @@ pub struct PlatformStatus {
     /// Digest of this platform's manifest.
     pub digest: String,
     /// Bytes as stored in the registry, compressed: config and layers.
+    pub size: i64,
+    /// Its layers from the first to the last, where there is room for them; the largest ones alone where
+    /// there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerStatus>,
+}
+
+/// One layer of an image.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerStatus {
+    /// Bytes as stored in the registry, compressed.
+    pub size: i64,
+    /// The instruction that made it, as the image's history tells it.
+    pub instruction: String,
+}
+
+/// The image for debugging.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DebugStatus {
+    /// The repository with the digest.
+    pub image: String,
+    /// Digest that its tags point at.
+    pub digest: String,
+    /// Bytes as stored in the registry, compressed: config and layers of the largest platform.
     pub size: i64,
 }
 
@@ -120,8 +149,11 @@ pub struct Failure {
     pub step: Option<String>,
     /// The line of the Dockerfile, from 1.
     pub dockerfile_line: Option<i32>,
-    /// The last lines of the step's output.
+    /// The last lines of the step's output, at most 20.
     pub log: Option<String>,
+    /// What cures it most often, where the output is one that we know.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// One build of the past.

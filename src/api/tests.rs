@@ -63,11 +63,11 @@ fn a_small_build_is_accepted_and_has_its_defaults() {
 fn two_sources_and_none_are_refused() {
     refused(
         json!({"source": {"git": {"url": "https://git.example.com/a"}}}),
-        "exactly one of git and inline",
+        "exactly one of git, inline, configMap and oci",
     );
     refused(
         json!({"source": {"inline": null}}),
-        "exactly one of git and inline",
+        "exactly one of git, inline, configMap and oci",
     );
 }
 
@@ -181,6 +181,58 @@ fn paths_stay_within_the_source() {
     );
     accepted(
         json!({"dockerfile": "build/Dockerfile.prod", "source": {"inline": {"files": {"cmd/main.go": "x", "..a/b..": "y"}}}}),
+    );
+}
+
+#[test]
+fn sources_of_other_kinds_have_names_that_can_be() {
+    let source = |kind: &str, value: Value| {
+        let mut source = json!({"inline": null});
+        source[kind] = value;
+        json!({"source": source})
+    };
+    let digest = "a".repeat(64);
+    for image in [
+        "registry.example.com/team/source",
+        "registry:5000/source:main",
+        &format!("registry.example.com/team/source@sha256:{digest}"),
+        &format!("registry.example.com/team/source:v1@sha256:{digest}"),
+    ] {
+        accepted(source("oci", json!({"image": image})));
+    }
+    for image in [
+        "https://registry.example.com/x",
+        "Registry/X",
+        "x@sha256:12",
+        "a b",
+    ] {
+        refused(source("oci", json!({"image": image})), "oci.image");
+    }
+    refused(
+        source("oci", json!({"image": "x", "subPath": "../y"})),
+        "oci.subPath",
+    );
+    accepted(source(
+        "configMap",
+        json!({"name": "source", "items": [{"key": "main", "path": "cmd/main.go"}]}),
+    ));
+    refused(
+        source(
+            "configMap",
+            json!({"name": "source", "items": [{"key": "main", "path": "../main.go"}]}),
+        ),
+        "configMap.items",
+    );
+}
+
+#[test]
+fn the_image_for_debugging_is_a_stage_or_has_a_base() {
+    accepted(json!({"debug": {"target": "debug"}}));
+    accepted(json!({"debug": {"image": "busybox:1.36", "tagSuffix": "-shell"}}));
+    refused(json!({"debug": {}}), "exactly one of target");
+    refused(
+        json!({"debug": {"target": "debug", "image": "busybox"}}),
+        "exactly one of target",
     );
 }
 

@@ -4,10 +4,12 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>,
 //! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
 
+mod history;
 mod reference;
 mod size;
 
-pub use reference::Repository;
+pub use history::layers;
+pub use reference::{Reference, Repository};
 pub use size::display_size;
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -26,6 +28,10 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Marks the entries of an index that hold attestations, not images
 /// (<https://docs.docker.com/build/metadata/attestations/attestation-storage/>).
 const ATTESTATION: &str = "vnd.docker.reference.type";
+
+/// Names the file that a blob of an artifact holds
+/// (<https://github.com/opencontainers/image-spec/blob/main/annotations.md>).
+const TITLE: &str = "org.opencontainers.image.title";
 
 /// Why bytes are not a manifest that we can read.
 #[derive(thiserror::Error, Debug)]
@@ -58,9 +64,22 @@ pub enum Manifest {
         size: i64,
         /// Digest of the config.
         config: String,
+        /// Its layers, from the first to the last.
+        layers: Vec<Layer>,
     },
     /// An index over several platforms; attestations left out.
     Index(Vec<Entry>),
+}
+
+/// One layer of an image, or one blob of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of its bytes as stored.
+    pub digest: String,
+    /// Bytes as stored.
+    pub size: i64,
+    /// The name that `org.opencontainers.image.title` gives it, where it stands for one file.
+    pub title: Option<String>,
 }
 
 /// One image of an index.
@@ -74,9 +93,14 @@ pub struct Entry {
 
 /// `sha256:` and 64 hexadecimal digits.
 pub fn digest_of(bytes: &[u8]) -> String {
+    digest_text(&Sha256::digest(bytes))
+}
+
+/// The text of a SHA-256 sum.
+pub fn digest_text(sum: &[u8]) -> String {
     let mut text = String::with_capacity(71);
     text.push_str("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in sum {
         text.push_str(&format!("{byte:02x}"));
     }
     text
@@ -149,6 +173,18 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
             Ok(Manifest::Image {
                 size,
                 config: manifest.config().digest().to_string(),
+                layers: manifest
+                    .layers()
+                    .iter()
+                    .map(|layer| Layer {
+                        digest: layer.digest().to_string(),
+                        size: i64::try_from(layer.size()).unwrap_or(i64::MAX),
+                        title: layer
+                            .annotations()
+                            .as_ref()
+                            .and_then(|all| all.get(TITLE).cloned()),
+                    })
+                    .collect(),
             })
         }
         other => Err(ManifestError::UnknownType(other.to_owned())),
@@ -202,7 +238,14 @@ mod tests {
                 parse(manifest(media_type, &[1000, 24]).as_bytes()).unwrap(),
                 Manifest::Image {
                     size: 1724,
-                    config: CONFIG.into()
+                    config: CONFIG.into(),
+                    layers: [1000, 24]
+                        .map(|size| Layer {
+                            digest: LAYER.into(),
+                            size,
+                            title: None,
+                        })
+                        .into(),
                 }
             );
         }

@@ -49,9 +49,57 @@ impl Repository {
     }
 }
 
+/// An image within a repository, by tag, by digest, or by both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// Where it lies.
+    pub repository: Repository,
+    /// The tag, where one stands.
+    pub tag: Option<String>,
+    /// The digest, where one stands: it goes before the tag.
+    pub digest: Option<String>,
+}
+
+impl Reference {
+    /// Reads `host/path[:tag][@digest]`.
+    pub fn parse(image: &str) -> Self {
+        let (name, digest) = match image.split_once('@') {
+            Some((name, digest)) => (name, Some(digest.to_owned())),
+            None => (image, None),
+        };
+        let last = name.rsplit('/').next().unwrap_or(name);
+        let tag = last.split_once(':').map(|(_, tag)| tag.to_owned());
+        Self {
+            repository: Repository::parse(image),
+            tag,
+            digest,
+        }
+    }
+
+    /// What the registry is asked for: the digest, else the tag, else `latest`.
+    pub fn wanted(&self) -> &str {
+        self.digest
+            .as_deref()
+            .or(self.tag.as_deref())
+            .unwrap_or("latest")
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Repository;
+    use super::{Reference, Repository};
+
+    #[test]
+    fn a_digest_goes_before_a_tag_and_latest_stands_for_nothing() {
+        for (image, wanted) in [
+            ("registry:5000/a/b", "latest"),
+            ("registry:5000/a/b:1.2", "1.2"),
+            ("registry:5000/a/b:1.2@sha256:00", "sha256:00"),
+            ("busybox:1.36", "1.36"),
+        ] {
+            assert_eq!(Reference::parse(image).wanted(), wanted, "{image}");
+        }
+    }
 
     #[test]
     fn a_repository_is_read_as_docker_reads_it() {

@@ -17,16 +17,86 @@ use crate::api::{GitRef, GitSource};
 /// Files that the runner made ready before it starts buildctl.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
-    /// Folder with the inline files; none for git.
+    /// Folder with the context; none where the builder itself reads it from git.
     pub context: Option<String>,
+    /// The commit that a context from git is held to, once it is known.
+    pub commit: Option<String>,
     /// File with the value of an Authorization header for the git server.
     pub git_header: Option<String>,
     /// File with the private key for the git server.
     pub ssh_key: Option<String>,
     /// File with the source policy of [`source_policy`].
     pub policy: Option<String>,
-    /// Where buildctl is to write what it knows of the pushed image.
-    pub metadata: String,
+}
+
+/// What a run of buildctl is to make.
+#[derive(Clone, Debug)]
+pub enum Goal<'a> {
+    /// The image of a stage, pushed by digest.
+    Image {
+        /// The stage; the last one without it.
+        target: Option<&'a str>,
+        /// Where buildctl is to write what it knows of the pushed image.
+        metadata: &'a str,
+    },
+    /// An image by a Dockerfile of our own that needs no context, pushed by digest.
+    Derived {
+        /// Folder with the Dockerfile.
+        recipe: &'a str,
+        /// As above.
+        metadata: &'a str,
+    },
+    /// Files of the git source, by a Dockerfile of our own that copies them out of the context.
+    Files {
+        /// Folder with the Dockerfile.
+        recipe: &'a str,
+        /// Folder that the files are written to.
+        into: &'a str,
+    },
+}
+
+/// A Dockerfile that copies what matches `patterns` out of its context, with the folders it lies in.
+/// Nothing need match: each pattern has a wildcard.
+pub fn survey_recipe(patterns: &[String]) -> String {
+    let patterns: Vec<String> = patterns.iter().map(|p| json_text(p)).collect();
+    format!(
+        "FROM scratch\nCOPY --parents [{}, \"/\"]\n",
+        patterns.join(", ")
+    )
+}
+
+/// A Dockerfile that copies its whole context.
+pub const EXPORT_RECIPE: &str = "FROM scratch\nCOPY . /\n";
+
+/// A Dockerfile for the image `result` with the files of `base` beneath its own.
+pub fn debug_recipe(result: &str, base: &str) -> String {
+    format!(
+        "FROM {base} AS base\nFROM {result} AS result\nFROM base AS merged\n\
+         COPY --from=result / /\nFROM result\nCOPY --from=merged / /\n"
+    )
+}
+
+/// A pattern of `COPY` that this very path matches and no other; none for paths whose last character
+/// means something in a pattern.
+pub fn pattern_of(path: &str) -> Option<String> {
+    // The last character as a class of one makes a wildcard of it, and so need not match.
+    let escape = |text: &str| {
+        text.chars()
+            .flat_map(|c| {
+                matches!(c, '*' | '?' | '[' | '\\')
+                    .then_some('\\')
+                    .into_iter()
+                    .chain([c])
+            })
+            .collect::<String>()
+    };
+    let (at, last) = path.char_indices().next_back()?;
+    let plain = !matches!(last, '*' | '?' | '[' | ']' | '\\' | '^' | '-' | '/');
+    plain.then(|| format!("{}[{last}]", escape(&path[..at])))
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::to_string(text).expect("a text is always JSON")
 }
 
 /// Why a request cannot be handed to buildctl as it is, where that is so: it writes the keys of
@@ -43,10 +113,10 @@ pub fn refusal(request: &BuildRequest) -> Option<String> {
 }
 
 /// The arguments of `buildctl build`, without the program's name.
-pub fn build(request: &BuildRequest, files: &Files) -> Vec<String> {
+pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> {
     let mut args = connection(request);
     args.extend(["build".into(), "--progress=rawjson".into()]);
-    frontend(request, files, &mut args);
+    frontend(request, files, goal, &mut args);
     for registry in &request.registries {
         if registry.ca_ref.is_some() {
             let ca = registry_ca(&registry.host);
@@ -54,17 +124,16 @@ pub fn build(request: &BuildRequest, files: &Files) -> Vec<String> {
             pair(&mut args, "--registry-auth-tlscontext", csv(&fields));
         }
     }
-    pair(&mut args, "--output", output(request));
-    pair(&mut args, "--metadata-file", files.metadata.clone());
-    args
-}
-
-/// The arguments that print the stages of the Dockerfile as JSON, instead of building it.
-pub fn targets(request: &BuildRequest, files: &Files) -> Vec<String> {
-    let mut args = connection(request);
-    args.extend(["build".into(), "--progress=rawjson".into()]);
-    frontend(request, files, &mut args);
-    pair(&mut args, "--opt", "requestid=frontend.targets".into());
+    match goal {
+        Goal::Image { metadata, .. } | Goal::Derived { metadata, .. } => {
+            pair(&mut args, "--output", output(request));
+            pair(&mut args, "--metadata-file", (*metadata).to_owned());
+        }
+        Goal::Files { into, .. } => {
+            let fields = ["type=local".into(), format!("dest={into}")];
+            pair(&mut args, "--output", csv(&fields));
+        }
+    }
     args
 }
 
@@ -91,9 +160,10 @@ pub fn basic_auth(username: &str, password: &str) -> String {
 /// Git repository, ref and folder in the form that BuildKit's Dockerfile frontend takes as context:
 /// `https://host/path.git#refs/heads/main:folder`. Names of refs are written in full, so that a tag
 /// never stands in for a branch. The frontend takes an http(s) URL for a git repository only where it
-/// ends in `.git`; where the user's does not, [`source_policy`] turns it back.
-pub fn git_context(git: &GitSource) -> String {
-    format!("{}{}", with_suffix(&git.url), fragment(git))
+/// ends in `.git`; where the user's does not, [`source_policy`] turns it back. A `commit` stands in for
+/// the ref once it is known which commit that is.
+pub fn git_context(git: &GitSource, commit: Option<&str>) -> String {
+    format!("{}{}", with_suffix(&git.url), fragment(git, commit))
 }
 
 /// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Three things have
@@ -104,14 +174,19 @@ pub fn git_context(git: &GitSource) -> String {
 /// - A mark that makes the source this attempt's own. Builds that run at the same time share the
 ///   sources that are equal, and all but the first of them would not hear which commit it is. What is
 ///   cached is found by the commit, so it is shared all the same.
-pub fn source_policy(git: &GitSource, job: &str, known_hosts: Option<&str>) -> String {
+pub fn source_policy(
+    git: &GitSource,
+    commit: Option<&str>,
+    job: &str,
+    known_hosts: Option<&str>,
+) -> String {
     let mut rules = vec![];
     let given = git.url.as_str();
     if is_http(given) && with_suffix(given) != given {
         let given = given.trim_end_matches('/');
         let identifier = |url: &str| {
             let place = url.split_once("://").map_or(url, |(_, place)| place);
-            format!("git://{}{}", percent_decoded(place), fragment(git))
+            format!("git://{}{}", percent_decoded(place), fragment(git, commit))
         };
         rules.push(Rule {
             action: "CONVERT",
@@ -183,14 +258,36 @@ fn connection(request: &BuildRequest) -> Vec<String> {
     args
 }
 
-fn frontend(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
+fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<String>) {
     pair(args, "--frontend", "dockerfile.v0".into());
-    let mut opt = |text: String| pair(args, "--opt", text);
-    opt(format!("filename={}", request.dockerfile));
     // The frontend hands a Dockerfile with a `# syntax=` line to the image named there, unless it has
     // been told the line already, as that image's frontend would be. So the built-in one serves it.
-    opt("cmdline=builtin".into());
-    if let Some(target) = &request.target {
+    pair(args, "--opt", "cmdline=builtin".into());
+    match goal {
+        Goal::Image { target, .. } => dockerfile(request, files, *target, args),
+        Goal::Derived { recipe, .. } => {
+            pair(args, "--local", format!("context={recipe}"));
+            pair(args, "--local", format!("dockerfile={recipe}"));
+        }
+        Goal::Files { recipe, .. } => {
+            // With a key of its own the Dockerfile comes from here, though the context comes from git.
+            pair(args, "--opt", "dockerfilekey=recipe".into());
+            pair(args, "--local", format!("recipe={recipe}"));
+            git_context_option(request, files, args);
+            git_credentials(request, files, args);
+        }
+    }
+    if !request.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
+        let names: Vec<&str> = request.platforms.iter().map(|p| p.0.as_str()).collect();
+        pair(args, "--opt", format!("platform={}", names.join(",")));
+    }
+}
+
+/// The user's Dockerfile and all that it may use.
+fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args: &mut Vec<String>) {
+    let mut opt = |text: String| pair(args, "--opt", text);
+    opt(format!("filename={}", request.dockerfile));
+    if let Some(target) = target {
         opt(format!("target={target}"));
     }
     for (name, value) in &request.build_args {
@@ -199,21 +296,30 @@ fn frontend(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
     for (name, value) in &request.labels {
         opt(format!("label:{name}={value}"));
     }
-    if !request.platforms.is_empty() {
-        let names: Vec<&str> = request.platforms.iter().map(|p| p.0.as_str()).collect();
-        opt(format!("platform={}", names.join(",")));
-    }
-    if let Some(git) = &request.source.git {
-        opt(format!("context={}", git_context(git)));
-    }
-    if let Some(context) = &files.context {
-        pair(args, "--local", format!("context={context}"));
-        pair(args, "--local", format!("dockerfile={context}"));
+    match &files.context {
+        Some(context) => {
+            pair(args, "--local", format!("context={context}"));
+            pair(args, "--local", format!("dockerfile={context}"));
+        }
+        None => git_context_option(request, files, args),
     }
     for secret in &request.secrets {
         let path = format!("{}/{}/value", paths::SECRETS, secret.id);
         pair(args, "--secret", file_secret(&secret.id, &path));
     }
+    git_credentials(request, files, args);
+}
+
+/// A context from git.
+fn git_context_option(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
+    if let Some(git) = &request.source.git {
+        let context = git_context(git, files.commit.as_deref());
+        pair(args, "--opt", format!("context={context}"));
+    }
+}
+
+/// What git sources may need: also those that the Dockerfile itself names.
+fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
     if let (Some(header), Some(git)) = (&files.git_header, &request.source.git) {
         // Named by the host: the credentials of one git server never go to another.
         let id = format!("GIT_AUTH_HEADER.{}", host(&git.url));
@@ -290,8 +396,9 @@ fn with_suffix(url: &str) -> String {
 }
 
 /// `#ref:folder`, with what is not needed left out.
-fn fragment(git: &GitSource) -> String {
+fn fragment(git: &GitSource, commit: Option<&str>) -> String {
     let name = match &git.reference {
+        _ if commit.is_some() => commit.unwrap_or_default().to_owned(),
         Some(GitRef {
             branch: Some(branch),
             ..

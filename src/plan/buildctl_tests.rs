@@ -15,6 +15,7 @@ fn request() -> BuildRequest {
         source: Source::default(),
         dockerfile: "Dockerfile".into(),
         target: None,
+        debug: None,
         build_args: Default::default(),
         secrets: vec![],
         platforms: vec![],
@@ -27,6 +28,11 @@ fn request() -> BuildRequest {
         registry_secret: None,
     }
 }
+
+const IMAGE: Goal = Goal::Image {
+    target: None,
+    metadata: "/tmp/metadata.json",
+};
 
 fn git(url: &str) -> GitSource {
     GitSource {
@@ -52,10 +58,9 @@ fn branch(url: &str, branch: &str, sub_path: Option<&str>) -> GitSource {
 fn inline_files_come_as_a_local_context() {
     let files = Files {
         context: Some("/tmp/context".into()),
-        metadata: "/tmp/metadata.json".into(),
         ..Files::default()
     };
-    insta::assert_snapshot!(build(&request(), &files).join("\n"), @r"
+    insta::assert_snapshot!(build(&request(), &files, &IMAGE).join("\n"), @r"
     --addr
     tcp://builder.demo.svc:1234
     --tlsservername
@@ -71,9 +76,9 @@ fn inline_files_come_as_a_local_context() {
     --frontend
     dockerfile.v0
     --opt
-    filename=Dockerfile
-    --opt
     cmdline=builtin
+    --opt
+    filename=Dockerfile
     --local
     context=/tmp/context
     --local
@@ -94,7 +99,6 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
         Some("cmd/hello"),
     ));
     request.dockerfile = "build/Dockerfile".into();
-    request.target = Some("runtime".into());
     request.build_args = [
         ("EMPTY".into(), String::new()),
         ("FLAGS".into(), "-s -w, \"x\"=1; $(rm -rf /)".into()),
@@ -122,18 +126,21 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
     let files = Files {
         git_header: Some("/tmp/git-header".into()),
         policy: Some("/tmp/policy.json".into()),
-        metadata: "/tmp/metadata.json".into(),
         ..Files::default()
     };
-    let args = build(&request, &files);
+    let goal = Goal::Image {
+        target: Some("runtime"),
+        metadata: "/tmp/metadata.json",
+    };
+    let args = build(&request, &files, &goal);
     insta::assert_snapshot!(args[11..].join("\n"), @r#"
     --progress=rawjson
     --frontend
     dockerfile.v0
     --opt
-    filename=build/Dockerfile
-    --opt
     cmdline=builtin
+    --opt
+    filename=build/Dockerfile
     --opt
     target=runtime
     --opt
@@ -143,8 +150,6 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
     --opt
     label:org.example.title=a, b
     --opt
-    platform=linux/amd64,linux/arm64
-    --opt
     context=https://git.example.com:8443/team/hello.git#refs/heads/main:cmd/hello
     --secret
     id=npmrc,src=/whittle/secrets/npmrc/value
@@ -152,6 +157,8 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
     id=GIT_AUTH_HEADER.git.example.com:8443,src=/tmp/git-header
     --source-policy-file
     /tmp/policy.json
+    --opt
+    platform=linux/amd64,linux/arm64
     --registry-auth-tlscontext
     host=registry.example.com:5000,ca=/whittle/registry-ca/registry.example.com_5000/ca.crt
     --output
@@ -169,7 +176,7 @@ fn an_ssh_key_is_named_by_its_path() {
         ssh_key: Some("/whittle/git/ssh-privatekey".into()),
         ..Files::default()
     };
-    let args = build(&request, &files);
+    let args = build(&request, &files, &IMAGE);
     let at = args.iter().position(|arg| arg == "--ssh").unwrap();
     assert_eq!(args[at + 1], "default=/whittle/git/ssh-privatekey");
     assert!(args.contains(&"context=git@git.example.com:team/hello.git".to_owned()));
@@ -178,9 +185,9 @@ fn an_ssh_key_is_named_by_its_path() {
 #[test]
 fn refs_are_written_in_full_and_commits_as_they_are() {
     let url = "https://git.example.com/hello.git";
-    assert_eq!(git_context(&git(url)), url);
+    assert_eq!(git_context(&git(url), None), url);
     assert_eq!(
-        git_context(&branch(url, "feature/x", None)),
+        git_context(&branch(url, "feature/x", None), None),
         format!("{url}#refs/heads/feature/x")
     );
     let tag = GitSource {
@@ -190,7 +197,7 @@ fn refs_are_written_in_full_and_commits_as_they_are() {
         }),
         ..git(url)
     };
-    assert_eq!(git_context(&tag), format!("{url}#refs/tags/v1"));
+    assert_eq!(git_context(&tag, None), format!("{url}#refs/tags/v1"));
     let commit = GitSource {
         reference: Some(GitRef {
             commit: Some("8".repeat(40)),
@@ -198,17 +205,23 @@ fn refs_are_written_in_full_and_commits_as_they_are() {
         }),
         ..git(url)
     };
-    assert_eq!(git_context(&commit), format!("{url}#{}", "8".repeat(40)));
+    assert_eq!(
+        git_context(&commit, None),
+        format!("{url}#{}", "8".repeat(40))
+    );
 }
 
 #[test]
 fn a_folder_is_written_cleanly_also_without_a_ref() {
     let url = "https://git.example.com/hello.git";
     let folder = |text: &str| {
-        git_context(&GitSource {
-            sub_path: Some(text.into()),
-            ..git(url)
-        })
+        git_context(
+            &GitSource {
+                sub_path: Some(text.into()),
+                ..git(url)
+            },
+            None,
+        )
     };
     assert_eq!(folder("./cmd//hello/"), format!("{url}#:cmd/hello"));
     assert_eq!(folder("50%"), format!("{url}#:50%25"));
@@ -219,15 +232,15 @@ fn a_folder_is_written_cleanly_also_without_a_ref() {
 fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
     let source = branch("https://git.example.com/team/hello/", "main", Some("cmd"));
     assert_eq!(
-        git_context(&source),
+        git_context(&source, None),
         "https://git.example.com/team/hello.git#refs/heads/main:cmd"
     );
-    insta::assert_snapshot!(source_policy(&source, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","matchType":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","matchType":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
     for url in [
         "https://git.example.com/hello.git",
         "ssh://git@git.example.com/hello",
     ] {
-        let policy = source_policy(&git(url), "hello-1", None);
+        let policy = source_policy(&git(url), None, "hello-1", None);
         assert!(!policy.contains("EXACT"), "{policy}");
     }
 }
@@ -235,7 +248,12 @@ fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
 #[test]
 fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
     let keys = "git.example.com ssh-ed25519 AAAA\n";
-    let policy = source_policy(&git("git@git.example.com:hello"), "hello-1", Some(keys));
+    let policy = source_policy(
+        &git("git@git.example.com:hello"),
+        None,
+        "hello-1",
+        Some(keys),
+    );
     insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
 }
 
@@ -262,8 +280,15 @@ fn git_credentials_are_for_the_host_and_port_of_the_source_alone() {
 fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
     let files = Files::default();
     for args in [
-        build(&request(), &files),
-        targets(&request(), &files),
+        build(&request(), &files, &IMAGE),
+        build(
+            &request(),
+            &files,
+            &Goal::Files {
+                recipe: "/tmp/recipe",
+                into: "/tmp/out",
+            },
+        ),
         prune(&request()),
     ] {
         assert!(
@@ -273,4 +298,53 @@ fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
             "{args:?}"
         );
     }
+}
+
+#[test]
+fn a_commit_that_is_known_takes_the_place_of_the_ref() {
+    let url = "https://git.example.com/hello.git";
+    let source = branch(url, "main", Some("cmd"));
+    assert_eq!(git_context(&source, Some("abc")), format!("{url}#abc:cmd"));
+}
+
+#[test]
+fn files_are_taken_from_the_git_context_by_a_dockerfile_of_our_own() {
+    let mut request = request();
+    request.source.git = Some(git("https://git.example.com/hello.git"));
+    request.platforms = vec![
+        Platform("linux/amd64".into()),
+        Platform("linux/arm64".into()),
+    ];
+    let goal = Goal::Files {
+        recipe: "/tmp/recipe",
+        into: "/tmp/survey",
+    };
+    let args = build(&request, &Files::default(), &goal);
+    insta::assert_snapshot!(args[12..].join("\n"), @r"
+    --frontend
+    dockerfile.v0
+    --opt
+    cmdline=builtin
+    --opt
+    dockerfilekey=recipe
+    --local
+    recipe=/tmp/recipe
+    --opt
+    context=https://git.example.com/hello.git
+    --output
+    type=local,dest=/tmp/survey
+    ");
+}
+
+#[test]
+fn a_pattern_for_one_path_matches_it_alone_and_need_not_match() {
+    let pattern = |path| pattern_of(path).unwrap();
+    assert_eq!(pattern("Dockerfile"), "Dockerfil[e]");
+    assert_eq!(pattern("a[1]/x.y"), "a\\[1]/x.[y]");
+    assert_eq!(pattern_of("a/b*"), None);
+    let recipe = survey_recipe(&["**/.en[v]".into(), "a \"b".into()]);
+    assert_eq!(
+        recipe,
+        "FROM scratch\nCOPY --parents [\"**/.en[v]\", \"a \\\"b\", \"/\"]\n"
+    );
 }

@@ -67,6 +67,8 @@ struct Input<'a> {
     source: &'a crate::api::Source,
     dockerfile: &'a str,
     target: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debug: &'a Option<crate::api::Debug>,
     build_args: &'a BTreeMap<String, String>,
     secrets: &'a [crate::api::BuildSecret],
     platforms: &'a [crate::api::Platform],
@@ -83,6 +85,7 @@ pub fn input(build: &ImageBuild) -> String {
         source: &spec.source,
         dockerfile: &spec.dockerfile,
         target: &spec.target,
+        debug: &spec.debug,
         build_args: &spec.build_args,
         secrets: &spec.secrets,
         platforms: &spec.platforms,

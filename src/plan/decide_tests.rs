@@ -63,11 +63,13 @@ fn success() -> Report {
                 platform: "linux/amd64".into(),
                 digest: "sha256:bb".into(),
                 size: 4_812_345,
+                layers: vec![],
             },
             PlatformStatus {
                 platform: "linux/arm64".into(),
                 digest: "sha256:cc".into(),
                 size: 4_500_000,
+                layers: vec![],
             },
         ],
         revision: Some("main@sha1:0123".into()),
@@ -75,6 +77,7 @@ fn success() -> Report {
             total: 9,
             cached: 4,
         },
+        ..Built::default()
     })
 }
 

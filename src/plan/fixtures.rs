@@ -60,7 +60,7 @@ pub fn git_with_secrets() -> ImageBuild {
                 name: "git-credentials".into(),
             }),
         }),
-        inline: None,
+        ..Source::default()
     };
     build.spec.output.secret_ref = Some(LocalRef {
         name: "registry-credentials".into(),

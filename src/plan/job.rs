@@ -19,6 +19,8 @@ use crate::api::{Builder, ImageBuild};
 
 /// uid and gid of the runner.
 const USER: i64 = 65532;
+/// Name of the volume with the ConfigMap of the source; the kubelet's words name it.
+pub const SOURCE_VOLUME: &str = "source";
 /// Name of the runner's container.
 pub const CONTAINER: &str = "runner";
 
@@ -124,6 +126,7 @@ fn request(
         source: spec.source.clone(),
         dockerfile: spec.dockerfile.clone(),
         target: spec.target.clone(),
+        debug: spec.debug.clone(),
         build_args: spec.build_args.clone(),
         secrets: spec.secrets.clone(),
         platforms: spec.platforms.clone(),
@@ -228,6 +231,29 @@ fn volumes(
     {
         volumes.push(secret_volume("git", secret.name.clone(), None));
         mounts.push(mount("git", paths::GIT_AUTH.into(), true));
+    }
+    if let Some(oci) = &spec.source.oci
+        && let Some(secret) = &oci.secret_ref
+    {
+        volumes.push(secret_volume(
+            "source-registry",
+            secret.name.clone(),
+            Some((".dockerconfigjson", "config.json")),
+        ));
+        mounts.push(mount("source-registry", paths::SOURCE_AUTH.into(), true));
+    }
+    if let Some(source) = &spec.source.config_map {
+        let mut volume = config_map_volume(SOURCE_VOLUME, source.name.clone(), None);
+        if let Some(config_map) = &mut volume.config_map {
+            let items = source.items.iter().map(|item| KeyToPath {
+                key: item.key.clone(),
+                path: item.path.clone(),
+                mode: None,
+            });
+            config_map.items = Some(items.collect()).filter(|items: &Vec<_>| !items.is_empty());
+        }
+        volumes.push(volume);
+        mounts.push(mount(SOURCE_VOLUME, paths::SOURCE.into(), true));
     }
     for (at, secret) in spec.secrets.iter().enumerate() {
         let volume = format!("secret-{at}");

@@ -1,5 +1,6 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
+pub mod advice;
 pub mod buildctl;
 pub mod builder;
 pub mod builder_state;

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::job::CONTAINER;
+use super::job::{self, CONTAINER};
 use super::report::{self, Failed, Report};
 use crate::api::{Failure, FailureReason, Steps};
 
@@ -212,9 +212,11 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
             step: None,
             dockerfile_line: None,
             log: None,
+            hint: None,
         },
         revision: None,
         steps: Steps::default(),
+        advice: vec![],
     })
 }
 
@@ -240,12 +242,12 @@ fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
     if let Some(message) = unschedulable(pod) {
         return waiting("Unschedulable", message, false);
     }
-    if let Some(missing) = mount_failures
+    if let Some((reason, missing)) = mount_failures
         .iter()
         .find_map(|message| missing_object(message))
     {
         return waiting(
-            FailureReason::SecretNotFound.as_str(),
+            reason.as_str(),
             format!(
                 "{missing}: create it in this namespace; the build goes on by itself once it is there"
             ),
@@ -310,23 +312,43 @@ pub fn unschedulable(pod: &Pod) -> Option<String> {
         })
 }
 
-/// The kubelet's words for an object or key that is not there, made into a sentence that names it.
+/// The kubelet's words for an object or key that is not there, made into a reason and a sentence that
+/// names it.
 ///
-/// The kubelet says `secret "npm" not found`, or `references non-existent secret key: .npmrc`.
-pub fn missing_object(message: &str) -> Option<String> {
-    if let Some((_, key)) = message.rsplit_once("references non-existent secret key: ") {
-        let volume = message.split('"').nth(1).unwrap_or("?");
-        return Some(format!(
-            "the Secret of volume {volume} has no key {}",
-            key.trim()
-        ));
+/// The kubelet says `secret "npm" not found`, `configmap "source" not found`, or
+/// `references non-existent secret key: .npmrc`. A ConfigMap with the certificate of a registry counts
+/// as a Secret does: it is not the source.
+pub fn missing_object(message: &str) -> Option<(FailureReason, String)> {
+    use FailureReason::{SecretNotFound, SourceNotFound};
+    const KEY: &str = "references non-existent ";
+    let volume = message.split('"').nth(1).unwrap_or("?");
+    if let Some((_, rest)) = message.rsplit_once(KEY) {
+        let (kind, key) = rest.split_once(" key: ")?;
+        let key = key.trim();
+        return match (kind, volume) {
+            ("config", job::SOURCE_VOLUME) => Some((
+                SourceNotFound,
+                format!("the ConfigMap of source.configMap has no key {key}"),
+            )),
+            ("config", _) => Some((
+                SecretNotFound,
+                format!("the ConfigMap of volume {volume} has no key {key}"),
+            )),
+            _ => Some((
+                SecretNotFound,
+                format!("the Secret of volume {volume} has no key {key}"),
+            )),
+        };
     }
     let (head, _) = message.split_once(" not found")?;
     let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;
     let kind = head.trim_end().rsplit([' ', ':']).next()?;
     match kind {
-        "secret" => Some(format!("Secret {name} does not exist")),
-        "configmap" => Some(format!("ConfigMap {name} does not exist")),
+        "secret" => Some((SecretNotFound, format!("Secret {name} does not exist"))),
+        "configmap" if volume == job::SOURCE_VOLUME => {
+            Some((SourceNotFound, format!("ConfigMap {name} does not exist")))
+        }
+        "configmap" => Some((SecretNotFound, format!("ConfigMap {name} does not exist"))),
         _ => None,
     }
 }

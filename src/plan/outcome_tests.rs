@@ -52,9 +52,7 @@ fn reason(state: State) -> FailureReason {
 fn success() -> Report {
     Report::Succeeded(Built {
         digest: "sha256:1".into(),
-        platforms: vec![],
-        revision: None,
-        steps: Steps::default(),
+        ..Built::default()
     })
 }
 
@@ -182,7 +180,24 @@ fn a_missing_key_of_a_secret_is_named() {
     let message = r#"MountVolume.SetUp failed for volume "secret-0" : references non-existent secret key: .npmrc"#;
     assert_eq!(
         missing_object(message).unwrap(),
-        "the Secret of volume secret-0 has no key .npmrc"
+        (
+            FailureReason::SecretNotFound,
+            "the Secret of volume secret-0 has no key .npmrc".to_owned()
+        )
+    );
+    let message =
+        r#"MountVolume.SetUp failed for volume "source" : configmap "hello-source" not found"#;
+    assert_eq!(
+        missing_object(message).unwrap(),
+        (
+            FailureReason::SourceNotFound,
+            "ConfigMap hello-source does not exist".to_owned()
+        )
+    );
+    let message = r#"MountVolume.SetUp failed for volume "source" : configmap references non-existent config key: main.go"#;
+    assert_eq!(
+        missing_object(message).unwrap().0,
+        FailureReason::SourceNotFound
     );
     assert_eq!(missing_object("timed out waiting for the condition"), None);
 }

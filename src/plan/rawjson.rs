@@ -70,6 +70,31 @@ struct RawLog {
 #[serde(default)]
 struct RawWarning {
     short: String,
+    url: String,
+    range: Option<Vec<RawRange>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawRange {
+    start: RawPosition,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawPosition {
+    line: i32,
+}
+
+/// A warning of BuildKit's own build checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// For example `UndefinedVar: Usage of undefined variable '$FOO' (line 5)`.
+    pub text: String,
+    /// The line of the Dockerfile, from 1.
+    pub line: Option<i32>,
+    /// The check's own page.
+    pub url: Option<String>,
 }
 
 /// What a line told, for whoever prints the progress. Steps are numbered from 1 in the order in
@@ -168,7 +193,7 @@ pub struct State {
     ran_before: BTreeSet<String>,
     numbers: usize,
     text: String,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
     failed: Option<String>,
     last_running: Option<String>,
 }
@@ -222,9 +247,17 @@ impl State {
             let Some(short) = decode(&warning.short) else {
                 continue;
             };
-            if self.warnings.len() < WARNINGS && !self.warnings.contains(&short) {
-                self.warnings.push(short.clone());
-                events.push(Event::Warning(short));
+            let warning = Warning {
+                text: clean(&short),
+                line: warning
+                    .range
+                    .and_then(|ranges| ranges.first().map(|range| range.start.line))
+                    .filter(|line| *line > 0),
+                url: Some(warning.url).filter(|url| !url.is_empty()),
+            };
+            if self.warnings.len() < WARNINGS && !self.warnings.contains(&warning) {
+                events.push(Event::Warning(warning.text.clone()));
+                self.warnings.push(warning);
             }
         }
         events
@@ -294,7 +327,7 @@ impl State {
     }
 
     /// Warnings about the Dockerfile, each once.
-    pub fn warnings(&self) -> &[String] {
+    pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
 

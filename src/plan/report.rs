@@ -1,5 +1,6 @@
 //! What a runner reports: by callback while it runs, and as the termination message at its end.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use base64::Engine;
@@ -9,7 +10,8 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Failure, PlatformStatus, Steps, bounded};
+use super::advice::Hint;
+use crate::api::{DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded};
 
 /// The kubelet's limit for a termination message, in bytes
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
@@ -26,7 +28,7 @@ pub enum Report {
 }
 
 /// A pushed image.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Built {
     /// Digest of the index, or of the manifest where there is one platform.
@@ -37,6 +39,12 @@ pub struct Built {
     pub revision: Option<String>,
     /// Steps in all, and from the cache.
     pub steps: Steps,
+    /// The image for debugging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<DebugStatus>,
+    /// Hints about the Dockerfile and the context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Hint>,
 }
 
 /// Why there is no image.
@@ -49,6 +57,9 @@ pub struct Failed {
     pub revision: Option<String>,
     /// Steps that had been done, and from the cache.
     pub steps: Steps,
+    /// Hints about the Dockerfile and the context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<Hint>,
 }
 
 /// What goes on, sent at most every two seconds.
@@ -117,8 +128,9 @@ pub enum DecodeError {
 }
 
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
-/// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: the log
-/// first, from its start, then the messages, and platforms last.
+/// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
+/// the log first, from its start, then hints and messages; of a success first the layers, the smallest
+/// of them, then hints, and platforms last.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
     if json.len() <= TERMINATION_LIMIT {
@@ -171,6 +183,9 @@ fn shorten(report: &mut Report, ratio: f64) {
                 failure.log = tail(&log, most(&log));
                 return;
             }
+            if failed.advice.pop().is_some() {
+                return;
+            }
             let texts = [
                 Some(&mut failure.message),
                 failure.step.as_mut(),
@@ -184,13 +199,35 @@ fn shorten(report: &mut Report, ratio: f64) {
         }
         Report::Succeeded(built) => {
             let revision = built.revision.as_ref().map_or(0, String::len);
-            if revision > 256 {
+            let layers = built.platforms.iter().map(|p| p.layers.len()).max();
+            if layers > Some(0) {
+                let keep = (layers.unwrap_or(0) as f64 * ratio * 0.95) as usize;
+                for platform in &mut built.platforms {
+                    keep_largest(&mut platform.layers, keep);
+                }
+            } else if built.advice.pop().is_some() {
+            } else if revision > 256 {
                 built.revision = built.revision.take().map(|text| bounded(text, 256));
             } else {
                 built.platforms.pop();
             }
         }
     }
+}
+
+/// Leaves the `most` largest layers, in their order.
+pub fn keep_largest(layers: &mut Vec<LayerStatus>, most: usize) {
+    if layers.len() <= most {
+        return;
+    }
+    let mut sizes: Vec<(i64, usize)> = layers.iter().map(|l| l.size).zip(0..).collect();
+    sizes.sort_by_key(|(size, at)| (std::cmp::Reverse(*size), *at));
+    let kept: BTreeSet<usize> = sizes.iter().take(most).map(|(_, at)| *at).collect();
+    let mut at = 0;
+    layers.retain(|_| {
+        at += 1;
+        kept.contains(&(at - 1))
+    });
 }
 
 /// The last whole lines of a log, at most `most` bytes; where not even one fits, the start of the last;
@@ -224,12 +261,14 @@ mod tests {
                 step: Some("RUN go build".into()),
                 dockerfile_line: Some(12),
                 log,
+                hint: None,
             },
             revision: Some("main@sha1:837dd142b9ed4a2a48537e32a6406699dbe776bd".into()),
             steps: Steps {
                 total: 9,
                 cached: 2,
             },
+            advice: vec![],
         })
     }
 
@@ -241,10 +280,10 @@ mod tests {
                     platform: format!("linux/arch{n}"),
                     digest: digest(n),
                     size: 4_812_345 + n as i64,
+                    layers: vec![],
                 })
                 .collect(),
-            revision: None,
-            steps: Steps::default(),
+            ..Built::default()
         })
     }
 

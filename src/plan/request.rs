@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{BuildSecret, Compression, Platform, RegistryConfig, Source};
+use crate::api::{BuildSecret, Compression, Debug, Platform, RegistryConfig, Source};
 
 /// Where things lie in the runner's Pod.
 pub mod paths {
@@ -21,6 +21,10 @@ pub mod paths {
     pub const REGISTRY_AUTH: &str = "/whittle/registry";
     /// Folder with the keys of the Secret of `git.secretRef`; absent without one.
     pub const GIT_AUTH: &str = "/whittle/git";
+    /// Folder with `config.json`, from the Secret of `oci.secretRef`; absent without one.
+    pub const SOURCE_AUTH: &str = "/whittle/source-registry";
+    /// Folder with the files of the ConfigMap of `source.configMap`; absent without one.
+    pub const SOURCE: &str = "/whittle/source";
     /// Folder with one folder for each build secret, named by its id, with one file `value`.
     pub const SECRETS: &str = "/whittle/secrets";
     /// Folder with one folder for each registry that has a `caRef`, named by the host (`:` as `_`),
@@ -60,6 +64,8 @@ pub struct BuildRequest {
     pub dockerfile: String,
     /// Stage to build.
     pub target: Option<String>,
+    /// The image for debugging.
+    pub debug: Option<Debug>,
     /// Values of the Dockerfile's ARGs.
     pub build_args: BTreeMap<String, String>,
     /// Secret files; their values are mounted.

@@ -3,10 +3,11 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::advice::{self, Hint};
 use super::report::{Built, Failed};
 use crate::api::{
-    BUILT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY, RECONCILING, STALLED,
-    Wanted, bounded, clear, find, set,
+    ADVICE, BUILT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY, RECONCILING,
+    STALLED, Wanted, bounded, clear, find, set,
 };
 use crate::image::display_size;
 
@@ -165,6 +166,8 @@ pub fn succeed(
         .collect();
     status.display_platforms = Some(names.join(","));
     status.platforms = built.platforms;
+    status.debug = built.debug;
+    advise(status, build, &built.advice, now);
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
@@ -187,6 +190,16 @@ pub fn succeed(
     }
 }
 
+/// Hints, one a line; they never change what became of the build.
+fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now: Timestamp) {
+    let lines = advice::lines(hints).join("\n");
+    let (to, why) = match hints.first() {
+        Some(first) => (true, (first.kind.as_str(), lines.as_str())),
+        None => (false, ("NoHints", "nothing to advise")),
+    };
+    put(status, build, ADVICE, Some(to), why, now);
+}
+
 /// There is no image, and there will be none before a change.
 pub fn fail(
     status: &mut ImageBuildStatus,
@@ -203,6 +216,9 @@ pub fn fail(
         }
     }
     status.steps = Some(failed.steps);
+    if !failed.advice.is_empty() {
+        advise(status, build, &failed.advice, now);
+    }
     let mut message = failed.failure.message.clone();
     if let Some(line) = failed.failure.dockerfile_line {
         message = format!("{}:{line}: {message}", build.spec.dockerfile);

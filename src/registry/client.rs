@@ -1,5 +1,7 @@
 //! One repository of one registry.
 
+use std::io::Write;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
@@ -16,6 +19,8 @@ use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Reposi
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
 const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
+/// How long a blob may take: builds have a deadline of their own.
+const BLOB_WITHIN: Duration = Duration::from_secs(3600);
 /// The most that is read of an error's body.
 const ERROR_LIMIT: usize = 64 * 1024;
 /// How we call ourselves.
@@ -115,14 +120,83 @@ impl Client {
             .await
     }
 
+    /// The bytes of a blob of at most `limit` bytes, checked against its digest.
+    pub async fn blob(&self, digest: &str, limit: u64) -> Result<Vec<u8>, RegistryError> {
+        self.settings
+            .patience
+            .retry(async || {
+                let mut bytes = vec![];
+                self.read_blob(digest, limit, &mut bytes).await?;
+                Ok(bytes)
+            })
+            .await
+    }
+
+    /// Writes a blob of at most `limit` bytes into a file, checked against its digest.
+    pub async fn blob_into(
+        &self,
+        digest: &str,
+        limit: u64,
+        path: &Path,
+    ) -> Result<(), RegistryError> {
+        self.settings
+            .patience
+            .retry(async || {
+                let file = std::fs::File::create(path).map_err(local)?;
+                self.read_blob(digest, limit, &mut std::io::BufWriter::new(file))
+                    .await
+            })
+            .await
+    }
+
+    async fn read_blob(
+        &self,
+        digest: &str,
+        limit: u64,
+        into: &mut impl Write,
+    ) -> Result<(), RegistryError> {
+        let what = format!("blob {digest} of {}", self.repository.path);
+        let ask = Ask {
+            method: Method::GET,
+            url: self.url("blobs", digest)?,
+            header: (ACCEPT, "*/*".into()),
+            body: &[],
+        };
+        let mut response = self.ask(&ask, &what).await?;
+        let (mut hash, mut size) = (Sha256::new(), 0_u64);
+        while let Some(chunk) = response.chunk().await.map_err(network)? {
+            size += chunk.len() as u64;
+            if size > limit {
+                let message = format!("{what} has more than {limit} bytes");
+                return Err(RegistryError::Other(message));
+            }
+            hash.update(&chunk);
+            into.write_all(&chunk).map_err(local)?;
+        }
+        into.flush().map_err(local)?;
+        let actual = crate::image::digest_text(&hash.finalize());
+        if actual != digest {
+            // Cut short on the way, most likely.
+            return Err(RegistryError::Transient {
+                message: format!("{what}: the registry answered with {actual}"),
+                retry_after: None,
+            });
+        }
+        Ok(())
+    }
+
     fn manifest_url(&self, reference: &str) -> Result<Url, RegistryError> {
+        self.url("manifests", reference)
+    }
+
+    fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
         let scheme = if self.settings.plain_http {
             "http"
         } else {
             "https"
         };
         let text = format!(
-            "{scheme}://{}/v2/{}/manifests/{reference}",
+            "{scheme}://{}/v2/{}/{kind}/{reference}",
             self.repository.api_host(),
             self.repository.path
         );
@@ -165,6 +239,9 @@ impl Client {
         }
         if ask.method == Method::PUT {
             request = request.body(ask.body.to_vec());
+        }
+        if ask.url.path().contains("/blobs/") {
+            request = request.timeout(BLOB_WITHIN);
         }
         request.send().await.map_err(network)
     }
@@ -353,6 +430,10 @@ fn envelope(bytes: &[u8]) -> Option<String> {
 /// count as absent.
 fn retry_after(value: &str) -> Option<Duration> {
     value.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn local(error: std::io::Error) -> RegistryError {
+    RegistryError::Other(format!("a blob cannot be kept: {error}"))
 }
 
 fn network(error: reqwest::Error) -> RegistryError {

@@ -3,14 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use super::files::Prepared;
 use crate::plan::request::paths;
-
-/// The most that is kept of what buildctl prints to its standard output.
-const STDOUT_LIMIT: u64 = 256 * 1024;
 
 /// Runs buildctl, hands each line of its standard error to `line`, and returns its exit code; none where
 /// a signal ended it. Dropping the future kills it.
@@ -42,25 +39,15 @@ pub(super) async fn run(
     Ok(status.code())
 }
 
-/// What buildctl prints to its standard output; none where it fails or takes longer than `within`.
-pub(super) async fn stdout(
-    args: &[String],
-    prepared: &Prepared,
-    within: Duration,
-) -> Option<String> {
-    let mut child = command(args, prepared)
-        .stdout(Stdio::piped())
+/// Runs buildctl to its end, or for as long as `within`; whatever comes of it.
+pub(super) async fn finish(args: &[String], prepared: &Prepared, within: Duration) {
+    let child = command(args, prepared)
+        .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let out = child.stdout.take().expect("stdout is piped");
-    let read = async {
-        let mut text = String::new();
-        let mut out = out.take(STDOUT_LIMIT);
-        out.read_to_string(&mut text).await.ok()?;
-        child.wait().await.ok()?.success().then_some(text)
-    };
-    tokio::time::timeout(within, read).await.ok().flatten()
+        .spawn();
+    if let Ok(mut child) = child {
+        let _ = tokio::time::timeout(within, child.wait()).await;
+    }
 }
 
 fn command(args: &[String], prepared: &Prepared) -> Command {

@@ -1,12 +1,14 @@
-//! Files that buildctl reads: inline sources, credentials, policies. All in the scratch folder.
+//! Files that buildctl reads: sources that come with the Pod, credentials, policies. All in the scratch
+//! folder.
 
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::api::GitSource;
+use crate::api::{Failure, FailureReason, GitSource};
 use crate::plan::buildctl::{Files, basic_auth, source_policy};
+use crate::plan::failure::plain;
 use crate::plan::request::{BuildRequest, paths};
 
 /// What was made ready.
@@ -16,53 +18,72 @@ pub(super) struct Prepared {
     pub files: Files,
     /// Folder with Docker's `config.json`: the mounted one, or an empty one.
     pub docker_config: PathBuf,
+    /// Where everything of this attempt lies.
+    folder: PathBuf,
+}
+
+impl Prepared {
+    /// The path of `name` within the attempt's folder.
+    pub(super) fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Holds the git source to this commit from now on.
+    pub(super) fn pin(&mut self, git: &GitSource, job: &str, commit: &str) -> Result<(), Failure> {
+        self.files.commit = Some(commit.to_owned());
+        let mounted = Path::new(paths::GIT_AUTH);
+        write_policy(git, job, mounted, &self.folder, &mut self.files).map_err(broken)
+    }
+}
+
+/// A file of our own could not be read or written.
+pub(super) fn broken(error: io::Error) -> Failure {
+    plain(
+        FailureReason::BuildFailed,
+        format!("the build cannot be prepared: {error}"),
+    )
 }
 
 /// Makes the files for a request, in `scratch`.
-pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> io::Result<Prepared> {
+pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared, Failure> {
     let folder = scratch.join("whittle");
-    fs::create_dir_all(&folder)?;
-    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
-    let mut files = Files {
-        metadata: path("metadata.json"),
-        ..Files::default()
-    };
+    fs::create_dir_all(&folder).map_err(broken)?;
+    let mut files = Files::default();
+    let context = folder.join("context");
     if let Some(inline) = &request.source.inline {
-        let context = folder.join("context");
+        fs::create_dir_all(&context).map_err(broken)?;
         for (name, text) in &inline.files {
-            write_inline(&context, name, text)?;
+            write_within(&context, name, text.as_bytes()).map_err(broken)?;
         }
-        fs::create_dir_all(&context)?;
+        files.context = Some(context.to_string_lossy().into_owned());
+    }
+    if request.source.config_map.is_some() {
+        copy_mounted(Path::new(paths::SOURCE), &context).map_err(broken)?;
         files.context = Some(context.to_string_lossy().into_owned());
     }
     if let Some(git) = &request.source.git {
         let mounted = Path::new(paths::GIT_AUTH);
-        git_files(git, &request.job, mounted, &folder, &mut files)?;
+        git_files(git, mounted, &folder, &mut files).map_err(broken)?;
+        write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
     let mounted = Path::new(paths::REGISTRY_AUTH);
     let docker_config = if mounted.join("config.json").exists() {
         mounted.to_owned()
     } else {
         let empty = folder.join("docker");
-        fs::create_dir_all(&empty)?;
+        fs::create_dir_all(&empty).map_err(broken)?;
         empty
     };
     Ok(Prepared {
         files,
         docker_config,
+        folder,
     })
 }
 
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
-/// and, where given, `known_hosts`
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>).
-fn git_files(
-    git: &GitSource,
-    job: &str,
-    mounted: &Path,
-    folder: &Path,
-    files: &mut Files,
-) -> io::Result<()> {
+fn git_files(git: &GitSource, mounted: &Path, folder: &Path, files: &mut Files) -> io::Result<()> {
     if git.url.starts_with("http") {
         if let Some(password) = read_key(mounted, "password")? {
             let username = read_key(mounted, "username")?.unwrap_or_default();
@@ -74,10 +95,79 @@ fn git_files(
         let key = mounted.join("ssh-privatekey");
         files.ssh_key = Some(key.to_string_lossy().into_owned());
     }
-    let known_hosts = read_key(mounted, "known_hosts")?;
+    Ok(())
+}
+
+/// Rules for the git source; the keys of its ssh server come from `known_hosts` of the same Secret.
+fn write_policy(
+    git: &GitSource,
+    job: &str,
+    mounted: &Path,
+    folder: &Path,
+    files: &mut Files,
+) -> io::Result<()> {
+    let known_hosts = read_key(mounted, KNOWN_HOSTS)?;
     let path = folder.join("source-policy.json");
-    write_private(&path, &source_policy(git, job, known_hosts.as_deref()))?;
+    let policy = source_policy(git, files.commit.as_deref(), job, known_hosts.as_deref());
+    write_private(&path, &policy)?;
     files.policy = Some(path.to_string_lossy().into_owned());
+    Ok(())
+}
+
+/// Key of a Secret of type kubernetes.io/ssh-auth with the keys of the server, as ssh-keyscan prints
+/// them.
+const KNOWN_HOSTS: &str = "known_hosts";
+
+/// Why an ssh server must not be asked: nothing says which key it has to have, so anyone could answer in
+/// its place. None where it may be.
+pub(super) fn ssh_refusal(git: &GitSource) -> Option<Failure> {
+    refusal_in(git, Path::new(paths::GIT_AUTH))
+}
+
+fn refusal_in(git: &GitSource, mounted: &Path) -> Option<Failure> {
+    if git.url.starts_with("http") {
+        return None;
+    }
+    let known = read_key(mounted, KNOWN_HOSTS).ok().flatten();
+    if known.is_some_and(|keys| !keys.trim().is_empty()) {
+        return None;
+    }
+    let url = &git.url;
+    let place = url
+        .split_once("://")
+        .map_or(url.as_str(), |(_, place)| place);
+    let host = place.split(['/', ':']).next().unwrap_or(place);
+    let host = host.rsplit('@').next().unwrap_or(host);
+    let message = match &git.secret_ref {
+        None => format!(
+            "git repository {url} is read by ssh: name a Secret of type kubernetes.io/ssh-auth in \
+             git.secretRef, with the keys ssh-privatekey and known_hosts (what `ssh-keyscan {host}` prints)"
+        ),
+        Some(secret) => format!(
+            "Secret {} has no key known_hosts, so nothing says which key the git server of {url} must \
+             have: add what `ssh-keyscan {host}` prints, after checking it",
+            secret.name
+        ),
+    };
+    Some(plain(FailureReason::SourceDenied, message))
+}
+
+/// Copies the files of a mounted ConfigMap. The kubelet's own links and folders begin with `..`.
+fn copy_mounted(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("..") {
+            continue;
+        }
+        let target = to.join(&name);
+        if fs::metadata(entry.path())?.is_dir() {
+            copy_mounted(&entry.path(), &target)?;
+        } else {
+            fs::write(&target, fs::read(entry.path())?)?;
+        }
+    }
     Ok(())
 }
 
@@ -91,7 +181,7 @@ fn read_key(folder: &Path, key: &str) -> io::Result<Option<String>> {
 
 /// Writes a file within `context`; a name that would lead out of it is refused, though the API server
 /// has refused it already.
-fn write_inline(context: &Path, name: &str, text: &str) -> io::Result<()> {
+fn write_within(context: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let relative = Path::new(name);
     let stays = relative
         .components()
@@ -106,7 +196,7 @@ fn write_inline(context: &Path, name: &str, text: &str) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::write(path, text)
+    fs::write(path, bytes)
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
@@ -137,7 +227,7 @@ mod tests {
     #[test]
     fn inline_files_lie_where_their_names_say() {
         let folder = tempfile::tempdir().unwrap();
-        write_inline(folder.path(), "cmd/app/main.go", "package main").unwrap();
+        write_within(folder.path(), "cmd/app/main.go", b"package main").unwrap();
         let text = fs::read_to_string(folder.path().join("cmd/app/main.go")).unwrap();
         assert_eq!(text, "package main");
     }
@@ -146,7 +236,7 @@ mod tests {
     fn a_name_that_leads_out_of_the_context_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["../x", "/etc/x", "a/../../x", "", "."] {
-            assert!(write_inline(folder.path(), name, "").is_err(), "{name}");
+            assert!(write_within(folder.path(), name, b"").is_err(), "{name}");
         }
     }
 
@@ -190,8 +280,60 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    #[test]
+    fn an_ssh_server_without_known_hosts_is_not_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut source = git("ssh://git@git.example.com:2222/x");
+        source.secret_ref = Some(crate::api::LocalRef { name: "key".into() });
+        let refusal = refusal_in(&source, folder.path()).unwrap();
+        assert_eq!(refusal.reason, FailureReason::SourceDenied);
+        assert!(
+            refusal
+                .message
+                .contains("Secret key has no key known_hosts")
+                && refusal.message.contains("`ssh-keyscan git.example.com`"),
+            "{}",
+            refusal.message
+        );
+        fs::write(folder.path().join("known_hosts"), "h ssh-ed25519 AAAA").unwrap();
+        assert_eq!(refusal_in(&source, folder.path()), None);
+        assert_eq!(
+            refusal_in(&git("https://h/x.git"), Path::new("/nowhere")),
+            None
+        );
+    }
+
+    #[test]
+    fn a_mounted_config_map_is_copied_without_the_kubelets_own_links() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let data = from.path().join("..2026_01_01");
+        fs::create_dir_all(data.join("cmd")).unwrap();
+        fs::write(data.join("Dockerfile"), "FROM scratch").unwrap();
+        fs::write(data.join("cmd/main.go"), "package main").unwrap();
+        for (link, target) in [
+            ("..data", "..2026_01_01"),
+            ("Dockerfile", "..data/Dockerfile"),
+            ("cmd", "..data/cmd"),
+        ] {
+            std::os::unix::fs::symlink(target, from.path().join(link)).unwrap();
+        }
+        let context = to.path().join("context");
+        copy_mounted(from.path(), &context).unwrap();
+        assert!(
+            fs::symlink_metadata(context.join("Dockerfile"))
+                .unwrap()
+                .is_file()
+        );
+        assert_eq!(
+            fs::read_to_string(context.join("cmd/main.go")).unwrap(),
+            "package main"
+        );
+        assert_eq!(fs::read_dir(&context).unwrap().count(), 2);
+    }
+
     /// Makes the files where Secret and scratch are the same folder.
     fn made(git: &GitSource, folder: &Path, files: &mut Files) {
-        git_files(git, "hello-1", folder, folder, files).unwrap();
+        git_files(git, folder, folder, files).unwrap();
+        write_policy(git, "hello-1", folder, folder, files).unwrap();
     }
 }

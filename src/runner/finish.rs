@@ -6,20 +6,26 @@ use futures::future::try_join_all;
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
-use crate::api::{Failure, FailureReason, PlatformStatus, Steps};
+use crate::api::{DebugStatus, Failure, FailureReason, PlatformStatus};
 use crate::image::{
-    Manifest, ManifestError, Repository, display_size, media_type, parse, platform_of, verify,
+    self, Layer, Manifest, ManifestError, Repository, display_size, media_type, parse, platform_of,
+    verify,
 };
 use crate::plan::buildctl::registry_ca;
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
-use crate::plan::report::Built;
+use crate::plan::report::keep_largest;
 use crate::plan::request::BuildRequest;
 use crate::registry::{Client, DockerConfig, Patience, RegistryError, Settings};
+
+/// The largest config that is read, in bytes.
+const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
+/// How many layers of a platform are told.
+const LAYERS: usize = 32;
 
 /// What buildctl tells of the image that it pushed.
 #[derive(Debug)]
 pub(super) struct Pushed {
-    digest: String,
+    pub digest: String,
     platform: Option<String>,
 }
 
@@ -48,49 +54,103 @@ pub(super) fn pushed(request: &BuildRequest, metadata: &Path) -> Result<Pushed, 
     })
 }
 
-/// Reads back, checks, measures, tags. The result has no revision and no steps yet.
+/// What stands in the registry, with its tags.
+pub(super) struct Published {
+    /// Digest of the index, or of the manifest where there is one platform.
+    pub digest: String,
+    /// Each platform's image.
+    pub platforms: Vec<PlatformStatus>,
+    /// The image for debugging.
+    pub debug: Option<DebugStatus>,
+}
+
+/// What was read back of a pushed image.
+struct Checked {
+    bytes: Vec<u8>,
+    media_type: String,
+    platforms: Vec<PlatformStatus>,
+}
+
+/// Reads back, checks and measures both images, then moves the tags: all of them only once all is well.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
     image: Pushed,
-) -> Result<Built, Failure> {
+    debug: Option<Pushed>,
+) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(request, config).map_err(failed)?;
-    let bytes = read(&client, &image.digest).await.map_err(failed)?;
-    let platforms = platforms(&client, &bytes, &image).await.map_err(failed)?;
-    for platform in &platforms {
+    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let first = check(&client, &image).await.map_err(failed)?;
+    for platform in &first.platforms {
         let size = display_size(platform.size);
         println!(
             "pushed {} {}@{} {size}",
             platform.platform, request.image, platform.digest
         );
     }
-    let media_type = media_type(&bytes).map_err(Trouble::from).map_err(failed)?;
-    let tags = request
-        .tags
-        .iter()
-        .map(|tag| client.put_manifest(tag, &media_type, &bytes));
-    try_join_all(tags)
+    let second = match &debug {
+        Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
+        None => None,
+    };
+    tag(&client, &first, &image.digest, request, "")
         .await
-        .map_err(Trouble::from)
         .map_err(failed)?;
-    println!(
-        "tagged {}@{} {}",
-        request.image,
-        image.digest,
-        request.tags.join(" ")
-    );
-    Ok(Built {
+    let mut status = None;
+    if let (Some(checked), Some(pushed), Some(debug)) = (second, debug, &request.debug) {
+        tag(
+            &client,
+            &checked,
+            &pushed.digest,
+            request,
+            &debug.tag_suffix,
+        )
+        .await
+        .map_err(failed)?;
+        status = Some(DebugStatus {
+            image: format!("{}@{}", request.image, pushed.digest),
+            digest: pushed.digest,
+            size: checked.platforms.iter().map(|p| p.size).max().unwrap_or(0),
+        });
+    }
+    Ok(Published {
         digest: image.digest,
-        platforms,
-        revision: None,
-        steps: Steps::default(),
+        platforms: first.platforms,
+        debug: status,
     })
 }
 
+async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {
+    let bytes = read(client, &image.digest).await?;
+    Ok(Checked {
+        platforms: platforms(client, &bytes, image).await?,
+        media_type: media_type(&bytes)?,
+        bytes,
+    })
+}
+
+async fn tag(
+    client: &Client,
+    image: &Checked,
+    digest: &str,
+    request: &BuildRequest,
+    suffix: &str,
+) -> Result<(), Trouble> {
+    let tags: Vec<String> = request
+        .tags
+        .iter()
+        .map(|tag| format!("{tag}{suffix}"))
+        .collect();
+    let puts = tags
+        .iter()
+        .map(|tag| client.put_manifest(tag, &image.media_type, &image.bytes));
+    try_join_all(puts).await?;
+    println!("tagged {}@{digest} {}", request.image, tags.join(" "));
+    Ok(())
+}
+
 #[derive(thiserror::Error, Debug)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error("{0}")]
     Registry(#[from] RegistryError),
     #[error("{0}")]
@@ -119,8 +179,12 @@ impl Trouble {
     }
 }
 
-fn client(request: &BuildRequest, config: &DockerConfig) -> Result<Client, Trouble> {
-    let repository = Repository::parse(&request.image);
+/// A client for a repository, as the builder is configured.
+pub(super) fn client(
+    request: &BuildRequest,
+    repository: &Repository,
+    config: &DockerConfig,
+) -> Result<Client, Trouble> {
     let known = request
         .registries
         .iter()
@@ -137,7 +201,7 @@ fn client(request: &BuildRequest, config: &DockerConfig) -> Result<Client, Troub
         credentials: config.get(&repository.host).cloned(),
         patience: Patience::USUAL,
     };
-    Ok(Client::new(repository, settings)?)
+    Ok(Client::new(repository.clone(), settings)?)
 }
 
 /// As BuildKit takes it: a registry on this very machine, of which nothing is configured, speaks HTTP.
@@ -160,28 +224,52 @@ async fn platforms(
     bytes: &[u8],
     image: &Pushed,
 ) -> Result<Vec<PlatformStatus>, Trouble> {
-    let entries = match parse(bytes)? {
-        Manifest::Image { size, .. } => {
-            return Ok(vec![PlatformStatus {
-                platform: image.platform.clone().unwrap_or_else(|| "unknown".into()),
-                digest: image.digest.clone(),
-                size,
-            }]);
-        }
-        Manifest::Index(entries) => entries,
-    };
-    try_join_all(entries.into_iter().map(async |entry| {
-        let bytes = read(client, &entry.digest).await?;
-        let Manifest::Image { size, .. } = parse(&bytes)? else {
-            return Err(Trouble::Nested);
-        };
-        Ok(PlatformStatus {
-            platform: entry.platform.unwrap_or_else(|| "unknown".into()),
-            digest: entry.digest,
+    match parse(bytes)? {
+        Manifest::Image {
             size,
-        })
-    }))
-    .await
+            config,
+            layers,
+        } => {
+            let platform = image.platform.clone();
+            let status = platform_status(client, platform, &image.digest, size, config, layers);
+            Ok(vec![status.await?])
+        }
+        Manifest::Index(entries) => {
+            try_join_all(entries.into_iter().map(async |entry| {
+                let bytes = read(client, &entry.digest).await?;
+                let Manifest::Image {
+                    size,
+                    config,
+                    layers,
+                } = parse(&bytes)?
+                else {
+                    return Err(Trouble::Nested);
+                };
+                let digest = &entry.digest;
+                platform_status(client, entry.platform, digest, size, config, layers).await
+            }))
+            .await
+        }
+    }
+}
+
+async fn platform_status(
+    client: &Client,
+    platform: Option<String>,
+    digest: &str,
+    size: i64,
+    config: String,
+    layers: Vec<Layer>,
+) -> Result<PlatformStatus, Trouble> {
+    let config = client.blob(&config, CONFIG_LIMIT).await?;
+    let mut layers = image::layers(&layers, &config)?;
+    keep_largest(&mut layers, LAYERS);
+    Ok(PlatformStatus {
+        platform: platform.unwrap_or_else(|| "unknown".into()),
+        digest: digest.to_owned(),
+        size,
+        layers,
+    })
 }
 
 #[cfg(test)]

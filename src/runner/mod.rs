@@ -7,11 +7,15 @@
 mod attempt;
 mod callback;
 mod child;
+mod debug;
 mod files;
 mod finish;
+mod oci;
 mod print;
 mod redact;
 mod revision;
+mod solve;
+mod source;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -59,6 +63,7 @@ async fn told() -> Report {
                 failure: plain(FailureReason::BuildFailed, message),
                 revision: None,
                 steps: Default::default(),
+                advice: vec![],
             });
             write_termination(&report);
             return report;

@@ -39,10 +39,12 @@ impl Redactor {
             let header = basic_auth(read("username").trim(), password.trim_end());
             found.add(header.trim_start_matches("basic "));
         }
-        let config = Path::new(paths::REGISTRY_AUTH).join("config.json");
-        if let Ok(config) = fs::read_to_string(config).map(|text| DockerConfig::parse(&text)) {
-            for secret in config.unwrap_or_default().secrets() {
-                found.add(secret);
+        for folder in [paths::REGISTRY_AUTH, paths::SOURCE_AUTH] {
+            let config = Path::new(folder).join("config.json");
+            if let Ok(config) = fs::read_to_string(config).map(|text| DockerConfig::parse(&text)) {
+                for secret in config.unwrap_or_default().secrets() {
+                    found.add(secret);
+                }
             }
         }
         found
@@ -91,6 +93,7 @@ impl Redactor {
             step: failure.step.map(|text| self.line(&text)),
             dockerfile_line: failure.dockerfile_line,
             log: failure.log.map(|text| self.line(&text)),
+            hint: failure.hint.map(|text| self.line(&text)),
         }
     }
 
@@ -162,6 +165,7 @@ mod tests {
             step: Some(text()),
             dockerfile_line: Some(1),
             log: Some(text()),
+            hint: Some(text()),
         });
         assert!(
             !serde_json::to_string(&failure)

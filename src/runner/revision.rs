@@ -1,43 +1,71 @@
 //! What was really built.
 //!
-//! For git the commit comes from BuildKit's own look-up, which it logs (`<commit>\trefs/heads/main`) in
-//! each build, also where all is cached (but not in builds that join another's look-up: see
-//! [`crate::plan::buildctl::source_policy`]). That commit is the key under which BuildKit fetches: where the
-//! branch has moved before the fetch, it takes the logged commit all the same, or fails
-//! (`source/git/source.go` of BuildKit, "verify that commit matches the cache key commit"). So no
-//! look-up of our own could be nearer to the truth.
+//! For git the commit comes from BuildKit's own look-up, which it logs (`<commit>\trefs/heads/main`) when
+//! the source is surveyed, also where all is cached (but not in solves that join another's look-up: see
+//! [`crate::plan::buildctl::source_policy`]). The build itself is then held to that commit.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::api::{GitRef, GitSource, InlineSource};
-use crate::plan::rawjson::State;
+use crate::api::{GitRef, GitSource};
+use crate::image::digest_text;
 use crate::plan::request::BuildRequest;
 
-/// `branch@sha1:commit`, `tag@sha1:commit` or `sha1:commit` for git, `inline@sha256:digest` for inline
-/// files; none where it is not known (yet).
-pub(super) fn of(request: &BuildRequest, state: &State) -> Option<String> {
-    if let Some(inline) = &request.source.inline {
-        return Some(format!("inline@sha256:{}", digest(inline)));
+/// `inline@sha256:digest` or `configmap@sha256:digest`, where `context` holds the files of such a source.
+pub(super) fn of_files(
+    request: &BuildRequest,
+    context: Option<&Path>,
+) -> io::Result<Option<String>> {
+    let kind = match (&request.source.inline, &request.source.config_map) {
+        (Some(_), _) => "inline",
+        (_, Some(_)) => "configmap",
+        _ => return Ok(None),
+    };
+    let mut files = BTreeMap::new();
+    if let Some(context) = context {
+        collect(context, "", &mut files)?;
     }
-    git(request.source.git.as_ref()?, &state.git_output())
+    Ok(Some(format!("{kind}@{}", digest(&files))))
 }
 
-/// A digest of all names and texts, in the order of the names.
-fn digest(inline: &InlineSource) -> String {
-    let mut hash = Sha256::new();
-    for (name, text) in &inline.files {
-        for part in [name, text] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part.as_bytes());
+fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, fs::read(entry.path())?);
         }
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Ok(())
 }
 
-fn git(source: &GitSource, output: &str) -> Option<String> {
+/// A digest of all names and contents, in the order of the names.
+fn digest(files: &BTreeMap<String, Vec<u8>>) -> String {
+    let mut hash = Sha256::new();
+    for (name, bytes) in files {
+        for part in [name.as_bytes(), bytes] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    digest_text(&hash.finalize())
+}
+
+/// The commit of a git revision.
+pub(super) fn commit(revision: &str) -> Option<&str> {
+    revision.rsplit(':').next().filter(|commit| {
+        matches!(commit.len(), 40 | 64) && commit.bytes().all(|b| b.is_ascii_hexdigit())
+    })
+}
+
+/// `branch@sha1:commit`, `tag@sha1:commit` or `sha1:commit`; none where git's output does not say.
+pub(super) fn of_git(source: &GitSource, output: &str) -> Option<String> {
     match &source.reference {
         Some(GitRef {
             commit: Some(commit),
@@ -111,11 +139,11 @@ mod tests {
         let output =
             format!("{COMMIT}\trefs/heads/main\nFrom http://h/x\n * [new branch] main -> main\n");
         assert_eq!(
-            git(&branch("main"), &output),
+            of_git(&branch("main"), &output),
             Some(format!("main@sha1:{COMMIT}"))
         );
-        assert_eq!(git(&branch("other"), &output), None);
-        assert_eq!(git(&branch("main"), ""), None);
+        assert_eq!(of_git(&branch("other"), &output), None);
+        assert_eq!(of_git(&branch("main"), ""), None);
     }
 
     #[test]
@@ -125,9 +153,9 @@ mod tests {
             ..GitRef::default()
         }));
         let light = format!("{COMMIT}\trefs/tags/v1\n");
-        assert_eq!(git(&tag, &light), Some(format!("v1@sha1:{COMMIT}")));
+        assert_eq!(of_git(&tag, &light), Some(format!("v1@sha1:{COMMIT}")));
         let annotated = format!("{TAG}\trefs/tags/v1\n{COMMIT}\trefs/tags/v1^{{}}\n");
-        assert_eq!(git(&tag, &annotated), Some(format!("v1@sha1:{COMMIT}")));
+        assert_eq!(of_git(&tag, &annotated), Some(format!("v1@sha1:{COMMIT}")));
     }
 
     #[test]
@@ -135,12 +163,12 @@ mod tests {
         let output =
             format!("ref: refs/heads/main\tHEAD\n{COMMIT}\tHEAD\n{COMMIT}\trefs/heads/main\n");
         assert_eq!(
-            git(&source(None), &output),
+            of_git(&source(None), &output),
             Some(format!("main@sha1:{COMMIT}"))
         );
         let detached = format!("{COMMIT}\tHEAD\n");
         assert_eq!(
-            git(&source(None), &detached),
+            of_git(&source(None), &detached),
             Some(format!("HEAD@sha1:{COMMIT}"))
         );
     }
@@ -152,24 +180,28 @@ mod tests {
                 commit: Some(commit.clone()),
                 ..GitRef::default()
             }));
-            assert_eq!(git(&fixed, ""), Some(format!("{algorithm}:{commit}")));
+            assert_eq!(of_git(&fixed, ""), Some(format!("{algorithm}:{commit}")));
         }
     }
 
     #[test]
-    fn inline_files_have_another_digest_for_each_content() {
-        let inline = |files: &[(&str, &str)]| InlineSource {
-            files: files
-                .iter()
-                .map(|(n, t)| ((*n).into(), (*t).into()))
-                .collect(),
+    fn files_have_another_digest_for_each_content() {
+        let of = |files: &[(&str, &str)]| {
+            let files = files.iter().map(|(n, t)| ((*n).into(), (*t).into()));
+            digest(&files.collect())
         };
         let digests = [
-            digest(&inline(&[("a", "bc")])),
-            digest(&inline(&[("ab", "c")])),
-            digest(&inline(&[("a", "b"), ("c", "")])),
+            of(&[("a", "bc")]),
+            of(&[("ab", "c")]),
+            of(&[("a", "b"), ("c", "")]),
         ];
-        assert_eq!(digests[0].len(), 64);
+        assert_eq!(digests[0].len(), 71);
         assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[0] != digests[2]);
+    }
+
+    #[test]
+    fn the_commit_of_a_revision_is_its_end() {
+        assert_eq!(commit(&format!("main@sha1:{COMMIT}")), Some(COMMIT));
+        assert_eq!(commit("main@sha1:short"), None);
     }
 }

@@ -315,12 +315,14 @@ pub fn success(digest: &str) -> Report {
             platform: "linux/amd64".into(),
             digest: digest.into(),
             size: 1234,
+            layers: vec![],
         }],
         revision: Some("inline@sha256:00".into()),
         steps: Steps {
             total: 3,
             cached: 1,
         },
+        ..Built::default()
     })
 }
 
@@ -333,12 +335,14 @@ pub fn failure(reason: FailureReason) -> Report {
             step: Some("RUN false".into()),
             dockerfile_line: Some(2),
             log: Some("oh".into()),
+            hint: None,
         },
         revision: None,
         steps: Steps {
             total: 3,
             cached: 0,
         },
+        advice: vec![],
     })
 }
 

@@ -72,13 +72,13 @@ impl Case<'_> {
         }
         let said = stderr(self.error);
         let busy = lower.contains("returned error: 5") || lower.contains("returned error: 429");
-        let again = if busy || fault(said) == Fault::Away {
-            Again::Later
+        let (reason, again) = if busy || fault(said) == Fault::Away {
+            (FailureReason::SourceUnreachable, Again::Later)
         } else {
-            Again::No
+            (FailureReason::SourceNotFound, Again::No)
         };
         Some((
-            FailureReason::SourceNotFound,
+            reason,
             format!("git repository {url} cannot be read: {said}"),
             again,
         ))

@@ -64,7 +64,7 @@ impl Case<'_> {
                 Again::No,
             ),
             Fault::Away => (
-                FailureReason::BuildFailed,
+                FailureReason::BaseImageUnreachable,
                 format!(
                     "base image {image}: its registry cannot be reached or is busy: {}",
                     cause(rest)

@@ -6,19 +6,21 @@
 
 mod excerpt;
 mod git;
+mod hints;
 mod images;
 mod registry;
 mod stages;
 
 pub use images::{PushFault, push_failure};
-pub use stages::{from_dockerfile, from_listing};
+use stages::{from_dockerfile, nearest};
 
 use excerpt::{Excerpt, error, excerpt, quoted_after};
+use hints::hint;
 use registry::{Fault, fault};
 
 use super::rawjson::{FailedStep, State, instruction};
 use super::request::BuildRequest;
-use crate::api::{Failure, FailureReason, bounded};
+use crate::api::{Failure, FailureReason, Source, bounded};
 
 /// Bytes of a message, and of a step, at most.
 const MESSAGE_BYTES: usize = 1000;
@@ -26,8 +28,8 @@ const MESSAGE_BYTES: usize = 1000;
 /// What the runner knows besides BuildKit's words.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Stages of the Dockerfile, where they are known.
-    pub stages: Vec<String>,
+    /// Text of the Dockerfile, where it is known.
+    pub dockerfile: Option<String>,
     /// Hosts for which the registry Secret has credentials.
     pub credentials: Vec<String>,
 }
@@ -98,6 +100,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
             message: bounded(message, MESSAGE_BYTES),
             step: case.step_text().map(|text| bounded(text, MESSAGE_BYTES)),
             dockerfile_line: case.excerpt.line,
+            hint: hint(reason, case.step_text().as_deref(), log.as_deref()),
             log,
         },
         again,
@@ -150,17 +153,7 @@ impl Case<'_> {
             || self.error.contains("failed to read dockerfile: ")
                 && self.error.contains("no such file")
         {
-            let place = match (&request.source.git, &request.source.inline) {
-                (Some(git), _) => match &git.sub_path {
-                    Some(folder) => format!("in {folder} of {}", git.url),
-                    None => format!("in {}", git.url),
-                },
-                (_, Some(inline)) => {
-                    let names: Vec<&str> = inline.files.keys().map(String::as_str).collect();
-                    format!("among the inline files ({})", listed(&names))
-                }
-                _ => "in the source".into(),
-            };
+            let place = place(&request.source);
             return Some((
                 FailureReason::DockerfileNotFound,
                 format!(
@@ -200,26 +193,24 @@ impl Case<'_> {
     }
 
     fn stage(&self) -> Option<Finding> {
-        let stages = match self.facts.stages.as_slice() {
-            [] => self
-                .request
-                .source
-                .inline
-                .as_ref()
-                .and_then(|inline| inline.files.get(&self.request.dockerfile))
-                .map(|text| from_dockerfile(text))
-                .unwrap_or_default(),
-            known => known.to_vec(),
-        };
-        let it_has = if stages.is_empty() {
-            String::new()
-        } else {
-            format!("; it has {}", listed(&stages))
+        let stages = self
+            .facts
+            .dockerfile
+            .as_deref()
+            .map(from_dockerfile)
+            .unwrap_or_default();
+        let it_has = |name: &str| match (nearest(name, &stages), stages.is_empty()) {
+            (_, true) => String::new(),
+            (Some(near), _) => format!("; did you mean {near}? It has {}", listed(&stages)),
+            (None, _) => format!("; it has {}", listed(&stages)),
         };
         if let Some(target) = quoted_after(self.error, "target stage ") {
             return Some((
                 FailureReason::StageNotFound,
-                format!("stage \"{target}\" is not in the Dockerfile{it_has}: change spec.target"),
+                format!(
+                    "stage \"{target}\" is not in the Dockerfile{}: change spec.target",
+                    it_has(target)
+                ),
                 Again::No,
             ));
         }
@@ -244,8 +235,8 @@ impl Case<'_> {
             (
                 FailureReason::StageNotFound,
                 format!(
-                    "stage \"{name}\" is not in the Dockerfile{it_has}; nor is there an image of \
-                         that name"
+                    "stage \"{name}\" is not in the Dockerfile{}; nor is there an image of that name",
+                    it_has(name)
                 ),
                 Again::No,
             )
@@ -262,17 +253,10 @@ impl Case<'_> {
         let from = step
             .split_whitespace()
             .find_map(|word| word.strip_prefix("--from="));
-        let (place, hint) = match (from, &self.request.source.git) {
-            (Some(stage), _) => (format!("in {stage}"), "check the path there"),
-            (None, Some(git)) => (
-                match &git.sub_path {
-                    Some(folder) => format!("in {folder} of {}", git.url),
-                    None => format!("in {}", git.url),
-                },
-                "the path counts from the context's root, and .dockerignore may leave it out",
-            ),
-            (None, None) => (
-                "in the build context".into(),
+        let (place, hint) = match from {
+            Some(stage) => (format!("in {stage}"), "check the path there"),
+            None => (
+                place(&self.request.source),
                 "the path counts from the context's root, and .dockerignore may leave it out",
             ),
         };
@@ -391,6 +375,26 @@ impl Case<'_> {
     }
 }
 
+/// Where the files of a source lie, for a sentence.
+fn place(source: &Source) -> String {
+    let within = |folder: Option<&str>, whole: &str| match folder {
+        Some(folder) => format!("in {folder} of {whole}"),
+        None => format!("in {whole}"),
+    };
+    if let Some(git) = &source.git {
+        within(git.sub_path.as_deref(), &git.url)
+    } else if let Some(oci) = &source.oci {
+        within(oci.sub_path.as_deref(), &oci.image)
+    } else if let Some(config_map) = &source.config_map {
+        format!("in ConfigMap {}", config_map.name)
+    } else if let Some(inline) = &source.inline {
+        let names: Vec<&str> = inline.files.keys().map(String::as_str).collect();
+        format!("among the inline files ({})", listed(&names))
+    } else {
+        "in the source".into()
+    }
+}
+
 /// A failure that has nothing to do with a step.
 pub fn plain(reason: FailureReason, message: String) -> Failure {
     Failure {
@@ -399,6 +403,7 @@ pub fn plain(reason: FailureReason, message: String) -> Failure {
         step: None,
         dockerfile_line: None,
         log: None,
+        hint: None,
     }
 }
 

@@ -15,16 +15,20 @@ pub fn from_dockerfile(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Stages as BuildKit's frontend lists them: a table whose first column has the names, and `(default)`
-/// after one of them.
-pub fn from_listing(text: &str) -> Vec<String> {
-    text.lines()
-        .skip_while(|line| !line.starts_with("TARGET"))
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|name| *name != "(default)")
-        .map(str::to_owned)
-        .collect()
+/// The stage whose name is so near to `name` that a slip of the hand is likely.
+pub fn nearest<'a>(name: &str, stages: &'a [String]) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    stages
+        .iter()
+        .map(|stage| {
+            (
+                strsim::normalized_damerau_levenshtein(&name, &stage.to_lowercase()),
+                stage,
+            )
+        })
+        .filter(|(likeness, stage)| *likeness >= 0.5 || stage.to_lowercase().starts_with(&name))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, stage)| stage.as_str())
 }
 
 #[cfg(test)]
@@ -38,9 +42,17 @@ mod tests {
     }
 
     #[test]
-    fn stages_are_read_from_the_frontends_table() {
-        let text = "TARGET      DESCRIPTION\nx           the first\ny (default) \n";
-        assert_eq!(from_listing(text), ["x", "y"]);
-        assert!(from_listing("error: x").is_empty());
+    fn a_slip_of_the_hand_leads_to_the_nearest_stage() {
+        let stages = ["build", "runtime", "debug"].map(str::to_owned);
+        for (name, near) in [
+            ("runtme", Some("runtime")),
+            ("Runtime", Some("runtime")),
+            ("run", Some("runtime")),
+            ("biuld", Some("build")),
+            ("builder", Some("build")),
+            ("production", None),
+        ] {
+            assert_eq!(nearest(name, &stages), near, "{name}");
+        }
     }
 }

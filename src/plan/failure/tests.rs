@@ -18,7 +18,6 @@ fn request() -> BuildRequest {
         builder_server_name: "builder".into(),
         callback: None,
         source: Source {
-            git: None,
             inline: Some(InlineSource {
                 files: [(
                     "Dockerfile".to_owned(),
@@ -26,9 +25,11 @@ fn request() -> BuildRequest {
                 )]
                 .into(),
             }),
+            ..Source::default()
         },
         dockerfile: "Dockerfile".into(),
         target: None,
+        debug: None,
         build_args: Default::default(),
         secrets: vec![],
         platforms: vec![],
@@ -51,7 +52,7 @@ fn from_git(reference: GitRef) -> BuildRequest {
                 sub_path: Some("no/such".into()),
                 secret_ref: None,
             }),
-            inline: None,
+            ..Source::default()
         },
         ..request()
     }
@@ -66,7 +67,12 @@ fn branch(name: &str) -> BuildRequest {
 
 /// What comes of a failed vertex (name, error, output; none without a name) and a text.
 fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
-    judge_with(request, &Facts::default(), vertex, text)
+    let inline = request.source.inline.as_ref();
+    let facts = Facts {
+        dockerfile: inline.and_then(|inline| inline.files.get("Dockerfile").cloned()),
+        ..Facts::default()
+    };
+    judge_with(request, &facts, vertex, text)
 }
 
 fn judge_with(
@@ -216,7 +222,7 @@ fn a_git_server_that_is_away_is_asked_again() {
         let expected = format!(
             "git repository https://git.example.com/team/hello.git cannot be read: {fatal}"
         );
-        assert_is(&verdict, R::SourceNotFound, Again::Later, &expected);
+        assert_is(&verdict, R::SourceUnreachable, Again::Later, &expected);
     }
 }
 
@@ -296,8 +302,7 @@ fn other_faults_of_the_dockerfile_are_syntax_as_well() {
 fn a_target_that_is_no_stage_is_told_with_the_stages_that_are() {
     let text =
         r#"error: failed to solve: target stage "biuld" could not be found (did you mean build?)"#;
-    let message =
-        r#"stage "biuld" is not in the Dockerfile; it has build, runtime: change spec.target"#;
+    let message = r#"stage "biuld" is not in the Dockerfile; did you mean build? It has build, runtime: change spec.target"#;
     assert_is(
         &judge(&request(), NONE, text),
         R::StageNotFound,
@@ -305,7 +310,7 @@ fn a_target_that_is_no_stage_is_told_with_the_stages_that_are() {
         message,
     );
     let facts = Facts {
-        stages: vec!["build".into(), "runtime".into()],
+        dockerfile: Some("FROM busybox AS build\nFROM scratch AS runtime\n".into()),
         ..Facts::default()
     };
     let verdict = judge_with(&branch("main"), &facts, NONE, text);
@@ -328,12 +333,9 @@ error: failed to solve: biuld: failed to resolve source metadata for docker.io/l
     );
     assert_eq!(verdict.failure.reason, R::StageNotFound);
     assert_eq!(verdict.failure.dockerfile_line, Some(3));
-    assert!(
-        verdict
-            .failure
-            .message
-            .starts_with(r#"stage "biuld" is not in the Dockerfile; it has build, runtime"#)
-    );
+    assert!(verdict.failure.message.starts_with(
+        r#"stage "biuld" is not in the Dockerfile; did you mean build? It has build, runtime"#
+    ));
 }
 
 #[test]
@@ -352,7 +354,7 @@ error: failed to solve: failed to compute cache key: {said}"
         &verdict,
         R::CopySourceNotFound,
         Again::No,
-        "/hello.txt is not in the build context: the path counts from the context's root, and .dockerignore may leave it out",
+        "/hello.txt is not among the inline files (Dockerfile): the path counts from the context's root, and .dockerignore may leave it out",
     );
     let text = text.replace("COPY hello", "COPY --from=build /hello");
     let verdict = judge(&request(), ("[1/1] COPY --from=build", said, ""), &text);

@@ -1,0 +1,134 @@
+//! Where the Dockerfile and its context come from.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::LocalRef;
+
+/// Where the Dockerfile and its context come from.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.git) ? 1 : 0) + (has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.oci) ? 1 : 0) == 1").message("source: give exactly one of git, inline, configMap and oci"))]
+pub struct Source {
+    /// A git repository; BuildKit clones it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSource>,
+    /// Files given here: for small builds and tests, 256 KiB in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inline: Option<InlineSource>,
+    /// Files in a ConfigMap of this namespace. A change of the ConfigMap alone starts no build: ask for
+    /// one with the annotation whittle.dev/requestedAt, or let the name change with the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapSource>,
+    /// Files in the layers of an OCI artifact or image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<OciSource>,
+}
+
+/// A git repository.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GitSource {
+    /// `https://…`, `http://…`, `ssh://…` or `git@host:path`.
+    #[schemars(length(min = 1, max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^(https?|ssh)://[^/ #?]+/[^ #?]+$') || self.matches('^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^ #?]+$')").message("git.url: give https://host/path, http://host/path, ssh://host/path or git@host:path, without # and ?"))]
+    #[x_kube(validation = Rule::new("!self.matches('^https?://[^/]*@')").message("git.url: credentials do not belong here, where anyone can read them: put them into a Secret and name it in git.secretRef"))]
+    pub url: String,
+    /// What to build; the remote's HEAD by default.
+    #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub reference: Option<GitRef>,
+    /// A folder of the repository to use as the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains(':') && !self.split('/').exists(p, p == '..')").message("git.subPath: give a path within the repository, without a leading /, without : and without .."))]
+    pub sub_path: Option<String>,
+    /// A Secret of type kubernetes.io/basic-auth or kubernetes.io/ssh-auth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
+
+/// A branch, a tag or a commit.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1").message("git.ref: give exactly one of branch, tag and commit"))]
+pub struct GitRef {
+    /// A branch: its newest commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
+    )]
+    pub branch: Option<String>,
+    /// A tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 255),
+        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
+    )]
+    pub tag: Option<String>,
+    /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    pub commit: Option<String>,
+}
+
+/// Files given in the ImageBuild itself.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InlineSource {
+    /// Path → text. Paths are relative, without `..`; together at most 256 KiB.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 256), inner(length(max = 262_144)))]
+    #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, without . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("self.map(p, size(self[p])).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
+    pub files: BTreeMap<String, String>,
+}
+
+/// Files in a ConfigMap.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapSource {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Which keys are files, and where: a key itself can hold no `/`. Without it, each key is a file of
+    /// its name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["path".into()]))]
+    pub items: Vec<ConfigMapItem>,
+}
+
+/// One file of a ConfigMap.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigMapItem {
+    /// The key.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// The file's path within the source.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.endsWith('/') && !self.split('/').exists(p, p == '..' || p == '.' || p == '')").message("configMap.items: a path is relative, without . and .. and empty parts"))]
+    pub path: String,
+}
+
+/// Files in the layers of an OCI artifact or image: each layer is a tar archive, plain or compressed by
+/// gzip or zstd, as `flux push artifact`, `oras push` of a folder, or a Dockerfile that begins
+/// `FROM scratch` make them.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OciSource {
+    /// `host/path@sha256:…`, or `host/path:tag`: `status.revision` is the digest that was really built.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$')").message("oci.image: give host/path@sha256:… or host/path:tag, for example registry.example.com/team/source:main"))]
+    pub image: String,
+    /// A folder within the layers to use as the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("oci.subPath: give a path within the layers, without a leading / and without .."))]
+    pub sub_path: Option<String>,
+    /// A Secret of type kubernetes.io/dockerconfigjson; `output.secretRef` serves where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}

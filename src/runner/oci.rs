@@ -1,0 +1,425 @@
+//! A source in the layers of an OCI artifact or image: fetched, checked and unpacked by the runner.
+
+use std::fs;
+use std::io::{self, BufReader, Read};
+use std::path::{Component, Path, PathBuf};
+
+use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::StreamingDecoder;
+use tar::{Archive, Entry, EntryType};
+
+use super::attempt::docker_config;
+use super::files::{Prepared, broken};
+use super::finish::{Trouble, client};
+use crate::api::{Failure, FailureReason, OciSource};
+use crate::image::{Layer, Manifest, Reference, digest_of, parse, verify};
+use crate::plan::failure::plain;
+use crate::plan::request::{BuildRequest, paths};
+use crate::registry::{Client, DockerConfig, RegistryError, causes};
+
+/// The most that a source may hold, unpacked, in bytes.
+const UNPACKED_LIMIT: u64 = 8 << 30;
+/// The most that one layer may hold, as stored, in bytes.
+const LAYER_LIMIT: u64 = 4 << 30;
+/// The most entries that a source may have.
+const ENTRIES: usize = 500_000;
+
+/// Fetches and unpacks a source; its revision, `oci@sha256:…`.
+pub(super) async fn fetch(
+    request: &BuildRequest,
+    source: &OciSource,
+    output: &DockerConfig,
+    prepared: &mut Prepared,
+) -> Result<String, Failure> {
+    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef")?;
+    let config = match &source.secret_ref {
+        Some(_) => &own,
+        None => output,
+    };
+    let reference = Reference::parse(&source.image);
+    let failed = |error: Trouble| failure(source, error);
+    let client = client(request, &reference.repository, config).map_err(failed)?;
+    let (digest, layers) = resolve(&client, &reference, request)
+        .await
+        .map_err(failed)?;
+    println!("source {}@{digest}", source.image);
+    let folder = PathBuf::from(prepared.path("artifact"));
+    fs::create_dir_all(&folder).map_err(broken)?;
+    let mut room = Room {
+        bytes: UNPACKED_LIMIT,
+        entries: ENTRIES,
+    };
+    for layer in &layers {
+        let packed = PathBuf::from(prepared.path("layer"));
+        let got = client.blob_into(&layer.digest, LAYER_LIMIT, &packed).await;
+        got.map_err(Trouble::from).map_err(failed)?;
+        let (into, layer) = (folder.clone(), layer.clone());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            unpack(&packed, &layer, &into, &mut room)?;
+            fs::remove_file(&packed)?;
+            Ok::<_, io::Error>(room)
+        });
+        room = unpacked
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| not_a_source(source, &causes(&error)))?;
+    }
+    let context = within(&folder, source.sub_path.as_deref()).ok_or_else(|| {
+        let folder = source.sub_path.as_deref().unwrap_or_default();
+        plain(
+            FailureReason::SourceNotFound,
+            format!("{} has no folder {folder}: check oci.subPath", source.image),
+        )
+    })?;
+    prepared.files.context = Some(context.to_string_lossy().into_owned());
+    Ok(format!("oci@{digest}"))
+}
+
+fn failure(source: &OciSource, error: Trouble) -> Failure {
+    let image = &source.image;
+    match error {
+        Trouble::Registry(RegistryError::NotFound(said)) => plain(
+            FailureReason::SourceNotFound,
+            format!("{image} is not in its registry ({said}): check oci.image"),
+        ),
+        Trouble::Registry(RegistryError::Denied(said)) => plain(
+            FailureReason::SourceDenied,
+            format!(
+                "the registry of {image} refuses ({said}): name a Secret of type \
+                 kubernetes.io/dockerconfigjson that may pull in oci.secretRef"
+            ),
+        ),
+        Trouble::Registry(RegistryError::Transient { message, .. }) => plain(
+            FailureReason::SourceUnreachable,
+            format!(
+                "{image} cannot be fetched: its registry cannot be reached or is busy: {message}"
+            ),
+        ),
+        other => not_a_source(source, &other.to_string()),
+    }
+}
+
+fn not_a_source(source: &OciSource, said: &str) -> Failure {
+    plain(
+        FailureReason::SourceNotFound,
+        format!(
+            "{} cannot be read as a source: {said}; its layers must be tar archives, plain or compressed \
+             by gzip or zstd",
+            source.image
+        ),
+    )
+}
+
+/// The digest of what the reference stands for, and the layers of its manifest; of an index, those for
+/// the build's first platform, or else the first ones.
+async fn resolve(
+    client: &Client,
+    reference: &Reference,
+    request: &BuildRequest,
+) -> Result<(String, Vec<Layer>), Trouble> {
+    let bytes = client.manifest(reference.wanted()).await?;
+    let digest = digest_of(&bytes);
+    if let Some(wanted) = &reference.digest {
+        verify(&bytes, wanted)?;
+    }
+    match parse(&bytes)? {
+        Manifest::Image { layers, .. } => Ok((digest, layers)),
+        Manifest::Index(entries) => {
+            let asked = request
+                .platforms
+                .first()
+                .map(|platform| platform.0.as_str());
+            let entry = entries
+                .iter()
+                .find(|entry| asked.is_some() && entry.platform.as_deref() == asked)
+                .or(entries.first())
+                .ok_or(Trouble::Nested)?;
+            let bytes = client.manifest(&entry.digest).await?;
+            verify(&bytes, &entry.digest)?;
+            match parse(&bytes)? {
+                Manifest::Image { layers, .. } => Ok((digest, layers)),
+                Manifest::Index(_) => Err(Trouble::Nested),
+            }
+        }
+    }
+}
+
+/// What may still be unpacked.
+struct Room {
+    bytes: u64,
+    entries: usize,
+}
+
+/// Unpacks one layer into `root`: a tar archive, or one file where its title names it.
+fn unpack(packed: &Path, layer: &Layer, root: &Path, room: &mut Room) -> io::Result<()> {
+    let mut head = [0_u8; 4];
+    let mut file = BufReader::new(fs::File::open(packed)?);
+    let size = file.get_ref().metadata()?.len();
+    let known = usize::try_from(size.min(4)).unwrap_or(4);
+    file.read_exact(&mut head[..known])?;
+    drop(file);
+    let file = BufReader::new(fs::File::open(packed)?);
+    match head {
+        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), root, room),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            let decoder = StreamingDecoder::new(file).map_err(io::Error::other)?;
+            unpack_tar(decoder, root, room)
+        }
+        _ => match &layer.title {
+            Some(title) if !is_tar(packed)? => {
+                let place = place(root, Path::new(title))?;
+                fs::create_dir_all(place.parent().unwrap_or(root))?;
+                fs::copy(packed, place).map(drop)
+            }
+            _ => unpack_tar(file, root, room),
+        },
+    }
+}
+
+/// True where `ustar` stands at its place (POSIX.1-1988 and all that came after).
+fn is_tar(path: &Path) -> io::Result<bool> {
+    let mut head = vec![];
+    fs::File::open(path)?.take(512).read_to_end(&mut head)?;
+    Ok(head.get(257..262) == Some(b"ustar"))
+}
+
+fn unpack_tar(stream: impl Read, root: &Path, room: &mut Room) -> io::Result<()> {
+    let mut archive = Archive::new(Limited {
+        stream,
+        left: &mut room.bytes,
+    });
+    archive.set_preserve_mtime(false);
+    for entry in archive.entries()? {
+        room.entries = room
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| io::Error::other(format!("it has more than {ENTRIES} entries")))?;
+        unpack_entry(&mut entry?, root)?;
+    }
+    Ok(())
+}
+
+fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path) -> io::Result<()> {
+    let path = entry.path()?.into_owned();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    // Layers of an image mark what they take away
+    // (https://github.com/opencontainers/image-spec/blob/main/layer.md#whiteouts).
+    if let Some(gone) = name.strip_prefix(".wh.") {
+        let folder = folder(root, path.parent().unwrap_or(Path::new("")))?;
+        return if gone == ".wh..opq" {
+            remove(&folder).and_then(|()| fs::create_dir_all(&folder))
+        } else {
+            remove(&folder.join(gone))
+        };
+    }
+    match entry.header().entry_type() {
+        // Without their own modes: a folder that we may not write could not be filled.
+        EntryType::Directory => fs::create_dir_all(place(root, &path)?),
+        EntryType::Regular
+        | EntryType::Continuous
+        | EntryType::GNUSparse
+        | EntryType::Symlink
+        | EntryType::Link => {
+            let place = place(root, &path)?;
+            if fs::symlink_metadata(&place).is_ok() {
+                remove(&place)?;
+            }
+            // Refuses names and links that lead out of the root.
+            if !entry.unpack_in(root)? {
+                return Err(outside(&path));
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where `path` lies within `root`. No folder on the way may be a link: nothing is written through one.
+fn place(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok(folder(root, parent)?.join(name)),
+        _ => folder(root, path),
+    }
+}
+
+/// As [`place`], for a folder: it may be no link itself.
+fn folder(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let mut place = root.to_owned();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => place.push(name),
+            Component::CurDir | Component::RootDir => continue,
+            _ => return Err(outside(path)),
+        }
+        if fs::symlink_metadata(&place).is_ok_and(|found| found.file_type().is_symlink()) {
+            return Err(outside(path));
+        }
+    }
+    Ok(place)
+}
+
+fn outside(path: &Path) -> io::Error {
+    io::Error::other(format!("its entry {} leads out of it", path.display()))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The folder `sub_path` of `root`; none where it is no folder, or a link.
+fn within(root: &Path, sub_path: Option<&str>) -> Option<PathBuf> {
+    let place = folder(root, Path::new(sub_path.unwrap_or_default())).ok()?;
+    fs::symlink_metadata(&place).ok()?.is_dir().then_some(place)
+}
+
+/// Fails once more than `left` bytes have come.
+struct Limited<'a, R> {
+    stream: R,
+    left: &'a mut u64,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        *self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("it holds more than {UNPACKED_LIMIT} bytes"))
+        })?;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn layer(title: Option<&str>) -> Layer {
+        Layer {
+            digest: String::new(),
+            size: 0,
+            title: title.map(Into::into),
+        }
+    }
+
+    fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(vec![]);
+        for (name, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_mode(0o555);
+            // Written as it is: set_path would refuse what we want to see refused.
+            header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+            if matches!(kind, EntryType::Symlink | EntryType::Link) {
+                header.set_link_name(content).unwrap();
+                header.set_size(0);
+                header.set_cksum();
+                builder.append(&header, io::empty()).unwrap();
+            } else {
+                header.set_size(content.len() as u64);
+                header.set_cksum();
+                builder.append(&header, content.as_bytes()).unwrap();
+            }
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn unpacked(root: &Path, bytes: &[u8], title: Option<&str>, most: u64) -> io::Result<()> {
+        let packed = root.parent().unwrap().join("packed");
+        fs::write(&packed, bytes).unwrap();
+        let mut room = Room {
+            bytes: most,
+            entries: 100,
+        };
+        unpack(&packed, &layer(title), root, &mut room)
+    }
+
+    fn root() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        fs::create_dir(&root).unwrap();
+        (folder, root)
+    }
+
+    #[test]
+    fn layers_lie_one_over_the_other_and_take_away_what_they_mark() {
+        let (_folder, root) = root();
+        let first = tar(&[
+            ("cmd/", EntryType::Directory, ""),
+            ("cmd/main.go", EntryType::Regular, "one"),
+            ("cmd/old.go", EntryType::Regular, "old"),
+            ("all/x", EntryType::Regular, "x"),
+        ]);
+        let mut gzip = flate2::write::GzEncoder::new(vec![], Default::default());
+        gzip.write_all(&first).unwrap();
+        unpacked(&root, &gzip.finish().unwrap(), None, 1 << 20).unwrap();
+        let second = tar(&[
+            ("cmd/main.go", EntryType::Regular, "two"),
+            ("cmd/.wh.old.go", EntryType::Regular, ""),
+            ("all/.wh..wh..opq", EntryType::Regular, ""),
+            ("all/y", EntryType::Regular, "y"),
+            ("link", EntryType::Symlink, "cmd/main.go"),
+        ]);
+        unpacked(&root, &second, None, 1 << 20).unwrap();
+        assert_eq!(fs::read_to_string(root.join("link")).unwrap(), "two");
+        for (path, there) in [("cmd/old.go", false), ("all/x", false), ("all/y", true)] {
+            assert_eq!(root.join(path).exists(), there, "{path}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_outside_the_root() {
+        for entries in [
+            &[("../x", EntryType::Regular, "x")][..],
+            &[
+                ("up", EntryType::Symlink, ".."),
+                ("up/x", EntryType::Regular, "x"),
+            ],
+            &[
+                ("up", EntryType::Symlink, "/"),
+                ("up/.wh.x", EntryType::Regular, ""),
+            ],
+        ] {
+            let (folder, root) = root();
+            let result = unpacked(&root, &tar(entries), None, 1 << 20);
+            assert!(result.is_err(), "{entries:?}");
+            assert!(!folder.path().join("x").exists(), "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn a_blob_with_a_title_is_a_file_and_one_without_must_be_an_archive() {
+        let (_folder, root) = root();
+        unpacked(&root, b"FROM scratch\n", Some("Dockerfile"), 1 << 20).unwrap();
+        assert!(root.join("Dockerfile").exists());
+        assert!(unpacked(&root, b"FROM scratch\n", Some("../x"), 1 << 20).is_err());
+        assert!(unpacked(&root, b"FROM scratch\n", None, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_is_refused() {
+        let (_folder, root) = root();
+        let big = tar(&[("big", EntryType::Regular, &"x".repeat(100_000))]);
+        let error = unpacked(&root, &big, None, 50_000).unwrap_err();
+        assert!(causes(&error).contains("more than"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_no_context() {
+        let (_folder, root) = root();
+        fs::create_dir(root.join("cmd")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("etc")).unwrap();
+        assert!(within(&root, None).is_some() && within(&root, Some("cmd")).is_some());
+        for missing in ["nosuch", "etc", "../root"] {
+            assert_eq!(within(&root, Some(missing)), None, "{missing}");
+        }
+    }
+}
