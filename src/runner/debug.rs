@@ -45,9 +45,15 @@ pub(super) async fn build(
     solver
         .solve(prepared, &goal, facts, &mut State::default())
         .await
-        .map_err(|failure| Failure {
-            message: format!("the image for debugging (spec.debug): {}", failure.message),
-            ..failure
-        })?;
+        .map_err(of_debug)?;
     pushed(request, Path::new(&metadata)).map(Some)
+}
+
+/// The failure, as one of the second image.
+fn of_debug(failure: Failure) -> Failure {
+    let said = failure.message.replace("spec.target", "spec.debug.target");
+    Failure {
+        message: format!("the image for debugging (spec.debug): {said}"),
+        ..failure
+    }
 }

@@ -8,14 +8,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// The provisioner of the StorageClass `local`: a folder on the node for each claim, as a PersistentVolume of
-// type `local`. (A hostPath volume would ignore the Pod's fsGroup.)
+// The provisioner of the StorageClasses `local` and `memory`: a folder on the node for each claim, as a
+// PersistentVolume of type `local`. (A hostPath volume would ignore the Pod's fsGroup.) A folder of the
+// class `memory` is a file system of its own, as large as the claim asks: it can be full.
 
 const (
 	storageClass    = "local"
+	memoryClass     = "memory"
 	provisionerName = "whittle.dev/local"
 	provisionedBy   = "pv.kubernetes.io/provisioned-by"
 )
@@ -80,7 +83,8 @@ func (s *supervisor) provision() {
 
 // wantsVolume tells whether a claim is ours and its Pod has been placed.
 func wantsVolume(c claim) bool {
-	return c.Spec.StorageClassName == storageClass && c.Spec.VolumeName == "" && c.Metadata.DeletionTimestamp == nil &&
+	ours := c.Spec.StorageClassName == storageClass || c.Spec.StorageClassName == memoryClass
+	return ours && c.Spec.VolumeName == "" && c.Metadata.DeletionTimestamp == nil &&
 		c.Metadata.Annotations["volume.kubernetes.io/selected-node"] == nodeName && c.Spec.VolumeMode != "Block"
 }
 
@@ -92,6 +96,16 @@ func serveClaim(ctx context.Context, k *kube, c claim) error {
 	dir := state("volumes", name)
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
+	}
+	if c.Spec.StorageClassName == memoryClass && !isMounted(dir) {
+		size, ok := strings.CutSuffix(c.Spec.Resources.Requests["storage"], "Mi")
+		if !ok {
+			return fmt.Errorf("a claim of the class %s must ask for a number of Mi, not %s", memoryClass, c.Spec.Resources.Requests["storage"])
+		}
+		// Within the node's mount namespace: it ends with the node.
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0777,size="+size+"m"); err != nil {
+			return fmt.Errorf("mounting %s: %w", dir, err)
+		}
 	}
 	if err := os.Chmod(dir, 0o777); err != nil { // whatever the umask
 		return err
@@ -112,7 +126,7 @@ func volumeFor(c claim, name, dir string) map[string]any {
 			"capacity":                      m{"storage": c.Spec.Resources.Requests["storage"]},
 			"accessModes":                   c.Spec.AccessModes,
 			"persistentVolumeReclaimPolicy": "Delete",
-			"storageClassName":              storageClass,
+			"storageClassName":              c.Spec.StorageClassName,
 			"volumeMode":                    "Filesystem",
 			"local":                         m{"path": dir},
 			"claimRef":                      m{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": c.Metadata.Namespace, "name": c.Metadata.Name, "uid": c.Metadata.UID},
@@ -132,6 +146,11 @@ func reclaim(ctx context.Context, k *kube, v volume) error {
 	if v.Spec.Local == nil || filepath.Dir(v.Spec.Local.Path) != state("volumes") {
 		return nil
 	}
+	if isMounted(v.Spec.Local.Path) {
+		if err := syscall.Unmount(v.Spec.Local.Path, 0); err != nil {
+			return fmt.Errorf("unmounting %s: %w", v.Spec.Local.Path, err)
+		}
+	}
 	if err := os.RemoveAll(v.Spec.Local.Path); err != nil {
 		return err
 	}
@@ -140,4 +159,13 @@ func reclaim(ctx context.Context, k *kube, v volume) error {
 		return nil
 	}
 	return err
+}
+
+// isMounted tells whether a file system begins at dir.
+func isMounted(dir string) bool {
+	var own, parent syscall.Stat_t
+	if syscall.Stat(dir, &own) != nil || syscall.Stat(filepath.Dir(dir), &parent) != nil {
+		return false
+	}
+	return own.Dev != parent.Dev
 }

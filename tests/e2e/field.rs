@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use whittle::api::{ImageBuild, ImageBuildStatus, find};
+use whittle::api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -161,6 +161,15 @@ impl Field {
             (current && as_asked).then_some(seen)
         })
         .await
+    }
+
+    /// Why the build failed, once it has, for this reason and at its first attempt.
+    pub async fn fails(&self, name: &str, reason: FailureReason) -> Failure {
+        let status = self.ready(name, "False", reason.as_str()).await;
+        let failure = status.failure.expect("a failed build says why");
+        assert_eq!(failure.reason, reason);
+        assert_eq!(self.jobs(name).await.len(), 1, "there is one attempt");
+        failure
     }
 
     pub async fn succeeds(&self, name: &str) -> ImageBuildStatus {
@@ -394,6 +403,17 @@ impl Repository {
             tree,
             bare,
         }
+    }
+
+    /// Enters another repository's commit as a submodule; the next commit has it.
+    pub fn submodule(&self, path: &str, url: &str, commit: &str) {
+        let tree = self.tree.path().display().to_string();
+        let text = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
+        std::fs::write(self.tree.path().join(".gitmodules"), text).unwrap();
+        let entry = format!("160000,{commit},{path}");
+        // The folder itself, or `git add --all` would take the entry away again.
+        std::fs::create_dir_all(self.tree.path().join(path)).unwrap();
+        git(&["-C", &tree, "update-index", "--add", "--cacheinfo", &entry]);
     }
 
     /// Writes files, commits and pushes; the commit.

@@ -3,8 +3,10 @@
 //! Every test has a namespace of its own, and with it a builder of its own.
 
 mod contents;
+mod debug;
 mod faults;
 mod field;
 mod mistakes;
 mod registry;
 mod safety;
+mod sources;

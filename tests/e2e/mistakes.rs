@@ -1,24 +1,12 @@
 //! Bad input: each is told with its reason, nothing hangs, and mending it heals.
 
 use serde_json::json;
-use whittle::api::FailureReason::{self, *};
+use whittle::api::FailureReason::*;
 
 use crate::field::{Field, Repository};
 use crate::registry;
 
 const SCRATCH: &str = "FROM scratch\nCOPY a /a\n";
-
-async fn fails(field: &Field, name: &str, reason: FailureReason) -> whittle::api::Failure {
-    let status = field.ready(name, "False", reason.as_str()).await;
-    let failure = status.failure.expect("a failed build says why");
-    assert_eq!(failure.reason, reason);
-    assert_eq!(
-        field.jobs(name).await.len(),
-        1,
-        "a mistake is not tried again"
-    );
-    failure
-}
 
 #[tokio::test]
 async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_appears() {
@@ -89,15 +77,15 @@ async fn a_git_repository_or_branch_that_does_not_exist_is_named() {
             json!({}),
         )
         .await;
-    let failure = fails(&field, "repository", SourceNotFound).await;
+    let failure = field.fails("repository", SourceNotFound).await;
     assert!(
         failure.message.contains("-nowhere.git"),
         "{}",
         failure.message
     );
-    let failure = fails(&field, "branch", SourceNotFound).await;
+    let failure = field.fails("branch", SourceNotFound).await;
     assert!(failure.message.contains("nosuch"), "{}", failure.message);
-    let failure = fails(&field, "host", SourceNotFound).await;
+    let failure = field.fails("host", SourceNotFound).await;
     assert!(
         failure.message.contains("nosuch.whittle.local"),
         "{}",
@@ -136,7 +124,7 @@ async fn a_mistake_in_the_dockerfile_is_told_with_its_line() {
     build("base", "FROM nosuch/image:1\nCOPY a /a\n", json!({})).await;
     build("syntax", "FROM scratch\nCOPPY a /a\n", json!({})).await;
 
-    let failure = fails(&field, "step", StepFailed).await;
+    let failure = field.fails("step", StepFailed).await;
     assert_eq!(failure.dockerfile_line, Some(3), "{failure:#?}");
     assert!(
         failure
@@ -159,23 +147,23 @@ async fn a_mistake_in_the_dockerfile_is_told_with_its_line() {
         "the exit code is told: {}",
         failure.message
     );
-    fails(&field, "nofile", DockerfileNotFound).await;
-    let failure = fails(&field, "copy", CopySourceNotFound).await;
+    field.fails("nofile", DockerfileNotFound).await;
+    let failure = field.fails("copy", CopySourceNotFound).await;
     assert!(failure.message.contains("nosuch"), "{}", failure.message);
     assert_eq!(failure.dockerfile_line, Some(2));
-    let failure = fails(&field, "stage", StageNotFound).await;
+    let failure = field.fails("stage", StageNotFound).await;
     assert!(
         failure.message.contains("runtme") && failure.message.contains("runtime"),
         "{}",
         failure.message
     );
-    let failure = fails(&field, "base", BaseImageNotFound).await;
+    let failure = field.fails("base", BaseImageNotFound).await;
     assert!(
         failure.message.contains("nosuch/image"),
         "{}",
         failure.message
     );
-    let failure = fails(&field, "syntax", DockerfileSyntax).await;
+    let failure = field.fails("syntax", DockerfileSyntax).await;
     assert_eq!(failure.dockerfile_line, Some(2), "{failure:#?}");
 
     build(
@@ -259,7 +247,7 @@ async fn a_build_that_takes_too_long_is_ended() {
             json!({"timeout": "20s"}),
         )
         .await;
-    let failure = fails(&field, "slow", Timeout).await;
+    let failure = field.fails("slow", Timeout).await;
     assert!(
         failure.message.contains("spec.timeout"),
         "{}",

@@ -1,5 +1,8 @@
 //! What really stands in the registry, and registries that refuse or are away.
 
+use std::collections::BTreeMap;
+use std::io::Read;
+
 use serde_json::{Value, json};
 
 use crate::field::{Field, variable};
@@ -41,6 +44,66 @@ pub async fn blob(image: &str, digest: &str) -> Vec<u8> {
     let answer = reqwest::get(&url).await.unwrap();
     assert!(answer.status().is_success(), "{url}: {}", answer.status());
     answer.bytes().await.unwrap().to_vec()
+}
+
+/// Files of a one-platform image of gzip layers: path to content, without folders and links.
+pub async fn files_of(image: &str, digest: &str) -> BTreeMap<String, Vec<u8>> {
+    let (_, found) = manifest(image, digest).await;
+    let mut files = BTreeMap::new();
+    for layer in found["layers"].as_array().unwrap() {
+        let packed = blob(image, layer["digest"].as_str().unwrap()).await;
+        let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(packed.as_slice()));
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.header().entry_type().is_file() {
+                let mut bytes = vec![];
+                entry.read_to_end(&mut bytes).unwrap();
+                files.insert(entry.path().unwrap().display().to_string(), bytes);
+            }
+        }
+    }
+    files
+}
+
+/// Pushes an artifact of one blob under a tag; the manifest's digest.
+pub async fn push_artifact(image: &str, tag: &str, bytes: &[u8]) -> String {
+    let (_, repository) = image.split_once('/').unwrap();
+    let base = format!("http://{}/v2/{repository}", variable("REGISTRY_HOST"));
+    let client = reqwest::Client::new();
+    let config = b"{}".to_vec();
+    for blob in [bytes.to_vec(), config.clone()] {
+        let answer = client
+            .post(format!("{base}/blobs/uploads/"))
+            .send()
+            .await
+            .unwrap();
+        let place = answer.headers()["location"].to_str().unwrap().to_owned();
+        let and = if place.contains('?') { '&' } else { '?' };
+        let place = match place.strip_prefix('/') {
+            Some(path) => format!("http://{}/{path}", variable("REGISTRY_HOST")),
+            None => place,
+        };
+        let digest = whittle::image::digest_of(&blob);
+        let url = format!("{place}{and}digest={digest}");
+        let answer = client.put(url).body(blob).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+    let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": whittle::image::digest_of(bytes), "size": bytes.len()});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.cncf.flux.config.v1+json",
+        "config": descriptor("application/vnd.cncf.flux.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.cncf.flux.content.v1.tar+gzip", bytes)],
+    });
+    let answer = client
+        .put(format!("{base}/manifests/{tag}"))
+        .header("content-type", "application/vnd.oci.image.manifest.v1+json")
+        .body(manifest.to_string())
+        .send()
+        .await
+        .unwrap();
+    assert!(answer.status().is_success(), "{}", answer.status());
+    whittle::image::digest_of(manifest.to_string().as_bytes())
 }
 
 /// Bytes of a manifest's config and layers.
