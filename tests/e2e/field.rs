@@ -105,6 +105,15 @@ impl Field {
     }
 
     pub async fn create(&self, object: Value) {
+        self.apply_object(object, true).await;
+    }
+
+    /// As [`Field::create`], for what belongs to no namespace.
+    pub async fn create_for_all(&self, object: Value) {
+        self.apply_object(object, false).await;
+    }
+
+    async fn apply_object(&self, object: Value, namespaced: bool) {
         let types: kube::api::TypeMeta = serde_json::from_value(object.clone()).unwrap();
         let (group, version) = types
             .api_version
@@ -115,8 +124,11 @@ impl Field {
             .await
             .unwrap();
         let object: kube::api::DynamicObject = serde_json::from_value(object).unwrap();
-        let api: Api<kube::api::DynamicObject> =
-            Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+        let client = self.client.clone();
+        let api: Api<kube::api::DynamicObject> = match namespaced {
+            true => Api::namespaced_with(client, &self.namespace, &resource),
+            false => Api::all_with(client, &resource),
+        };
         api.patch(
             &object.name_any(),
             &PatchParams::apply("e2e").force(),

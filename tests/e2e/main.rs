@@ -4,8 +4,10 @@
 
 mod contents;
 mod debug;
+mod failures;
 mod faults;
 mod field;
+mod leaks;
 mod mistakes;
 mod registry;
 mod safety;

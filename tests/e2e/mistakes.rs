@@ -70,13 +70,6 @@ async fn a_git_repository_or_branch_that_does_not_exist_is_named() {
             json!({}),
         )
         .await;
-    field
-        .apply(
-            "host",
-            json!({"git": {"url": "http://nosuch.whittle.local:3000/a.git"}}),
-            json!({}),
-        )
-        .await;
     let failure = field.fails("repository", SourceNotFound).await;
     assert!(
         failure.message.contains("-nowhere.git"),
@@ -85,12 +78,6 @@ async fn a_git_repository_or_branch_that_does_not_exist_is_named() {
     );
     let failure = field.fails("branch", SourceNotFound).await;
     assert!(failure.message.contains("nosuch"), "{}", failure.message);
-    let failure = field.fails("host", SourceNotFound).await;
-    assert!(
-        failure.message.contains("nosuch.whittle.local"),
-        "{}",
-        failure.message
-    );
     field
         .apply(
             "branch",

@@ -132,7 +132,10 @@ impl Case<'_> {
     }
 
     fn cache_full(&self) -> Option<Finding> {
-        let full = |text: &str| text.to_lowercase().contains("no space left on device");
+        // A step's shared memory is not on the volume.
+        let full = |text: &str| {
+            text.to_lowercase().contains("no space left on device") && !text.contains("/dev/shm")
+        };
         let step = self.failed.as_ref();
         let found = full(self.error)
             || step.is_some_and(|step| full(&step.error) || step.log.iter().any(|l| full(l)));
