@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -30,11 +31,12 @@ type image struct {
 	recipe  string   // change it when make changes, or the cached image stays
 	uses    []string // components whose versions are part of the recipe
 	debian  []string // packages of the Debian that it starts from, if it does
+	suite   string   // of that Debian; the machine's own where it is empty
 	seconds int      // on two cores, while components are being built
 	make    func(context.Context, *imageMaker, *imageWriter) error
 }
 
-var images = []image{
+var images = append([]image{
 	{name: "pause", repo: "pause", tags: []string{pauseTag}, recipe: "1", uses: []string{"kubernetes"}, seconds: 1, make: makePause},
 	{name: "coredns", repo: "coredns/coredns", tags: []string{coreDNSTag}, recipe: "1", uses: []string{"coredns"}, seconds: 2, make: makeCoreDNS},
 	{name: "distroless-static", repo: "distroless/static-debian12", tags: []string{"latest", "nonroot"}, recipe: "1", seconds: 5, make: makeDistroless},
@@ -43,7 +45,7 @@ var images = []image{
 		debian: []string{"ca-certificates", "gcc", "git", "libc6-dev", "make", "pkg-config"}},
 	{name: "buildkit", repo: "moby/buildkit", tags: []string{buildkitTag}, recipe: "1", uses: []string{"buildkit", "rootlesskit", "runc"}, seconds: 40, make: makeBuildkit,
 		debian: []string{"ca-certificates", "git", "openssh-client", "pigz", "uidmap", "xz-utils"}},
-}
+}, bases...)
 
 type imageMaker struct {
 	builder *builder
@@ -52,7 +54,7 @@ type imageMaker struct {
 
 func (m *imageMaker) dir(i image) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, i.name, i.recipe, i.debian, i.tags, m.builder.goVersion, runtime.GOARCH, suite())
+	fmt.Fprintln(h, i.name, i.recipe, i.debian, i.tags, m.builder.goVersion, runtime.GOARCH, cmp.Or(i.suite, suite()))
 	for _, name := range i.uses {
 		for _, f := range families {
 			if f.name == name {
@@ -125,13 +127,27 @@ func makeCoreDNS(ctx context.Context, m *imageMaker, w *imageWriter) error {
 // makeDistroless follows gcr.io/distroless/static: no shell, no libc, but certificates, time zones,
 // users and a /tmp. It holds no machine code, so both platforms share its layers.
 func makeDistroless(ctx context.Context, m *imageMaker, w *imageWriter) error {
+	if err := distrolessLayer(ctx, m, w); err != nil {
+		return err
+	}
+	return w.finish(distrolessConfig, "amd64", "arm64")
+}
+
+var distrolessConfig = imageConfig{
+	User: "65532", WorkingDir: "/home/nonroot",
+	Env: []string{debianPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
+}
+
+func distrolessLayer(ctx context.Context, m *imageMaker, w *imageWriter) error {
 	paths, err := m.apt.download(ctx, state("work", "distroless"), "base-files", "ca-certificates", "netbase", "tzdata")
 	if err != nil {
 		return err
 	}
-	var bundle bytes.Buffer
-	certificates := map[string][]byte{}
-	err = w.layer(func(l *layerTar) error {
+	bundle, err := authorities(ctx, paths["ca-certificates"])
+	if err != nil {
+		return err
+	}
+	return w.layer(func(l *layerTar) error {
 		for _, p := range []string{"base-files", "netbase", "tzdata", "ca-certificates"} {
 			err := readDeb(ctx, paths[p], func(r io.Reader) error {
 				return l.copyTar(r, func(h *tar.Header) bool {
@@ -143,23 +159,11 @@ func makeDistroless(ctx context.Context, m *imageMaker, w *imageWriter) error {
 				return err
 			}
 		}
-		err := readDeb(ctx, paths["ca-certificates"], func(r io.Reader) error { return collect(r, ".crt", certificates) })
-		if err != nil {
-			return err
-		}
-		names := slices.Sorted(maps.Keys(certificates))
-		for _, n := range names {
-			bundle.Write(bytes.TrimRight(certificates[n], "\n"))
-			bundle.WriteByte('\n')
-		}
-		if len(names) == 0 {
-			return fmt.Errorf("the package ca-certificates holds no certificate")
-		}
-		err = l.texts(map[string]string{
+		err := l.texts(map[string]string{
 			"etc/passwd":                        "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
 			"etc/group":                         "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n",
 			"etc/nsswitch.conf":                 "hosts: files dns\n",
-			"etc/ssl/certs/ca-certificates.crt": bundle.String(),
+			"etc/ssl/certs/ca-certificates.crt": bundle,
 		})
 		if err != nil {
 			return err
@@ -169,11 +173,16 @@ func makeDistroless(ctx context.Context, m *imageMaker, w *imageWriter) error {
 		}
 		return l.dir("home/nonroot", 0o700, 65532)
 	})
-	if err != nil {
-		return err
+}
+
+// bundleOf puts certificates behind one another.
+func bundleOf(certificates map[string][]byte) string {
+	var bundle strings.Builder
+	for _, n := range slices.Sorted(maps.Keys(certificates)) {
+		bundle.Write(bytes.TrimRight(certificates[n], "\n"))
+		bundle.WriteByte('\n')
 	}
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"}
-	return w.finish(imageConfig{User: "65532", Env: env, WorkingDir: "/home/nonroot"}, "amd64", "arm64")
+	return bundle.String()
 }
 
 // makeBusybox takes the dynamic busybox and the libraries it needs: the static one would load the same
@@ -346,23 +355,23 @@ func makeBuildkit(ctx context.Context, m *imageMaker, w *imageWriter) error {
 func debianTar(name string) string { return state("work", "debian-"+name, "root.tar") }
 
 // debian makes a small Debian with the given packages, as debianTar(name).
-func debian(ctx context.Context, name string, packages []string) error {
-	target := debianTar(name)
+func debian(ctx context.Context, i image) error {
+	target, release := debianTar(i.name), cmp.Or(i.suite, suite())
 	work := filepath.Dir(target)
 	if err := freshDir(work); err != nil {
 		return err
 	}
 	cmd := command(ctx, "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=tar",
-		"--include="+strings.Join(packages, ","),
+		"--include="+strings.Join(i.debian, ","),
 		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Retries \"3\"",
 		"--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
 		"--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*",
-		suite(), target)
+		release, target)
 	cmd.Env = append(os.Environ(), "TMPDIR="+work, "SOURCE_DATE_EPOCH="+fmt.Sprint(epoch.Unix()))
 	// Its mounts live in a mount namespace of its own, so that they end with it, however it ends.
 	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	if err := runQuietly(cmd); err != nil {
-		return fmt.Errorf("making a Debian %s: %w", suite(), err)
+		return fmt.Errorf("making a Debian %s: %w", release, err)
 	}
 	return nil
 }

@@ -227,7 +227,7 @@ func makeImages(t *tasks, maker *imageMaker, system *task, built map[string]*tas
 		needs := []*task{system}
 		if len(i.debian) > 0 && !maker.cached(i) {
 			previous = t.run("Debian for "+i.name, []*task{previous}, func(ctx context.Context) error {
-				return debian(ctx, i.name, i.debian)
+				return debian(ctx, i)
 			})
 			needs = append(needs, previous)
 		}
