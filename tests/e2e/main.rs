@@ -12,3 +12,4 @@ mod mistakes;
 mod registry;
 mod safety;
 mod sources;
+mod ssh;
