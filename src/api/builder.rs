@@ -44,6 +44,12 @@ pub struct BuilderSpec {
     /// The volume that holds layers and cache mounts.
     #[serde(default)]
     pub cache: Cache,
+    /// The daemon goes to sleep when nothing was built for so long, and wakes for the next build; the volume
+    /// stays. For example 10m; 0s keeps it awake.
+    #[serde(default = "idle_timeout")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('720h')").message("idleTimeout: give a duration of at most 720h, for example 10m, or 0s for a daemon that never sleeps"))]
+    pub idle_timeout: String,
     /// Requests and limits of the daemon; every build step runs within them.
     #[serde(default)]
     pub resources: ResourceRequirements,
@@ -72,6 +78,7 @@ impl Default for BuilderSpec {
             replicas: one(),
             isolation: Isolation::default(),
             cache: Cache::default(),
+            idle_timeout: idle_timeout(),
             resources: ResourceRequirements::default(),
             node_selector: BTreeMap::new(),
             tolerations: vec![],
@@ -120,6 +127,10 @@ impl Default for Cache {
 
 fn one() -> i32 {
     1
+}
+
+fn idle_timeout() -> String {
+    "10m".into()
 }
 
 fn cache_size() -> String {

@@ -13,6 +13,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// What the last finished build came to.
 pub const BUILT: &str = "Built";
+/// Reason of a Builder that is well and sleeps until the next build.
+pub const IDLE: &str = "Idle";
 /// Hints about the Dockerfile and the context of the last image; they never fail a build.
 pub const ADVICE: &str = "Advice";
 

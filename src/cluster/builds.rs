@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::{Cluster, Error, during, key};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
-use crate::plan::decide::Observed;
+use crate::plan::builder_state::Use;
+use crate::plan::decide::{self, Observed};
 use crate::plan::job::Attempt;
 use crate::plan::names;
 use crate::plan::outcome::{self, Seen, State};
@@ -263,27 +264,65 @@ impl Cluster {
 
     /// How many runner Jobs of this Builder have not ended.
     pub async fn active_builds(&self, namespace: &str, builder: &str) -> Result<usize, Error> {
+        let jobs = self.jobs_of_builder(namespace, builder).await?;
+        Ok(jobs.iter().filter(|job| is_active(job)).count())
+    }
+
+    /// What runs on a Builder or waits for it, and when it was last used.
+    pub async fn builder_use(&self, namespace: &str, builder: &str) -> Result<Use, Error> {
+        let jobs = self.jobs_of_builder(namespace, builder).await?;
+        let builds = Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
+            .list(&ListParams::default())
+            .await
+            .map_err(during(format!("listing the ImageBuilds of {namespace}")))?;
+        let waiting = builds.iter().filter(|build| {
+            build.spec.builder_ref.name == builder
+                && !build.spec.suspend
+                && !decide::is_settled(build)
+        });
+        Ok(Use {
+            wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
+            last: jobs.iter().flat_map(times).max(),
+        })
+    }
+
+    async fn jobs_of_builder(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {
         let selector = format!(
             "{}={},{}={builder}",
             names::COMPONENT,
             names::RUNNER,
             names::BUILDER_NAME
         );
-        let jobs = Api::<Job>::namespaced(self.client.clone(), namespace)
+        Api::<Job>::namespaced(self.client.clone(), namespace)
             .list(&ListParams::default().labels(&selector))
             .await
+            .map(|list| list.items)
             .map_err(during(format!(
                 "listing the Jobs of Builder {namespace}/{builder}"
-            )))?;
-        Ok(jobs
-            .into_iter()
-            .filter(|job| {
-                job.status
-                    .as_ref()
-                    .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
-            })
-            .count())
+            )))
     }
+}
+
+fn is_active(job: &Job) -> bool {
+    job.status
+        .as_ref()
+        .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
+}
+
+/// When a Job was made, and when it ended.
+fn times(job: &Job) -> Vec<Timestamp> {
+    let status = job.status.as_ref();
+    let ended = status.and_then(|status| status.completion_time.clone());
+    let failed = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter_map(|condition| condition.last_transition_time.clone());
+    [job.metadata.creation_timestamp.clone(), ended]
+        .into_iter()
+        .flatten()
+        .chain(failed)
+        .map(|time| time.0)
+        .collect()
 }
 
 fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {

@@ -10,19 +10,22 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{Action as Requeue, Config};
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 
 use super::{Context, Error, after_error, triggers};
-use crate::api::{Builder, BuilderStatus};
+use crate::api::{Builder, BuilderStatus, ImageBuild};
 use crate::cluster::RECONCILE_LIMIT;
 use crate::plan::builder::objects;
-use crate::plan::builder_state::{self, Daemon};
-use crate::plan::names;
+use crate::plan::builder_state::{self, Daemon, Rest};
+use crate::plan::{decide, names, quantity};
 
 const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
 const RESYNC: Duration = Duration::from_secs(3600);
+/// What is not as it should be is looked at again after this long.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
@@ -41,9 +44,18 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
+    let builds = watcher(
+        context.cluster.watched::<ImageBuild>(),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .touched_objects()
+    .predicate_filter(triggers::image_build, PredicateConfig::default());
+    let sleeping = store.clone();
     Controller::for_stream(builders, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(sets)
+        .watches_stream(builds, move |build: ImageBuild| woken(&sleeping, &build))
         .graceful_shutdown_on(stop)
         .run(
             |builder, context: Arc<Context>| async move {
@@ -83,7 +95,11 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             (issued.known.clone(), Some(issued))
         }
     };
-    let wanted = objects(&builder, &context.settings.builder, &certificates.digest);
+    let mut wanted = objects(&builder, &context.settings.builder, &certificates.digest);
+    let rest = rest(&builder, set.as_ref(), pod.as_ref(), context, now).await?;
+    if let (Rest::Asleep, Some(spec)) = (rest, &mut wanted.stateful_set.spec) {
+        spec.replicas = Some(0);
+    }
     let restarts = set
         .as_ref()
         .is_some_and(|set| builder_state::would_restart(set, &wanted.stateful_set));
@@ -124,14 +140,57 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         set: &applied,
         pod: pod.as_ref() as Option<&Pod>,
     };
-    let ready = builder_state::say(&mut status, &builder, &daemon, now);
+    let was_asleep = decide::is_asleep(&builder);
+    let ready = match rest {
+        Rest::Asleep => {
+            builder_state::say_idle(&mut status, &builder, now);
+            true
+        }
+        Rest::Awake(_) => builder_state::say(&mut status, &builder, &daemon, now),
+    };
     context
         .cluster
         .write_builder_status(&builder, &status)
         .await?;
-    Ok(Requeue::requeue(if ready {
-        RESYNC
-    } else {
-        Duration::from_secs(5)
+    Ok(Requeue::requeue(match rest {
+        _ if !ready => SOON,
+        // A build that came while it fell asleep has woken nothing: look once more.
+        Rest::Asleep if !was_asleep => SOON,
+        Rest::Awake(Some(after)) => RESYNC.min(after.unsigned_abs()),
+        Rest::Asleep | Rest::Awake(None) => RESYNC,
     }))
+}
+
+/// Whether the daemon is to be up. While it starts, it is: only one that takes builds, or sleeps, is asked
+/// what it is used for.
+async fn rest(
+    builder: &Builder,
+    set: Option<&StatefulSet>,
+    pod: Option<&Pod>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Rest, Error> {
+    let idle = quantity::duration(&builder.spec.idle_timeout);
+    let sleeps = set
+        .and_then(|set| set.spec.as_ref())
+        .is_some_and(|spec| spec.replicas == Some(0));
+    if idle.is_zero() || set.is_none() || !(sleeps || decide::is_ready(builder)) {
+        return Ok(Rest::Awake((!idle.is_zero()).then_some(idle)));
+    }
+    let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
+    let used = context.cluster.builder_use(&namespace, &name).await?;
+    let started = pod
+        .and_then(|pod| pod.status.as_ref()?.start_time.as_ref())
+        .map(|time| time.0);
+    Ok(builder_state::rest(builder, &used, started, now))
+}
+
+/// The Builder that an ImageBuild wakes.
+fn woken(store: &Store<Builder>, build: &ImageBuild) -> Option<ObjectRef<Builder>> {
+    let name = &build.spec.builder_ref.name;
+    let reference = ObjectRef::new(name).within(&build.namespace().unwrap_or_default());
+    let sleeps = store
+        .get(&reference)
+        .is_some_and(|builder| decide::is_asleep(&builder));
+    (sleeps && !decide::is_settled(build)).then_some(reference)
 }

@@ -2,13 +2,66 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::names::CONFIG_DIGEST;
 use super::outcome::{PULL_GRACE, pull_failure, unschedulable};
+use super::quantity::duration;
 use crate::api::{
-    Builder, BuilderStatus, Certificates, READY, RECONCILING, STALLED, Wanted, clear, set,
+    Builder, BuilderStatus, Certificates, IDLE, READY, RECONCILING, STALLED, Wanted, clear, set,
 };
+
+/// What is known of a Builder's use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Builds that run on it or wait for it.
+    pub wanted: usize,
+    /// When it was last used, as far as Jobs tell.
+    pub last: Option<Timestamp>,
+}
+
+/// Whether the daemon is to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Up; the time after which it may go to sleep, where it ever may.
+    Awake(Option<SignedDuration>),
+    /// Nothing has been built for `idleTimeout`.
+    Asleep,
+}
+
+/// Whether the daemon is to be up, given its use and when its Pod started.
+pub fn rest(builder: &Builder, used: &Use, pod_started: Option<Timestamp>, now: Timestamp) -> Rest {
+    let idle = duration(&builder.spec.idle_timeout);
+    if idle.is_zero() {
+        return Rest::Awake(None);
+    }
+    if used.wanted > 0 {
+        return Rest::Awake(Some(idle));
+    }
+    let made = builder.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let Some(last) = [used.last, pod_started, made].into_iter().flatten().max() else {
+        return Rest::Awake(Some(idle));
+    };
+    let left = idle - now.duration_since(last);
+    if left.is_positive() {
+        // Not to the second: nobody waits for it.
+        Rest::Awake(Some(left + SignedDuration::from_secs(1)))
+    } else {
+        Rest::Asleep
+    }
+}
+
+/// The daemon sleeps: it is well, and its volume stays.
+pub fn say_idle(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
+    status.observed_generation = builder.metadata.generation;
+    let message = format!(
+        "nothing was built for {}: the daemon sleeps, its cache stays, and the next build wakes it",
+        builder.spec.idle_timeout
+    );
+    put(status, builder, READY, Some(true), (IDLE, &message), now);
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+}
 
 /// What was read of a Builder's daemon.
 pub struct Daemon<'a> {
@@ -276,5 +329,43 @@ mod tests {
             .insert("disk".into(), "fast".into());
         let moved = objects(&builder, &fixtures::settings().builder, "c").stateful_set;
         assert!(would_restart(&set(), &moved));
+    }
+
+    #[test]
+    fn a_daemon_sleeps_once_nothing_was_built_for_its_time_and_nothing_waits() {
+        let mut builder = fixtures::builder();
+        builder.spec.idle_timeout = "10m".into();
+        let ago = |minutes| Some(now() - SignedDuration::from_mins(minutes));
+        let used = |wanted, last| Use { wanted, last };
+        assert_eq!(
+            rest(&builder, &used(0, ago(11)), ago(20), now()),
+            Rest::Asleep
+        );
+        for (used, started) in [
+            (used(1, ago(11)), ago(20)),
+            (used(0, ago(9)), ago(20)),
+            (used(0, ago(11)), ago(9)),
+        ] {
+            let rest = rest(&builder, &used, started, now());
+            assert!(matches!(rest, Rest::Awake(Some(_))), "{used:?}");
+        }
+        assert_eq!(
+            rest(&builder, &used(0, ago(9)), None, now()),
+            Rest::Awake(Some(SignedDuration::from_secs(61)))
+        );
+        builder.spec.idle_timeout = "0s".into();
+        assert_eq!(
+            rest(&builder, &used(0, None), None, now()),
+            Rest::Awake(None)
+        );
+    }
+
+    #[test]
+    fn a_builder_that_sleeps_is_well_but_takes_no_builds() {
+        let (mut builder, mut status) = (fixtures::builder(), BuilderStatus::default());
+        say_idle(&mut status, &builder, now());
+        assert!(crate::api::is_true(&status.conditions, READY));
+        builder.status = Some(status);
+        assert!(!crate::plan::decide::is_ready(&builder));
     }
 }

@@ -10,11 +10,12 @@ use serde::Serialize;
 use super::job::{self, Attempt, Which};
 use super::names;
 use super::outcome::{Pending, State, failed};
+use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
 use super::status::{self, Notice};
 use crate::api::{
-    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
+    Builder, Current, DEFAULT_BUILDER, FailureReason, IDLE, ImageBuild, ImageBuildStatus, READY,
     REQUESTED_AT, find, is_true,
 };
 
@@ -294,6 +295,11 @@ fn start(
             .map_or(("it is being started".to_owned(), false), |c| {
                 (c.message.clone(), c.reason == "ImagePullFailed")
             });
+        let why = if is_asleep(builder) {
+            "it was asleep, and is being woken".to_owned()
+        } else {
+            why
+        };
         let message = format!("Builder {name} is not ready: {why}");
         if stalled {
             status::blocked(
@@ -353,12 +359,21 @@ fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     builder
 }
 
-/// True where the Builder takes builds.
+/// True where the Builder takes builds: one that sleeps is well, but takes none.
 pub fn is_ready(builder: &Builder) -> bool {
     builder.status.as_ref().is_some_and(|status| {
         status.observed_generation == builder.metadata.generation
             && is_true(&status.conditions, READY)
+            && !is_asleep(builder)
     })
+}
+
+/// True where the Builder's daemon sleeps until the next build.
+pub fn is_asleep(builder: &Builder) -> bool {
+    let conditions = builder.status.as_ref().map(|status| &status.conditions);
+    conditions
+        .and_then(|conditions| find(conditions, READY))
+        .is_some_and(|c| c.reason == IDLE)
 }
 
 /// A build is under way: where its attempt stands decides.
@@ -445,29 +460,7 @@ fn wait(
 
 fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     let started = status.started_at.as_ref().map_or(now, |time| time.0);
-    started + timeout(&build.spec.timeout)
-}
-
-/// `spec.timeout` as a duration; the API server has checked its form.
-pub fn timeout(text: &str) -> SignedDuration {
-    let mut seconds = 0_i64;
-    let mut number = 0_i64;
-    for c in text.chars() {
-        match c {
-            '0'..='9' => {
-                number = number
-                    .saturating_mul(10)
-                    .saturating_add(i64::from(c as u8 - b'0'))
-            }
-            'h' => {
-                seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(3600))
-            }
-            'm' => seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(60)),
-            's' => seconds = seconds.saturating_add(std::mem::take(&mut number)),
-            _ => {}
-        }
-    }
-    SignedDuration::from_secs(seconds.clamp(1, 86_400))
+    started + duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
 }
 
 /// An attempt has ended: the build has too, or another attempt follows.

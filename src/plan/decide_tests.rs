@@ -473,13 +473,6 @@ fn a_deleted_image_build_is_left_to_the_garbage_collector() {
 }
 
 #[test]
-fn durations_are_read_as_the_api_server_reads_them() {
-    for (text, seconds) in [("30m", 1800), ("1h30m", 5400), ("45s", 45), ("24h", 86_400)] {
-        assert_eq!(timeout(text).as_secs(), seconds, "{text}");
-    }
-}
-
-#[test]
 fn attempts_wait_ever_longer_but_at_most_five_minutes() {
     let waits: Vec<i64> = (1..8).map(|attempt| backoff(attempt).as_secs()).collect();
     assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);

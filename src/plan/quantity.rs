@@ -1,4 +1,6 @@
-//! Kubernetes quantities as bytes.
+//! Kubernetes quantities as bytes, and durations.
+
+use k8s_openapi::jiff::SignedDuration;
 
 /// Bytes of a quantity such as `20Gi`, `500M`, `1e9` or `1048576`; `None` where it is not one.
 ///
@@ -31,9 +33,31 @@ pub fn bytes(quantity: &str) -> Option<u64> {
     (value.is_finite() && value >= 0.0).then_some(value as u64)
 }
 
+/// A duration such as `30m` or `1h30m`, at least none and at most 30 days; the API server has checked
+/// its form.
+pub fn duration(text: &str) -> SignedDuration {
+    let mut seconds = 0_i64;
+    let mut number = 0_i64;
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' => {
+                let digit = i64::from(c as u8 - b'0');
+                number = number.saturating_mul(10).saturating_add(digit);
+                continue;
+            }
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => 0,
+        };
+        seconds = seconds.saturating_add(std::mem::take(&mut number).saturating_mul(unit));
+    }
+    SignedDuration::from_secs(seconds.clamp(0, 30 * 86_400))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, duration};
 
     #[test]
     fn binary_decimal_and_plain_quantities_are_read() {
@@ -52,6 +76,20 @@ mod tests {
     fn what_is_no_quantity_is_none() {
         for text in ["", "Gi", "-1", "abc", "1GB", "inf"] {
             assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_the_api_server_reads_them() {
+        for (text, seconds) in [
+            ("30m", 1800),
+            ("1h30m", 5400),
+            ("45s", 45),
+            ("24h", 86_400),
+            ("0s", 0),
+            ("9999999h", 30 * 86_400),
+        ] {
+            assert_eq!(duration(text).as_secs(), seconds, "{text}");
         }
     }
 }

@@ -48,13 +48,19 @@ func serveGit() error {
 	return serve("git server", nodeIP+":"+gitPort, gitHandler(backend, strings.TrimSpace(string(password))), logPath("git-access"))
 }
 
-// gitHandler lets requests for private repositories through only with the password.
+// gitHandler lets requests for private repositories through only with the password: those of the samples
+// have one that stands in the samples.
 func gitHandler(next http.Handler, password string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		clean := path.Clean("/" + r.URL.Path)
-		if clean == "/private" || strings.HasPrefix(clean, "/private/") {
+		ofSamples := within(clean, "/samples/private")
+		if ofSamples || within(clean, "/private") {
+			wanted := password
+			if ofSamples {
+				wanted = samplesPassword
+			}
 			user, given, ok := r.BasicAuth()
-			if !ok || user != gitUser || subtle.ConstantTimeCompare([]byte(given), []byte(password)) != 1 {
+			if !ok || user != gitUser || subtle.ConstantTimeCompare([]byte(given), []byte(wanted)) != 1 {
 				w.Header().Set("WWW-Authenticate", `Basic realm="private repositories"`)
 				http.Error(w, "a user name and password are needed", http.StatusUnauthorized)
 				return
@@ -67,7 +73,22 @@ func gitHandler(next http.Handler, password string) http.Handler {
 
 // serveModules serves a folder laid out like GOMODCACHE/cache/download as a Go module proxy.
 func serveModules() error {
-	return serve("module proxy", nodeIP+":"+modulesPort, http.FileServer(http.Dir(state("goproxy"))), logPath("modules-access"))
+	return serve("module proxy", nodeIP+":"+modulesPort, modulesHandler(http.FileServer(http.Dir(state("goproxy")))), logPath("modules-access"))
+}
+
+// modulesHandler lets requests for private packages through only with the samples' token, as npm gives it.
+func modulesHandler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if within(path.Clean("/"+r.URL.Path), "/private") && r.Header.Get("Authorization") != "Bearer "+samplesToken {
+			http.Error(w, "a token is needed", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func within(clean, folder string) bool {
+	return clean == folder || strings.HasPrefix(clean, folder+"/")
 }
 
 // serve runs an HTTP server that writes one line a request: time, client, method, path, status.

@@ -338,6 +338,9 @@ func healthy(ctx context.Context) error {
 
 // finish writes .cluster/env and says what to do with it.
 func finish(ctx context.Context, checkout string, began time.Time) error {
+	if err := serveSamples(ctx, filepath.Join(checkout, "config/samples/sources")); err != nil {
+		return err
+	}
 	dir := filepath.Join(checkout, ".cluster")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

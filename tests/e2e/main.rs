@@ -2,6 +2,7 @@
 //!
 //! Every test has a namespace of its own, and with it a builder of its own.
 
+mod caches;
 mod contents;
 mod debug;
 mod failures;

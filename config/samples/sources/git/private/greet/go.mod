@@ -1,0 +1,3 @@
+module git.whittle.local/samples/private/greet.git
+
+go 1.26

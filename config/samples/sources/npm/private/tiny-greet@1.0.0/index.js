@@ -1,0 +1,2 @@
+// A package that only those with a token may read.
+exports.hello = (name) => `hello ${name}, from a private package`;
