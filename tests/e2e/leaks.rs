@@ -26,12 +26,7 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
             .map(|byte| format!("{byte:02x}"))
             .collect::<String>()
             .into_bytes(),
-        reqwest::Url::parse_with_params("http://x/", [("v", value)])
-            .unwrap()
-            .query()
-            .unwrap()[2..]
-            .as_bytes()
-            .to_vec(),
+        in_a_url(value),
         serde_json::to_string(value)
             .unwrap()
             .trim_matches('"')
@@ -56,6 +51,12 @@ fn forms(value: &str) -> Vec<Vec<u8>> {
     }
     forms.push(STANDARD.encode(value).into_bytes());
     forms
+}
+
+fn in_a_url(value: &str) -> Vec<u8> {
+    let url = reqwest::Url::parse_with_params("http://x/", [("v", value)]).unwrap();
+    let (_, text) = url.query().unwrap().split_once('=').unwrap();
+    text.as_bytes().to_vec()
 }
 
 /// Things that were looked through, and where one of the values was found.
