@@ -41,7 +41,7 @@ pub(super) async fn build(
             metadata: &metadata,
         },
     };
-    println!("the image for debugging");
+    println!("for debugging:");
     solver
         .solve(prepared, &goal, facts, &mut State::default())
         .await

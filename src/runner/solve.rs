@@ -26,6 +26,15 @@ const PATIENCE: Patience = Patience {
     ..Patience::USUAL
 };
 
+/// What stands in the log before each run: every one numbers its steps from 1.
+fn heading(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Files { .. } => "── the source",
+        Goal::Image { .. } => "── the image",
+        Goal::Derived { .. } => "── the image with a base for debugging",
+    }
+}
+
 /// What all runs of one attempt share.
 pub(super) struct Solver<'a> {
     pub request: &'a BuildRequest,
@@ -45,6 +54,7 @@ impl Solver<'_> {
     ) -> Result<(), Failure> {
         let args = buildctl::build(self.request, &prepared.files, goal);
         let mut printer = Printer::new(self.redactor);
+        println!("{}", heading(goal));
         // A survey has steps of its own, which are not the build's.
         let is_build = !matches!(goal, Goal::Files { .. });
         let mut first_failure: Option<Instant> = None;

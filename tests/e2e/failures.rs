@@ -136,7 +136,7 @@ async fn a_cache_volume_that_is_full_is_pruned_and_then_told() {
         json!({"cache": {"size": "200Mi", "storageClassName": "memory"}}),
     )
     .await;
-    let dockerfile = "FROM busybox:1.36\nRUN dd if=/dev/urandom of=/big bs=1M count=400\n";
+    let dockerfile = "FROM busybox:1.36\nRUN dd if=/dev/zero of=/big bs=1M count=400\n";
     field
         .build("big", json!({"Dockerfile": dockerfile}), json!({}))
         .await;
