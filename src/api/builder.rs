@@ -50,6 +50,10 @@ pub struct BuilderSpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('720h')").message("idleTimeout: give a duration of at most 720h, for example 10m, or 0s for a daemon that never sleeps"))]
     pub idle_timeout: String,
+    /// How many builds may run at a time; the others wait, in the order in which they became due.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_concurrent_builds: i32,
     /// Requests and limits of the daemon; every build step runs within them.
     #[serde(default)]
     pub resources: ResourceRequirements,
@@ -79,6 +83,7 @@ impl Default for BuilderSpec {
             isolation: Isolation::default(),
             cache: Cache::default(),
             idle_timeout: idle_timeout(),
+            max_concurrent_builds: two(),
             resources: ResourceRequirements::default(),
             node_selector: BTreeMap::new(),
             tolerations: vec![],
@@ -127,6 +132,10 @@ impl Default for Cache {
 
 fn one() -> i32 {
     1
+}
+
+fn two() -> i32 {
+    2
 }
 
 fn idle_timeout() -> String {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Cluster, Error, during, key};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
 use crate::plan::builder_state::Use;
-use crate::plan::decide::{self, Observed};
+use crate::plan::decide::{self, Observed, Queue};
 use crate::plan::job::Attempt;
 use crate::plan::names;
 use crate::plan::outcome::{self, Seen, State};
@@ -96,12 +96,17 @@ impl Cluster {
             }
             _ => None,
         };
+        let queue = match attempt {
+            State::Absent => self.queue(&build).await?,
+            _ => Queue::default(),
+        };
         let others_alive = others.into_iter().any(|pod| !outcome::is_over(pod));
         Ok(Observed {
             build,
             builder,
             attempt,
             others_alive,
+            queue,
             builder_out_of_memory,
         })
     }
@@ -271,10 +276,7 @@ impl Cluster {
     /// What runs on a Builder or waits for it, and when it was last used.
     pub async fn builder_use(&self, namespace: &str, builder: &str) -> Result<Use, Error> {
         let jobs = self.jobs_of_builder(namespace, builder).await?;
-        let builds = Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default())
-            .await
-            .map_err(during(format!("listing the ImageBuilds of {namespace}")))?;
+        let builds = self.image_builds(namespace).await?;
         let waiting = builds.iter().filter(|build| {
             build.spec.builder_ref.name == builder
                 && !build.spec.suspend
@@ -284,6 +286,29 @@ impl Cluster {
             wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
             last: jobs.iter().flat_map(times).max(),
         })
+    }
+
+    /// The other builds on this build's builder.
+    async fn queue(&self, build: &ImageBuild) -> Result<Queue, Error> {
+        let (namespace, _) = key(build);
+        let (jobs, builds) = futures::try_join!(
+            self.jobs_of_builder(&namespace, &build.spec.builder_ref.name),
+            self.image_builds(&namespace),
+        )?;
+        let running = jobs
+            .iter()
+            .filter(|job| is_active(job))
+            .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
+            .collect();
+        Ok(Queue::of(build, &builds, &running))
+    }
+
+    async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
+        Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
+            .list(&ListParams::default())
+            .await
+            .map(|list| list.items)
+            .map_err(during(format!("listing the ImageBuilds of {namespace}")))
     }
 
     async fn jobs_of_builder(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {

@@ -59,7 +59,15 @@ pub async fn run(
     .default_backoff()
     .touched_objects()
     .predicate_filter(triggers::builder_ready, config());
+    let ends = watcher(
+        context.cluster.watched::<ImageBuild>(),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .touched_objects()
+    .predicate_filter(triggers::build_runs, config());
     let waiting = store.clone();
+    let queued = store.clone();
     Controller::for_stream(builds, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(jobs)
@@ -70,6 +78,7 @@ pub async fn run(
         .watches_stream(builders, move |builder: Builder| {
             waiting_for(&waiting, &builder)
         })
+        .watches_stream(ends, move |build: ImageBuild| next_after(&queued, &build))
         .reconcile_on(wake)
         .graceful_shutdown_on(stop)
         .run(
@@ -97,6 +106,35 @@ fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<Im
                 && !decide::is_settled(build)
         })
         .map(|build| ObjectRef::from_obj(build.as_ref()))
+        .collect()
+}
+
+/// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
+const NEXT: usize = 3;
+
+/// The ImageBuilds whose turn it is where `build` has ended: the first that wait for the same Builder.
+fn next_after(store: &Store<ImageBuild>, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
+    let status = build.status.as_ref();
+    if status.is_some_and(|status| status.current.is_some()) {
+        return vec![];
+    }
+    let mut queued: Vec<_> = store
+        .state()
+        .into_iter()
+        .filter(|other| {
+            other.namespace() == build.namespace()
+                && other.spec.builder_ref == build.spec.builder_ref
+                && decide::is_queued(other)
+        })
+        .collect();
+    queued.sort_by_key(|other| {
+        let started = other.status.as_ref().and_then(|s| s.started_at.clone());
+        (started.map(|time| time.0), other.uid())
+    });
+    queued
+        .iter()
+        .take(NEXT)
+        .map(|other| ObjectRef::from_obj(other.as_ref()))
         .collect()
 }
 

@@ -26,6 +26,15 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
+/// The start of a build, and its end: then the next one may start.
+pub fn build_runs(build: &ImageBuild) -> Option<u64> {
+    let current = build
+        .status
+        .as_ref()
+        .and_then(|status| status.current.as_ref());
+    digest((build.uid(), current.map(|current| &current.job)))
+}
+
 /// The spec, deletion.
 pub fn builder_spec(builder: &Builder) -> Option<u64> {
     digest((

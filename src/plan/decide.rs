@@ -1,6 +1,6 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -19,6 +19,9 @@ use crate::api::{
     REQUESTED_AT, find, is_true,
 };
 
+/// Reason of a build that waits for its turn on the builder.
+pub const QUEUED: &str = "Queued";
+
 /// What was read for one ImageBuild.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -30,8 +33,54 @@ pub struct Observed {
     pub attempt: State,
     /// True while a Pod of an earlier attempt or build has not ended.
     pub others_alive: bool,
+    /// Other builds on the same builder.
+    pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
     pub builder_out_of_memory: Option<String>,
+}
+
+/// Other builds on the builder of one ImageBuild.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Those that run.
+    pub running: usize,
+    /// Those that wait, and became due before this one.
+    pub before: usize,
+    /// All that wait, whenever they became due.
+    pub waiting: usize,
+}
+
+impl Queue {
+    /// What stands before `build`, given all ImageBuilds of its namespace and the UIDs of those whose
+    /// Jobs run. Of two that became due at the same time the UID decides.
+    pub fn of(build: &ImageBuild, others: &[ImageBuild], running: &BTreeSet<String>) -> Self {
+        let due = |build: &ImageBuild| {
+            let status = build.status.as_ref()?;
+            status.current.as_ref()?;
+            Some((status.started_at.as_ref()?.0, build.uid()))
+        };
+        let mine = due(build);
+        let mut queue = Self::default();
+        for other in others {
+            let uid = other.uid().unwrap_or_default();
+            if build.uid().as_deref() == Some(&uid)
+                || other.spec.builder_ref != build.spec.builder_ref
+            {
+                continue;
+            }
+            let under_way = other.status.as_ref().is_some_and(|s| s.current.is_some());
+            // A runner that has called its result back may take a moment to go.
+            if running.contains(&uid) && under_way {
+                queue.running += 1;
+            } else if !other.spec.suspend && !is_settled(other) {
+                queue.waiting += 1;
+                if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
+                    queue.before += 1;
+                }
+            }
+        }
+        queue
+    }
 }
 
 /// What to do next, in this order: write the status, act, tell.
@@ -107,6 +156,15 @@ pub fn is_settled(build: &ImageBuild) -> bool {
         })
 }
 
+/// True where a build waits for its turn on the builder.
+pub fn is_queued(build: &ImageBuild) -> bool {
+    build
+        .status
+        .as_ref()
+        .and_then(|status| find(&status.conditions, READY))
+        .is_some_and(|c| c.reason == QUEUED)
+}
+
 /// The next step.
 pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
     let build = &observed.build;
@@ -141,6 +199,15 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
         }
         None if due => {
             begin(&mut status, build, now);
+            if observed.queue.waiting > 0 {
+                // Several became due at once: each says so first, and then all see one order.
+                let message = "waiting for its turn on the builder".to_owned();
+                status::working(&mut status, build, QUEUED, message, now);
+                return Step {
+                    look_again: Some(SignedDuration::from_millis(500)),
+                    ..step(status, Action::None)
+                };
+            }
             start(observed, settings, status, now)
         }
         None => {
@@ -314,6 +381,20 @@ fn start(
         }
         return Step {
             look_again: Some(left),
+            ..step(status, Action::None)
+        };
+    }
+    let ahead = observed.queue.running + observed.queue.before;
+    let most = builder.spec.max_concurrent_builds;
+    if ahead >= usize::try_from(most).unwrap_or(1).max(1) {
+        let message = format!(
+            "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
+             this one",
+            observed.queue.running, observed.queue.before
+        );
+        status::working(&mut status, build, QUEUED, message, now);
+        return Step {
+            look_again: Some(SignedDuration::from_secs(30).min(left)),
             ..step(status, Action::None)
         };
     }

@@ -33,6 +33,7 @@ fn observed(build: ImageBuild) -> Observed {
         builder: Some(ready_builder()),
         attempt: State::Absent,
         others_alive: false,
+        queue: Queue::default(),
         builder_out_of_memory: None,
     }
 }
@@ -476,4 +477,73 @@ fn a_deleted_image_build_is_left_to_the_garbage_collector() {
 fn attempts_wait_ever_longer_but_at_most_five_minutes() {
     let waits: Vec<i64> = (1..8).map(|attempt| backoff(attempt).as_secs()).collect();
     assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+}
+
+#[test]
+fn a_build_waits_while_as_many_run_as_the_builder_takes() {
+    let mut waiting = observed(fixtures::inline());
+    waiting.queue = Queue {
+        running: 1,
+        before: 1,
+        waiting: 3,
+    };
+    // Several became due: first it says so.
+    let step = next(&waiting, now());
+    assert_eq!(step.action, Action::None);
+    assert!(step.status.current.is_some());
+    waiting.build.status = Some(step.status);
+    let step = next(&waiting, later(1));
+    assert_eq!(step.action, Action::None);
+    let ready = find(&step.status.conditions, READY).unwrap();
+    assert_eq!(ready.reason, QUEUED);
+    assert!(
+        ready.message.contains("1 run, and 1 wait before this one"),
+        "{}",
+        ready.message
+    );
+    waiting.queue.running = 0;
+    assert!(matches!(next(&waiting, later(2)).action, Action::Start(_)));
+}
+
+#[test]
+fn the_order_is_that_in_which_builds_became_due() {
+    let at = |uid: &str, seconds: i64| {
+        let mut build = fixtures::inline();
+        build.metadata.uid = Some(uid.into());
+        let step = next(&observed(build.clone()), later(seconds));
+        build.status = Some(step.status);
+        build
+    };
+    let (first, second, third) = (at("c", 0), at("a", 1), at("b", 1));
+    let mut elsewhere = at("d", 0);
+    elsewhere.spec.builder_ref.name = "other".into();
+    let mut suspended = at("e", 0);
+    suspended.spec.suspend = true;
+    let all = [
+        first.clone(),
+        second.clone(),
+        third.clone(),
+        elsewhere,
+        suspended,
+    ];
+    let queue = |build: &ImageBuild, running: &[&str]| {
+        let running = running.iter().map(|uid| (*uid).to_owned()).collect();
+        Queue::of(build, &all, &running)
+    };
+    let waits = |before| Queue {
+        running: 0,
+        before,
+        waiting: 2,
+    };
+    assert_eq!(queue(&first, &[]), waits(0));
+    assert_eq!(queue(&second, &[]), waits(1));
+    assert_eq!(queue(&third, &[]), waits(2));
+    assert_eq!(
+        queue(&third, &["c"]),
+        Queue {
+            running: 1,
+            before: 1,
+            waiting: 1
+        }
+    );
 }

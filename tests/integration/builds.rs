@@ -336,3 +336,43 @@ async fn the_controller_may_not_read_secrets() {
         assert!(!answer.status.unwrap().allowed, "{verb}");
     }
 }
+
+#[tokio::test]
+async fn a_builder_takes_as_many_builds_as_it_says_and_the_others_follow_in_order() {
+    let stage = Stage::with_controller().await;
+    let mut builder = Builder::new("default", Default::default());
+    builder.spec.max_concurrent_builds = 1;
+    stage
+        .api::<Builder>()
+        .create(&PostParams::default(), &builder)
+        .await
+        .unwrap();
+    for name in ["first", "second", "third"] {
+        stage.apply(name, json!({})).await.unwrap();
+        stage
+            .until(&format!("{name} is due"), async || {
+                stage.get(name).await.status?.current
+            })
+            .await;
+    }
+    stage.builder_starts().await;
+    // By the second in which they became due, and by UID within it.
+    let mut order = vec![];
+    for name in ["first", "second", "third"] {
+        let build = stage.get(name).await;
+        order.push((build.status.unwrap().started_at, build.metadata.uid, name));
+    }
+    order.sort_by_key(|(started, uid, _)| (started.as_ref().map(|time| time.0), uid.clone()));
+    let names: Vec<&str> = order.iter().map(|(_, _, name)| *name).collect();
+    for (at, name) in names.iter().enumerate() {
+        let after = names.get(at + 1);
+        let job = stage.job(name).await;
+        if let Some(after) = after {
+            stage.ready(after, "Unknown", "Queued").await;
+            assert_eq!(stage.active_jobs().await, [job.name_any()]);
+        }
+        stage.pod(&job, json!({"phase": "Running"})).await;
+        stage.pod_ends(&job, &success("sha256:aa")).await;
+        stage.ready(name, "True", "Succeeded").await;
+    }
+}

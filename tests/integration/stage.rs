@@ -236,6 +236,23 @@ impl Stage {
         jobs
     }
 
+    /// Names of the Jobs of builds that are under way.
+    pub async fn active_jobs(&self) -> Vec<String> {
+        let builds = self.api::<ImageBuild>();
+        let builds = builds.list(&ListParams::default()).await.unwrap();
+        let current: Vec<String> = builds
+            .into_iter()
+            .filter_map(|build| Some(build.status?.current?.job))
+            .collect();
+        let mut jobs = vec![];
+        for job in self.jobs().await {
+            if current.contains(&job.name_any()) {
+                jobs.push(job.name_any());
+            }
+        }
+        jobs
+    }
+
     /// The Job of the attempt that the status names.
     pub async fn job(&self, name: &str) -> Job {
         self.until(&format!("{name} has a Job"), async || {

@@ -1,0 +1,344 @@
+//! Files of the context that look like secrets, and the line that copies them into a stage.
+//!
+//! By name and by what their first bytes say: a `.pem` is most often a certificate, a `.env` most often
+//! holds a port. What stands in them never gets into a message.
+
+use super::ignore::{Pattern, clean, kept};
+use super::order::shown;
+use super::{ContextFile, Hint, HintKind, Look, listed};
+
+/// How many files one hint names.
+const NAMED: usize = 5;
+
+/// Patterns of COPY with `--parents` that find candidates for secrets in a source. Each has a wildcard, so
+/// that none of them must match.
+pub const CANDIDATES: &[&str] = &[
+    "**/.env",
+    "**/.env.*",
+    "**/*.env",
+    "**/id_rsa",
+    "**/id_dsa",
+    "**/id_ecdsa",
+    "**/id_ecdsa_sk",
+    "**/id_ed25519",
+    "**/id_ed25519_sk",
+    "**/*.pem",
+    "**/*.key",
+    "**/*.p12",
+    "**/*.pfx",
+    "**/*.jks",
+    "**/*.keystore",
+    "**/.npmrc",
+    "**/.netrc",
+    "**/.pypirc",
+    "**/.git-credentials",
+    "**/.dockercfg",
+    "**/.docker/config.json",
+    "**/kubeconfig",
+    "**/*.kubeconfig",
+    "**/.kube/config",
+    "**/.aws/credentials",
+    "**/*credentials*.json",
+    "**/*service*account*.json",
+    "**/terraform.tfstate",
+    "**/terraform.tfstate.backup",
+];
+
+/// True where one of [`CANDIDATES`] matches the path, for sources whose files lie locally.
+pub fn is_candidate(path: &str) -> bool {
+    CANDIDATES.iter().any(|text| {
+        // Quick, for walks over many files: what stands behind the last wildcard.
+        let end = text.rsplit('*').next().unwrap_or(text);
+        path.ends_with(end.trim_start_matches('/')) && Pattern::new(text).matches(path)
+    })
+}
+
+/// Folders whose keys and passwords are made for trying.
+const FOR_TRYING: [&str; 20] = [
+    "__fixtures__",
+    "__mocks__",
+    "__tests__",
+    "demo",
+    "doc",
+    "docs",
+    "e2e",
+    "example",
+    "examples",
+    "fixture",
+    "fixtures",
+    "mocks",
+    "node_modules",
+    "sample",
+    "samples",
+    "spec",
+    "test",
+    "testdata",
+    "tests",
+    "vendor",
+];
+
+/// Words in the names of files that show how a secret would look.
+const SHOWN: [&str; 7] = [
+    "example", "sample", "template", "dist", "schema", "defaults", "dummy",
+];
+
+pub(super) fn hints(look: &Look) -> Vec<Hint> {
+    let mut open: Vec<&ContextFile> = look
+        .view
+        .files
+        .iter()
+        .filter(|file| is_secret(file))
+        .collect();
+    let mut hints = vec![];
+    let image = look.stages.line_of(look.stages.target);
+    // The image's own stages first: a file is told of once, where it does most harm.
+    let (inner, outer): (Vec<_>, Vec<_>) =
+        look.stages.each().partition(|(at, _)| image.contains(at));
+    for (at, stage) in inner.into_iter().chain(outer) {
+        for step in stage.steps.iter().filter(|step| step.from_context()) {
+            let patterns: Vec<Pattern> = step
+                .sources()
+                .iter()
+                .map(|source| source.trim_matches('"'))
+                .filter(|source| !source.contains('$'))
+                .map(Pattern::new)
+                .collect();
+            let excluded: Vec<&str> = step.flags("exclude").collect();
+            let (taken, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|file| {
+                patterns.iter().any(|source| source.covers(&file.path))
+                    && !is_excluded(&excluded, &file.path)
+            });
+            open = rest;
+            if taken.is_empty() {
+                continue;
+            }
+            let mut names: Vec<String> = taken
+                .iter()
+                .take(NAMED)
+                .map(|file| file.path.clone())
+                .collect();
+            if taken.len() > NAMED {
+                names.push(format!("{} more", taken.len() - NAMED));
+            }
+            let (looks, them) = match taken.len() {
+                1 => ("looks like a secret", "it"),
+                _ => ("look like secrets", "them"),
+            };
+            let into = match image.contains(&at) {
+                true => "into the image".to_owned(),
+                false => format!("into {}", stage.called()),
+            };
+            let text = format!(
+                "`{}` takes {} {into}, which {looks}: list {them} in .dockerignore, and give a RUN that \
+                 needs {them} spec.secrets and --mount=type=secret",
+                shown(step),
+                listed(&names)
+            );
+            hints.push(look.hint(HintKind::SecretInContext, Some(step.lines.0), &text));
+        }
+    }
+    hints
+}
+
+/// The patterns of `--exclude` count from the source's folder: whatever part of the path they could mean.
+fn is_excluded(patterns: &[&str], path: &str) -> bool {
+    let rules = patterns.join("\n");
+    let ends = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
+    !patterns.is_empty()
+        && std::iter::once(path)
+            .chain(ends)
+            .any(|part| kept(&rules, std::iter::once(part)).is_empty())
+}
+
+/// True where the name says so, and what is known of the content does not speak against it.
+fn is_secret(file: &ContextFile) -> bool {
+    let path = clean(&file.path).to_lowercase();
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+    if folder.split('/').any(|part| FOR_TRYING.contains(&part)) {
+        return false;
+    }
+    let mut words = name.split(['.', '-', '_']);
+    if words.any(|word| SHOWN.contains(&word)) {
+        return false;
+    }
+    let head = String::from_utf8_lossy(&file.head);
+    let head: &str = &head;
+    let end = name.rsplit_once('.').map_or("", |(_, end)| end);
+    let parent = folder.rsplit('/').next().unwrap_or_default();
+    if name == ".env" || name.starts_with(".env.") || end == "env" {
+        return head.lines().any(sets_a_secret);
+    }
+    match (name, end) {
+        (".npmrc", _) => head.lines().any(|line| {
+            let (key, value) = line.split_once('=').unwrap_or((line, ""));
+            let key = key.trim();
+            let key = key.rsplit(':').next().unwrap_or(key);
+            matches!(key, "_authToken" | "_auth" | "_password") && is_value(value)
+        }),
+        (".netrc", _) => head.split_whitespace().any(|word| word == "password"),
+        (".pypirc", _) => head.lines().any(|line| {
+            let pair = line.split_once(['=', ':']);
+            pair.is_some_and(|(key, value)| key.trim() == "password" && is_value(value))
+        }),
+        (".git-credentials", _) => head.lines().any(has_a_password),
+        (".dockercfg", _) => has_field(head, "auth"),
+        ("config.json", _) if parent == ".docker" => {
+            has_field(head, "auth") || has_field(head, "identitytoken")
+        }
+        ("credentials", _) if parent == ".aws" => head.contains("aws_secret_access_key"),
+        ("config", _) if parent == ".kube" => is_kubeconfig(head),
+        ("kubeconfig", _) | (_, "kubeconfig") => is_kubeconfig(head),
+        ("terraform.tfstate" | "terraform.tfstate.backup", _) => {
+            head.contains("\"resources\"") || head.contains("\"lineage\"")
+        }
+        (_, "pem" | "key") => is_private_key(head),
+        (_, "p12" | "pfx" | "jks" | "keystore") => {
+            let stores_trust = ["trust", "cacerts", "debug"];
+            !file.head.is_empty() && !stores_trust.iter().any(|word| name.contains(word))
+        }
+        (_, "json") => has_field(head, "private_key") && is_private_key(head),
+        ("id_rsa" | "id_dsa" | "id_ecdsa" | "id_ecdsa_sk" | "id_ed25519" | "id_ed25519_sk", _) => {
+            is_private_key(head)
+        }
+        _ => false,
+    }
+}
+
+fn is_private_key(head: &str) -> bool {
+    head.contains("PRIVATE KEY-----") || head.contains("PuTTY-User-Key-File")
+}
+
+fn is_kubeconfig(head: &str) -> bool {
+    head.lines().any(|line| {
+        let pair = line.trim().trim_start_matches("- ").split_once(':');
+        pair.is_some_and(|(key, value)| {
+            matches!(key, "client-key-data" | "token" | "password") && is_value(value)
+        })
+    })
+}
+
+/// A field of a JSON text with a value that is not empty.
+fn has_field(text: &str, name: &str) -> bool {
+    let quoted = format!("\"{name}\"");
+    let mut parts = text.split(&quoted);
+    parts.next();
+    parts.any(|after| {
+        let value = after.trim_start().strip_prefix(':').map(str::trim_start);
+        value
+            .and_then(|value| value.strip_prefix('"'))
+            .is_some_and(|value| !value.starts_with('"'))
+    })
+}
+
+/// `NAME=value` where the name says that the value is a secret, or an address with a password in it.
+fn sets_a_secret(line: &str) -> bool {
+    let line = line.trim();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) else {
+        return false;
+    };
+    let name = name.trim().to_uppercase();
+    if !is_value(value) {
+        return false;
+    }
+    // Made for browsers: whatever stands there is public.
+    let public = [
+        "VITE_",
+        "NEXT_PUBLIC_",
+        "REACT_APP_",
+        "NUXT_PUBLIC_",
+        "VUE_APP_",
+        "PUBLIC_",
+    ];
+    if public.iter().any(|start| name.starts_with(start)) {
+        return false;
+    }
+    has_a_password(value) || names_a_secret(&name)
+}
+
+/// The words are BuildKit's own (its check SecretsUsedInArgOrEnv), `KEY` and `AUTH` only where they end
+/// the name.
+fn names_a_secret(name: &str) -> bool {
+    const SECRET: [&str; 9] = [
+        "APIKEY",
+        "CREDENTIAL",
+        "CREDENTIALS",
+        "PASS",
+        "PASSWORD",
+        "PASSWD",
+        "PWD",
+        "SECRET",
+        "TOKEN",
+    ];
+    const ABOUT: [&str; 17] = [
+        "ALGORITHM",
+        "AUDIENCE",
+        "ENABLED",
+        "ENDPOINT",
+        "EXPIRATION",
+        "EXPIRES",
+        "EXPIRY",
+        "FILE",
+        "ID",
+        "ISSUER",
+        "LENGTH",
+        "NAME",
+        "PATH",
+        "PUBLIC",
+        "TTL",
+        "URL",
+        "VERSION",
+    ];
+    let words: Vec<&str> = name.split('_').collect();
+    let last = words.last().copied().unwrap_or_default();
+    !words.iter().any(|word| ABOUT.contains(word))
+        && (words.iter().any(|word| SECRET.contains(word))
+            || (words.len() > 1 && matches!(last, "KEY" | "AUTH" | "DSN")))
+}
+
+/// A value that is written out: neither empty, nor taken from elsewhere, nor a stand-in.
+fn is_value(text: &str) -> bool {
+    let text = text.split(" #").next().unwrap_or(text);
+    let value = text.trim().trim_matches(['"', '\'']).to_lowercase();
+    const STAND_IN: [&str; 16] = [
+        "changeme",
+        "change-me",
+        "change_me",
+        "dummy",
+        "example",
+        "false",
+        "none",
+        "null",
+        "password",
+        "placeholder",
+        "replaceme",
+        "secret",
+        "test",
+        "todo",
+        "true",
+        "xxx",
+    ];
+    let foreign = ["$", "<", "{{", "your", "xxxx", "****", "%"];
+    !value.is_empty()
+        && !STAND_IN.contains(&value.as_str())
+        && !foreign.iter().any(|start| value.starts_with(start))
+        && !value.bytes().all(|b| b.is_ascii_digit() && value.len() < 6)
+}
+
+/// `scheme://user:password@host`
+fn has_a_password(text: &str) -> bool {
+    let mut parts = text.split("://");
+    parts.next();
+    parts.any(|after| {
+        let end = after
+            .find(['/', '?', '#', ' ', '"', '\''])
+            .unwrap_or(after.len());
+        after[..end]
+            .rsplit_once('@')
+            .and_then(|(user, host)| {
+                let local = host.starts_with("localhost") || host.starts_with("127.");
+                user.split_once(':').filter(|_| !local)
+            })
+            .is_some_and(|(_, password)| is_value(password))
+    })
+}

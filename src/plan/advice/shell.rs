@@ -1,0 +1,809 @@
+//! The shell text of a RUN: its commands, the variables that it uses, and those that it sets itself.
+//!
+//! Not a shell: it reads what Dockerfiles hold. What it cannot follow (`eval`, a sourced file) it says, so
+//! that nobody draws conclusions from it.
+
+use std::collections::BTreeSet;
+
+use super::dockerfile::{Instruction, Text};
+
+/// How deep commands may stand within commands.
+const DEPTH: u32 = 24;
+
+/// A command that is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Command {
+    /// Where it begins.
+    pub(super) at: usize,
+    /// Its program without folders, and its arguments, quotes taken off, variables left as they are.
+    pub(super) words: Vec<String>,
+    /// Names of the variables that are set for it alone.
+    pub(super) env: Vec<String>,
+}
+
+impl Command {
+    pub(super) fn program(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// Arguments that are no flags.
+    pub(super) fn plain(&self) -> impl Iterator<Item = &str> {
+        self.args().filter(|word| !word.starts_with('-'))
+    }
+
+    pub(super) fn args(&self) -> impl Iterator<Item = &str> {
+        self.words.iter().skip(1).map(String::as_str)
+    }
+
+    pub(super) fn has(&self, flag: &str) -> bool {
+        self.args().any(|word| word == flag)
+    }
+}
+
+/// A use of a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Use {
+    pub(super) name: String,
+    pub(super) at: usize,
+    /// `${NAME:-…}` and its like: the author has thought of its absence.
+    pub(super) guarded: bool,
+}
+
+/// What a shell text does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Script {
+    /// The text that the places count in.
+    pub(super) text: Text,
+    pub(super) commands: Vec<Command>,
+    pub(super) uses: Vec<Use>,
+    /// Variables that it sets itself.
+    pub(super) assigned: BTreeSet<String>,
+    /// It may set variables that nobody sees here.
+    pub(super) opaque: bool,
+}
+
+/// Reads a RUN; none where no POSIX shell reads its text.
+pub(super) fn script(run: &Instruction) -> Option<Script> {
+    if let Some(words) = &run.json {
+        return match words.as_slice() {
+            [shell, flag, text] if is_shell(shell) && is_script_flag(flag) => {
+                let mut script = read(text, 0);
+                script.text = run.rest.clone();
+                // Its places count in the list's text, not in this one's: all on the first line.
+                script.commands.iter_mut().for_each(|c| c.at = 0);
+                script.uses.iter_mut().for_each(|u| u.at = 0);
+                Some(script)
+            }
+            words => Some(Script {
+                text: run.rest.clone(),
+                commands: command(words.to_vec(), 0).into_iter().collect(),
+                ..Script::default()
+            }),
+        };
+    }
+    let mut text = run.rest.clone();
+    match run.heredocs.as_slice() {
+        [] => {}
+        [only] if is_one_word(&run.rest.text) => {
+            // The here-document is the script, whether its end is quoted or not.
+            text = only.body.clone();
+            let first = text.text.lines().next().unwrap_or_default();
+            if let Some(interpreter) = first.trim_start().strip_prefix("#!") {
+                let shell = interpreter
+                    .split_whitespace()
+                    .map(base_name)
+                    .find(|word| *word != "env" && !word.starts_with('-'));
+                if !shell.is_some_and(is_shell) {
+                    return None;
+                }
+            }
+        }
+        several => {
+            for doc in several {
+                let mut end = Text::default();
+                end.text = "\n".into();
+                text = join(text, &end);
+                text = join(text, &doc.body);
+                let mut name = Text::default();
+                name.text.clone_from(&doc.name);
+                text = join(text, &name);
+            }
+        }
+    }
+    let mut script = read(&text.text, 0);
+    script.text = text;
+    Some(script)
+}
+
+fn join(mut text: Text, more: &Text) -> Text {
+    text.append(more);
+    text
+}
+
+fn is_one_word(text: &str) -> bool {
+    let end = text.trim_start_matches("<<").trim_start_matches('-');
+    text.starts_with("<<") && !end.trim().contains([' ', '\t', '>', '<', '|', '&', ';'])
+}
+
+pub(super) fn is_shell(program: &str) -> bool {
+    matches!(
+        base_name(program),
+        "sh" | "bash" | "dash" | "ash" | "ksh" | "zsh"
+    )
+}
+
+/// `-c`, `-lc`, `-exc`.
+fn is_script_flag(word: &str) -> bool {
+    word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
+}
+
+fn base_name(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+fn read(text: &str, depth: u32) -> Script {
+    let mut reader = Reader {
+        text,
+        at: 0,
+        depth,
+        script: Script::default(),
+        documents: vec![],
+    };
+    reader.list(None);
+    reader.script
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    depth: u32,
+    script: Script,
+    /// Here-documents that begin on the next line: the end, whether quoted, whether tabs go.
+    documents: Vec<(String, bool, bool)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Word {
+    at: usize,
+    text: String,
+    quoted: bool,
+    /// It sets this variable, and nothing in its value is the same one unset.
+    sets: Option<String>,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<char> {
+        self.text.get(self.at..)?.chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn sees(&self, what: &str) -> bool {
+        self.text
+            .get(self.at..)
+            .is_some_and(|rest| rest.starts_with(what))
+    }
+
+    /// Commands up to the character `end`, or to the end of the text.
+    fn list(&mut self, end: Option<char>) {
+        if self.depth > DEPTH {
+            self.script.opaque = true;
+            self.at = self.text.len();
+            return;
+        }
+        self.depth += 1;
+        let mut words: Vec<Word> = vec![];
+        while let Some(c) = self.peek() {
+            if Some(c) == end {
+                self.next();
+                break;
+            }
+            match c {
+                '\n' => {
+                    self.next();
+                    self.flush(&mut words);
+                    self.skip_documents();
+                }
+                '\\' if self.sees("\\\n") => self.at += 2,
+                c if c.is_whitespace() => {
+                    self.next();
+                }
+                '#' => {
+                    while self.peek().is_some_and(|c| c != '\n') {
+                        self.next();
+                    }
+                }
+                '&' if self.sees("&>") => {
+                    self.next();
+                    self.redirect();
+                }
+                ';' | '&' | '|' => {
+                    self.next();
+                    self.flush(&mut words);
+                }
+                '(' => {
+                    self.next();
+                    self.flush(&mut words);
+                    self.list(Some(')'));
+                }
+                ')' => {
+                    // A pattern of `case`.
+                    self.next();
+                    words.clear();
+                }
+                '<' | '>' => self.redirect(),
+                _ => {
+                    let word = self.word(end);
+                    let number = !word.quoted && word.text.bytes().all(|b| b.is_ascii_digit());
+                    if !(number && matches!(self.peek(), Some('<' | '>'))) {
+                        words.push(word);
+                    }
+                }
+            }
+        }
+        self.flush(&mut words);
+        self.depth -= 1;
+    }
+
+    fn redirect(&mut self) {
+        if self.sees("<(") || self.sees(">(") {
+            self.at += 2;
+            self.list(Some(')'));
+            return;
+        }
+        let document = self.sees("<<") && !self.sees("<<<");
+        while matches!(self.peek(), Some('<' | '>' | '&' | '|')) {
+            self.next();
+        }
+        let tabs = document && self.sees("-");
+        if tabs {
+            self.next();
+        }
+        while matches!(self.peek(), Some(' ' | '\t')) {
+            self.next();
+        }
+        if matches!(self.peek(), None | Some('\n' | ';' | '&' | '|' | '(' | ')')) {
+            return;
+        }
+        let word = self.word(None);
+        if document {
+            self.documents.push((word.text, word.quoted, tabs));
+        }
+    }
+
+    /// The here-documents whose lines begin here: the shell fills in variables where the end is bare.
+    fn skip_documents(&mut self) {
+        for (end, quoted, tabs) in std::mem::take(&mut self.documents) {
+            let begin = self.at;
+            let mut stop = self.text.len();
+            let mut from = begin;
+            let rest = self.text.get(begin..).unwrap_or_default();
+            self.at = self.text.len();
+            for line in rest.split_inclusive('\n') {
+                let bare = line.trim_end_matches(['\r', '\n']);
+                let bare = if tabs {
+                    bare.trim_start_matches('\t')
+                } else {
+                    bare
+                };
+                if bare == end {
+                    stop = from;
+                    self.at = from + line.len();
+                    break;
+                }
+                from += line.len();
+            }
+            if !quoted {
+                let after = self.at;
+                let text = self.text;
+                self.text = &text[..stop];
+                self.at = begin;
+                self.quoted(None);
+                self.text = text;
+                self.at = after;
+            }
+        }
+    }
+
+    fn word(&mut self, end: Option<char>) -> Word {
+        let mut word = Word {
+            at: self.at,
+            ..Word::default()
+        };
+        let before = self.script.uses.len();
+        let begin = self.at;
+        while let Some(c) = self.peek() {
+            match c {
+                '(' if word.text.ends_with('=') => {
+                    // A list of values.
+                    self.next();
+                    let known = self.script.commands.len();
+                    self.list(Some(')'));
+                    self.script.commands.truncate(known);
+                }
+                ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
+                c if c.is_whitespace() || Some(c) == end => break,
+                '\'' => {
+                    self.next();
+                    word.quoted = true;
+                    self.literal(&mut word.text);
+                }
+                '"' => {
+                    self.next();
+                    word.quoted = true;
+                    let text = self.quoted(Some('"'));
+                    word.text.push_str(&text);
+                }
+                '\\' => {
+                    self.next();
+                    if let Some(next) = self.next()
+                        && next != '\n'
+                    {
+                        word.quoted = true;
+                        word.text.push(next);
+                    }
+                }
+                '$' => self.dollar(&mut word.text, false),
+                '`' => self.backticks(&mut word.text),
+                c => {
+                    self.next();
+                    word.text.push(c);
+                }
+            }
+        }
+        let raw = &self.text[begin..self.at];
+        if let Some((name, _)) = raw.split_once('=')
+            && let name = name.strip_suffix('+').unwrap_or(name)
+            && is_name(name.split('[').next().unwrap_or(name))
+        {
+            let name = name.split('[').next().unwrap_or(name);
+            let of_itself = self.script.uses[before..]
+                .iter()
+                .any(|used| used.name == name && !used.guarded);
+            word.sets = Some(if of_itself {
+                String::new()
+            } else {
+                name.to_owned()
+            });
+        }
+        word
+    }
+
+    /// Up to the next single quote.
+    fn literal(&mut self, into: &mut String) {
+        while let Some(c) = self.next() {
+            if c == '\'' {
+                return;
+            }
+            into.push(c);
+        }
+    }
+
+    /// Text in double quotes up to `end`, or a here-document up to the end of the text.
+    fn quoted(&mut self, end: Option<char>) -> String {
+        let mut text = String::new();
+        while let Some(c) = self.peek() {
+            if Some(c) == end {
+                self.next();
+                break;
+            }
+            match c {
+                '\\' => {
+                    self.next();
+                    match self.next() {
+                        Some('\n') | None => {}
+                        Some(next) => {
+                            if !matches!(next, '$' | '`' | '"' | '\\') {
+                                text.push('\\');
+                            }
+                            text.push(next);
+                        }
+                    }
+                }
+                '$' => self.dollar(&mut text, true),
+                '`' => self.backticks(&mut text),
+                c => {
+                    self.next();
+                    text.push(c);
+                }
+            }
+        }
+        text
+    }
+
+    fn backticks(&mut self, into: &mut String) {
+        self.next();
+        into.push_str("$()");
+        self.list(Some('`'));
+    }
+
+    fn name(&mut self) -> String {
+        let mut name = String::new();
+        while let Some(c) = self.peek()
+            && (c.is_ascii_alphabetic() || c == '_' || (c.is_ascii_digit() && !name.is_empty()))
+        {
+            self.next();
+            name.push(c);
+        }
+        name
+    }
+
+    fn dollar(&mut self, into: &mut String, in_quotes: bool) {
+        let begin = self.at;
+        self.next();
+        match self.peek() {
+            Some('(') if self.sees("((") => {
+                self.at += 2;
+                into.push_str("$()");
+                self.arithmetic();
+            }
+            Some('(') => {
+                self.next();
+                into.push_str("$()");
+                self.list(Some(')'));
+            }
+            Some('{') => {
+                self.next();
+                self.parameter(begin);
+                into.push_str(&self.text[begin..self.at]);
+            }
+            Some('\'') if !in_quotes => {
+                self.next();
+                while let Some(c) = self.next() {
+                    match c {
+                        '\\' => {
+                            self.next();
+                        }
+                        '\'' => break,
+                        c => into.push(c),
+                    }
+                }
+            }
+            _ => {
+                let name = self.name();
+                if name.is_empty() {
+                    into.push('$');
+                } else {
+                    into.push('$');
+                    into.push_str(&name);
+                    self.found(name, begin, false);
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, name: String, at: usize, guarded: bool) {
+        self.script.uses.push(Use { name, at, guarded });
+    }
+
+    /// `$((…))`: names count with and without a dollar, but only those with one are looked at.
+    fn arithmetic(&mut self) {
+        let mut open = 2;
+        while open > 0
+            && let Some(c) = self.peek()
+        {
+            match c {
+                '$' if self.depth <= DEPTH => {
+                    self.depth += 1;
+                    self.dollar(&mut String::new(), true);
+                    self.depth -= 1;
+                    continue;
+                }
+                '(' => open += 1,
+                ')' => open -= 1,
+                _ => {}
+            }
+            self.next();
+        }
+    }
+
+    /// `${NAME…}`, its `${` already read.
+    fn parameter(&mut self, begin: usize) {
+        if self.depth > DEPTH {
+            self.script.opaque = true;
+            self.at = self.text.len();
+            return;
+        }
+        self.depth += 1;
+        if matches!(self.peek(), Some('#' | '!')) {
+            self.next();
+        }
+        let name = self.name();
+        if !name.is_empty() {
+            let operation = self.text.get(self.at..).unwrap_or_default();
+            let operation = operation.strip_prefix(':').unwrap_or(operation);
+            let guarded = operation.starts_with(['-', '+', '=', '?']);
+            if operation.starts_with('=') {
+                self.script.assigned.insert(name.clone());
+            }
+            self.found(name, begin, guarded);
+        }
+        while let Some(c) = self.peek() {
+            match c {
+                '}' => {
+                    self.next();
+                    break;
+                }
+                '\\' => {
+                    self.next();
+                    self.next();
+                }
+                '$' => self.dollar(&mut String::new(), true),
+                '`' => self.backticks(&mut String::new()),
+                '\'' => {
+                    self.next();
+                    self.literal(&mut String::new());
+                }
+                '"' => {
+                    self.next();
+                    self.quoted(Some('"'));
+                }
+                _ => {
+                    self.next();
+                }
+            }
+        }
+        self.depth -= 1;
+    }
+
+    /// One simple command is complete.
+    fn flush(&mut self, words: &mut Vec<Word>) {
+        let words = std::mem::take(words);
+        let mut rest = words.as_slice();
+        while let Some((first, more)) = rest.split_first() {
+            let reserved = !first.quoted
+                && matches!(
+                    first.text.as_str(),
+                    "if" | "then"
+                        | "elif"
+                        | "else"
+                        | "fi"
+                        | "do"
+                        | "done"
+                        | "while"
+                        | "until"
+                        | "esac"
+                        | "!"
+                        | "{"
+                        | "}"
+                        | "time"
+                );
+            if !reserved {
+                break;
+            }
+            rest = more;
+        }
+        let mut env = vec![];
+        while let Some((first, more)) = rest.split_first()
+            && let Some(name) = &first.sets
+        {
+            env.push(
+                first
+                    .text
+                    .split(['=', '+'])
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            );
+            if !name.is_empty() {
+                self.script.assigned.insert(name.clone());
+            }
+            rest = more;
+        }
+        let Some(first) = rest.first() else {
+            return;
+        };
+        match first.text.as_str() {
+            "for" | "select" if !first.quoted => {
+                self.script
+                    .assigned
+                    .extend(rest.get(1).map(|word| word.text.clone()));
+                return;
+            }
+            "case" | "function" if !first.quoted => return,
+            "export" | "readonly" | "local" | "declare" | "typeset" => {
+                let names = rest.iter().filter_map(|word| word.sets.clone());
+                self.script
+                    .assigned
+                    .extend(names.filter(|name| !name.is_empty()));
+            }
+            "read" | "getopts" | "mapfile" | "readarray" | "printf" | "unset" | "let" => {
+                self.script.assigned.extend(
+                    rest[1..]
+                        .iter()
+                        .map(|word| word.text.split('=').next().unwrap_or_default().to_owned())
+                        .filter(|name| is_name(name)),
+                );
+            }
+            "." | "source" | "eval" => self.script.opaque = true,
+            _ => {}
+        }
+        let at = first.at;
+        let plain = rest.iter().map(|word| word.text.clone()).collect();
+        let Some(mut command) = command(plain, at) else {
+            return;
+        };
+        command.env.extend(env);
+        if is_shell(command.program())
+            && let Some(flag) = command.words.iter().position(|word| is_script_flag(word))
+            && let Some(text) = command.words.get(flag + 1)
+            && self.depth < DEPTH
+        {
+            let inner = read(text, self.depth + 1);
+            self.script.commands.extend(
+                inner
+                    .commands
+                    .into_iter()
+                    .map(|inner| Command { at, ..inner }),
+            );
+        }
+        self.script.commands.push(command);
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A command without the programs that only start it (`sudo`, `env`, `exec` …).
+fn command(words: Vec<String>, at: usize) -> Option<Command> {
+    let mut env = vec![];
+    let mut words = words.into_iter().peekable();
+    loop {
+        let first = words.next()?;
+        let program = base_name(&first);
+        let starter = matches!(
+            program,
+            "sudo" | "doas" | "env" | "exec" | "command" | "nohup" | "nice" | "xargs" | "timeout"
+        );
+        if !starter {
+            let words = std::iter::once(program.to_owned()).chain(words).collect();
+            return Some(Command { at, words, env });
+        }
+        while let Some(word) = words.peek() {
+            let number = word.starts_with(|c: char| c.is_ascii_digit());
+            match word.split_once('=') {
+                Some((name, _)) if is_name(name) => env.push(name.to_owned()),
+                _ if word.starts_with('-') || number => {}
+                _ => break,
+            }
+            words.next();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::advice::dockerfile::parse;
+
+    fn of(run: &str) -> Script {
+        let file = parse(&format!("FROM a\n{run}\n")).unwrap();
+        script(&file.instructions[1]).unwrap()
+    }
+
+    fn commands(run: &str) -> Vec<String> {
+        of(run).commands.iter().map(|c| c.words.join(" ")).collect()
+    }
+
+    fn unset(run: &str) -> Vec<String> {
+        let script = of(run);
+        script
+            .uses
+            .into_iter()
+            .filter(|used| !used.guarded && !script.assigned.contains(&used.name))
+            .map(|used| used.name)
+            .collect()
+    }
+
+    #[test]
+    fn commands_are_found_wherever_a_shell_would_run_them() {
+        assert_eq!(
+            commands("RUN a 1 && b '2 3'|c; (d) || { e; } & f"),
+            ["a 1", "b 2 3", "c", "d", "e", "f"]
+        );
+        assert_eq!(
+            commands("RUN if [ -f x ]; then a; elif b; else c; fi; for i in 1 2; do d $i; done"),
+            ["[ -f x ]", "a", "b", "c", "d $i"]
+        );
+        assert_eq!(
+            commands("RUN x=$(a b) y=`c`; d \"$(e)\""),
+            ["a b", "c", "e", "d $()"]
+        );
+        assert_eq!(
+            commands(
+                "RUN DEBIAN_FRONTEND=noninteractive sudo -E /usr/bin/apt-get -y install x >/dev/null 2>&1"
+            ),
+            ["apt-get -y install x"]
+        );
+        assert_eq!(
+            commands("RUN bash -lc 'a && b'"),
+            ["a", "b", "bash -lc a && b"]
+        );
+        assert_eq!(commands("RUN [\"a\", \"b\"]"), ["a b"]);
+        assert_eq!(
+            commands("RUN [\"/bin/sh\", \"-c\", \"a && b\"]"),
+            ["a", "b"]
+        );
+        assert_eq!(commands("RUN a \\\n # a note\n  && b"), ["a", "b"]);
+        assert_eq!(
+            commands("RUN <<EOF\n# note\na\nb \\\n  c\nEOF"),
+            ["a", "b c"]
+        );
+        assert_eq!(
+            commands("RUN cat <<EOF > /x && b\napt-get update\nEOF"),
+            ["cat", "b"]
+        );
+    }
+
+    #[test]
+    fn a_script_of_another_language_is_not_read() {
+        let file = parse("FROM a\nRUN <<EOF\n#!/usr/bin/env python3\nprint('$X')\nEOF\n").unwrap();
+        assert!(script(&file.instructions[1]).is_none());
+        assert_eq!(commands("RUN <<EOF\n#!/usr/bin/env -S bash\na\nEOF"), ["a"]);
+    }
+
+    #[test]
+    fn only_what_the_shell_would_fill_in_is_a_use() {
+        assert_eq!(
+            unset("RUN a $A ${B} \"$C\" ${D#v} ${#E} x${F}y"),
+            ["A", "B", "C", "D", "E", "F"]
+        );
+        assert_eq!(
+            unset("RUN a '$A' \\$B \"\\$C\" $$ $? $1 ${1} $'$D' # $E"),
+            [""; 0]
+        );
+        assert_eq!(
+            unset("RUN a ${A:-x} ${B-x} ${C:+x} ${D:?x} ${E:=x} $E"),
+            [""; 0]
+        );
+        assert_eq!(unset("RUN a ${A:-$B}"), ["B"]);
+        assert_eq!(unset("RUN cat <<EOF\n$A\nEOF"), ["A"]);
+        assert_eq!(unset("RUN cat <<'EOF'\n$A\nEOF"), [""; 0]);
+        assert_eq!(unset("RUN <<'EOF'\necho $A\nEOF"), ["A"]);
+        assert_eq!(unset("RUN [\"echo\", \"$A\"]"), [""; 0]);
+        assert_eq!(unset("RUN a $(( $A + 1 )) $B"), ["A", "B"]);
+    }
+
+    #[test]
+    fn what_the_text_sets_itself_is_set() {
+        for run in [
+            "RUN A=1; b $A",
+            "RUN A=1 b && c $A",
+            "RUN export A=1 && b $A",
+            "RUN for A in 1 2; do b $A; done",
+            "RUN b | while read -r X A; do c $A; done",
+            "RUN local A=$(b); c $A",
+            "RUN A=${A:-1}; b $A",
+            "RUN case x in y) A=1 ;; esac; b $A",
+            "RUN printf -v A x; b $A",
+        ] {
+            assert_eq!(unset(run), [""; 0], "{run}");
+        }
+        assert_eq!(unset("RUN A=$A b"), ["A"]);
+        assert!(of("RUN . /etc/os-release && b $VERSION").opaque);
+        assert!(of("RUN eval \"$(b)\" && c $A").opaque);
+    }
+
+    #[test]
+    fn places_lead_to_the_very_line() {
+        let script = of("RUN a \\\n\n  # note\n  && b \\\n  && c $X");
+        let lines: Vec<_> = script
+            .commands
+            .iter()
+            .map(|c| script.text.line(c.at))
+            .collect();
+        assert_eq!(lines, [2, 5, 6]);
+        assert_eq!(script.text.line(script.uses[0].at), 6);
+        let script = of("RUN <<EOF\na\nb\nEOF");
+        assert_eq!(script.text.line(script.commands[1].at), 4);
+        let script = of("RUN cat <<EOF\na\n$X\nEOF");
+        assert_eq!(script.text.line(script.uses[0].at), 4);
+    }
+}
