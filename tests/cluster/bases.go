@@ -76,10 +76,10 @@ func makeDebian(name string, config imageConfig, links map[string]string) func(c
 
 // makeDistrolessBase follows gcr.io/distroless/base: static's files, glibc and OpenSSL; no shell.
 func makeDistrolessBase(ctx context.Context, m *imageMaker, w *imageWriter) error {
-	if err := distrolessLayer(ctx, m, w); err != nil {
+	if err := distrolessLayer(ctx, m, w, "distroless-base"); err != nil {
 		return err
 	}
-	paths, err := m.apt.download(ctx, state("work", "distroless-base"), "libc6", "libssl3")
+	paths, err := m.apt.download(ctx, state("work", "distroless-base-libc"), "libc6", "libssl3")
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -363,4 +366,64 @@ func TestDurationsReadWell(t *testing.T) {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
 	}
+}
+
+func TestTheSamplesNameTheDigestOfTheImageThatIsServed(t *testing.T) {
+	samples := filepath.Join("..", "..", "config", "samples")
+	dir := t.TempDir()
+	if err := writeSampleImage(filepath.Join(samples, "sources", "images", "files"), dir); err != nil {
+		t.Fatal(err)
+	}
+	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("samples/sources/files@sha256:%x", sha256.Sum256(index))
+	for _, name := range []string{"copy-from.yaml", "tags.yaml"} {
+		text, err := os.ReadFile(filepath.Join(samples, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%s does not name %s", name, want)
+		}
+	}
+}
+
+func TestPrivateSourcesOfTheSamplesAskForTheirCredentials(t *testing.T) {
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	git, modules := gitHandler(ok, "another password"), modulesHandler(ok)
+	for _, c := range []struct {
+		handler       http.Handler
+		path          string
+		authorization string
+		want          int
+	}{
+		{git, "/samples/hello.git/info/refs", "", 200},
+		{git, "/samples/private/greet.git/info/refs", "", 401},
+		{git, "/samples/../samples/private/greet.git/info/refs", "", 401},
+		{git, "/samples/private/greet.git/info/refs", basic(gitUser, samplesPassword), 200},
+		{git, "/samples/private/greet.git/info/refs", basic(gitUser, "another password"), 401},
+		{git, "/private/x.git/info/refs", basic(gitUser, samplesPassword), 401},
+		{modules, "/npm/a", "", 200},
+		{modules, "/private/npm/a", "", 401},
+		{modules, "/npm/../private/npm/a", "", 401},
+		{modules, "/private/npm/a", "Bearer " + samplesToken, 200},
+		{modules, "/private/npm/a", "Bearer x", 401},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://x/", nil)
+		r.URL.Path = c.path
+		if c.authorization != "" {
+			r.Header.Set("Authorization", c.authorization)
+		}
+		w := httptest.NewRecorder()
+		c.handler.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s with %q: %d, want %d", c.path, c.authorization, w.Code, c.want)
+		}
+	}
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }

@@ -47,6 +47,9 @@ var images = append([]image{
 		debian: []string{"ca-certificates", "git", "openssh-client", "pigz", "uidmap", "xz-utils"}},
 }, bases...)
 
+// imageFormat is part of every recipe: change it when what an imageWriter writes changes.
+const imageFormat = "2"
+
 type imageMaker struct {
 	builder *builder
 	apt     *apt
@@ -54,7 +57,7 @@ type imageMaker struct {
 
 func (m *imageMaker) dir(i image) (string, error) {
 	h := sha256.New()
-	fmt.Fprintln(h, i.name, i.recipe, i.debian, i.tags, m.builder.goVersion, runtime.GOARCH, cmp.Or(i.suite, suite()))
+	fmt.Fprintln(h, imageFormat, i.name, i.recipe, i.debian, i.tags, m.builder.goVersion, runtime.GOARCH, cmp.Or(i.suite, suite()))
 	for _, name := range i.uses {
 		for _, f := range families {
 			if f.name == name {
@@ -127,7 +130,7 @@ func makeCoreDNS(ctx context.Context, m *imageMaker, w *imageWriter) error {
 // makeDistroless follows gcr.io/distroless/static: no shell, no libc, but certificates, time zones,
 // users and a /tmp. It holds no machine code, so both platforms share its layers.
 func makeDistroless(ctx context.Context, m *imageMaker, w *imageWriter) error {
-	if err := distrolessLayer(ctx, m, w); err != nil {
+	if err := distrolessLayer(ctx, m, w, "distroless-static"); err != nil {
 		return err
 	}
 	return w.finish(distrolessConfig, "amd64", "arm64")
@@ -138,8 +141,9 @@ var distrolessConfig = imageConfig{
 	Env: []string{debianPath, "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"},
 }
 
-func distrolessLayer(ctx context.Context, m *imageMaker, w *imageWriter) error {
-	paths, err := m.apt.download(ctx, state("work", "distroless"), "base-files", "ca-certificates", "netbase", "tzdata")
+// distrolessLayer makes the layer that both have, in a folder for the image's own: they are made side by side.
+func distrolessLayer(ctx context.Context, m *imageMaker, w *imageWriter, image string) error {
+	paths, err := m.apt.download(ctx, state("work", image), "base-files", "ca-certificates", "netbase", "tzdata")
 	if err != nil {
 		return err
 	}

@@ -108,10 +108,18 @@ func (w *imageWriter) layer(fill func(*layerTar) error) error {
 // finish writes the configuration, a manifest for each architecture and the index over them.
 func (w *imageWriter) finish(config imageConfig, architectures ...string) error {
 	var manifests []descriptor
+	// As every public image has it: without it, BuildKit's history of an image that is built on this one
+	// tells the wrong instruction for each layer.
+	var history []map[string]string
+	for i := range w.layers {
+		history = append(history, map[string]string{
+			"created": epoch.UTC().Format(time.RFC3339), "created_by": fmt.Sprintf("base image, layer %d", i+1),
+		})
+	}
 	for _, arch := range architectures {
 		doc, err := json.Marshal(map[string]any{
 			"architecture": arch, "os": "linux", "created": epoch.UTC().Format(time.RFC3339),
-			"config": config, "rootfs": map[string]any{"type": "layers", "diff_ids": w.diffs},
+			"config": config, "rootfs": map[string]any{"type": "layers", "diff_ids": w.diffs}, "history": history,
 		})
 		if err != nil {
 			return err

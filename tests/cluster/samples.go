@@ -47,7 +47,12 @@ func serveSamples(ctx context.Context, sources string) error {
 			return err
 		}
 		for _, name := range names {
-			if err := serve(ctx, name, filepath.Join(sources, kind, name), filepath.Join(work, kind, name)); err != nil {
+			scratch := filepath.Join(work, kind, name)
+			err := os.MkdirAll(scratch, 0o755)
+			if err == nil {
+				err = serve(ctx, name, filepath.Join(sources, kind, name), scratch)
+			}
+			if err != nil {
 				return fmt.Errorf("serving %s of the samples' sources: %w", path.Join(kind, name), err)
 			}
 		}
@@ -68,8 +73,11 @@ func sourcesOf(root string) (names []string, err error) {
 		for _, e := range entries {
 			if e.Type().IsRegular() {
 				name, err := filepath.Rel(root, p)
+				if err != nil {
+					return err
+				}
 				names = append(names, filepath.ToSlash(name))
-				return errors.Join(err, fs.SkipDir)
+				return fs.SkipDir
 			}
 		}
 		return nil
@@ -81,21 +89,19 @@ func sourcesOf(root string) (names []string, err error) {
 func serveRepository(ctx context.Context, name, source, work string) error {
 	bare := state("git", "samples", name+".git")
 	date := epoch.UTC().Format(time.RFC3339)
-	if err := os.MkdirAll(work, 0o755); err != nil {
+	if err := runQuietly(command(ctx, "git", "init", "--quiet", "--bare", "--initial-branch=main", bare)); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"init", "--quiet", "--bare", "--initial-branch=main", bare},
-		{"--git-dir=" + work, "init", "--quiet", "--initial-branch=main"},
-		{"--git-dir=" + work, "--work-tree=" + source, "add", "--all", "--force", "."},
-		{"--git-dir=" + work, "-c", "user.name=samples", "-c", "user.email=samples@example.com", "-c", "commit.gpgsign=false", "commit", "--quiet", "--message=Sample"},
-		{"--git-dir=" + work, "push", "--quiet", "--force", bare, "HEAD:refs/heads/main", "HEAD:refs/tags/v1.0.0"},
+	for _, args := range []string{
+		"init --quiet --initial-branch=main",
+		"add --all --force .",
+		"-c user.name=samples -c user.email=samples@example.com commit --quiet --message=Sample",
+		"push --quiet --force " + bare + " HEAD:refs/heads/main HEAD:refs/tags/v1.0.0",
 	} {
-		cmd := command(ctx, "git", args...)
-		cmd.Env = append(os.Environ(), "GIT_AUTHOR_DATE="+date, "GIT_COMMITTER_DATE="+date, "GIT_CONFIG_GLOBAL=/dev/null")
-		if strings.HasPrefix(args[0], "--git-dir=") {
-			cmd.Dir = source
-		}
+		cmd := command(ctx, "git", strings.Fields(args)...)
+		cmd.Dir = source
+		cmd.Env = append(os.Environ(), "GIT_DIR="+filepath.Join(work, ".git"), "GIT_WORK_TREE="+source,
+			"GIT_AUTHOR_DATE="+date, "GIT_COMMITTER_DATE="+date, "GIT_CONFIG_GLOBAL=/dev/null")
 		if err := runQuietly(cmd); err != nil {
 			return err
 		}

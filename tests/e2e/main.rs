@@ -2,6 +2,7 @@
 //!
 //! Every test has a namespace of its own, and with it a builder of its own.
 
+mod advice;
 mod caches;
 mod contents;
 mod debug;
@@ -12,5 +13,6 @@ mod leaks;
 mod mistakes;
 mod registry;
 mod safety;
+mod samples;
 mod sources;
 mod ssh;

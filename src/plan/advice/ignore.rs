@@ -27,10 +27,12 @@ fn rules(ignore: &str) -> Vec<Rule> {
                 Some(rest) => (true, rest.trim()),
                 None => (false, line),
             };
-            // A lone `!` fails the build.
-            (!line.is_empty()).then(|| Rule {
+            // A lone `!` fails the build. What lies above the root is nothing that a rule could mean.
+            let above =
+                !line.starts_with('/') && format!("{}/", shortest(line, true)).starts_with("../");
+            (!line.is_empty() && !above).then(|| Rule {
                 back,
-                pattern: Pattern::new(line),
+                pattern: Pattern::new(clean(line).trim()),
             })
         })
         .collect()
@@ -201,12 +203,19 @@ fn class(chars: &mut std::iter::Peekable<std::str::Chars>) -> Token {
     Token::Class(negative, ranges)
 }
 
-/// The path without `.`, `..`, doubled slashes and those at its ends; empty for the root.
+/// The path without `.`, `..`, doubled slashes and those at its ends; empty for the root, above which
+/// nothing lies.
 pub(super) fn clean(path: &str) -> String {
+    shortest(path, false)
+}
+
+/// The same; `..` that leads above the beginning stays where `upwards` says so.
+fn shortest(path: &str, upwards: bool) -> String {
     let mut parts: Vec<&str> = vec![];
     for part in path.split('/') {
         match part {
             "" | "." => {}
+            ".." if upwards && parts.last().is_none_or(|last| *last == "..") => parts.push(part),
             ".." => {
                 parts.pop();
             }
@@ -253,6 +262,7 @@ mod tests {
         );
         assert_eq!(gone("api/"), gone("api"));
         assert_eq!(gone("node_modules"), ["node_modules/x/.npmrc"]);
+        assert_eq!(gone("../*\n..\n."), [""; 0]);
     }
 
     #[test]

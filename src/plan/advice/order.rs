@@ -51,6 +51,18 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                         || (name == "GOPROXY" && value.contains("off"))
                 });
             }
+            // Modules that lie in the source need no download; a manifest that a RUN makes cannot go first.
+            vendored |= step.from_context()
+                && step
+                    .sources()
+                    .iter()
+                    .any(|source| clean(source).ends_with("vendor"));
+            done.extend(
+                step.script
+                    .iter()
+                    .flat_map(|s| &s.commands)
+                    .filter_map(makes),
+            );
             // What another stage has downloaded may come with its files.
             for origin in origins(step).filter_map(|name| look.stages.find(&name, n)) {
                 done.extend(downloaded.get(&origin).into_iter().flatten());
@@ -135,10 +147,16 @@ fn download(command: &Command) -> Option<Download> {
             cure,
         })
     };
+    if ["--offline", "--no-index"]
+        .iter()
+        .any(|flag| command.has(flag))
+    {
+        return None;
+    }
     match command.program() {
         "go" => go(command, first, second),
         "cargo" => {
-            if command.has("--offline") || command.has("--frozen") {
+            if command.has("--frozen") {
                 return None;
             }
             match first {
@@ -216,6 +234,18 @@ fn download(command: &Command) -> Option<Download> {
                 "copy pom.xml first, download, then copy the rest",
             )
         }
+        _ => None,
+    }
+}
+
+/// The ecosystem whose manifest or modules the command makes.
+fn makes(command: &Command) -> Option<&'static str> {
+    let mut plain = command.plain();
+    match (command.program(), plain.next(), plain.next()) {
+        ("go", Some("mod"), Some("init")) | ("dep", Some("ensure"), _) => Some("go"),
+        ("npm" | "yarn" | "pnpm" | "bun", Some("init"), _) => Some("node"),
+        ("cargo", Some("init" | "new"), _) => Some("cargo"),
+        ("uv" | "poetry", Some("init"), _) => Some("python"),
         _ => None,
     }
 }

@@ -198,6 +198,10 @@ fn programs_of_the_same_tools_that_download_no_modules_of_the_project_are_left_a
         "FROM a@@\nCOPY . .\nRUN yarn build && yarn --version && bundle exec rake",
         "FROM a@@\nCOPY . .\nRUN echo go mod download; : 'npm ci'",
         "FROM a@@\nCOPY . .\nRUN make && cargo install just",
+        "FROM a@@\nCOPY . .\nRUN go mod init x && go mod tidy && go build",
+        "FROM a@@\nCOPY go.mod go.sum ./\nCOPY vendor ./vendor\nCOPY . .\nRUN go build",
+        "FROM a@@ AS b\nCOPY . .\nRUN npm install --offline\nFROM c@@\nCOPY --from=b /a /a",
+        "FROM a@@ AS b\nCOPY . .\nRUN pip install --no-index -r requirements.txt",
     ]);
 }
 
@@ -1033,8 +1037,7 @@ fn no_text_whatever_makes_it_panic() {
         is_candidate(other);
         kept(dockerfile, [other, "a/b", ""].into_iter());
     };
-    let t0 = std::time::Instant::now();
-    for round in 0..4000 {
+    for round in 0..2000 {
         let mut text = if round % 2 == 0 {
             String::from("FROM a\nRUN ")
         } else {
@@ -1052,13 +1055,10 @@ fn no_text_whatever_makes_it_panic() {
         look(&bytes, &text);
     }
     // Deep and long.
-    eprintln!("TIME first {:?}", t0.elapsed());
     for piece in [
         "$(", "${a", "`", "\"$(", "(", "$((", "${a:-\"", "sh -c '", "<<a ", "sudo ",
     ] {
         let text = format!("FROM a\nRUN {}\n", piece.repeat(20_000));
-        let t = std::time::Instant::now();
         look(&text, ".env");
-        eprintln!("TIME {piece} {:?}", t.elapsed());
     }
 }
