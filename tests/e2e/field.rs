@@ -375,12 +375,27 @@ async fn prepare(client: &Client) {
             .await
             .unwrap()
         {
+            if is_running(&old.name_any()) {
+                continue;
+            }
             let _ = namespaces
                 .delete(&old.name_any(), &DeleteParams::background())
                 .await;
         }
     })
     .await;
+}
+
+/// True where the test process that a namespace is named after still runs: then it is not what an
+/// interrupted run left.
+fn is_running(namespace: &str) -> bool {
+    let process = namespace
+        .split('-')
+        .find(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    process.is_some_and(|process| {
+        std::fs::read_to_string(format!("/proc/{process}/cmdline"))
+            .is_ok_and(|line| line.contains("e2e"))
+    })
 }
 
 /// A bare repository of the local git server, and a work tree that pushes to it.

@@ -123,7 +123,7 @@ impl Instruction {
     }
 
     /// True for COPY and ADD whose sources lie in the context.
-    pub(super) fn from_context(&self) -> bool {
+    pub(super) fn takes_context(&self) -> bool {
         matches!(self.keyword.as_str(), "COPY" | "ADD") && self.flag("from").is_none()
     }
 

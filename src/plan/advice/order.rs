@@ -52,7 +52,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                 });
             }
             // Modules that lie in the source need no download; a manifest that a RUN makes cannot go first.
-            vendored |= step.from_context()
+            vendored |= step.takes_context()
                 && step
                     .sources()
                     .iter()
@@ -113,7 +113,7 @@ pub(super) fn shown(instruction: &Instruction) -> String {
 
 /// True for COPY and ADD of the whole context.
 fn takes_all(step: &Step) -> bool {
-    step.from_context()
+    step.takes_context()
         && step
             .sources()
             .iter()

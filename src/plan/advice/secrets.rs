@@ -95,7 +95,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let (inner, outer): (Vec<_>, Vec<_>) =
         look.stages.each().partition(|(at, _)| image.contains(at));
     for (at, stage) in inner.into_iter().chain(outer) {
-        for step in stage.steps.iter().filter(|step| step.from_context()) {
+        for step in stage.steps.iter().filter(|step| step.takes_context()) {
             let patterns: Vec<Pattern> = step
                 .sources()
                 .iter()

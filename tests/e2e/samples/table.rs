@@ -95,7 +95,7 @@ pub fn print(cold: &BTreeMap<String, ImageBuildStatus>, changed: &BTreeMap<&str,
     );
     for Sample { name, base, .. } in SAMPLES {
         let (first, then) = (&cold[*name], &changed[name]);
-        let steps = then.status.steps.clone().unwrap_or_default();
+        let steps = then.status.steps.unwrap_or_default();
         text += &format!(
             "| {name} | {base} | {} | {} | {:.1} | {} of {} |\n",
             first.display_size.as_deref().unwrap_or_default(),
