@@ -5,4 +5,5 @@ cd "$(dirname "$0")/../.."
 make --no-print-directory cluster
 source .cluster/env
 tests/install.sh
-cargo test --locked --test e2e -- "$@"
+# They mostly wait for the cluster: more at a time than there are processors.
+cargo test --locked --test e2e -- --test-threads 4 "$@"

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use whittle::api::ImageBuildStatus;
+use whittle::api::{ImageBuildStatus, find};
 
 use super::{image, kubectl, pods, read};
 use crate::field::{Field, variable};
@@ -53,6 +53,16 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
     // 2 and 8: what is linked at run time, and what is not.
     assert!(!interpreted(&files("go-static").await["hello"]));
     assert!(interpreted(&files("base-distroless").await["hello"]));
+    // 7 and 22: said where it is so, and only there.
+    for (name, kind, told) in [
+        ("go-copy-first", "Dockerfile:4: `COPY . .`", true),
+        ("go-modules", "stands before", false),
+        ("go-cache", "stands before", false),
+        ("copy-from", "samples/sources/files", false),
+    ] {
+        let advice = find(&all[name].conditions, "Advice").unwrap();
+        assert_eq!(advice.message.contains(kind), told, "{name}: {advice:#?}");
+    }
     // 9 and 10
     let found = files("scratch-tmp").await;
     assert_eq!(found.keys().collect::<Vec<_>>(), ["hello"]);
