@@ -7,3 +7,5 @@ source .cluster/env
 tests/install.sh
 # They mostly wait for the cluster: more at a time than there are processors.
 cargo test --locked --test e2e -- --test-threads 4 "$@"
+# What the samples came to.
+if [[ -f target/samples.md && -z ${1:-} ]]; then cat target/samples.md; fi
