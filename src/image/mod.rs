@@ -4,11 +4,25 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>,
 //! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
 
+mod certificates;
+mod elf;
+mod facts;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod layer;
+mod limits;
 mod reference;
 mod size;
+mod tree;
 
+pub use certificates::Certificates;
+pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
+pub use facts::Fact;
+pub use layer::{Compression, Image, Layer, LayerError, LayerFacts};
+pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::Repository;
 pub use size::display_size;
+pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
