@@ -124,6 +124,18 @@ pub enum Exceeded {
     Tree(usize),
 }
 
+/// At most `most` bytes of a text, with an ellipsis where it is cut.
+pub(super) fn short(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
 /// Bytes for people.
 pub(super) fn size(bytes: u64) -> String {
     display_size(i64::try_from(bytes).unwrap_or(i64::MAX))

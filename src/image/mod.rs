@@ -5,6 +5,7 @@
 //! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
 
 mod certificates;
+mod config;
 mod elf;
 mod facts;
 #[cfg(test)]
@@ -14,8 +15,10 @@ mod limits;
 mod reference;
 mod size;
 mod tree;
+mod user;
 
 pub use certificates::Certificates;
+pub use config::{ConfigError, ImageConfig};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::Fact;
 pub use layer::{Compression, Image, Layer, LayerError, LayerFacts};
@@ -23,6 +26,7 @@ pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::Repository;
 pub use size::display_size;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
+pub use user::{Identity, Passwd};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
