@@ -6,24 +6,34 @@
 
 mod certificates;
 mod config;
+mod contents;
 mod elf;
 mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod inspect;
 mod layer;
+mod libraries;
 mod limits;
 mod reference;
+mod resolve;
 mod size;
 mod tree;
 mod user;
 
 pub use certificates::Certificates;
 pub use config::{ConfigError, ImageConfig};
+pub use contents::{
+    Base, CaCertificates, CommandForm, Contents, Executable, Fault, LayerSize, Listed, Os,
+    Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
+};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::Fact;
 pub use layer::{Compression, Image, Layer, LayerError, LayerFacts};
+pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::Repository;
+pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
 pub use user::{Identity, Passwd};

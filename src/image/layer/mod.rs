@@ -135,6 +135,8 @@ pub struct Image {
     pub notes: Notes,
     /// Plain files that were counted and not kept, because the tree was nearly full.
     pub left_out: u64,
+    /// Bytes of these.
+    pub left_out_bytes: u64,
     /// True where something was not read: what is missing may be there.
     pub partial: bool,
     facts: HashMap<NodeId, Arc<Fact>>,
@@ -158,6 +160,7 @@ impl Image {
             layers: Vec::new(),
             notes: Notes::default(),
             left_out: 0,
+            left_out_bytes: 0,
             partial: false,
             facts: HashMap::new(),
             capabilities: HashMap::new(),
@@ -468,6 +471,7 @@ impl Image {
         let plain = fact.is_none() && capability.is_none() && entry.mode & 0o6111 == 0;
         if plain && entry.size < ALWAYS_KEPT && self.tree.bytes() > self.limits.tree_bytes / 4 * 3 {
             self.left_out += 1;
+            self.left_out_bytes = self.left_out_bytes.saturating_add(entry.size);
             return Ok(());
         }
         let id = self.tree.insert(parent, name, meta, b"");
