@@ -187,8 +187,10 @@ pub enum Fault {
     MissingInterpreter,
     /// For another machine.
     WrongMachine,
-    /// Not a program, or not permitted to the user.
+    /// Not a program of Linux.
     NotExecutable,
+    /// Its permissions do not let the image's user run it.
+    NotPermitted,
     /// The image's user is not in its /etc/passwd, or the group not in /etc/group.
     UnknownUser,
 }

@@ -220,6 +220,7 @@ fn executable(image: &Image, program: Program) -> Executable {
         Verdict::NotFound(_) => (Runs::No, Some(Fault::NotFound)),
         Verdict::WrongMachine { .. } => (Runs::No, Some(Fault::WrongMachine)),
         Verdict::NotExecutable(_) => (Runs::No, Some(Fault::NotExecutable)),
+        Verdict::NotPermitted(_) => (Runs::No, Some(Fault::NotPermitted)),
         Verdict::Missing { .. } if program.make == Make::Script => {
             (Runs::No, Some(Fault::MissingInterpreter))
         }

@@ -7,6 +7,7 @@
 mod certificates;
 mod config;
 mod contents;
+mod contract;
 mod elf;
 mod facts;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use contents::{
     Base, CaCertificates, CommandForm, Contents, Executable, Fault, LayerSize, Listed, Os,
     Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
+pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::Fact;
 pub use layer::{Compression, Image, Layer, LayerError, LayerFacts};

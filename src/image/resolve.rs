@@ -43,6 +43,8 @@ pub enum Verdict {
     },
     /// The file cannot be run, whatever else the image has.
     NotExecutable(String),
+    /// The image's user may not run it.
+    NotPermitted(String),
     /// It cannot be told.
     Unknown(String),
 }
@@ -181,8 +183,11 @@ impl<'a> Resolver<'a> {
         match self.image.tree.resolve(self.directory(), path.as_bytes()) {
             Err(lookup) => {
                 let verdict = match lookup {
-                    Lookup::Missing(at) if at == absolute => {
-                        self.absent(format!("{at} does not exist"))
+                    // The path itself, or a folder above it: no link led elsewhere.
+                    Lookup::Missing(at)
+                        if at == absolute || absolute.starts_with(&format!("{at}/")) =>
+                    {
+                        self.absent(format!("{absolute} does not exist"))
                     }
                     Lookup::Missing(at) => {
                         self.absent(format!("{absolute} leads to {at}, which does not exist"))
@@ -256,8 +261,12 @@ impl<'a> Resolver<'a> {
             }
             _ => {}
         }
+        if meta.kind != Kind::File {
+            program.verdict = Verdict::NotExecutable(format!("{path} is not a file"));
+            return program;
+        }
         if let Some(why) = self.refused(id) {
-            program.verdict = Verdict::NotExecutable(why);
+            program.verdict = Verdict::NotPermitted(why);
             return program;
         }
         program.verdict = match fact {
@@ -385,8 +394,8 @@ impl<'a> Resolver<'a> {
             ));
         }
         if !self.identity.may_read(&self.image.tree.meta(id)) {
-            return Verdict::NotExecutable(format!(
-                "{path} is a script that its user may run and not read"
+            return Verdict::NotPermitted(format!(
+                "{path} is a script that the image's user may run and not read"
             ));
         }
         let missing = |name: &str, why: Option<String>| Verdict::Missing {
@@ -440,7 +449,10 @@ pub fn reason(program: &Program) -> String {
     let path = &program.path;
     match &program.verdict {
         Verdict::Runnable => String::new(),
-        Verdict::NotFound(why) | Verdict::NotExecutable(why) | Verdict::Unknown(why) => why.clone(),
+        Verdict::NotFound(why)
+        | Verdict::NotExecutable(why)
+        | Verdict::NotPermitted(why)
+        | Verdict::Unknown(why) => why.clone(),
         Verdict::WrongMachine { found, expected } => {
             format!("{path} is for {found}, and the image for {expected}")
         }

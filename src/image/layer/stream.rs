@@ -134,7 +134,7 @@ pub(super) struct Unpacked<R> {
 }
 
 enum Decoder<R> {
-    None(Source<R>),
+    None(Box<Source<R>>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<Frames<Source<R>>>),
 }
@@ -163,7 +163,7 @@ pub(super) fn open<R: Read>(
     let compression = Compression::sniff(&start);
     let packed = BufReader::with_capacity(CHUNK, Cursor::new(start).chain(packed));
     let decoder = match compression {
-        Compression::None => Decoder::None(packed),
+        Compression::None => Decoder::None(Box::new(packed)),
         Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))),
         Compression::Zstd => Decoder::Zstd(Box::new(Frames::new(
             packed,
@@ -186,7 +186,7 @@ impl<R: Read> Unpacked<R> {
     pub(super) fn finish(mut self) -> io::Result<(Option<String>, Option<String>)> {
         io::copy(&mut self, &mut io::sink())?;
         let mut packed = match self.decoder {
-            Decoder::None(packed) => packed,
+            Decoder::None(packed) => *packed,
             Decoder::Gzip(decoder) => decoder.into_inner(),
             Decoder::Zstd(frames) => frames.source,
         };
