@@ -183,6 +183,8 @@ pub enum Fault {
     MissingLoader,
     /// Libraries are missing.
     MissingLibraries,
+    /// Libraries are there, and older than those that the program was built with.
+    OldLibraries,
     /// The interpreter of a script is missing, or cannot be used.
     MissingInterpreter,
     /// For another machine.

@@ -349,6 +349,9 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
             Base::Glibc => "install the packages that hold them, or copy them from the build stage, or link statically".into(),
             _ => format!("copy them from the build stage, or link statically, or use {}", glibc_base(program)),
         },
+        Fault::OldLibraries => "it was built on a newer distribution than the image has: build it on that of the image, \
+                                or use a newer base, or link statically"
+            .into(),
         Fault::MissingInterpreter => {
             "use a base that has it, or start a program that needs no interpreter".into()
         }

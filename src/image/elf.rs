@@ -21,6 +21,8 @@ const MAX_PART: u64 = 4 << 20;
 const MAX_SEGMENTS: usize = 4096;
 /// Places of one file that are read past its beginning.
 const MAX_PARTS: usize = 32;
+/// Versions of symbols that are kept of one file.
+const MAX_VERSIONS: usize = 512;
 /// Bytes that suffice for programs without a dynamic section.
 const FIRST: usize = 64 << 10;
 
@@ -101,6 +103,11 @@ pub struct Elf {
     pub runpath: Option<String>,
     /// DT_SONAME.
     pub soname: Option<String>,
+    /// Versions of symbols that other libraries must have: (library, version), weak ones left out. Empty
+    /// where the table could not be read.
+    pub versions_needed: Vec<(String, String)>,
+    /// Versions of symbols that it has itself.
+    pub versions: Vec<String>,
     /// DF_1_NODEFLIB: the default directories and the cache are not searched.
     pub no_default_paths: bool,
     /// Of glibc's loader: the directories that it was built to search.
@@ -123,6 +130,12 @@ impl Elf {
                 .map(|s| s.len() + 16)
                 .sum::<usize>()
             + self.needed.iter().map(|s| s.len() + 40).sum::<usize>()
+            + self.versions.iter().map(|s| s.len() + 40).sum::<usize>()
+            + self
+                .versions_needed
+                .iter()
+                .map(|(library, version)| library.len() + version.len() + 80)
+                .sum::<usize>()
     }
 }
 
@@ -159,6 +172,7 @@ pub fn read_elf(
         size,
         start: std::mem::take(scratch),
         more: Vec::new(),
+        most: held,
         wanted: Cell::new(None),
     };
     let result = fill(content, &mut parts, held);
@@ -230,6 +244,8 @@ struct Parts {
     start: Vec<u8>,
     /// (offset, bytes)
     more: Vec<(u64, Vec<u8>)>,
+    /// Bytes of the beginning that may be held.
+    most: usize,
     /// What was asked for, lies within the file, and is not held.
     wanted: Cell<Option<Range<u64>>>,
 }
@@ -243,6 +259,15 @@ impl Parts {
             let skip = usize::try_from(offset.checked_sub(at)?).ok()?;
             bytes.get(skip..).filter(|bytes| !bytes.is_empty())
         })
+    }
+}
+
+impl Parts {
+    /// True where the byte at an offset is not held and could be, if the beginning were read on.
+    fn may_hold(&self, offset: u64) -> bool {
+        self.more.is_empty()
+            && offset >= self.start.len() as u64
+            && offset < self.size.min(self.most as u64)
     }
 }
 
@@ -322,6 +347,8 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         rpath: None,
         runpath: None,
         soname: None,
+        versions_needed: Vec::new(),
+        versions: Vec::new(),
         no_default_paths: false,
         system_paths: Vec::new(),
     };
@@ -383,6 +410,8 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
         .map_err(|_| ElfFault::CutShort)?
         .unwrap_or_default();
     let mut marked = false;
+    // Addresses and numbers of the tables of versions.
+    let (mut needs, mut has) = ((None, 0), (None, 0));
     let mut strings = (None, 0_u64);
     // (tag, offset into the strings)
     let mut names: Vec<(i64, u64)> = Vec::new();
@@ -392,6 +421,10 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
             elf::DT_NULL => break,
             elf::DT_STRTAB => strings.0 = Some(value),
             elf::DT_STRSZ => strings.1 = value,
+            elf::DT_VERNEED => needs.0 = Some(value),
+            elf::DT_VERNEEDNUM => needs.1 = value,
+            elf::DT_VERDEF => has.0 = Some(value),
+            elf::DT_VERDEFNUM => has.1 = value,
             elf::DT_FLAGS_1 => {
                 marked = value & elf::DF_1_PIE as u64 != 0;
                 found.no_default_paths = value & elf::DF_1_NODEFLIB as u64 != 0;
@@ -436,7 +469,107 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
             _ => found.soname = Some(name),
         }
     }
+    let tables = Versions {
+        parts,
+        endian,
+        strings: start..end,
+    };
+    for ((address, count), needed) in [(needs, true), (has, false)] {
+        let Some(at) = address.and_then(|address| offset_of::<H>(endian, segments, address)) else {
+            continue;
+        };
+        // What went by, or is not held any more, is not known: that is no fault of the file.
+        if parts.held(at).is_none() {
+            if parts.may_hold(at) {
+                parts
+                    .read_bytes_at(at, 1)
+                    .map_err(|()| ElfFault::CutShort)?;
+            }
+            continue;
+        }
+        if needed {
+            found.versions_needed = tables.needed(at, count).unwrap_or_default();
+        } else {
+            found.versions = tables.defined(at, count).unwrap_or_default();
+        }
+        // A table that is held in part makes the same again.
+        if parts
+            .wanted
+            .take()
+            .is_some_and(|wanted| parts.may_hold(wanted.start))
+        {
+            parts.wanted.set(Some(at..at + 1));
+            return Err(ElfFault::CutShort);
+        }
+    }
     Ok(marked)
+}
+
+/// The tables of symbol versions (<https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/symversion.html>).
+struct Versions<'a> {
+    parts: &'a Parts,
+    endian: Endianness,
+    strings: Range<u64>,
+}
+
+impl Versions<'_> {
+    fn string(&self, at: u32) -> Option<String> {
+        let from = self.strings.start.checked_add(u64::from(at))?;
+        let bytes = self
+            .parts
+            .read_bytes_at_until(from..self.strings.end, 0)
+            .ok()?;
+        Some(text(bytes))
+    }
+
+    /// What a file needs of others, but what it can do without.
+    fn needed(&self, mut at: u64, count: u64) -> Option<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for _ in 0..count.min(MAX_NEEDED as u64) {
+            let entry: &elf::Verneed<Endianness> = self.parts.read_at(at).ok()?;
+            let library = self.string(entry.vn_file.get(self.endian))?;
+            let mut next = at.checked_add(u64::from(entry.vn_aux.get(self.endian)))?;
+            for _ in 0..entry.vn_cnt.get(self.endian) {
+                let version: &elf::Vernaux<Endianness> = self.parts.read_at(next).ok()?;
+                if version.vna_flags.get(self.endian) & elf::VER_FLG_WEAK == 0 {
+                    found.push((
+                        library.clone(),
+                        self.string(version.vna_name.get(self.endian))?,
+                    ));
+                }
+                let step = version.vna_next.get(self.endian);
+                if step == 0 || found.len() >= MAX_VERSIONS {
+                    break;
+                }
+                next = next.checked_add(u64::from(step))?;
+            }
+            let step = entry.vn_next.get(self.endian);
+            if step == 0 || found.len() >= MAX_VERSIONS {
+                break;
+            }
+            at = at.checked_add(u64::from(step))?;
+        }
+        Some(found)
+    }
+
+    /// What a library has; its own name, which stands first, left out.
+    fn defined(&self, mut at: u64, count: u64) -> Option<Vec<String>> {
+        let mut found = Vec::new();
+        for _ in 0..count.min(MAX_VERSIONS as u64) {
+            let entry: &elf::Verdef<Endianness> = self.parts.read_at(at).ok()?;
+            if entry.vd_flags.get(self.endian) & elf::VER_FLG_BASE == 0 {
+                let first = at.checked_add(u64::from(entry.vd_aux.get(self.endian)))?;
+                let name: &elf::Verdaux<Endianness> = self.parts.read_at(first).ok()?;
+                found.push(self.string(name.vda_name.get(self.endian))?);
+            }
+            let step = entry.vd_next.get(self.endian);
+            if step == 0 {
+                break;
+            }
+            at = at.checked_add(u64::from(step))?;
+        }
+        Some(found)
+    }
 }
 
 /// Where in the file the byte at a virtual address lies.

@@ -117,13 +117,15 @@ fn strings_that_went_by_make_a_file_too_large_and_are_not_guessed() {
 fn a_file_that_is_cut_short_anywhere_is_an_error_or_still_whole_enough() {
     let file = ElfFile {
         runpath: Some("/opt/lib"),
+        versions_needed: vec![("libc.so.6", "GLIBC_2.34")],
+        versions: vec!["APP_1"],
         ..ElfFile::program(GLIBC, &["libm.so.6", "libc.so.6"])
     }
     .bytes();
     let whole = read(&file).unwrap();
     for length in 4..file.len() {
         if let Ok(elf) = read(&file[..length]) {
-            assert_eq!(elf, whole, "{length}");
+            assert_eq!(elf.needed, whole.needed, "{length}");
         }
         // The tar says more than it has.
         let _ = read_held(&file[..length], file.len() as u64, 8 << 20);
@@ -132,7 +134,12 @@ fn a_file_that_is_cut_short_anywhere_is_an_error_or_still_whole_enough() {
 
 #[test]
 fn a_file_that_lies_about_any_byte_of_its_headers_panics_nowhere() {
-    let file = ElfFile::program(GLIBC, &["libc.so.6"]).bytes();
+    let file = ElfFile {
+        versions_needed: vec![("libc.so.6", "GLIBC_2.34")],
+        versions: vec!["APP_1", "APP_2"],
+        ..ElfFile::program(GLIBC, &["libc.so.6"])
+    }
+    .bytes();
     for at in 4..file.len() {
         for value in [0, 1, 0x7f, 0x80, 0xff] {
             let mut lying = file.clone();
@@ -143,6 +150,43 @@ fn a_file_that_lies_about_any_byte_of_its_headers_panics_nowhere() {
             let _ = read(&lying);
         }
     }
+}
+
+#[test]
+fn versions_of_symbols_are_read_also_where_the_tables_lie_further_on() {
+    let file = ElfFile {
+        versions_needed: vec![("libc.so.6", "GLIBC_2.34"), ("libm.so.6", "GLIBC_2.29")],
+        versions: vec!["APP_1", "APP_2"],
+        ..ElfFile::program(GLIBC, &["libm.so.6", "libc.so.6"])
+    };
+    for gap in [0, 100 << 10, 3 << 20] {
+        let bytes = ElfFile {
+            gap,
+            ..file.clone()
+        }
+        .bytes();
+        let elf = read(&bytes).unwrap();
+        let needed: Vec<(&str, &str)> = elf
+            .versions_needed
+            .iter()
+            .map(|(library, version)| (library.as_str(), version.as_str()))
+            .collect();
+        assert_eq!(
+            needed,
+            [("libc.so.6", "GLIBC_2.34"), ("libm.so.6", "GLIBC_2.29")],
+            "{gap}"
+        );
+        assert_eq!(elf.versions, ["APP_1", "APP_2"]);
+    }
+    // What went by is not known, and no fault.
+    let bytes = ElfFile {
+        gap: 3 << 20,
+        ..file
+    }
+    .bytes();
+    let elf = read_held(&bytes, bytes.len() as u64, 64 << 10).unwrap();
+    assert_eq!(elf.needed.len(), 2);
+    assert!(elf.versions.is_empty());
 }
 
 #[test]

@@ -112,6 +112,9 @@ pub(crate) struct ElfFile {
     pub(crate) rpath: Option<&'static str>,
     pub(crate) runpath: Option<&'static str>,
     pub(crate) soname: Option<&'static str>,
+    /// (library, version)
+    pub(crate) versions_needed: Vec<(&'static str, &'static str)>,
+    pub(crate) versions: Vec<&'static str>,
     pub(crate) flags_1: u64,
     /// Bytes between the strings and the dynamic section.
     pub(crate) gap: usize,
@@ -138,6 +141,8 @@ impl Default for ElfFile {
             rpath: None,
             runpath: None,
             soname: None,
+            versions_needed: Vec::new(),
+            versions: Vec::new(),
             flags_1: 0,
             gap: 0,
             strings_last: false,
@@ -183,10 +188,36 @@ impl ElfFile {
             strings.extend_from_slice(name.as_bytes());
             strings.push(0);
         }
+        let mut string = |name: &str| {
+            let at = strings.len() as u32;
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+            at.to_le_bytes()
+        };
+        let (mut needs, mut has) = (Vec::new(), Vec::new());
+        for (index, (library, version)) in self.versions_needed.iter().enumerate() {
+            let last = index + 1 == self.versions_needed.len();
+            needs.extend_from_slice(&[1, 0, 1, 0]);
+            needs.extend_from_slice(&string(library));
+            needs.extend_from_slice(&16_u32.to_le_bytes());
+            needs.extend_from_slice(&(if last { 0 } else { 32_u32 }).to_le_bytes());
+            needs.extend_from_slice(&[0; 8]);
+            needs.extend_from_slice(&string(version));
+            needs.extend_from_slice(&[0; 4]);
+        }
+        for (index, version) in self.versions.iter().enumerate() {
+            let last = index + 1 == self.versions.len();
+            has.extend_from_slice(&[1, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0]);
+            has.extend_from_slice(&20_u32.to_le_bytes());
+            has.extend_from_slice(&(if last { 0 } else { 28_u32 }).to_le_bytes());
+            has.extend_from_slice(&string(version));
+            has.extend_from_slice(&[0; 4]);
+        }
+        let tables = usize::from(!needs.is_empty()) * 2 + usize::from(!has.is_empty()) * 2;
         if self.flags_1 != 0 {
             entries.push((e::DT_FLAGS_1, self.flags_1));
         }
-        let has_dynamic = !entries.is_empty();
+        let has_dynamic = !entries.is_empty() || tables > 0;
         let interpreter = self
             .interpreter
             .map(|name| [name.as_bytes(), b"\0"].concat())
@@ -194,14 +225,37 @@ impl ElfFile {
         let segments = 1 + usize::from(has_dynamic) + usize::from(self.interpreter.is_some());
         let interpreter_at = 64 + 56 * segments as u64;
         let body = interpreter_at + interpreter.len() as u64;
-        let dynamic_size = 16 * (entries.len() as u64 + 3);
+        let dynamic_size = 16 * ((entries.len() + tables) as u64 + 3);
         let (strings_at, dynamic_at) = if self.strings_last {
             let dynamic = body + self.gap as u64;
             (dynamic + dynamic_size, dynamic)
         } else {
             (body, body + strings.len() as u64 + self.gap as u64)
         };
-        let end = (strings_at + strings.len() as u64).max(dynamic_at + dynamic_size);
+        let needs_at = (strings_at + strings.len() as u64).max(dynamic_at + dynamic_size);
+        let has_at = needs_at + needs.len() as u64;
+        let end = has_at + has.len() as u64;
+        for (tag, count, table, at, number) in [
+            (
+                e::DT_VERNEED,
+                e::DT_VERNEEDNUM,
+                &needs,
+                needs_at,
+                self.versions_needed.len(),
+            ),
+            (
+                e::DT_VERDEF,
+                e::DT_VERDEFNUM,
+                &has,
+                has_at,
+                self.versions.len(),
+            ),
+        ] {
+            if !table.is_empty() {
+                entries.push((tag, at));
+                entries.push((count, number as u64));
+            }
+        }
 
         let mut file = Vec::new();
         file.extend_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -242,6 +296,8 @@ impl ElfFile {
                 at += 16;
             }
         }
+        file[needs_at as usize..has_at as usize].copy_from_slice(&needs);
+        file[has_at as usize..end as usize].copy_from_slice(&has);
         let at = strings_at as usize;
         file[at..at + strings.len()].copy_from_slice(&strings);
         file.extend_from_slice(&self.tail);

@@ -228,6 +228,9 @@ fn executable(image: &Image, program: Program) -> Executable {
             interpreter: Some(_),
             ..
         } => (Runs::No, Some(Fault::MissingLoader)),
+        Verdict::Missing { libraries, .. } if libraries.iter().all(|library| library.old) => {
+            (Runs::No, Some(Fault::OldLibraries))
+        }
         Verdict::Missing { .. } => (Runs::No, Some(Fault::MissingLibraries)),
     };
     let message = reason(&program);

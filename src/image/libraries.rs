@@ -51,6 +51,8 @@ pub struct MissingLibrary {
     pub needed_by: String,
     /// Where one lies that cannot be used, and why; none where there is none at all.
     pub unusable: Option<String>,
+    /// True where the library is there, and lacks a version of its symbols.
+    pub old: bool,
 }
 
 /// What a program's libraries came to.
@@ -179,11 +181,13 @@ impl<'a> Loader<'a> {
                         name: name.clone(),
                         needed_by: self.image.tree.path(loaded[next].id),
                         unusable: Some(why),
+                        old: false,
                     }),
                     Found::Nothing => found.missing.push(MissingLibrary {
                         name: name.clone(),
                         needed_by: self.image.tree.path(loaded[next].id),
                         unusable: self.elsewhere(name, elf.machine),
+                        old: false,
                     }),
                 }
             }
@@ -193,7 +197,46 @@ impl<'a> Loader<'a> {
                 break;
             }
         }
+        if libc != Libc::Musl && found.missing.is_empty() {
+            self.versions(&loaded, &mut found);
+        }
         found
+    }
+
+    /// Versions of symbols that the libraries found do not have: glibc's loader checks them before a
+    /// program starts (elf/dl-version.c), musl's does not.
+    fn versions(&self, loaded: &[Loaded<'_>], found: &mut Libraries) {
+        let mut named: HashMap<&str, &Loaded<'_>> = HashMap::new();
+        for object in loaded {
+            named
+                .entry(object.elf.soname.as_deref().unwrap_or_default())
+                .or_insert(object);
+        }
+        for object in loaded {
+            for (library, version) in &object.elf.versions_needed {
+                let Some(provider) = named.get(library.as_str()) else {
+                    continue;
+                };
+                // Without any versions, the loader only complains.
+                let versions = &provider.elf.versions;
+                if versions.is_empty() || versions.contains(version) {
+                    continue;
+                }
+                if found.missing.len() >= MAX_MISSING {
+                    found.omitted += 1;
+                    continue;
+                }
+                found.missing.push(MissingLibrary {
+                    name: format!("{version} of {library}"),
+                    needed_by: self.image.tree.path(object.id),
+                    unusable: Some(format!(
+                        "{} does not have it",
+                        self.image.tree.path(provider.id)
+                    )),
+                    old: true,
+                });
+            }
+        }
     }
 
     /// The directories that a loader searches last.

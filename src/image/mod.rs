@@ -18,6 +18,8 @@ mod libraries;
 mod limits;
 mod reference;
 mod resolve;
+#[cfg(test)]
+mod seeds;
 mod size;
 mod tree;
 mod user;

@@ -187,6 +187,29 @@ fn a_library_for_another_machine_is_passed_over_and_named() {
 }
 
 #[test]
+fn a_library_that_is_older_than_the_program_is_told() {
+    let library = ElfFile {
+        versions: vec!["X_1.0", "X_1.1"],
+        ..ElfFile::library("libx.so.1", &[])
+    };
+    let run = |version| {
+        let app = ElfFile {
+            versions_needed: vec![("libx.so.1", version)],
+            ..ElfFile::program(GLIBC, &["libx.so.1"])
+        };
+        judge(
+            elf(elf(debian(), "app", &app), "usr/lib/libx.so.1", &library),
+            "/app",
+        )
+    };
+    assert_eq!(run("X_1.1").0, Verdict::Runnable);
+    assert_eq!(
+        run("X_1.2").1,
+        "/app does not start: needs X_1.2 of libx.so.1, and /usr/lib/libx.so.1 does not have it"
+    );
+}
+
+#[test]
 fn musl_finds_its_own_libc_and_its_own_directories() {
     let base = || {
         elf(
