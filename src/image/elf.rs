@@ -205,8 +205,8 @@ fn fill(
         let Some(wanted) = parts.wanted.take() else {
             return Ok(Err(fault));
         };
-        if parts.more.is_empty() && parts.start.len() < held && wanted.start < held as u64 {
-            // One more read: the whole beginning.
+        // The whole beginning first: what lies far off mostly points back into it.
+        if parts.more.is_empty() && parts.start.len() < held {
             let before = position;
             position = more(content, &mut parts.start, held)?;
             if position > before {

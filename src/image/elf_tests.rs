@@ -71,7 +71,17 @@ fn what_lies_past_the_held_beginning_is_read_as_it_comes() {
     let bytes = file.bytes();
     let elf = read_held(&bytes, bytes.len() as u64, 1 << 20).unwrap();
     assert_eq!(elf.needed, ["libc.so.6"]);
-    // Strings at the beginning, the dynamic section far behind.
+    // Strings at the beginning, behind a long name, the dynamic section far behind: as in large programs.
+    let long: &'static str = "x".repeat(4000).leak();
+    let mut needed = vec![long; 30];
+    needed.push("libc.so.6");
+    let file = ElfFile {
+        gap: 3 << 20,
+        ..ElfFile::program(GLIBC, &needed)
+    };
+    let bytes = file.bytes();
+    let elf = read_held(&bytes, bytes.len() as u64, 1 << 20).unwrap();
+    assert_eq!(elf.needed.last().map(String::as_str), Some("libc.so.6"));
     let file = ElfFile {
         gap: 3 << 20,
         ..ElfFile::program(GLIBC, &["libc.so.6"])
