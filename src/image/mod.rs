@@ -21,6 +21,8 @@ mod resolve;
 #[cfg(test)]
 mod seeds;
 mod size;
+#[cfg(test)]
+mod toolchain_tests;
 mod tree;
 mod user;
 
