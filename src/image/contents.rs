@@ -69,6 +69,9 @@ pub struct Contents {
     pub health_check: Vec<String>,
     /// Programs and scripts: that which is started first, then those in PATH, then all others.
     pub executables: Listed<Executable>,
+    /// Folders that lead elsewhere, such as `/bin` to `/usr/bin`: what lies there is listed by its own path.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub links: Listed<FolderLink>,
     /// Shells that run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shells: Vec<String>,
@@ -107,6 +110,7 @@ impl Contents {
     pub fn trimmed(&self, most: usize) -> Self {
         let mut trimmed = self.clone();
         trimmed.executables.trim(most);
+        trimmed.links.trim(most);
         trimmed.setuid.trim(most);
         trimmed.layers.trim(most);
         trimmed.notes.trim(most);
@@ -339,6 +343,16 @@ pub struct Privileged {
     /// Capabilities that it gives: `cap_net_raw`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
+}
+
+/// A symbolic link to a directory.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderLink {
+    /// Where it is.
+    pub path: String,
+    /// The directory, all links followed.
+    pub folder: String,
 }
 
 /// A file and its size.

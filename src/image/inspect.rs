@@ -2,8 +2,8 @@
 
 use super::config::ImageConfig;
 use super::contents::{
-    Base, CaCertificates, CommandForm, Contents, Executable, Fault, LayerSize, Listed, Os,
-    Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
+    Base, CaCertificates, CommandForm, Contents, Executable, Fault, FolderLink, LayerSize, Listed,
+    Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
 use super::elf::Form;
 use super::facts::{Fact, capability_names};
@@ -99,6 +99,7 @@ impl Contents {
                 omitted: (programs.len() - executables.len()) as i64,
                 items: executables,
             },
+            links: Listed::first(links(image), MAX_LISTED),
             shells,
             package_managers,
             ca_certificates: ca_certificates(image, config, now),
@@ -109,9 +110,15 @@ impl Contents {
             bytes,
             largest,
             layers: Listed::first(layers(image, config, &live), MAX_LISTED),
-            partial: image.partial,
+            partial: image.partial || image.tree.is_exhausted(),
             notes: {
                 let mut notes = image.notes.first.clone();
+                if image.tree.is_exhausted() {
+                    notes.push(super::limits::Note {
+                        layer: None,
+                        message: super::limits::Exceeded::Steps.to_string(),
+                    });
+                }
                 if image.left_out > 0 {
                     notes.push(super::limits::Note {
                         layer: None,
@@ -301,6 +308,24 @@ fn is_program(image: &Image, id: NodeId) -> bool {
             Some(Fact::Script(_) | Fact::Foreign(_) | Fact::BadElf(_)) => true,
             _ => false,
         }
+}
+
+/// Links to directories, those nearest to the root first.
+fn links(image: &Image) -> Vec<FolderLink> {
+    let tree = &image.tree;
+    let mut found: Vec<FolderLink> = tree
+        .all()
+        .filter(|id| tree.meta(*id).kind == Kind::Symlink)
+        .filter_map(|id| {
+            let folder = tree.resolve(tree.parent(id), tree.name(id)).ok()?;
+            (tree.meta(folder).kind == Kind::Directory).then(|| FolderLink {
+                path: tree.path(id),
+                folder: tree.path(folder),
+            })
+        })
+        .collect();
+    found.sort_by_cached_key(|link| (link.path.matches('/').count(), link.path.clone()));
+    found
 }
 
 fn user(config: &ImageConfig, identity: &Identity) -> User {

@@ -58,6 +58,24 @@ fn shells_and_package_managers_are_found_behind_links_and_only_where_they_run() 
 }
 
 #[test]
+fn folders_that_lead_elsewhere_are_listed() {
+    let tar = Tar::new()
+        .file("usr/bin/app", 0o755, &app())
+        .symlink("bin", "usr/bin")
+        .symlink("x", "missing")
+        .symlink("y", "usr/bin/app");
+    let found = report(tar, &config(&["/bin/app"]));
+    assert_eq!(found.start.program.runs, Runs::Yes);
+    let links: Vec<(&str, &str)> = found
+        .links
+        .items
+        .iter()
+        .map(|link| (link.path.as_str(), link.folder.as_str()))
+        .collect();
+    assert_eq!(links, [("/bin", "/usr/bin")]);
+}
+
+#[test]
 fn a_shell_form_is_told_and_what_it_starts_is_judged_where_that_is_plain() {
     let shell = || Tar::new().file("bin/sh", 0o755, &app());
     let found = report(shell(), &config(&["/bin/sh", "-c", "exec /app --port 1"]));

@@ -2,6 +2,7 @@
 //!
 //! Sources: ld.so(8), elf/dl-load.c of glibc 2.41, ldso/dynlink.c of musl 1.2.5.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
 use super::elf::{Elf, Machine};
@@ -14,6 +15,9 @@ use super::user::text;
 const MAX_LIBRARIES: usize = 2000;
 /// Missing libraries that are named.
 const MAX_MISSING: usize = 20;
+/// Places that are looked at for the libraries of all programs. A thousand programs of a distribution take
+/// some hundred thousand.
+const MAX_LOOKUPS: u64 = 5_000_000;
 /// Directories of one search.
 const MAX_FOLDERS: usize = 64;
 
@@ -76,6 +80,8 @@ pub(super) struct Loader<'a> {
     cache: HashMap<String, Vec<String>>,
     /// Directories that ld.so.conf names: ldconfig reads them, the loader does not.
     configured: Vec<String>,
+    /// Places that were looked at.
+    lookups: Cell<u64>,
 }
 
 /// One object that was loaded.
@@ -120,6 +126,7 @@ impl<'a> Loader<'a> {
             directory: directory.to_owned(),
             cache,
             configured: configured(image),
+            lookups: Cell::new(0),
         }
     }
 
@@ -155,6 +162,7 @@ impl<'a> Loader<'a> {
         while next < loaded.len() {
             let elf = loaded[next].elf;
             for name in &elf.needed {
+                self.lookups.set(self.lookups.get() + 1);
                 if known.contains(name.as_str()) || libc == Libc::Musl && is_musl_itself(name) {
                     continue;
                 }
@@ -194,6 +202,10 @@ impl<'a> Loader<'a> {
             next += 1;
             if loaded.len() > MAX_LIBRARIES {
                 found.unknown = Some(format!("it loads more than {MAX_LIBRARIES} libraries"));
+                break;
+            }
+            if self.lookups.get() > MAX_LOOKUPS {
+                found.unknown = Some("the image's programs need too many lookups".into());
                 break;
             }
         }
@@ -391,6 +403,10 @@ impl<'a> Loader<'a> {
     ) -> Found {
         let mut unusable = None;
         for path in paths.take(MAX_FOLDERS) {
+            self.lookups.set(self.lookups.get() + 1);
+            if self.lookups.get() > MAX_LOOKUPS || self.image.tree.is_exhausted() {
+                return Found::Unknown("the image's programs need too many lookups".into());
+            }
             let full = match name {
                 Some(name) => format!("{}/{name}", path.trim_end_matches('/')),
                 None => path.to_owned(),

@@ -119,6 +119,9 @@ pub enum Exceeded {
     /// Layers.
     #[error("the image has more than {0} layers: the rest was not read")]
     Layers(usize),
+    /// Work for links that lead to links.
+    #[error("the image's symbolic links take too many steps to follow: the rest was not read")]
+    Steps,
     /// Memory for the tree.
     #[error("the image's file tree needs more than {}: the rest was not read", size(*.0 as u64))]
     Tree(usize),

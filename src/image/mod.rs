@@ -29,8 +29,8 @@ mod user;
 pub use certificates::Certificates;
 pub use config::{ConfigError, ImageConfig};
 pub use contents::{
-    Base, CaCertificates, CommandForm, Contents, Executable, Fault, LayerSize, Listed, Os,
-    Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
+    Base, CaCertificates, CommandForm, Contents, Executable, Fault, FolderLink, LayerSize, Listed,
+    Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};

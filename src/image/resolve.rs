@@ -192,6 +192,7 @@ impl<'a> Resolver<'a> {
                     Lookup::Missing(at) => {
                         self.absent(format!("{absolute} leads to {at}, which does not exist"))
                     }
+                    Lookup::Exhausted => Verdict::Unknown(format!("{absolute}: {lookup}")),
                     other => Verdict::NotFound(format!("{absolute} cannot be reached: {other}")),
                 };
                 Program::new(&absolute, verdict)
@@ -216,7 +217,7 @@ impl<'a> Resolver<'a> {
 
     /// Missing, or not known to be there where something was not read.
     fn absent(&self, what: String) -> Verdict {
-        if self.image.partial {
+        if self.image.partial || self.image.tree.is_exhausted() {
             Verdict::Unknown(format!("{what}, as far as the image could be read"))
         } else {
             Verdict::NotFound(what)
@@ -366,7 +367,8 @@ impl<'a> Resolver<'a> {
         if loader.is_some() && missing.is_empty() {
             return unknown.map_or(Verdict::Runnable, Verdict::Unknown);
         }
-        if self.image.partial && why.is_none() {
+        let unsure = self.image.partial || self.image.tree.is_exhausted();
+        if unsure && why.is_none() {
             return Verdict::Unknown(format!(
                 "{path} needs {}, which is not in what could be read of the image",
                 missing

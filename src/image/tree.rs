@@ -4,6 +4,7 @@
 //! Layers follow the OCI image specification
 //! (<https://github.com/opencontainers/image-spec/blob/main/layer.md>).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
@@ -11,6 +12,9 @@ use hashbrown::HashTable;
 
 /// Symbolic links that are followed for one path; Linux follows 40 (path_resolution(7)).
 const MAX_LINKS: u32 = 40;
+/// Parts of paths that are walked for one image. Large images take a few million; links that lead to
+/// links would else cost hours.
+const MAX_STEPS: u64 = 100_000_000;
 /// Bytes of one name, at most; NAME_MAX of Linux.
 pub(super) const MAX_NAME: usize = 255;
 
@@ -84,6 +88,9 @@ pub enum Lookup {
     /// A path longer than Linux takes.
     #[error("{0}… is longer than a path may be")]
     TooLong(String),
+    /// The image's links took too many steps.
+    #[error("the image's symbolic links take more than {MAX_STEPS} steps")]
+    Exhausted,
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +127,7 @@ pub struct Tree {
     large: HashMap<u32, u64>,
     hasher: RandomState,
     live: usize,
+    steps: Cell<u64>,
 }
 
 impl Default for Tree {
@@ -140,6 +148,7 @@ impl Tree {
             large: HashMap::new(),
             hasher: RandomState::new(),
             live: 1,
+            steps: Cell::new(0),
         };
         let attributes = tree.intern(&Meta::implied(0));
         tree.nodes.push(Node {
@@ -165,6 +174,20 @@ impl Tree {
     /// True where there is nothing but the root.
     pub fn is_empty(&self) -> bool {
         self.live == 1
+    }
+
+    /// True once paths took so many steps that no more are walked: what is not found may be there.
+    pub fn is_exhausted(&self) -> bool {
+        self.steps.get() > MAX_STEPS
+    }
+
+    /// Counts a step of a path.
+    pub(super) fn step(&self) -> Result<(), Lookup> {
+        self.steps.set(self.steps.get() + 1);
+        if self.is_exhausted() {
+            return Err(Lookup::Exhausted);
+        }
+        Ok(())
     }
 
     /// Bytes of memory, about.
@@ -326,6 +349,7 @@ impl Tree {
             let Some((part, after)) = first_part(text) else {
                 continue;
             };
+            self.step()?;
             if !after.is_empty() {
                 rest.push(after);
             }
@@ -348,10 +372,10 @@ impl Tree {
                 missing.push_str(&String::from_utf8_lossy(part));
                 return Err(Lookup::Missing(missing));
             };
-            // The last part has nothing but slashes and points behind it.
-            let ends = rest.iter().all(|text| first_part(text).is_none());
+            // The last part has nothing but slashes behind it.
+            let ends = || rest.iter().all(|text| first_part(text).is_none());
             match self.target(next) {
-                Some(target) if last || !ends => {
+                Some(target) if last || !ends() => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(Lookup::Loop(shown()));
@@ -607,6 +631,23 @@ mod tests {
     fn a_loop_of_links_ends() {
         let tree = tree();
         assert_eq!(tree.find("/a/x").unwrap_err(), Lookup::Loop("/a/x".into()));
+    }
+
+    #[test]
+    fn paths_that_take_too_many_steps_end() {
+        let mut tree = Tree::new();
+        tree.insert(tree.root(), b"d", Meta::implied(0), b"");
+        let mut target = "./".repeat(2000);
+        target.push('d');
+        for index in 0..39 {
+            let name = format!("l{index}");
+            tree.insert(tree.root(), name.as_bytes(), link(), target.as_bytes());
+            target = format!("{}{name}", "./".repeat(2000));
+        }
+        assert!(tree.find("/l38").is_ok());
+        tree.steps.set(MAX_STEPS);
+        assert_eq!(tree.find("/l38"), Err(Lookup::Exhausted));
+        assert!(tree.is_exhausted());
     }
 
     #[test]

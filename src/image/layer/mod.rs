@@ -346,6 +346,8 @@ impl Image {
                 Some(Exceeded::Entries(self.limits.entries))
             } else if self.tree.bytes() > self.limits.tree_bytes {
                 Some(Exceeded::Tree(self.limits.tree_bytes))
+            } else if self.tree.is_exhausted() {
+                Some(Exceeded::Steps)
             } else {
                 None
             };
@@ -578,6 +580,7 @@ impl Image {
         }
         let mut at = self.tree.root();
         for part in folder {
+            self.tree.step()?;
             at = match self.tree.child(at, part) {
                 None => self
                     .tree
