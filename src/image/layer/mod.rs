@@ -300,9 +300,14 @@ impl Image {
             });
         }
         let packed = state.packed.get();
-        if state.ended.get() && layer.size.is_none_or(|stated| packed < stated)
-            || matches!(error, ArchiveError::CutShort)
-        {
+        // Decoders do not all tell an early end from damage; the manifest's size does.
+        let early = match (&error, layer.size) {
+            (ArchiveError::CutShort, _) => true,
+            (_, Some(stated)) => packed < stated,
+            (ArchiveError::Read(_), None) => state.ended.get(),
+            _ => false,
+        };
+        if early {
             return Err(LayerError::CutShort {
                 layer: number,
                 read: size(packed),

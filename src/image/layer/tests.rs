@@ -345,6 +345,18 @@ fn a_layer_that_is_cut_short_anywhere_is_an_error() {
 }
 
 #[test]
+fn a_layer_without_entries_is_whole() {
+    for bytes in [&[][..], &[0; 1024], &gzip(&[0; 1024]), &gzip(&[])] {
+        let image = image(&[bytes.to_vec()]);
+        assert!(
+            image.tree.is_empty() && image.layers[0].complete,
+            "{}",
+            bytes.len()
+        );
+    }
+}
+
+#[test]
 fn a_layer_that_is_no_tar_is_an_error() {
     for bytes in [&b"<html>not found</html>"[..], &[0xff; 4096]] {
         let error = add(&mut Image::new(Limits::default()), bytes).unwrap_err();

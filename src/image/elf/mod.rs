@@ -3,13 +3,18 @@
 //! Sources: the System V ABI (<https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html>), ld.so(8).
 //! Nothing that a file says of its own offsets is believed: each is checked against the file.
 
+mod parts;
+mod versions;
+
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::ops::Range;
 
 use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, ReadRef};
+
+use parts::Parts;
+use versions::Versions;
 
 /// Bytes of one string (a library's name, a search path).
 const MAX_STRING: u64 = 4096;
@@ -21,8 +26,6 @@ const MAX_PART: u64 = 4 << 20;
 const MAX_SEGMENTS: usize = 4096;
 /// Places of one file that are read past its beginning.
 const MAX_PARTS: usize = 32;
-/// Versions of symbols that are kept of one file.
-const MAX_VERSIONS: usize = 512;
 /// Bytes that suffice for programs without a dynamic section.
 const FIRST: usize = 64 << 10;
 
@@ -238,80 +241,6 @@ fn more(content: &mut impl Read, buffer: &mut Vec<u8>, most: usize) -> io::Resul
     Ok(buffer.len() as u64)
 }
 
-/// What is held of a file.
-struct Parts {
-    size: u64,
-    start: Vec<u8>,
-    /// (offset, bytes)
-    more: Vec<(u64, Vec<u8>)>,
-    /// Bytes of the beginning that may be held.
-    most: usize,
-    /// What was asked for, lies within the file, and is not held.
-    wanted: Cell<Option<Range<u64>>>,
-}
-
-impl Parts {
-    /// All that is held from `offset` on.
-    fn held(&self, offset: u64) -> Option<&[u8]> {
-        let start = std::iter::once((0, &self.start[..]));
-        let more = self.more.iter().map(|(at, bytes)| (*at, &bytes[..]));
-        start.chain(more).find_map(|(at, bytes)| {
-            let skip = usize::try_from(offset.checked_sub(at)?).ok()?;
-            bytes.get(skip..).filter(|bytes| !bytes.is_empty())
-        })
-    }
-}
-
-impl Parts {
-    /// True where the byte at an offset is not held and could be, if the beginning were read on.
-    fn may_hold(&self, offset: u64) -> bool {
-        self.more.is_empty()
-            && offset >= self.start.len() as u64
-            && offset < self.size.min(self.most as u64)
-    }
-}
-
-impl<'a> ReadRef<'a> for &'a Parts {
-    fn len(self) -> Result<u64, ()> {
-        Ok(self.size)
-    }
-
-    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
-        if size == 0 {
-            return Ok(&[]);
-        }
-        let end = offset.checked_add(size).ok_or(())?;
-        if end > self.size {
-            return Err(());
-        }
-        let length = usize::try_from(size).map_err(|_| ())?;
-        if let Some(bytes) = self.held(offset).and_then(|held| held.get(..length)) {
-            return Ok(bytes);
-        }
-        self.wanted.set(Some(offset..end));
-        Err(())
-    }
-
-    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
-        let end = range.end.min(self.size);
-        if range.start >= end {
-            return Err(());
-        }
-        let most = (end - range.start).min(MAX_STRING) as usize;
-        let held = self.held(range.start).unwrap_or_default();
-        let bytes = &held[..held.len().min(most)];
-        match bytes.iter().position(|&byte| byte == delimiter) {
-            Some(at) => Ok(&bytes[..at]),
-            None if bytes.len() < most => {
-                self.wanted
-                    .set(Some(range.start..range.start + most as u64));
-                Err(())
-            }
-            None => Err(()),
-        }
-    }
-}
-
 fn parse(parts: &Parts) -> Result<Elf, ElfFault> {
     if parts.start.len() < 20 {
         return Err(ElfFault::CutShort);
@@ -505,73 +434,6 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
     Ok(marked)
 }
 
-/// The tables of symbol versions (<https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/symversion.html>).
-struct Versions<'a> {
-    parts: &'a Parts,
-    endian: Endianness,
-    strings: Range<u64>,
-}
-
-impl Versions<'_> {
-    fn string(&self, at: u32) -> Option<String> {
-        let from = self.strings.start.checked_add(u64::from(at))?;
-        let bytes = self
-            .parts
-            .read_bytes_at_until(from..self.strings.end, 0)
-            .ok()?;
-        Some(text(bytes))
-    }
-
-    /// What a file needs of others, but what it can do without.
-    fn needed(&self, mut at: u64, count: u64) -> Option<Vec<(String, String)>> {
-        let mut found = Vec::new();
-        for _ in 0..count.min(MAX_NEEDED as u64) {
-            let entry: &elf::Verneed<Endianness> = self.parts.read_at(at).ok()?;
-            let library = self.string(entry.vn_file.get(self.endian))?;
-            let mut next = at.checked_add(u64::from(entry.vn_aux.get(self.endian)))?;
-            for _ in 0..entry.vn_cnt.get(self.endian) {
-                let version: &elf::Vernaux<Endianness> = self.parts.read_at(next).ok()?;
-                if version.vna_flags.get(self.endian) & elf::VER_FLG_WEAK == 0 {
-                    found.push((
-                        library.clone(),
-                        self.string(version.vna_name.get(self.endian))?,
-                    ));
-                }
-                let step = version.vna_next.get(self.endian);
-                if step == 0 || found.len() >= MAX_VERSIONS {
-                    break;
-                }
-                next = next.checked_add(u64::from(step))?;
-            }
-            let step = entry.vn_next.get(self.endian);
-            if step == 0 || found.len() >= MAX_VERSIONS {
-                break;
-            }
-            at = at.checked_add(u64::from(step))?;
-        }
-        Some(found)
-    }
-
-    /// What a library has; its own name, which stands first, left out.
-    fn defined(&self, mut at: u64, count: u64) -> Option<Vec<String>> {
-        let mut found = Vec::new();
-        for _ in 0..count.min(MAX_VERSIONS as u64) {
-            let entry: &elf::Verdef<Endianness> = self.parts.read_at(at).ok()?;
-            if entry.vd_flags.get(self.endian) & elf::VER_FLG_BASE == 0 {
-                let first = at.checked_add(u64::from(entry.vd_aux.get(self.endian)))?;
-                let name: &elf::Verdaux<Endianness> = self.parts.read_at(first).ok()?;
-                found.push(self.string(name.vda_name.get(self.endian))?);
-            }
-            let step = entry.vd_next.get(self.endian);
-            if step == 0 {
-                break;
-            }
-            at = at.checked_add(u64::from(step))?;
-        }
-        Some(found)
-    }
-}
-
 /// Where in the file the byte at a virtual address lies.
 fn offset_of<H: FileHeader<Endian = Endianness>>(
     endian: Endianness,
@@ -635,5 +497,4 @@ fn system_paths(bytes: &[u8]) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "elf_tests.rs"]
 mod tests;
