@@ -4,7 +4,7 @@ use std::io::Write;
 
 use tar::{EntryType, Header};
 
-use super::{Image, Layer, Limits};
+use super::{Image, LayerSource, Limits};
 
 /// A tar as it grows.
 pub(crate) struct Tar(tar::Builder<Vec<u8>>);
@@ -97,7 +97,9 @@ pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
 pub(crate) fn image(layers: &[Vec<u8>]) -> Image {
     let mut image = Image::new(Limits::default());
     for layer in layers {
-        image.add_layer(&layer[..], &Layer::default()).unwrap();
+        image
+            .add_layer(&layer[..], &LayerSource::default())
+            .unwrap();
     }
     image
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::{Instant, SystemTime};
 
-use whittle::image::{Contents, Image, ImageConfig, Layer, LayerError, Limits};
+use whittle::image::{Contents, Image, ImageConfig, LayerError, LayerSource, Limits};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = Instant::now();
     let mut image = Image::new(Limits::default());
     for (index, path) in arguments.enumerate() {
-        let layer = Layer {
+        let layer = LayerSource {
             diff_id: config
                 .diff_ids
                 .get(index)
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .or_else(|| Some("sha256:unknown".into())),
             // Hashed as a real one is; that it is another one is no matter here.
             digest: Some("sha256:unknown".into()),
-            ..Layer::default()
+            ..LayerSource::default()
         };
         match image.add_layer(File::open(path)?, &layer) {
             Ok(()) => {}

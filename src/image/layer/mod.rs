@@ -32,7 +32,7 @@ const ALWAYS_KEPT: u64 = 1 << 20;
 
 /// What a manifest and a config say of one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layer {
+pub struct LayerSource {
     /// Media type, as the manifest states it; empty where there is none (a `docker save` tar).
     pub media_type: String,
     /// Digest of the packed bytes, as the manifest states it; not checked where there is none.
@@ -192,7 +192,7 @@ impl Image {
     /// Reads the next layer and applies it to the tree. All of `source` is read, and its digest and size
     /// compared, unless a limit is passed: then the rest is left, a note says so, and the image is
     /// `partial`. After an error the image holds what was read until then, and is `partial`.
-    pub fn add_layer(&mut self, source: impl Read, layer: &Layer) -> Result<(), LayerError> {
+    pub fn add_layer(&mut self, source: impl Read, layer: &LayerSource) -> Result<(), LayerError> {
         let number = self.layers.len() + 1;
         if self.stopped {
             self.layers.push(LayerFacts {
@@ -218,7 +218,7 @@ impl Image {
     fn read_layer(
         &mut self,
         source: impl Read,
-        layer: &Layer,
+        layer: &LayerSource,
         number: usize,
     ) -> Result<(), LayerError> {
         self.layers.push(LayerFacts {
@@ -274,7 +274,7 @@ impl Image {
         &mut self,
         error: ArchiveError,
         state: &State,
-        layer: &Layer,
+        layer: &LayerSource,
         number: usize,
     ) -> Result<(), LayerError> {
         if let Some(exceeded) = state.exceeded.get() {

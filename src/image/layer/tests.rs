@@ -11,7 +11,7 @@ fn paths(image: &Image) -> Vec<String> {
 }
 
 fn add(image: &mut Image, bytes: &[u8]) -> Result<(), LayerError> {
-    image.add_layer(bytes, &Layer::default())
+    image.add_layer(bytes, &LayerSource::default())
 }
 
 #[test]
@@ -60,7 +60,9 @@ fn a_source_may_give_one_byte_at_a_time() {
     }
     let tar = gzip(&Tar::new().file("app", 0o755, b"x").bytes());
     let mut image = Image::new(Limits::default());
-    image.add_layer(Slow(&tar), &Layer::default()).unwrap();
+    image
+        .add_layer(Slow(&tar), &LayerSource::default())
+        .unwrap();
     assert_eq!(paths(&image), ["/app"]);
 }
 
@@ -286,7 +288,7 @@ fn a_loop_of_links_is_no_folder() {
 fn a_layer_with_another_digest_is_an_error_that_names_both() {
     let tar = Tar::new().file("a", 0o644, b"x").bytes();
     let packed = gzip(&tar);
-    let right = Layer {
+    let right = LayerSource {
         digest: Some(crate::image::digest_of(&packed)),
         diff_id: Some(crate::image::digest_of(&tar)),
         size: Some(packed.len() as u64),
@@ -297,11 +299,11 @@ fn a_layer_with_another_digest_is_an_error_that_names_both() {
         .unwrap();
     let other = Some(crate::image::digest_of(b"other"));
     for wrong in [
-        Layer {
+        LayerSource {
             digest: other.clone(),
             ..right.clone()
         },
-        Layer {
+        LayerSource {
             diff_id: other,
             ..right.clone()
         },
@@ -368,9 +370,9 @@ fn a_layer_that_is_no_tar_is_an_error() {
             "{error}"
         );
     }
-    let layer = Layer {
+    let layer = LayerSource {
         media_type: "application/vnd.in-toto+json".into(),
-        ..Layer::default()
+        ..LayerSource::default()
     };
     let error = Image::new(Limits::default())
         .add_layer(&b"{}"[..], &layer)
@@ -392,7 +394,7 @@ fn a_source_that_fails_is_told_apart_from_a_damaged_layer() {
     let half = gzip(&Tar::new().file("a", 0o644, &[1; 5000]).bytes());
     let source = (&half[..half.len() / 2]).chain(Fails);
     let error = Image::new(Limits::default())
-        .add_layer(source, &Layer::default())
+        .add_layer(source, &LayerSource::default())
         .unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -5,7 +5,7 @@
 #[path = "../../../src/image/mod.rs"]
 mod image;
 
-use image::{Budget, Contents, Image, ImageConfig, Layer, Limits, Measured, Rule, judge};
+use image::{Budget, Contents, Image, ImageConfig, LayerSource, Limits, Measured, Rule, judge};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         ..Limits::default()
     });
     for layer in [first, second] {
-        if image.add_layer(layer, &Layer::default()).is_err() {
+        if image.add_layer(layer, &LayerSource::default()).is_err() {
             break;
         }
     }
