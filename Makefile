@@ -47,6 +47,10 @@ test-integration: ## The controller on a real etcd and API server
 test-e2e: ## End to end, on the local cluster, with Whittle installed by its chart
 	tests/e2e/run.sh
 
+.PHONY: fuzz
+fuzz: ## Fuzz the readers of layers, ELF files and manifests; SECONDS_EACH=60
+	tests/fuzz/run.sh
+
 .PHONY: bench
 bench: ## A build through Whittle against bare buildctl, in turns; after `make demo`. RUNS=7
 	tests/bench/run.sh

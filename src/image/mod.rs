@@ -4,13 +4,45 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>,
 //! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
 
-mod history;
+mod certificates;
+mod config;
+mod contents;
+mod contract;
+mod elf;
+mod facts;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod inspect;
+mod layer;
+mod libraries;
+mod limits;
 mod reference;
+mod resolve;
+#[cfg(test)]
+mod seeds;
 mod size;
+#[cfg(test)]
+mod toolchain_tests;
+mod tree;
+mod user;
 
-pub use history::layers;
+pub use certificates::Certificates;
+pub use config::{ConfigError, ImageConfig};
+pub use contents::{
+    Base, CaCertificates, CommandForm, Contents, Executable, Fault, FolderLink, LayerSize, Listed,
+    Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
+};
+pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
+pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
+pub use facts::Fact;
+pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
+pub use libraries::{Libc, MissingLibrary};
+pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::{Reference, Repository};
+pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
+pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
+pub use user::{Identity, Passwd};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;

@@ -6,10 +6,10 @@ use futures::future::try_join_all;
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
-use crate::api::{DebugStatus, Failure, FailureReason, PlatformStatus};
+use crate::api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use crate::image::{
-    self, Layer, Manifest, ManifestError, Repository, display_size, media_type, parse, platform_of,
-    verify,
+    ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
+    parse, platform_of, verify,
 };
 use crate::plan::buildctl::registry_ca;
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
@@ -155,6 +155,8 @@ pub(super) enum Trouble {
     Registry(#[from] RegistryError),
     #[error("{0}")]
     Manifest(#[from] ManifestError),
+    #[error("{0}")]
+    Config(#[from] ConfigError),
     #[error("the registry has an index within an index, which is no image")]
     Nested,
     #[error("the certificates of the registry's caRef cannot be read: {0}")]
@@ -171,7 +173,7 @@ impl Trouble {
                 PushFault::Away
             }
             Self::Registry(RegistryError::Other(_)) => PushFault::Refused,
-            Self::Manifest(_) | Self::Nested | Self::Certificates(_) => {
+            Self::Manifest(_) | Self::Config(_) | Self::Nested | Self::Certificates(_) => {
                 return plain(FailureReason::PushFailed, said);
             }
         };
@@ -261,8 +263,15 @@ async fn platform_status(
     config: String,
     layers: Vec<Layer>,
 ) -> Result<PlatformStatus, Trouble> {
-    let config = client.blob(&config, CONFIG_LIMIT).await?;
-    let mut layers = image::layers(&layers, &config)?;
+    let config = ImageConfig::parse(&client.blob(&config, CONFIG_LIMIT).await?)?;
+    let mut instructions = config.instructions.into_iter();
+    let mut layers: Vec<LayerStatus> = layers
+        .iter()
+        .map(|layer| LayerStatus {
+            size: layer.size,
+            instruction: instructions.next().unwrap_or_default(),
+        })
+        .collect();
     keep_largest(&mut layers, LAYERS);
     Ok(PlatformStatus {
         platform: platform.unwrap_or_else(|| "unknown".into()),

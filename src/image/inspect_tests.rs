@@ -1,0 +1,327 @@
+use super::*;
+use crate::image::fixtures::{ElfFile, GLIBC, Tar, image};
+use crate::image::{Image, Limits};
+
+const NOW: i64 = 1_750_000_000;
+
+fn config(command: &[&str]) -> ImageConfig {
+    ImageConfig {
+        os: "linux".into(),
+        architecture: "amd64".into(),
+        entrypoint: command.iter().map(|word| (*word).to_owned()).collect(),
+        ..ImageConfig::default()
+    }
+}
+
+fn report(tar: Tar, config: &ImageConfig) -> Contents {
+    Contents::of(&image(&[tar.bytes()]), config, NOW)
+}
+
+fn app() -> Vec<u8> {
+    ElfFile::default().bytes()
+}
+
+#[test]
+fn an_image_on_scratch_has_its_program_and_nothing_else() {
+    let tar = Tar::new().file("app", 0o755, &app());
+    let found = report(tar, &config(&["/app", "serve"]));
+    assert_eq!(found.base, Base::Scratch);
+    assert_eq!(found.start.command, ["/app", "serve"]);
+    assert_eq!(found.start.form, CommandForm::Exec);
+    assert_eq!(found.start.program.runs, Runs::Yes);
+    assert_eq!(found.start.program.kind, ProgramKind::Static);
+    assert!(found.shells.is_empty() && found.package_managers.is_empty());
+    assert!(found.ca_certificates.is_none() && found.time_zones.is_none());
+    assert!(!found.tmp.exists);
+    assert_eq!(found.executables.items.len(), 1);
+    assert_eq!((found.files, found.bytes), (1, app().len() as i64));
+    assert_eq!(found.platform, "linux/amd64");
+}
+
+#[test]
+fn shells_and_package_managers_are_found_behind_links_and_only_where_they_run() {
+    let tar = Tar::new()
+        .file("bin/busybox", 0o755, &app())
+        .symlink("bin/sh", "busybox")
+        .file("usr/bin/bash", 0o755, &ElfFile::program(GLIBC, &[]).bytes())
+        .file("sbin/apk", 0o755, &app())
+        .file("srv/sh", 0o644, &app());
+    let found = report(tar, &config(&["/bin/sh"]));
+    assert_eq!(found.shells, ["/bin/sh", "/bin/busybox"]);
+    assert_eq!(found.package_managers, ["/sbin/apk"]);
+    assert_eq!(found.base, Base::Other);
+    let sh = &found.executables.items[0];
+    assert_eq!(
+        (sh.path.as_str(), sh.file.as_deref()),
+        ("/bin/sh", Some("/bin/busybox"))
+    );
+}
+
+#[test]
+fn folders_that_lead_elsewhere_are_listed() {
+    let tar = Tar::new()
+        .file("usr/bin/app", 0o755, &app())
+        .symlink("bin", "usr/bin")
+        .symlink("x", "missing")
+        .symlink("y", "usr/bin/app");
+    let found = report(tar, &config(&["/bin/app"]));
+    assert_eq!(found.start.program.runs, Runs::Yes);
+    let links: Vec<(&str, &str)> = found
+        .links
+        .items
+        .iter()
+        .map(|link| (link.path.as_str(), link.folder.as_str()))
+        .collect();
+    assert_eq!(links, [("/bin", "/usr/bin")]);
+}
+
+#[test]
+fn a_shell_form_is_told_and_what_it_starts_is_judged_where_that_is_plain() {
+    let shell = || Tar::new().file("bin/sh", 0o755, &app());
+    let found = report(shell(), &config(&["/bin/sh", "-c", "exec /app --port 1"]));
+    assert_eq!(found.start.form, CommandForm::Shell);
+    assert_eq!(found.start.decisive().path, "/app");
+    assert_eq!(found.start.decisive().fault, Some(Fault::NotFound));
+    for script in ["cd /x && ./app", "A=1 /app", "$APP", "/opt/*/app"] {
+        let found = report(shell(), &config(&["/bin/sh", "-c", script]));
+        assert_eq!(found.start.then, None, "{script}");
+    }
+    let found = report(Tar::new(), &config(&["/bin/sh", "-c", "/app"]));
+    assert_eq!(found.start.decisive().path, "/bin/sh");
+}
+
+#[test]
+fn an_init_passes_on_to_the_program_that_it_is_given() {
+    let tar = || Tar::new().file("tini", 0o755, &app());
+    for command in [
+        &["/tini", "--", "/app"][..],
+        &["/tini", "-g", "--", "/app"],
+        &["/tini", "/app"],
+    ] {
+        let found = report(tar(), &config(command));
+        assert_eq!(found.start.decisive().path, "/app", "{command:?}");
+    }
+    assert_eq!(
+        report(tar(), &config(&["/tini", "-p", "X", "/app"]))
+            .start
+            .then,
+        None
+    );
+}
+
+#[test]
+fn without_a_command_and_with_an_unknown_user_nothing_starts() {
+    let tar = || Tar::new().file("app", 0o755, &app());
+    let found = report(tar(), &config(&[]));
+    assert_eq!(found.start.program.fault, Some(Fault::NoCommand));
+    let config = ImageConfig {
+        user: "app".into(),
+        ..config(&["/app"])
+    };
+    let found = report(tar(), &config);
+    assert_eq!(found.start.program.fault, Some(Fault::UnknownUser));
+    assert_eq!(found.user.unknown.as_deref(), Some("user app"));
+}
+
+#[test]
+fn certificates_are_found_in_files_by_links_in_folders_and_by_variables() {
+    let pem = || {
+        let mut parameters = rcgen::CertificateParams::new(vec!["ca.test".into()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        parameters.self_signed(&key).unwrap().pem()
+    };
+    let bundle = [pem(), pem()].concat();
+    let tar = Tar::new()
+        .symlink("etc/ssl/cert.pem", "certs/bundle.pem")
+        .file("etc/ssl/certs/bundle.pem", 0o644, bundle.as_bytes());
+    let found = report(tar, &config(&["/app"])).ca_certificates.unwrap();
+    assert_eq!(
+        (found.path.as_str(), found.certificates, found.expired),
+        ("/etc/ssl/cert.pem", 2, 2)
+    );
+    let tar = || {
+        Tar::new()
+            .file("usr/share/ca-certificates/a.crt", 0o644, pem().as_bytes())
+            .symlink("etc/ssl/certs/a.pem", "/usr/share/ca-certificates/a.crt")
+            .symlink("etc/ssl/certs/12345678.0", "a.pem")
+    };
+    let found = report(tar(), &config(&["/app"])).ca_certificates.unwrap();
+    assert_eq!(
+        (found.path.as_str(), found.certificates),
+        ("/etc/ssl/certs", 1)
+    );
+    let mut chosen = config(&["/app"]);
+    chosen.env = vec!["SSL_CERT_FILE=/usr/share/ca-certificates/a.crt".into()];
+    let found = report(tar(), &chosen).ca_certificates.unwrap();
+    assert_eq!(found.path, "/usr/share/ca-certificates/a.crt");
+}
+
+#[test]
+fn time_zones_need_a_region() {
+    let tar = Tar::new().file("usr/share/zoneinfo/UTC", 0o644, b"TZif");
+    assert_eq!(report(tar, &config(&["/app"])).time_zones, None);
+    let tar = Tar::new()
+        .file("usr/share/zoneinfo/UTC", 0o644, b"TZif")
+        .file("usr/share/zoneinfo/Europe/Berlin", 0o644, b"TZif");
+    let found = report(tar, &config(&["/app"])).time_zones.unwrap();
+    assert_eq!(
+        (found.path.as_str(), found.files),
+        ("/usr/share/zoneinfo", 2)
+    );
+}
+
+#[test]
+fn tmp_is_judged_for_the_user_of_the_image() {
+    let user = |user: &str| ImageConfig {
+        user: user.into(),
+        ..config(&["/app"])
+    };
+    for (mode, name, writable) in [
+        (0o1777, "65532", true),
+        (0o755, "65532", false),
+        (0o755, "", true),
+        (0o755, "65532:65532", false),
+    ] {
+        let found = report(Tar::new().folder("tmp", mode), &user(name));
+        assert_eq!(
+            (found.tmp.exists, found.tmp.writable),
+            (true, writable),
+            "{mode:o} {name}"
+        );
+    }
+}
+
+#[test]
+fn files_that_give_more_rights_are_listed() {
+    let value = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let tar = Tar::new()
+        .file("bin/su", 0o4755, &app())
+        .file("bin/wall", 0o2755, &app())
+        .file("lock", 0o2644, b"x")
+        .pax(&[("SCHILY.xattr.security.capability", &value)])
+        .file("bin/ping", 0o755, &app());
+    let found = report(tar, &config(&["/app"])).setuid.items;
+    let found: Vec<(&str, &str)> = found
+        .iter()
+        .map(|file| (file.path.as_str(), file.mode.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("/bin/ping", "755"),
+            ("/bin/su", "4755"),
+            ("/bin/wall", "2755")
+        ]
+    );
+}
+
+#[test]
+fn bytes_count_by_layer_and_hidden_ones_are_told() {
+    let image = image(&[
+        Tar::new()
+            .file("a", 0o644, &[1; 1000])
+            .file("b", 0o644, &[1; 500])
+            .bytes(),
+        Tar::new()
+            .file("a", 0o644, &[1; 10])
+            .hard_link("c", "b")
+            .bytes(),
+    ]);
+    let config = ImageConfig {
+        instructions: vec!["ADD rootfs /".into(), "RUN make".into()],
+        ..config(&["/a"])
+    };
+    let found = Contents::of(&image, &config, NOW);
+    assert_eq!((found.files, found.bytes), (2, 510));
+    let layers: Vec<(i64, i64, Option<&str>)> = found
+        .layers
+        .items
+        .iter()
+        .map(|layer| (layer.content, layer.hidden, layer.instruction.as_deref()))
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            (1500, 1000, Some("ADD rootfs /")),
+            (10, 0, Some("RUN make"))
+        ]
+    );
+    assert_eq!(found.largest[0].path, "/b");
+}
+
+#[test]
+fn the_base_shows_by_its_distribution_and_its_loader() {
+    let release = |text: &str| {
+        Tar::new()
+            .file("usr/lib/os-release", 0o644, text.as_bytes())
+            .symlink("etc/os-release", "../usr/lib/os-release")
+    };
+    let loader = ElfFile::library("ld-linux-x86-64.so.2", &[]).bytes();
+    for (tar, base, id) in [
+        (
+            release("ID=alpine\nVERSION_ID=3.22.1\n").file(
+                "lib/ld-musl-x86_64.so.1",
+                0o755,
+                &app(),
+            ),
+            Base::Musl,
+            "alpine",
+        ),
+        (
+            release("ID=debian\n").file("lib64/ld-linux-x86-64.so.2", 0o755, &loader),
+            Base::Glibc,
+            "debian",
+        ),
+        (
+            release("PRETTY_NAME=\"Distroless\"\nID=\"debian\"\n"),
+            Base::DistrolessStatic,
+            "debian",
+        ),
+        (
+            release("PRETTY_NAME=\"Distroless\"\nID=\"debian\"\n").file(
+                "lib64/ld-linux-x86-64.so.2",
+                0o755,
+                &loader,
+            ),
+            Base::Distroless,
+            "debian",
+        ),
+    ] {
+        let found = report(tar, &config(&["/app"]));
+        assert_eq!((found.base, found.os.unwrap().id.as_str()), (base, id));
+    }
+}
+
+#[test]
+fn the_report_is_the_same_after_json_and_its_lists_can_be_trimmed() {
+    let mut tar = Tar::new();
+    for index in 0..30 {
+        tar = tar.file(&format!("bin/program-{index:02}"), 0o755, &app());
+    }
+    let found = report(tar, &config(&["/bin/program-29"]));
+    let json = serde_json::to_string(&found).unwrap();
+    assert_eq!(serde_json::from_str::<Contents>(&json).unwrap(), found);
+    let trimmed = found.trimmed(5);
+    assert_eq!(trimmed.executables.items.len(), 5);
+    assert_eq!(trimmed.executables.omitted, 25);
+    assert_eq!(trimmed.executables.items[0].path, "/bin/program-29");
+    assert_eq!(trimmed.largest.len(), 5);
+}
+
+#[test]
+fn an_image_that_was_not_read_whole_says_so() {
+    let mut image = Image::new(Limits {
+        entries: 1,
+        ..Limits::default()
+    });
+    let tar = Tar::new()
+        .file("a", 0o755, &app())
+        .file("app", 0o755, &app())
+        .bytes();
+    image.add_layer(&tar[..], &Default::default()).unwrap();
+    let found = Contents::of(&image, &config(&["/app"]), NOW);
+    assert!(found.partial);
+    assert_eq!(found.start.program.runs, Runs::Unknown);
+    assert!(found.notes.items[0].message.contains("more than 1 entries"));
+}

@@ -1,0 +1,317 @@
+//! A layer's bytes: hashed as they come, unpacked, hashed again, and counted against the limits.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::rc::Rc;
+
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::image::limits::{Exceeded, Limits};
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// RFC 1952, also of several members.
+    Gzip,
+    /// RFC 8878, also of several frames, skippable ones among them.
+    Zstd,
+}
+
+impl Compression {
+    /// By the first bytes, as containerd does it: media types lie.
+    pub fn sniff(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame, with which zstd:chunked may begin.
+            [first, 0x2a, 0x4d, 0x18, ..] if first & 0xf0 == 0x50 => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A digest as it grows.
+pub(super) enum Hasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// The hasher of a digest such as `sha256:…`; `None` for an unknown algorithm.
+    pub(super) fn of(digest: &str) -> Option<Self> {
+        match digest.split_once(':')?.0 {
+            "sha256" => Some(Self::Sha256(Sha256::new())),
+            "sha512" => Some(Self::Sha512(Sha512::new())),
+            _ => None,
+        }
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hash) => hash.update(bytes),
+            Self::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    /// The digest, as OCI writes it.
+    pub(super) fn finish(self) -> String {
+        let (name, bytes) = match self {
+            Self::Sha256(hash) => ("sha256:", hash.finalize().to_vec()),
+            Self::Sha512(hash) => ("sha512:", hash.finalize().to_vec()),
+        };
+        let mut text = name.to_owned();
+        for byte in bytes {
+            text.push_str(&format!("{byte:02x}"));
+        }
+        text
+    }
+}
+
+/// What the two ends of a layer's stream say of themselves, for whoever reads in between.
+#[derive(Default)]
+pub(super) struct State {
+    /// Packed bytes read.
+    pub(super) packed: Cell<u64>,
+    /// Unpacked bytes read.
+    pub(super) unpacked: Cell<u64>,
+    /// True once the packed bytes came to their end.
+    pub(super) ended: Cell<bool>,
+    /// The error of the source itself.
+    pub(super) failed: RefCell<Option<io::Error>>,
+    /// The limit that was passed.
+    pub(super) exceeded: Cell<Option<Exceeded>>,
+    /// The window that a zstd frame asks for, where it is too large.
+    pub(super) window: Cell<Option<u64>>,
+}
+
+/// The packed bytes.
+pub(super) struct Packed<R> {
+    source: R,
+    hash: Option<Hasher>,
+    state: Rc<State>,
+}
+
+impl<R: Read> Read for Packed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = loop {
+            match self.source.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let again = io::Error::new(error.kind(), "the source failed");
+                    *self.state.failed.borrow_mut() = Some(error);
+                    return Err(again);
+                }
+                Ok(read) => break read.min(buffer.len()),
+            }
+        };
+        if read == 0 && !buffer.is_empty() {
+            self.state.ended.set(true);
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..read]);
+        }
+        self.state.packed.set(self.state.packed.get() + read as u64);
+        Ok(read)
+    }
+}
+
+/// The unpacked bytes.
+pub(super) struct Unpacked<R> {
+    decoder: Decoder<R>,
+    hash: Option<Hasher>,
+    state: Rc<State>,
+    /// Unpacked bytes that are left for the image.
+    left: u64,
+    limits: Limits,
+}
+
+enum Decoder<R> {
+    None(Box<Source<R>>),
+    Gzip(Box<MultiGzDecoder<Source<R>>>),
+    Zstd(Box<Frames<Source<R>>>),
+}
+
+/// The first bytes, by which the compression is known, and all others.
+type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, Packed<R>>>;
+
+/// Both ends of a layer's stream. `left`: unpacked bytes that the image may still have.
+pub(super) fn open<R: Read>(
+    source: R,
+    digest: Option<Hasher>,
+    diff_id: Option<Hasher>,
+    left: u64,
+    limits: &Limits,
+) -> (io::Result<Unpacked<R>>, Rc<State>) {
+    let state = Rc::new(State::default());
+    let mut packed = Packed {
+        source,
+        hash: digest,
+        state: Rc::clone(&state),
+    };
+    let mut start = Vec::with_capacity(4);
+    if let Err(error) = (&mut packed).take(4).read_to_end(&mut start) {
+        return (Err(error), state);
+    }
+    let compression = Compression::sniff(&start);
+    let packed = BufReader::with_capacity(CHUNK, Cursor::new(start).chain(packed));
+    let decoder = match compression {
+        Compression::None => Decoder::None(Box::new(packed)),
+        Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))),
+        Compression::Zstd => Decoder::Zstd(Box::new(Frames::new(
+            packed,
+            limits.zstd_window,
+            Rc::clone(&state),
+        ))),
+    };
+    let unpacked = Unpacked {
+        decoder,
+        hash: diff_id,
+        state: Rc::clone(&state),
+        left,
+        limits: limits.clone(),
+    };
+    (Ok(unpacked), state)
+}
+
+impl<R: Read> Unpacked<R> {
+    /// Reads what is left of both, and gives the digests of the packed and of the unpacked bytes.
+    pub(super) fn finish(mut self) -> io::Result<(Option<String>, Option<String>)> {
+        io::copy(&mut self, &mut io::sink())?;
+        let mut packed = match self.decoder {
+            Decoder::None(packed) => *packed,
+            Decoder::Gzip(decoder) => decoder.into_inner(),
+            Decoder::Zstd(frames) => frames.source,
+        };
+        io::copy(&mut packed, &mut io::sink())?;
+        let (_, packed) = packed.into_inner().into_inner();
+        Ok((
+            packed.hash.map(Hasher::finish),
+            self.hash.map(Hasher::finish),
+        ))
+    }
+
+    fn check(&self, unpacked: u64) -> Result<(), Exceeded> {
+        if unpacked > self.left {
+            return Err(Exceeded::Bytes(self.limits.unpacked_bytes));
+        }
+        let packed = self.state.packed.get();
+        if unpacked > self.limits.ratio_floor && unpacked / self.limits.ratio.max(1) > packed.max(1)
+        {
+            return Err(Exceeded::Ratio {
+                ratio: self.limits.ratio,
+                unpacked,
+                packed,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &mut self.decoder {
+            Decoder::None(source) => source.read(buffer)?,
+            Decoder::Gzip(decoder) => decoder.read(buffer)?,
+            Decoder::Zstd(frames) => frames.read(buffer)?,
+        };
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..read]);
+        }
+        let unpacked = self.state.unpacked.get() + read as u64;
+        self.state.unpacked.set(unpacked);
+        self.check(unpacked).map_err(|exceeded| {
+            self.state.exceeded.set(Some(exceeded));
+            io::Error::other(exceeded)
+        })?;
+        Ok(read)
+    }
+}
+
+/// The frames of a zstd stream, one after the other (RFC 8878, section 3).
+struct Frames<R> {
+    source: R,
+    decoder: FrameDecoder,
+    open: bool,
+    state: Rc<State>,
+}
+
+impl<R: BufRead> Frames<R> {
+    fn new(source: R, window: u64, state: Rc<State>) -> Self {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(window);
+        Self {
+            source,
+            decoder,
+            open: false,
+            state,
+        }
+    }
+
+    /// Goes to the next frame with contents; false at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        loop {
+            if self.source.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    let skipped = io::copy(&mut (&mut self.source).take(length), &mut io::sink())?;
+                    if skipped < length {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(error) => {
+                    if let FrameDecoderError::WindowSizeTooBig { requested, .. } = &error {
+                        self.state.window.set(Some(*requested));
+                    }
+                    return Err(io::Error::other(error));
+                }
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for Frames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.open {
+                if !self.next()? {
+                    return Ok(0);
+                }
+                self.open = true;
+            }
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                self.decoder
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                    .map_err(io::Error::other)?;
+            }
+            let read = self.decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            let stated = self.decoder.get_checksum_from_data();
+            if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
+                return Err(io::Error::other(
+                    "a zstd frame has another checksum than it states",
+                ));
+            }
+            self.open = false;
+        }
+    }
+}

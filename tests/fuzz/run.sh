@@ -1,0 +1,32 @@
+#!/bin/bash
+# Fuzzes the readers of layers, ELF files and manifests: SECONDS_EACH for each target (default 60).
+# Begins with tests/fuzz/corpus: the seeds, which src/image/seeds.rs writes, and what earlier runs found,
+# one archive a target. What a run finds goes to tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew,
+# with what reaches code that nothing else in them reaches.
+#
+# Runs on the pinned stable toolchain: the coverage marks are stable options of the compiler. Without a
+# sanitizer, which would need a nightly one: the project has no unsafe code, so what is looked for is
+# panics, overflows, endless loops and memory.
+set -euo pipefail
+cd "$(dirname "$0")"
+seconds=${SECONDS_EACH:-60}
+target=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares"
+cargo build --locked --release --target "$target"
+built=${CARGO_TARGET_DIR:-target}/$target/release
+mkdir -p crashes
+for name in layer elf manifest; do
+  mkdir -p "found/$name"
+  if [ -f "corpus/$name.tar.gz" ]; then tar -C "found/$name" -xzf "corpus/$name.tar.gz"; fi
+  echo "== $name: $seconds s"
+  "$built/$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=512 -max_len=65536 -print_final_stats=1 \
+    -artifact_prefix="crashes/$name-" "found/$name" "corpus/$name" 2>&1 | grep -v '^#.*\(NEW\|REDUCE\|RELOAD\)' | tail -n 15
+  if [ -n "${FUZZ_MERGE:-}" ]; then
+    rm -rf merged && mkdir merged
+    "$built/$name" -merge=1 -max_len=65536 merged "corpus/$name" "found/$name" 2>&1 | tail -n 1
+    tar --sort=name --owner=0 --group=0 --mtime=@0 -C merged -cf - . | gzip -9n > "corpus/$name.tar.gz"
+    rm -rf merged
+  fi
+done
