@@ -180,14 +180,26 @@ impl Cluster {
         Ok(killed.then(|| limit.map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone())))
     }
 
-    /// Writes the status where it differs.
+    /// Writes the status where it differs. What goes on is left out where the attempt is the same: the
+    /// callback writes it ([`Cluster::write_progress`]), and may have done so since the status was read.
     pub async fn write_status(
         &self,
         build: &ImageBuild,
         status: &ImageBuildStatus,
     ) -> Result<(), Error> {
-        self.patch_status(build, build.status.as_ref(), status)
-            .await
+        if build.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let mut wanted = serde_json::to_value(status).expect("a status is always JSON");
+        let before = build.status.as_ref().and_then(|s| s.current.as_ref());
+        let same_attempt = match (before, &status.current) {
+            (Some(old), Some(new)) => old.job == new.job && old.message == new.message,
+            _ => false,
+        };
+        if same_attempt && let Some(current) = wanted["current"].as_object_mut() {
+            current.remove("message");
+        }
+        self.patch_status(build, None, &wanted).await
     }
 
     /// Writes what goes on, unless another attempt has begun or the build has ended meanwhile: then
