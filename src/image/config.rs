@@ -82,8 +82,10 @@ impl ImageConfig {
             .filter(|step| !step.empty_layer().unwrap_or(false))
             .map(|step| instruction(step.created_by().as_deref().unwrap_or_default()))
             .collect();
-        // A history of another length says nothing about which layer is whose.
-        if instructions.len() != diff_ids.len() {
+        // A history of another length says nothing about which layer is whose. BuildKit makes up for a base
+        // without history by entries of its own at the end, named as its steps are: then all are shifted.
+        let made_up = |text: &String| text.starts_with('[') || text.starts_with("mount / from ");
+        if instructions.len() != diff_ids.len() || instructions.iter().any(made_up) {
             instructions = vec![String::new(); diff_ids.len()];
         }
         let mut found = Self {
@@ -204,6 +206,24 @@ mod tests {
         assert_eq!(config.search_path().count(), 6);
         assert_eq!(config.instructions, ["ADD file:1 in /"]);
         assert_eq!(config.health_check, None);
+    }
+
+    #[test]
+    fn a_history_that_was_made_up_says_nothing() {
+        for made_up in [
+            "[stage-1 4/4] COPY /a /a",
+            "mount / from exec /bin/sh -c make",
+        ] {
+            let config = ImageConfig::parse(
+                format!(
+                    r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["sha256:a","sha256:b"]}},
+                    "history":[{{"created_by":"RUN /bin/sh -c make # buildkit"}},{{"created_by":"{made_up}"}}]}}"#
+                )
+                .as_bytes(),
+            )
+            .unwrap();
+            assert_eq!(config.instructions, ["", ""], "{made_up}");
+        }
     }
 
     #[test]

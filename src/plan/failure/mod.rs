@@ -330,8 +330,8 @@ impl Case<'_> {
             Some(line) => format!("{} line {line}", self.request.dockerfile),
             None => "a RUN step".into(),
         };
-        let what = self.step_text().unwrap_or_default();
-        let what = bounded(what.lines().next().unwrap_or_default().to_owned(), 200);
+        let what = bounded(command(&self.step_text().unwrap_or_default()), 200);
+        let how = how.replace("exit code: ", "exit code ");
         Some((
             FailureReason::StepFailed,
             format!("{place}: {what} ended with {how}"),
@@ -376,6 +376,23 @@ impl Case<'_> {
         };
         (FailureReason::BuildFailed, message, Again::No)
     }
+}
+
+/// An instruction in one line: without the line ends that continue it, and without its flags, which say
+/// little about why it failed.
+fn command(instruction: &str) -> String {
+    let text: Vec<&str> = instruction
+        .lines()
+        .map(|line| line.trim().trim_end_matches('\\').trim_end())
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let text = text.join(" ");
+    let mut words = text.split_whitespace();
+    let keyword = words.next().unwrap_or_default();
+    let rest: Vec<&str> = words.skip_while(|word| word.starts_with("--")).collect();
+    format!("{keyword} {}", rest.join(" "))
+        .trim_end()
+        .to_owned()
 }
 
 /// Where the files of a source lie, for a sentence.

@@ -443,7 +443,7 @@ fn a_failed_run_has_its_line_its_exit_code_and_its_output() {
         &verdict,
         R::StepFailed,
         Again::No,
-        "Dockerfile line 2: RUN go build ended with exit code: 3",
+        "Dockerfile line 2: RUN go build ended with exit code 3",
     );
     assert_eq!(verdict.failure.dockerfile_line, Some(2));
     assert_eq!(verdict.failure.step.as_deref(), Some("RUN go build"));
@@ -686,4 +686,16 @@ fn a_missing_platform_names_what_was_asked_for() {
         ),
         "{message}"
     );
+}
+
+#[test]
+fn a_step_is_told_by_its_command_alone() {
+    assert_eq!(
+        command(
+            "RUN --mount=type=cache,target=/c --network=none \\\n    # why\n    go build \\\n    -o /a ."
+        ),
+        "RUN go build -o /a ."
+    );
+    assert_eq!(command("RUN make"), "RUN make");
+    assert_eq!(command("RUN"), "RUN");
 }
