@@ -106,6 +106,8 @@ pub enum Manifest {
 /// One layer of an image, or one blob of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
+    /// Its media type, as the manifest states it.
+    pub media_type: String,
     /// Digest of its bytes as stored.
     pub digest: String,
     /// Bytes as stored.
@@ -209,6 +211,7 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
                     .layers()
                     .iter()
                     .map(|layer| Layer {
+                        media_type: layer.media_type().to_string(),
                         digest: layer.digest().to_string(),
                         size: i64::try_from(layer.size()).unwrap_or(i64::MAX),
                         title: layer
@@ -273,6 +276,7 @@ mod tests {
                     config: CONFIG.into(),
                     layers: [1000, 24]
                         .map(|size| Layer {
+                            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
                             digest: LAYER.into(),
                             size,
                             title: None,

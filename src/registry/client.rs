@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -41,19 +43,19 @@ pub struct Settings {
 
 /// A client for one repository. Remembers the authorization that the registry gave.
 pub struct Client {
-    repository: Repository,
-    settings: Settings,
+    pub(super) repository: Repository,
+    pub(super) settings: Settings,
     plain: reqwest::Client,
     secure: OnceLock<Result<reqwest::Client, String>>,
     authorization: Mutex<Option<String>>,
 }
 
 /// One request, so that it can be sent again.
-struct Ask<'a> {
-    method: Method,
-    url: Url,
-    header: (reqwest::header::HeaderName, String),
-    body: &'a [u8],
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: Vec<(HeaderName, String)>,
+    pub body: &'a [u8],
 }
 
 impl Client {
@@ -83,7 +85,7 @@ impl Client {
                 let ask = Ask {
                     method: Method::GET,
                     url: self.manifest_url(reference)?,
-                    header: (ACCEPT, accept.clone()),
+                    headers: vec![(ACCEPT, accept.clone())],
                     body: &[],
                 };
                 let response = self.ask(&ask, &what).await?;
@@ -112,7 +114,7 @@ impl Client {
                 let ask = Ask {
                     method: Method::PUT,
                     url: self.manifest_url(tag)?,
-                    header: (CONTENT_TYPE, media_type.to_owned()),
+                    headers: vec![(CONTENT_TYPE, media_type.to_owned())],
                     body: bytes,
                 };
                 self.ask(&ask, &what).await.map(drop)
@@ -159,7 +161,7 @@ impl Client {
         let ask = Ask {
             method: Method::GET,
             url: self.url("blobs", digest)?,
-            header: (ACCEPT, "*/*".into()),
+            headers: vec![(ACCEPT, "*/*".into())],
             body: &[],
         };
         let mut response = self.ask(&ask, &what).await?;
@@ -189,7 +191,7 @@ impl Client {
         self.url("manifests", reference)
     }
 
-    fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
+    pub(super) fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
         let scheme = if self.settings.plain_http {
             "http"
         } else {
@@ -204,7 +206,7 @@ impl Client {
     }
 
     /// Sends, proves who asks where the registry wants that, and sends again.
-    async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
+    pub(super) async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
         let known = self
             .authorization
             .lock()
@@ -229,15 +231,16 @@ impl Client {
         ask: &Ask<'_>,
         authorization: Option<&str>,
     ) -> Result<Response, RegistryError> {
-        let (name, value) = &ask.header;
         let mut request = self
             .http(&ask.url)?
-            .request(ask.method.clone(), ask.url.clone())
-            .header(name, value);
+            .request(ask.method.clone(), ask.url.clone());
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if ask.method == Method::PUT {
+        if ask.method != Method::GET {
             request = request.body(ask.body.to_vec());
         }
         if ask.url.path().contains("/blobs/") {
@@ -391,7 +394,10 @@ async fn checked(response: Response, what: &str) -> Result<Response, RegistryErr
 }
 
 /// Up to `limit` bytes of a body, and whether these are all.
-async fn body(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), RegistryError> {
+pub(super) async fn body(
+    mut response: Response,
+    limit: usize,
+) -> Result<(Vec<u8>, bool), RegistryError> {
     let mut bytes = vec![];
     while let Some(chunk) = response.chunk().await.map_err(network)? {
         if bytes.len() + chunk.len() > limit {
@@ -436,7 +442,7 @@ fn local(error: std::io::Error) -> RegistryError {
     RegistryError::Other(format!("a blob cannot be kept: {error}"))
 }
 
-fn network(error: reqwest::Error) -> RegistryError {
+pub(super) fn network(error: reqwest::Error) -> RegistryError {
     let message = causes(&error);
     // A certificate that is not trusted will not be so a second later.
     if message.contains("invalid peer certificate") {
@@ -450,4 +456,4 @@ fn network(error: reqwest::Error) -> RegistryError {
 
 #[cfg(test)]
 #[path = "client_tests.rs"]
-mod tests;
+pub(super) mod tests;

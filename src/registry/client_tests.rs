@@ -7,13 +7,13 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// A registry that answers with these responses in turn, and remembers what it was asked.
-struct Fake {
+pub(crate) struct Fake {
     host: String,
     asked: Arc<StdMutex<Vec<String>>>,
 }
 
 impl Fake {
-    async fn start(answers: &[&str]) -> Self {
+    pub(crate) async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(StdMutex::new(vec![]));
@@ -43,7 +43,7 @@ impl Fake {
         Self { host, asked }
     }
 
-    fn client(&self, credentials: Option<Credentials>) -> Client {
+    pub(crate) fn client(&self, credentials: Option<Credentials>) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings {
             plain_http: true,
@@ -58,7 +58,7 @@ impl Fake {
         Client::new(repository, settings).unwrap()
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -76,7 +76,7 @@ fn complete(request: &[u8]) -> bool {
     body.len() >= length
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()

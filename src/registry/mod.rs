@@ -3,10 +3,12 @@
 
 mod auth;
 mod client;
+mod layers;
 mod retry;
 
 pub use auth::{Credentials, DockerConfig};
 pub use client::{Client, Settings};
+pub use layers::{ReadError, read_image};
 pub use retry::Patience;
 
 use std::time::Duration;
