@@ -4,6 +4,7 @@
 
 mod builder;
 mod conditions;
+mod contract;
 mod imagebuild;
 mod reason;
 mod refs;
@@ -12,6 +13,7 @@ mod status;
 
 pub use builder::*;
 pub use conditions::*;
+pub use contract::*;
 pub use imagebuild::*;
 pub use reason::*;
 pub use refs::*;

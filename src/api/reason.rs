@@ -54,6 +54,8 @@ pub enum FailureReason {
     BuilderNotFound,
     /// The builder refuses the build as asked (for example a platform that it cannot build for).
     BuildRejected,
+    /// The image was built, and breaks its contract: no tag moved.
+    ContractBroken,
     /// Anything else; the message carries what BuildKit said.
     BuildFailed,
 }
@@ -84,6 +86,7 @@ impl FailureReason {
             Self::RunnerLost => "RunnerLost",
             Self::BuilderNotFound => "BuilderNotFound",
             Self::BuildRejected => "BuildRejected",
+            Self::ContractBroken => "ContractBroken",
             Self::BuildFailed => "BuildFailed",
         }
     }

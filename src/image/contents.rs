@@ -43,6 +43,11 @@ impl<T> Listed<T> {
         self.items.truncate(most);
     }
 
+    /// How many there are in all.
+    pub fn len(&self) -> i64 {
+        self.items.len() as i64 + self.omitted
+    }
+
     /// True where there is nothing at all.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.omitted == 0

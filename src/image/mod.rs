@@ -17,6 +17,7 @@ mod layer;
 mod libraries;
 mod limits;
 mod reference;
+mod report;
 mod resolve;
 #[cfg(test)]
 mod seeds;
@@ -39,6 +40,7 @@ pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::{Reference, Repository};
+pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};

@@ -123,6 +123,8 @@ struct Input<'a> {
     secrets: &'a [crate::api::BuildSecret],
     platforms: &'a [crate::api::Platform],
     output: &'a crate::api::Output,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contract: &'a Option<crate::api::Contract>,
     builder: &'a str,
     requested_at: Option<&'a String>,
 }
@@ -140,6 +142,7 @@ pub fn input(build: &ImageBuild) -> String {
         secrets: &spec.secrets,
         platforms: &spec.platforms,
         output: &spec.output,
+        contract: &spec.contract,
         builder: &spec.builder_ref.name,
         requested_at: build.annotations().get(REQUESTED_AT),
     };

@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 
 use super::builder::{PORT, config_map_volume, mount, pull_secrets};
 use super::names;
-use super::request::{BuildRequest, paths};
+use super::request::{BuildRequest, Previous, paths};
 use super::settings::Settings;
 use crate::api::{Builder, ImageBuild};
 
@@ -135,6 +135,8 @@ fn request(
         compression: spec.output.compression,
         labels: spec.output.labels.clone(),
         annotations: spec.output.annotations.clone(),
+        contract: spec.contract.clone().unwrap_or_default(),
+        previous: previous(build),
         registries: builder.spec.registries.clone(),
         registry_secret: spec
             .output
@@ -143,6 +145,30 @@ fn request(
             .map(|secret| secret.name.clone()),
         namespace,
     }
+}
+
+/// The last good image, where it lies in the repository that this build pushes to.
+fn previous(build: &ImageBuild) -> Vec<Previous> {
+    let Some(status) = &build.status else {
+        return vec![];
+    };
+    let same = status
+        .image
+        .as_deref()
+        .and_then(|image| image.split('@').next())
+        == Some(build.spec.output.image.as_str());
+    if !same {
+        return vec![];
+    }
+    status
+        .platforms
+        .iter()
+        .map(|platform| Previous {
+            platform: platform.platform.clone(),
+            digest: platform.digest.clone(),
+            size: platform.size,
+        })
+        .collect()
 }
 
 fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {

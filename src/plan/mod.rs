@@ -5,6 +5,7 @@ pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
 pub mod buildkitd;
+pub mod contract;
 pub mod decide;
 pub mod failure;
 pub mod job;

@@ -25,6 +25,9 @@ const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 const BLOB_WITHIN: Duration = Duration::from_secs(3600);
 /// The most that is read of an error's body.
 const ERROR_LIMIT: usize = 64 * 1024;
+/// The header that says that a manifest's subject was noted
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject>).
+const SUBJECT: &str = "OCI-Subject";
 /// How we call ourselves.
 const AGENT: &str = concat!("whittle/", env!("CARGO_PKG_VERSION"));
 
@@ -100,24 +103,29 @@ impl Client {
             .await
     }
 
-    /// Puts the bytes of a manifest or index under a tag.
+    /// Puts the bytes of a manifest or index under a tag, or under their digest. True where the registry
+    /// says that it has entered them into the list of what refers to their subject.
     pub async fn put_manifest(
         &self,
-        tag: &str,
+        reference: &str,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), RegistryError> {
-        let what = format!("tag {tag} of {}", self.repository.path);
+    ) -> Result<bool, RegistryError> {
+        let what = match reference.contains(':') {
+            true => format!("manifest {reference} of {}", self.repository.path),
+            false => format!("tag {reference} of {}", self.repository.path),
+        };
         self.settings
             .patience
             .retry(async || {
                 let ask = Ask {
                     method: Method::PUT,
-                    url: self.manifest_url(tag)?,
+                    url: self.manifest_url(reference)?,
                     headers: vec![(CONTENT_TYPE, media_type.to_owned())],
                     body: bytes,
                 };
-                self.ask(&ask, &what).await.map(drop)
+                let response = self.ask(&ask, &what).await?;
+                Ok(response.headers().contains_key(SUBJECT))
             })
             .await
     }

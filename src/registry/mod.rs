@@ -4,11 +4,13 @@
 mod auth;
 mod client;
 mod layers;
+mod referrers;
 mod retry;
 
 pub use auth::{Credentials, DockerConfig};
 pub use client::{Client, Settings};
 pub use layers::{ReadError, read_image};
+pub use referrers::{attach, attached};
 pub use retry::Patience;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use super::{debug, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::{self, Goal};
+use crate::plan::contract::Breach;
 use crate::plan::failure::{Facts, plain};
 use crate::plan::rawjson::State;
 use crate::plan::report::{Built, Failed, Report};
@@ -23,6 +24,8 @@ struct Known {
     /// The build of the image.
     state: State,
     source: source::Source,
+    /// What of the contract the image breaks.
+    breaches: Vec<Breach>,
 }
 
 /// Attempts the build. What it returns holds no secret.
@@ -41,15 +44,28 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
     }
     let revision = known.source.revision;
     let steps = known.state.steps();
+    for breach in &mut known.breaches {
+        breach.message = redactor.line(&breach.message);
+        let level = if breach.enforced { "broken" } else { "warning" };
+        println!("contract: {level}: {}", breach.line());
+    }
     match result {
-        Ok(published) => Report::Succeeded(Built {
-            digest: published.digest,
-            platforms: published.platforms,
-            debug: published.debug,
-            revision,
-            steps,
-            advice,
-        }),
+        Ok(mut published) => {
+            for platform in &mut published.platforms {
+                if let Some(contents) = &mut platform.contents {
+                    redactor.contents(contents);
+                }
+            }
+            Report::Succeeded(Built {
+                digest: published.digest,
+                platforms: published.platforms,
+                debug: published.debug,
+                revision,
+                steps,
+                advice,
+                breaches: known.breaches,
+            })
+        }
         Err(failure) => {
             let failure = redactor.failure(failure);
             println!("failed: {}: {}", failure.reason, failure.message);
@@ -61,6 +77,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 revision,
                 steps,
                 advice,
+                breaches: known.breaches,
             })
         }
     }
@@ -89,7 +106,14 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         .await?;
     let image = pushed(request, Path::new(&metadata))?;
     let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
-    finish(request, &config, &facts, image, debug).await
+    finish(
+        request,
+        &config,
+        &facts,
+        (image, debug),
+        &mut known.breaches,
+    )
+    .await
 }
 
 fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {

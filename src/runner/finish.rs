@@ -6,16 +6,18 @@ use futures::future::try_join_all;
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
+use super::contents;
 use crate::api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use crate::image::{
     ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
     parse, platform_of, verify,
 };
 use crate::plan::buildctl::registry_ca;
+use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
 use crate::plan::report::keep_largest;
 use crate::plan::request::BuildRequest;
-use crate::registry::{Client, DockerConfig, Patience, RegistryError, Settings};
+use crate::registry::{Client, DockerConfig, Patience, ReadError, RegistryError, Settings};
 
 /// The largest config that is read, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
@@ -68,21 +70,32 @@ pub(super) struct Published {
 struct Checked {
     bytes: Vec<u8>,
     media_type: String,
-    platforms: Vec<PlatformStatus>,
+    platforms: Vec<Stored>,
 }
 
-/// Reads back, checks and measures both images, then moves the tags: all of them only once all is well.
+/// One platform's image, as it lies in the registry.
+pub(super) struct Stored {
+    /// Its manifest, for what refers to it.
+    pub manifest: Vec<u8>,
+    pub layers: Vec<Layer>,
+    pub config: ImageConfig,
+    pub status: PlatformStatus,
+}
+
+/// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
+/// of them only once all is well. `breaches`: what of the contract is broken, also where that is no failure.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
-    image: Pushed,
-    debug: Option<Pushed>,
+    (image, debug): (Pushed, Option<Pushed>),
+    breaches: &mut Vec<Breach>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
-    let first = check(&client, &image).await.map_err(failed)?;
-    for platform in &first.platforms {
+    let mut first = check(&client, &image).await.map_err(failed)?;
+    for stored in &first.platforms {
+        let platform = &stored.status;
         let size = display_size(platform.size);
         println!(
             "pushed {} {}@{} {size}",
@@ -93,6 +106,13 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
+    *breaches = contents::hold(&client, request, &mut first.platforms)
+        .await
+        .map_err(failed)?;
+    let reference = format!("{}@{}", request.image, image.digest);
+    if let Some(failure) = contract::failure(breaches, &request.contract, &reference) {
+        return Err(failure);
+    }
     tag(&client, &first, &image.digest, request, "")
         .await
         .map_err(failed)?;
@@ -107,15 +127,16 @@ pub(super) async fn finish(
         )
         .await
         .map_err(failed)?;
+        let sizes = checked.platforms.iter().map(|p| p.status.size);
         status = Some(DebugStatus {
             image: format!("{}@{}", request.image, pushed.digest),
             digest: pushed.digest,
-            size: checked.platforms.iter().map(|p| p.size).max().unwrap_or(0),
+            size: sizes.max().unwrap_or(0),
         });
     }
     Ok(Published {
         digest: image.digest,
-        platforms: first.platforms,
+        platforms: first.platforms.into_iter().map(|p| p.status).collect(),
         debug: status,
     })
 }
@@ -159,8 +180,20 @@ pub(super) enum Trouble {
     Config(#[from] ConfigError),
     #[error("the registry has an index within an index, which is no image")]
     Nested,
+    /// The layers are not what the manifest says.
+    #[error("the pushed image cannot be read back: {0}")]
+    Read(ReadError),
     #[error("the certificates of the registry's caRef cannot be read: {0}")]
     Certificates(std::io::Error),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Registry(error) => Self::Registry(error),
+            other => Self::Read(other),
+        }
+    }
 }
 
 impl Trouble {
@@ -173,7 +206,11 @@ impl Trouble {
                 PushFault::Away
             }
             Self::Registry(RegistryError::Other(_)) => PushFault::Refused,
-            Self::Manifest(_) | Self::Config(_) | Self::Nested | Self::Certificates(_) => {
+            Self::Read(_)
+            | Self::Manifest(_)
+            | Self::Config(_)
+            | Self::Nested
+            | Self::Certificates(_) => {
                 return plain(FailureReason::PushFailed, said);
             }
         };
@@ -221,63 +258,58 @@ async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {
     Ok(bytes)
 }
 
-async fn platforms(
-    client: &Client,
-    bytes: &[u8],
-    image: &Pushed,
-) -> Result<Vec<PlatformStatus>, Trouble> {
+async fn platforms(client: &Client, bytes: &[u8], image: &Pushed) -> Result<Vec<Stored>, Trouble> {
     match parse(bytes)? {
-        Manifest::Image {
-            size,
-            config,
-            layers,
-        } => {
+        Manifest::Image { .. } => {
             let platform = image.platform.clone();
-            let status = platform_status(client, platform, &image.digest, size, config, layers);
-            Ok(vec![status.await?])
+            let stored = stored(client, platform, &image.digest, bytes.to_vec());
+            Ok(vec![stored.await?])
         }
         Manifest::Index(entries) => {
             try_join_all(entries.into_iter().map(async |entry| {
                 let bytes = read(client, &entry.digest).await?;
-                let Manifest::Image {
-                    size,
-                    config,
-                    layers,
-                } = parse(&bytes)?
-                else {
-                    return Err(Trouble::Nested);
-                };
-                let digest = &entry.digest;
-                platform_status(client, entry.platform, digest, size, config, layers).await
+                stored(client, entry.platform, &entry.digest, bytes).await
             }))
             .await
         }
     }
 }
 
-async fn platform_status(
+async fn stored(
     client: &Client,
     platform: Option<String>,
     digest: &str,
-    size: i64,
-    config: String,
-    layers: Vec<Layer>,
-) -> Result<PlatformStatus, Trouble> {
+    manifest: Vec<u8>,
+) -> Result<Stored, Trouble> {
+    let Manifest::Image {
+        size,
+        config,
+        layers,
+    } = parse(&manifest)?
+    else {
+        return Err(Trouble::Nested);
+    };
     let config = ImageConfig::parse(&client.blob(&config, CONFIG_LIMIT).await?)?;
-    let mut instructions = config.instructions.into_iter();
-    let mut layers: Vec<LayerStatus> = layers
+    let mut told: Vec<LayerStatus> = layers
         .iter()
-        .map(|layer| LayerStatus {
+        .enumerate()
+        .map(|(at, layer)| LayerStatus {
             size: layer.size,
-            instruction: instructions.next().unwrap_or_default(),
+            instruction: config.instructions.get(at).cloned().unwrap_or_default(),
         })
         .collect();
-    keep_largest(&mut layers, LAYERS);
-    Ok(PlatformStatus {
-        platform: platform.unwrap_or_else(|| "unknown".into()),
-        digest: digest.to_owned(),
-        size,
+    keep_largest(&mut told, LAYERS);
+    Ok(Stored {
+        manifest,
         layers,
+        config,
+        status: PlatformStatus {
+            platform: platform.unwrap_or_else(|| "unknown".into()),
+            digest: digest.to_owned(),
+            size,
+            layers: told,
+            contents: None,
+        },
     })
 }
 

@@ -38,6 +38,8 @@ fn request() -> BuildRequest {
         compression: Compression::Gzip,
         labels: Default::default(),
         annotations: Default::default(),
+        contract: Default::default(),
+        previous: vec![],
         registries: vec![],
         registry_secret: None,
     }
