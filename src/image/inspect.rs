@@ -79,7 +79,15 @@ impl Contents {
                 if SHELLS.contains(&name) && shells.len() < MAX_LISTED {
                     shells.push(path.clone());
                 }
-                if PACKAGE_MANAGERS.contains(&name) && package_managers.len() < MAX_LISTED {
+                // busybox brings applets that unpack packages; they manage none.
+                let applet = executable
+                    .file
+                    .as_deref()
+                    .is_some_and(|file| file.ends_with("/busybox") || file.ends_with("/toybox"));
+                if PACKAGE_MANAGERS.contains(&name)
+                    && !applet
+                    && package_managers.len() < MAX_LISTED
+                {
                     package_managers.push(path.clone());
                 }
             }

@@ -44,6 +44,7 @@ fn shells_and_package_managers_are_found_behind_links_and_only_where_they_run() 
         .file("bin/busybox", 0o755, &app())
         .symlink("bin/sh", "busybox")
         .file("usr/bin/bash", 0o755, &ElfFile::program(GLIBC, &[]).bytes())
+        .symlink("bin/dpkg", "busybox")
         .file("sbin/apk", 0o755, &app())
         .file("srv/sh", 0o644, &app());
     let found = report(tar, &config(&["/bin/sh"]));

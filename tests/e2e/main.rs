@@ -5,6 +5,7 @@
 mod advice;
 mod caches;
 mod contents;
+mod contract;
 mod debug;
 mod failures;
 mod faults;
