@@ -21,6 +21,9 @@ pub const ADVICE: &str = "Advice";
 /// Whether the last image that was built keeps its contract.
 pub const CONTRACT: &str = "Contract";
 
+/// Whether the last image answered its `healthCheck`.
+pub const PROBED: &str = "Probed";
+
 /// One condition as it should stand; its times are settled by [`set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {

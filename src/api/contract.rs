@@ -54,6 +54,9 @@ pub struct ContentsStatus {
     /// USER as written; absent where none is set: root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The user ID that it comes to; absent where the image does not have the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<i64>,
     /// True where it runs as user ID 0.
     pub root: bool,
     /// True where there is a shell.
@@ -113,6 +116,7 @@ impl ContentsStatus {
             user: Some(&contents.user.configured)
                 .filter(|user| !user.is_empty())
                 .map(text),
+            user_id: contents.user.uid,
             root: contents.user.uid == Some(0),
             shell: !contents.shells.is_empty(),
             package_manager: !contents.package_managers.is_empty(),

@@ -5,6 +5,7 @@
 mod builder;
 mod conditions;
 mod contract;
+mod health;
 mod imagebuild;
 mod reason;
 mod refs;
@@ -14,6 +15,7 @@ mod status;
 pub use builder::*;
 pub use conditions::*;
 pub use contract::*;
+pub use health::*;
 pub use imagebuild::*;
 pub use reason::*;
 pub use refs::*;

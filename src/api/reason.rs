@@ -56,6 +56,8 @@ pub enum FailureReason {
     BuildRejected,
     /// The image was built, and breaks its contract: no tag moved.
     ContractBroken,
+    /// The image was built, and did not answer `spec.healthCheck`: no tag moved.
+    HealthCheckFailed,
     /// Anything else; the message carries what BuildKit said.
     BuildFailed,
 }
@@ -87,6 +89,7 @@ impl FailureReason {
             Self::BuilderNotFound => "BuilderNotFound",
             Self::BuildRejected => "BuildRejected",
             Self::ContractBroken => "ContractBroken",
+            Self::HealthCheckFailed => "HealthCheckFailed",
             Self::BuildFailed => "BuildFailed",
         }
     }

@@ -14,7 +14,7 @@ pub struct ImageBuildStatus {
     /// The generation of the spec that these conditions speak of; -1 before the first.
     #[serde(default)]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled (kstatus), Built, Contract, and Advice.
+    /// Ready, Reconciling, Stalled (kstatus), Built, Contract, Probed, and Advice.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -138,6 +138,12 @@ pub struct Current {
     pub retry_at: Option<Time>,
     /// What ended the attempt before this one.
     pub last_failure: Option<String>,
+    /// What the attempt has pushed, while no tag points to it: its report, as in the termination message.
+    #[serde(default)]
+    pub pushed: Option<String>,
+    /// True once that has answered `spec.healthCheck`.
+    #[serde(default)]
+    pub checked: Option<bool>,
 }
 
 /// Why a build failed.

@@ -2,6 +2,7 @@
 
 mod builders;
 mod builds;
+mod checks;
 pub mod pki;
 
 pub use builds::RECONCILE_LIMIT;

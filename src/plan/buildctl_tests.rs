@@ -21,6 +21,7 @@ fn request() -> BuildRequest {
         platforms: vec![],
         image: "registry.example.com/team/hello".into(),
         tags: vec!["latest".into()],
+        tagging: Default::default(),
         compression: Compression::Gzip,
         labels: Default::default(),
         annotations: Default::default(),

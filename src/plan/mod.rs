@@ -8,6 +8,7 @@ pub mod buildkitd;
 pub mod contract;
 pub mod decide;
 pub mod failure;
+pub mod gate;
 pub mod job;
 pub mod names;
 pub mod outcome;

@@ -76,6 +76,9 @@ pub struct BuildRequest {
     pub image: String,
     /// Tags to move when all is pushed.
     pub tags: Vec<String>,
+    /// When they move.
+    #[serde(default)]
+    pub tagging: Tagging,
     /// Compression of the layers.
     pub compression: Compression,
     /// Labels in the image's config.
@@ -104,4 +107,22 @@ pub struct Previous {
     pub digest: String,
     /// Bytes as stored in the registry: config and layers.
     pub size: i64,
+}
+
+/// When the tags move.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Tagging {
+    /// Once all is pushed, and keeps its contract.
+    #[default]
+    Now,
+    /// By another runner, once the image has answered `spec.healthCheck`.
+    Later,
+    /// Now, to what an earlier runner has pushed: nothing is built.
+    Only {
+        /// Digest of the image.
+        image: String,
+        /// Digest of the image for debugging.
+        debug: Option<String>,
+    },
 }

@@ -7,8 +7,8 @@ use super::advice::{self, Hint};
 use super::contract::{self, Breach};
 use super::report::{Built, Failed};
 use crate::api::{
-    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY,
-    RECONCILING, STALLED, Wanted, bounded, clear, find, set,
+    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
+    READY, RECONCILING, STALLED, Wanted, bounded, clear, find, set,
 };
 use crate::image::display_size;
 
@@ -23,7 +23,7 @@ pub struct Notice {
     pub message: String,
 }
 
-fn put(
+pub(super) fn put(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
     kind: &'static str,
@@ -170,6 +170,9 @@ pub fn succeed(
     status.debug = built.debug;
     advise(status, build, &built.advice, now);
     hold(status, build, &built.breaches, now);
+    if build.spec.health_check.is_none() {
+        clear(&mut status.conditions, PROBED);
+    }
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
@@ -240,10 +243,9 @@ pub fn fail(
     }
     if failed.failure.reason == FailureReason::ContractBroken {
         hold(status, build, &failed.breaches, now);
-        let image = failed.failure.image.as_deref();
-        if let Some(entry) = status.history.first_mut() {
-            entry.digest = image.and_then(|image| Some(image.split_once('@')?.1.to_owned()));
-        }
+    }
+    if let (Some(entry), Some(image)) = (status.history.first_mut(), &failed.failure.image) {
+        entry.digest = image.split_once('@').map(|(_, digest)| digest.to_owned());
     }
     let mut message = failed.failure.message.clone();
     if let Some(line) = failed.failure.dockerfile_line {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::callback::Callback;
 use super::files::prepare;
-use super::finish::{Published, finish, pushed};
+use super::finish::{Published, finish, pushed, retag};
 use super::redact::Redactor;
 use super::solve::Solver;
 use super::{debug, source};
@@ -15,7 +15,7 @@ use crate::plan::contract::Breach;
 use crate::plan::failure::{Facts, plain};
 use crate::plan::rawjson::State;
 use crate::plan::report::{Built, Failed, Report};
-use crate::plan::request::{BuildRequest, paths};
+use crate::plan::request::{BuildRequest, Tagging, paths};
 use crate::registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
@@ -89,6 +89,10 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         return Err(plain(FailureReason::BuildRejected, message));
     }
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef")?;
+    if let Tagging::Only { image, debug } = &request.tagging {
+        let facts = Facts::default();
+        return retag(request, &config, &facts, image, debug.as_deref()).await;
+    }
     let mut facts = Facts {
         dockerfile: None,
         credentials: config.hosts().map(str::to_owned).collect(),

@@ -16,7 +16,7 @@ use crate::plan::buildctl::registry_ca;
 use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
 use crate::plan::report::keep_largest;
-use crate::plan::request::BuildRequest;
+use crate::plan::request::{BuildRequest, Tagging};
 use crate::registry::{Client, DockerConfig, Patience, ReadError, RegistryError, Settings};
 
 /// The largest config that is read, in bytes.
@@ -113,20 +113,20 @@ pub(super) async fn finish(
     if let Some(failure) = contract::failure(breaches, &request.contract, &reference) {
         return Err(failure);
     }
-    tag(&client, &first, &image.digest, request, "")
-        .await
-        .map_err(failed)?;
+    let later = request.tagging == Tagging::Later;
+    if !later {
+        tag(&client, &first, &image.digest, request, "")
+            .await
+            .map_err(failed)?;
+    }
     let mut status = None;
     if let (Some(checked), Some(pushed), Some(debug)) = (second, debug, &request.debug) {
-        tag(
-            &client,
-            &checked,
-            &pushed.digest,
-            request,
-            &debug.tag_suffix,
-        )
-        .await
-        .map_err(failed)?;
+        if !later {
+            let suffix = &debug.tag_suffix;
+            tag(&client, &checked, &pushed.digest, request, suffix)
+                .await
+                .map_err(failed)?;
+        }
         let sizes = checked.platforms.iter().map(|p| p.status.size);
         status = Some(DebugStatus {
             image: format!("{}@{}", request.image, pushed.digest),
@@ -138,6 +138,45 @@ pub(super) async fn finish(
         digest: image.digest,
         platforms: first.platforms.into_iter().map(|p| p.status).collect(),
         debug: status,
+    })
+}
+
+/// Moves the tags to what an earlier runner has pushed, and the image has shown since that it works.
+pub(super) async fn retag(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    image: &str,
+    debug: Option<&str>,
+) -> Result<Published, Failure> {
+    let failed = |error: Trouble| error.failure(request, facts);
+    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let mut images = vec![(image, "")];
+    if let (Some(digest), Some(debug)) = (debug, &request.debug) {
+        images.push((digest, debug.tag_suffix.as_str()));
+    }
+    // Both must be there before any tag moves.
+    let mut found = vec![];
+    for (digest, suffix) in images {
+        let bytes = read(&client, digest).await.map_err(failed)?;
+        let media_type = media_type(&bytes).map_err(|error| failed(error.into()))?;
+        let platforms = vec![];
+        let checked = Checked {
+            bytes,
+            media_type,
+            platforms,
+        };
+        found.push((checked, digest, suffix));
+    }
+    for (checked, digest, suffix) in &found {
+        tag(&client, checked, digest, request, suffix)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(Published {
+        digest: image.to_owned(),
+        platforms: vec![],
+        debug: None,
     })
 }
 

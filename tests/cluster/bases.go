@@ -30,7 +30,7 @@ var bases = []image{
 		debian: []string{"ca-certificates", "python3", "python3-pip"}, make: makeDebian("python-slim", pythonConfig, pythonLinks)},
 	{name: "sshd", repo: "e2e/git-over-ssh", tags: []string{"latest"}, recipe: "1", seconds: 25, suite: baseSuite,
 		debian: []string{"git", "openssh-server"}, make: makeDebian("sshd", imageConfig{Cmd: []string{"sh"}}, nil)},
-	{name: "distroless-base", repo: "distroless/base-debian12", tags: []string{"latest", "nonroot"}, recipe: "1", seconds: 6, suite: baseSuite, make: makeDistrolessBase},
+	{name: "distroless-base", repo: "distroless/base-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 6, suite: baseSuite, make: makeDistrolessBase},
 	{name: "alpine", repo: "library/alpine", tags: []string{"3.22", "3", "latest"}, recipe: "1", seconds: 5, suite: baseSuite, make: makeAlpine},
 }
 

@@ -10,6 +10,7 @@ mod debug;
 mod failures;
 mod faults;
 mod field;
+mod gate;
 mod leaks;
 mod mistakes;
 mod registry;
