@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod controller;
 pub mod image;
 pub mod plan;
+pub mod probe;
 pub mod registry;
 pub mod runner;
 pub mod serve;
