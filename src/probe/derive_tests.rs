@@ -1,5 +1,5 @@
 use super::*;
-use k8s_openapi::api::core::v1::{EnvVarSource, ObjectFieldSelector};
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 
 fn container() -> Container {
     Container {

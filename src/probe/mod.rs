@@ -17,6 +17,7 @@ mod message;
 mod mounts;
 mod paths;
 mod place;
+mod plain;
 mod shell;
 mod templates;
 mod verdict;
@@ -170,3 +171,7 @@ pub trait Images {
     /// What is known about an image, by its name in a Pod template.
     fn of(&self, image: &str) -> Known<'_>;
 }
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;

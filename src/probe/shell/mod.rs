@@ -2,6 +2,7 @@
 
 mod eval;
 mod programs;
+mod run;
 pub(super) mod syntax;
 mod wrappers;
 

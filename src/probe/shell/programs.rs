@@ -48,7 +48,9 @@ pub(crate) fn is_shell(name: &str) -> bool {
 pub(crate) fn is_builtin(name: &str, shell: Shell) -> bool {
     let all = matches!(
         name,
-        ":" | "["
+        "." | "source"
+            | ":"
+            | "["
             | "alias"
             | "bg"
             | "break"

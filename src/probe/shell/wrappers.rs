@@ -21,11 +21,22 @@ pub(super) fn inner<'w>(name: &str, words: &'w [Word]) -> Inner<'w> {
         "true" => Inner::Always(true),
         "false" => Inner::Always(false),
         // timeout of coreutils and busybox; a duration stands before the program.
-        "timeout" => after(words, &["-k", "-s", "--kill-after", "--signal"], 1),
-        "nice" => after(words, &["-n", "--adjustment"], 0),
-        "nohup" | "setsid" => after(words, &[], 0),
-        "stdbuf" => after(words, &["-i", "-o", "-e"], 0),
-        "su-exec" | "gosu" => after(words, &[], 1),
+        "timeout" => after(
+            words,
+            &["--foreground", "--preserve-status", "-v", "--verbose"],
+            &["-k", "-s", "--kill-after", "--signal"],
+            1,
+        ),
+        "nice" => after(words, &[], &["-n", "--adjustment"], 0),
+        "nohup" => after(words, &[], &[], 0),
+        "setsid" => after(
+            words,
+            &["-c", "-f", "-w", "--ctty", "--fork", "--wait"],
+            &[],
+            0,
+        ),
+        "stdbuf" => after(words, &[], &["-i", "-o", "-e"], 0),
+        "su-exec" | "gosu" => after(words, &[], &[], 1),
         "env" => env(words),
         "tini" | "tini-static" | "dumb-init" | "catatonit" => init(words),
         "xargs" | "sudo" | "su" | "doas" | "runuser" | "flock" | "chroot" | "setpriv"
@@ -38,8 +49,9 @@ pub(super) fn inner<'w>(name: &str, words: &'w [Word]) -> Inner<'w> {
     }
 }
 
-/// The words behind options, of which `with_value` take a value, and behind `skipped` words.
-fn after<'w>(words: &'w [Word], with_value: &[&str], skipped: usize) -> Inner<'w> {
+/// The words behind options, of which `plain` take no value and `valued` take one, and behind `skipped`
+/// words. With another option it is not known where the program stands.
+fn after<'w>(words: &'w [Word], plain: &[&str], valued: &[&str], skipped: usize) -> Inner<'w> {
     let mut at = 0;
     let mut left = skipped;
     while let Some(word) = words.get(at) {
@@ -51,12 +63,18 @@ fn after<'w>(words: &'w [Word], with_value: &[&str], skipped: usize) -> Inner<'w
             break;
         }
         if left == skipped && text.len() > 1 && text.starts_with('-') {
-            at += 1 + usize::from(with_value.contains(&text));
-        } else if left > 0 {
-            // busybox before 1.30 wrote the duration as an option: then this is no number.
-            if with_value.contains(&"-k") && !text.starts_with(|c: char| c.is_ascii_digit()) {
+            let attached = valued.iter().any(|option| {
+                text.strip_prefix(option)
+                    .is_some_and(|rest| !rest.is_empty())
+            });
+            if valued.contains(&text) {
+                at += 2;
+            } else if attached || plain.contains(&text) {
+                at += 1;
+            } else {
                 return Inner::Unread;
             }
+        } else if left > 0 {
             left -= 1;
             at += 1;
         } else {
@@ -111,6 +129,8 @@ mod tests {
             ("timeout -s KILL -k 2 5s a", Some("a")),
             ("timeout -- 5 a", Some("a")),
             ("timeout -t 5 a", None),
+            ("timeout --signal=KILL 5 a", Some("a")),
+            ("stdbuf -oL a", Some("a")),
             ("timeout 5", None),
             ("env A=1 B= a", Some("a")),
             ("env -i a", None),
