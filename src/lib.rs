@@ -9,6 +9,7 @@ pub mod controller;
 pub mod image;
 pub mod plan;
 pub mod probe;
+pub mod probes_cli;
 pub mod registry;
 pub mod runner;
 pub mod serve;

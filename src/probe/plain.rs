@@ -155,8 +155,7 @@ impl Options<'_> {
                     return None;
                 }
             } else if let Some(short) = word.strip_prefix('-').filter(|short| !short.is_empty()) {
-                let mut letters = short.char_indices();
-                while let Some((at, letter)) = letters.next() {
+                for (at, letter) in short.char_indices() {
                     let name = format!("-{letter}");
                     if self.valued.contains(&name.as_str()) {
                         let attached = &short[at + letter.len_utf8()..];
