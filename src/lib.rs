@@ -11,6 +11,8 @@ pub mod cluster;
 pub mod controller;
 pub mod image;
 pub mod plan;
+pub mod probe;
+pub mod probes_cli;
 pub mod registry;
 pub mod runner;
 pub mod serve;

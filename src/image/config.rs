@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::limits::short;
 
 /// The PATH that containerd and runc give to a container whose image sets none.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why bytes are not an image's config.
 #[derive(thiserror::Error, Debug)]

@@ -69,10 +69,17 @@ pub struct Contents {
     pub start: Start,
     /// As whom it runs.
     pub user: User,
+    /// PATH of the image's config; none where it sets none, and the runtime's own counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_path: Option<String>,
+    /// WORKDIR, where it is not `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub working_dir: Option<String>,
     /// HEALTHCHECK of the Dockerfile, which Kubernetes does not use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health_check: Vec<String>,
-    /// Programs and scripts: that which is started first, then those in PATH, then all others.
+    /// Programs and scripts: that which is started first, then those in PATH, then all others. In the
+    /// directories of PATH every file counts that may be run, whatever it holds.
     pub executables: Listed<Executable>,
     /// Folders that lead elsewhere, such as `/bin` to `/usr/bin`: what lies there is listed by its own path.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
@@ -228,6 +235,9 @@ pub struct Executable {
     pub needed: Vec<String>,
     /// Whether it starts.
     pub runs: Runs,
+    /// True where it starts for the image's user and permissions may keep another from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restricted: bool,
     /// Why it does not start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

@@ -25,6 +25,8 @@ const LARGEST: usize = 10;
 const MAX_WORDS: usize = 32;
 /// Bytes of one text.
 const MAX_TEXT: usize = 1000;
+/// Bytes of PATH and of WORKDIR; PATH_MAX of Linux.
+const MAX_PATH: usize = 4096;
 
 const SHELLS: [&str; 13] = [
     "sh", "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mksh", "pwsh", "tcsh", "toybox",
@@ -61,19 +63,23 @@ impl Contents {
     /// The report of an image. `now`: seconds since 1970, for certificates.
     pub fn of(image: &Image, config: &ImageConfig, now: i64) -> Self {
         let mut resolver = Resolver::new(image, config);
+        let mut anyone = Resolver::for_anyone(image, config);
         let identity = resolver.identity().clone();
         let start = start(&mut resolver, config, &identity);
         let programs = programs(image, config, &start.program.path);
         let mut executables = Vec::new();
         let (mut shells, mut package_managers) = (Vec::new(), Vec::new());
         for (id, path) in programs.iter().take(MAX_JUDGED) {
-            let executable = executable(
+            let mut executable = executable(
                 image,
                 Program {
                     path: path.clone(),
                     ..resolver.node(*id)
                 },
             );
+            executable.restricted = executable.runs == Runs::Yes
+                && executables.len() < MAX_EXECUTABLES
+                && anyone.node(*id).verdict != Verdict::Runnable;
             let name = path.rsplit('/').next().unwrap_or_default();
             if executable.runs != Runs::No {
                 if SHELLS.contains(&name) && shells.len() < MAX_LISTED {
@@ -102,6 +108,10 @@ impl Contents {
             os: os(image),
             start,
             user: user(config, &identity),
+            env_path: config.variable("PATH").map(|path| short(path, MAX_PATH)),
+            working_dir: Some(config.directory())
+                .filter(|folder| *folder != "/")
+                .map(|folder| short(folder, MAX_PATH)),
             health_check: words(config.health_check.as_deref().unwrap_or_default()),
             executables: Listed {
                 omitted: (programs.len() - executables.len()) as i64,
@@ -263,6 +273,7 @@ fn executable(image: &Image, program: Program) -> Executable {
         interpreter: program.interpreter.map(|name| short(&name, MAX_TEXT)),
         needed: words(&program.needed),
         runs,
+        restricted: false,
         fault,
         message: Some(short(&message, MAX_TEXT)).filter(|text| !text.is_empty()),
     }
@@ -286,16 +297,20 @@ fn programs(image: &Image, config: &ImageConfig, first: &str) -> Vec<(NodeId, St
             },
             Kind::Directory | Kind::Special => continue,
         };
-        if !is_program(image, target) {
+        let in_path = folders.contains(&tree.parent(id));
+        // A lookup in PATH ends at the first file that may be run, and a shell runs a script without #! itself.
+        let counts = is_program(image, target)
+            || (in_path
+                && tree.meta(target).kind == Kind::File
+                && tree.meta(target).mode & 0o111 != 0);
+        if !counts {
             continue;
         }
         let path = tree.path(id);
-        let rank = if path == first {
-            0
-        } else if folders.contains(&tree.parent(id)) {
-            1
-        } else {
-            2
+        let rank = match (path == first, in_path) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
         };
         found.push((rank, target, path));
     }

@@ -77,6 +77,37 @@ fn folders_that_lead_elsewhere_are_listed() {
 }
 
 #[test]
+fn path_and_workdir_are_told_and_each_file_in_path_that_may_be_run() {
+    let tar = Tar::new()
+        .file("usr/bin/notes", 0o755, b"echo no shebang\n")
+        .file("srv/notes", 0o755, b"echo no shebang\n")
+        .file("srv/closed", 0o700, &app())
+        .file("app", 0o755, &app());
+    let config = ImageConfig {
+        env: vec!["PATH=/usr/bin".into()],
+        working_dir: "/srv".into(),
+        ..config(&["/app"])
+    };
+    let found = report(tar, &config);
+    assert_eq!(found.env_path.as_deref(), Some("/usr/bin"));
+    assert_eq!(found.working_dir.as_deref(), Some("/srv"));
+    let listed: Vec<(&str, Runs, bool)> = found
+        .executables
+        .items
+        .iter()
+        .map(|program| (program.path.as_str(), program.runs, program.restricted))
+        .collect();
+    assert_eq!(
+        listed,
+        [
+            ("/app", Runs::Yes, false),
+            ("/usr/bin/notes", Runs::No, false),
+            ("/srv/closed", Runs::Yes, true),
+        ]
+    );
+}
+
+#[test]
 fn a_shell_form_is_told_and_what_it_starts_is_judged_where_that_is_plain() {
     let shell = || Tar::new().file("bin/sh", 0o755, &app());
     let found = report(shell(), &config(&["/bin/sh", "-c", "exec /app --port 1"]));

@@ -28,7 +28,7 @@ mod tree;
 mod user;
 
 pub use certificates::Certificates;
-pub use config::{ConfigError, ImageConfig};
+pub use config::{ConfigError, DEFAULT_PATH, ImageConfig};
 pub use contents::{
     Base, CaCertificates, CommandForm, Contents, Executable, Fault, FolderLink, LayerSize, Listed,
     Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,

@@ -118,6 +118,14 @@ impl<'a> Resolver<'a> {
         }
     }
 
+    /// Judges as `new`, for a user of whom nothing is known: what runs here runs for every user.
+    pub fn for_anyone(image: &'a Image, config: &'a ImageConfig) -> Self {
+        Self {
+            identity: Identity::anyone(),
+            ..Self::new(image, config)
+        }
+    }
+
     /// The image.
     pub fn image(&self) -> &'a Image {
         self.image

@@ -20,6 +20,8 @@ pub struct Identity {
     pub passwd: Option<Passwd>,
     /// The name of a user or a group that the image does not have.
     pub unknown: Option<String>,
+    /// True for whoever it may be: what owner, group and others are all allowed, and nothing else.
+    pub anyone: bool,
 }
 
 /// One line of /etc/passwd (passwd(5)).
@@ -69,6 +71,7 @@ impl Identity {
             numeric: number.is_some(),
             unknown: None,
             passwd: entry,
+            anyone: false,
         };
         if found.uid.is_none() {
             found.unknown = Some(format!("user {name}"));
@@ -100,12 +103,23 @@ impl Identity {
         found
     }
 
+    /// Whoever it may be: has just those rights that every user has.
+    pub fn anyone() -> Self {
+        Self {
+            anyone: true,
+            ..Self::default()
+        }
+    }
+
     /// True where the container runs as root.
     pub fn is_root(&self) -> bool {
         self.uid == Some(0)
     }
 
     fn may(&self, meta: &Meta, bit: u16) -> bool {
+        if self.anyone {
+            return meta.mode & (meta.mode >> 3) & (meta.mode >> 6) & bit != 0;
+        }
         if self.is_root() || self.uid.is_none() {
             // Root may read and write all, but runs only what somebody may run.
             return bit != 1 || meta.kind == Kind::Directory || meta.mode & 0o111 != 0;
@@ -226,6 +240,24 @@ mod tests {
         assert_eq!(identity("nobody").unknown.as_deref(), Some("user nobody"));
         assert_eq!(identity("1:web").unknown.as_deref(), Some("group web"));
         assert_eq!(identity("app").passwd.unwrap().home, "/home/app");
+    }
+
+    #[test]
+    fn anyone_may_what_owner_group_and_others_all_may() {
+        let image = image(&[Tar::new()
+            .folder("locked", 0o750)
+            .file("locked/app", 0o755, b"x")
+            .file("odd", 0o705, b"x")
+            .file("all", 0o755, b"x")
+            .bytes()]);
+        let meta = |path: &str| image.tree.meta(image.tree.find(path).unwrap());
+        let anyone = Identity::anyone();
+        assert!(anyone.may_run(&meta("/all")) && !anyone.may_run(&meta("/odd")));
+        let inside = image.tree.find("/locked/app").unwrap();
+        assert_eq!(
+            anyone.barred(&image, inside),
+            image.tree.find("/locked").ok()
+        );
     }
 
     #[test]

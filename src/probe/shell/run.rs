@@ -1,0 +1,387 @@
+//! One command without operators: a builtin, a program, and what programs start in turn.
+
+use super::eval::{EXIT_FAIL, EXIT_OK, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK};
+use super::programs::{Shell, is_applet, is_builtin, is_shell};
+use super::syntax::{Piece, Word, parse};
+use super::wrappers::{Inner, inner};
+use crate::image::Executable;
+use crate::probe::paths;
+use crate::probe::place::{Found, Starter};
+
+/// How deep shells may start shells.
+const DEPTH: usize = 8;
+
+impl Eval<'_, '_> {
+    pub(super) fn simple(
+        &mut self,
+        assigns: &[(String, Word)],
+        words: &[Word],
+        redirects: &[(String, Word)],
+        prior: Flow,
+    ) -> Flow {
+        let output = self.outputs(
+            (assigns.iter().chain(redirects))
+                .map(|(_, word)| word)
+                .chain(words),
+        );
+        let outer = self.other_path;
+        self.other_path |= assigns.iter().any(|(name, _)| name == "PATH");
+        // A file that cannot be opened keeps the command from being run.
+        let mut flow = if redirects
+            .iter()
+            .all(|(operator, word)| harmless(operator, word))
+        {
+            0
+        } else {
+            FAIL
+        };
+        if words.is_empty() {
+            return flow | output.unwrap_or(OK);
+        }
+        flow |= match words[0].literal() {
+            None => self.opaque("its shell makes up the command's name as it runs"),
+            Some(name) if !name.contains('/') && self.is_builtin(name) => {
+                self.builtin(name, words, prior)
+            }
+            Some(_) => self.program(words, Starter::Shell),
+        };
+        // A value that stands before a program is for that program alone.
+        if !words.is_empty() && !assigns.is_empty() {
+            self.other_path = outer;
+        }
+        flow
+    }
+
+    fn is_builtin(&self, name: &str) -> bool {
+        self.shell.is_some_and(|shell| is_builtin(name, shell))
+    }
+
+    fn builtin(&mut self, name: &str, words: &[Word], prior: Flow) -> Flow {
+        let rest = &words[1..];
+        match name {
+            ":" | "true" | "echo" => OK,
+            "false" => FAIL,
+            "exit" | "return" | "logout" => match rest.first() {
+                None => (prior & GOES_ON) << 2,
+                Some(word) => match (word.literal(), word.pieces.as_slice()) {
+                    (Some("0"), _) => EXIT_OK,
+                    (Some(_), _) => EXIT_FAIL,
+                    (None, [Piece::Other(text)]) if text == "$?" => (prior & GOES_ON) << 2,
+                    _ => EXITS,
+                },
+            },
+            "exec" => match rest.first() {
+                None => OK,
+                Some(word) if word.literal().is_some_and(|text| text.starts_with('-')) => {
+                    self.opaque("it has exec with options")
+                }
+                // The shell ends where the program does, or where it is missing.
+                Some(_) => match self.program(rest, Starter::Shell) {
+                    flow if flow & EXITS == 0 => (flow & GOES_ON) << 2,
+                    _ => EXITS,
+                },
+            },
+            "command" | "builtin" => self.command(rest, prior),
+            "eval" => {
+                let text: Option<Vec<&str>> = rest.iter().map(Word::literal).collect();
+                match text.map(|text| parse(&text.join(" "))) {
+                    Some(Ok(node)) if self.depth < DEPTH => {
+                        self.depth += 1;
+                        // With set -e it may stand where a failure is asked about.
+                        let flow = self.eval(&node, prior, true);
+                        self.depth -= 1;
+                        flow
+                    }
+                    _ => self.opaque("it evaluates a text that it makes up as it runs"),
+                }
+            }
+            "set" => self.set(rest),
+            "alias" | "trap" | "enable" | "shopt" | "hash" | "." | "source" => {
+                self.opaque(format!("it uses {name}, which changes what commands mean"))
+            }
+            "break" | "continue" => {
+                self.leaves_loop = true;
+                OK
+            }
+            "cd" | "pushd" | "popd" => {
+                self.other_folder = true;
+                GOES_ON
+            }
+            _ => {
+                let path = |word: &Word| matches!(word.pieces.first(), Some(Piece::Text(text)) if text == "PATH" || text.starts_with("PATH="));
+                self.other_path |= rest.iter().any(path);
+                GOES_ON
+            }
+        }
+    }
+
+    /// `command`, which runs a program or says whether there is one.
+    fn command(&mut self, words: &[Word], prior: Flow) -> Flow {
+        let Some(first) = words.first() else {
+            return OK;
+        };
+        match first.literal() {
+            Some("-v" | "-V") => {
+                let Some(name) = words.get(1).and_then(Word::literal) else {
+                    return GOES_ON;
+                };
+                if self.is_builtin(name) || is_shell(name) && self.assume {
+                    return OK;
+                }
+                match self.place.find(name, Starter::Shell) {
+                    _ if self.other_path || self.other_folder => GOES_ON,
+                    Found::Runs(_) => OK,
+                    Found::Fails(_) if self.assume => OK,
+                    Found::Fails(_) if self.own_applet(name) => GOES_ON,
+                    Found::Fails(why) => {
+                        self.sought.push(Missing {
+                            program: name.to_owned(),
+                            why,
+                        });
+                        FAIL
+                    }
+                    Found::Unknown(_) => GOES_ON,
+                }
+            }
+            Some(name) if name.starts_with('-') => self.opaque("it has command with options"),
+            Some(name) if self.is_builtin(name) => self.builtin(name, words, prior),
+            Some(_) => self.program(words, Starter::Shell),
+            None => self.opaque("its shell makes up the command's name as it runs"),
+        }
+    }
+
+    fn set(&mut self, words: &[Word]) -> Flow {
+        let mut words = words.iter().map(Word::literal);
+        while let Some(word) = words.next() {
+            let Some(flags) = word.and_then(|word| word.strip_prefix(['-', '+'])) else {
+                return OK;
+            };
+            let on = word.is_some_and(|word| word.starts_with('-'));
+            if self.branches > 0 && flags.contains(['e', 'o']) {
+                return self.opaque("it sets options of the shell on one of its ways");
+            }
+            self.option(flags, on, &mut words);
+        }
+        OK
+    }
+
+    /// Options of `set` and of the shell itself: `e`, and those that `o` names.
+    fn option<'w>(
+        &mut self,
+        flags: &str,
+        on: bool,
+        words: &mut impl Iterator<Item = Option<&'w str>>,
+    ) {
+        for flag in flags.chars() {
+            match flag {
+                'e' => self.errexit = on,
+                'o' => match words.next().flatten() {
+                    Some("errexit") => self.errexit = on,
+                    Some("pipefail") => self.pipefail = on,
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+    }
+
+    /// A program and what it starts in turn.
+    pub(super) fn program(&mut self, words: &[Word], starter: Starter) -> Flow {
+        let Some(name) = words.first().and_then(Word::literal) else {
+            return self.opaque("its shell makes up the command's name as it runs");
+        };
+        if self.other_path && !name.contains('/') {
+            return self.opaque(format!(
+                "it sets PATH itself, in which {name} is looked for"
+            ));
+        }
+        if self.other_folder && name.contains('/') && !name.starts_with('/') {
+            return self.opaque(format!(
+                "it changes the directory from which {name} is started"
+            ));
+        }
+        match self.place.find(name, starter) {
+            Found::Runs(program) => {
+                self.ran += 1;
+                self.runs(program, name, words)
+            }
+            Found::Fails(_) if self.assume => GOES_ON,
+            Found::Fails(_) if starter == Starter::Shell && self.own_applet(name) => {
+                self.unknown.push(format!(
+                    "{name} is in no directory of PATH, and busybox may carry it out itself"
+                ));
+                GOES_ON
+            }
+            Found::Fails(why) => {
+                self.missing.push(Missing {
+                    program: name.to_owned(),
+                    why,
+                });
+                FAIL
+            }
+            Found::Unknown(why) => {
+                self.unknown.push(why);
+                GOES_ON
+            }
+        }
+    }
+
+    /// True where busybox may carry a name out without a file of that name (FEATURE_SH_STANDALONE,
+    /// FEATURE_PREFER_APPLETS of its configuration).
+    fn own_applet(&self, name: &str) -> bool {
+        is_applet(name)
+            && (matches!(self.shell, Some(Shell::Busybox | Shell::Other))
+                || self.place.has_busybox())
+    }
+
+    fn runs(&mut self, program: &Executable, name: &str, words: &[Word]) -> Flow {
+        if let Some(shell) = Shell::of(program) {
+            return self.shell(shell, &words[1..]);
+        }
+        let name = paths::name(name);
+        if name == "busybox" {
+            return self.busybox(program, &words[1..]);
+        }
+        self.started(name, words)
+    }
+
+    /// What programs start that do little else.
+    fn started(&mut self, name: &str, words: &[Word]) -> Flow {
+        match inner(name, &words[1..]) {
+            Inner::None => GOES_ON,
+            Inner::Always(succeeds) => {
+                if succeeds {
+                    OK
+                } else {
+                    FAIL
+                }
+            }
+            Inner::Unread => {
+                self.unknown.push(format!(
+                    "{name} starts another program, and its arguments are not read here"
+                ));
+                GOES_ON
+            }
+            Inner::Words(words) if self.depth < DEPTH => {
+                self.depth += 1;
+                let flow = self.program(words, Starter::Shell) & GOES_ON;
+                self.depth -= 1;
+                // What starts it may fail itself, and tells a failure in its own way.
+                if flow & OK == 0 { FAIL } else { GOES_ON }
+            }
+            Inner::Words(_) => {
+                self.opaque("it starts programs too deep within one another") & GOES_ON
+            }
+        }
+    }
+
+    fn busybox(&mut self, program: &Executable, words: &[Word]) -> Flow {
+        let Some(applet) = words.first().map(Word::literal) else {
+            return GOES_ON;
+        };
+        match applet {
+            Some("sh" | "ash") => self.shell(Shell::Busybox, &words[1..]),
+            Some(applet) if applet.starts_with('-') => GOES_ON,
+            Some(applet) if !is_applet(applet) => {
+                if self.assume {
+                    return GOES_ON;
+                }
+                self.missing.push(Missing {
+                    program: format!("busybox {applet}"),
+                    why: format!("busybox has no applet {applet}"),
+                });
+                FAIL
+            }
+            Some(applet) => {
+                if !self.place.has_link(applet, program) {
+                    self.unknown.push(format!(
+                        "no program of the image shows whether its busybox has the applet {applet}"
+                    ));
+                }
+                self.started(applet, words)
+            }
+            None => self.opaque("its shell makes up the command's name as it runs") & GOES_ON,
+        }
+    }
+
+    /// A shell and its arguments: `-c` and a script, else a script's file, else nothing.
+    fn shell(&mut self, shell: Shell, words: &[Word]) -> Flow {
+        if self.depth >= DEPTH {
+            return self.opaque("it starts shells too deep within one another") & GOES_ON;
+        }
+        let outer = (
+            self.shell.replace(shell),
+            std::mem::take(&mut self.errexit),
+            std::mem::take(&mut self.pipefail),
+            std::mem::take(&mut self.branches),
+            self.other_path,
+            self.other_folder,
+        );
+        self.depth += 1;
+        let flow = self.script(words);
+        self.depth -= 1;
+        (
+            self.shell,
+            self.errexit,
+            self.pipefail,
+            self.branches,
+            self.other_path,
+            self.other_folder,
+        ) = outer;
+        flow & GOES_ON | flow >> 2
+    }
+
+    fn script(&mut self, words: &[Word]) -> Flow {
+        let mut all = words.iter().map(Word::literal);
+        let mut command = false;
+        let operand = loop {
+            match all.next() {
+                None => return OK,
+                Some(None) => return self.opaque("its shell's arguments are made up as it runs"),
+                Some(Some("--")) => break all.next().flatten(),
+                Some(Some("--posix" | "--norc" | "--noprofile")) => {}
+                // Files such as /etc/profile are read first, which mostly set PATH.
+                Some(Some("--login")) => self.other_path = true,
+                Some(Some(word)) if word.starts_with("--") => {
+                    return self.opaque(format!("its shell has the option {word}"));
+                }
+                Some(Some(word)) if word.len() > 1 && word.starts_with(['-', '+']) => {
+                    let on = word.starts_with('-');
+                    command |= on && word.contains('c');
+                    self.other_path |= on && word.contains(['l', 'i']);
+                    self.option(&word[1..], on, &mut all);
+                }
+                Some(word) => break word,
+            }
+        };
+        let Some(operand) = operand else {
+            return self.opaque("its shell has -- and nothing behind it");
+        };
+        if !command {
+            return match self
+                .place
+                .find(&format!("./{operand}").replace(".//", "/"), Starter::Shell)
+            {
+                Found::Runs(_) => {
+                    self.ran += 1;
+                    GOES_ON
+                }
+                _ => {
+                    self.unknown.push(format!(
+                        "the shell reads {operand}, and the image's report lists programs, not other files"
+                    ));
+                    GOES_ON
+                }
+            };
+        }
+        match parse(operand) {
+            Ok(node) => self.eval(&node, OK, false),
+            Err(why) => self.opaque(format!("its script is not judged: {why}")),
+        }
+    }
+}
+
+/// True for redirections that do not fail: to other descriptors, and from and to /dev/null.
+fn harmless(operator: &str, word: &Word) -> bool {
+    operator.ends_with('&') || word.literal() == Some("/dev/null")
+}

@@ -1,0 +1,399 @@
+use crate::image::Contents;
+use crate::probe::Verdict;
+use crate::probe::fixtures::{alpine, contents, debian, of_command, scratch};
+
+/// The verdict as a word, and the program that decides where it cannot work.
+fn verdict(command: &[&str], contents: Contents) -> String {
+    let finding = of_command(command, contents);
+    match finding.verdict {
+        Verdict::Works => "works".into(),
+        Verdict::Unknown(_) => "unknown".into(),
+        Verdict::CannotWork(_) => format!("lacks {}", finding.program.unwrap()),
+    }
+}
+
+fn table(contents: &dyn Fn() -> Contents, cases: &[(&str, &str)]) {
+    for (script, expected) in cases {
+        assert_eq!(
+            &verdict(&["sh", "-c", script], contents()),
+            expected,
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn commands_in_exec_form() {
+    for (command, contents, expected) in [
+        (&["/app", "health"][..], scratch(), "works"),
+        (&["./app"], scratch(), "works"),
+        (&["app"], scratch(), "lacks app"),
+        (&["/app2"], scratch(), "lacks /app2"),
+        (&["curl", "-f", "x"], debian(), "lacks curl"),
+        (&["cat", "/tmp/x"], debian(), "works"),
+        (&["/bin/cat"], debian(), "works"),
+        (&["/bin//./cat"], debian(), "works"),
+        (&["/sbin/cat"], debian(), "lacks /sbin/cat"),
+        (&["/bin/../app"], debian(), "unknown"),
+        (
+            &["/lib64/ld-linux-x86-64.so.2", "/app"],
+            debian(),
+            "unknown",
+        ),
+        (&["sh", "/probe.sh"], debian(), "unknown"),
+        (&["python3", "-c", "x"], debian(), "works"),
+        (&["sh"], debian(), "works"),
+        (&["sh"], scratch(), "lacks sh"),
+        (&["true"], debian(), "works"),
+        (&["timeout", "5", "wget"], debian(), "works"),
+        (&["timeout", "5", "curl"], debian(), "lacks curl"),
+        (&["timeout", "5", "curl"], scratch(), "lacks timeout"),
+        (&["timeout", "-t", "5", "curl"], debian(), "unknown"),
+        (&["env", "A=1", "curl"], debian(), "lacks curl"),
+        (&["env", "A=1", "cat"], debian(), "works"),
+        (&["env", "-i", "curl"], debian(), "unknown"),
+        (&["/bin/busybox", "wget", "-q"], alpine(), "works"),
+        (&["/bin/busybox", "nc"], alpine(), "unknown"),
+        (&["busybox", "curl"], alpine(), "lacks busybox curl"),
+        (&["timeout", "5", "nc"], alpine(), "unknown"),
+        (&[""], debian(), "lacks "),
+        (&["ba\0sh"], debian(), "lacks ba\0sh"),
+        (
+            &["/broken"],
+            contents(&["/broken ! /broken needs libx"]),
+            "lacks /broken",
+        ),
+        (&["/odd"], contents(&["/odd ? it is odd"]), "unknown"),
+    ] {
+        assert_eq!(verdict(command, contents), expected, "{command:?}");
+    }
+}
+
+#[test]
+fn a_script_works_where_all_that_it_reaches_is_there() {
+    table(
+        &debian,
+        &[
+            ("wget -q localhost", "works"),
+            ("exec wget", "works"),
+            ("A=1 B=2 wget", "works"),
+            ("test -f /tmp/x", "works"),
+            ("[ -f /tmp/x ] && cat /tmp/x", "works"),
+            ("exit 0", "works"),
+            ("echo a | grep a", "works"),
+            ("! grep -q x /y", "works"),
+            ("command -v cat", "works"),
+            ("wget x || exit 1", "works"),
+            ("if wget x; then exit 0; else exit 1; fi", "works"),
+            ("x=$(cat /y) && [ \"$x\" = ok ]", "works"),
+            ("for i in 1 2; do cat $i; done", "works"),
+            ("while ! wget x; do sleep 1; done", "works"),
+            ("case $X in a) cat x;; esac", "works"),
+            ("(cat x); { cat y; }", "works"),
+            ("set -e; cat x; grep y z", "works"),
+            ("sh -c 'wget x'", "works"),
+            ("timeout 5 wget x", "works"),
+            ("kill -0 1", "works"),
+            ("eval 'cat x'", "works"),
+            ("set -e; eval curl x || wget y", "works"),
+            ("", "works"),
+        ],
+    );
+}
+
+#[test]
+fn a_script_that_can_only_fail_for_want_of_a_program_cannot_work() {
+    table(
+        &debian,
+        &[
+            ("curl -f x", "lacks curl"),
+            ("exec curl -f x", "lacks curl"),
+            ("A=1 curl", "lacks curl"),
+            ("curl x || exit 1", "lacks curl"),
+            ("curl x && cat y", "lacks curl"),
+            ("cat y && curl x", "lacks curl"),
+            ("cat y; curl x", "lacks curl"),
+            ("cat y | curl x", "lacks curl"),
+            ("if curl x; then exit 0; else exit 1; fi", "lacks curl"),
+            ("if ! curl x; then exit 1; fi", "lacks curl"),
+            ("curl x; exit $?", "lacks curl"),
+            ("set -e; curl x; echo ok", "lacks curl"),
+            ("x=$(curl y) && [ \"$x\" = ok ]", "lacks curl"),
+            ("until curl x; do sleep 1; done", "lacks curl"),
+            (
+                "while true; do curl x && break; sleep 1; done",
+                "lacks curl",
+            ),
+            ("for i in 1 2; do curl $i; done", "lacks curl"),
+            ("command -v curl && curl x", "lacks curl"),
+            ("command curl x", "lacks curl"),
+            ("timeout 5 curl x", "lacks curl"),
+            ("sh -c 'curl x'", "lacks curl"),
+            ("(curl x)", "lacks curl"),
+            ("{ curl x; }", "lacks curl"),
+            ("curl x || nc -z y || false", "lacks curl"),
+            ("eval curl x", "lacks curl"),
+            ("set -eo pipefail; curl x | cat", "lacks curl"),
+            ("exec curl x; echo ok", "lacks curl"),
+        ],
+    );
+    for flags in ["-ec", "-euc", "-xc"] {
+        assert_eq!(
+            verdict(&["/bin/sh", flags, "curl x"], debian()),
+            "lacks curl"
+        );
+    }
+    assert_eq!(
+        verdict(&["bash", "-o", "pipefail", "-c", "curl x | cat"], debian()),
+        "lacks curl"
+    );
+    assert_eq!(
+        verdict(&["sh", "-ec", "curl x; true"], debian()),
+        "lacks curl"
+    );
+}
+
+#[test]
+fn a_missing_program_that_may_not_decide_leaves_doubt() {
+    table(
+        &debian,
+        &[
+            ("curl x; exit 0", "unknown"),
+            ("curl x; cat y", "unknown"),
+            ("curl x || true", "unknown"),
+            ("curl x | grep ok", "unknown"),
+            ("! curl x", "unknown"),
+            ("curl x & wget y", "unknown"),
+            ("x=$(curl y); [ \"$x\" = ok ]", "unknown"),
+            ("if [ -f /x ]; then curl y; fi", "unknown"),
+            ("test -f /x || curl y", "unknown"),
+            ("for i in $LIST; do curl $i; done", "unknown"),
+            ("case $X in a) curl y;; esac", "unknown"),
+            ("set +e; curl x; cat y", "unknown"),
+            // What is not followed.
+            ("$CURL x", "unknown"),
+            ("\"$HOME/probe\"", "unknown"),
+            (". /etc/profile; curl x", "unknown"),
+            ("PATH=/opt/bin:$PATH; curl x", "unknown"),
+            ("PATH=/opt/bin curl x", "unknown"),
+            ("export PATH=/opt/bin; curl x", "unknown"),
+            ("cd /opt && ./probe", "unknown"),
+            ("f() { curl x; }; f", "unknown"),
+            ("[[ -f /x ]]", "unknown"),
+            ("cat <<E\nE", "unknown"),
+            ("eval \"$X\"", "unknown"),
+            ("trap x EXIT; curl y", "unknown"),
+            ("env -i curl", "unknown"),
+            ("/opt/probe", "unknown"),
+            ("exit 1", "unknown"),
+            ("'", "unknown"),
+        ],
+    );
+}
+
+#[test]
+fn a_login_shell_may_have_another_path() {
+    assert_eq!(verdict(&["sh", "-lc", "curl x"], debian()), "unknown");
+    assert_eq!(
+        verdict(&["bash", "--login", "-c", "curl x"], debian()),
+        "unknown"
+    );
+    assert_eq!(verdict(&["sh", "-lc", "/usr/bin/cat x"], debian()), "works");
+    assert_eq!(
+        verdict(&["sh", "-lc", "/usr/bin/curl x"], debian()),
+        "lacks /usr/bin/curl"
+    );
+    assert_eq!(
+        verdict(&["sh", "-c", "sh -lc true; cat x"], debian()),
+        "works"
+    );
+}
+
+#[test]
+fn one_program_in_place_of_another_is_enough() {
+    let finding = of_command(&["sh", "-c", "curl -f x || wget -q x"], debian());
+    assert_eq!(finding.verdict, Verdict::Works);
+    assert_eq!(finding.warnings.len(), 1, "{finding:?}");
+    table(
+        &debian,
+        &[
+            ("command -v curl >/dev/null && curl x || wget x", "works"),
+            ("if command -v curl; then curl x; else wget x; fi", "works"),
+            ("curl x || nc -z y", "lacks curl"),
+        ],
+    );
+}
+
+#[test]
+fn busybox_may_carry_out_its_applets_without_a_file() {
+    table(
+        &alpine,
+        &[
+            ("wget x", "works"),
+            ("nc -z x 1", "unknown"),
+            ("curl x", "lacks curl"),
+            ("[[ x", "unknown"),
+        ],
+    );
+    // The shell of another image, copied alone.
+    let alone = || contents(&["/bin/sh"]);
+    table(
+        &alone,
+        &[
+            ("nc -z x 1", "unknown"),
+            ("curl x", "lacks curl"),
+            ("printf x", "works"),
+            ("echo x", "works"),
+        ],
+    );
+    // bash and dash know no applets.
+    assert_eq!(verdict(&["bash", "-c", "nc -z x 1"], debian()), "lacks nc");
+    assert_eq!(
+        verdict(&["dash", "-c", "pushd /x"], debian()),
+        "lacks pushd"
+    );
+}
+
+#[test]
+fn a_script_without_an_interpreter_line_is_run_by_the_shell_alone() {
+    let with = || {
+        let mut found = contents(&["/usr/bin/sh", "/usr/bin/notes ! /usr/bin/notes is neither"]);
+        found.executables.items[1].fault = Some(crate::image::Fault::NotExecutable);
+        found
+    };
+    assert_eq!(verdict(&["sh", "-c", "notes"], with()), "unknown");
+    assert_eq!(verdict(&["notes"], with()), "lacks notes");
+}
+
+#[test]
+fn odd_input_ends() {
+    let parts = [
+        "a", "'", "\"", "$(", ")", "`", "${", "}", "((", "&&", "||", ";", ";;", "|", "&", "if",
+        "then", "fi", "for", "in", "do", "done", "case", "esac", "<", ">", "<<", "\\", "\n", "#",
+        "=", "é", "\0", "sh", "-c", "exec", "exit", "{", "!", "$", "eval", "timeout", "5",
+    ];
+    // A small generator: the same each time.
+    let mut state: u64 = 1;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize
+    };
+    for _ in 0..3_000 {
+        let script: String = (0..next() % 14)
+            .map(|_| {
+                let blank = if next() % 2 == 0 { " " } else { "" };
+                format!("{}{blank}", parts[next() % parts.len()])
+            })
+            .collect();
+        let words: Vec<&str> = script.split(' ').collect();
+        verdict(&["sh", "-c", &script], debian());
+        verdict(&words, alpine());
+    }
+    for deep in [
+        "sh -c ",
+        "timeout 5 ",
+        "exec ",
+        "eval ",
+        "command ",
+        "! ",
+        "( ",
+        "{ ",
+    ] {
+        verdict(&["sh", "-c", &(deep.repeat(2_000) + "a")], debian());
+        let long = deep.repeat(2_000);
+        verdict(&long.split(' ').collect::<Vec<_>>(), debian());
+    }
+}
+
+/// A script of present programs `p` and `q`, a missing one and everything that decides between them.
+fn random_script(next: &mut dyn FnMut(usize) -> usize, depth: usize) -> String {
+    const LEAVES: [&str; 14] = [
+        "p",
+        "q",
+        "curl",
+        "curl",
+        "true",
+        "false",
+        "exit 0",
+        "exit 1",
+        "exit",
+        "x=$(curl)",
+        "x=$(p)",
+        "set -e",
+        "command -v curl",
+        "exec curl",
+    ];
+    if depth == 0 || next(4) == 0 {
+        return LEAVES[next(LEAVES.len())].to_owned();
+    }
+    let mut part = || random_script(next, depth - 1);
+    let (a, b, c) = (part(), part(), part());
+    match next(11) {
+        0 | 1 => format!("{a} && {b}"),
+        2 | 3 => format!("{a} || {b}"),
+        4 | 5 => format!("{a}; {b}"),
+        6 => format!("if {a}; then {b}; else {c}; fi"),
+        7 => format!("({a})"),
+        8 => format!("{{ {a}; }}"),
+        9 => format!("! {{ {a}; }}"),
+        _ => format!("{{ {a}; }} | {{ {b}; }}"),
+    }
+}
+
+#[test]
+#[ignore = "needs a shell on this machine"]
+fn no_script_succeeds_in_a_real_shell_that_is_said_to_be_unable_to() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["p", "q"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\nexit ${name}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let image = || {
+        contents(&[
+            "/usr/bin/dash",
+            "/usr/bin/sh -> /usr/bin/dash",
+            "/usr/bin/p",
+            "/usr/bin/q",
+        ])
+    };
+    let mut state: u64 = 7;
+    let mut next = |most: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % most
+    };
+    let (mut refused, mut never) = (0, 0);
+    for _ in 0..1_500 {
+        let script = random_script(&mut next, 3);
+        let said = verdict(&["sh", "-c", &script], image());
+        let succeeds = [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
+            .iter()
+            .any(|(p, q)| {
+                Command::new("/bin/sh")
+                    .args(["-c", &script])
+                    .env_clear()
+                    .envs([
+                        ("PATH", folder.path().to_str().unwrap()),
+                        ("p", p),
+                        ("q", q),
+                    ])
+                    .stdin(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .stdout(std::process::Stdio::null())
+                    .status()
+                    .unwrap()
+                    .success()
+            });
+        assert!(!(said.starts_with("lacks") && succeeds), "{script}: {said}");
+        refused += usize::from(said.starts_with("lacks"));
+        never += usize::from(!succeeds);
+    }
+    println!("{refused} said to be unable, of {never} that never succeed");
+}

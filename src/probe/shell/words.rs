@@ -1,0 +1,195 @@
+//! Words: quotes, escapes and what the shell fills in.
+
+use super::{Piece, Read, Reader, Word};
+
+impl Reader {
+    pub(super) fn word_or_nothing(&mut self) -> Read<Word> {
+        let mut word = Word::default();
+        let begin = self.at;
+        while let Some(c) = self.peek() {
+            match c {
+                ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')' => break,
+                '`' if self.in_backquotes => break,
+                '\'' => {
+                    self.at += 1;
+                    word.quoted = true;
+                    word.pieces.push(Piece::Text(String::new()));
+                    loop {
+                        match self.peek() {
+                            None => return Err("it has a quote that is not closed"),
+                            Some('\'') => break,
+                            Some(c) => word.push(c),
+                        }
+                        self.at += 1;
+                    }
+                    self.at += 1;
+                }
+                '"' => self.double_quotes(&mut word)?,
+                '\\' => {
+                    self.at += 1;
+                    match self.peek() {
+                        Some('\n') => {}
+                        Some(c) => {
+                            word.quoted = true;
+                            word.push(c);
+                        }
+                        None => return Err("it ends with a backslash"),
+                    }
+                    self.at += 1;
+                }
+                '$' => self.dollar(&mut word, false)?,
+                '`' => self.backquotes(&mut word)?,
+                // A lone bracket is the command of that name; braces are plain in POSIX, not in bash.
+                '*' | '?' | '[' | '{' if !self.alone(begin) => {
+                    self.at += 1;
+                    word.pieces.push(Piece::Other(c.to_string()));
+                }
+                '~' if self.at == begin => {
+                    self.at += 1;
+                    word.pieces.push(Piece::Other(c.to_string()));
+                }
+                c => {
+                    self.at += 1;
+                    word.push(c);
+                }
+            }
+        }
+        // Pieces of text that touch are one.
+        let mut joined: Vec<Piece> = Vec::new();
+        for piece in word.pieces {
+            match (joined.last_mut(), piece) {
+                (Some(Piece::Text(text)), Piece::Text(more)) => text.push_str(&more),
+                (_, piece) => joined.push(piece),
+            }
+        }
+        word.pieces = joined;
+        Ok(word)
+    }
+
+    /// True for `[` and `[[` as words of their own.
+    fn alone(&self, begin: usize) -> bool {
+        let end = |at: usize| {
+            self.text
+                .get(at)
+                .is_none_or(|c| matches!(c, ' ' | '\t' | '\n'))
+        };
+        self.peek() == Some('[')
+            && ((self.at == begin && (end(begin + 1) || (self.sees("[[") && end(begin + 2))))
+                || (self.at == begin + 1 && self.text.get(begin) == Some(&'[') && end(begin + 2)))
+    }
+
+    fn double_quotes(&mut self, word: &mut Word) -> Read<()> {
+        self.at += 1;
+        word.quoted = true;
+        word.pieces.push(Piece::Text(String::new()));
+        loop {
+            match self.peek() {
+                None => return Err("it has a quote that is not closed"),
+                Some('"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some('\\') => {
+                    self.at += 1;
+                    match self.peek() {
+                        Some(c @ ('$' | '`' | '"' | '\\')) => word.push(c),
+                        Some('\n') => {}
+                        Some(c) => {
+                            word.push('\\');
+                            word.push(c);
+                        }
+                        None => return Err("it has a quote that is not closed"),
+                    }
+                    self.at += 1;
+                }
+                Some('$') => self.dollar(word, true)?,
+                Some('`') => self.backquotes(word)?,
+                Some(c) => {
+                    word.push(c);
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    fn backquotes(&mut self, word: &mut Word) -> Read<()> {
+        if self.in_backquotes {
+            return Err("it has backquotes within backquotes");
+        }
+        self.at += 1;
+        self.in_backquotes = true;
+        let node = self.list(&["`"])?;
+        self.in_backquotes = false;
+        if !self.eats("`") {
+            return Err("it has a quote that is not closed");
+        }
+        word.pieces.push(Piece::Output(Box::new(node)));
+        Ok(())
+    }
+
+    fn name(&mut self) -> String {
+        let begin = self.at;
+        while self.peek().is_some_and(|c| {
+            c == '_' || c.is_ascii_alphabetic() || (c.is_ascii_digit() && self.at > begin)
+        }) {
+            self.at += 1;
+        }
+        self.text[begin..self.at].iter().collect()
+    }
+
+    fn dollar(&mut self, word: &mut Word, quoted: bool) -> Read<()> {
+        self.at += 1;
+        match self.peek() {
+            Some('(') if self.sees("((") => Err("it has arithmetic"),
+            Some('(') => {
+                self.at += 1;
+                let outer = std::mem::take(&mut self.in_backquotes);
+                let node = self.list(&[")"])?;
+                self.in_backquotes = outer;
+                if !self.eats(")") {
+                    return Err("it has a parenthesis that is not closed");
+                }
+                word.pieces.push(Piece::Output(Box::new(node)));
+                Ok(())
+            }
+            Some('{') => {
+                let begin = self.at + 1;
+                self.at = begin;
+                let name = self.name();
+                if !name.is_empty() && self.eats("}") {
+                    word.pieces.push(Piece::Variable(name));
+                    return Ok(());
+                }
+                // Its operators are not followed, but commands in it would be run.
+                loop {
+                    match self.peek() {
+                        Some('}') => break,
+                        Some('$' | '`' | '\'' | '"' | '\\' | '{') | None => {
+                            return Err("it has a substitution within ${…}");
+                        }
+                        Some(_) => self.at += 1,
+                    }
+                }
+                let text: String = self.text[begin..self.at].iter().collect();
+                self.at += 1;
+                word.pieces.push(Piece::Other(format!("${{{text}}}")));
+                Ok(())
+            }
+            Some('\'' | '"') if !quoted => Err("it has a quote of bash"),
+            Some(c @ ('?' | '$' | '!' | '#' | '*' | '@' | '-' | '0'..='9')) => {
+                self.at += 1;
+                word.pieces.push(Piece::Other(format!("${c}")));
+                Ok(())
+            }
+            _ => {
+                let name = self.name();
+                if name.is_empty() {
+                    word.push('$');
+                } else {
+                    word.pieces.push(Piece::Variable(name));
+                }
+                Ok(())
+            }
+        }
+    }
+}

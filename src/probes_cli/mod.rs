@@ -1,0 +1,4 @@
+//! `whittle probes`: judges manifests.
+
+mod edit;
+mod yaml;

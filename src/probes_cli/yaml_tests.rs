@@ -1,0 +1,108 @@
+use super::*;
+
+fn values(text: &str) -> Vec<Value> {
+    read(text)
+        .unwrap()
+        .documents
+        .iter()
+        .map(|document| document.root.value())
+        .collect()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn documents_are_read_as_kubectl_reads_them() {
+    assert_eq!(
+        values(
+            "# note\n---\na: 1\nb: [x, 'y', {c: yes}]\n---\n---\n{\"d\": null, \"e\": 1.5}\n...\n"
+        ),
+        [
+            json(r#"{"a":1,"b":["x","y",{"c":true}]}"#),
+            Value::Null,
+            json(r#"{"d":null,"e":1.5}"#)
+        ]
+    );
+    for (text, value) in [
+        ("0755", "493"),
+        ("0o17", "15"),
+        ("0x1F", "31"),
+        ("-5", "-5"),
+        ("1_000", "1000"),
+        ("'0755'", "\"0755\""),
+        ("!!str 12", "\"12\""),
+        ("10.0.0.1", "\"10.0.0.1\""),
+        ("2024-01-01", "\"2024-01-01\""),
+        ("1e3", "1000.0"),
+        ("08", "8.0"),
+        ("~", "null"),
+        ("off", "false"),
+        ("nope", "\"nope\""),
+        ("0x", "\"0x\""),
+        ("-", "[null]"),
+        ("|\n  a\n  b\n", "\"a\\nb\\n\""),
+    ] {
+        assert_eq!(values(&format!("{text}\n")), [json(value)], "{text}");
+    }
+}
+
+#[test]
+fn aliases_and_merge_keys_are_followed_and_bombs_are_not() {
+    assert_eq!(
+        values("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n"),
+        [json(
+            r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":2},"c":{"x":1,"y":3}}"#
+        )]
+    );
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let last = format!("*a{}", level - 1);
+        bomb.push_str(&format!(
+            "a{level}: &a{level} [{}]\n",
+            vec![last; 10].join(", ")
+        ));
+    }
+    assert!(read(&bomb).is_err());
+}
+
+#[test]
+fn places_are_those_of_keys_and_of_the_ends_of_values() {
+    let text = "a:\n  b:\n    - c: 1 # note\n      d: |\n        x\n\n  # more\n  e: {f: [1, 2]}\n";
+    let read = read(text).unwrap();
+    let root = &read.documents[0].root;
+    let slice = |pointer: &str| &text[root.at(pointer).unwrap().span.clone()];
+    assert_eq!(slice("/a/b/0/c"), "1");
+    assert_eq!(slice("/a/e"), "{f: [1, 2]}");
+    assert_eq!(slice("/a/e/f"), "[1, 2]");
+    assert_eq!(
+        slice("/a/b/0").trim_end(),
+        "c: 1 # note\n      d: |\n        x"
+    );
+    assert_eq!(slice("/a").trim_end(), &text[5..text.len() - 1]);
+    let place = |pointer: &str| root.place(pointer).unwrap().0;
+    assert_eq!(place("/a/b/0/c"), Place { line: 3, column: 7 });
+    assert_eq!(place("/a/e/nothing"), Place { line: 8, column: 3 });
+    assert_eq!(root.place("/a/e").unwrap().1.line, 8);
+    assert!(root.place("/nothing").is_none());
+    assert_eq!(read.comments.len(), 2);
+}
+
+#[test]
+fn what_is_no_yaml_says_where() {
+    let error = read("a: 1\nb: [1\nc: 2\n").unwrap_err();
+    assert!(error.to_string().starts_with("line "), "{error}");
+    assert!(read("{{ if .Values.x }}\na: 1\n{{ end }}\n").is_err());
+    for odd in [
+        "",
+        "\u{feff}a: 1\n",
+        "\0",
+        "? [a]\n: b\n",
+        "*x",
+        "- &a *a",
+        "a: &a\n  b: *a\n",
+    ] {
+        let _ = read(odd);
+    }
+}
