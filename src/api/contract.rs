@@ -84,6 +84,9 @@ pub struct ContentsStatus {
     /// True where not all of the image was read: what seems to be missing may be there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// The programs, packed, for the probe guard; absent where there was no room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programs: Option<String>,
     /// Digest of the report in the image's repository, an artifact that refers to this platform's manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<String>,
@@ -135,6 +138,7 @@ impl ContentsStatus {
                 .collect(),
             largest: contents.largest.iter().take(LARGEST).cloned().collect(),
             partial: contents.partial,
+            programs: None,
             report: None,
         }
     }

@@ -4,6 +4,7 @@ mod builders;
 mod builds;
 mod checks;
 pub mod pki;
+mod profiles;
 
 pub use builds::RECONCILE_LIMIT;
 

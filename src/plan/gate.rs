@@ -7,13 +7,11 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, ExecAction, GRPCAction,
-    HTTPGetAction, Pod, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext, TCPSocketAction,
+    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, Pod, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
@@ -21,6 +19,7 @@ use super::builder::pull_secrets;
 use super::names;
 use super::outcome::{PULL_GRACE, pull_failure, unschedulable};
 use crate::api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
+use crate::probe::Handler;
 
 /// Name of the container.
 pub const CONTAINER: &str = "image";
@@ -201,29 +200,20 @@ fn resources(check: &HealthCheck) -> ResourceRequirements {
 }
 
 fn probe(check: &HealthCheck) -> Probe {
-    Probe {
-        http_get: check.http_get.as_ref().map(|http| HTTPGetAction {
-            path: Some(http.path.clone()),
-            port: IntOrString::Int(http.port),
-            scheme: Some(http.scheme.as_str().to_owned()),
-            ..HTTPGetAction::default()
-        }),
-        tcp_socket: check.tcp_socket.as_ref().map(|tcp| TCPSocketAction {
-            port: IntOrString::Int(tcp.port),
-            host: None,
-        }),
-        grpc: check.grpc.as_ref().map(|grpc| GRPCAction {
-            port: grpc.port,
-            service: grpc.service.clone(),
-        }),
-        exec: check.exec.as_ref().map(|exec| ExecAction {
-            command: Some(exec.command.clone()),
-        }),
+    let mut probe = Probe {
         period_seconds: Some(1),
         timeout_seconds: Some(5.min(check.timeout_seconds)),
         failure_threshold: Some(1),
         ..Probe::default()
+    };
+    match Handler::of_health_check(check) {
+        Some(Handler::HttpGet(action)) => probe.http_get = Some(action),
+        Some(Handler::TcpSocket(action)) => probe.tcp_socket = Some(action),
+        Some(Handler::Grpc(action)) => probe.grpc = Some(action),
+        Some(Handler::Exec(action)) => probe.exec = Some(action),
+        Some(Handler::Sleep(_)) | None => {}
     }
+    probe
 }
 
 /// `amd64` of `linux/amd64/v3`, as nodes are labelled.

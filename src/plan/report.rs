@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::advice::Hint;
 use super::contract::Breach;
-use crate::api::{DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded};
+use crate::api::{
+    ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
+};
 
 /// The kubelet's limit for a termination message, in bytes
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
@@ -136,8 +138,8 @@ pub enum DecodeError {
 
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
 /// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
-/// the log first, from its start, then hints, breaches and messages; of a success first the layers, the
-/// smallest of them, then what the images hold, hints and breaches, and platforms last.
+/// the log first, from its start, then hints, breaches and messages; of a success first the packed programs, then
+/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
     if json.len() <= TERMINATION_LIMIT {
@@ -211,7 +213,9 @@ fn shorten(report: &mut Report, ratio: f64) {
         Report::Succeeded(built) => {
             let revision = built.revision.as_ref().map_or(0, String::len);
             let layers = built.platforms.iter().map(|p| p.layers.len()).max();
-            if layers > Some(0) {
+            if let Some(contents) = largest_programs(built) {
+                contents.programs = None;
+            } else if layers > Some(0) {
                 let keep = (layers.unwrap_or(0) as f64 * ratio * 0.95) as usize;
                 for platform in &mut built.platforms {
                     keep_largest(&mut platform.layers, keep);
@@ -232,6 +236,14 @@ fn shorten(report: &mut Report, ratio: f64) {
             }
         }
     }
+}
+
+/// What the platform holds whose packed programs are the longest.
+fn largest_programs(built: &mut Built) -> Option<&mut ContentsStatus> {
+    let all = built.platforms.iter_mut();
+    all.filter_map(|platform| platform.contents.as_mut())
+        .filter(|contents| contents.programs.is_some())
+        .max_by_key(|contents| contents.programs.as_ref().map_or(0, String::len))
 }
 
 /// Takes the lists out of what a platform's image holds; true where there were any.

@@ -7,6 +7,7 @@ use crate::api::ContentsStatus;
 use crate::image::{Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge};
 use crate::plan::contract::{self, Breach};
 use crate::plan::request::{BuildRequest, Previous};
+use crate::probe::pack;
 use crate::registry::{Client, attach, attached, read_image};
 
 /// The largest report that is read, in bytes: ours have at most about one MiB.
@@ -27,6 +28,7 @@ pub(super) async fn hold(
         drop(image);
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
+        status.programs = Some(pack(&contents));
         status.report = report(client, stored, contents).await;
         stored.status.contents = Some(status);
         found.push((stored.status.platform.clone(), findings));
