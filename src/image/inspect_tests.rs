@@ -152,7 +152,7 @@ fn without_a_command_and_with_an_unknown_user_nothing_starts() {
     };
     let found = report(tar(), &config);
     assert_eq!(found.start.program.fault, Some(Fault::UnknownUser));
-    assert_eq!(found.user.unknown.as_deref(), Some("user app"));
+    assert_eq!(found.user.unknown.as_deref(), Some("app"));
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod inspect;
 mod layer;
 mod libraries;
 mod limits;
+#[cfg(test)]
+mod pod_tests;
 mod reference;
 mod report;
 mod resolve;

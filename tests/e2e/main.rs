@@ -18,3 +18,4 @@ mod safety;
 mod samples;
 mod sources;
 mod ssh;
+mod truth;
