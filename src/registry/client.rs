@@ -42,6 +42,27 @@ pub struct Settings {
     pub credentials: Option<Credentials>,
     /// How long to keep trying after transient faults.
     pub patience: Patience,
+    /// What token servers are asked for.
+    pub access: Access,
+}
+
+/// What is to be done in a repository, as token servers name it
+/// (<https://distribution.github.io/distribution/spec/auth/scope/#resource-provider-use>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    PullPush,
+}
+
+impl Access {
+    fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::PullPush => "pull,push",
+        }
+    }
 }
 
 /// A client for one repository. Remembers the authorization that the registry gave.
@@ -277,13 +298,14 @@ impl Client {
         }
     }
 
-    /// Gets a token for pulling from and pushing to this repository
+    /// Gets a token for this repository
     /// (<https://distribution.github.io/distribution/spec/auth/token/>, and for identity tokens
     /// <https://distribution.github.io/distribution/spec/auth/oauth/>).
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, RegistryError> {
         let mut url = Url::parse(realm)
             .map_err(|error| RegistryError::Other(format!("token server {realm}: {error}")))?;
-        let scope = format!("repository:{}:pull,push", self.repository.path);
+        let actions = self.settings.access.actions();
+        let scope = format!("repository:{}:{actions}", self.repository.path);
         let mut fields = vec![("scope", scope.as_str())];
         fields.extend(service.map(|service| ("service", service)));
         let http = self.http(&url)?;

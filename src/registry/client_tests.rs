@@ -44,6 +44,10 @@ impl Fake {
     }
 
     pub(crate) fn client(&self, credentials: Option<Credentials>) -> Client {
+        self.client_for(Access::PullPush, credentials)
+    }
+
+    pub(crate) fn client_for(&self, access: Access, credentials: Option<Credentials>) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings {
             plain_http: true,
@@ -53,9 +57,14 @@ impl Fake {
                 first: Duration::from_millis(1),
                 ..Patience::USUAL
             },
+            access,
         };
         let repository = Repository::parse(&format!("{}/team/hello", self.host));
         Client::new(repository, settings).unwrap()
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
@@ -168,6 +177,23 @@ async fn a_password_is_exchanged_for_a_token() {
     );
     assert!(asked[1].contains("authorization: Basic Ym9iOmh1bnRlcjIy"));
     assert!(asked[2].contains("authorization: Bearer t0"));
+}
+
+#[tokio::test]
+async fn who_only_reads_asks_for_no_more() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("200 OK", "", "{\"token\":\"t0\"}"),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    let client = fake.client_for(Access::Pull, None);
+    client.manifest("a").await.unwrap();
+    let asked = &fake.asked()[1];
+    assert!(
+        asked.starts_with("GET /token?scope=repository%3Ateam%2Fhello%3Apull&service="),
+        "{asked}"
+    );
 }
 
 #[tokio::test]

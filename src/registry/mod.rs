@@ -8,7 +8,9 @@ mod referrers;
 mod retry;
 
 pub use auth::{Credentials, DockerConfig};
-pub use client::{Client, Settings};
+#[cfg(test)]
+pub(crate) use client::tests::{Fake, answer};
+pub use client::{Access, Client, Settings};
 pub use layers::{ReadError, read_image};
 pub use referrers::{attach, attached};
 pub use retry::Patience;

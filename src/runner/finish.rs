@@ -17,7 +17,7 @@ use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
 use crate::plan::report::keep_largest;
 use crate::plan::request::{BuildRequest, Tagging};
-use crate::registry::{Client, DockerConfig, Patience, ReadError, RegistryError, Settings};
+use crate::registry::{Access, Client, DockerConfig, Patience, ReadError, RegistryError, Settings};
 
 /// The largest config that is read, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
@@ -274,21 +274,13 @@ pub(super) fn client(
         None => None,
     };
     let settings = Settings {
-        plain_http: known.map_or_else(|| is_loopback(&repository.host), |r| r.plain_http),
+        plain_http: known.map_or_else(|| repository.is_loopback(), |r| r.plain_http),
         ca,
         credentials: config.get(&repository.host).cloned(),
         patience: Patience::USUAL,
+        access: Access::PullPush,
     };
     Ok(Client::new(repository.clone(), settings)?)
-}
-
-/// As BuildKit takes it: a registry on this very machine, of which nothing is configured, speaks HTTP.
-fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost"
-        || name
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {
@@ -350,21 +342,4 @@ async fn stored(
             contents: None,
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_counts_as_loopback() {
-        for (host, expected) in [
-            ("localhost:5000", true),
-            ("127.0.0.1", true),
-            ("registry.example.com:5000", false),
-            ("10.0.0.1:5000", false),
-        ] {
-            assert_eq!(is_loopback(host), expected, "{host}");
-        }
-    }
 }
