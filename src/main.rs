@@ -31,6 +31,7 @@ enum Command {
     Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds,
+    Probes(whittle::probes_cli::Options),
 }
 
 #[derive(clap::Args)]
@@ -153,6 +154,10 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match Arguments::parse().command {
         Command::Crds => crds(),
+        Command::Probes(options) => {
+            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
+            ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err))
+        }
         Command::Runner => whittle::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
         Command::Controller(arguments) => {

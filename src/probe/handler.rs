@@ -33,6 +33,11 @@ pub(super) enum Malformed {
 }
 
 impl Handler {
+    /// The handler of a probe that has just one.
+    pub fn of(probe: &Probe) -> Option<Self> {
+        Self::of_probe(probe).ok()
+    }
+
     /// The handler of a probe; an error where there is none, or more than one.
     pub(super) fn of_probe(probe: &Probe) -> Result<Self, Malformed> {
         one([

@@ -13,6 +13,7 @@ mod expand;
 mod fix;
 mod handler;
 mod judge;
+mod later;
 mod message;
 mod mounts;
 mod pack;

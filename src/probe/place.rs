@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::expand;
+use super::later;
 use super::mounts::Mount;
 use super::paths::{self, Links};
 use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs};
@@ -60,6 +61,10 @@ pub(super) struct Place<'a> {
     /// As whom the container runs, where that is not known to be as the report judged.
     other_user: Option<String>,
     library_path: bool,
+    /// What may add programs to the container that no report lists: one clause.
+    added: Option<String>,
+    /// The container's own command, where it may write programs.
+    writes: String,
 }
 
 impl<'a> Place<'a> {
@@ -109,6 +114,8 @@ impl<'a> Place<'a> {
                 .unwrap_or_else(|| "/".into()),
             other_user: other_user(pod, container, contents),
             library_path: sets("LD_LIBRARY_PATH") || sets("LD_PRELOAD"),
+            added: later::added(pod, container),
+            writes: later::writes(container),
             links,
             contents,
         }
@@ -218,6 +225,9 @@ impl<'a> Place<'a> {
         }
         if let Some(program) = self.programs.get(place.as_str()) {
             return At::Program(program);
+        }
+        if let Some(why) = later::put_there(&place, self.added.as_deref(), &self.writes) {
+            return At::Doubt(why);
         }
         let folder = paths::folder(&place);
         let listed = self.listed.iter().any(|known| known == folder);

@@ -295,3 +295,45 @@ fn a_command_of_a_probe_is_filled_in_from_the_containers_env() {
 fn container_has_no_findings() -> bool {
     judged(&pod(container()), scratch()).findings.is_empty()
 }
+
+#[test]
+fn a_program_may_come_to_the_container_from_elsewhere() {
+    use k8s_openapi::api::core::v1::ResourceRequirements;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use std::collections::BTreeMap;
+
+    let none = |_: &mut Container| {};
+    assert_eq!(name(&with(&["/proc/1/exe"], scratch(), none)), "Unknown");
+    let gpu = |container: &mut Container| {
+        container.resources = Some(ResourceRequirements {
+            limits: Some(BTreeMap::from([(
+                "nvidia.com/gpu".to_owned(),
+                Quantity("1".into()),
+            )])),
+            ..ResourceRequirements::default()
+        });
+    };
+    assert_eq!(name(&with(&["nvidia-smi"], debian(), gpu)), "Unknown");
+    assert_eq!(name(&with(&["cat"], debian(), gpu)), "Works");
+    for (command, fixed, expected) in [
+        ("apk add curl && exec /app", false, "Unknown"),
+        ("cp /x/curl /usr/bin/; /app", false, "Unknown"),
+        ("apk add curl && exec /app", true, "CannotWork"),
+        ("/app --url curly", false, "CannotWork"),
+    ] {
+        let own = |container: &mut Container| {
+            container.args = Some(vec!["-c".into(), command.into()]);
+            container.security_context = Some(SecurityContext {
+                read_only_root_filesystem: Some(fixed),
+                ..SecurityContext::default()
+            });
+        };
+        assert_eq!(name(&with(&["curl"], debian(), own)), expected, "{command}");
+    }
+    let mut classed = pod(live(&["curl"]));
+    classed.runtime_class_name = Some("nvidia".into());
+    assert_eq!(
+        name(&judged(&classed, debian()).findings[0].verdict),
+        "Unknown"
+    );
+}

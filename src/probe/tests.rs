@@ -426,7 +426,7 @@ fn an_image_without_a_report_or_for_another_platform_is_not_known() {
 }
 
 #[test]
-fn of_several_platforms_the_worst_counts_and_is_named() {
+fn what_works_on_some_platforms_alone_is_not_known() {
     let images = One {
         contents: vec![
             scratch(),

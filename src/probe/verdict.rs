@@ -234,10 +234,7 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
         }
     };
     let several = reports.len() > 1;
-    let mut worst = Judged {
-        program: program.clone(),
-        ..Judged::new(Verdict::Works)
-    };
+    let mut all: Vec<Judged> = Vec::new();
     for contents in reports {
         let place = Place::new(about.pod, about.container, contents);
         let on = |why: String| {
@@ -255,7 +252,7 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
                         missing.why
                     ))
                 }));
-                continue;
+                Judged::new(Verdict::Works)
             }
             Outcome::NotStarted(missing) => Judged {
                 program: Some(missing.program),
@@ -266,19 +263,38 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
                 program: Some(missing.program),
                 ..Judged::new(Verdict::CannotWork(on(missing.why)))
             },
-            Outcome::Unknown(why) => Judged {
-                program: program.clone(),
-                ..Judged::new(Verdict::Unknown(on(why)))
-            },
+            Outcome::Unknown(why) => Judged::new(Verdict::Unknown(on(why))),
         };
-        let worse = matches!(
-            (&worst.verdict, &judged.verdict),
-            (Verdict::Works, _) | (Verdict::Unknown(_), Verdict::CannotWork(_))
-        );
-        if worse {
-            worst = judged;
-        }
+        all.push(Judged {
+            program: judged.program.or_else(|| program.clone()),
+            ..judged
+        });
     }
+    let mut worst = worst(all);
     warnings.dedup();
-    Judged { warnings, ..worst }
+    worst.warnings = warnings;
+    worst
+}
+
+/// One verdict of those of several platforms, of which there is at least one. Where just some cannot
+/// work, it depends on the node: that is not known.
+fn worst(all: Vec<Judged>) -> Judged {
+    let fails = |judged: &Judged| matches!(judged.verdict, Verdict::CannotWork(_));
+    let mixed = all.iter().any(fails) && !all.iter().all(fails);
+    let rank = |judged: &Judged| match judged.verdict {
+        Verdict::Works => 0,
+        Verdict::Unknown(_) => 1,
+        Verdict::CannotWork(_) => 2,
+    };
+    let worst = all
+        .into_iter()
+        .reduce(|a, b| if rank(&b) > rank(&a) { b } else { a });
+    let worst = worst.unwrap_or_else(|| Judged::new(Verdict::Works));
+    match worst.verdict {
+        Verdict::CannotWork(why) if mixed => Judged {
+            verdict: Verdict::Unknown(format!("{why}, and not so on every platform of the image")),
+            ..worst
+        },
+        _ => worst,
+    }
 }

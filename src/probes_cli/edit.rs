@@ -99,7 +99,7 @@ fn one(text: &str, read: &Text, change: &Change) -> Result<(Range<usize>, String
         .filter(|comment| range.contains(&comment.start))
         .collect();
     let replacement = if flow {
-        if inside.first().is_some() {
+        if !inside.is_empty() {
             return Err(Refused::Comment(entry.place.line));
         }
         in_flow(text, entry, new_key, value)
@@ -181,9 +181,9 @@ fn scalar(text: &str) -> String {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"/._-?=&%+".contains(&b));
     let same = || {
-        read(text).is_ok_and(|read| {
-            matches!(read.documents.as_slice(), [only] if only.root.value() == Value::from(text))
-        })
+        read(text).is_ok_and(
+            |read| matches!(read.documents.as_slice(), [only] if only.root.value() == *text),
+        )
     };
     if plain && same() {
         text.to_owned()
