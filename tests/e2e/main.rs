@@ -11,6 +11,7 @@ mod failures;
 mod faults;
 mod field;
 mod gate;
+mod guard;
 mod leaks;
 mod mistakes;
 mod registry;

@@ -6,7 +6,7 @@ use whittle::api::{ImageBuildStatus, find};
 use whittle::image::{
     Contents, Fault, ImageConfig, Limits, Manifest, Outcome, Repository, Rule, Runs, check,
 };
-use whittle::registry::{Client, Patience, Settings, read_image};
+use whittle::registry::{Access, Client, Patience, Settings, read_image};
 
 use super::rows::Row;
 use crate::field::variable;
@@ -95,6 +95,7 @@ pub async fn contents(image: &str) -> Contents {
     let (_, path) = repository.split_once('/').unwrap();
     let repository = Repository::parse(&format!("{}/{path}", variable("REGISTRY_HOST")));
     let settings = Settings {
+        access: Access::Pull,
         plain_http: true,
         ca: None,
         credentials: None,
