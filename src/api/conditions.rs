@@ -24,6 +24,9 @@ pub const CONTRACT: &str = "Contract";
 /// Whether the last image answered its `healthCheck`.
 pub const PROBED: &str = "Probed";
 
+/// Whether the probes of workloads that use the last image can work on it.
+pub const PROBES_COMPATIBLE: &str = "ProbesCompatible";
+
 /// One condition as it should stand; its times are settled by [`set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {

@@ -8,7 +8,9 @@ mod profiles;
 
 pub use builds::RECONCILE_LIMIT;
 
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -106,6 +108,14 @@ impl Cluster {
         match &self.watched {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
+        }
+    }
+
+    /// What is to be watched of a kind that is known by name: its metadata.
+    pub fn watched_kind(&self, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {
+        match &self.watched {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
         }
     }
 

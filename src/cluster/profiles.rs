@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use super::{Cluster, Error, during};
-use crate::api::{ProbeProfile, ProbeProfileSpec};
+use crate::api::{
+    ImageBuild, PROBES_COMPATIBLE, ProbeProfile, ProbeProfileSpec, Wanted, clear, set,
+};
 use crate::plan::names::FIELD_MANAGER;
 
 /// The label of those that the controller wrote.
@@ -65,6 +69,49 @@ impl Cluster {
         written
             .map(|written| written.resource_version().unwrap_or_default())
             .map_err(during(format!("writing ProbeProfile {name}")))
+    }
+
+    /// Writes the condition `ProbesCompatible` of an ImageBuild: status, reason and message; takes it away
+    /// where there is none. Other writers' conditions stay: the write fails where the object has changed
+    /// meanwhile, and comes again.
+    pub async fn write_probes_compatible(
+        &self,
+        namespace: &str,
+        name: &str,
+        wanted: Option<&(String, String, String)>,
+    ) -> Result<(), Error> {
+        let Some(build) = self.image_build(namespace, name).await? else {
+            return Ok(());
+        };
+        let Some(mut status) = build.status.clone() else {
+            return Ok(());
+        };
+        match wanted {
+            Some((state, reason, message)) => set(
+                &mut status.conditions,
+                Wanted {
+                    kind: PROBES_COMPATIBLE,
+                    status: Some(state == "True"),
+                    reason: reason.clone(),
+                    message: message.clone(),
+                },
+                build.metadata.generation.unwrap_or(0),
+                Timestamp::now(),
+            ),
+            None => clear(&mut status.conditions, PROBES_COMPATIBLE),
+        }
+        let patch: json_patch::Patch = serde_json::from_value(json!([
+            { "op": "test", "path": "/metadata/resourceVersion", "value": build.resource_version() },
+            { "op": "replace", "path": "/status/conditions", "value": status.conditions },
+        ]))
+        .expect("a literal patch is always a patch");
+        Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
+            .patch_status(name, &PatchParams::default(), &Patch::Json::<()>(patch))
+            .await
+            .map(drop)
+            .map_err(during(format!(
+                "writing the condition {PROBES_COMPATIBLE} of ImageBuild {namespace}/{name}"
+            )))
     }
 
     /// Deletes a ProbeProfile.

@@ -1,10 +1,11 @@
 //! Reconcile loops: the only place where what is decided and what is done meet.
 
 mod builder;
+mod guard;
 mod image_build;
-mod profiles;
 mod run;
 mod triggers;
+mod workloads;
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use crate::plan::settings::Settings;
 use crate::serve::{Board, Metrics};
 
 pub use builder::run as run_builders;
+pub use guard::run as run_guard;
 pub use image_build::run as run_image_builds;
-pub use profiles::run as run_profiles;
 pub use run::{Options, run};
 
 /// What every reconcile needs.

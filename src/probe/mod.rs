@@ -8,6 +8,7 @@
 //! Sources: pkg/kubelet/prober and pkg/kubelet/lifecycle of Kubernetes 1.36, its validation
 //! (pkg/apis/core/validation), containerd 2 and runc 1.5.
 
+mod audit;
 mod derive;
 mod expand;
 mod fix;
@@ -25,6 +26,7 @@ mod shell;
 mod templates;
 mod verdict;
 
+pub use audit::{Audit, Audited, Workload, audit, canonical, essence};
 pub use fix::Fix;
 pub use handler::Handler;
 pub use judge::judge;

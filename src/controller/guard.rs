@@ -1,4 +1,5 @@
-//! Keeps the ProbeProfiles: what every image that Whittle built holds, for the probe guard's policies.
+//! The probe guard: keeps the ProbeProfiles, which its policies read, and audits the workloads that run
+//! already.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,9 +11,10 @@ use kube::ResourceExt;
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::watcher;
 
+use super::workloads::{self, Found};
 use super::{Context, Error};
-use crate::api::{ImageBuild, ProbeProfileSpec};
-use crate::probe::{Handler, Profiled, profiles, unpack};
+use crate::api::{ImageBuild, PROBES_COMPATIBLE, ProbeProfileSpec, find};
+use crate::probe::{Audited, Handler, Profiled, Workload, audit, canonical, profiles, unpack};
 
 /// Changes are gathered for so long before they are written: builds of a busy hour share a write, and a
 /// tag that moves changes the verdict within five seconds.
@@ -24,6 +26,9 @@ const RESYNC: Duration = Duration::from_secs(3600);
 struct Image {
     profiled: Profiled,
     packed: Vec<String>,
+    handler: Option<Handler>,
+    /// Status, reason and message of the condition, as last seen or written.
+    condition: Option<(String, String, String)>,
 }
 
 impl Image {
@@ -43,7 +48,15 @@ impl Image {
             let digest = entry.digest.as_ref()?;
             (Some(digest) != status.digest.as_ref()).then(|| format!("@{digest}"))
         });
+        let handler = build
+            .spec
+            .health_check
+            .as_ref()
+            .and_then(Handler::of_health_check);
+        let condition = find(&status.conditions, PROBES_COMPATIBLE)
+            .map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
         Some(Self {
+            condition,
             profiled: Profiled {
                 image_build: format!(
                     "{}/{}",
@@ -56,13 +69,9 @@ impl Image {
                     .collect(),
                 contents: vec![],
                 earlier: earlier.collect(),
-                fix: build
-                    .spec
-                    .health_check
-                    .as_ref()
-                    .and_then(Handler::of_health_check)
-                    .map(|handler| handler.display()),
+                fix: handler.as_ref().map(Handler::display),
             },
+            handler,
             packed: packed.unwrap_or_default(),
         })
     }
@@ -76,6 +85,9 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     )
     .default_backoff()
     .boxed();
+    let mut found = workloads::watch(&context).boxed();
+    let mut workloads = workloads::Workloads::default();
+    let mut told: BTreeMap<String, String> = BTreeMap::new();
     let mut images: BTreeMap<String, Image> = BTreeMap::new();
     let mut written = None;
     let mut due: Option<tokio::time::Instant> = None;
@@ -99,8 +111,17 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
                     due = Some(tokio::time::Instant::now() + GATHER);
                 }
             }
+            change = found.next() => {
+                if change.is_some_and(|change| workloads.take(change)) && due.is_none() {
+                    due = Some(tokio::time::Instant::now() + GATHER);
+                }
+            }
             () = tokio::time::sleep_until(wake), if complete => {
                 due = None;
+                if let Err(error) = inspect(&context, &mut images, &workloads, &mut told).await {
+                    tracing::warn!(%error, "workloads could not be audited; trying again");
+                    due = Some(tokio::time::Instant::now() + GATHER * 3);
+                }
                 if let Err(error) = write(&context, &images, &mut written).await {
                     tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
                     written = None;
@@ -142,6 +163,7 @@ fn take(
             let new = &images[&key(&build)];
             old.is_none_or(|old| {
                 old.packed != new.packed
+                    || old.condition != new.condition
                     || old.profiled.versions != new.profiled.versions
                     || old.profiled.earlier != new.profiled.earlier
                     || old.profiled.fix != new.profiled.fix
@@ -225,5 +247,95 @@ async fn write(
         known.remove(&name);
     }
     *written = Some(known);
+    Ok(())
+}
+
+/// Audits, writes the conditions that differ, and tells each workload once per change.
+async fn inspect(
+    context: &Context,
+    images: &mut BTreeMap<String, Image>,
+    workloads: &workloads::Workloads,
+    told: &mut BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let mut references = BTreeMap::new();
+    let mut audited = BTreeMap::new();
+    for (key, image) in images.iter() {
+        for version in &image.profiled.versions {
+            let reference = canonical(&format!("{}{version}", image.profiled.repository));
+            references.insert(reference, key.clone());
+        }
+    }
+    let used = workloads.using(|reference| references.contains_key(reference));
+    let mut keys: Vec<&String> = used
+        .iter()
+        .flat_map(|found| {
+            found
+                .images
+                .iter()
+                .filter_map(|image| references.get(image))
+        })
+        .collect();
+    keys.sort();
+    keys.dedup();
+    for (key, image) in images.iter() {
+        // Only what some workload uses is unpacked.
+        let contents = match keys.binary_search(&key) {
+            Ok(_) => image
+                .packed
+                .iter()
+                .filter_map(|packed| unpack(packed))
+                .collect(),
+            Err(_) => vec![],
+        };
+        let health_check = image.handler.clone();
+        audited.insert(
+            key.clone(),
+            Audited {
+                contents,
+                health_check,
+            },
+        );
+    }
+    let all: Vec<Workload> = used
+        .iter()
+        .filter_map(|found| {
+            Some(Workload {
+                name: found.title(),
+                pod: found.pod()?,
+            })
+        })
+        .collect();
+    let by_name: BTreeMap<String, &Found> =
+        used.iter().map(|found| (found.title(), *found)).collect();
+    let mut now_told = BTreeMap::new();
+    for (key, result) in audit(&all, &references, &audited) {
+        let Some(image) = images.get_mut(&key) else {
+            continue;
+        };
+        let before = image
+            .condition
+            .as_ref()
+            .map_or("", |(_, _, message)| message);
+        for (name, line) in &result.broken {
+            let known = told.get(name) == Some(line) || before.lines().any(|old| old == line);
+            if !known && let Some(found) = by_name.get(name) {
+                workloads::tell(context, found, line).await;
+            }
+            now_told.insert(name.clone(), line.clone());
+        }
+        let wanted = result.told().map(|(status, reason, message)| {
+            let status = if status { "True" } else { "False" };
+            (status.to_owned(), reason.to_owned(), message)
+        });
+        if wanted != image.condition {
+            let (namespace, name) = key.split_once('/').unwrap_or_default();
+            context
+                .cluster
+                .write_probes_compatible(namespace, name, wanted.as_ref())
+                .await?;
+            image.condition = wanted;
+        }
+    }
+    *told = now_told;
     Ok(())
 }

@@ -1,0 +1,297 @@
+//! The workloads of the cluster, as far as the audit needs them: metadata is watched, and an object is read
+//! only where its template may have changed; of what is read, just the part that verdicts need stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use futures::stream::{Stream, StreamExt, select_all};
+use k8s_openapi::api::core::v1::{ObjectReference, PodSpec};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::core::GroupVersionKind;
+use kube::runtime::events::{Event, EventType};
+use kube::runtime::utils::WatchStreamExt;
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+
+use super::Context;
+use crate::probe::{canonical, essence, templates_of};
+
+/// Group, version, kind and plural of what has a Pod template.
+const KINDS: [(&str, &str, &str, &str); 7] = [
+    ("apps", "v1", "Deployment", "deployments"),
+    ("apps", "v1", "StatefulSet", "statefulsets"),
+    ("apps", "v1", "DaemonSet", "daemonsets"),
+    ("apps", "v1", "ReplicaSet", "replicasets"),
+    ("batch", "v1", "CronJob", "cronjobs"),
+    ("batch", "v1", "Job", "jobs"),
+    ("", "v1", "Pod", "pods"),
+];
+/// Workloads that are kept at most: about half a KiB each.
+const MOST: usize = 20_000;
+/// Objects of a page.
+const PAGE: u32 = 500;
+
+/// A workload with probes.
+#[derive(Clone, Debug)]
+pub struct Found {
+    kind: usize,
+    namespace: String,
+    name: String,
+    uid: String,
+    generation: i64,
+    /// Canonical names of its images.
+    pub images: Vec<String>,
+    /// The essence of its template, deflated; empty where it has no probe.
+    packed: Vec<u8>,
+}
+
+impl Found {
+    /// `Deployment team/hello`.
+    pub fn title(&self) -> String {
+        format!("{} {}/{}", KINDS[self.kind].2, self.namespace, self.name)
+    }
+
+    /// The essence of its template.
+    pub fn pod(&self) -> Option<PodSpec> {
+        let mut json = Vec::new();
+        DeflateDecoder::new(self.packed.as_slice())
+            .read_to_end(&mut json)
+            .ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+}
+
+/// A change that was seen.
+#[derive(Debug)]
+pub enum Change {
+    /// A workload, as it is now; with no probe it has no images.
+    Is(Found),
+    /// It is gone.
+    Gone(usize, String, String),
+    /// A kind is listed anew.
+    Begins(usize),
+    /// All of that kind has been seen.
+    Ends(usize),
+}
+
+/// All workloads with probes.
+#[derive(Default)]
+pub struct Workloads {
+    all: BTreeMap<(usize, String, String), Found>,
+    fresh: BTreeMap<usize, BTreeSet<(String, String)>>,
+}
+
+impl Workloads {
+    /// Takes a change in; true where the audit may come to something else.
+    pub fn take(&mut self, change: Change) -> bool {
+        match change {
+            Change::Begins(kind) => {
+                self.fresh.insert(kind, BTreeSet::new());
+                false
+            }
+            Change::Ends(kind) => {
+                let fresh = self.fresh.remove(&kind).unwrap_or_default();
+                let before = self.all.len();
+                self.all.retain(|(of, namespace, name), _| {
+                    *of != kind || fresh.contains(&(namespace.clone(), name.clone()))
+                });
+                before != self.all.len()
+            }
+            Change::Gone(kind, namespace, name) => {
+                self.all.remove(&(kind, namespace, name)).is_some()
+            }
+            Change::Is(found) => {
+                let place = (found.namespace.clone(), found.name.clone());
+                if let Some(fresh) = self.fresh.get_mut(&found.kind) {
+                    fresh.insert(place.clone());
+                }
+                let key = (found.kind, place.0, place.1);
+                if found.packed.is_empty() {
+                    return self.all.remove(&key).is_some();
+                }
+                if self.all.len() >= MOST && !self.all.contains_key(&key) {
+                    tracing::warn!(most = MOST, "more workloads than the audit keeps");
+                    return false;
+                }
+                let old = self.all.insert(key.clone(), found);
+                old.is_none_or(|old| old.packed != self.all[&key].packed)
+            }
+        }
+    }
+
+    /// Those that use an image for which `known` is true.
+    pub fn using(&self, known: impl Fn(&str) -> bool) -> Vec<&Found> {
+        self.all
+            .values()
+            .filter(|found| found.images.iter().any(|image| known(image)))
+            .collect()
+    }
+}
+
+/// Watches all kinds.
+pub fn watch(context: &Context) -> impl Stream<Item = Change> + use<> {
+    select_all((0..KINDS.len()).map(|kind| {
+        let (group, version, name, plural) = KINDS[kind];
+        let resource =
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
+        let api = context.cluster.watched_kind(&resource);
+        let client = context.cluster.client();
+        let config = watcher::Config::default().page_size(PAGE);
+        let mut seen: BTreeMap<(String, String), (String, i64)> = BTreeMap::new();
+        watcher(api, config)
+            .default_backoff()
+            .filter_map(move |event| {
+                let step = next(kind, event, &mut seen);
+                let (client, resource) = (client.clone(), resource.clone());
+                async move {
+                    match step? {
+                        Step::Tell(change) => Some(change),
+                        Step::Read(meta) => read(kind, &client, &resource, &meta).await,
+                    }
+                }
+            })
+            .boxed()
+    }))
+}
+
+enum Step {
+    Tell(Change),
+    Read(Box<PartialObjectMeta<DynamicObject>>),
+}
+
+/// What an event asks for: nothing where a workload has been read as it is.
+fn next(
+    kind: usize,
+    event: Result<watcher::Event<PartialObjectMeta<DynamicObject>>, watcher::Error>,
+    seen: &mut BTreeMap<(String, String), (String, i64)>,
+) -> Option<Step> {
+    let place = |meta: &PartialObjectMeta<DynamicObject>| {
+        (meta.namespace().unwrap_or_default(), meta.name_any())
+    };
+    match event {
+        Err(error) => {
+            tracing::debug!(kind = KINDS[kind].2, %error, "workloads cannot be watched; trying again");
+            None
+        }
+        Ok(watcher::Event::Init) => {
+            seen.clear();
+            Some(Step::Tell(Change::Begins(kind)))
+        }
+        Ok(watcher::Event::InitDone) => Some(Step::Tell(Change::Ends(kind))),
+        Ok(watcher::Event::Delete(meta)) => {
+            let (namespace, name) = place(&meta);
+            seen.remove(&(namespace.clone(), name.clone()));
+            Some(Step::Tell(Change::Gone(kind, namespace, name)))
+        }
+        Ok(watcher::Event::Apply(meta) | watcher::Event::InitApply(meta)) => {
+            // What a controller makes is audited with its template.
+            if meta
+                .owner_references()
+                .iter()
+                .any(|owner| owner.controller == Some(true))
+            {
+                return None;
+            }
+            let now = (
+                meta.uid().unwrap_or_default(),
+                meta.metadata.generation.unwrap_or(0),
+            );
+            if seen.insert(place(&meta), now.clone()) == Some(now) {
+                return None;
+            }
+            Some(Step::Read(Box::new(meta)))
+        }
+    }
+}
+
+async fn read(
+    kind: usize,
+    client: &kube::Client,
+    resource: &ApiResource,
+    meta: &PartialObjectMeta<DynamicObject>,
+) -> Option<Change> {
+    let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, resource);
+    let object = match api.get_opt(&name).await {
+        Ok(Some(object)) => object,
+        Ok(None) => return Some(Change::Gone(kind, namespace, name)),
+        Err(error) => {
+            tracing::info!(kind = KINDS[kind].2, namespace, name, %error, "a workload could not be read for the audit");
+            return None;
+        }
+    };
+    let mut value = serde_json::to_value(&object).ok()?;
+    value["kind"] = KINDS[kind].2.into();
+    let template = templates_of(&value).into_iter().next()?;
+    let pod = template
+        .spec
+        .ok()
+        .filter(has_probes)
+        .map(|pod| essence(&pod));
+    let images = pod.iter().flat_map(|pod| {
+        let containers = pod.containers.iter();
+        containers.chain(pod.init_containers.iter().flatten())
+    });
+    let images = images
+        .filter_map(|container| container.image.as_deref().map(canonical))
+        .collect();
+    Some(Change::Is(Found {
+        kind,
+        namespace,
+        name,
+        uid: meta.uid().unwrap_or_default(),
+        generation: meta.metadata.generation.unwrap_or(0),
+        images,
+        packed: pod.as_ref().map(deflated).unwrap_or_default(),
+    }))
+}
+
+fn has_probes(pod: &PodSpec) -> bool {
+    let containers = pod.containers.iter();
+    containers
+        .chain(pod.init_containers.iter().flatten())
+        .any(|container| {
+            container.liveness_probe.is_some()
+                || container.readiness_probe.is_some()
+                || container.startup_probe.is_some()
+                || container.lifecycle.is_some()
+        })
+}
+
+fn deflated(pod: &PodSpec) -> Vec<u8> {
+    let json = serde_json::to_vec(pod).expect("a template is always JSON");
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder
+        .write_all(&json)
+        .and_then(|()| encoder.finish())
+        .expect("writing to memory does not fail")
+}
+
+/// An Event on a workload whose probes cannot work.
+pub async fn tell(context: &Context, found: &Found, line: &str) {
+    let (group, version, kind, _) = KINDS[found.kind];
+    let reference = ObjectReference {
+        api_version: Some(match group {
+            "" => version.to_owned(),
+            _ => format!("{group}/{version}"),
+        }),
+        kind: Some(kind.to_owned()),
+        namespace: Some(found.namespace.clone()),
+        name: Some(found.name.clone()),
+        uid: Some(found.uid.clone()),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "ProbeCannotWork".into(),
+        note: Some(crate::api::bounded(line.to_owned(), 1024)),
+        action: "Audit".into(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &reference).await {
+        tracing::warn!(workload = found.title(), generation = found.generation, %error, "an event could not be written");
+    }
+}
