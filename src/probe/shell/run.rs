@@ -277,7 +277,10 @@ impl Eval<'_, '_> {
 
     fn busybox(&mut self, program: &Executable, words: &[Word]) -> Flow {
         // It takes itself for an applet, and a path for the applet at its end.
-        let again = |word: &&Word| word.literal().is_some_and(|text| paths::name(text) == "busybox");
+        let again = |word: &&Word| {
+            word.literal()
+                .is_some_and(|text| paths::name(text) == "busybox")
+        };
         let words = &words[words.iter().take_while(again).count()..];
         let Some(applet) = words.first().map(Word::literal) else {
             return GOES_ON;
