@@ -32,6 +32,7 @@ lint: ## Formatting and clippy as errors; the chart, the kustomize base and the 
 	cargo clippy --locked --all-targets -- -D warnings
 	config/check.sh
 	cd tests/cluster && gofmt -l . | (! grep .) && go vet ./...
+	cd tests/bench/inspect && gofmt -l . | (! grep .) && go vet ./...
 
 test: ## Everything: lint, unit tests, a real API server, a whole cluster
 	@tests/all.sh
@@ -51,9 +52,13 @@ test-e2e: ## End to end, on the local cluster, with Whittle installed by its cha
 fuzz: ## Fuzz the readers of layers, ELF files and manifests; SECONDS_EACH=60
 	tests/fuzz/run.sh
 
-.PHONY: bench
-bench: ## A build through Whittle against bare buildctl, in turns; after `make demo`. RUNS=7
+.PHONY: bench bench-inspect
+bench: ## A build against bare buildctl, in turns, after `make demo`; then bench-inspect. RUNS=7
 	tests/bench/run.sh
+	tests/bench/inspect.sh
+
+bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on 15 MB and 1 GB. RUNS=5
+	tests/bench/inspect.sh
 
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 

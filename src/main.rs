@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use whittle::image::{Budget, Rule};
+use whittle::inspect;
 
 /// Turns an ImageBuild into the smallest image that still runs.
 #[derive(Parser)]
@@ -21,6 +24,11 @@ enum Command {
     Controller(Controller),
     /// Carries out one attempt at one build: runs inside the runner's Pod.
     Runner,
+    /// Says what is in an image and whether it starts, and holds it to rules.
+    ///
+    /// Exit codes: 0; 1 where a rule is broken that the command line asks for; 2 where the image cannot be
+    /// inspected.
+    Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds,
     Probes(whittle::probes_cli::Options),
@@ -45,6 +53,101 @@ struct Controller {
     callback_address: SocketAddr,
 }
 
+#[derive(clap::Args)]
+struct Inspect {
+    /// host/repository[:tag][@digest]; or a path that begins with / or . : an OCI layout (a folder or a tar),
+    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
+    image: String,
+    /// The platform: os/architecture[/variant]. Without it: linux on this machine's architecture, or the only
+    /// one there is.
+    #[arg(long, value_parser = platform)]
+    platform: Option<String>,
+    /// Each platform of an index.
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// How the report is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Rules that must be kept, separated by commas. RunnableEntrypoint and PlatformMatches must be kept too
+    /// once there is a contract, unless --warn names them.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
+    enforce: Vec<Rule>,
+    /// Rules that are said where they are broken, and no more.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
+    warn: Vec<Rule>,
+    /// Bytes as stored in the registry, at most: 20Mi.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<i64>,
+    /// The image that --max-growth-percent compares with.
+    #[arg(long, value_name = "IMAGE", requires = "max_growth_percent")]
+    against: Option<String>,
+    /// Growth against the other image, in percent of its size, at most.
+    #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(i64).range(0..))]
+    max_growth_percent: Option<i64>,
+    /// Speak HTTP without TLS; a registry on this machine is spoken to so in any case.
+    #[arg(long)]
+    plain_http: bool,
+    /// Certificates in PEM that sign the registry's, besides those of the system.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    ca: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn rules() -> impl clap::builder::TypedValueParser<Value = Rule> {
+    use clap::builder::TypedValueParser;
+    PossibleValuesParser::new(Rule::ALL.map(Rule::name))
+        .map(|name| Rule::named(&name).expect("one of the names of rules"))
+}
+
+fn platform(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
+        return Ok(text.to_owned());
+    }
+    Err("a platform is written os/architecture or os/architecture/variant, as linux/arm64".into())
+}
+
+fn size(text: &str) -> Result<i64, String> {
+    whittle::plan::quantity::bytes(text)
+        .and_then(|bytes| i64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "give a quantity over 0, for example 20Mi".into())
+}
+
+impl Inspect {
+    fn options(self) -> inspect::Options {
+        inspect::Options {
+            image: self.image,
+            against: self.against,
+            platforms: match self.platform {
+                Some(platform) => inspect::Platforms::One(platform),
+                None if self.all_platforms => inspect::Platforms::All,
+                None => inspect::Platforms::Default,
+            },
+            budget: Budget {
+                max_size: self.max_size,
+                max_growth_percent: self.max_growth_percent,
+                enforce: self.enforce,
+                warn: self.warn,
+            },
+            output: match self.output {
+                Output::Table => inspect::Output::Table,
+                Output::Json => inspect::Output::Json,
+            },
+            plain_http: self.plain_http,
+            ca: self.ca,
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
@@ -56,6 +159,7 @@ async fn main() -> ExitCode {
             ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err))
         }
         Command::Runner => whittle::runner::run().await,
+        Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
         Command::Controller(arguments) => {
             tracing_subscriber::fmt()
                 .json()

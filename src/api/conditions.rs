@@ -18,6 +18,12 @@ pub const IDLE: &str = "Idle";
 /// Hints about the Dockerfile and the context of the last image; they never fail a build.
 pub const ADVICE: &str = "Advice";
 
+/// Whether the last image that was built keeps its contract.
+pub const CONTRACT: &str = "Contract";
+
+/// Whether the last image answered its `healthCheck`.
+pub const PROBED: &str = "Probed";
+
 /// One condition as it should stand; its times are settled by [`set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageBuildStatus, LocalRef, SecretKeyRef, Source};
+use super::{Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
 const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
@@ -96,6 +96,12 @@ pub struct ImageBuildSpec {
     /// A second image for debugging, with a tag of its own beside each tag of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<Debug>,
+    /// What the image must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<Contract>,
+    /// A probe that the image must answer as a Pod before any tag points to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
     pub builder_ref: LocalRef,

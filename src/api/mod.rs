@@ -4,7 +4,10 @@
 
 mod builder;
 mod conditions;
+mod contract;
+mod health;
 mod imagebuild;
+mod probe_profile;
 mod reason;
 mod refs;
 mod source;
@@ -12,7 +15,10 @@ mod status;
 
 pub use builder::*;
 pub use conditions::*;
+pub use contract::*;
+pub use health::*;
 pub use imagebuild::*;
+pub use probe_profile::*;
 pub use reason::*;
 pub use refs::*;
 pub use source::*;
@@ -28,7 +34,7 @@ pub const REQUESTED_AT: &str = "whittle.dev/requestedAt";
 
 /// The definitions of every kind, as they stand in `crds/` and in the chart.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![ImageBuild::crd(), Builder::crd()];
+    let mut crds = vec![ImageBuild::crd(), Builder::crd(), ProbeProfile::crd()];
     for crd in &mut crds {
         default_observed_generation(crd);
     }

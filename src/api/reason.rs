@@ -54,6 +54,10 @@ pub enum FailureReason {
     BuilderNotFound,
     /// The builder refuses the build as asked (for example a platform that it cannot build for).
     BuildRejected,
+    /// The image was built, and breaks its contract: no tag moved.
+    ContractBroken,
+    /// The image was built, and did not answer `spec.healthCheck`: no tag moved.
+    HealthCheckFailed,
     /// Anything else; the message carries what BuildKit said.
     BuildFailed,
 }
@@ -84,6 +88,8 @@ impl FailureReason {
             Self::RunnerLost => "RunnerLost",
             Self::BuilderNotFound => "BuilderNotFound",
             Self::BuildRejected => "BuildRejected",
+            Self::ContractBroken => "ContractBroken",
+            Self::HealthCheckFailed => "HealthCheckFailed",
             Self::BuildFailed => "BuildFailed",
         }
     }

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::FailureReason;
+use super::{ContentsStatus, FailureReason};
 
 /// What is known of the last build, and of the one that runs.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -14,7 +14,7 @@ pub struct ImageBuildStatus {
     /// The generation of the spec that these conditions speak of; -1 before the first.
     #[serde(default)]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled (kstatus), Built, and Advice.
+    /// Ready, Reconciling, Stalled (kstatus), Built, Contract, Probed, and Advice.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -85,6 +85,9 @@ pub struct PlatformStatus {
     /// there are many.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerStatus>,
+    /// What it holds, in short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<ContentsStatus>,
 }
 
 /// One layer of an image.
@@ -135,6 +138,12 @@ pub struct Current {
     pub retry_at: Option<Time>,
     /// What ended the attempt before this one.
     pub last_failure: Option<String>,
+    /// What the attempt has pushed, while no tag points to it: its report, as in the termination message.
+    #[serde(default)]
+    pub pushed: Option<String>,
+    /// True once that has answered `spec.healthCheck`.
+    #[serde(default)]
+    pub checked: Option<bool>,
 }
 
 /// Why a build failed.
@@ -154,6 +163,9 @@ pub struct Failure {
     /// What cures it most often, where the output is one that we know.
     #[serde(default)]
     pub hint: Option<String>,
+    /// The image that was pushed and is refused, by its digest: no tag points to it.
+    #[serde(default)]
+    pub image: Option<String>,
 }
 
 /// One build of the past.

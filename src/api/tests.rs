@@ -282,6 +282,9 @@ fn no_status_never_reads_as_done() {
         let text = serde_json::to_value(&crd).unwrap();
         let status =
             &text["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+        if text["spec"]["versions"][0]["subresources"].is_null() {
+            continue;
+        }
         assert_eq!(
             status["default"]["observedGeneration"], -1,
             "{:?}",

@@ -70,7 +70,7 @@ impl Cluster {
             .max_by_key(|pod| pod.metadata.creation_timestamp.clone());
         let mount_failures = match pod {
             Some(pod) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
-                self.mount_failures(&namespace, pod).await?
+                self.events(&namespace, pod, "FailedMount").await?
             }
             _ => vec![],
         };
@@ -100,6 +100,10 @@ impl Cluster {
             State::Absent => self.queue(&build).await?,
             _ => Queue::default(),
         };
+        let checks = match decide::pending_check(&build, build.status.as_ref()) {
+            Some(pending) => self.checks(&build, &pending, now).await?,
+            None => vec![],
+        };
         let others_alive = others.into_iter().any(|pod| !outcome::is_over(pod));
         Ok(Observed {
             build,
@@ -108,10 +112,11 @@ impl Cluster {
             others_alive,
             queue,
             builder_out_of_memory,
+            checks,
         })
     }
 
-    async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
+    pub(super) async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
         Api::<Job>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
@@ -120,19 +125,28 @@ impl Cluster {
 
     async fn runner_pods(&self, namespace: &str, uid: &str) -> Result<Vec<Pod>, Error> {
         Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels(&format!("{}={uid}", names::IMAGE_BUILD_UID)))
+            .list(&ListParams::default().labels(&format!(
+                "{}={},{}={uid}",
+                names::COMPONENT,
+                names::RUNNER,
+                names::IMAGE_BUILD_UID
+            )))
             .await
             .map(|list| list.items)
             .map_err(during(format!("listing the runner Pods of {namespace}")))
     }
 
-    /// Messages of the Pod's FailedMount events, newest first.
-    async fn mount_failures(&self, namespace: &str, pod: &Pod) -> Result<Vec<String>, Error> {
+    /// Messages of the Pod's events with this reason, newest first.
+    pub(super) async fn events(
+        &self,
+        namespace: &str,
+        pod: &Pod,
+        reason: &str,
+    ) -> Result<Vec<String>, Error> {
         let uid = pod.uid().unwrap_or_default();
         let mut events = Api::<Event>::namespaced(self.client.clone(), namespace)
             .list(
-                &ListParams::default()
-                    .fields(&format!("involvedObject.uid={uid},reason=FailedMount")),
+                &ListParams::default().fields(&format!("involvedObject.uid={uid},reason={reason}")),
             )
             .await
             .map_err(during(format!(

@@ -2,7 +2,9 @@
 
 mod builders;
 mod builds;
+mod checks;
 pub mod pki;
+mod profiles;
 
 pub use builds::RECONCILE_LIMIT;
 

@@ -32,8 +32,12 @@ pub async fn run(
     wake: UnboundedReceiver<ObjectRef<ImageBuild>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
-    let mine =
-        watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
+    let mine = watcher::Config::default().labels(&format!(
+        "{} in ({},{})",
+        names::COMPONENT,
+        names::RUNNER,
+        names::GATE
+    ));
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
     let builds = watcher(
@@ -188,8 +192,16 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
             context.metrics.attempt();
             context.cluster.start(attempt).await?;
         }
+        Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Stop(job) => context.cluster.stop(&namespace, job).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
+    }
+    // Pods of a check go with it, however it ended.
+    let checks = decide::check_jobs(build, Some(&step.status));
+    for job in decide::check_jobs(build, build.status.as_ref()) {
+        if !checks.contains(&job) {
+            context.cluster.stop(&namespace, &job).await?;
+        }
     }
     if let Some(notice) = &step.notice {
         if step.status.current.is_none() {

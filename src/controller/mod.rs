@@ -2,6 +2,7 @@
 
 mod builder;
 mod image_build;
+mod profiles;
 mod run;
 mod triggers;
 
@@ -17,6 +18,7 @@ use crate::serve::{Board, Metrics};
 
 pub use builder::run as run_builders;
 pub use image_build::run as run_image_builds;
+pub use profiles::run as run_profiles;
 pub use run::{Options, run};
 
 /// What every reconcile needs.

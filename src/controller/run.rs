@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, run_builders, run_image_builds};
+use super::{Context, run_builders, run_image_builds, run_profiles};
 use crate::cluster::Cluster;
 use crate::plan::settings::Settings;
 use crate::serve::{Board, Metrics, serve_callback, serve_health};
@@ -72,6 +72,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         futures::join!(
             run_image_builds(context.clone(), woken, stop.clone()),
             run_builders(context.clone(), stop.clone()),
+            run_profiles(context.clone(), stop.clone()),
         );
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the controller starts");

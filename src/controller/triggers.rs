@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
-use crate::plan::outcome;
+use crate::plan::{gate, names, outcome};
 
 fn digest(value: impl Hash) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -83,7 +83,13 @@ pub fn pod(pod: &Pod) -> Option<u64> {
         pod.metadata.deletion_timestamp.is_some(),
         outcome::pull_failure(pod).map(|(reason, _)| reason == "InvalidImageName"),
         outcome::unschedulable(pod),
+        is_check(pod).then(|| gate::turns(pod)),
     ))
+}
+
+/// True for the Pod that checks an image: it turns Ready, and a runner's Pod is not asked to.
+fn is_check(pod: &Pod) -> bool {
+    pod.labels().get(names::COMPONENT).map(String::as_str) == Some(names::GATE)
 }
 
 /// What a Builder's own condition depends on.

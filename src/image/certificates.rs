@@ -45,7 +45,7 @@ impl Certificates {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A certificate that ends at 2030-01-01.

@@ -125,9 +125,10 @@ impl ImageConfig {
         })
     }
 
-    /// Directories of PATH, in their order.
+    /// Directories of PATH, in their order; an empty one is the working directory, and an empty PATH has none.
     pub fn search_path(&self) -> impl Iterator<Item = &str> {
-        self.variable("PATH").unwrap_or(DEFAULT_PATH).split(':')
+        let path = self.variable("PATH").unwrap_or(DEFAULT_PATH);
+        path.split(':').filter(move |_| !path.is_empty())
     }
 
     /// The directory that a container starts in.

@@ -43,6 +43,11 @@ impl<T> Listed<T> {
         self.items.truncate(most);
     }
 
+    /// How many there are in all.
+    pub fn len(&self) -> i64 {
+        self.items.len() as i64 + self.omitted
+    }
+
     /// True where there is nothing at all.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.omitted == 0
@@ -204,7 +209,7 @@ pub enum Fault {
     NotExecutable,
     /// Its permissions do not let the image's user run it.
     NotPermitted,
-    /// The image's user is not in its /etc/passwd, or the group not in /etc/group.
+    /// The image's user is not in its /etc/passwd.
     UnknownUser,
 }
 
@@ -289,7 +294,7 @@ pub struct User {
     /// The user ID that it comes to; none where the image does not have the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<i64>,
-    /// The group ID.
+    /// The group ID in /etc/passwd, else 0: Kubernetes passes over the group that USER names.
     pub gid: i64,
     /// The name in /etc/passwd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -297,7 +302,7 @@ pub struct User {
     /// The home directory in /etc/passwd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
-    /// A user or group that the image does not have: `user app`.
+    /// The name of a user that the image does not have: `app`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
 }

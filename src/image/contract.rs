@@ -414,8 +414,8 @@ fn ca_certificates(contents: &Contents) -> Outcome {
         None => missing(
             contents,
             format!(
-                "the image has no certificates of authorities (neither /etc/ssl/certs/ca-certificates.crt nor in the \
-                 other usual places), so TLS to other services fails: {COPY}, or use gcr.io/distroless/static-debian12"
+                "the image has no certificates of authorities that its user may read (neither \
+                 /etc/ssl/certs/ca-certificates.crt nor in the other usual places), so TLS to other services fails: {COPY}, or use gcr.io/distroless/static-debian12"
             ),
         ),
         Some(found) if found.expired * 2 > found.certificates => Outcome::Broken(format!(

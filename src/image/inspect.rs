@@ -85,7 +85,15 @@ impl Contents {
                 if SHELLS.contains(&name) && shells.len() < MAX_LISTED {
                     shells.push(path.clone());
                 }
-                if PACKAGE_MANAGERS.contains(&name) && package_managers.len() < MAX_LISTED {
+                // busybox brings applets that unpack packages; they manage none.
+                let applet = executable
+                    .file
+                    .as_deref()
+                    .is_some_and(|file| file.ends_with("/busybox") || file.ends_with("/toybox"));
+                if PACKAGE_MANAGERS.contains(&name)
+                    && !applet
+                    && package_managers.len() < MAX_LISTED
+                {
                     package_managers.push(path.clone());
                 }
             }
@@ -112,7 +120,7 @@ impl Contents {
             links: Listed::first(links(image), MAX_LISTED),
             shells,
             package_managers,
-            ca_certificates: ca_certificates(image, config, now),
+            ca_certificates: ca_certificates(image, config, &identity, now),
             time_zones: time_zones(image, config),
             tmp: tmp(image, &identity),
             setuid: Listed::first(privileged(image), MAX_LISTED),
@@ -179,15 +187,10 @@ fn start(resolver: &mut Resolver<'_>, config: &ImageConfig, identity: &Identity)
     let shell = SHELLS.contains(&name) && command.get(1).is_some_and(|word| word == "-c");
     let mut program = executable(image, resolver.command(first));
     if let (Some(unknown), Runs::Yes) = (&identity.unknown, program.runs) {
-        let file = if unknown.starts_with("user") {
-            "/etc/passwd"
-        } else {
-            "/etc/group"
-        };
         program.runs = Runs::No;
         program.fault = Some(Fault::UnknownUser);
         program.message = Some(format!(
-            "the image runs as {unknown}, which its {file} does not have"
+            "the image runs as user {unknown}, which its /etc/passwd does not have"
         ));
     }
     let next = if shell {
@@ -198,7 +201,7 @@ fn start(resolver: &mut Resolver<'_>, config: &ImageConfig, identity: &Identity)
         None
     };
     Start {
-        then: next.map(|next| executable(image, resolver.command(&next))),
+        then: next.map(|next| executable(image, resolver.called(&next))),
         command: words(&command),
         form: if shell {
             CommandForm::Shell
@@ -233,7 +236,7 @@ fn wrapped(words: &[String]) -> Option<String> {
 fn executable(image: &Image, program: Program) -> Executable {
     let (runs, fault) = match &program.verdict {
         Verdict::Runnable => (Runs::Yes, None),
-        Verdict::Unknown(_) => (Runs::Unknown, None),
+        Verdict::Unknown(_) | Verdict::Overriding(_) => (Runs::Unknown, None),
         Verdict::NotFound(_) => (Runs::No, Some(Fault::NotFound)),
         Verdict::WrongMachine { .. } => (Runs::No, Some(Fault::WrongMachine)),
         Verdict::NotExecutable(_) => (Runs::No, Some(Fault::NotExecutable)),
@@ -365,10 +368,16 @@ fn user(config: &ImageConfig, identity: &Identity) -> User {
 }
 
 /// Certificates where Go, OpenSSL and their like find them: SSL_CERT_FILE or the known files, then
-/// SSL_CERT_DIR or the known directories.
-fn ca_certificates(image: &Image, config: &ImageConfig, now: i64) -> Option<CaCertificates> {
+/// SSL_CERT_DIR or the known directories; those that the image's user may read.
+fn ca_certificates(
+    image: &Image,
+    config: &ImageConfig,
+    identity: &Identity,
+    now: i64,
+) -> Option<CaCertificates> {
     let tree = &image.tree;
     let fact = |id: NodeId| match image.fact(id) {
+        _ if !identity.reads(image, id) => None,
         Some(Fact::Certificates(found)) if !found.not_after.is_empty() => Some(found),
         _ => None,
     };

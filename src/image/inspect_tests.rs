@@ -44,6 +44,7 @@ fn shells_and_package_managers_are_found_behind_links_and_only_where_they_run() 
         .file("bin/busybox", 0o755, &app())
         .symlink("bin/sh", "busybox")
         .file("usr/bin/bash", 0o755, &ElfFile::program(GLIBC, &[]).bytes())
+        .symlink("bin/dpkg", "busybox")
         .file("sbin/apk", 0o755, &app())
         .file("srv/sh", 0o644, &app());
     let found = report(tar, &config(&["/bin/sh"]));
@@ -151,7 +152,7 @@ fn without_a_command_and_with_an_unknown_user_nothing_starts() {
     };
     let found = report(tar(), &config);
     assert_eq!(found.start.program.fault, Some(Fault::UnknownUser));
-    assert_eq!(found.user.unknown.as_deref(), Some("user app"));
+    assert_eq!(found.user.unknown.as_deref(), Some("app"));
 }
 
 #[test]

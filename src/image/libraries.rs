@@ -9,7 +9,7 @@ use super::elf::{Elf, Machine};
 use super::facts::Fact;
 use super::layer::Image;
 use super::tree::{Kind, NodeId};
-use super::user::text;
+use super::user::{Identity, text};
 
 /// Libraries of one program that are followed.
 const MAX_LIBRARIES: usize = 2000;
@@ -73,6 +73,8 @@ pub struct Libraries {
 /// What all programs of an image share.
 pub(super) struct Loader<'a> {
     image: &'a Image,
+    /// As whom libraries are read.
+    identity: Identity,
     /// LD_LIBRARY_PATH of the image's config.
     library_path: Vec<String>,
     directory: String,
@@ -102,7 +104,12 @@ enum Found {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(image: &'a Image, library_path: &str, directory: &str) -> Self {
+    pub(super) fn new(
+        image: &'a Image,
+        identity: Identity,
+        library_path: &str,
+        directory: &str,
+    ) -> Self {
         let split = |paths: &str| {
             paths
                 .split([':', ';'])
@@ -122,6 +129,7 @@ impl<'a> Loader<'a> {
         };
         Self {
             image,
+            identity,
             library_path: split(library_path),
             directory: directory.to_owned(),
             cache,
@@ -317,6 +325,7 @@ impl<'a> Loader<'a> {
     ) -> Found {
         let object = &loaded[by];
         let machine = object.elf.machine;
+        let secure = self.identity.gains_rights(self.image, loaded[0].id);
         if name.contains('/') {
             let paths = self.expand(name, object.id, system);
             return self.first(paths.iter().map(String::as_str), None, machine);
@@ -331,11 +340,15 @@ impl<'a> Loader<'a> {
             found => Some(found),
         };
         let library_path = || {
-            self.first(
-                self.library_path.iter().map(String::as_str),
-                Some(name),
-                machine,
-            )
+            let paths = self.library_path.iter().map(String::as_str);
+            match self.first(paths, Some(name), machine) {
+                // Whoever calls such a program does not choose what code it runs (ld.so(8)).
+                Found::Library(id) if secure => Found::Unusable(format!(
+                    "{} lies in LD_LIBRARY_PATH, which counts for no program that gives its caller more rights",
+                    self.image.tree.path(id)
+                )),
+                found => found,
+            }
         };
         // musl has LD_LIBRARY_PATH first, and knows no difference between RPATH and RUNPATH.
         if libc == Libc::Musl
@@ -421,6 +434,11 @@ impl<'a> Loader<'a> {
             };
             match self.image.fact(id) {
                 _ if self.image.tree.meta(id).kind != Kind::File => {}
+                _ if !self.identity.reads(self.image, id) => {
+                    unusable.get_or_insert(format!(
+                        "the image's user may not read {full}: give it the mode 644, and its folders 755"
+                    ));
+                }
                 Some(Fact::Elf(elf)) if elf.machine == machine => return Found::Library(id),
                 Some(Fact::Elf(elf)) => {
                     unusable.get_or_insert(format!("{full} is for {}", elf.machine.display()));

@@ -16,7 +16,10 @@ mod inspect;
 mod layer;
 mod libraries;
 mod limits;
+#[cfg(test)]
+mod pod_tests;
 mod reference;
+mod report;
 mod resolve;
 #[cfg(test)]
 mod seeds;
@@ -39,6 +42,7 @@ pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use reference::{Reference, Repository};
+pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
@@ -106,6 +110,8 @@ pub enum Manifest {
 /// One layer of an image, or one blob of an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
+    /// Its media type, as the manifest states it.
+    pub media_type: String,
     /// Digest of its bytes as stored.
     pub digest: String,
     /// Bytes as stored.
@@ -209,6 +215,7 @@ pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
                     .layers()
                     .iter()
                     .map(|layer| Layer {
+                        media_type: layer.media_type().to_string(),
                         digest: layer.digest().to_string(),
                         size: i64::try_from(layer.size()).unwrap_or(i64::MAX),
                         title: layer
@@ -273,6 +280,7 @@ mod tests {
                     config: CONFIG.into(),
                     layers: [1000, 24]
                         .map(|size| Layer {
+                            media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
                             digest: LAYER.into(),
                             size,
                             title: None,

@@ -47,6 +47,17 @@ impl Repository {
             &self.host
         }
     }
+
+    /// True for a registry on this very machine: where nothing else is said, it speaks HTTP without TLS, as
+    /// BuildKit takes it.
+    pub fn is_loopback(&self) -> bool {
+        let host = &self.host;
+        let name = host.rsplit_once(':').map_or(&host[..], |(name, _)| name);
+        name == "localhost"
+            || name
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
 }
 
 /// An image within a repository, by tag, by digest, or by both.
@@ -127,5 +138,17 @@ mod tests {
             Repository::parse("busybox").api_host(),
             "registry-1.docker.io"
         );
+    }
+
+    #[test]
+    fn only_this_machine_counts_as_loopback() {
+        for (image, expected) in [
+            ("localhost:5000/a", true),
+            ("127.0.0.1:5000/a", true),
+            ("registry.example.com:5000/a", false),
+            ("10.0.0.1:5000/a", false),
+        ] {
+            assert_eq!(Repository::parse(image).is_loopback(), expected, "{image}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::config::ImageConfig;
-use super::elf::{ElfFault, Form, Machine};
+use super::elf::{Elf, ElfFault, Form, Machine};
 use super::facts::Fact;
 use super::layer::Image;
 use super::libraries::{Libc, Libraries, Loader, MissingLibrary};
@@ -43,8 +43,11 @@ pub enum Verdict {
     },
     /// The file cannot be run, whatever else the image has.
     NotExecutable(String),
-    /// The image's user may not run it.
+    /// Nobody may run it, or the image's user not read it.
     NotPermitted(String),
+    /// Its permissions keep the image's user out, and yet it starts where the Pod drops no capabilities: until
+    /// it runs, the runtime has CAP_DAC_OVERRIDE.
+    Overriding(String),
     /// It cannot be told.
     Unknown(String),
 }
@@ -108,21 +111,22 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// Judges as the image's own config says: its user, its PATH, its directory, its platform.
     pub fn new(image: &'a Image, config: &'a ImageConfig) -> Self {
-        let library_path = config.variable("LD_LIBRARY_PATH").unwrap_or_default();
-        Self {
-            image,
-            config,
-            identity: Identity::of(image, config),
-            loader: Loader::new(image, library_path, config.directory()),
-            known: HashMap::new(),
-        }
+        Self::with(image, config, Identity::of(image, config))
     }
 
     /// Judges as `new`, for a user of whom nothing is known: what runs here runs for every user.
     pub fn for_anyone(image: &'a Image, config: &'a ImageConfig) -> Self {
+        Self::with(image, config, Identity::anyone())
+    }
+
+    fn with(image: &'a Image, config: &'a ImageConfig, identity: Identity) -> Self {
+        let library_path = config.variable("LD_LIBRARY_PATH").unwrap_or_default();
         Self {
-            identity: Identity::anyone(),
-            ..Self::new(image, config)
+            image,
+            config,
+            loader: Loader::new(image, identity.clone(), library_path, config.directory()),
+            identity,
+            known: HashMap::new(),
         }
     }
 
@@ -136,8 +140,23 @@ impl<'a> Resolver<'a> {
         &self.identity
     }
 
-    /// Judges the program that a command's first word names: a path, or a name to be found in PATH.
+    /// Judges the program that a command's first word names, as the runtime starts it: a path, or a name to be
+    /// found in PATH.
     pub fn command(&mut self, name: &str) -> Program {
+        self.named(name, true)
+    }
+
+    /// The same as a program of the image starts it: a shell, an init, env.
+    pub fn called(&mut self, name: &str) -> Program {
+        let mut program = self.named(name, false);
+        if let Verdict::Overriding(why) = program.verdict {
+            // By now the capabilities of the runtime are gone.
+            program.verdict = Verdict::NotPermitted(why);
+        }
+        program
+    }
+
+    fn named(&mut self, name: &str, by_runtime: bool) -> Program {
         if name.is_empty() {
             return Program::new(
                 "",
@@ -155,8 +174,10 @@ impl<'a> Resolver<'a> {
             .map(str::to_owned)
             .collect();
         for folder in &folders {
-            // An empty entry is the working directory; Go refuses what it finds there.
-            let path = format!("{}/{name}", folder.trim_end_matches('/'));
+            let path = match folder.trim_end_matches('/') {
+                "" if folder.is_empty() => format!("./{name}"),
+                folder => format!("{folder}/{name}"),
+            };
             let Ok(id) = self.image.tree.resolve(self.directory(), path.as_bytes()) else {
                 continue;
             };
@@ -164,10 +185,22 @@ impl<'a> Resolver<'a> {
             if meta.kind != Kind::File {
                 continue;
             }
-            if self.identity.may_run(&meta) {
-                return self.path(&path);
+            if !self.identity.may_run(&meta) {
+                barred.get_or_insert(path);
+                continue;
             }
-            barred.get_or_insert(path);
+            // os/exec of Go, which runc finds programs with, refuses what it finds there (ErrDot).
+            if by_runtime && !folder.starts_with('/') {
+                return Program::new(
+                    name,
+                    Verdict::NotFound(format!(
+                        "PATH ({}) leads to {name} by a directory that does not begin with a slash, and the \
+                         runtime starts nothing from there",
+                        folders.join(":")
+                    )),
+                );
+            }
+            return self.path(&path);
         }
         match barred {
             Some(path) => self.path(&path),
@@ -263,6 +296,11 @@ impl<'a> Resolver<'a> {
                 program.interpreter.clone_from(&elf.interpreter);
                 program.needed.clone_from(&elf.needed);
                 program.machine = Some(elf.machine);
+                if is_loader(elf, &path) {
+                    // What it then starts is dynamic.
+                    program.make = Make::Dynamic;
+                    program.interpreter = Some(path.clone());
+                }
             }
             Some(Fact::Script(line)) => {
                 program.make = Make::Script;
@@ -294,40 +332,46 @@ impl<'a> Resolver<'a> {
                 "{path} is neither an ELF program nor a script that begins with #!"
             )),
         };
+        if program.verdict == Verdict::Runnable
+            && let Some(why) = self.overridden(id)
+        {
+            program.verdict = Verdict::Overriding(why);
+        }
         program
     }
 
-    /// Why the image's user may not run a file.
+    /// Why nobody may run a file.
     fn refused(&self, id: NodeId) -> Option<String> {
         let path = self.image.tree.path(id);
         let meta = self.image.tree.meta(id);
         if meta.kind != Kind::File {
             return Some(format!("{path} is not a file"));
         }
-        if meta.mode & 0o111 == 0 {
-            return Some(format!(
+        (meta.mode & 0o111 == 0).then(|| {
+            format!(
                 "{path} is not marked as executable (its mode is {:o})",
                 meta.mode
-            ));
-        }
-        let user = || {
-            self.identity
-                .uid
-                .map_or_else(String::new, |uid| format!("user {uid}"))
-        };
+            )
+        })
+    }
+
+    /// Why the image's user may not run a file that others may.
+    fn overridden(&self, id: NodeId) -> Option<String> {
+        let path = self.image.tree.path(id);
+        let meta = self.image.tree.meta(id);
+        let user = self
+            .identity
+            .uid
+            .map_or_else(String::new, |uid| format!("user {uid}"));
         if !self.identity.may_run(&meta) {
             return Some(format!(
-                "{} may not run {path} (its mode is {:o}, its owner {}:{})",
-                user(),
-                meta.mode,
-                meta.uid,
-                meta.gid
+                "{user} may not run {path} (its mode is {:o}, its owner {}:{})",
+                meta.mode, meta.uid, meta.gid
             ));
         }
         let barred = self.identity.barred(self.image, id)?;
         Some(format!(
-            "{} may not enter {}, in which {path} lies",
-            user(),
+            "{user} may not enter {}, in which {path} lies",
             self.image.tree.path(barred)
         ))
     }
@@ -347,6 +391,9 @@ impl<'a> Resolver<'a> {
             return Verdict::NotExecutable(format!("{path} is an object file and not a program"));
         }
         let Some(interpreter) = elf.interpreter.as_deref() else {
+            if is_loader(elf, &path) {
+                return Verdict::Runnable;
+            }
             if elf.form == Form::Library || !elf.needed.is_empty() {
                 return Verdict::NotExecutable(format!("{path} is a library and not a program"));
             }
@@ -372,8 +419,14 @@ impl<'a> Resolver<'a> {
             omitted,
             unknown,
         } = self.loader.missing(id, loader);
-        if loader.is_some() && missing.is_empty() {
-            return unknown.map_or(Verdict::Runnable, Verdict::Unknown);
+        if let Some(loader) = loader
+            && missing.is_empty()
+        {
+            return match (unknown, self.overridden(loader)) {
+                (Some(why), _) => Verdict::Unknown(why),
+                (None, Some(why)) => Verdict::Overriding(why),
+                (None, None) => Verdict::Runnable,
+            };
         }
         let unsure = self.image.partial || self.image.tree.is_exhausted();
         if unsure && why.is_none() {
@@ -403,9 +456,10 @@ impl<'a> Resolver<'a> {
                 "{path} is a script of a script of a script: Linux follows {MAX_SCRIPTS}"
             ));
         }
-        if !self.identity.may_read(&self.image.tree.meta(id)) {
+        // The interpreter reads it, and that has no capabilities any more.
+        if !self.identity.reads(self.image, id) {
             return Verdict::NotPermitted(format!(
-                "{path} is a script that the image's user may run and not read"
+                "{path} is a script that the image's user may not read"
             ));
         }
         let missing = |name: &str, why: Option<String>| Verdict::Missing {
@@ -435,8 +489,10 @@ impl<'a> Resolver<'a> {
             };
         };
         let judged = self.file(found, depth + 1);
-        if judged.verdict != Verdict::Runnable {
-            return missing(interpreter, Some(reason(&judged)));
+        match judged.verdict {
+            Verdict::Runnable => {}
+            Verdict::Overriding(why) => return Verdict::Overriding(why),
+            _ => return missing(interpreter, Some(reason(&judged))),
         }
         let Some(name) = (interpreter.rsplit('/').next() == Some("env"))
             .then(|| env_command(argument))
@@ -444,7 +500,7 @@ impl<'a> Resolver<'a> {
         else {
             return Verdict::Runnable;
         };
-        let judged = self.command(&name);
+        let judged = self.called(&name);
         match judged.verdict {
             Verdict::Runnable => Verdict::Runnable,
             Verdict::Unknown(why) => Verdict::Unknown(why),
@@ -463,6 +519,10 @@ pub fn reason(program: &Program) -> String {
         | Verdict::NotExecutable(why)
         | Verdict::NotPermitted(why)
         | Verdict::Unknown(why) => why.clone(),
+        Verdict::Overriding(why) => format!(
+            "{why}: a Pod that drops no capabilities starts it all the same, as the runtime has DAC_OVERRIDE until \
+             then, and one that drops them does not; COPY --chmod=755, and folders that all may enter, make it start in both"
+        ),
         Verdict::WrongMachine { found, expected } => {
             format!("{path} is for {found}, and the image for {expected}")
         }
@@ -522,6 +582,12 @@ pub(super) fn list(names: &[&str], omitted: usize) -> String {
         Some((last, [])) => last.clone(),
         Some((last, first)) => format!("{} and {last}", first.join(", ")),
     }
+}
+
+/// True for a loader, which can also be called with a program as its argument (ld.so(8)).
+fn is_loader(elf: &Elf, path: &str) -> bool {
+    let known = |name: &str| Libc::of(name) != Libc::Other;
+    elf.form == Form::Library && (known(path) || elf.soname.as_deref().is_some_and(known))
 }
 
 /// Interpreter and argument of a script's first line (fs/binfmt_script.c).

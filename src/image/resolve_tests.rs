@@ -346,7 +346,7 @@ fn permissions_count_also_those_of_the_folders_above_and_of_the_loader() {
             .1
             .contains("user 11 may not run /app")
     );
-    let inside = || Tar::new().folder("srv", 0o750).file("srv/app", 0o755, &app);
+    let inside = || Tar::new().folder("srv", 0o700).file("srv/app", 0o755, &app);
     assert!(
         judge_as(inside(), &user("11:11"), "/srv/app")
             .1

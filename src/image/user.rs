@@ -18,7 +18,7 @@ pub struct Identity {
     pub numeric: bool,
     /// The user's line of /etc/passwd, where it has one.
     pub passwd: Option<Passwd>,
-    /// The name of a user or a group that the image does not have.
+    /// The name of a user that the image does not have.
     pub unknown: Option<String>,
     /// True for whoever it may be: what owner, group and others are all allowed, and nothing else.
     pub anyone: bool,
@@ -40,17 +40,15 @@ pub struct Passwd {
 }
 
 impl Identity {
-    /// The identity that runtimes take from USER (`user`, `uid`, `user:group`, …; empty: root), with
-    /// /etc/passwd and /etc/group of the image
-    /// (<https://github.com/moby/sys/blob/user/v0.4.0/user/user.go>, GetExecUser).
+    /// The identity that Kubernetes takes from USER (`user`, `uid`; empty: root), with /etc/passwd and
+    /// /etc/group of the image. The group of `user:group` counts for nothing: the CRI hands the user on
+    /// alone, and the group is that of /etc/passwd, else 0
+    /// (<https://github.com/kubernetes/kubernetes/issues/61967>;
+    /// <https://github.com/moby/sys/blob/user/v0.4.0/user/user.go>, GetExecUser).
     pub fn of(image: &Image, config: &ImageConfig) -> Self {
         let passwd = text(image, "/etc/passwd");
-        let group = text(image, "/etc/group");
         let users: Vec<Passwd> = passwd.lines().filter_map(user).collect();
-        let (name, group_name) = match config.user.split_once(':') {
-            Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
-            None => (config.user.as_str(), None),
-        };
+        let name = config.user.split(':').next().unwrap_or_default();
         let number = if name.is_empty() {
             Some(0)
         } else {
@@ -64,43 +62,26 @@ impl Identity {
                     || (name.is_empty() && user.uid == 0)
             })
             .cloned();
-        let mut found = Self {
-            uid: entry.as_ref().map(|user| user.uid).or(number),
-            gid: entry.as_ref().map_or(0, |user| user.gid),
-            groups: Vec::new(),
-            numeric: number.is_some(),
-            unknown: None,
-            passwd: entry,
-            anyone: false,
-        };
-        if found.uid.is_none() {
-            found.unknown = Some(format!("user {name}"));
-        }
-        match group_name {
-            Some(name) => match group
+        let uid = entry.as_ref().map(|user| user.uid).or(number);
+        let groups = match &entry {
+            Some(user) => text(image, "/etc/group")
                 .lines()
                 .filter_map(members)
-                .find(|(known, gid, _)| *known == name || name.parse() == Ok(*gid))
-            {
-                Some((_, gid, _)) => found.gid = gid,
-                None => match name.parse() {
-                    Ok(gid) => found.gid = gid,
-                    Err(_) => found.unknown = Some(format!("group {name}")),
-                },
-            },
-            None => {
-                if let Some(user) = &found.passwd {
-                    found.groups = group
-                        .lines()
-                        .filter_map(members)
-                        .filter(|(_, _, members)| members.split(',').any(|name| name == user.name))
-                        .map(|(_, gid, _)| gid)
-                        .take(64)
-                        .collect();
-                }
-            }
+                .filter(|(_, members)| members.split(',').any(|name| name == user.name))
+                .map(|(gid, _)| gid)
+                .take(64)
+                .collect(),
+            None => Vec::new(),
+        };
+        Self {
+            uid,
+            gid: entry.as_ref().map_or(0, |user| user.gid),
+            groups,
+            numeric: number.is_some(),
+            unknown: uid.is_none().then(|| name.to_owned()),
+            passwd: entry,
+            anyone: false,
         }
-        found
     }
 
     /// Whoever it may be: has just those rights that every user has.
@@ -142,6 +123,21 @@ impl Identity {
     /// True where this user may read a file.
     pub fn may_read(&self, meta: &Meta) -> bool {
         self.may(meta, 4)
+    }
+
+    /// True where this user may read a file at its place.
+    pub fn reads(&self, image: &Image, id: NodeId) -> bool {
+        self.may_read(&image.tree.meta(id)) && self.barred(image, id).is_none()
+    }
+
+    /// True where a program gives this user rights that it does not have: setuid, setgid or capabilities
+    /// (`AT_SECURE` of getauxval(3)).
+    pub fn gains_rights(&self, image: &Image, program: NodeId) -> bool {
+        let meta = image.tree.meta(program);
+        let setuid =
+            meta.mode & 0o4000 != 0 && (self.anyone || self.uid.is_some_and(|uid| uid != meta.uid));
+        let setgid = meta.mode & 0o2010 == 0o2010 && (self.anyone || self.gid != meta.gid);
+        setuid || setgid || !self.is_root() && image.capability(program).is_some()
     }
 
     /// True where this user may make files in a directory.
@@ -188,12 +184,11 @@ fn user(line: &str) -> Option<Passwd> {
     })
 }
 
-/// Name, number and members of a group (group(5)).
-fn members(line: &str) -> Option<(&str, u32, &str)> {
+/// Number and members of a group (group(5)).
+fn members(line: &str) -> Option<(u32, &str)> {
     let mut fields = line.trim().split(':');
-    let name = fields.next().filter(|name| !name.is_empty())?;
-    let gid = fields.nth(1)?.parse().ok()?;
-    Some((name, gid, fields.next().unwrap_or_default()))
+    let gid = fields.nth(2)?.parse().ok()?;
+    Some((gid, fields.next().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -225,8 +220,9 @@ mod tests {
             ("app", Some(1000), 1001, false),
             ("1000", Some(1000), 1001, true),
             ("65532", Some(65532), 0, true),
-            ("65532:65532", Some(65532), 65532, true),
-            ("app:staff", Some(1000), 50, false),
+            ("65532:50", Some(65532), 0, true),
+            ("app:staff", Some(1000), 1001, false),
+            ("app:web", Some(1000), 1001, false),
             ("nobody", None, 0, false),
         ] {
             let found = identity(user);
@@ -237,8 +233,8 @@ mod tests {
             );
         }
         assert_eq!(identity("app").groups, [50]);
-        assert_eq!(identity("nobody").unknown.as_deref(), Some("user nobody"));
-        assert_eq!(identity("1:web").unknown.as_deref(), Some("group web"));
+        assert_eq!(identity("nobody:staff").unknown.as_deref(), Some("nobody"));
+        assert_eq!(identity("1:web").unknown, None);
         assert_eq!(identity("app").passwd.unwrap().home, "/home/app");
     }
 

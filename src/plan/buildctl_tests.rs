@@ -21,9 +21,12 @@ fn request() -> BuildRequest {
         platforms: vec![],
         image: "registry.example.com/team/hello".into(),
         tags: vec!["latest".into()],
+        tagging: Default::default(),
         compression: Compression::Gzip,
         labels: Default::default(),
         annotations: Default::default(),
+        contract: Default::default(),
+        previous: vec![],
         registries: vec![],
         registry_secret: None,
     }

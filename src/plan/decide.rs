@@ -1,12 +1,18 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
+mod checking;
+
+pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
 use super::outcome::{Pending, State, failed};
@@ -37,6 +43,8 @@ pub struct Observed {
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
     pub builder_out_of_memory: Option<String>,
+    /// Where the checks of the pushed image stand, platform by platform; empty before the push.
+    pub checks: Vec<Check>,
 }
 
 /// Other builds on the builder of one ImageBuild.
@@ -68,10 +76,13 @@ impl Queue {
             {
                 continue;
             }
-            let under_way = other.status.as_ref().is_some_and(|s| s.current.is_some());
+            let current = other.status.as_ref().and_then(|s| s.current.as_ref());
+            let under_way = current.is_some();
             // A runner that has called its result back may take a moment to go.
             if running.contains(&uid) && under_way {
                 queue.running += 1;
+            } else if current.is_some_and(|current| current.pushed.is_some()) {
+                // It is being checked, and needs the builder no more.
             } else if !other.spec.suspend && !is_settled(other) {
                 queue.waiting += 1;
                 if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
@@ -105,6 +116,8 @@ pub enum Action {
     CreateBuilder(Box<Builder>),
     /// Make these objects.
     Start(Box<Attempt>),
+    /// Make these Jobs, which check the pushed image.
+    Check(Vec<Job>),
     /// Delete the Job and the ConfigMap of this name.
     Stop(String),
     /// Delete Jobs and ConfigMaps of builds before this number.
@@ -123,6 +136,10 @@ struct Input<'a> {
     secrets: &'a [crate::api::BuildSecret],
     platforms: &'a [crate::api::Platform],
     output: &'a crate::api::Output,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contract: &'a Option<crate::api::Contract>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_check: &'a Option<crate::api::HealthCheck>,
     builder: &'a str,
     requested_at: Option<&'a String>,
 }
@@ -140,6 +157,8 @@ pub fn input(build: &ImageBuild) -> String {
         secrets: &spec.secrets,
         platforms: &spec.platforms,
         output: &spec.output,
+        contract: &spec.contract,
+        health_check: &spec.health_check,
         builder: &spec.builder_ref.name,
         requested_at: build.annotations().get(REQUESTED_AT),
     };
@@ -241,6 +260,8 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
         message: None,
         retry_at: None,
         last_failure: None,
+        pushed: None,
+        checked: None,
     });
 }
 
@@ -352,7 +373,9 @@ fn start(
             };
         }
     };
-    if !is_ready(builder) {
+    // Moving tags needs the builder's settings, and nothing of its daemon.
+    let tags_only = current.checked == Some(true);
+    if !tags_only && !is_ready(builder) {
         let conditions = builder
             .status
             .as_ref()
@@ -386,7 +409,7 @@ fn start(
     }
     let ahead = observed.queue.running + observed.queue.before;
     let most = builder.spec.max_concurrent_builds;
-    if ahead >= usize::try_from(most).unwrap_or(1).max(1) {
+    if !tags_only && ahead >= usize::try_from(most).unwrap_or(1).max(1) {
         let message = format!(
             "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
              this one",
@@ -402,6 +425,7 @@ fn start(
         build: status.build.unwrap_or(1),
         job: current.job.clone(),
         seconds_left: left.as_secs(),
+        tagging: checking::tagging(build, &current),
     };
     match job::attempt(build, builder, &which, settings) {
         Ok(attempt) => {
@@ -409,7 +433,10 @@ fn start(
                 &mut status,
                 build,
                 "Building",
-                "the build is being started".into(),
+                match tags_only {
+                    true => "the tags are being moved".into(),
+                    false => "the build is being started".into(),
+                },
                 now,
             );
             step(status, Action::Start(Box::new(attempt)))
@@ -466,6 +493,9 @@ fn go_on(
     now: Timestamp,
 ) -> Step {
     let build = &observed.build;
+    if let Some(pending) = checking::pending(build, Some(&status)) {
+        return checking::go_on(observed, settings, status, &pending, now);
+    }
     match &observed.attempt {
         State::Absent => start(observed, settings, status, now),
         State::Leaving => {
@@ -550,6 +580,12 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
     let prune = Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1);
     match report {
         Report::Succeeded(built) => {
+            let pushed = status.current.as_ref().and_then(checking::pushed);
+            if build.spec.health_check.is_some() && pushed.is_none() {
+                return checking::begin(build, status, built, now);
+            }
+            // The runner that moved the tags has built nothing: the one before it did.
+            let built = pushed.unwrap_or(built);
             let notice = succeed(&mut status, build, built, now);
             Step {
                 notice: Some(notice),
@@ -613,9 +649,16 @@ fn retry(
     let wait = backoff(current.attempt);
     let next = current.attempt + 1;
     let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+    let checked = current.checked == Some(true);
+    let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
     status.current = Some(Current {
         attempt: next,
-        job: attempt_name(build, status.build.unwrap_or(1), current.generation, next),
+        job: match checked {
+            true => names::child(&job, "tags"),
+            false => job,
+        },
+        pushed: current.pushed.clone().filter(|_| checked),
+        checked: current.checked,
         generation: current.generation,
         message: None,
         retry_at: Some(Time(now + wait)),

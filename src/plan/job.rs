@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt};
 
 use super::builder::{PORT, config_map_volume, mount, pull_secrets};
 use super::names;
-use super::request::{BuildRequest, paths};
+use super::request::{BuildRequest, Previous, Tagging, paths};
 use super::settings::Settings;
 use crate::api::{Builder, ImageBuild};
 
@@ -42,6 +42,8 @@ pub struct Which {
     pub job: String,
     /// Seconds until the build's deadline.
     pub seconds_left: i64,
+    /// When the tags move.
+    pub tagging: Tagging,
 }
 
 /// The objects of one attempt.
@@ -132,9 +134,12 @@ fn request(
         platforms: spec.platforms.clone(),
         image: spec.output.image.clone(),
         tags: spec.output.tags.clone(),
+        tagging: which.tagging.clone(),
         compression: spec.output.compression,
         labels: spec.output.labels.clone(),
         annotations: spec.output.annotations.clone(),
+        contract: spec.contract.clone().unwrap_or_default(),
+        previous: previous(build),
         registries: builder.spec.registries.clone(),
         registry_secret: spec
             .output
@@ -143,6 +148,30 @@ fn request(
             .map(|secret| secret.name.clone()),
         namespace,
     }
+}
+
+/// The last good image, where it lies in the repository that this build pushes to.
+fn previous(build: &ImageBuild) -> Vec<Previous> {
+    let Some(status) = &build.status else {
+        return vec![];
+    };
+    let same = status
+        .image
+        .as_deref()
+        .and_then(|image| image.split('@').next())
+        == Some(build.spec.output.image.as_str());
+    if !same {
+        return vec![];
+    }
+    status
+        .platforms
+        .iter()
+        .map(|platform| Previous {
+            platform: platform.platform.clone(),
+            digest: platform.digest.clone(),
+            size: platform.size,
+        })
+        .collect()
 }
 
 fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
@@ -223,6 +252,29 @@ fn volumes(
         ));
         mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
     }
+    if !matches!(which.tagging, Tagging::Only { .. }) {
+        source_volumes(build, &mut volumes, &mut mounts);
+    }
+    for (at, registry) in builder.spec.registries.iter().enumerate() {
+        let Some(ca) = &registry.ca_ref else { continue };
+        let volume = format!("registry-ca-{at}");
+        volumes.push(config_map_volume(
+            &volume,
+            ca.name.clone(),
+            Some((ca.key.clone(), "ca.crt".into())),
+        ));
+        mounts.push(mount(
+            &volume,
+            format!("{}/{}", paths::REGISTRY_CA, registry.folder()),
+            true,
+        ));
+    }
+    (volumes, mounts)
+}
+
+/// What the source and the Dockerfile's steps need.
+fn source_volumes(build: &ImageBuild, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
+    let spec = &build.spec;
     if let Some(secret) = spec
         .source
         .git
@@ -268,21 +320,6 @@ fn volumes(
             true,
         ));
     }
-    for (at, registry) in builder.spec.registries.iter().enumerate() {
-        let Some(ca) = &registry.ca_ref else { continue };
-        let volume = format!("registry-ca-{at}");
-        volumes.push(config_map_volume(
-            &volume,
-            ca.name.clone(),
-            Some((ca.key.clone(), "ca.crt".into())),
-        ));
-        mounts.push(mount(
-            &volume,
-            format!("{}/{}", paths::REGISTRY_CA, registry.folder()),
-            true,
-        ));
-    }
-    (volumes, mounts)
 }
 
 fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Volume {
@@ -314,6 +351,7 @@ mod tests {
             build: 3,
             job: "hello-0123456789".into(),
             seconds_left: 1800,
+            tagging: Tagging::Now,
         }
     }
 

@@ -9,10 +9,12 @@ use sha2::{Digest, Sha256};
 
 /// Our field manager in server-side apply.
 pub const FIELD_MANAGER: &str = "whittle";
-/// Which part of Whittle an object is: [`RUNNER`] or [`BUILDER`].
+/// Which part of Whittle an object is: [`RUNNER`], [`GATE`] or [`BUILDER`].
 pub const COMPONENT: &str = "whittle.dev/component";
 /// Value of [`COMPONENT`] on runner Jobs and Pods.
 pub const RUNNER: &str = "runner";
+/// Value of [`COMPONENT`] on the Jobs and Pods that check an image.
+pub const GATE: &str = "gate";
 /// Value of [`COMPONENT`] on a Builder's objects.
 pub const BUILDER: &str = "builder";
 /// Label: name of the Builder that an object serves.
@@ -56,6 +58,28 @@ pub fn attempt(image_build: &str, uid: &str, generation: i64, build: i64, attemp
         .map(|c| if c == '.' { '-' } else { c })
         .collect();
     format!("{}-{hash}", head.trim_end_matches('-'))
+}
+
+/// Name of a Job that follows an attempt: the same for the same attempt and purpose.
+pub fn child(attempt: &str, purpose: &str) -> String {
+    let hash = short_digest(format!("{attempt}/{purpose}").as_bytes());
+    // An attempt's name ends in its own hash, which this one stands for.
+    let head = attempt.rsplit_once('-').map_or(attempt, |(head, _)| head);
+    format!("{head}-{hash}")
+}
+
+/// Labels of the Job and Pod that check an image.
+pub fn gate_labels(uid: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "whittle"),
+        ("app.kubernetes.io/component", GATE),
+        ("app.kubernetes.io/managed-by", "whittle"),
+        (COMPONENT, GATE),
+        (IMAGE_BUILD_UID, uid),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect()
 }
 
 /// Labels of everything that belongs to a Builder.
@@ -121,6 +145,15 @@ mod tests {
         assert!(name.len() <= 57, "{name}");
         let dotted = attempt(&format!("{}.x", "a".repeat(43)), "u", 1, 1, 1);
         assert!(!dotted.contains('.') && !dotted.contains("--"), "{dotted}");
+    }
+
+    #[test]
+    fn what_follows_an_attempt_has_a_name_of_its_own_and_as_short() {
+        let name = attempt(&"a".repeat(60), "u", 1, 1, 1);
+        let tags = child(&name, "tags");
+        assert_eq!(tags.len(), name.len());
+        assert_ne!(tags, name);
+        assert_ne!(tags, child(&name, "linux/amd64"));
     }
 
     #[test]

@@ -213,10 +213,12 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
             dockerfile_line: None,
             log: None,
             hint: None,
+            image: None,
         },
         revision: None,
         steps: Steps::default(),
         advice: vec![],
+        breaches: vec![],
     })
 }
 

@@ -11,7 +11,10 @@ use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Hint;
-use crate::api::{DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded};
+use super::contract::Breach;
+use crate::api::{
+    ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
+};
 
 /// The kubelet's limit for a termination message, in bytes
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
@@ -45,6 +48,9 @@ pub struct Built {
     /// Hints about the Dockerfile and the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Hint>,
+    /// What of the contract is broken, and only warned of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 /// Why there is no image.
@@ -60,6 +66,9 @@ pub struct Failed {
     /// Hints about the Dockerfile and the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Hint>,
+    /// What of the contract is broken, where that is why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 /// What goes on, sent at most every two seconds.
@@ -129,8 +138,8 @@ pub enum DecodeError {
 
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
 /// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
-/// the log first, from its start, then hints and messages; of a success first the layers, the smallest
-/// of them, then hints, and platforms last.
+/// the log first, from its start, then hints, breaches and messages; of a success first the packed programs, then
+/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
     if json.len() <= TERMINATION_LIMIT {
@@ -186,6 +195,10 @@ fn shorten(report: &mut Report, ratio: f64) {
             if failed.advice.pop().is_some() {
                 return;
             }
+            // The first of them stands in the message, too.
+            if failed.breaches.pop().is_some() {
+                return;
+            }
             let texts = [
                 Some(&mut failure.message),
                 failure.step.as_mut(),
@@ -200,19 +213,48 @@ fn shorten(report: &mut Report, ratio: f64) {
         Report::Succeeded(built) => {
             let revision = built.revision.as_ref().map_or(0, String::len);
             let layers = built.platforms.iter().map(|p| p.layers.len()).max();
-            if layers > Some(0) {
+            if let Some(contents) = largest_programs(built) {
+                contents.programs = None;
+            } else if layers > Some(0) {
                 let keep = (layers.unwrap_or(0) as f64 * ratio * 0.95) as usize;
                 for platform in &mut built.platforms {
                     keep_largest(&mut platform.layers, keep);
                 }
-            } else if built.advice.pop().is_some() {
+            } else if built.platforms.iter_mut().any(trim) {
+                built.platforms.iter_mut().for_each(|platform| {
+                    trim(platform);
+                });
+            } else if built.advice.pop().is_some() || built.breaches.pop().is_some() {
             } else if revision > 256 {
                 built.revision = built.revision.take().map(|text| bounded(text, 256));
+            } else if built.platforms.iter().any(|p| p.contents.is_some()) {
+                for platform in &mut built.platforms {
+                    platform.contents = None;
+                }
             } else {
                 built.platforms.pop();
             }
         }
     }
+}
+
+/// What the platform holds whose packed programs are the longest.
+fn largest_programs(built: &mut Built) -> Option<&mut ContentsStatus> {
+    let all = built.platforms.iter_mut();
+    all.filter_map(|platform| platform.contents.as_mut())
+        .filter(|contents| contents.programs.is_some())
+        .max_by_key(|contents| contents.programs.as_ref().map_or(0, String::len))
+}
+
+/// Takes the lists out of what a platform's image holds; true where there were any.
+fn trim(platform: &mut PlatformStatus) -> bool {
+    let Some(contents) = &mut platform.contents else {
+        return false;
+    };
+    let had = !contents.executables.is_empty() || !contents.largest.is_empty();
+    contents.executables.clear();
+    contents.largest.clear();
+    had
 }
 
 /// Leaves the `most` largest layers, in their order.
@@ -262,6 +304,7 @@ mod tests {
                 dockerfile_line: Some(12),
                 log,
                 hint: None,
+                image: None,
             },
             revision: Some("main@sha1:837dd142b9ed4a2a48537e32a6406699dbe776bd".into()),
             steps: Steps {
@@ -269,6 +312,7 @@ mod tests {
                 cached: 2,
             },
             advice: vec![],
+            breaches: vec![],
         })
     }
 
@@ -281,6 +325,7 @@ mod tests {
                     digest: digest(n),
                     size: 4_812_345 + n as i64,
                     layers: vec![],
+                    contents: None,
                 })
                 .collect(),
             ..Built::default()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{BuildSecret, Compression, Debug, Platform, RegistryConfig, Source};
+use crate::api::{BuildSecret, Compression, Contract, Debug, Platform, RegistryConfig, Source};
 
 /// Where things lie in the runner's Pod.
 pub mod paths {
@@ -76,6 +76,9 @@ pub struct BuildRequest {
     pub image: String,
     /// Tags to move when all is pushed.
     pub tags: Vec<String>,
+    /// When they move.
+    #[serde(default)]
+    pub tagging: Tagging,
     /// Compression of the layers.
     pub compression: Compression,
     /// Labels in the image's config.
@@ -84,6 +87,42 @@ pub struct BuildRequest {
     pub annotations: BTreeMap<String, String>,
     /// How to reach registries, as the builder is configured.
     pub registries: Vec<RegistryConfig>,
+    /// What the image must be.
+    #[serde(default)]
+    pub contract: Contract,
+    /// Each platform of the last good image, for its growth.
+    #[serde(default)]
+    pub previous: Vec<Previous>,
     /// Name of the Secret of `output.secretRef`, for messages.
     pub registry_secret: Option<String>,
+}
+
+/// One platform of the last good image.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Previous {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// Digest of its manifest.
+    pub digest: String,
+    /// Bytes as stored in the registry: config and layers.
+    pub size: i64,
+}
+
+/// When the tags move.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Tagging {
+    /// Once all is pushed, and keeps its contract.
+    #[default]
+    Now,
+    /// By another runner, once the image has answered `spec.healthCheck`.
+    Later,
+    /// Now, to what an earlier runner has pushed: nothing is built.
+    Only {
+        /// Digest of the image.
+        image: String,
+        /// Digest of the image for debugging.
+        debug: Option<String>,
+    },
 }

@@ -4,10 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::advice::{self, Hint};
+use super::contract::{self, Breach};
 use super::report::{Built, Failed};
 use crate::api::{
-    ADVICE, BUILT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, READY, RECONCILING,
-    STALLED, Wanted, bounded, clear, find, set,
+    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
+    READY, RECONCILING, STALLED, Wanted, bounded, clear, find, set,
 };
 use crate::image::display_size;
 
@@ -22,7 +23,7 @@ pub struct Notice {
     pub message: String,
 }
 
-fn put(
+pub(super) fn put(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
     kind: &'static str,
@@ -168,6 +169,10 @@ pub fn succeed(
     status.platforms = built.platforms;
     status.debug = built.debug;
     advise(status, build, &built.advice, now);
+    hold(status, build, &built.breaches, now);
+    if build.spec.health_check.is_none() {
+        clear(&mut status.conditions, PROBED);
+    }
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
@@ -200,6 +205,23 @@ fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now
     put(status, build, ADVICE, Some(to), why, now);
 }
 
+/// What the image is held to, and what of it is broken, one breach a line.
+fn hold(status: &mut ImageBuildStatus, build: &ImageBuild, breaches: &[Breach], now: Timestamp) {
+    let reason = match breaches.first() {
+        None => {
+            let contract = build.spec.contract.clone().unwrap_or_default();
+            let kept = contract::kept(&contract, status.size);
+            put(status, build, CONTRACT, Some(true), ("Kept", &kept), now);
+            return;
+        }
+        Some(first) if first.enforced => FailureReason::ContractBroken.as_str(),
+        Some(_) => "Warned",
+    };
+    let lines: Vec<String> = breaches.iter().map(Breach::line).collect();
+    let lines = lines.join("\n");
+    put(status, build, CONTRACT, Some(false), (reason, &lines), now);
+}
+
 /// There is no image, and there will be none before a change.
 pub fn fail(
     status: &mut ImageBuildStatus,
@@ -218,6 +240,12 @@ pub fn fail(
     status.steps = Some(failed.steps);
     if !failed.advice.is_empty() {
         advise(status, build, &failed.advice, now);
+    }
+    if failed.failure.reason == FailureReason::ContractBroken {
+        hold(status, build, &failed.breaches, now);
+    }
+    if let (Some(entry), Some(image)) = (status.history.first_mut(), &failed.failure.image) {
+        entry.digest = image.split_once('@').map(|(_, digest)| digest.to_owned());
     }
     let mut message = failed.failure.message.clone();
     if let Some(line) = failed.failure.dockerfile_line {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -23,6 +25,9 @@ const MANIFEST_LIMIT: usize = 4 * 1024 * 1024;
 const BLOB_WITHIN: Duration = Duration::from_secs(3600);
 /// The most that is read of an error's body.
 const ERROR_LIMIT: usize = 64 * 1024;
+/// The header that says that a manifest's subject was noted
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject>).
+const SUBJECT: &str = "OCI-Subject";
 /// How we call ourselves.
 const AGENT: &str = concat!("whittle/", env!("CARGO_PKG_VERSION"));
 
@@ -37,23 +42,44 @@ pub struct Settings {
     pub credentials: Option<Credentials>,
     /// How long to keep trying after transient faults.
     pub patience: Patience,
+    /// What token servers are asked for.
+    pub access: Access,
+}
+
+/// What is to be done in a repository, as token servers name it
+/// (<https://distribution.github.io/distribution/spec/auth/scope/#resource-provider-use>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    PullPush,
+}
+
+impl Access {
+    fn actions(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::PullPush => "pull,push",
+        }
+    }
 }
 
 /// A client for one repository. Remembers the authorization that the registry gave.
 pub struct Client {
-    repository: Repository,
-    settings: Settings,
+    pub(super) repository: Repository,
+    pub(super) settings: Settings,
     plain: reqwest::Client,
     secure: OnceLock<Result<reqwest::Client, String>>,
     authorization: Mutex<Option<String>>,
 }
 
 /// One request, so that it can be sent again.
-struct Ask<'a> {
-    method: Method,
-    url: Url,
-    header: (reqwest::header::HeaderName, String),
-    body: &'a [u8],
+pub(super) struct Ask<'a> {
+    pub method: Method,
+    pub url: Url,
+    pub headers: Vec<(HeaderName, String)>,
+    pub body: &'a [u8],
 }
 
 impl Client {
@@ -83,7 +109,7 @@ impl Client {
                 let ask = Ask {
                     method: Method::GET,
                     url: self.manifest_url(reference)?,
-                    header: (ACCEPT, accept.clone()),
+                    headers: vec![(ACCEPT, accept.clone())],
                     body: &[],
                 };
                 let response = self.ask(&ask, &what).await?;
@@ -98,24 +124,29 @@ impl Client {
             .await
     }
 
-    /// Puts the bytes of a manifest or index under a tag.
+    /// Puts the bytes of a manifest or index under a tag, or under their digest. True where the registry
+    /// says that it has entered them into the list of what refers to their subject.
     pub async fn put_manifest(
         &self,
-        tag: &str,
+        reference: &str,
         media_type: &str,
         bytes: &[u8],
-    ) -> Result<(), RegistryError> {
-        let what = format!("tag {tag} of {}", self.repository.path);
+    ) -> Result<bool, RegistryError> {
+        let what = match reference.contains(':') {
+            true => format!("manifest {reference} of {}", self.repository.path),
+            false => format!("tag {reference} of {}", self.repository.path),
+        };
         self.settings
             .patience
             .retry(async || {
                 let ask = Ask {
                     method: Method::PUT,
-                    url: self.manifest_url(tag)?,
-                    header: (CONTENT_TYPE, media_type.to_owned()),
+                    url: self.manifest_url(reference)?,
+                    headers: vec![(CONTENT_TYPE, media_type.to_owned())],
                     body: bytes,
                 };
-                self.ask(&ask, &what).await.map(drop)
+                let response = self.ask(&ask, &what).await?;
+                Ok(response.headers().contains_key(SUBJECT))
             })
             .await
     }
@@ -159,7 +190,7 @@ impl Client {
         let ask = Ask {
             method: Method::GET,
             url: self.url("blobs", digest)?,
-            header: (ACCEPT, "*/*".into()),
+            headers: vec![(ACCEPT, "*/*".into())],
             body: &[],
         };
         let mut response = self.ask(&ask, &what).await?;
@@ -189,7 +220,7 @@ impl Client {
         self.url("manifests", reference)
     }
 
-    fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
+    pub(super) fn url(&self, kind: &str, reference: &str) -> Result<Url, RegistryError> {
         let scheme = if self.settings.plain_http {
             "http"
         } else {
@@ -204,7 +235,7 @@ impl Client {
     }
 
     /// Sends, proves who asks where the registry wants that, and sends again.
-    async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
+    pub(super) async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
         let known = self
             .authorization
             .lock()
@@ -229,15 +260,16 @@ impl Client {
         ask: &Ask<'_>,
         authorization: Option<&str>,
     ) -> Result<Response, RegistryError> {
-        let (name, value) = &ask.header;
         let mut request = self
             .http(&ask.url)?
-            .request(ask.method.clone(), ask.url.clone())
-            .header(name, value);
+            .request(ask.method.clone(), ask.url.clone());
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if ask.method == Method::PUT {
+        if ask.method != Method::GET {
             request = request.body(ask.body.to_vec());
         }
         if ask.url.path().contains("/blobs/") {
@@ -266,13 +298,14 @@ impl Client {
         }
     }
 
-    /// Gets a token for pulling from and pushing to this repository
+    /// Gets a token for this repository
     /// (<https://distribution.github.io/distribution/spec/auth/token/>, and for identity tokens
     /// <https://distribution.github.io/distribution/spec/auth/oauth/>).
     async fn token(&self, realm: &str, service: Option<&str>) -> Result<String, RegistryError> {
         let mut url = Url::parse(realm)
             .map_err(|error| RegistryError::Other(format!("token server {realm}: {error}")))?;
-        let scope = format!("repository:{}:pull,push", self.repository.path);
+        let actions = self.settings.access.actions();
+        let scope = format!("repository:{}:{actions}", self.repository.path);
         let mut fields = vec![("scope", scope.as_str())];
         fields.extend(service.map(|service| ("service", service)));
         let http = self.http(&url)?;
@@ -391,7 +424,10 @@ async fn checked(response: Response, what: &str) -> Result<Response, RegistryErr
 }
 
 /// Up to `limit` bytes of a body, and whether these are all.
-async fn body(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), RegistryError> {
+pub(super) async fn body(
+    mut response: Response,
+    limit: usize,
+) -> Result<(Vec<u8>, bool), RegistryError> {
     let mut bytes = vec![];
     while let Some(chunk) = response.chunk().await.map_err(network)? {
         if bytes.len() + chunk.len() > limit {
@@ -436,7 +472,7 @@ fn local(error: std::io::Error) -> RegistryError {
     RegistryError::Other(format!("a blob cannot be kept: {error}"))
 }
 
-fn network(error: reqwest::Error) -> RegistryError {
+pub(super) fn network(error: reqwest::Error) -> RegistryError {
     let message = causes(&error);
     // A certificate that is not trusted will not be so a second later.
     if message.contains("invalid peer certificate") {
@@ -450,4 +486,4 @@ fn network(error: reqwest::Error) -> RegistryError {
 
 #[cfg(test)]
 #[path = "client_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,13 +7,13 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// A registry that answers with these responses in turn, and remembers what it was asked.
-struct Fake {
+pub(crate) struct Fake {
     host: String,
     asked: Arc<StdMutex<Vec<String>>>,
 }
 
 impl Fake {
-    async fn start(answers: &[&str]) -> Self {
+    pub(crate) async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(StdMutex::new(vec![]));
@@ -43,7 +43,11 @@ impl Fake {
         Self { host, asked }
     }
 
-    fn client(&self, credentials: Option<Credentials>) -> Client {
+    pub(crate) fn client(&self, credentials: Option<Credentials>) -> Client {
+        self.client_for(Access::PullPush, credentials)
+    }
+
+    pub(crate) fn client_for(&self, access: Access, credentials: Option<Credentials>) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let settings = Settings {
             plain_http: true,
@@ -53,12 +57,17 @@ impl Fake {
                 first: Duration::from_millis(1),
                 ..Patience::USUAL
             },
+            access,
         };
         let repository = Repository::parse(&format!("{}/team/hello", self.host));
         Client::new(repository, settings).unwrap()
     }
 
-    fn asked(&self) -> Vec<String> {
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -76,7 +85,7 @@ fn complete(request: &[u8]) -> bool {
     body.len() >= length
 }
 
-fn answer(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
@@ -168,6 +177,23 @@ async fn a_password_is_exchanged_for_a_token() {
     );
     assert!(asked[1].contains("authorization: Basic Ym9iOmh1bnRlcjIy"));
     assert!(asked[2].contains("authorization: Bearer t0"));
+}
+
+#[tokio::test]
+async fn who_only_reads_asks_for_no_more() {
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("200 OK", "", "{\"token\":\"t0\"}"),
+        &answer("200 OK", "", "one"),
+    ])
+    .await;
+    let client = fake.client_for(Access::Pull, None);
+    client.manifest("a").await.unwrap();
+    let asked = &fake.asked()[1];
+    assert!(
+        asked.starts_with("GET /token?scope=repository%3Ateam%2Fhello%3Apull&service="),
+        "{asked}"
+    );
 }
 
 #[tokio::test]

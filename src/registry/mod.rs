@@ -3,10 +3,16 @@
 
 mod auth;
 mod client;
+mod layers;
+mod referrers;
 mod retry;
 
 pub use auth::{Credentials, DockerConfig};
-pub use client::{Client, Settings};
+#[cfg(test)]
+pub(crate) use client::tests::{Fake, answer};
+pub use client::{Access, Client, Settings};
+pub use layers::{ReadError, read_image};
+pub use referrers::{attach, attached};
 pub use retry::Patience;
 
 use std::time::Duration;

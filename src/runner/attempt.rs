@@ -4,17 +4,18 @@ use std::path::Path;
 
 use super::callback::Callback;
 use super::files::prepare;
-use super::finish::{Published, finish, pushed};
+use super::finish::{Published, finish, pushed, retag};
 use super::redact::Redactor;
 use super::solve::Solver;
 use super::{debug, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::{self, Goal};
+use crate::plan::contract::Breach;
 use crate::plan::failure::{Facts, plain};
 use crate::plan::rawjson::State;
 use crate::plan::report::{Built, Failed, Report};
-use crate::plan::request::{BuildRequest, paths};
+use crate::plan::request::{BuildRequest, Tagging, paths};
 use crate::registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
@@ -23,6 +24,8 @@ struct Known {
     /// The build of the image.
     state: State,
     source: source::Source,
+    /// What of the contract the image breaks.
+    breaches: Vec<Breach>,
 }
 
 /// Attempts the build. What it returns holds no secret.
@@ -41,15 +44,28 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
     }
     let revision = known.source.revision;
     let steps = known.state.steps();
+    for breach in &mut known.breaches {
+        breach.message = redactor.line(&breach.message);
+        let level = if breach.enforced { "broken" } else { "warning" };
+        println!("contract: {level}: {}", breach.line());
+    }
     match result {
-        Ok(published) => Report::Succeeded(Built {
-            digest: published.digest,
-            platforms: published.platforms,
-            debug: published.debug,
-            revision,
-            steps,
-            advice,
-        }),
+        Ok(mut published) => {
+            for platform in &mut published.platforms {
+                if let Some(contents) = &mut platform.contents {
+                    redactor.contents(contents);
+                }
+            }
+            Report::Succeeded(Built {
+                digest: published.digest,
+                platforms: published.platforms,
+                debug: published.debug,
+                revision,
+                steps,
+                advice,
+                breaches: known.breaches,
+            })
+        }
         Err(failure) => {
             let failure = redactor.failure(failure);
             println!("failed: {}: {}", failure.reason, failure.message);
@@ -61,6 +77,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 revision,
                 steps,
                 advice,
+                breaches: known.breaches,
             })
         }
     }
@@ -72,6 +89,10 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         return Err(plain(FailureReason::BuildRejected, message));
     }
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef")?;
+    if let Tagging::Only { image, debug } = &request.tagging {
+        let facts = Facts::default();
+        return retag(request, &config, &facts, image, debug.as_deref()).await;
+    }
     let mut facts = Facts {
         dockerfile: None,
         credentials: config.hosts().map(str::to_owned).collect(),
@@ -89,7 +110,14 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         .await?;
     let image = pushed(request, Path::new(&metadata))?;
     let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
-    finish(request, &config, &facts, image, debug).await
+    finish(
+        request,
+        &config,
+        &facts,
+        (image, debug),
+        &mut known.breaches,
+    )
+    .await
 }
 
 fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {

@@ -6,16 +6,18 @@ use futures::future::try_join_all;
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
+use super::contents;
 use crate::api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use crate::image::{
     ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
     parse, platform_of, verify,
 };
 use crate::plan::buildctl::registry_ca;
+use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
 use crate::plan::report::keep_largest;
-use crate::plan::request::BuildRequest;
-use crate::registry::{Client, DockerConfig, Patience, RegistryError, Settings};
+use crate::plan::request::{BuildRequest, Tagging};
+use crate::registry::{Access, Client, DockerConfig, Patience, ReadError, RegistryError, Settings};
 
 /// The largest config that is read, in bytes.
 const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
@@ -68,21 +70,32 @@ pub(super) struct Published {
 struct Checked {
     bytes: Vec<u8>,
     media_type: String,
-    platforms: Vec<PlatformStatus>,
+    platforms: Vec<Stored>,
 }
 
-/// Reads back, checks and measures both images, then moves the tags: all of them only once all is well.
+/// One platform's image, as it lies in the registry.
+pub(super) struct Stored {
+    /// Its manifest, for what refers to it.
+    pub manifest: Vec<u8>,
+    pub layers: Vec<Layer>,
+    pub config: ImageConfig,
+    pub status: PlatformStatus,
+}
+
+/// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
+/// of them only once all is well. `breaches`: what of the contract is broken, also where that is no failure.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
-    image: Pushed,
-    debug: Option<Pushed>,
+    (image, debug): (Pushed, Option<Pushed>),
+    breaches: &mut Vec<Breach>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
-    let first = check(&client, &image).await.map_err(failed)?;
-    for platform in &first.platforms {
+    let mut first = check(&client, &image).await.map_err(failed)?;
+    for stored in &first.platforms {
+        let platform = &stored.status;
         let size = display_size(platform.size);
         println!(
             "pushed {} {}@{} {size}",
@@ -93,30 +106,77 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
-    tag(&client, &first, &image.digest, request, "")
+    *breaches = contents::hold(&client, request, &mut first.platforms)
         .await
         .map_err(failed)?;
+    let reference = format!("{}@{}", request.image, image.digest);
+    if let Some(failure) = contract::failure(breaches, &request.contract, &reference) {
+        return Err(failure);
+    }
+    let later = request.tagging == Tagging::Later;
+    if !later {
+        tag(&client, &first, &image.digest, request, "")
+            .await
+            .map_err(failed)?;
+    }
     let mut status = None;
     if let (Some(checked), Some(pushed), Some(debug)) = (second, debug, &request.debug) {
-        tag(
-            &client,
-            &checked,
-            &pushed.digest,
-            request,
-            &debug.tag_suffix,
-        )
-        .await
-        .map_err(failed)?;
+        if !later {
+            let suffix = &debug.tag_suffix;
+            tag(&client, &checked, &pushed.digest, request, suffix)
+                .await
+                .map_err(failed)?;
+        }
+        let sizes = checked.platforms.iter().map(|p| p.status.size);
         status = Some(DebugStatus {
             image: format!("{}@{}", request.image, pushed.digest),
             digest: pushed.digest,
-            size: checked.platforms.iter().map(|p| p.size).max().unwrap_or(0),
+            size: sizes.max().unwrap_or(0),
         });
     }
     Ok(Published {
         digest: image.digest,
-        platforms: first.platforms,
+        platforms: first.platforms.into_iter().map(|p| p.status).collect(),
         debug: status,
+    })
+}
+
+/// Moves the tags to what an earlier runner has pushed, and the image has shown since that it works.
+pub(super) async fn retag(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    image: &str,
+    debug: Option<&str>,
+) -> Result<Published, Failure> {
+    let failed = |error: Trouble| error.failure(request, facts);
+    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let mut images = vec![(image, "")];
+    if let (Some(digest), Some(debug)) = (debug, &request.debug) {
+        images.push((digest, debug.tag_suffix.as_str()));
+    }
+    // Both must be there before any tag moves.
+    let mut found = vec![];
+    for (digest, suffix) in images {
+        let bytes = read(&client, digest).await.map_err(failed)?;
+        let media_type = media_type(&bytes).map_err(|error| failed(error.into()))?;
+        let platforms = vec![];
+        let checked = Checked {
+            bytes,
+            media_type,
+            platforms,
+        };
+        found.push((checked, digest, suffix));
+    }
+    for (checked, digest, suffix) in &found {
+        tag(&client, checked, digest, request, suffix)
+            .await
+            .map_err(failed)?;
+    }
+    Ok(Published {
+        digest: image.to_owned(),
+        platforms: vec![],
+        debug: None,
     })
 }
 
@@ -159,8 +219,20 @@ pub(super) enum Trouble {
     Config(#[from] ConfigError),
     #[error("the registry has an index within an index, which is no image")]
     Nested,
+    /// The layers are not what the manifest says.
+    #[error("the pushed image cannot be read back: {0}")]
+    Read(ReadError),
     #[error("the certificates of the registry's caRef cannot be read: {0}")]
     Certificates(std::io::Error),
+}
+
+impl From<ReadError> for Trouble {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Registry(error) => Self::Registry(error),
+            other => Self::Read(other),
+        }
+    }
 }
 
 impl Trouble {
@@ -173,7 +245,11 @@ impl Trouble {
                 PushFault::Away
             }
             Self::Registry(RegistryError::Other(_)) => PushFault::Refused,
-            Self::Manifest(_) | Self::Config(_) | Self::Nested | Self::Certificates(_) => {
+            Self::Read(_)
+            | Self::Manifest(_)
+            | Self::Config(_)
+            | Self::Nested
+            | Self::Certificates(_) => {
                 return plain(FailureReason::PushFailed, said);
             }
         };
@@ -198,21 +274,13 @@ pub(super) fn client(
         None => None,
     };
     let settings = Settings {
-        plain_http: known.map_or_else(|| is_loopback(&repository.host), |r| r.plain_http),
+        plain_http: known.map_or_else(|| repository.is_loopback(), |r| r.plain_http),
         ca,
         credentials: config.get(&repository.host).cloned(),
         patience: Patience::USUAL,
+        access: Access::PullPush,
     };
     Ok(Client::new(repository.clone(), settings)?)
-}
-
-/// As BuildKit takes it: a registry on this very machine, of which nothing is configured, speaks HTTP.
-fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost"
-        || name
-            .parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
 }
 
 async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {
@@ -221,79 +289,57 @@ async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {
     Ok(bytes)
 }
 
-async fn platforms(
-    client: &Client,
-    bytes: &[u8],
-    image: &Pushed,
-) -> Result<Vec<PlatformStatus>, Trouble> {
+async fn platforms(client: &Client, bytes: &[u8], image: &Pushed) -> Result<Vec<Stored>, Trouble> {
     match parse(bytes)? {
-        Manifest::Image {
-            size,
-            config,
-            layers,
-        } => {
+        Manifest::Image { .. } => {
             let platform = image.platform.clone();
-            let status = platform_status(client, platform, &image.digest, size, config, layers);
-            Ok(vec![status.await?])
+            let stored = stored(client, platform, &image.digest, bytes.to_vec());
+            Ok(vec![stored.await?])
         }
         Manifest::Index(entries) => {
             try_join_all(entries.into_iter().map(async |entry| {
                 let bytes = read(client, &entry.digest).await?;
-                let Manifest::Image {
-                    size,
-                    config,
-                    layers,
-                } = parse(&bytes)?
-                else {
-                    return Err(Trouble::Nested);
-                };
-                let digest = &entry.digest;
-                platform_status(client, entry.platform, digest, size, config, layers).await
+                stored(client, entry.platform, &entry.digest, bytes).await
             }))
             .await
         }
     }
 }
 
-async fn platform_status(
+async fn stored(
     client: &Client,
     platform: Option<String>,
     digest: &str,
-    size: i64,
-    config: String,
-    layers: Vec<Layer>,
-) -> Result<PlatformStatus, Trouble> {
+    manifest: Vec<u8>,
+) -> Result<Stored, Trouble> {
+    let Manifest::Image {
+        size,
+        config,
+        layers,
+    } = parse(&manifest)?
+    else {
+        return Err(Trouble::Nested);
+    };
     let config = ImageConfig::parse(&client.blob(&config, CONFIG_LIMIT).await?)?;
-    let mut instructions = config.instructions.into_iter();
-    let mut layers: Vec<LayerStatus> = layers
+    let mut told: Vec<LayerStatus> = layers
         .iter()
-        .map(|layer| LayerStatus {
+        .enumerate()
+        .map(|(at, layer)| LayerStatus {
             size: layer.size,
-            instruction: instructions.next().unwrap_or_default(),
+            instruction: config.instructions.get(at).cloned().unwrap_or_default(),
         })
         .collect();
-    keep_largest(&mut layers, LAYERS);
-    Ok(PlatformStatus {
-        platform: platform.unwrap_or_else(|| "unknown".into()),
-        digest: digest.to_owned(),
-        size,
+    keep_largest(&mut told, LAYERS);
+    Ok(Stored {
+        manifest,
         layers,
+        config,
+        status: PlatformStatus {
+            platform: platform.unwrap_or_else(|| "unknown".into()),
+            digest: digest.to_owned(),
+            size,
+            layers: told,
+            contents: None,
+        },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_counts_as_loopback() {
-        for (host, expected) in [
-            ("localhost:5000", true),
-            ("127.0.0.1", true),
-            ("registry.example.com:5000", false),
-            ("10.0.0.1:5000", false),
-        ] {
-            assert_eq!(is_loopback(host), expected, "{host}");
-        }
-    }
 }

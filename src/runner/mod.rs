@@ -7,6 +7,7 @@
 mod attempt;
 mod callback;
 mod child;
+mod contents;
 mod debug;
 mod files;
 mod finish;
@@ -64,6 +65,7 @@ async fn told() -> Report {
                 revision: None,
                 steps: Default::default(),
                 advice: vec![],
+                breaches: vec![],
             });
             write_termination(&report);
             return report;

@@ -304,6 +304,7 @@ mod tests {
 
     fn layer(title: Option<&str>) -> Layer {
         Layer {
+            media_type: "application/vnd.oci.image.layer.v1.tar".into(),
             digest: String::new(),
             size: 0,
             title: title.map(Into::into),

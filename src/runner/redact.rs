@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::api::Failure;
+use crate::api::{ContentsStatus, Failure};
 use crate::plan::buildctl::basic_auth;
 use crate::plan::report::Progress;
 use crate::plan::request::{BuildRequest, paths};
@@ -94,6 +94,20 @@ impl Redactor {
             dockerfile_line: failure.dockerfile_line,
             log: failure.log.map(|text| self.line(&text)),
             hint: failure.hint.map(|text| self.line(&text)),
+            image: failure.image,
+        }
+    }
+
+    /// What an image holds without secrets: somebody may have written one into its command.
+    pub(super) fn contents(&self, contents: &mut ContentsStatus) {
+        let texts = contents
+            .problem
+            .iter_mut()
+            .chain(&mut contents.user)
+            .chain(&mut contents.command)
+            .chain(&mut contents.executables);
+        for text in texts {
+            *text = self.line(text);
         }
     }
 
@@ -166,6 +180,7 @@ mod tests {
             dockerfile_line: Some(1),
             log: Some(text()),
             hint: Some(text()),
+            image: None,
         });
         assert!(
             !serde_json::to_string(&failure)

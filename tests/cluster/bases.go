@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -28,9 +29,13 @@ var bases = []image{
 		debian: []string{"ca-certificates", "python3", "python3-pip", "python3-setuptools", "python3-venv", "python3-wheel"}, make: makeDebian("python", pythonConfig, pythonLinks)},
 	{name: "python-slim", repo: "library/python", tags: []string{"3.11-slim", "3.11-slim-bookworm"}, recipe: "1", seconds: 30, suite: baseSuite,
 		debian: []string{"ca-certificates", "python3", "python3-pip"}, make: makeDebian("python-slim", pythonConfig, pythonLinks)},
+	{name: "gcc", repo: "library/gcc", tags: []string{"12", "12-bookworm"}, recipe: "1", seconds: 40, suite: baseSuite,
+		debian: []string{"ca-certificates", "g++", "libc6-dev", "musl-tools"}, make: makeDebian("gcc", imageConfig{Cmd: []string{"bash"}}, nil)},
+	{name: "rust", repo: "library/rust", tags: []string{"1.63", "1.63-bookworm", "1-bookworm"}, recipe: "1", seconds: 60, suite: baseSuite,
+		debian: []string{"ca-certificates", "gcc", "libc6-dev", "rustc"}, make: makeDebian("rust", imageConfig{Cmd: []string{"bash"}}, nil)},
 	{name: "sshd", repo: "e2e/git-over-ssh", tags: []string{"latest"}, recipe: "1", seconds: 25, suite: baseSuite,
 		debian: []string{"git", "openssh-server"}, make: makeDebian("sshd", imageConfig{Cmd: []string{"sh"}}, nil)},
-	{name: "distroless-base", repo: "distroless/base-debian12", tags: []string{"latest", "nonroot"}, recipe: "1", seconds: 6, suite: baseSuite, make: makeDistrolessBase},
+	{name: "distroless-base", repo: "distroless/base-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 6, suite: baseSuite, make: makeDistrolessBase},
 	{name: "alpine", repo: "library/alpine", tags: []string{"3.22", "3", "latest"}, recipe: "1", seconds: 5, suite: baseSuite, make: makeAlpine},
 }
 
@@ -48,7 +53,7 @@ func makeDebian(name string, config imageConfig, links map[string]string) func(c
 	return func(_ context.Context, _ *imageMaker, w *imageWriter) error {
 		err := w.layer(func(l *layerTar) error {
 			return copyRootfs(l, debianTar(name), func(h *tar.Header, _ func() []byte) bool {
-				return !strings.HasSuffix(h.Name, "/EXTERNALLY-MANAGED")
+				return !strings.HasSuffix(h.Name, "/EXTERNALLY-MANAGED") && !unneededByCompilers(h.Name)
 			})
 		})
 		if err != nil {
@@ -72,6 +77,21 @@ func makeDebian(name string, config imageConfig, links map[string]string) func(c
 		}
 		return w.finish(config, runtime.GOARCH)
 	}
+}
+
+// unneededByCompilers tells the parts of compilers that are large and that no build here uses: link-time
+// optimization, sanitizers, and Rust's crates for its own tests and macros.
+func unneededByCompilers(name string) bool {
+	base := path.Base(name)
+	if base == "lto1" || strings.HasPrefix(base, "libtest-") || strings.HasPrefix(base, "libproc_macro-") {
+		return strings.HasPrefix(name, "usr/lib/")
+	}
+	for _, sanitizer := range []string{"libasan.", "libhwasan.", "liblsan.", "libtsan.", "libubsan."} {
+		if strings.HasPrefix(base, sanitizer) {
+			return strings.HasPrefix(name, "usr/lib/")
+		}
+	}
+	return false
 }
 
 // makeDistrolessBase follows gcr.io/distroless/base: static's files, glibc and OpenSSL; no shell.

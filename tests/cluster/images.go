@@ -39,7 +39,7 @@ type image struct {
 var images = append([]image{
 	{name: "pause", repo: "pause", tags: []string{pauseTag}, recipe: "1", uses: []string{"kubernetes"}, seconds: 1, make: makePause},
 	{name: "coredns", repo: "coredns/coredns", tags: []string{coreDNSTag}, recipe: "1", uses: []string{"coredns"}, seconds: 2, make: makeCoreDNS},
-	{name: "distroless-static", repo: "distroless/static-debian12", tags: []string{"latest", "nonroot"}, recipe: "1", seconds: 5, make: makeDistroless},
+	{name: "distroless-static", repo: "distroless/static-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 5, make: makeDistroless},
 	{name: "busybox", repo: "library/busybox", tags: []string{busyboxTag, "latest"}, recipe: "2", seconds: 3, make: makeBusybox},
 	{name: "golang", repo: "library/golang", tags: []string{golangTag}, recipe: "1", seconds: 90, make: makeGolang,
 		debian: []string{"ca-certificates", "gcc", "git", "libc6-dev", "make", "pkg-config"}},
@@ -164,9 +164,11 @@ func distrolessLayer(ctx context.Context, m *imageMaker, w *imageWriter, image s
 			}
 		}
 		err := l.texts(map[string]string{
-			"etc/passwd":                        "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
-			"etc/group":                         "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n",
-			"etc/nsswitch.conf":                 "hosts: files dns\n",
+			"etc/passwd":        "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n",
+			"etc/group":         "root:x:0:\nnobody:x:65534:\ntty:x:5:\nstaff:x:50:\nnonroot:x:65532:\n",
+			"etc/nsswitch.conf": "hosts: files dns\n",
+			// As the public image has it: it calls itself so.
+			"usr/lib/os-release":                "PRETTY_NAME=\"Distroless\"\nNAME=\"Debian GNU/Linux\"\nID=\"debian\"\nVERSION_ID=\"12\"\nVERSION=\"Debian GNU/Linux 12 (bookworm)\"\n",
 			"etc/ssl/certs/ca-certificates.crt": bundle,
 		})
 		if err != nil {

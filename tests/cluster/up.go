@@ -36,12 +36,18 @@ func up(ctx context.Context, checkout string) error {
 	if err != nil {
 		return err
 	}
-	if s := findSandbox(); s != nil && healthy(ctx) == nil {
+	if s := findSandbox(); s != nil && works(ctx) == nil {
 		fmt.Println("The local cluster is already up.")
-		if version, _ := os.ReadFile(state("version")); string(version) != versionKey(b) {
+		version, _ := os.ReadFile(state("version"))
+		same := string(version) == versionKey(b)
+		if !same {
 			fmt.Println("  note: another checkout with other versions started it; for this one's: make cluster-down cluster")
-		} else if err := refreshImages(ctx, b); err != nil {
-			return err
+		}
+		// An image that this checkout adds is no reason to start anew: others may be using the cluster.
+		if same || hasImages(ctx) != nil {
+			if err := refreshImages(ctx, b); err != nil {
+				return err
+			}
 		}
 		return finish(ctx, checkout, began)
 	}
@@ -297,8 +303,32 @@ func applyManifests(ctx context.Context, bin string) error {
 	return runQuietly(cmd)
 }
 
-// healthy tells whether the whole cluster works, seen from the host.
+// healthy tells whether the whole cluster works and has all images, seen from the host.
 func healthy(ctx context.Context) error {
+	if err := works(ctx); err != nil {
+		return err
+	}
+	return hasImages(ctx)
+}
+
+// hasImages tells whether the registry has every image of this checkout.
+func hasImages(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, i := range images {
+		code, _, err := request(ctx, "HEAD", "http://"+hostRegistry+"/v2/"+i.repo+"/manifests/"+i.tags[0], "", nil, 0)
+		if err != nil {
+			return err
+		}
+		if code != 200 {
+			return fmt.Errorf("the registry lacks %s:%s", i.repo, i.tags[0])
+		}
+	}
+	return nil
+}
+
+// works tells whether the cluster itself works: API server, node and name service.
+func works(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	k, err := newKube("https://"+hostAPI, "admin")
@@ -310,15 +340,6 @@ func healthy(ctx context.Context) error {
 	}
 	if err := k.nodeReady(ctx); err != nil {
 		return err
-	}
-	for _, i := range images {
-		code, _, err := request(ctx, "HEAD", "http://"+hostRegistry+"/v2/"+i.repo+"/manifests/"+i.tags[0], "", nil, 0)
-		if err != nil {
-			return err
-		}
-		if code != 200 {
-			return fmt.Errorf("the registry lacks %s:%s", i.repo, i.tags[0])
-		}
 	}
 	data, err := k.get(ctx, "/apis/apps/v1/namespaces/kube-system/deployments/coredns")
 	if err != nil {

@@ -233,10 +233,12 @@ async fn a_runner_whose_image_cannot_be_pulled_is_told_with_the_images_name() {
 
 #[test]
 fn every_reason_of_the_closed_list_is_caused_in_a_test() {
-    const TESTS: [&str; 5] = [
+    const TESTS: [&str; 7] = [
         include_str!("contents.rs"),
+        include_str!("contract.rs"),
         include_str!("debug.rs"),
         include_str!("failures.rs"),
+        include_str!("gate.rs"),
         include_str!("mistakes.rs"),
         include_str!("sources.rs"),
     ];

@@ -91,7 +91,9 @@ impl Field {
 
     /// Applies an ImageBuild of this source; `patch` is merged into its spec.
     pub async fn apply(&self, name: &str, source: Value, patch: Value) -> ImageBuild {
-        let mut spec = json!({"source": source, "output": {"image": self.image(name)}});
+        // Most images of the tests hold a file and nothing to start: tests of the contract say otherwise.
+        let mut spec = json!({"source": source, "output": {"image": self.image(name)},
+            "contract": {"warn": ["RunnableEntrypoint"]}});
         json_patch::merge(&mut spec, &patch);
         let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name}, "spec": spec});
         self.api::<ImageBuild>()
@@ -181,6 +183,22 @@ impl Field {
         let failure = status.failure.expect("a failed build says why");
         assert_eq!(failure.reason, reason);
         assert_eq!(self.jobs(name).await.len(), 1, "there is one attempt");
+        failure
+    }
+
+    /// Why build `number` of this ImageBuild failed, once it has, for this reason.
+    pub async fn fails_again(&self, name: &str, number: i64, reason: FailureReason) -> Failure {
+        let failure = self
+            .until(
+                &format!("build {number} of {name} has failed"),
+                async || {
+                    let status = self.api::<ImageBuild>().get(name).await.unwrap().status?;
+                    let ended = status.build == Some(number) && status.current.is_none();
+                    ended.then_some(status.failure).flatten()
+                },
+            )
+            .await;
+        assert_eq!(failure.reason, reason, "{failure:#?}");
         failure
     }
 

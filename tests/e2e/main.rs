@@ -5,10 +5,13 @@
 mod advice;
 mod caches;
 mod contents;
+mod contract;
 mod debug;
 mod failures;
 mod faults;
 mod field;
+mod gate;
+mod guard;
 mod leaks;
 mod mistakes;
 mod registry;
@@ -16,3 +19,4 @@ mod safety;
 mod samples;
 mod sources;
 mod ssh;
+mod truth;

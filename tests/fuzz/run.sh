@@ -14,6 +14,8 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
+# The engine is C++.
+command -v c++ >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy g++ >/dev/null
 cargo build --locked --release --target "$target"
 built=${CARGO_TARGET_DIR:-target}/$target/release
 mkdir -p crashes

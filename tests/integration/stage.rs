@@ -333,6 +333,7 @@ pub fn success(digest: &str) -> Report {
             digest: digest.into(),
             size: 1234,
             layers: vec![],
+            contents: None,
         }],
         revision: Some("inline@sha256:00".into()),
         steps: Steps {
@@ -353,6 +354,7 @@ pub fn failure(reason: FailureReason) -> Report {
             dockerfile_line: Some(2),
             log: Some("oh".into()),
             hint: None,
+            image: None,
         },
         revision: None,
         steps: Steps {
@@ -360,6 +362,7 @@ pub fn failure(reason: FailureReason) -> Report {
             cached: 0,
         },
         advice: vec![],
+        breaches: vec![],
     })
 }
 

@@ -290,8 +290,14 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         return Err(ElfFault::Malformed("it has too many program headers"));
     }
     for segment in segments {
+        let (offset, size) = segment.file_range(endian);
+        // Linux maps what lies behind the end, and ends the program at its first touch.
+        if segment.p_type(endian) == elf::PT_LOAD
+            && offset.checked_add(size).is_none_or(|end| end > parts.size)
+        {
+            return Err(ElfFault::CutShort);
+        }
         if segment.p_type(endian) == elf::PT_INTERP {
-            let (offset, size) = segment.file_range(endian);
             if size > MAX_STRING {
                 return Err(ElfFault::Malformed("its interpreter's name is too long"));
             }

@@ -102,6 +102,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
             dockerfile_line: case.excerpt.line,
             hint: hint(reason, case.step_text().as_deref(), log.as_deref()),
             log,
+            image: None,
         },
         again,
     }
@@ -424,6 +425,7 @@ pub fn plain(reason: FailureReason, message: String) -> Failure {
         dockerfile_line: None,
         log: None,
         hint: None,
+        image: None,
     }
 }
 

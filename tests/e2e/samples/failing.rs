@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use whittle::api::FailureReason::*;
+use whittle::api::find;
 
 use super::pods;
 use crate::field::Field;
@@ -58,10 +59,24 @@ pub async fn check(field: &Field) {
             assert!(told.contains(word), "{name}: {failure:#?}");
         }
     }
-    // Row 3: they build, but their loader is not there.
-    for name in ["cgo-scratch", "cgo-alpine"] {
-        let status = field.succeeds(name).await;
-        pods::start(field, name, status.image.as_deref().unwrap(), json!({})).await;
+    // Row 3: refused, and rightly so: as Pods they do not start.
+    for (name, words) in [
+        (
+            "cgo-scratch",
+            "/hello needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which the image does not have: \
+             build with CGO_ENABLED=0, or use gcr.io/distroless/base-debian12",
+        ),
+        (
+            "cgo-alpine",
+            "it was built for glibc, and the image has musl: build it on Alpine, or with CGO_ENABLED=0",
+        ),
+    ] {
+        let failure = field.fails(name, ContractBroken).await;
+        assert!(
+            failure.message.starts_with("RunnableEntrypoint: ") && failure.message.contains(words),
+            "{name}: {failure:#?}"
+        );
+        pods::start(field, name, failure.image.as_deref().unwrap(), json!({})).await;
         field
             .until(&format!("{name} does not start"), async || {
                 let pod = field.api::<Pod>().get(name).await.unwrap();
@@ -75,4 +90,23 @@ pub async fn check(field: &Field) {
         );
         pods::stop(field, name).await;
     }
+    // All that is broken stands in the condition, what is only warned of last.
+    let status = field
+        .ready("broken-contract", "False", "ContractBroken")
+        .await;
+    let told = find(&status.conditions, "Contract").unwrap();
+    let rules: Vec<&str> = told
+        .message
+        .lines()
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
+    assert_eq!(
+        rules,
+        ["CACertificates", "NonRoot", "maxSize", "NoShell"],
+        "{told:#?}"
+    );
+    assert!(
+        told.message.contains("(RUN dd if=/dev/urandom of=/data"),
+        "{told:#?}"
+    );
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use whittle::api::{ImageBuildStatus, find};
+use whittle::image::{Base, Runs};
 
 use super::{image, kubectl, pods, read};
 use crate::field::{Field, variable};
@@ -24,7 +25,9 @@ pub async fn stands_in_the_registry(field: &Field, name: &str, status: &ImageBui
     let list: serde_json::Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
     let tags = list["tags"].as_array().unwrap();
     assert!(!tags.is_empty(), "{name}");
-    for tag in tags.iter().map(|tag| tag.as_str().unwrap()) {
+    // The lists of what refers to an image are tags here: this registry keeps none by itself.
+    let own = |tag: &&str| !tag.starts_with("sha256-");
+    for tag in tags.iter().map(|tag| tag.as_str().unwrap()).filter(own) {
         let wanted = match tag.ends_with("-debug") {
             true => &status.debug.as_ref().unwrap().digest,
             false => digest,
@@ -50,9 +53,11 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
     let found = files("go-scratch").await;
     assert_eq!(found.keys().collect::<Vec<_>>(), ["hello"]);
     assert!(small < found["hello"].len() as i64);
-    // 2 and 8: what is linked at run time, and what is not.
+    // 2: what is linked at run time, and what is not.
     assert!(!interpreted(&files("go-static").await["hello"]));
     assert!(interpreted(&files("base-distroless").await["hello"]));
+    // 2, 8, 9, 10 and 25: what `contents` says.
+    contents(all);
     // 7 and 22: said where it is so, and only there.
     for (name, kind, told) in [
         ("go-copy-first", "Dockerfile:4: `COPY . .`", true),
@@ -150,6 +155,63 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
         .await["config"]["User"],
         "app"
     );
+}
+
+/// What the status says that the images hold.
+fn contents(all: &BTreeMap<String, ImageBuildStatus>) {
+    let contents = |name: &str| {
+        let platforms = &all[name].platforms;
+        let found = platforms.iter().map(|platform| platform.contents.as_ref());
+        let found: Option<Vec<_>> = found.collect();
+        found.unwrap_or_else(|| panic!("{name}: {platforms:#?}"))[0]
+    };
+    for (name, status) in all {
+        assert_eq!(contents(name).starts, Runs::Yes, "{name}: {status:#?}");
+        assert!(contents(name).report.is_some(), "{name}");
+    }
+    for (name, base, os, shell) in [
+        ("go-scratch", Base::Scratch, None, false),
+        (
+            "go-static",
+            Base::DistrolessStatic,
+            Some("debian 12"),
+            false,
+        ),
+        (
+            "base-distroless",
+            Base::Distroless,
+            Some("debian 12"),
+            false,
+        ),
+        ("base-alpine", Base::Musl, Some("alpine 3.22.0"), true),
+        ("base-debian", Base::Glibc, Some("debian 12"), true),
+        ("inline", Base::Other, None, true),
+    ] {
+        let found = contents(name);
+        assert_eq!(found.base, base, "{name}: {found:#?}");
+        assert_eq!(found.os.as_deref(), os, "{name}: {found:#?}");
+        assert_eq!(found.shell, shell, "{name}: {found:#?}");
+    }
+    let found = contents("scratch-files");
+    assert!(
+        found.ca_certificates && found.time_zones && found.writable_tmp && !found.root,
+        "{found:#?}"
+    );
+    let contract = find(&all["scratch-files"].conditions, "Contract").unwrap();
+    assert_eq!(contract.reason, "Kept", "{contract:#?}");
+    let found = contents("scratch-tmp");
+    assert!(
+        !found.ca_certificates && !found.time_zones && !found.writable_tmp,
+        "{found:#?}"
+    );
+    let contract = find(&all["scratch-tmp"].conditions, "Contract").unwrap();
+    assert_eq!(contract.reason, "Warned", "{contract:#?}");
+    assert!(contract.message.contains("no /tmp"), "{contract:#?}");
+    let found = contents("alpine-user");
+    assert_eq!(found.user.as_deref(), Some("app"), "{found:#?}");
+    assert!(!found.root, "{found:#?}");
+    // The single stage keeps what the small one leaves away.
+    assert!(contents("go-single-stage").package_manager);
 }
 
 /// Does an ELF program ask for a loader (PT_INTERP)?

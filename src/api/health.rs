@@ -1,0 +1,134 @@
+//! `spec.healthCheck`: how the image shows that it works, before any tag points to it.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A probe that the image must answer as a Pod before any tag points to it: exactly one of `httpGet`,
+/// `tcpSocket`, `grpc` and `exec`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec)].filter(x, x).size() == 1").message("healthCheck: give exactly one of httpGet, tcpSocket, grpc and exec"))]
+pub struct HealthCheck {
+    /// A request that must be answered with a status from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    /// A port that must take connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_socket: Option<TcpSocket>,
+    /// A port that must answer the gRPC health protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<Grpc>,
+    /// A command within the container that must end with 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
+    /// Seconds from the container's start until the probe must have succeeded.
+    #[serde(default = "timeout_seconds")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub timeout_seconds: i32,
+    /// Arguments in place of the image's CMD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub args: Vec<String>,
+    /// Environment of the container. Not for secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub env: Vec<Variable>,
+    /// Memory that the container may take, for example 512Mi; none: as much as the namespace lets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("healthCheck.memory: give a quantity over 0, for example 512Mi"))]
+    pub memory: Option<String>,
+}
+
+fn timeout_seconds() -> i32 {
+    30
+}
+
+/// An HTTP request, as the kubelet sends it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpGet {
+    /// Its path, with a query where there is one.
+    #[serde(default = "root")]
+    #[schemars(length(max = 1024), regex(pattern = "^/"))]
+    pub path: String,
+    /// The port within the container.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// HTTP, or HTTPS, whose certificate is not checked.
+    #[serde(default)]
+    pub scheme: Scheme,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+/// How an HTTP request goes.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Scheme {
+    /// Plain.
+    #[default]
+    #[serde(rename = "HTTP")]
+    Http,
+    /// Over TLS.
+    #[serde(rename = "HTTPS")]
+    Https,
+}
+
+impl Scheme {
+    /// As a probe writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+        }
+    }
+}
+
+/// A TCP connection.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpSocket {
+    /// The port within the container.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+}
+
+/// The gRPC health protocol
+/// (<https://github.com/grpc/grpc/blob/master/doc/health-checking.md>).
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grpc {
+    /// The port within the container.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// The service to ask for; the whole server where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub service: Option<String>,
+}
+
+/// A command, which no shell reads.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exec {
+    /// The program and its arguments.
+    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+}
+
+/// A variable of the environment.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Variable {
+    /// Its name.
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[^=]+$"))]
+    pub name: String,
+    /// Its value.
+    #[serde(default)]
+    #[schemars(length(max = 8192))]
+    pub value: String,
+}

@@ -1,0 +1,90 @@
+//! What verdicts need of a report, small enough for a status.
+
+use std::io::{Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+
+use crate::image::{Contents, Executable, Listed, Runs};
+
+/// The most that a packed report may expand to: a thousand programs have about 200 KiB.
+const EXPANDED: u64 = 4 << 20;
+
+/// The programs of a report and where they are looked up, deflated, in base64. Judged as the whole report
+/// is, with fewer words on what a program needs.
+pub fn pack(contents: &Contents) -> String {
+    let small = Contents {
+        platform: contents.platform.clone(),
+        user: contents.user.clone(),
+        env_path: contents.env_path.clone(),
+        working_dir: contents.working_dir.clone(),
+        health_check: contents.health_check.clone(),
+        executables: Listed {
+            items: contents.executables.items.iter().map(small).collect(),
+            omitted: contents.executables.omitted,
+        },
+        links: contents.links.clone(),
+        partial: contents.partial,
+        ..Contents::default()
+    };
+    let json = serde_json::to_vec(&small).expect("a report has string keys only");
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder
+        .write_all(&json)
+        .expect("writing to memory does not fail");
+    STANDARD.encode(encoder.finish().expect("writing to memory does not fail"))
+}
+
+fn small(program: &Executable) -> Executable {
+    Executable {
+        path: program.path.clone(),
+        file: program.file.clone(),
+        kind: program.kind,
+        runs: program.runs,
+        restricted: program.restricted,
+        fault: program.fault,
+        message: program
+            .message
+            .clone()
+            .filter(|_| program.runs != Runs::Yes),
+        // A library path of the container's own changes what a program with libraries finds.
+        interpreter: program.interpreter.clone(),
+        ..Executable::default()
+    }
+}
+
+/// Reads what [`pack`] wrote; none where it is something else.
+pub fn unpack(text: &str) -> Option<Contents> {
+    let bytes = STANDARD.decode(text).ok()?;
+    let mut json = Vec::new();
+    DeflateDecoder::new(bytes.as_slice())
+        .take(EXPANDED)
+        .read_to_end(&mut json)
+        .ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::fixtures;
+
+    #[test]
+    fn what_is_packed_comes_back_and_is_small() {
+        let contents = fixtures::debian();
+        let packed = pack(&contents);
+        let back = unpack(&packed).unwrap();
+        let paths = |contents: &Contents| -> Vec<String> {
+            let items = contents.executables.items.iter();
+            items.map(|program| program.path.clone()).collect()
+        };
+        assert_eq!(paths(&back), paths(&contents));
+        assert_eq!(back.links, contents.links);
+        assert_eq!(back.user, contents.user);
+        assert_eq!(unpack("x"), None);
+        assert_eq!(unpack("AAAA"), None);
+    }
+}

@@ -1,0 +1,3 @@
+module whittle.dev/bench-inspect
+
+go 1.26.0

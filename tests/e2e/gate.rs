@@ -1,0 +1,205 @@
+//! An image shows that it works, before any tag points to it.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use whittle::api::{FailureReason::HealthCheckFailed, ImageBuild, find};
+
+use crate::field::{Field, variable};
+use crate::registry::manifest;
+
+/// A server that takes a moment to come up: `/healthz` is there, everything else is not.
+fn server(command: &str) -> Value {
+    // The same files for every platform: nothing runs while the image is made.
+    let dockerfile = format!(
+        "FROM --platform=$BUILDPLATFORM busybox:1.36 AS files\nFROM scratch\nCOPY --from=files / /\nWORKDIR /www\nCOPY healthz .\nUSER nobody\nENTRYPOINT [\"sh\", \"-c\", \"{command}\", \"sh\"]\n"
+    );
+    json!({"Dockerfile": dockerfile, "healthz": "well"})
+}
+
+const SERVES: &str = "echo starting; sleep 2; exec httpd -f -p 8080";
+
+fn check(healthz: &str) -> Value {
+    json!({"healthCheck": {"httpGet": {"path": healthz, "port": 8080}, "timeoutSeconds": 8}})
+}
+
+async fn tag_exists(image: &str) -> bool {
+    let (_, repository) = image.split_once('/').unwrap();
+    let url = format!(
+        "http://{}/v2/{repository}/manifests/latest",
+        variable("REGISTRY_HOST")
+    );
+    let accept =
+        "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+    let client = reqwest::Client::new();
+    let answer = client.get(&url).header("accept", accept).send().await;
+    answer.unwrap().status().is_success()
+}
+
+/// No Pod of a check is left.
+async fn gone(field: &Field) {
+    let checks = ListParams::default().labels("whittle.dev/component=gate");
+    field
+        .until("the Pods of the check are gone", async || {
+            let pods = field.api::<Pod>().list(&checks).await.unwrap();
+            pods.items.is_empty().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said() {
+    let field = Field::new("gate").await;
+    let mut spec = check("/healthz");
+    spec["platforms"] = json!(["linux/amd64", "linux/arm64"]);
+    spec["contract"] = json!({"warn": ["RunnableEntrypoint", "PlatformMatches"]});
+    field.build("hello", server(SERVES), spec).await;
+    let image = field.image("hello");
+    let early = field
+        .until("the image is pushed, and its check runs", async || {
+            let status = field
+                .api::<ImageBuild>()
+                .get("hello")
+                .await
+                .unwrap()
+                .status?;
+            let ready = find(&status.conditions, "Ready")?;
+            let runs = ready.message.contains("runs, and is not Ready yet");
+            runs.then_some(status)
+        })
+        .await;
+    assert_eq!(early.digest, None);
+    assert!(!tag_exists(&image).await, "a tag moved before the check");
+    let status = field.succeeds("hello").await;
+    assert_eq!(
+        manifest(&image, "latest").await.0,
+        status.digest.clone().unwrap()
+    );
+    let probed = find(&status.conditions, "Probed").unwrap();
+    assert_eq!(
+        (probed.status.as_str(), probed.reason.as_str()),
+        ("True", "Answered")
+    );
+    assert!(
+        probed.message.contains("linux/amd64 was Ready after")
+            && probed.message.contains("linux/arm64 was not run: no node"),
+        "{probed:#?}"
+    );
+    assert_eq!(status.platforms.len(), 2);
+    gone(&field).await;
+
+    // The next one does not answer: its tag stays where it was.
+    field
+        .build("hello", server(SERVES), check("/missing"))
+        .await;
+    let failure = field.fails_again("hello", 2, HealthCheckFailed).await;
+    assert!(
+        failure.message.contains("not Ready within 8 s")
+            && failure
+                .message
+                .contains("HTTP probe failed with statuscode: 404"),
+        "{failure:#?}"
+    );
+    assert!(failure.log.unwrap().contains("starting"));
+    assert_eq!(manifest(&image, "latest").await.0, status.digest.unwrap());
+    gone(&field).await;
+    field.close().await;
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_work_says_how() {
+    let field = Field::new("gate-fails").await;
+    let ends = server("echo boom; exit $CODE");
+    let mut spec = check("/healthz");
+    spec["healthCheck"]["env"] = json!([{"name": "CODE", "value": "3"}]);
+    field.build("ends", ends, spec).await;
+    let root = json!({"Dockerfile": "FROM busybox:1.36\nCMD [\"httpd\", \"-f\"]\n"});
+    field.build("root", root, check("/")).await;
+    let exec = json!({"healthCheck": {"exec": {"command": ["/bin/curl", "localhost"]}, "timeoutSeconds": 4}});
+    field.build("exec", server(SERVES), exec).await;
+    let args = json!({"healthCheck": {"tcpSocket": {"port": 9999}, "args": ["-p", "9999"], "timeoutSeconds": 20}});
+    field
+        .build("args", server("exec httpd -f $@"), {
+            let mut spec = args;
+            spec["output"] = json!({"tags": ["one", "two"]});
+            spec
+        })
+        .await;
+    for (name, words, log) in [
+        (
+            "ends",
+            "ended with exit code 3 before it was Ready",
+            Some("boom"),
+        ),
+        ("root", "write USER 65532:65532 into the Dockerfile", None),
+        ("exec", "/bin/curl", Some("starting")),
+    ] {
+        let failure = field.fails_again(name, 1, HealthCheckFailed).await;
+        assert!(failure.message.contains(words), "{name}: {failure:#?}");
+        if let Some(log) = log {
+            assert!(
+                failure.log.as_deref().unwrap_or_default().contains(log),
+                "{name}: {failure:#?}"
+            );
+        }
+        assert!(!tag_exists(&field.image(name)).await, "{name}");
+    }
+    let status = field.succeeds("args").await;
+    for tag in ["one", "two"] {
+        assert_eq!(
+            Some(manifest(&field.image("args"), tag).await.0),
+            status.digest
+        );
+    }
+    gone(&field).await;
+    field.close().await;
+}
+
+#[tokio::test]
+async fn a_check_ends_with_the_build_that_it_belongs_to() {
+    let field = Field::new("gate-ends").await;
+    let never =
+        json!({"healthCheck": {"httpGet": {"path": "/", "port": 1}, "timeoutSeconds": 600}});
+    field.build("hello", server(SERVES), never.clone()).await;
+    let checks = ListParams::default().labels("whittle.dev/component=gate");
+    let running = async |unlike: Option<String>| {
+        field
+            .until("a Pod of a check runs", async || {
+                let pods = field.api::<Pod>().list(&checks).await.unwrap().items;
+                let pod = pods.into_iter().find(|pod| {
+                    let phase = pod
+                        .status
+                        .as_ref()
+                        .and_then(|status| status.phase.as_deref());
+                    phase == Some("Running") && pod.metadata.uid != unlike
+                })?;
+                pod.metadata.uid
+            })
+            .await
+    };
+    let first = running(None).await;
+    // Another spec: the check of the one before is of no use any more.
+    field
+        .build(
+            "hello",
+            server(&SERVES.replace("sleep 2", "sleep 1")),
+            never,
+        )
+        .await;
+    running(Some(first.clone())).await;
+    field
+        .until("the first Pod is gone", async || {
+            let pods = field.api::<Pod>().list(&checks).await.unwrap().items;
+            pods.iter()
+                .all(|pod| pod.metadata.uid.as_ref() != Some(&first))
+                .then_some(())
+        })
+        .await;
+    field
+        .api::<ImageBuild>()
+        .delete("hello", &Default::default())
+        .await
+        .unwrap();
+    gone(&field).await;
+    field.close().await;
+}
