@@ -226,6 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn what_inspect_writes_is_read() {
+        let written = crate::inspect::Report {
+            image: "a/b:1".into(),
+            digest: Some("sha256:00".into()),
+            images: vec![crate::inspect::PlatformReport {
+                digest: Some("sha256:11".into()),
+                id: "sha256:22".into(),
+                platform: "linux/arm64".into(),
+                size: 1,
+                uncompressed: false,
+                contents: crate::probe::fixtures::alpine(),
+                findings: Vec::new(),
+            }],
+        };
+        let reports = reports(&serde_json::to_string(&written).unwrap());
+        for image in ["a/b:1", "a/b@sha256:00", "a/b@sha256:11"] {
+            let known = reports.of(image);
+            assert_eq!(known.contents[0].platform, "linux/arm64");
+            assert_eq!(
+                known.contents[0].executables,
+                written.images[0].contents.executables
+            );
+        }
+    }
+
+    #[test]
     fn an_image_is_known_by_the_digests_of_its_index_and_of_its_manifests() {
         let one = report("x", "sha256:11").replace(r#""image":"x","#, "");
         let two = one
