@@ -14,32 +14,32 @@ use crate::probe::{Handler, Images, Known};
 
 use super::Error;
 
-/// One image of one platform, as `whittle inspect -o json` writes it.
-#[derive(Deserialize, Clone, Debug)]
-#[serde(rename_all = "camelCase")]
+/// What one image of one platform holds.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The image as it was named: `registry.example.com/team/app:1`, with or without a digest.
     pub image: String,
-    /// The digest of what the name stands for, or of the platform's own manifest: `sha256:…`.
-    #[serde(default)]
-    pub digest: Option<String>,
-    /// `linux/amd64`; that of the contents counts where it is absent.
-    #[serde(default)]
-    pub platform: Option<String>,
+    /// Digests that it is known by: of the index that the name stands for, and of the platform's own
+    /// manifest, `sha256:…` each.
+    pub digests: Vec<String>,
     /// What it holds.
     pub contents: Contents,
-    /// The probe that the image's ImageBuild declares; its handler counts.
-    #[serde(default)]
-    pub health_check: Option<Probe>,
+    /// The probe that the image's ImageBuild declares.
+    pub health_check: Option<Handler>,
 }
 
-/// A file of reports: one, a list, or a list under `images`.
+/// A document of reports: that of `whittle inspect -o json`, with the platforms under `images`, or one
+/// platform's alone. What stands outside holds for all of them.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Shape {
-    List(Vec<Report>),
-    Images { images: Vec<Report> },
-    One(Box<Report>),
+#[serde(rename_all = "camelCase")]
+struct Document {
+    image: Option<String>,
+    digest: Option<String>,
+    health_check: Option<Probe>,
+    platform: Option<String>,
+    contents: Option<Contents>,
+    #[serde(default)]
+    images: Vec<Document>,
 }
 
 /// All reports that are at hand.
@@ -50,12 +50,7 @@ pub struct Reports {
 
 impl Reports {
     /// Adds one.
-    pub fn add(&mut self, mut report: Report) {
-        if let Some(platform) = &report.platform
-            && !platform.is_empty()
-        {
-            report.contents.platform.clone_from(platform);
-        }
+    pub fn add(&mut self, report: Report) {
         self.all.push((Reference::parse(&report.image), report));
     }
 
@@ -69,27 +64,54 @@ impl Reports {
         self.all.is_empty()
     }
 
-    /// Adds those of a file's text.
+    /// Adds those of a file's text: one document, or a list of them.
     fn read(&mut self, text: &str) -> Result<(), serde_json::Error> {
-        // An untagged enum does not say what is wrong with which field: the shape is looked at first.
         let value: serde_json::Value = serde_json::from_str(text)?;
-        let single = value.is_object() && value.get("images").is_none();
-        let shape = if single {
-            Shape::One(Box::new(serde_json::from_value(value)?))
+        let documents: Vec<Document> = if value.is_array() {
+            serde_json::from_value(value)?
         } else {
-            match value {
-                serde_json::Value::Object(mut map) => Shape::Images {
-                    images: serde_json::from_value(map.remove("images").unwrap_or_default())?,
-                },
-                list => Shape::List(serde_json::from_value(list)?),
-            }
+            vec![serde_json::from_value(value)?]
         };
-        match shape {
-            Shape::List(reports) | Shape::Images { images: reports } => {
-                reports.into_iter().for_each(|report| self.add(report));
-            }
-            Shape::One(report) => self.add(*report),
+        for document in documents {
+            self.document(document, None, Vec::new(), None)?;
         }
+        Ok(())
+    }
+
+    fn document(
+        &mut self,
+        document: Document,
+        image: Option<&str>,
+        mut digests: Vec<String>,
+        health_check: Option<&Handler>,
+    ) -> Result<(), serde_json::Error> {
+        use serde::de::Error as _;
+        let image = document.image.as_deref().or(image);
+        digests.extend(document.digest);
+        let own = document.health_check.as_ref().and_then(Handler::of);
+        let health_check = own.as_ref().or(health_check);
+        let single = document.images.is_empty();
+        for inner in document.images {
+            self.document(inner, image, digests.clone(), health_check)?;
+        }
+        let Some(mut contents) = document.contents else {
+            return if single {
+                Err(serde_json::Error::missing_field("contents"))
+            } else {
+                Ok(())
+            };
+        };
+        if let Some(platform) = document.platform.filter(|platform| !platform.is_empty()) {
+            contents.platform = platform;
+        }
+        self.add(Report {
+            image: image
+                .ok_or_else(|| serde_json::Error::missing_field("image"))?
+                .to_owned(),
+            digests,
+            contents,
+            health_check: health_check.cloned(),
+        });
         Ok(())
     }
 
@@ -118,7 +140,7 @@ impl Images for Reports {
             .collect();
         let is = |known: &Reference, report: &Report| match &wanted.digest {
             Some(digest) => {
-                known.digest.as_ref() == Some(digest) || report.digest.as_ref() == Some(digest)
+                known.digest.as_ref() == Some(digest) || report.digests.contains(digest)
             }
             // A tag may stand for another digest by now: the report is as good as the name it was made of.
             None => {
@@ -137,19 +159,17 @@ impl Images for Reports {
             (false, Some((_, other))) => format!(
                 "there is no report of {image}, but one of {}{}",
                 other.image,
-                match &other.digest {
+                match other.digests.first() {
                     Some(digest) if !other.image.contains('@') => format!("@{digest}"),
                     _ => String::new(),
                 }
             ),
         };
-        let handler = found
-            .iter()
-            .find_map(|report| report.health_check.as_ref().and_then(Handler::of));
+        let health_check = found.iter().find_map(|report| report.health_check.clone());
         Known {
             why_none: found.is_empty().then_some(why_none),
             contents: found.iter().map(|report| &report.contents).collect(),
-            health_check: handler,
+            health_check,
         }
     }
 }
@@ -179,6 +199,11 @@ mod tests {
             one.clone(),
             format!("[{one},{one}]"),
             format!("{{\"images\":[{one}]}}"),
+            // As whittle inspect writes it: the name stands outside.
+            format!(
+                r#"{{"image":"a/b:1","digest":"sha256:99","images":[{}]}}"#,
+                one.replace(r#""image":"a/b:1","#, "")
+            ),
         ] {
             let reports = reports(&text);
             let known = reports.of("a/b:1");
@@ -186,11 +211,63 @@ mod tests {
             assert!(matches!(known.health_check, Some(Handler::HttpGet(_))));
         }
         let mut none = Reports::default();
-        for text in ["{}", "1", "{\"images\":1}", "[{}]", "x"] {
+        for text in [
+            "{}",
+            "1",
+            "{\"images\":1}",
+            "[{}]",
+            "x",
+            "{\"image\":\"a\",\"images\":[]}",
+        ] {
             assert!(none.read(text).is_err(), "{text}");
         }
         let error = none.read("{\"image\":\"a\"}").unwrap_err();
         assert!(error.to_string().contains("contents"), "{error}");
+    }
+
+    #[test]
+    fn what_inspect_writes_is_read() {
+        let written = crate::inspect::Report {
+            image: "a/b:1".into(),
+            digest: Some("sha256:00".into()),
+            images: vec![crate::inspect::PlatformReport {
+                digest: Some("sha256:11".into()),
+                id: "sha256:22".into(),
+                platform: "linux/arm64".into(),
+                size: 1,
+                uncompressed: false,
+                contents: crate::probe::fixtures::alpine(),
+                findings: Vec::new(),
+            }],
+        };
+        let reports = reports(&serde_json::to_string(&written).unwrap());
+        for image in ["a/b:1", "a/b@sha256:00", "a/b@sha256:11"] {
+            let known = reports.of(image);
+            assert_eq!(known.contents[0].platform, "linux/arm64");
+            assert_eq!(
+                known.contents[0].executables,
+                written.images[0].contents.executables
+            );
+        }
+    }
+
+    #[test]
+    fn an_image_is_known_by_the_digests_of_its_index_and_of_its_manifests() {
+        let one = report("x", "sha256:11").replace(r#""image":"x","#, "");
+        let two = one
+            .replace("sha256:11", "sha256:22")
+            .replace("amd64", "arm64");
+        let reports = reports(&format!(
+            r#"{{"image":"a/b:1","digest":"sha256:00","images":[{one},{two}]}}"#
+        ));
+        for (image, platforms) in [
+            ("a/b:1", 2),
+            ("a/b@sha256:00", 2),
+            ("a/b@sha256:22", 1),
+            ("a/b@sha256:33", 0),
+        ] {
+            assert_eq!(reports.of(image).contents.len(), platforms, "{image}");
+        }
     }
 
     #[test]

@@ -194,8 +194,7 @@ fn images_are_named_for_whoever_looks_reports_up() {
     let mut reports = Reports::default();
     reports.add(Report {
         image: IMAGE.into(),
-        digest: None,
-        platform: None,
+        digests: Vec::new(),
         contents: debian(),
         health_check: None,
     });

@@ -276,10 +276,16 @@ impl Eval<'_, '_> {
     }
 
     fn busybox(&mut self, program: &Executable, words: &[Word]) -> Flow {
+        // It takes itself for an applet, and a path for the applet at its end.
+        let again = |word: &&Word| {
+            word.literal()
+                .is_some_and(|text| paths::name(text) == "busybox")
+        };
+        let words = &words[words.iter().take_while(again).count()..];
         let Some(applet) = words.first().map(Word::literal) else {
             return GOES_ON;
         };
-        match applet {
+        match applet.map(paths::name) {
             Some("sh" | "ash") => self.shell(Shell::Busybox, &words[1..]),
             Some(applet) if applet.starts_with('-') => GOES_ON,
             Some(applet) if !is_applet(applet) => {

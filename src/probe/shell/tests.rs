@@ -55,6 +55,7 @@ fn commands_in_exec_form() {
         (&["/bin/busybox", "wget", "-q"], alpine(), "works"),
         (&["/bin/busybox", "nc"], alpine(), "unknown"),
         (&["busybox", "curl"], alpine(), "lacks busybox curl"),
+        (&["busybox", "busybox", "/x/wget"], alpine(), "works"),
         (&["timeout", "5", "nc"], alpine(), "unknown"),
         (&[""], debian(), "lacks "),
         (&["ba\0sh"], debian(), "lacks ba\0sh"),
