@@ -172,7 +172,7 @@ async fn fill(client: &Client, images: usize) -> Result<(usize, usize)> {
 /// Three of four images hold one program of their own; the fourth has a distribution with 400.
 fn image(number: usize) -> Profiled {
     let mut paths = vec!["/app".to_owned()];
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         paths.extend((0..400).map(|program| format!("/usr/bin/program-{program}")));
     }
     if number % 10 == 3 {
@@ -200,7 +200,9 @@ fn image(number: usize) -> Profiled {
         ],
         contents: vec![contents],
         earlier: vec![],
-        fix: (number % 2 == 0).then(|| r#"httpGet {"path":"/healthz","port":8080}"#.to_owned()),
+        fix: number
+            .is_multiple_of(2)
+            .then(|| r#"httpGet {"path":"/healthz","port":8080}"#.to_owned()),
     }
 }
 
