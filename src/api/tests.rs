@@ -237,6 +237,34 @@ fn the_image_for_debugging_is_a_stage_or_has_a_base() {
 }
 
 #[test]
+fn a_contract_names_each_rule_once_and_has_a_size_over_none() {
+    accepted(json!({"contract": {"enforce": ["NonRoot"], "warn": ["NoShell"], "maxSize": "20Mi"}}));
+    accepted(json!({"contract": {"maxGrowthPercent": 0}}));
+    refused(
+        json!({"contract": {"enforce": ["NonRoot"], "warn": ["NonRoot"]}}),
+        "name it once",
+    );
+    for size in ["0", "-1Mi", "big"] {
+        refused(json!({"contract": {"maxSize": size}}), "contract.maxSize");
+    }
+}
+
+#[test]
+fn a_health_check_is_of_one_kind() {
+    accepted(json!({"healthCheck": {"httpGet": {"port": 8080}}}));
+    accepted(json!({"healthCheck": {"exec": {"command": ["/app", "health"]}, "memory": "64Mi"}}));
+    refused(json!({"healthCheck": {}}), "exactly one of httpGet");
+    refused(
+        json!({"healthCheck": {"tcpSocket": {"port": 1}, "grpc": {"port": 1}}}),
+        "exactly one of httpGet",
+    );
+    refused(
+        json!({"healthCheck": {"tcpSocket": {"port": 1}, "memory": "much"}}),
+        "healthCheck.memory",
+    );
+}
+
+#[test]
 fn inline_files_have_a_bound_in_all() {
     let half = "x".repeat(200 * 1024);
     refused(
