@@ -61,7 +61,25 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
         "duplicate entries for key [id=\"npmrc\"]",
     )
     .await;
-    refused(&stage, json!({"contract": {"maxSize": "20Mi"}}), "contract").await;
+    refused(&stage, json!({"contarct": {"maxSize": "20Mi"}}), "contarct").await;
+    refused(
+        &stage,
+        json!({"contract": {"maxSize": "big"}}),
+        "contract.maxSize: give a quantity",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"contract": {"enforce": ["NoRoot"]}}),
+        "Unsupported value: \"NoRoot\"",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"healthCheck": {"httpGet": {"port": 80}, "tcpSocket": {"port": 80}}}),
+        "exactly one of httpGet",
+    )
+    .await;
 }
 
 #[tokio::test]
