@@ -8,9 +8,7 @@ mod profiles;
 
 pub use builds::RECONCILE_LIMIT;
 
-use kube::api::{
-    ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams,
-};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
