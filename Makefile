@@ -60,6 +60,10 @@ bench: ## A build against bare buildctl, in turns, after `make demo`; then bench
 bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on 15 MB and 1 GB. RUNS=5
 	tests/bench/inspect.sh
 
+.PHONY: bench-admission
+bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=400
+	source .cluster/env && cargo bench --locked --bench admission
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

@@ -155,8 +155,8 @@ async fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Crds => crds(),
         Command::Probes(options) => {
-            let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr().lock());
-            ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err))
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err).await)
         }
         Command::Runner => whittle::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,

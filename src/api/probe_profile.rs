@@ -34,7 +34,8 @@ pub struct ProbeProfileSpec {
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub images: BTreeMap<String, ProfileImage>,
-    /// Sets of programs, by name: images with the same base share theirs.
+    /// Sets of programs, by name: images with the same base share theirs. True where a program is known to
+    /// start on each platform, false where that is not known.
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub programs: BTreeMap<String, BTreeMap<String, bool>>,

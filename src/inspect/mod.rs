@@ -30,9 +30,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::image::{Budget, Contents, Finding, Rule};
+use crate::image::{Budget, Contents, Finding, Reference, Rule};
 use location::Location;
-use remote::Connection;
+use remote::{Connection, Remote};
 use rules::{Previous, Terms, Verdict};
 use source::{Found, Source};
 
@@ -216,6 +216,22 @@ fn print(
         }
     }
     out.flush()
+}
+
+/// The reports that Whittle has put beside an image in its registry: one a platform, each with the digests
+/// that the image is known by.
+///
+/// # Errors
+/// Where the registry does not give them.
+pub async fn reports_beside(
+    image: &str,
+    plain_http: bool,
+    ca: Option<PathBuf>,
+) -> Result<Vec<(Vec<String>, Contents)>, InspectError> {
+    let connection = Connection { plain_http, ca };
+    Remote::new(Reference::parse(image), &connection)?
+        .reports()
+        .await
 }
 
 #[cfg(test)]

@@ -7,8 +7,12 @@ use super::credentials::{Login, files, look};
 use super::error::{Hint, InspectError, file};
 use super::manifest::{CONFIG_LIMIT, Document, ImageDocument, read, verify};
 use super::source::Pointed;
-use crate::image::{Contents, Entry, ImageConfig, Limits, Reference, digest_of};
-use crate::registry::{Access, Client, Patience, ReadError, RegistryError, Settings, read_image};
+use crate::image::{
+    Contents, Entry, ImageConfig, ImageReport, Limits, REPORT_TYPE, Reference, digest_of,
+};
+use crate::registry::{
+    Access, Client, Patience, ReadError, RegistryError, Settings, attached, read_image,
+};
 
 /// Somebody waits at a terminal: three tries, within 20 s.
 const PATIENCE: Patience = Patience {
@@ -17,6 +21,9 @@ const PATIENCE: Patience = Patience {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(5),
 };
+
+/// The largest report that is read, in bytes.
+const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +137,33 @@ impl Remote {
             },
         })?;
         Ok(Contents::of(&image, config, now))
+    }
+
+    /// The reports that Whittle has put beside the image, one a platform, each with its digests: of what the
+    /// reference points at, and of the platform's own manifest.
+    pub(super) async fn reports(&self) -> Result<Vec<(Vec<String>, Contents)>, InspectError> {
+        let (top, digests) = match self.pointed().await? {
+            Pointed::One { digest, .. } => (digest.clone(), vec![digest]),
+            Pointed::Many { digest, entries } => (
+                digest.unwrap_or_default(),
+                entries.into_iter().map(|entry| entry.digest).collect(),
+            ),
+        };
+        let mut found = vec![];
+        for digest in digests {
+            let bytes = attached(&self.client, &digest, REPORT_TYPE, REPORT_LIMIT).await;
+            let Some(bytes) = bytes.map_err(|error| self.refused(error))? else {
+                continue;
+            };
+            match serde_json::from_slice::<ImageReport>(&bytes) {
+                Ok(report) if report.digest == digest => {
+                    found.push((vec![top.clone(), digest], report.contents));
+                }
+                // A report of something else is none of this image.
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     async fn manifest(&self, reference: &str) -> Result<Vec<u8>, InspectError> {

@@ -1,6 +1,6 @@
 //! From what images hold to `ProbeProfile` objects: few, large, and the same for the same images.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use sha2::{Digest, Sha256};
 
@@ -84,8 +84,12 @@ fn add(profile: &mut ProbeProfileSpec, image: &Profiled) {
     };
     let mut folders = BTreeMap::new();
     for (folder, programs) in found.folders {
-        let set: BTreeMap<String, bool> = programs.into_iter().map(|name| (name, true)).collect();
-        let id = short(&set.keys().cloned().collect::<Vec<_>>().join("/"));
+        let certain = |starts: usize| starts == image.contents.len();
+        let set: BTreeMap<String, bool> = programs
+            .into_iter()
+            .map(|(name, starts)| (name, certain(starts)))
+            .collect();
+        let id = short(&serde_json::to_string(&set).unwrap_or_default());
         profile.programs.insert(id.clone(), set);
         folders.insert(folder, id);
     }
@@ -168,7 +172,8 @@ fn names_of(repository: &str) -> Vec<String> {
 
 struct Programs {
     path: Vec<String>,
-    folders: BTreeMap<String, BTreeSet<String>>,
+    /// By folder and name: the number of platforms where it is known to start.
+    folders: BTreeMap<String, BTreeMap<String, usize>>,
     applets: bool,
 }
 
@@ -176,7 +181,7 @@ struct Programs {
 /// refused for what a report leaves out.
 fn programs_of(contents: &[Contents]) -> Option<Programs> {
     let first = contents.first()?;
-    let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut folders: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
     let mut applets = false;
     for contents in contents {
         if contents.partial
@@ -187,19 +192,21 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
             return None;
         }
         let links = Links::new(&contents.links);
+        let mut own: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
         for program in &contents.executables.items {
             let path = links.follow(&program.path).ok()?;
             let file = program.file.as_deref().unwrap_or(&path);
             applets |= paths::name(file).starts_with("busybox");
-            let programs = folders.entry(paths::folder(&path).to_owned()).or_default();
+            let programs = own.entry(paths::folder(&path).to_owned()).or_default();
             if program.runs != Runs::No {
-                programs.insert(paths::name(&path).to_owned());
+                let starts = usize::from(program.runs == Runs::Yes);
+                programs.insert(paths::name(&path).to_owned(), starts);
             }
         }
         // Links to folders, and to what lies above them, lead to the same programs.
         for link in &contents.links.items {
             let target = links.follow(&link.folder).ok()?;
-            let below: Vec<(String, BTreeSet<String>)> = folders
+            let below: Vec<(String, BTreeMap<String, usize>)> = own
                 .iter()
                 .filter(|(folder, _)| paths::within(folder, &target))
                 .map(|(folder, programs)| {
@@ -213,10 +220,16 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
                 })
                 .collect();
             for (alias, programs) in below {
-                folders.entry(alias).or_default().extend(programs);
+                own.entry(alias).or_default().extend(programs);
             }
             // A link to a folder without programs: what a volume puts there is found by both names.
-            folders.entry(link.path.clone()).or_default();
+            own.entry(link.path.clone()).or_default();
+        }
+        for (folder, programs) in own {
+            let all = folders.entry(folder).or_default();
+            for (name, starts) in programs {
+                *all.entry(name).or_default() += starts;
+            }
         }
     }
     let path = first.env_path.as_deref().unwrap_or(DEFAULT_PATH);

@@ -1,12 +1,13 @@
 //! `whittle probes`: judges the probes of manifests by the reports of their images, and mends them.
 //!
 //! Reads files and prints; what it judges by stands in [`crate::probe`]. Reports come from files, so that
-//! it works without a cluster and without a registry.
+//! it works without a cluster and without a registry, or from these where that is asked for.
 
 mod edit;
 mod files;
 mod manifests;
 mod output;
+mod remote;
 mod reports;
 mod yaml;
 
@@ -66,6 +67,23 @@ pub struct Options {
     /// Reports of images, as `whittle inspect -o json` writes them: JSON files, or directories of them.
     #[arg(long)]
     pub reports: Vec<PathBuf>,
+    /// Ask the registries of the images for the reports that Whittle has put beside them.
+    #[arg(long)]
+    pub registry: bool,
+    /// Speak HTTP without TLS to registries; one on this machine is spoken to so in any case.
+    #[arg(long, requires = "registry")]
+    pub plain_http: bool,
+    /// Certificates in PEM that sign the registries', besides those of the system.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "registry",
+        conflicts_with = "plain_http"
+    )]
+    pub ca: Option<PathBuf>,
+    /// Ask the cluster of the current context for its ProbeProfiles.
+    #[arg(long)]
+    pub cluster: bool,
     /// How to print the verdicts.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -78,7 +96,7 @@ pub struct Options {
 }
 
 /// Runs the command: what was found goes to `out`, errors go to `err`. The exit code.
-pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+pub async fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     let mut errors = Vec::new();
     let mut reports = Reports::default();
     for path in &options.reports {
@@ -86,10 +104,27 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             errors.push(error);
         }
     }
-    let mut manifests = read(&options.files, &mut errors);
+    let manifests = read(&options.files, &mut errors);
+    if options.registry {
+        remote::registry(options, &manifests.images(), &mut reports, &mut errors).await;
+    }
+    if options.cluster {
+        remote::cluster(&mut reports, &mut errors).await;
+    }
+    judge(options, manifests, &reports, errors, (out, err))
+}
+
+/// Judges, mends and prints.
+fn judge(
+    options: &Options,
+    mut manifests: Manifests,
+    reports: &Reports,
+    mut errors: Vec<Error>,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> u8 {
     let mut mended = Vec::new();
     if let Some(fixing) = options.fix {
-        let (fixed, refused) = manifests.fix(&reports);
+        let (fixed, refused) = manifests.fix(reports);
         errors.extend(refused);
         if fixing == Fixing::Print
             && let Err(error) = print(&fixed, out)
@@ -117,7 +152,7 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
             }
         }
     }
-    let mut judged = manifests.judge(&reports);
+    let mut judged = manifests.judge(reports);
     errors.append(&mut judged.errors);
     judged.errors = errors;
     let text = options.output.write(&judged, options.strict);

@@ -50,13 +50,17 @@ fn run_on(manifest: &str, change: impl Fn(&mut Options, &std::path::Path)) -> (R
     let mut options = Options {
         files: vec![at("web.yaml")],
         reports: vec![at("reports")],
+        registry: false,
+        plain_http: false,
+        ca: None,
+        cluster: false,
         output: Format::Table,
         strict: false,
         fix: None,
     };
     change(&mut options, folder.path());
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = run(&options, &mut out, &mut err);
+    let code = futures::executor::block_on(run(&options, &mut out, &mut err));
     let text = |bytes| {
         String::from_utf8(bytes)
             .unwrap()

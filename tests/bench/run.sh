@@ -8,3 +8,4 @@ kubectl get builder default -n demo >/dev/null || { echo "bench: run make demo f
 mkdir -p target/bench
 (cd tests/cluster && go build -o ../../target/bench/node .)
 NODE_EXEC="$PWD/target/bench/node exec" cargo bench --locked --bench build
+cargo bench --locked --bench admission

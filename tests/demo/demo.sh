@@ -123,7 +123,7 @@ if helm status whittle --namespace "$system" -o json 2>/dev/null | grep -q '"sta
   helm uninstall whittle --namespace "$system" --wait >/dev/null
 fi
 install=(helm upgrade --install whittle charts/whittle --namespace "$system" --values "$helm_values"
-  --set "image.repository=$operator_repository" --set "image.digest=$digest" "${more[@]}" --wait --timeout 3m)
+  --set probeGuard.mode=Deny --set "image.repository=$operator_repository" --set "image.digest=$digest" "${more[@]}" --wait --timeout 3m)
 printf '%s$ %s%s\n' "$dim" "${install[*]}" "$plain"
 "${install[@]}" >"$work/helm.log" || { cat "$work/helm.log"; die "the operator does not get ready"; }
 kubectl get deployment whittle -n "$system"
@@ -197,6 +197,9 @@ YAML
   fi
   cat <<YAML
   platforms: [linux/amd64, linux/arm64]
+  contract:
+    enforce: [StaticBinary, CACertificates, NonRoot, NoShell]
+    maxSize: 5Mi
   output:
     image: $repository
     tags: [latest]
@@ -287,6 +290,29 @@ run_pod() {
   show kubectl get --raw "/api/v1/namespaces/$namespace/pods/hello:8080/proxy/"
 }
 run_pod
+
+# ── The probe guard ──────────────────────────────────────────────────────────────────────────────
+
+stage "A probe that cannot work on this image, and one that can"
+deployment() { # probe
+  sed -e 's/^kind: Pod/kind: Deployment/' -e 's/^apiVersion: v1/apiVersion: apps\/v1/' -e '/^spec:/,$d' "$work/pod.yaml"
+  printf 'spec:\n  replicas: 0\n  selector: {matchLabels: {app: hello}}\n  template:\n    metadata: {labels: {app: hello}}\n'
+  sed -n '/^spec:/,$p' "$work/pod.yaml" | sed -e "s|livenessProbe: .*|livenessProbe: $1|" -e 's/^/    /'
+}
+deployment '{exec: {command: [sh, -c, "curl -fsS http://localhost:8080/healthz"]}}' >"$work/wrong.yaml"
+deployment '{httpGet: {path: /healthz, port: http}}' >"$work/right.yaml"
+grep --color=never livenessProbe "$work/wrong.yaml"
+# What a build has just put there is known within seconds.
+refused=''
+for ((tries = 0; tries < 40; tries++)); do
+  if ! refused=$(kubectl apply --dry-run=server -f "$work/wrong.yaml" 2>&1); then break; fi
+  refused='' && sleep 0.25
+done
+[[ $refused == *'livenessProbe runs sh, which image'* ]] || die "the probe that cannot work is not refused: ${refused:-it passes}"
+printf '%s$ kubectl apply -f %s%s\n%s\n' "$dim" "$work/wrong.yaml" "$plain" "$refused"
+grep --color=never livenessProbe "$work/right.yaml"
+show kubectl apply -f "$work/right.yaml"
+kubectl delete deployment hello -n "$namespace" --wait=false >/dev/null
 
 # ── The second build ─────────────────────────────────────────────────────────────────────────────
 

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
-use whittle::api::{ImageBuildStatus, ProbeProfile};
+use whittle::api::{ImageBuild, ImageBuildStatus, ProbeProfile, find};
 
 use crate::field::Field;
 
@@ -336,5 +336,89 @@ async fn the_guard_guards_without_the_controller_and_knows_nothing_without_profi
     // It comes back, and makes them anew.
     becomes(&field, "the profiles are there again", &wrong, true).await;
     allow_in(&field).await;
+    field.close().await;
+}
+
+#[tokio::test]
+async fn workloads_that_run_already_are_audited_and_told_once() {
+    let field = Field::new("audit").await;
+    let image = format!("{}:latest", field.image("hello"));
+    // There before the image is known: the guard could not judge it.
+    let wrong = spec(
+        &image,
+        json!({"livenessProbe": {"exec": {"command": ["/bin/curl", "localhost"]}},
+            "env": [{"name": "PASSWORD", "value": "hunter22"}]}),
+    );
+    let labels = json!({"app": "app"});
+    let deployment = |name: &str, spec: &Value| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": 0,
+            "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}})
+    };
+    field.create(deployment("before", &wrong)).await;
+    built(&field, &["/app"], 1).await;
+    let condition = async |what: &str, status: &str, words: &str| {
+        field
+            .until(what, async || {
+                let build = field.api::<ImageBuild>().get("hello").await.unwrap();
+                let condition = find(&build.status?.conditions, "ProbesCompatible")?.clone();
+                let as_asked = condition.status == status && condition.message.contains(words);
+                as_asked.then_some(condition)
+            })
+            .await
+    };
+    let title = format!("Deployment {}/before: ", field.namespace);
+    let found = condition("the audit finds it", "False", &title).await;
+    assert_eq!(found.reason, "CannotWork");
+    assert!(found.message.contains("/bin/curl"), "{found:#?}");
+    let told = async || {
+        let events = field.api::<Event>().list(&ListParams::default()).await;
+        let events = events.unwrap().items.into_iter();
+        events
+            .filter(|event| event.reason.as_deref() == Some("ProbeCannotWork"))
+            .collect::<Vec<_>>()
+    };
+    let events = field
+        .until("an Event tells it", async || {
+            Some(told().await).filter(|events| !events.is_empty())
+        })
+        .await;
+    assert_eq!(events[0].involved_object.name.as_deref(), Some("before"));
+
+    // A second one that works changes nothing; the image with the program does.
+    let right = spec(
+        &image,
+        json!({"livenessProbe": {"exec": {"command": ["/app"]}}}),
+    );
+    field.create(deployment("right", &right)).await;
+    built(&field, &["/app", "/bin/curl"], 2).await;
+    condition("the rebuilt image has the program", "True", "2 workloads").await;
+    // And an image that was rebuilt without it.
+    built(&field, &["/app"], 3).await;
+    condition("the rebuilt image lacks the program", "False", &title).await;
+    let events = field
+        .until("it is told again", async || {
+            let events = told().await;
+            let count: i32 = events
+                .iter()
+                .map(|event| match &event.series {
+                    Some(series) => series.count.unwrap_or(1),
+                    None => 1,
+                })
+                .sum();
+            (count == 2).then_some(events)
+        })
+        .await;
+    assert!(
+        events
+            .iter()
+            .all(|event| event.involved_object.name.as_deref() == Some("before"))
+    );
+    // Mended: nobody is left.
+    let mended = spec(
+        &image,
+        json!({"livenessProbe": {"tcpSocket": {"port": 80}}}),
+    );
+    field.create(deployment("before", &mended)).await;
+    condition("the workload is mended", "True", "2 workloads").await;
     field.close().await;
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use whittle::api::{ImageBuild, ImageBuildStatus, find};
@@ -21,16 +22,21 @@ mod table;
 /// How long all samples may take together, on two slow processors that other tests use as well.
 const PATIENCE: Duration = Duration::from_secs(1500);
 
+/// Pods of samples that run side by side: they mostly wait.
+const PODS: usize = 6;
+
 #[tokio::test]
 async fn every_sample_is_built_runs_and_is_built_again_after_a_change_of_one_line() {
     let field = Field::new("samples").await;
     apply(&field, "config/samples");
     let names: Vec<&str> = table::SAMPLES.iter().map(|sample| sample.name).collect();
     let cold = all_ready(&field, &names).await;
-    for sample in table::SAMPLES {
-        rows::stands_in_the_registry(&field, sample.name, &cold[sample.name]).await;
-        pods::run(&field, sample.name, &cold[sample.name], sample.does).await;
-    }
+    futures::stream::iter(table::SAMPLES)
+        .for_each_concurrent(PODS, async |sample| {
+            rows::stands_in_the_registry(&field, sample.name, &cold[sample.name]).await;
+            pods::run(&field, sample.name, &cold[sample.name], sample.does).await;
+        })
+        .await;
     rows::check(&field, &cold).await;
     let changed = changes::one_by_one(&field, &cold).await;
     table::print(&cold, &changed);

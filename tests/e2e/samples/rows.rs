@@ -1,6 +1,7 @@
 //! What each row of the list of systems must show, beyond that it is built and runs.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
@@ -130,6 +131,7 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
     // 20 and 21
     an_ephemeral_container_sees_the_program(field, &all["probes"]).await;
     the_probes_of_the_deployment_work(field, &all["probes"]).await;
+    the_wrong_probe_is_warned_of(field, &all["probes"]).await;
     // 22
     for tag in ["1.4.0", "1.4", "latest"] {
         let found = manifest(&image(field, "tags"), tag).await.0;
@@ -328,4 +330,33 @@ async fn the_probes_of_the_deployment_work(field: &Field, status: &ImageBuildSta
         })
         .await;
     kubectl(field, &["delete", "deployment", "probes", "--wait=false"]);
+}
+
+/// kubectl prints the warning; the mode of the chart's values is Warn.
+async fn the_wrong_probe_is_warned_of(field: &Field, status: &ImageBuildStatus) {
+    let text = read("examples/wrong-probe.yaml");
+    let image = "registry.whittle.local:5000/samples/probes:latest";
+    let text = text.replace(image, status.image.as_deref().unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().display().to_string();
+    field
+        .until("the wrong probe is warned of", async || {
+            let output = Command::new("kubectl")
+                .args([
+                    "--namespace",
+                    &field.namespace,
+                    "apply",
+                    "--dry-run=server",
+                    "-f",
+                    &path,
+                ])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{said}");
+            said.contains("livenessProbe runs sh, which image")
+                .then_some(())
+        })
+        .await;
 }
