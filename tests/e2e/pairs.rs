@@ -18,7 +18,7 @@ mod rows;
 mod table;
 
 use images::Image;
-use rows::{Reality, Row};
+use rows::{Hook, Reality, Row};
 
 /// Pods at a time.
 const AT_ONCE: usize = 12;
@@ -54,9 +54,13 @@ async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
         refusals.push(guard::answer(&field, image, &row.spec(image)).await);
     }
     allow_in(&field).await;
+    if let Some(row) = rows.iter().find(|row| row.refused) {
+        let image = &images[row.image].reference;
+        guard::takes(&field, &row.spec(image)).await;
+    }
     println!("{} answers after {:?}", refusals.len(), begin.elapsed());
     let realities: BTreeMap<usize, (Option<Reality>, String)> =
-        futures::stream::iter(rows.iter().enumerate())
+        futures::stream::iter(in_order(&rows))
             .map(async |(number, row)| {
                 let image = &images[row.image].reference;
                 (
@@ -94,6 +98,13 @@ async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
         wrong.join("\n")
     );
     field.close().await;
+}
+
+/// Hooks of the end first: what is seen of them needs Pods that come later.
+fn in_order(rows: &[Row]) -> Vec<(usize, &Row)> {
+    let mut all: Vec<(usize, &Row)> = rows.iter().enumerate().collect();
+    all.sort_by_key(|(_, row)| row.hook != Hook::PreStop);
+    all
 }
 
 /// All pairs, or those whose text has what the variable PAIRS says.

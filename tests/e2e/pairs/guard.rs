@@ -28,6 +28,16 @@ pub async fn answer(field: &Field, image: &str, spec: &Value) -> Option<String> 
     .unwrap_or_else(|what| panic!("{what}"))
 }
 
+/// Waits until the guard refuses nothing here any more.
+pub async fn takes(field: &Field, spec: &Value) {
+    let object = json!({"metadata": {"name": "pair"}, "spec": spec});
+    super::until("the guard refuses nothing", PATIENCE, async || {
+        refusal(field, "Pod", &object).await.is_none().then_some(())
+    })
+    .await
+    .unwrap_or_else(|what| panic!("{what}"));
+}
+
 /// True where it is the guard that refuses, and nobody else.
 pub fn is_the_guards(said: &str) -> bool {
     said.contains("ValidatingAdmissionPolicy 'whittle-probe-guard'")

@@ -12,8 +12,6 @@ use crate::field::Field;
 
 /// How long one Pod may take, beside others.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// How long the last Event of a Pod that is gone may take to be stored.
-const LATE: Duration = Duration::from_secs(5);
 
 /// What becomes of a pair's probe, with the kubelet's words; none where nothing can be seen.
 pub async fn run(
@@ -70,7 +68,7 @@ impl Watched<'_> {
         if self.row.hook == Hook::PostStart {
             return match self.event("FailedPostStartHook").await {
                 Some(words) => Some((Reality::Fails, words)),
-                None if status.ready => passes,
+                None if status.ready && status.restart_count == 0 => passes,
                 None => None,
             };
         }
@@ -87,8 +85,9 @@ impl Watched<'_> {
             Hook::Readiness if status.ready => passes,
             // Each failure ends the container: errors do not.
             Hook::Liveness if status.restart_count > 0 => Some((Reality::Fails, failure)),
-            Hook::Liveness if self.successes().await >= 3 => passes,
-            _ if errors >= 3 => Some((Reality::Errors, error)),
+            Hook::Liveness if self.successes().await >= 2 => passes,
+            // The kubelet tries three times at once: these are more.
+            _ if errors > 3 => Some((Reality::Errors, error)),
             Hook::Startup | Hook::Readiness if failures >= enough => {
                 Some((Reality::Fails, failure))
             }
@@ -102,21 +101,39 @@ impl Watched<'_> {
         until("it runs", PATIENCE, ready).await?;
         let stop = DeleteParams::default();
         self.pods.delete(self.name, &stop).await.unwrap();
-        let failed = async || self.event("FailedPreStopHook").await;
-        let ended = async || match failed().await {
-            Some(words) => Some(Some(words)),
-            None => {
-                let gone = self.pods.get_opt(self.name).await.unwrap().is_none();
-                gone.then_some(None)
-            }
+        let gone = async || {
+            self.pods
+                .get_opt(self.name)
+                .await
+                .unwrap()
+                .is_none()
+                .then_some(())
         };
-        if let Some(words) = until("it is gone", PATIENCE, ended).await? {
-            return Ok((Reality::Fails, words));
+        until("it is gone", PATIENCE, gone).await?;
+        let end = jiff::Timestamp::now();
+        // The kubelet writes its Events one after the other, and late: an Event of what came later says that
+        // there are no more of this Pod.
+        let last = async || match self.event("FailedPreStopHook").await {
+            Some(words) => Some(Some(words)),
+            None => self.kubelet_told_of_later(end).await.then_some(None),
+        };
+        match until("a later Event", PATIENCE, last).await {
+            Ok(Some(words)) => Ok((Reality::Fails, words)),
+            Ok(None) | Err(_) => Ok((Reality::Passes, String::new())),
         }
-        match until("a late Event", LATE, failed).await {
-            Ok(words) => Ok((Reality::Fails, words)),
-            Err(_) => Ok((Reality::Passes, String::new())),
-        }
+    }
+
+    async fn kubelet_told_of_later(&self, end: jiff::Timestamp) -> bool {
+        let all = ListParams::default().fields("source=kubelet");
+        let events = self.field.api::<Event>().list(&all).await.unwrap();
+        // Seconds have no parts there.
+        let later = end + Duration::from_secs(1);
+        events.iter().any(|event| {
+            event
+                .first_timestamp
+                .as_ref()
+                .is_some_and(|at| at.0 > later)
+        })
     }
 
     async fn container(&self) -> Option<ContainerStatus> {

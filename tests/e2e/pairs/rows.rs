@@ -172,7 +172,7 @@ impl Row {
                 json!({"lifecycle": {self.hook.field(): self.handler}})
             }
             _ => {
-                let mut probe = json!({"periodSeconds": 1, "timeoutSeconds": 20,
+                let mut probe = json!({"periodSeconds": 3, "timeoutSeconds": 20,
                     // One failure decides for a liveness probe. A startup probe may come before the program listens.
                     "failureThreshold": if self.hook == Hook::Liveness { 1 } else { 100 }});
                 json_patch::merge(&mut probe, &self.handler);

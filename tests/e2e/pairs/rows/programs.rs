@@ -77,14 +77,14 @@ fn found() -> Vec<Row> {
                 "http://127.0.0.1:8080/",
             ],
         ),
-        exec("alpine", &["/bin/wget", "-q", "http://127.0.0.1:8080/"])
+        exec("alpine", &["/sbin/wget", "-q", "http://127.0.0.1:8080/"])
             .errors()
             .refused(),
         exec("alpine", &["curl", "-f", "http://127.0.0.1:8080/"])
             .errors()
             .refused(),
         exec("alpine", &["bash", "-c", "true"]).errors().refused(),
-        exec("busybox", &["nc", "-z", "127.0.0.1", "8080"]),
+        exec("busybox", &["/bin/cat", "/check"]),
         exec("busybox", &["/bin/busybox", "true"]),
         exec("busybox", &["grpc_health_probe", "-addr=:9090"])
             .errors()
@@ -103,8 +103,12 @@ fn found() -> Vec<Row> {
 
 fn not_starting() -> Vec<Row> {
     vec![
-        exec("broken", &["/bin/loaderless", "true"])
-            .errors()
+        exec("own", &["/opt/tools/bin/loaderless", "-c", "exit 0"])
+            .fails()
+            .refused(),
+        exec("own", &["loaderless", "-c", "exit 0"])
+            .at(Hook::PreStop)
+            .fails()
             .refused(),
         exec("broken", &["/bin/libless", "-c", "exit 0"])
             .fails()
@@ -113,12 +117,12 @@ fn not_starting() -> Vec<Row> {
             .at(Hook::Liveness)
             .fails()
             .refused(),
-        exec("broken", &["/check"]).errors().refused(),
+        exec("broken", &["/check"]).fails().refused(),
         exec("broken", &["/check"])
             .at(Hook::Liveness)
-            .errors()
+            .fails()
             .refused(),
-        exec("broken", &["/plain"]).errors().refused(),
+        exec("broken", &["/plain"]).fails().refused(),
         exec("broken", &["/unrunnable"]).errors().refused(),
         exec("broken", &["/bin/libless", "-c", "exit 0"])
             .with(
@@ -129,17 +133,25 @@ fn not_starting() -> Vec<Row> {
         exec("busybox", &["/check"]),
         exec("busybox", &["/envcheck"]),
         exec("busybox", &["/badenv"]).fails().refused(),
-        exec("busybox", &["/plain"]).errors().refused(),
+        exec("busybox", &["/plain"]).fails().refused(),
         exec("busybox", &["sh", "-c", "/plain"]).unknown(Reality::Passes),
-        exec("busybox", &["sh", "/check"]).unknown(Reality::Passes),
+        exec("debian", &["sh", "-c", "/plain"]).unknown(Reality::Passes),
+        exec("debian", &["sh", "-c", "/opt/check"]).unknown(Reality::Fails),
+        exec("busybox", &["sh", "/check"]),
     ]
 }
 
 fn permissions() -> Vec<Row> {
     vec![
         exec("user", &["/app", "health"]),
-        exec("user", &["rootonly", "health"]).errors(),
-        exec("user", &["/bin/rootonly", "health"]).errors(),
+        // The runtime has DAC_OVERRIDE, unless the Pod drops it.
+        exec("user", &["rootonly", "health"]).unknown(Reality::Passes),
+        exec("user", &["/bin/rootonly", "health"])
+            .with(
+                "capabilities: drop ALL",
+                json!({"securityContext": {"capabilities": {"drop": ["ALL"]}}}),
+            )
+            .unknown(Reality::Errors),
         exec("user", &["/bin/rootonly", "health"])
             .with("runAsUser: 0", json!({"securityContext": {"runAsUser": 0}}))
             .unknown(Reality::Passes),

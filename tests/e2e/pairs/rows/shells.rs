@@ -31,7 +31,7 @@ fn plain() -> Vec<Row> {
             .at(Hook::PostStart)
             .fails()
             .refused(),
-        sh("debian", "/opt/check").fails().refused(),
+        sh("debian", "/usr/bin/curl localhost").fails().refused(),
         sh("debian", "test -f /app"),
         sh("debian", "sleep 0").at(Hook::PreStop),
         exec("debian", &["bash", "-ec", "/app health"]),
@@ -83,8 +83,8 @@ fn lists() -> Vec<Row> {
             "curl -sf localhost:8080 >/dev/null 2>&1 || exit 1",
         )
         .fails(),
-        // Of busybox, and not of that of Alpine.
-        sh("alpine", "telnetd -h").unknown(Reality::Fails),
+        // Of busybox, and not of this one.
+        sh("alpine", "chpst true").unknown(Reality::Fails),
     ]
 }
 

@@ -149,10 +149,19 @@ fn volumes() -> Vec<Row> {
             .in_pod(
                 "an init container puts a program there as sh",
                 json!({"volumes": [{"name": "volume", "emptyDir": {}}],
-                    "initContainers": [{"name": "fill", "image": "IMAGE", "command": ["/app", "install", "/filled/sh"],
+                    "initContainers": [{"name": "fill", "image": "IMAGE", "args": ["install", "/filled/sh"],
                         "volumeMounts": [{"name": "volume", "mountPath": "/filled"}]}]}),
             )
-            .unknown(Reality::Fails),
+            .unknown(Reality::Passes),
+        exec("broken", &["/toolcheck"])
+            .with("a volume at /opt/shell", mount("/opt/shell"))
+            .in_pod(
+                "an init container puts an interpreter there",
+                json!({"volumes": [{"name": "volume", "emptyDir": {}}],
+                    "initContainers": [{"name": "fill", "image": "IMAGE", "args": ["install", "/filled/run"],
+                        "volumeMounts": [{"name": "volume", "mountPath": "/filled"}]}]}),
+            )
+            .unknown(Reality::Passes),
     ]
 }
 
@@ -176,7 +185,8 @@ fn commands() -> Vec<Row> {
                 "readOnlyRootFilesystem",
                 json!({"securityContext": {"readOnlyRootFilesystem": true}}),
             )
-            .errors(),
+            .errors()
+            .refused(),
         exec("debian", &["sh", "-c", "curl health"])
             .with(
                 "command: cp /app /usr/bin/curl",

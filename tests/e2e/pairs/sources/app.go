@@ -18,7 +18,8 @@ func main() {
 		command = os.Args[1]
 	}
 	switch command {
-	case "health":
+	case "health", "/check", "/toolcheck":
+		// The others are scripts that have it as their interpreter.
 		fmt.Println("well")
 	case "install":
 		install(os.Args[2])
