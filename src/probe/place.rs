@@ -30,8 +30,10 @@ pub(super) enum Starter {
 pub(super) enum Found<'a> {
     /// A program that starts.
     Runs(&'a Executable),
-    /// Nothing that starts; why, in one clause that names the program.
+    /// Nothing that may be run; why, in one clause that names the program.
     Fails(String),
+    /// A file that may be run, and fails as it is: the runtime takes that for the program's own end.
+    Breaks(String),
     /// It cannot be told; why.
     Unknown(String),
 }
@@ -316,7 +318,10 @@ impl<'a> Place<'a> {
             {
                 Found::Unknown(format!("{message}, which a shell may run itself"))
             }
-            (Runs::No, _) => Found::Fails(message.to_owned()),
+            (Runs::No, Some(Fault::NotPermitted | Fault::NotFound) | None) => {
+                Found::Fails(message.to_owned())
+            }
+            (Runs::No, _) => Found::Breaks(message.to_owned()),
         }
     }
 }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::paths::{self, Links};
 use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, DEFAULT_PATH, Repository, Runs};
+use crate::image::{Contents, DEFAULT_PATH, Executable, ProgramKind, Repository, Runs};
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and an object is split before that.
 const SHARD_BYTES: usize = 700_000;
@@ -197,8 +197,14 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
             let path = links.follow(&program.path).ok()?;
             let file = program.file.as_deref().unwrap_or(&path);
             applets |= paths::name(file).starts_with("busybox");
-            let programs = own.entry(paths::folder(&path).to_owned()).or_default();
-            if program.runs != Runs::No {
+            own.entry(paths::folder(&path).to_owned()).or_default();
+            if program.runs == Runs::No {
+                // What it lacks may come with a volume there: the guard leaves such containers alone.
+                for folder in lacked(program) {
+                    own.entry(folder).or_default();
+                }
+            } else {
+                let programs = own.entry(paths::folder(&path).to_owned()).or_default();
                 let starts = usize::from(program.runs == Runs::Yes);
                 programs.insert(paths::name(&path).to_owned(), starts);
             }
@@ -242,6 +248,17 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
         folders,
         applets,
     })
+}
+
+/// Directories from which a program that does not start may get what it lacks.
+fn lacked(program: &Executable) -> Vec<String> {
+    let interpreter = program.interpreter.as_deref().map(paths::folder);
+    let libraries: &[&str] = match program.kind {
+        ProgramKind::Dynamic => &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"],
+        _ => &[],
+    };
+    let all = interpreter.into_iter().chain(libraries.iter().copied());
+    all.map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -316,6 +333,17 @@ mod tests {
         let reference = "registry.example.com/team/app:1";
         assert!(!has(&all["whittle-0-of-1"], reference, "/bin/a"));
         assert!(has(&all["whittle-0-of-1"], reference, "/bin/b"));
+    }
+
+    #[test]
+    fn where_a_program_may_get_what_it_lacks_is_known() {
+        let mut contents = fixtures::contents(&["/check # /opt/shell/sh"]);
+        contents.executables.items[0].runs = Runs::No;
+        let all = profiles(&[image("app", contents)], &none());
+        let profile = &all["whittle-0-of-1"];
+        let image = &profile.images[&profile.references["registry.example.com/team/app:1"]];
+        assert!(image.folders.contains_key("/opt/shell"));
+        assert!(!has(profile, "registry.example.com/team/app:1", "/check"));
     }
 
     #[test]

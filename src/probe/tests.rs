@@ -108,6 +108,19 @@ fn what_follows_depends_on_the_probe_and_on_whether_a_shell_answers() {
 }
 
 #[test]
+fn a_file_that_may_be_run_and_breaks_counts_as_a_failure() {
+    // The runtime has begun the container's process by then: its end is the probe's result.
+    for (command, follows) in [
+        (["/broken", "x"], "over and over"),
+        (["/absent", "x"], "never restarts the container"),
+    ] {
+        let finding = of_command(&command, contents(&["/broken ! /broken needs libz.so.1"]));
+        assert_eq!(finding.verdict.name(), "CannotWork");
+        assert!(finding.message.contains(follows), "{}", finding.message);
+    }
+}
+
+#[test]
 fn a_fix_replaces_the_handler_and_leaves_the_rest() {
     let container = Container {
         readiness_probe: Some(Probe {

@@ -14,7 +14,7 @@ use whittle::api::{ImageBuild, ImageBuildStatus, ProbeProfile, find};
 use crate::field::Field;
 
 /// Asks the API server whether it would take an object; what it says where it does not.
-async fn refusal(field: &Field, kind: &str, object: &Value) -> Option<String> {
+pub async fn refusal(field: &Field, kind: &str, object: &Value) -> Option<String> {
     let (group, version) = match kind {
         "Pod" => ("", "v1"),
         "Job" | "CronJob" => ("batch", "v1"),
@@ -78,7 +78,7 @@ fn workloads(spec: &Value) -> Vec<(&'static str, Value)> {
 }
 
 /// The chart's policy, bound to one namespace and denying there.
-async fn deny_in(field: &Field) {
+pub async fn deny_in(field: &Field) {
     let binding = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": {"name": field.namespace}, "spec": {
@@ -89,7 +89,7 @@ async fn deny_in(field: &Field) {
     field.create_for_all(binding).await;
 }
 
-async fn allow_in(field: &Field) {
+pub async fn allow_in(field: &Field) {
     let kind = GroupVersionKind::gvk(
         "admissionregistration.k8s.io",
         "v1",

@@ -14,6 +14,7 @@ mod gate;
 mod guard;
 mod leaks;
 mod mistakes;
+mod pairs;
 mod registry;
 mod safety;
 mod samples;

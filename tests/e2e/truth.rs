@@ -16,6 +16,7 @@ mod table;
 mod verdict;
 
 use rows::Row;
+pub use verdict::contents;
 
 /// Rows that are looked at side by side.
 const AT_ONCE: usize = 8;

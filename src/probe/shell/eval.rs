@@ -26,6 +26,8 @@ pub(crate) struct Missing {
     pub(crate) program: String,
     /// Why, in one clause.
     pub(crate) why: String,
+    /// True where something is started, and fails.
+    pub(crate) started: bool,
 }
 
 /// Follows one command.

@@ -35,7 +35,7 @@ pub(super) fn judge(place: &Place<'_>, command: &[String]) -> Outcome {
     if !Eval::succeeds(flow) && Eval::succeeds(hoped) {
         let first = [real.missing, real.sought].concat().into_iter().next();
         return match first {
-            Some(missing) if command.first() == Some(&missing.program) => {
+            Some(missing) if !missing.started && command.first() == Some(&missing.program) => {
                 Outcome::NotStarted(missing)
             }
             Some(missing) => Outcome::Fails(missing),

@@ -130,13 +130,15 @@ impl Eval<'_, '_> {
                 }
                 match self.place.find(name, Starter::Shell) {
                     _ if self.other_path || self.other_folder => GOES_ON,
-                    Found::Runs(_) => OK,
+                    // It is there, whatever becomes of it.
+                    Found::Runs(_) | Found::Breaks(_) => OK,
                     Found::Fails(_) if self.assume => OK,
                     Found::Fails(_) if self.own_applet(name) => GOES_ON,
                     Found::Fails(why) => {
                         self.sought.push(Missing {
                             program: name.to_owned(),
                             why,
+                            started: false,
                         });
                         FAIL
                     }
@@ -205,7 +207,15 @@ impl Eval<'_, '_> {
                 self.ran += 1;
                 self.runs(program, name, words)
             }
-            Found::Fails(_) if self.assume => GOES_ON,
+            Found::Fails(_) | Found::Breaks(_) if self.assume => GOES_ON,
+            Found::Breaks(why) => {
+                self.missing.push(Missing {
+                    program: name.to_owned(),
+                    why,
+                    started: true,
+                });
+                FAIL
+            }
             Found::Fails(_) if starter == Starter::Shell && self.own_applet(name) => {
                 self.unknown.push(format!(
                     "{name} is in no directory of PATH, and busybox may carry it out itself"
@@ -216,6 +226,7 @@ impl Eval<'_, '_> {
                 self.missing.push(Missing {
                     program: name.to_owned(),
                     why,
+                    started: false,
                 });
                 FAIL
             }
@@ -295,6 +306,7 @@ impl Eval<'_, '_> {
                 self.missing.push(Missing {
                     program: format!("busybox {applet}"),
                     why: format!("busybox has no applet {applet}"),
+                    started: true,
                 });
                 FAIL
             }
