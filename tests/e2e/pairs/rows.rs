@@ -123,7 +123,7 @@ impl Row {
         self
     }
 
-    fn as_sidecar(mut self) -> Self {
+    fn into_sidecar(mut self) -> Self {
         self.sidecar = true;
         self.notes.push("a sidecar");
         self

@@ -60,9 +60,9 @@ pub fn rows() -> Vec<Row> {
             .errors(),
         of("bare", tcp(json!(8080))).at(Hook::PreStop).errors(),
         of("bare", tcp(json!(8080))).at(Hook::PostStart).errors(),
-        exec("bare", &["/app", "health"]).as_sidecar(),
+        exec("bare", &["/app", "health"]).into_sidecar(),
         exec("bare", &["/bin/sh", "-c", "/app health"])
-            .as_sidecar()
+            .into_sidecar()
             .errors()
             .refused(),
     ]
