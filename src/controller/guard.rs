@@ -58,11 +58,7 @@ impl Image {
         Some(Self {
             condition,
             profiled: Profiled {
-                image_build: format!(
-                    "{}/{}",
-                    build.namespace().unwrap_or_default(),
-                    build.name_any()
-                ),
+                image_build: key(build),
                 repository,
                 versions: tags
                     .chain(digests.chain(platforms).map(|digest| format!("@{digest}")))
@@ -75,6 +71,15 @@ impl Image {
             packed: packed.unwrap_or_default(),
         })
     }
+}
+
+/// `namespace/name`.
+fn key(build: &ImageBuild) -> String {
+    format!(
+        "{}/{}",
+        build.namespace().unwrap_or_default(),
+        build.name_any()
+    )
 }
 
 /// Runs until `stop`.
@@ -92,42 +97,47 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     let mut written = None;
     let mut due: Option<tokio::time::Instant> = None;
     let mut complete = false;
+    // Workloads that come and go change no profile.
+    let mut images_changed = false;
     let stop = stop.fuse();
     futures::pin_mut!(stop);
     loop {
         let wake = due.unwrap_or_else(|| tokio::time::Instant::now() + RESYNC);
-        tokio::select! {
+        let changed = tokio::select! {
             () = &mut stop => return,
-            event = events.next() => {
-                let changed = match event {
-                    Some(Ok(event)) => take(event, &mut images, &mut complete),
-                    Some(Err(error)) => {
-                        tracing::warn!(%error, "ImageBuilds cannot be watched for ProbeProfiles; trying again");
-                        false
-                    }
-                    None => return,
-                };
-                if changed && due.is_none() {
-                    due = Some(tokio::time::Instant::now() + GATHER);
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    let changed = take(event, &mut images, &mut complete);
+                    images_changed |= changed;
+                    changed
                 }
-            }
-            change = found.next() => {
-                if change.is_some_and(|change| workloads.take(change)) && due.is_none() {
-                    due = Some(tokio::time::Instant::now() + GATHER);
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "ImageBuilds cannot be watched for ProbeProfiles; trying again");
+                    false
                 }
-            }
+                None => return,
+            },
+            change = found.next() => change.is_some_and(|change| workloads.take(change)),
             () = tokio::time::sleep_until(wake), if complete => {
-                due = None;
+                let resync = due.take().is_none();
                 if let Err(error) = inspect(&context, &mut images, &workloads, &mut told).await {
                     tracing::warn!(%error, "workloads could not be audited; trying again");
                     due = Some(tokio::time::Instant::now() + GATHER * 3);
                 }
-                if let Err(error) = write(&context, &images, &mut written).await {
-                    tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
-                    written = None;
-                    due = Some(tokio::time::Instant::now() + GATHER * 3);
+                if images_changed || resync {
+                    images_changed = false;
+                    if let Err(error) = write(&context, &images, &mut written).await {
+                        tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
+                        written = None;
+                        images_changed = true;
+                        due = Some(tokio::time::Instant::now() + GATHER * 3);
+                    }
                 }
+                false
             }
+        };
+        if changed && due.is_none() {
+            due = Some(tokio::time::Instant::now() + GATHER);
         }
     }
 }
@@ -138,13 +148,6 @@ fn take(
     images: &mut BTreeMap<String, Image>,
     complete: &mut bool,
 ) -> bool {
-    let key = |build: &ImageBuild| {
-        format!(
-            "{}/{}",
-            build.namespace().unwrap_or_default(),
-            build.name_any()
-        )
-    };
     match event {
         watcher::Event::Init => {
             images.clear();
