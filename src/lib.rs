@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod controller;
 pub mod image;
 pub mod inspect;
+mod packed;
 pub mod plan;
 pub mod probe;
 pub mod probes_cli;

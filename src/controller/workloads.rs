@@ -2,11 +2,7 @@
 //! only where its template may have changed; of what is read, just the part that verdicts need stays.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use futures::stream::{Stream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{ObjectReference, PodSpec};
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
@@ -17,6 +13,7 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 
 use super::Context;
+use crate::packed::{deflate, inflate};
 use crate::probe::{canonical, essence, templates_of};
 
 /// Group, version, kind and plural of what has a Pod template.
@@ -31,6 +28,8 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 ];
 /// Workloads that are kept at most: about half a KiB each.
 const MOST: usize = 20_000;
+/// The most that a template may expand to: the API server takes no larger object.
+const TEMPLATE: u64 = 4 << 20;
 /// Objects of a page.
 const PAGE: u32 = 500;
 
@@ -41,7 +40,6 @@ pub struct Found {
     namespace: String,
     name: String,
     uid: String,
-    generation: i64,
     /// Canonical names of its images.
     pub images: Vec<String>,
     /// The essence of its template, deflated; empty where it has no probe.
@@ -56,11 +54,7 @@ impl Found {
 
     /// The essence of its template.
     pub fn pod(&self) -> Option<PodSpec> {
-        let mut json = Vec::new();
-        DeflateDecoder::new(self.packed.as_slice())
-            .read_to_end(&mut json)
-            .ok()?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_slice(&inflate(&self.packed, TEMPLATE).ok()?).ok()
     }
 }
 
@@ -243,9 +237,8 @@ async fn read(
         namespace,
         name,
         uid: meta.uid().unwrap_or_default(),
-        generation: meta.metadata.generation.unwrap_or(0),
         images,
-        packed: pod.as_ref().map(deflated).unwrap_or_default(),
+        packed: pod.as_ref().map(packed).unwrap_or_default(),
     }))
 }
 
@@ -261,13 +254,8 @@ fn has_probes(pod: &PodSpec) -> bool {
         })
 }
 
-fn deflated(pod: &PodSpec) -> Vec<u8> {
-    let json = serde_json::to_vec(pod).expect("a template is always JSON");
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder
-        .write_all(&json)
-        .and_then(|()| encoder.finish())
-        .expect("writing to memory does not fail")
+fn packed(pod: &PodSpec) -> Vec<u8> {
+    deflate(&serde_json::to_vec(pod).expect("a template is always JSON"))
 }
 
 /// An Event on a workload whose probes cannot work.
@@ -292,6 +280,6 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
         secondary: None,
     };
     if let Err(error) = context.recorder.publish(&event, &reference).await {
-        tracing::warn!(workload = found.title(), generation = found.generation, %error, "an event could not be written");
+        tracing::warn!(workload = found.title(), %error, "an event could not be written");
     }
 }

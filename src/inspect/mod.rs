@@ -28,7 +28,8 @@ pub use report::{PlatformReport, Report, RuleFinding};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::image::{Budget, Contents, Finding, Reference, Rule};
 use location::Location;
@@ -73,8 +74,7 @@ pub enum Output {
 /// Inspects, prints, and says by the exit code how it went: 0, 1 where what was asked of the image is
 /// broken, 2 where it could not be inspected. A process-wide rustls provider must be installed.
 pub async fn run(options: &Options) -> ExitCode {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let now = Timestamp::now().as_second();
     let (report, verdicts) = match inspect(options, now).await {
         Ok(found) => found,
         Err(error) => {

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, Pod, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+    Container, ContainerState, ContainerStatus, EnvVar, Pod, PodCondition, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -16,8 +16,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::builder::pull_secrets;
+use super::job::{restricted, unprivileged};
 use super::names;
-use super::outcome::{PULL_GRACE, pull_failure, unschedulable};
+use super::outcome::{PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable};
 use crate::api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
 use crate::probe::Handler;
 
@@ -142,15 +143,7 @@ fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> Po
             .secret_ref
             .as_ref()
             .and_then(|LocalRef { name }| pull_secrets(std::slice::from_ref(name))),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: user,
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(restricted(user)),
         containers: vec![Container {
             name: CONTAINER.into(),
             image: Some(format!("{}@{}", build.spec.output.image, platform.digest)),
@@ -169,14 +162,7 @@ fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> Po
             .filter(|env: &Vec<_>| !env.is_empty()),
             readiness_probe: Some(probe(check)),
             resources: Some(resources(check)),
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities {
-                    add: None,
-                    drop: Some(vec!["ALL".into()]),
-                }),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(unprivileged()),
             ..Container::default()
         }],
         ..PodSpec::default()
@@ -251,8 +237,8 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         return waiting("the Pod of an earlier check is going");
     }
     let Some(pod) = seen.pod else {
-        return match failed(job) {
-            Some(message) => State::Lost(format!("the Pod of the check is gone: {message}")),
+        return match failed_condition(job) {
+            Some((_, message)) => State::Lost(format!("the Pod of the check is gone: {message}")),
             None => waiting("waiting for the Pod of the check to be made"),
         };
     };
@@ -350,28 +336,14 @@ fn is_final(reason: &str) -> bool {
     )
 }
 
-fn is_over(pod: &Pod) -> bool {
-    super::outcome::is_over(pod)
-}
-
-fn failed(job: &Job) -> Option<String> {
-    let status = job.status.as_ref()?;
-    let condition = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "Failed" && c.status == "True")?;
-    Some(condition.message.clone().unwrap_or_default())
+/// The condition Ready, where it holds.
+fn ready(pod: &Pod) -> Option<&PodCondition> {
+    let mut all = pod.status.as_ref()?.conditions.iter().flatten();
+    all.find(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 fn passed(pod: &Pod, container: Option<&ContainerStatus>) -> Option<State> {
-    let ready = pod
-        .status
-        .as_ref()?
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "Ready" && c.status == "True")?;
+    let ready = ready(pod)?;
     let started = container?
         .state
         .as_ref()?
@@ -390,16 +362,13 @@ fn passed(pod: &Pod, container: Option<&ContainerStatus>) -> Option<State> {
 
 /// What of a check's Pod changes its state: whether it is Ready, and what its container waits for.
 pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool) {
-    let status = pod.status.as_ref();
-    let ready = status.is_some_and(|status| {
-        let mut all = status.conditions.iter().flatten();
-        all.any(|c| c.type_ == "Ready" && c.status == "True")
-    });
-    let state = status
+    let state = pod
+        .status
+        .as_ref()
         .and_then(|status| status.container_statuses.as_ref()?.first())
         .and_then(|container| container.state.as_ref());
     (
-        ready,
+        ready(pod).is_some(),
         state.and_then(|state| state.waiting.as_ref()?.reason.as_deref()),
         state.is_some_and(|state| state.running.is_some()),
     )

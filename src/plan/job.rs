@@ -184,15 +184,9 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
         image_pull_secrets: pull_secrets(&settings.runner.image_pull_secrets),
         priority_class_name: settings.runner.priority_class_name.clone(),
         security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
             run_as_group: Some(USER),
             fs_group: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
+            ..restricted(Some(USER))
         }),
         containers: vec![Container {
             name: CONTAINER.into(),
@@ -206,13 +200,8 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
             }]),
             resources: Some(settings.runner.resources.clone()),
             security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(false),
                 read_only_root_filesystem: Some(true),
-                capabilities: Some(Capabilities {
-                    add: None,
-                    drop: Some(vec!["ALL".into()]),
-                }),
-                ..SecurityContext::default()
+                ..unprivileged()
             }),
             termination_message_path: Some(paths::TERMINATION.into()),
             termination_message_policy: Some("File".into()),
@@ -221,6 +210,33 @@ fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings
         }],
         volumes: Some(volumes),
         ..PodSpec::default()
+    }
+}
+
+/// What Pod Security level `restricted` asks of a Pod
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>). `user`: as whom it
+/// runs, where that is not left to its images.
+pub(super) fn restricted(user: Option<i64>) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: user,
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// What that level asks of a container.
+pub(super) fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".into()]),
+        }),
+        ..SecurityContext::default()
     }
 }
 

@@ -110,7 +110,7 @@ fn phase(pod: &Pod) -> &str {
         .unwrap_or("Pending")
 }
 
-fn failed_condition(job: &Job) -> Option<(String, String)> {
+pub(super) fn failed_condition(job: &Job) -> Option<(String, String)> {
     job.status
         .as_ref()?
         .conditions

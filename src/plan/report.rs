@@ -1,13 +1,9 @@
 //! What a runner reports: by callback while it runs, and as the termination message at its end.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
 use super::advice::Hint;
@@ -15,6 +11,7 @@ use super::contract::Breach;
 use crate::api::{
     ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
 };
+use crate::packed::{deflate, inflate};
 
 /// The kubelet's limit for a termination message, in bytes
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
@@ -161,11 +158,7 @@ pub fn decode(message: &str) -> Result<Report, DecodeError> {
         return Ok(serde_json::from_str(message)?);
     };
     let bytes = STANDARD.decode(rest)?;
-    let mut json = String::new();
-    DeflateDecoder::new(bytes.as_slice())
-        .take(EXPANDED_LIMIT)
-        .read_to_string(&mut json)?;
-    Ok(serde_json::from_str(&json)?)
+    Ok(serde_json::from_slice(&inflate(&bytes, EXPANDED_LIMIT)?)?)
 }
 
 fn to_json(report: &Report) -> String {
@@ -173,12 +166,7 @@ fn to_json(report: &Report) -> String {
 }
 
 fn compressed(json: &str) -> String {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder
-        .write_all(json.as_bytes())
-        .expect("writing to memory does not fail");
-    let bytes = encoder.finish().expect("writing to memory does not fail");
-    format!("{COMPRESSED}{}", STANDARD.encode(bytes))
+    format!("{COMPRESSED}{}", STANDARD.encode(deflate(json.as_bytes())))
 }
 
 /// Makes a report smaller: its longest text to about `ratio` of its length, and a little less. Ends at a

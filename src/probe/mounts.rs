@@ -112,21 +112,11 @@ fn kind(volume: &Volume) -> &'static str {
 /// files have a mode of their own, and for volumes that others write.
 fn mode(volume: &Volume) -> Option<i32> {
     const DEFAULT: i32 = 0o644;
-    if let Some(source) = &volume.config_map {
-        let single = source
-            .items
-            .iter()
-            .flatten()
-            .any(|item| item.mode.is_some());
-        return (!single).then(|| source.default_mode.unwrap_or(DEFAULT));
-    }
-    if let Some(source) = &volume.secret {
-        let single = source
-            .items
-            .iter()
-            .flatten()
-            .any(|item| item.mode.is_some());
-        return (!single).then(|| source.default_mode.unwrap_or(DEFAULT));
-    }
-    None
+    let (items, mode) = match (&volume.config_map, &volume.secret) {
+        (Some(source), _) => (&source.items, source.default_mode),
+        (None, Some(source)) => (&source.items, source.default_mode),
+        (None, None) => return None,
+    };
+    let single = items.iter().flatten().any(|item| item.mode.is_some());
+    (!single).then(|| mode.unwrap_or(DEFAULT))
 }

@@ -1,14 +1,10 @@
 //! What verdicts need of a report, small enough for a status.
 
-use std::io::{Read, Write};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
 
 use crate::image::{Contents, Executable, Listed, Runs};
+use crate::packed::{deflate, inflate};
 
 /// The most that a packed report may expand to: a thousand programs have about 200 KiB.
 const EXPANDED: u64 = 4 << 20;
@@ -31,11 +27,7 @@ pub fn pack(contents: &Contents) -> String {
         ..Contents::default()
     };
     let json = serde_json::to_vec(&small).expect("a report has string keys only");
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    encoder
-        .write_all(&json)
-        .expect("writing to memory does not fail");
-    STANDARD.encode(encoder.finish().expect("writing to memory does not fail"))
+    STANDARD.encode(deflate(&json))
 }
 
 fn small(program: &Executable) -> Executable {
@@ -59,12 +51,7 @@ fn small(program: &Executable) -> Executable {
 /// Reads what [`pack`] wrote; none where it is something else.
 pub fn unpack(text: &str) -> Option<Contents> {
     let bytes = STANDARD.decode(text).ok()?;
-    let mut json = Vec::new();
-    DeflateDecoder::new(bytes.as_slice())
-        .take(EXPANDED)
-        .read_to_end(&mut json)
-        .ok()?;
-    serde_json::from_slice(&json).ok()
+    serde_json::from_slice(&inflate(&bytes, EXPANDED).ok()?).ok()
 }
 
 #[cfg(test)]

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sha2::{Digest, Sha256};
-
 use super::paths::{self, Links};
 use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, DEFAULT_PATH, Executable, ProgramKind, Repository, Runs};
+use crate::image::{Contents, DEFAULT_PATH, Executable, ProgramKind, Repository, Runs, digest_of};
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and an object is split before that.
 const SHARD_BYTES: usize = 700_000;
@@ -69,8 +67,8 @@ fn shards<'a>(names: impl Iterator<Item = &'a str>) -> usize {
 }
 
 fn shard_of(repository: &str, count: usize) -> String {
-    let hash = Sha256::digest(repository.as_bytes());
-    let number = usize::from(u16::from_be_bytes([hash[0], hash[1]])) % count;
+    let hash = u16::from_str_radix(&hex(repository)[..4], 16).unwrap_or(0);
+    let number = usize::from(hash) % count;
     format!("whittle-{number}-of-{count}")
 }
 
@@ -145,11 +143,12 @@ fn keep(
 }
 
 fn short(text: &str) -> String {
-    let hash = Sha256::digest(text.as_bytes());
-    hash.iter()
-        .take(6)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(text)[..12].to_owned()
+}
+
+/// The SHA-256 sum in hexadecimal digits.
+fn hex(text: &str) -> String {
+    digest_of(text.as_bytes())["sha256:".len()..].to_owned()
 }
 
 /// The ways in which Pods may name a repository: those of Docker's registry have several.

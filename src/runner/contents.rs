@@ -1,6 +1,6 @@
 //! What the pushed image holds: read from the registry, held to the contract, and reported beside it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use k8s_openapi::jiff::Timestamp;
 
 use super::finish::{Stored, Trouble};
 use crate::api::ContentsStatus;
@@ -24,7 +24,7 @@ pub(super) async fn hold(
     let mut found = Vec::new();
     for stored in platforms {
         let image = read_image(client, &stored.layers, &stored.config, Limits::default()).await?;
-        let contents = Contents::of(&image, &stored.config, now());
+        let contents = Contents::of(&image, &stored.config, Timestamp::now().as_second());
         drop(image);
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
@@ -97,11 +97,4 @@ async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<
             None
         }
     }
-}
-
-/// Seconds since 1970, for the dates of certificates.
-fn now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs() as i64)
 }
