@@ -41,11 +41,12 @@ pub struct ProbeProfileSpec {
     pub programs: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
+// What an earlier version wrote has to be read: it lacks fields.
 /// What one image holds.
 #[derive(
     Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
 )]
-#[serde(rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase")]
 pub struct ProfileImage {
     /// The ImageBuild that built it: `namespace/name`.
     pub image_build: String,
@@ -55,7 +56,9 @@ pub struct ProfileImage {
     pub folders: BTreeMap<String, String>,
     /// True where a shell may run programs that no file shows: applets of busybox.
     pub applets: bool,
+    /// True where some program does not start for want of libraries, which LD_LIBRARY_PATH may lead to.
+    pub lacks_libraries: bool,
     /// The probe to use in place of one that cannot work, as the ImageBuild's `healthCheck` declares it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }

@@ -320,3 +320,11 @@ fn no_status_never_reads_as_done() {
         );
     }
 }
+
+#[test]
+fn a_profile_of_an_earlier_version_is_read() {
+    let spec = json!({"images": {"a": {"imageBuild": "team/app"}}});
+    let spec: ProbeProfileSpec = serde_json::from_value(spec).unwrap();
+    assert_eq!(spec.images["a"].image_build, "team/app");
+    assert!(!spec.images["a"].lacks_libraries);
+}

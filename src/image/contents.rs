@@ -81,6 +81,10 @@ pub struct Contents {
     /// Programs and scripts: that which is started first, then those in PATH, then all others. In the
     /// directories of PATH every file counts that may be run, whatever it holds.
     pub executables: Listed<Executable>,
+    /// Files in other directories that may be run and do not say how: neither ELF nor `#!`, and not named as a
+    /// library is. A shell runs them as its own scripts, and nothing else runs them.
+    #[serde(default, skip_serializing_if = "Listed::is_empty")]
+    pub unmarked: Listed<String>,
     /// Folders that lead elsewhere, such as `/bin` to `/usr/bin`: what lies there is listed by its own path.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
     pub links: Listed<FolderLink>,
@@ -122,6 +126,7 @@ impl Contents {
     pub fn trimmed(&self, most: usize) -> Self {
         let mut trimmed = self.clone();
         trimmed.executables.trim(most);
+        trimmed.unmarked.trim(most);
         trimmed.links.trim(most);
         trimmed.setuid.trim(most);
         trimmed.layers.trim(most);

@@ -66,7 +66,7 @@ impl Contents {
         let mut anyone = Resolver::for_anyone(image, config);
         let identity = resolver.identity().clone();
         let start = start(&mut resolver, config, &identity);
-        let programs = programs(image, config, &start.program.path);
+        let (programs, unmarked) = programs(image, config, &start.program.path);
         let mut executables = Vec::new();
         let (mut shells, mut package_managers) = (Vec::new(), Vec::new());
         for (id, path) in programs.iter().take(MAX_JUDGED) {
@@ -117,6 +117,7 @@ impl Contents {
                 omitted: (programs.len() - executables.len()) as i64,
                 items: executables,
             },
+            unmarked: Listed::first(unmarked, MAX_LISTED),
             links: Listed::first(links(image), MAX_LISTED),
             shells,
             package_managers,
@@ -275,14 +276,19 @@ fn executable(image: &Image, program: Program) -> Executable {
 }
 
 /// Programs and scripts with their paths, also by symbolic links: what is started, then what lies in
-/// PATH, then all others.
-fn programs(image: &Image, config: &ImageConfig, first: &str) -> Vec<(NodeId, String)> {
+/// PATH, then all others. And what may be run elsewhere, and is neither.
+fn programs(
+    image: &Image,
+    config: &ImageConfig,
+    first: &str,
+) -> (Vec<(NodeId, String)>, Vec<String>) {
     let tree = &image.tree;
     let folders: Vec<NodeId> = config
         .search_path()
         .filter_map(|path| tree.find(path).ok())
         .collect();
     let mut found: Vec<(usize, NodeId, String)> = Vec::new();
+    let mut unmarked = Vec::new();
     for id in tree.all() {
         let target = match tree.meta(id).kind {
             Kind::File => id,
@@ -294,14 +300,17 @@ fn programs(image: &Image, config: &ImageConfig, first: &str) -> Vec<(NodeId, St
         };
         let in_path = folders.contains(&tree.parent(id));
         // A lookup in PATH ends at the first file that may be run, and a shell runs a script without #! itself.
-        let counts = is_program(image, target)
-            || (in_path
-                && tree.meta(target).kind == Kind::File
-                && tree.meta(target).mode & 0o111 != 0);
-        if !counts {
+        let meta = tree.meta(target);
+        if meta.kind != Kind::File || meta.mode & 0o111 == 0 {
             continue;
         }
         let path = tree.path(id);
+        if !in_path && !is_program(image, target) {
+            if !is_library_name(&path) {
+                unmarked.push(path);
+            }
+            continue;
+        }
         let rank = match (path == first, in_path) {
             (true, _) => 0,
             (false, true) => 1,
@@ -310,22 +319,27 @@ fn programs(image: &Image, config: &ImageConfig, first: &str) -> Vec<(NodeId, St
         found.push((rank, target, path));
     }
     found.sort_by(|a, b| (a.0, &a.2).cmp(&(b.0, &b.2)));
-    found.into_iter().map(|(_, id, path)| (id, path)).collect()
+    unmarked.sort();
+    let found = found.into_iter().map(|(_, id, path)| (id, path)).collect();
+    (found, unmarked)
 }
 
+/// Of a file that may be run.
 fn is_program(image: &Image, id: NodeId) -> bool {
-    let meta = image.tree.meta(id);
-    meta.kind == Kind::File
-        && meta.mode & 0o111 != 0
-        && match image.fact(id) {
-            // Libraries that can be called, such as libc.so.6, have a name of their own.
-            Some(Fact::Elf(elf)) => {
-                matches!(elf.form, Form::Executable | Form::PositionIndependent)
-                    && elf.soname.is_none()
-            }
-            Some(Fact::Script(_) | Fact::Foreign(_) | Fact::BadElf(_)) => true,
-            _ => false,
+    match image.fact(id) {
+        // Libraries that can be called, such as libc.so.6, have a name of their own.
+        Some(Fact::Elf(elf)) => {
+            matches!(elf.form, Form::Executable | Form::PositionIndependent) && elf.soname.is_none()
         }
+        Some(Fact::Script(_) | Fact::Foreign(_) | Fact::BadElf(_)) => true,
+        _ => false,
+    }
+}
+
+/// `libc.so.6`, `mod_ssl.so`.
+pub fn is_library_name(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.ends_with(".so") || name.contains(".so.")
 }
 
 /// Links to directories, those nearest to the root first.

@@ -81,6 +81,8 @@ fn path_and_workdir_are_told_and_each_file_in_path_that_may_be_run() {
     let tar = Tar::new()
         .file("usr/bin/notes", 0o755, b"echo no shebang\n")
         .file("srv/notes", 0o755, b"echo no shebang\n")
+        .file("srv/readme", 0o644, b"echo no shebang\n")
+        .file("srv/plugin.so.1", 0o755, b"echo no shebang\n")
         .file("srv/closed", 0o700, &app())
         .file("app", 0o755, &app());
     let config = ImageConfig {
@@ -105,6 +107,7 @@ fn path_and_workdir_are_told_and_each_file_in_path_that_may_be_run() {
             ("/srv/closed", Runs::Yes, true),
         ]
     );
+    assert_eq!(found.unmarked.items, ["/srv/notes"]);
 }
 
 #[test]

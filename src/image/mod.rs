@@ -38,6 +38,7 @@ pub use contents::{
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::Fact;
+pub use inspect::is_library_name;
 pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};

@@ -22,6 +22,7 @@ pub fn pack(contents: &Contents) -> String {
             items: contents.executables.items.iter().map(small).collect(),
             omitted: contents.executables.omitted,
         },
+        unmarked: contents.unmarked.clone(),
         links: contents.links.clone(),
         partial: contents.partial,
         ..Contents::default()

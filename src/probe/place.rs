@@ -14,7 +14,7 @@ use super::expand;
 use super::later;
 use super::mounts::Mount;
 use super::paths::{self, Links};
-use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs};
+use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, is_library_name};
 
 /// What starts a program: they differ in what they make of a script without `#!`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) enum Found<'a> {
 /// What lies at one path.
 enum At<'a> {
     Program(&'a Executable),
+    /// A file that may be run, and that only a shell runs.
+    Unmarked,
     Absent,
     Doubt(String),
 }
@@ -55,13 +57,14 @@ pub(super) struct Place<'a> {
     search: Result<Vec<String>, String>,
     /// True where the container does not have the image's PATH.
     other_path: bool,
-    /// True where `envFrom` may set PATH.
+    /// True where `envFrom` may set PATH, and nothing else does.
     path_from_afar: bool,
     /// Directories of the image's PATH, in which the report lists all that may be run.
     listed: Vec<String>,
     directory: String,
     /// As whom the container runs, where that is not known to be as the report judged.
     other_user: Option<String>,
+    /// True where the container sets LD_LIBRARY_PATH, or `envFrom` may.
     library_path: bool,
     /// What may add programs to the container that no report lists: one clause.
     added: Option<String>,
@@ -80,6 +83,12 @@ impl<'a> Place<'a> {
                 .iter()
                 .flatten()
                 .any(|variable| variable.name == name)
+        };
+        let from_afar = |name: &str| {
+            let sources = container.env_from.iter().flatten();
+            sources
+                .map(|source| source.prefix.as_deref().unwrap_or_default())
+                .any(|prefix| name.starts_with(prefix))
         };
         let listed = if all_of_path_listed(contents, image_path, &links) {
             image_path
@@ -101,12 +110,7 @@ impl<'a> Place<'a> {
             search: own
                 .unwrap_or_else(|| Ok(image_path.to_owned()))
                 .map(|path| path.split(':').map(str::to_owned).collect()),
-            path_from_afar: !sets("PATH")
-                && container
-                    .env_from
-                    .iter()
-                    .flatten()
-                    .any(|source| "PATH".starts_with(source.prefix.as_deref().unwrap_or_default())),
+            path_from_afar: !sets("PATH") && from_afar("PATH"),
             listed,
             directory: container
                 .working_dir
@@ -115,7 +119,7 @@ impl<'a> Place<'a> {
                 .or_else(|| contents.working_dir.clone())
                 .unwrap_or_else(|| "/".into()),
             other_user: other_user(pod, container, contents),
-            library_path: sets("LD_LIBRARY_PATH") || sets("LD_PRELOAD"),
+            library_path: sets("LD_LIBRARY_PATH") || from_afar("LD_LIBRARY_PATH"),
             added: later::added(pod, container),
             writes: later::writes(container),
             links,
@@ -133,6 +137,7 @@ impl<'a> Place<'a> {
             return match self.at(&path, starter) {
                 At::Program(program) => self.judge(program, starter),
                 At::Doubt(why) => Found::Unknown(why),
+                At::Unmarked => self.unmarked(&path, starter),
                 At::Absent => Found::Fails(format!("the image has no program {path}")),
             };
         }
@@ -149,6 +154,7 @@ impl<'a> Place<'a> {
                 At::Doubt(why) => {
                     doubt.get_or_insert(why);
                 }
+                At::Unmarked => return self.unmarked(&path, starter),
                 At::Program(_) if !folder.starts_with('/') && starter == Starter::Runtime => {
                     // exec.LookPath of Go refuses what it finds there.
                     doubt.get_or_insert(format!(
@@ -228,6 +234,9 @@ impl<'a> Place<'a> {
         if let Some(program) = self.programs.get(place.as_str()) {
             return At::Program(program);
         }
+        if self.contents.unmarked.items.contains(&place) {
+            return At::Unmarked;
+        }
         if let Some(why) = later::put_there(&place, self.added.as_deref(), &self.writes) {
             return At::Doubt(why);
         }
@@ -243,13 +252,14 @@ impl<'a> Place<'a> {
             At::Doubt(format!(
                 "{path} is not in the image's report, which leaves some programs out for their number"
             ))
-        } else if !listed && paths::name(&place).contains(".so") {
+        } else if !listed && is_library_name(&place) {
             At::Doubt(format!(
                 "{path} is named as a library is, and the report lists programs"
             ))
-        } else if !listed && starter == Starter::Shell {
+        } else if !listed && starter == Starter::Shell && self.contents.unmarked.omitted > 0 {
             At::Doubt(format!(
-                "{path} is no program, but may be a script without #!, which the report does not list and a shell runs"
+                "{path} is no program, but may be a script without #!, of which the report leaves some out for their number, \
+                 and which a shell runs"
             ))
         } else {
             At::Absent
@@ -260,6 +270,14 @@ impl<'a> Place<'a> {
     fn covered(&self, path: &str) -> Option<String> {
         let mount = self.mounts.iter().find(|mount| mount.covers(path))?;
         Some(mount.why(path))
+    }
+
+    fn unmarked(&self, path: &str, starter: Starter) -> Found<'a> {
+        let what = format!("{path} is neither an ELF file nor a script with #!");
+        match starter {
+            Starter::Runtime => Found::Breaks(what),
+            Starter::Shell => Found::Unknown(format!("{what}, and a shell may run it itself")),
+        }
     }
 
     fn judge(&self, program: &'a Executable, starter: Starter) -> Found<'a> {
@@ -310,7 +328,7 @@ impl<'a> Place<'a> {
                 if self.library_path =>
             {
                 Found::Unknown(format!(
-                    "{message}, and the container sets where libraries are looked for"
+                    "{message}, and the container may set LD_LIBRARY_PATH, by which libraries are found"
                 ))
             }
             (Runs::No, Some(Fault::NotExecutable))

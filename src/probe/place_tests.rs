@@ -337,3 +337,22 @@ fn a_program_may_come_to_the_container_from_elsewhere() {
         "Unknown"
     );
 }
+
+#[test]
+fn libraries_may_be_found_by_a_variable_that_stands_elsewhere() {
+    let lacking = || contents(&["/check ! /check needs libz.so.1"]);
+    let with = |env_from: Option<&str>| {
+        let mut container = live(&["/check"]);
+        container.env_from = env_from.map(|prefix| {
+            vec![EnvFromSource {
+                prefix: Some(prefix.into()),
+                ..EnvFromSource::default()
+            }]
+        });
+        found(container, lacking()).verdict.name()
+    };
+    assert_eq!(with(None), "CannotWork");
+    assert_eq!(with(Some("")), "Unknown");
+    assert_eq!(with(Some("LD_")), "Unknown");
+    assert_eq!(with(Some("APP_")), "CannotWork");
+}

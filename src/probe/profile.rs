@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::paths::{self, Links};
 use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, DEFAULT_PATH, Executable, ProgramKind, Repository, Runs, digest_of};
+use crate::image::{
+    Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Repository, Runs, digest_of,
+};
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and an object is split before that.
 const SHARD_BYTES: usize = 700_000;
@@ -96,6 +98,7 @@ fn add(profile: &mut ProbeProfileSpec, image: &Profiled) {
         path: found.path,
         folders,
         applets: found.applets,
+        lacks_libraries: found.lacks_libraries,
         fix: image.fix.clone(),
     };
     let id = short(&serde_json::to_string(&entry).unwrap_or_default());
@@ -174,6 +177,7 @@ struct Programs {
     /// By folder and name: the number of platforms where it is known to start.
     folders: BTreeMap<String, BTreeMap<String, usize>>,
     applets: bool,
+    lacks_libraries: bool,
 }
 
 /// The programs that may start on some platform; none where not all of them are known, so that nothing is
@@ -181,7 +185,7 @@ struct Programs {
 fn programs_of(contents: &[Contents]) -> Option<Programs> {
     let first = contents.first()?;
     let mut folders: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    let mut applets = false;
+    let (mut applets, mut lacks_libraries) = (false, false);
     for contents in contents {
         if contents.partial
             || contents.executables.omitted > 0
@@ -196,6 +200,10 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
             let path = links.follow(&program.path).ok()?;
             let file = program.file.as_deref().unwrap_or(&path);
             applets |= paths::name(file).starts_with("busybox");
+            lacks_libraries |= matches!(
+                program.fault,
+                Some(Fault::MissingLibraries | Fault::OldLibraries)
+            );
             own.entry(paths::folder(&path).to_owned()).or_default();
             if program.runs == Runs::No {
                 // What it lacks may come with a volume there: the guard leaves such containers alone.
@@ -246,6 +254,7 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
             .collect(),
         folders,
         applets,
+        lacks_libraries,
     })
 }
 
@@ -331,6 +340,8 @@ mod tests {
         let all = profiles(&[image("app", contents)], &none());
         let reference = "registry.example.com/team/app:1";
         assert!(!has(&all["whittle-0-of-1"], reference, "/bin/a"));
+        let profile = &all["whittle-0-of-1"];
+        assert!(profile.images[&profile.references[reference]].lacks_libraries);
         assert!(has(&all["whittle-0-of-1"], reference, "/bin/b"));
     }
 

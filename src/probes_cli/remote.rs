@@ -7,7 +7,7 @@ use kube::{Api, Client};
 
 use super::{Error, Options, Report, Reports};
 use crate::api::{ProbeProfile, ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, Executable, Runs};
+use crate::image::{Contents, Executable, Listed, Runs};
 use crate::inspect::reports_beside;
 
 /// Adds the reports that lie beside these images. An image without one stays not known; a registry that
@@ -84,6 +84,11 @@ fn reports_of(profile: &ProbeProfileSpec) -> Vec<Report> {
 fn contents_of(profile: &ProbeProfileSpec, image: &ProfileImage) -> Contents {
     let mut contents = Contents {
         env_path: Some(image.path.join(":")),
+        // A profile does not know these.
+        unmarked: Listed {
+            omitted: 1,
+            ..Listed::default()
+        },
         ..Contents::default()
     };
     for (folder, set) in &image.folders {
@@ -103,7 +108,6 @@ fn contents_of(profile: &ProbeProfileSpec, image: &ProfileImage) -> Contents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Listed;
     use crate::probe::{Images, Profiled, profiles};
 
     #[test]

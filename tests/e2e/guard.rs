@@ -244,6 +244,10 @@ async fn a_workload_whose_probe_cannot_work_is_refused_with_the_cure() {
         volume("/tools"),
         volume("/tools/check"),
         spec(
+            &image,
+            json!({"livenessProbe": exec(json!(["nvidia-smi"])), "resources": {"limits": {"example.com/gpu": 1}}}),
+        ),
+        spec(
             "elsewhere.example.com/app:1",
             json!({"livenessProbe": exec(json!(["/bin/curl"]))}),
         ),
@@ -253,6 +257,12 @@ async fn a_workload_whose_probe_cannot_work_is_refused_with_the_cure() {
             let said = refusal(&field, kind, &object).await;
             assert_eq!(said, None, "{kind}: {passing:#}");
         }
+    }
+    // A runtime may bring programs. There is none of this name, which the API server asks of Pods alone.
+    let mut sandboxed = wrong.clone();
+    sandboxed["runtimeClassName"] = json!("gpu");
+    for (kind, object) in workloads(&sandboxed).into_iter().skip(1) {
+        assert_eq!(refusal(&field, kind, &object).await, None, "{kind}");
     }
     assert!(
         refusal(

@@ -38,7 +38,6 @@ pub struct Seen {
 }
 
 #[tokio::test]
-#[ignore = "has not agreed in all of its pairs yet: cargo test --test e2e pairs -- --ignored"]
 async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
     let rows = chosen();
     let field = Field::new("pairs").await;

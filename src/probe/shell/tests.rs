@@ -185,7 +185,6 @@ fn a_missing_program_that_may_not_decide_leaves_doubt() {
             ("eval \"$X\"", "unknown"),
             ("trap x EXIT; curl y", "unknown"),
             ("env -i curl", "unknown"),
-            ("/opt/probe", "unknown"),
             ("exit 1", "unknown"),
             ("'", "unknown"),
         ],
@@ -264,6 +263,25 @@ fn a_script_without_an_interpreter_line_is_run_by_the_shell_alone() {
     };
     assert_eq!(verdict(&["sh", "-c", "notes"], with()), "unknown");
     assert_eq!(verdict(&["notes"], with()), "lacks notes");
+    // In other directories, where the report lists such files apart.
+    let mut beside = contents(&["/usr/bin/sh", "/opt/notes %"]);
+    let verdicts = |contents: &Contents| {
+        [
+            vec!["/opt/notes"],
+            vec!["sh", "-c", "/opt/notes"],
+            vec!["sh", "-c", "/opt/other"],
+        ]
+        .map(|command| verdict(&command, contents.clone()))
+    };
+    assert_eq!(
+        verdicts(&beside),
+        ["lacks /opt/notes", "unknown", "lacks /opt/other"]
+    );
+    beside.unmarked.omitted = 1;
+    assert_eq!(
+        verdicts(&beside),
+        ["lacks /opt/notes", "unknown", "unknown"]
+    );
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub async fn build(field: &Field, names: &[&'static str]) -> BTreeMap<&'static s
         ),
         ("scripts", json!({"check": CHECK})),
         ("env", json!({"PATH": "/srv/bin"})),
+        ("libraries", json!({"LD_LIBRARY_PATH": "/opt/spare"})),
     ] {
         field
             .create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}))

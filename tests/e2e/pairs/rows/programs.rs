@@ -130,13 +130,19 @@ fn not_starting() -> Vec<Row> {
                 json!({"env": [{"name": "LD_LIBRARY_PATH", "value": "/opt/spare"}]}),
             )
             .unknown(Reality::Passes),
+        exec("broken", &["/bin/libless", "-c", "exit 0"])
+            .with(
+                "envFrom: LD_LIBRARY_PATH=/opt/spare",
+                json!({"envFrom": [{"configMapRef": {"name": "libraries"}}]}),
+            )
+            .unknown(Reality::Passes),
         exec("busybox", &["/check"]),
         exec("busybox", &["/envcheck"]),
         exec("busybox", &["/badenv"]).fails().refused(),
         exec("busybox", &["/plain"]).fails().refused(),
         exec("busybox", &["sh", "-c", "/plain"]).unknown(Reality::Passes),
         exec("debian", &["sh", "-c", "/plain"]).unknown(Reality::Passes),
-        exec("debian", &["sh", "-c", "/opt/check"]).unknown(Reality::Fails),
+        exec("debian", &["sh", "-c", "/opt/check"]).fails(),
         exec("busybox", &["sh", "/check"]),
     ]
 }
