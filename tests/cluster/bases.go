@@ -36,7 +36,7 @@ var bases = []image{
 	{name: "sshd", repo: "e2e/git-over-ssh", tags: []string{"latest"}, recipe: "1", seconds: 25, suite: baseSuite,
 		debian: []string{"git", "openssh-server"}, make: makeDebian("sshd", imageConfig{Cmd: []string{"sh"}}, nil)},
 	{name: "distroless-base", repo: "distroless/base-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 6, suite: baseSuite, make: makeDistrolessBase},
-	{name: "alpine", repo: "library/alpine", tags: []string{"3.22", "3", "latest"}, recipe: "1", seconds: 5, suite: baseSuite, make: makeAlpine},
+	{name: "alpine", repo: "library/alpine", tags: []string{"3.22", "3", "latest"}, recipe: "2", seconds: 5, suite: baseSuite, make: makeAlpine},
 }
 
 var (
@@ -124,19 +124,14 @@ func makeDistrolessBase(ctx context.Context, m *imageMaker, w *imageWriter) erro
 // os-release. Its busybox is Debian's static one, which lacks adduser and addgroup: those are scripts.
 func makeAlpine(ctx context.Context, m *imageMaker, w *imageWriter) error {
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
-	paths, err := m.apt.download(ctx, state("work", "alpine"), "busybox-static", "musl", "ca-certificates")
+	root := state("work", "alpine", "root")
+	paths, err := m.unpack(ctx, "alpine", root, "busybox-static", "musl", "ca-certificates")
 	if err != nil {
 		return err
 	}
-	root := state("work", "alpine", "root")
-	for _, p := range paths {
-		if err := runQuietly(command(ctx, "dpkg-deb", "-x", p, root)); err != nil {
-			return err
-		}
-	}
-	out, err := command(ctx, filepath.Join(root, "bin/busybox"), "--list").Output()
+	applets, err := applets(ctx, root, "--list-full")
 	if err != nil {
-		return fmt.Errorf("asking busybox for its applets: %w", err)
+		return err
 	}
 	bundle, err := authorities(ctx, paths["ca-certificates"])
 	if err != nil {
@@ -146,11 +141,8 @@ func makeAlpine(ctx context.Context, m *imageMaker, w *imageWriter) error {
 		if err := l.copyFile("bin/busybox", filepath.Join(root, "bin/busybox"), 0o755); err != nil {
 			return err
 		}
-		for _, applet := range strings.Fields(string(out)) {
-			if applet == "busybox" {
-				continue
-			}
-			if err := l.symlink("bin/"+applet, "/bin/busybox"); err != nil {
+		for _, applet := range applets {
+			if err := l.symlink(applet, "/bin/busybox"); err != nil {
 				return err
 			}
 		}

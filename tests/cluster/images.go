@@ -191,22 +191,40 @@ func bundleOf(certificates map[string][]byte) string {
 	return bundle.String()
 }
 
+// unpack downloads packages and unpacks them into a folder. It returns their files by name.
+func (m *imageMaker) unpack(ctx context.Context, work, root string, packages ...string) (map[string]string, error) {
+	paths, err := m.apt.download(ctx, state("work", work), packages...)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range paths {
+		if err := runQuietly(command(ctx, "dpkg-deb", "-x", p, root)); err != nil {
+			return nil, err
+		}
+	}
+	return paths, nil
+}
+
+// applets are the names under which the busybox of a folder does its work; with --list-full with their folders.
+func applets(ctx context.Context, root, option string) ([]string, error) {
+	out, err := command(ctx, filepath.Join(root, "bin/busybox"), option).Output()
+	if err != nil {
+		return nil, fmt.Errorf("asking busybox for its applets: %w", err)
+	}
+	names := strings.Fields(string(out))
+	return slices.DeleteFunc(names, func(name string) bool { return path.Base(name) == "busybox" }), nil
+}
+
 // makeBusybox takes the dynamic busybox and the libraries it needs: the static one would load the same
 // libraries to look up a name.
 func makeBusybox(ctx context.Context, m *imageMaker, w *imageWriter) error {
-	paths, err := m.apt.download(ctx, state("work", "busybox"), "busybox", "libc6")
-	if err != nil {
+	root := state("work", "busybox", "root")
+	if _, err := m.unpack(ctx, "busybox", root, "busybox", "libc6"); err != nil {
 		return err
 	}
-	root := state("work", "busybox", "root")
-	for _, p := range paths {
-		if err := runQuietly(command(ctx, "dpkg-deb", "-x", p, root)); err != nil {
-			return err
-		}
-	}
-	out, err := command(ctx, filepath.Join(root, "bin/busybox"), "--list").Output()
+	applets, err := applets(ctx, root, "--list")
 	if err != nil {
-		return fmt.Errorf("asking busybox for its applets: %w", err)
+		return err
 	}
 	libraries := []string{"ld-linux*.so.*", "libc.so.6", "libm.so.6", "libresolv.so.2", "libnss_files.so.2", "libnss_dns.so.2"}
 	err = w.layer(func(l *layerTar) error {
@@ -224,10 +242,7 @@ func makeBusybox(ctx context.Context, m *imageMaker, w *imageWriter) error {
 		if err := l.copyFile("bin/busybox", filepath.Join(root, "bin/busybox"), 0o755); err != nil {
 			return err
 		}
-		for _, applet := range strings.Fields(string(out)) {
-			if applet == "busybox" {
-				continue
-			}
+		for _, applet := range applets {
 			if err := l.symlink("bin/"+applet, "busybox"); err != nil {
 				return err
 			}

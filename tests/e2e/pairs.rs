@@ -21,7 +21,7 @@ use images::Image;
 use rows::{Hook, Reality, Row};
 
 /// Pods at a time.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = 24;
 /// How long all images may take, on two slow processors that other tests use as well.
 const LONG: Duration = Duration::from_secs(1500);
 
