@@ -2,6 +2,7 @@
 //! and what the kubelet does. They agree in every pair.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -10,6 +11,7 @@ use whittle::probe::{Images, Known, Verdict, judge};
 
 use crate::field::Field;
 use crate::guard::{allow_in, deny_in};
+use crate::truth::none_wrong;
 
 mod guard;
 mod images;
@@ -86,17 +88,7 @@ async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
         .collect();
     let all: Vec<(&Row, &Seen)> = rows.iter().zip(&seen).collect();
     table::print(&all);
-    let wrong: Vec<String> = all
-        .iter()
-        .filter_map(|(row, seen)| table::wrong(row, seen))
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "{} of {} pairs:\n{}",
-        wrong.len(),
-        all.len(),
-        wrong.join("\n")
-    );
+    none_wrong(all.iter().map(|(row, seen)| table::wrong(row, seen)));
     field.close().await;
 }
 
@@ -161,8 +153,18 @@ async fn until<T>(
 }
 
 #[test]
-fn there_are_sixty_pairs_and_no_two_are_the_same() {
-    let mut all: Vec<String> = rows::all()
+fn there_are_sixty_pairs_no_two_are_the_same_and_they_stand_in_the_docs() {
+    let rows = rows::all();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/probe-truth.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for row in &rows {
+        let begin = table::author(row);
+        assert!(
+            docs.contains(&begin),
+            "docs/probe-truth.md lacks {begin}: copy target/pairs.md there"
+        );
+    }
+    let mut all: Vec<String> = rows
         .iter()
         .map(|row| format!("{} {}", row.image, row.spec("image")))
         .collect();

@@ -43,18 +43,20 @@ async fn what_whittle_says_of_an_image_is_what_happens_in_a_pod() {
         .await;
     let all: Vec<(&Row, &Seen)> = rows.iter().map(|row| (row, &seen[row.name])).collect();
     table::print(&all);
-    let wrong: Vec<String> = all
-        .iter()
-        .filter_map(|(row, seen)| table::wrong(row, seen))
-        .collect();
+    none_wrong(all.iter().map(|(row, seen)| table::wrong(row, seen)));
+    field.close().await;
+}
+
+/// Fails where something is wrong with a row.
+pub fn none_wrong(rows: impl ExactSizeIterator<Item = Option<String>>) {
+    let count = rows.len();
+    let wrong: Vec<String> = rows.flatten().collect();
     assert!(
         wrong.is_empty(),
-        "{} of {} rows:\n{}",
+        "{} of {count} rows:\n{}",
         wrong.len(),
-        all.len(),
         wrong.join("\n")
     );
-    field.close().await;
 }
 
 /// All rows, or those that the variable ROWS names, parted by commas.

@@ -14,10 +14,6 @@ pub fn print(all: &[(&Row, &Seen)]) {
     );
     for (row, seen) in all {
         let cells = [
-            row.image.to_owned(),
-            format!("{} {}", row.hook.field(), row.does()),
-            row.notes.join("; "),
-            format!("{:?}", row.expect),
             match seen.verdict.why() {
                 Some(why) => format!("{}: {why}", seen.verdict.name()),
                 None => seen.verdict.name().to_owned(),
@@ -34,13 +30,30 @@ pub fn print(all: &[(&Row, &Seen)]) {
             }
             .to_owned(),
         ];
-        let cells = cells.map(|cell| cell.replace('|', "\\|"));
-        text += &format!("| {} |\n", cells.join(" | "));
+        text += &format!("{}{}", author(row), joined(&cells));
+        text.truncate(text.trim_end().len());
+        text.push('\n');
     }
     println!("{text}");
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("pairs.md"), text).unwrap();
+}
+
+/// The beginning of a pair's line: what its author says.
+pub fn author(row: &Row) -> String {
+    let cells = [
+        row.image.to_owned(),
+        format!("{} {}", row.hook.field(), row.does()),
+        row.notes.join("; "),
+        format!("{:?}", row.expect),
+    ];
+    format!("| {}", joined(&cells))
+}
+
+fn joined(cells: &[String]) -> String {
+    let cells = cells.iter().map(|cell| cell.replace('|', "\\|") + " | ");
+    cells.collect::<String>()
 }
 
 /// What is wrong with a pair; nothing where author, Whittle, Pod and guard agree.
