@@ -15,6 +15,8 @@ use whittle::api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(240);
+/// Between two looks: dozens of tests look at one API server.
+const POLL: Duration = Duration::from_millis(200);
 /// Tests at a time: each has a builder, and there may be as few as two processors.
 static PLACES: Semaphore = Semaphore::const_new(4);
 
@@ -154,7 +156,7 @@ impl Field {
                     self.tell().await
                 );
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 

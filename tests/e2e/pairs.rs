@@ -18,6 +18,7 @@ mod images;
 mod pods;
 mod rows;
 mod table;
+mod view;
 
 use images::Image;
 use rows::{Hook, Reality, Row};
@@ -61,13 +62,14 @@ async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
         guard::takes(&field, &row.spec(image)).await;
     }
     println!("{} answers after {:?}", refusals.len(), begin.elapsed());
+    let view = view::View::of(&field).await;
     let realities: BTreeMap<usize, (Option<Reality>, String)> =
         futures::stream::iter(in_order(&rows))
             .map(async |(number, row)| {
                 let image = &images[row.image].reference;
                 (
                     number,
-                    pods::run(&field, row, number, row.spec(image)).await,
+                    pods::run(&field, &view, row, number, row.spec(image)).await,
                 )
             })
             .buffer_unordered(AT_ONCE)

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use super::rows::{Hook, Reality, Row};
 use super::until;
+use super::view::View;
 use crate::field::Field;
 
 /// How long one Pod may take, beside others.
@@ -16,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// What becomes of a pair's probe, with the kubelet's words; none where nothing can be seen.
 pub async fn run(
     field: &Field,
+    view: &View,
     row: &Row,
     number: usize,
     mut spec: Value,
@@ -29,7 +31,7 @@ pub async fn run(
         return (None, error.to_string());
     }
     let watched = Watched {
-        field,
+        view,
         row,
         name: &name,
         pods: field.api(),
@@ -37,14 +39,14 @@ pub async fn run(
     let what = format!("what becomes of {name}");
     let seen = match row.hook {
         Hook::PreStop => watched.stopped().await,
-        _ => until(&what, PATIENCE, async || watched.look().await).await,
+        _ => until(&what, PATIENCE, async || watched.look()).await,
     };
     let now = DeleteParams::default().grace_period(0);
     let _ = pods.delete(&name, &now).await;
     match seen {
         Ok((reality, words)) => (Some(reality), words),
         Err(what) => {
-            let events = watched.events().await;
+            let events = watched.events();
             let events: Vec<String> = events
                 .into_iter()
                 .map(|(event, count)| format!("{event} ({count})"))
@@ -55,18 +57,18 @@ pub async fn run(
 }
 
 struct Watched<'w> {
-    field: &'w Field,
+    view: &'w View,
     row: &'w Row,
     name: &'w str,
     pods: Api<Pod>,
 }
 
 impl Watched<'_> {
-    async fn look(&self) -> Option<(Reality, String)> {
-        let status = self.container().await?;
+    fn look(&self) -> Option<(Reality, String)> {
+        let status = self.container()?;
         let passes = Some((Reality::Passes, String::new()));
         if self.row.hook == Hook::PostStart {
-            return match self.event("FailedPostStartHook").await {
+            return match self.event("FailedPostStartHook") {
                 Some(words) => Some((Reality::Fails, words)),
                 None if status.ready && status.restart_count == 0 => passes,
                 None => None,
@@ -78,14 +80,14 @@ impl Watched<'_> {
         } else {
             30
         };
-        let (errors, error) = self.unhealthy("probe errored").await;
-        let (failures, failure) = self.unhealthy("probe failed").await;
+        let (errors, error) = self.unhealthy("probe errored");
+        let (failures, failure) = self.unhealthy("probe failed");
         match self.row.hook {
             Hook::Startup if status.started == Some(true) => passes,
             Hook::Readiness if status.ready => passes,
             // Each failure ends the container: errors do not.
             Hook::Liveness if status.restart_count > 0 => Some((Reality::Fails, failure)),
-            Hook::Liveness if self.successes().await >= 2 => passes,
+            Hook::Liveness if self.view.successes(self.name) >= 2 => passes,
             // The kubelet tries three times at once: these are more.
             _ if errors > 3 => Some((Reality::Errors, error)),
             Hook::Startup | Hook::Readiness if failures >= enough => {
@@ -97,25 +99,18 @@ impl Watched<'_> {
 
     /// A hook that comes with the end of a Pod.
     async fn stopped(&self) -> Result<(Reality, String), String> {
-        let ready = async || self.container().await.filter(|status| status.ready);
+        let ready = async || self.container().filter(|status| status.ready);
         until("it runs", PATIENCE, ready).await?;
         let stop = DeleteParams::default();
         self.pods.delete(self.name, &stop).await.unwrap();
-        let gone = async || {
-            self.pods
-                .get_opt(self.name)
-                .await
-                .unwrap()
-                .is_none()
-                .then_some(())
-        };
+        let gone = async || self.view.pod(self.name).is_none().then_some(());
         until("it is gone", PATIENCE, gone).await?;
         let end = jiff::Timestamp::now();
         // The kubelet writes its Events one after the other, and late: an Event of what came later says that
         // there are no more of this Pod.
-        let last = async || match self.event("FailedPreStopHook").await {
+        let last = async || match self.event("FailedPreStopHook") {
             Some(words) => Some(Some(words)),
-            None => self.kubelet_told_of_later(end).await.then_some(None),
+            None => self.kubelet_told_of_later(end).then_some(None),
         };
         match until("a later Event", PATIENCE, last).await {
             Ok(Some(words)) => Ok((Reality::Fails, words)),
@@ -123,42 +118,41 @@ impl Watched<'_> {
         }
     }
 
-    async fn kubelet_told_of_later(&self, end: jiff::Timestamp) -> bool {
-        let all = ListParams::default().fields("source=kubelet");
-        let events = self.field.api::<Event>().list(&all).await.unwrap();
+    fn kubelet_told_of_later(&self, end: jiff::Timestamp) -> bool {
         // Seconds have no parts there.
         let later = end + Duration::from_secs(1);
-        events.iter().any(|event| {
-            event
-                .first_timestamp
-                .as_ref()
-                .is_some_and(|at| at.0 > later)
-        })
+        let events = self.view.events(|event| {
+            let source = event.source.as_ref();
+            let kubelet = source.and_then(|source| source.component.as_deref()) == Some("kubelet");
+            let at = event.first_timestamp.as_ref();
+            kubelet && at.is_some_and(|at| at.0 > later)
+        });
+        !events.is_empty()
     }
 
-    async fn container(&self) -> Option<ContainerStatus> {
-        let status = self.pods.get_opt(self.name).await.unwrap()?.status?;
+    fn container(&self) -> Option<ContainerStatus> {
+        let status = self.view.pod(self.name)?.status.clone()?;
         let all = [status.container_statuses, status.init_container_statuses];
         let mut all = all.into_iter().flatten().flatten();
         all.find(|status| status.name == "main")
     }
 
     /// Events, and how often each came.
-    async fn events(&self) -> Vec<(String, i32)> {
-        let of = ListParams::default().fields(&format!("involvedObject.name={}", self.name));
-        let events = self.field.api::<Event>().list(&of).await.unwrap();
+    fn events(&self) -> Vec<(String, i32)> {
+        let of = |event: &Event| event.involved_object.name.as_deref() == Some(self.name);
+        let events = self.view.events(of);
         events
-            .into_iter()
+            .iter()
             .map(|event| {
-                let reason = event.reason.unwrap_or_default();
-                let message = event.message.unwrap_or_default();
+                let reason = event.reason.as_deref().unwrap_or_default();
+                let message = event.message.as_deref().unwrap_or_default();
                 (format!("{reason}: {message}"), event.count.unwrap_or(1))
             })
             .collect()
     }
 
-    async fn event(&self, reason: &str) -> Option<String> {
-        let events = self.events().await;
+    fn event(&self, reason: &str) -> Option<String> {
+        let events = self.events();
         let (text, _) = events
             .into_iter()
             .find(|(text, _)| text.starts_with(reason))?;
@@ -166,32 +160,12 @@ impl Watched<'_> {
     }
 
     /// How often a result came, and its words.
-    async fn unhealthy(&self, result: &str) -> (i32, String) {
-        let mut events = self.events().await;
+    fn unhealthy(&self, result: &str) -> (i32, String) {
+        let mut events = self.events();
         events.retain(|(text, _)| text.starts_with("Unhealthy") && text.contains(result));
         let count = events.iter().map(|(_, count)| count).sum();
         let words = events.first().map(|(text, _)| gist(text));
         (count, words.unwrap_or_default())
-    }
-
-    /// How often its liveness probe succeeded: the kubelet's own count, for no Event tells it.
-    async fn successes(&self) -> u64 {
-        let pod = self.pods.get(self.name).await.unwrap();
-        let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
-        let path = format!("/api/v1/nodes/{node}/proxy/metrics/probes");
-        let request = http::Request::get(path).body(vec![]).unwrap();
-        let text = self.field.client.request_text(request).await.unwrap();
-        let labels = [
-            format!("namespace=\"{}\"", self.field.namespace),
-            format!("pod=\"{}\"", self.name),
-            "probe_type=\"Liveness\"".to_owned(),
-            "result=\"successful\"".to_owned(),
-        ];
-        text.lines()
-            .filter(|line| line.starts_with("prober_probe_total{"))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum::<f64>() as u64
     }
 }
 
