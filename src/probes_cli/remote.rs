@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::StreamExt;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
@@ -9,6 +10,9 @@ use super::{Error, Options, Report, Reports};
 use crate::api::{ProbeProfile, ProbeProfileSpec, ProfileImage};
 use crate::image::{Contents, Executable, Listed, Runs};
 use crate::inspect::reports_beside;
+
+/// Images that are asked for at a time: one registry that is silent does not hold up all others.
+const AT_ONCE: usize = 8;
 
 /// Adds the reports that lie beside these images. An image without one stays not known; a registry that
 /// does not answer is an error, since the verdict would then depend on the network.
@@ -18,8 +22,17 @@ pub(super) async fn registry(
     reports: &mut Reports,
     errors: &mut Vec<Error>,
 ) {
-    for image in images.iter().filter(|image| !image.is_empty()) {
-        match reports_beside(image, options.plain_http, options.ca.clone()).await {
+    let named = images.iter().filter(|image| !image.is_empty()).cloned();
+    let asked: Vec<_> = futures::stream::iter(named)
+        .map(|image| async {
+            let found = reports_beside(&image, options.plain_http, options.ca.clone()).await;
+            (image, found)
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    for (image, found) in asked {
+        match found {
             Ok(found) => {
                 for (digests, contents) in found {
                     reports.add(Report {
@@ -30,7 +43,10 @@ pub(super) async fn registry(
                     });
                 }
             }
-            Err(error) => errors.push(Error::new(image.clone(), error.to_string())),
+            Err(error) => {
+                let why = format!("cannot be asked for its report: {error}");
+                errors.push(Error::new(image, why));
+            }
         }
     }
 }
