@@ -233,7 +233,9 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
             Handler::HttpGet(_) | Handler::TcpSocket(_) | Handler::Grpc(_)
         );
         if remote && matches!(current, Some(Handler::Exec(_))) {
-            advice.push_str(" from outside: the program has to listen on the Pod's address, not on 127.0.0.1 alone");
+            advice.push_str(
+                "; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone",
+            );
         }
         if let Some(caution) = &caution {
             advice.push_str(&format!(" ({caution})"));

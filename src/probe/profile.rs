@@ -199,7 +199,9 @@ fn programs_of(contents: &[Contents]) -> Option<Programs> {
         for program in &contents.executables.items {
             let path = links.follow(&program.path).ok()?;
             let file = program.file.as_deref().unwrap_or(&path);
-            applets |= paths::name(file).starts_with("busybox");
+            // A file of its own that is called sh may be busybox, copied: links lead to another name.
+            let name = paths::name(file);
+            applets |= name.starts_with("busybox") || matches!(name, "sh" | "ash");
             lacks_libraries |= matches!(
                 program.fault,
                 Some(Fault::MissingLibraries | Fault::OldLibraries)
@@ -343,6 +345,21 @@ mod tests {
         let profile = &all["whittle-0-of-1"];
         assert!(profile.images[&profile.references[reference]].lacks_libraries);
         assert!(has(&all["whittle-0-of-1"], reference, "/bin/b"));
+    }
+
+    #[test]
+    fn a_shell_that_may_be_busybox_may_have_applets() {
+        for (programs, applets) in [
+            (&["/bin/sh"][..], true),
+            (&["/bin/busybox"], true),
+            (&["/bin/sh -> /bin/dash", "/bin/dash"], false),
+            (&["/bin/bash"], false),
+        ] {
+            let all = profiles(&[image("app", fixtures::contents(programs))], &none());
+            let profile = &all["whittle-0-of-1"];
+            let image = &profile.images[&profile.references["registry.example.com/team/app:1"]];
+            assert_eq!(image.applets, applets, "{programs:?}");
+        }
     }
 
     #[test]

@@ -36,8 +36,8 @@ fn a_probe_that_cannot_work_is_told_with_what_follows_and_what_mends_it() {
         format!(
             "container app, livenessProbe of image {IMAGE}: cannot work: curl is in no directory of PATH \
              (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin). The kubelet throws the error away, so \
-             this probe never restarts the container. Use httpGet {{\"path\":\"/healthz\",\"port\":8080}}, which does \
-             the same from outside: the program has to listen on the Pod's address, not on 127.0.0.1 alone."
+             this probe never restarts the container. Use httpGet {{\"path\":\"/healthz\",\"port\":8080}}, which \
+             does the same; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone."
         )
     );
     assert_eq!(finding.pointer, "/containers/0/livenessProbe");

@@ -81,7 +81,7 @@ pub struct Options {
         conflicts_with = "plain_http"
     )]
     pub ca: Option<PathBuf>,
-    /// Ask the cluster of the current context for its ProbeProfiles.
+    /// Ask the cluster of the current context for its ImageBuilds.
     #[arg(long)]
     pub cluster: bool,
     /// How to print the verdicts.

@@ -1,14 +1,20 @@
-//! Reports from elsewhere: from the registries of the images, and from a cluster's ProbeProfiles.
+//! Reports from elsewhere: from the registries of the images, and from a cluster's ImageBuilds.
 
 use std::collections::BTreeSet;
 
+use futures::StreamExt;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::{Error, Options, Report, Reports};
-use crate::api::{ProbeProfile, ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, Executable, Listed, Runs};
+use crate::api::ImageBuild;
+use crate::image::Contents;
 use crate::inspect::reports_beside;
+use crate::probe::{Handler, unpack};
+use crate::registry::causes;
+
+/// Images that are asked for at a time: one registry that is silent does not hold up all others.
+const AT_ONCE: usize = 8;
 
 /// Adds the reports that lie beside these images. An image without one stays not known; a registry that
 /// does not answer is an error, since the verdict would then depend on the network.
@@ -18,8 +24,17 @@ pub(super) async fn registry(
     reports: &mut Reports,
     errors: &mut Vec<Error>,
 ) {
-    for image in images.iter().filter(|image| !image.is_empty()) {
-        match reports_beside(image, options.plain_http, options.ca.clone()).await {
+    let named = images.iter().filter(|image| !image.is_empty()).cloned();
+    let asked: Vec<_> = futures::stream::iter(named)
+        .map(|image| async {
+            let found = reports_beside(&image, options.plain_http, options.ca.clone()).await;
+            (image, found)
+        })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    for (image, found) in asked {
+        match found {
             Ok(found) => {
                 for (digests, contents) in found {
                     reports.add(Report {
@@ -30,138 +45,144 @@ pub(super) async fn registry(
                     });
                 }
             }
-            Err(error) => errors.push(Error::new(image.clone(), error.to_string())),
+            Err(error) => {
+                let why = format!("cannot be asked for its report: {error}");
+                errors.push(Error::new(image, why));
+            }
         }
     }
 }
 
-/// Adds what the ProbeProfiles of the current context's cluster know.
+/// Adds what the ImageBuilds of the current context's cluster say of their images.
 pub(super) async fn cluster(reports: &mut Reports, errors: &mut Vec<Error>) {
-    let failed = |error: &dyn std::error::Error| {
+    let failed = |error: kube::Error| {
+        let why = match error {
+            // Its own text goes on with all fields of the answer.
+            kube::Error::Api(answer) => answer.message.clone(),
+            other => causes(&other),
+        };
         Error::new(
-            "the cluster's ProbeProfiles",
-            format!("cannot be read: {error}"),
+            "the cluster's ImageBuilds",
+            format!("cannot be read: {why}"),
         )
     };
     let client = match Client::try_default().await {
         Ok(client) => client,
-        Err(error) => return errors.push(failed(&error)),
+        Err(error) => return errors.push(failed(error)),
     };
-    match Api::<ProbeProfile>::all(client)
+    match Api::<ImageBuild>::all(client)
         .list(&ListParams::default())
         .await
     {
         Ok(list) => list
             .items
             .iter()
-            .flat_map(|profile| reports_of(&profile.spec))
+            .flat_map(reports_of)
             .for_each(|report| reports.add(report)),
-        Err(error) => errors.push(failed(&error)),
+        Err(error) => errors.push(failed(error)),
     }
 }
 
-fn reports_of(profile: &ProbeProfileSpec) -> Vec<Report> {
-    profile
-        .references
-        .iter()
-        .filter_map(|(reference, id)| {
-            let image = profile.images.get(id)?;
-            Some(Report {
-                image: reference.clone(),
-                digests: reference
-                    .split_once('@')
-                    .map(|(_, digest)| digest.to_owned())
-                    .into_iter()
-                    .collect(),
-                contents: contents_of(profile, image),
-                health_check: None,
-            })
+/// What an ImageBuild says of its image, for each tag and platform; nothing where it does not know one of
+/// the platforms.
+fn reports_of(build: &ImageBuild) -> Vec<Report> {
+    let status = build.status.clone().unwrap_or_default();
+    let image = status.image.unwrap_or_default();
+    let (repository, _) = image.split_once('@').unwrap_or_default();
+    let known: Option<Vec<(Vec<String>, Contents)>> = status
+        .platforms
+        .into_iter()
+        .map(|platform| {
+            let digests = status.digest.iter().cloned().chain([platform.digest]);
+            Some((digests.collect(), unpack(&platform.contents?.programs?)?))
         })
-        .collect()
-}
-
-/// A report with what a profile knows: programs by every path that leads to them.
-fn contents_of(profile: &ProbeProfileSpec, image: &ProfileImage) -> Contents {
-    let mut contents = Contents {
-        env_path: Some(image.path.join(":")),
-        // A profile does not know these.
-        unmarked: Listed {
-            omitted: 1,
-            ..Listed::default()
-        },
-        ..Contents::default()
-    };
-    for (folder, set) in &image.folders {
-        for (name, certain) in profile.programs.get(set).into_iter().flatten() {
-            contents.executables.items.push(Executable {
-                path: format!("{}/{name}", folder.trim_end_matches('/')),
-                runs: if *certain { Runs::Yes } else { Runs::Unknown },
-                message: (!certain)
-                    .then(|| "the ProbeProfile does not know whether it starts".into()),
-                ..Executable::default()
-            });
-        }
+        .collect();
+    let known = known.unwrap_or_default();
+    let check = build.spec.health_check.as_ref();
+    let health_check = check.and_then(Handler::of_health_check);
+    let mut reports = Vec::new();
+    for tag in &build.spec.output.tags {
+        reports.extend(known.iter().map(|(digests, contents)| Report {
+            image: format!("{repository}:{tag}"),
+            digests: digests.clone(),
+            contents: contents.clone(),
+            health_check: health_check.clone(),
+        }));
     }
-    contents
+    reports
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{Images, Profiled, profiles};
+    use crate::api::ContentsStatus;
+    use crate::probe::{Images, fixtures, pack};
+    use serde_json::{Value, json};
+
+    fn platform(name: &str, digest: &str, contents: Option<&Contents>) -> Value {
+        let contents = ContentsStatus {
+            programs: contents.map(pack),
+            ..ContentsStatus::default()
+        };
+        json!({"platform": name, "digest": digest, "size": 1, "contents": contents})
+    }
+
+    fn reports(platforms: &[Value]) -> Reports {
+        let build = serde_json::from_value(json!({
+            "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": "app"},
+            "spec": {
+                "source": {"inline": {"files": {"Dockerfile": "FROM scratch"}}},
+                "output": {"image": "registry.example.com/team/app", "tags": ["1", "2"]},
+                "healthCheck": {"tcpSocket": {"port": 8080}},
+            },
+            "status": {
+                "image": "registry.example.com/team/app@sha256:aa", "digest": "sha256:aa", "platforms": platforms,
+            },
+        }));
+        let mut reports = Reports::default();
+        for report in reports_of(&build.unwrap()) {
+            reports.add(report);
+        }
+        reports
+    }
 
     #[test]
-    fn what_a_profile_knows_is_judged_as_the_report_that_it_came_from() {
-        let program = |path: &str, runs| Executable {
-            path: path.into(),
-            runs,
-            ..Executable::default()
-        };
-        let image = Profiled {
-            image_build: "team/app".into(),
-            repository: "registry.example.com/team/app".into(),
-            versions: vec![":1".into(), "@sha256:aa".into()],
-            contents: vec![Contents {
-                executables: Listed {
-                    items: vec![
-                        program("/app", Runs::Yes),
-                        program("/usr/bin/tool", Runs::Unknown),
-                        program("/broken", Runs::No),
-                    ],
-                    omitted: 0,
-                },
-                ..Contents::default()
-            }],
-            ..Profiled::default()
-        };
-        let all = profiles(&[image], &Default::default());
-        let mut reports = Reports::default();
-        for profile in all.values() {
-            reports_of(profile)
-                .into_iter()
-                .for_each(|report| reports.add(report));
-        }
-        for name in [
-            "registry.example.com/team/app:1",
-            "registry.example.com/team/app@sha256:aa",
+    fn what_an_image_build_says_is_known_of_its_tags_and_digests() {
+        let contents = fixtures::scratch();
+        let both = reports(&[
+            platform("linux/amd64", "sha256:bb", Some(&contents)),
+            platform("linux/arm64", "sha256:cc", Some(&contents)),
+        ]);
+        for (version, platforms) in [
+            (":1", 2),
+            (":2", 2),
+            (":3", 0),
+            ("@sha256:aa", 2),
+            (":1@sha256:aa", 2),
+            ("@sha256:cc", 1),
+            ("@sha256:dd", 0),
         ] {
-            let known = reports.of(name);
-            let found: Vec<(&str, Runs)> = known.contents[0]
-                .executables
-                .items
-                .iter()
-                .map(|program| (program.path.as_str(), program.runs))
-                .collect();
-            assert_eq!(
-                found,
-                [("/app", Runs::Yes), ("/usr/bin/tool", Runs::Unknown)]
-            );
+            let known = both.of(&format!("registry.example.com/team/app{version}"));
+            assert_eq!(known.contents.len(), platforms, "{version}");
+            let declared = matches!(known.health_check, Some(Handler::TcpSocket(_)));
+            assert_eq!(declared, platforms > 0, "{version}");
+            for known in known.contents {
+                assert_eq!(
+                    known.executables.items.len(),
+                    contents.executables.items.len()
+                );
+                assert_eq!(known.working_dir, contents.working_dir);
+            }
         }
-        assert!(
-            reports
-                .of("registry.example.com/team/other:1")
-                .contents
-                .is_empty()
-        );
+    }
+
+    #[test]
+    fn an_image_of_which_one_platform_is_not_known_is_not_known() {
+        let contents = fixtures::scratch();
+        let one = reports(&[
+            platform("linux/amd64", "sha256:bb", Some(&contents)),
+            platform("linux/arm64", "sha256:cc", None),
+        ]);
+        assert!(one.is_empty());
     }
 }

@@ -1,6 +1,6 @@
 //! Reports about images, and which of them is meant by an image's name in a Pod template.
 //!
-//! They come from files here. Whoever reads them from elsewhere (referrers in a registry, ProbeProfiles in
+//! They come from files here. Whoever reads them from elsewhere (referrers in a registry, ImageBuilds in
 //! a cluster) asks [`super::manifests::Manifests::images`] for the names and hands each report to
 //! [`Reports::add`].
 
@@ -153,6 +153,18 @@ impl Images for Reports {
             .filter(|(known, report)| is(known, report))
             .map(|(_, report)| report)
             .collect();
+        // The same image under several tags, or from the registry and the cluster, is one.
+        let mut contents: Vec<&Contents> = Vec::new();
+        for (index, report) in found.iter().enumerate() {
+            let same = |other: &&Report| {
+                !report.digests.is_empty()
+                    && other.digests == report.digests
+                    && other.contents.platform == report.contents.platform
+            };
+            if !found[..index].iter().any(same) {
+                contents.push(&report.contents);
+            }
+        }
         let why_none = match (image.is_empty(), same.first()) {
             (true, _) => "the container names no image".to_owned(),
             (false, None) => format!("there is no report of {image}"),
@@ -168,7 +180,7 @@ impl Images for Reports {
         let health_check = found.iter().find_map(|report| report.health_check.clone());
         Known {
             why_none: found.is_empty().then_some(why_none),
-            contents: found.iter().map(|report| &report.contents).collect(),
+            contents,
             health_check,
         }
     }
@@ -268,6 +280,20 @@ mod tests {
         ] {
             assert_eq!(reports.of(image).contents.len(), platforms, "{image}");
         }
+    }
+
+    #[test]
+    fn an_image_that_is_reported_twice_is_one() {
+        let one = report("a/b:1", "sha256:11");
+        let other = report("a/b:2", "sha256:11");
+        let arm = one.replace("amd64", "arm64");
+        let both = reports(&format!("[{one},{other},{arm},{arm}]"));
+        let platforms = |image| -> Vec<String> {
+            let known = both.of(image).contents.into_iter();
+            known.map(|contents| contents.platform.clone()).collect()
+        };
+        assert_eq!(platforms("a/b@sha256:11"), ["linux/amd64", "linux/arm64"]);
+        assert_eq!(platforms("a/b:2"), ["linux/amd64"]);
     }
 
     #[test]

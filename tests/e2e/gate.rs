@@ -5,8 +5,8 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle::api::{FailureReason::HealthCheckFailed, ImageBuild, find};
 
-use crate::field::{Field, variable};
-use crate::registry::manifest;
+use crate::field::Field;
+use crate::registry::{find_manifest, manifest};
 
 /// A server that takes a moment to come up: `/healthz` is there, everything else is not.
 fn server(command: &str) -> Value {
@@ -24,16 +24,7 @@ fn check(healthz: &str) -> Value {
 }
 
 async fn tag_exists(image: &str) -> bool {
-    let (_, repository) = image.split_once('/').unwrap();
-    let url = format!(
-        "http://{}/v2/{repository}/manifests/latest",
-        variable("REGISTRY_HOST")
-    );
-    let accept =
-        "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
-    let client = reqwest::Client::new();
-    let answer = client.get(&url).header("accept", accept).send().await;
-    answer.unwrap().status().is_success()
+    find_manifest(image, "latest").await.is_some()
 }
 
 /// No Pod of a check is left.
@@ -150,6 +141,38 @@ async fn an_image_that_does_not_work_says_how() {
             Some(manifest(&field.image("args"), tag).await.0),
             status.digest
         );
+    }
+    gone(&field).await;
+    field.close().await;
+}
+
+/// A server of `grpc.health.v1.Health` on port 9090, with Go's standard library alone.
+fn grpc_server() -> Value {
+    json!({
+        "Dockerfile": "FROM golang:1.26 AS build\nWORKDIR /src\nCOPY go.mod main.go ./\n\
+            RUN CGO_ENABLED=0 go build -trimpath -ldflags \"-s -w\" -o /out/health .\n\
+            FROM scratch\nCOPY --from=build /out/health /health\nUSER 65532:65532\nENTRYPOINT [\"/health\"]\n",
+        "go.mod": "module example.com/health\n\ngo 1.26\n",
+        "main.go": include_str!("gate/sources/health.go"),
+    })
+}
+
+#[tokio::test]
+async fn a_grpc_check_asks_for_its_service() {
+    let field = Field::new("gate-grpc").await;
+    let services = ["open", "closed", "unheard"];
+    for service in services {
+        let check = json!({"grpc": {"port": 9090, "service": service}, "timeoutSeconds": 20});
+        let spec = json!({"healthCheck": check});
+        field.build(service, grpc_server(), spec).await;
+    }
+    let status = field.succeeds("open").await;
+    let tagged = manifest(&field.image("open"), "latest").await.0;
+    assert_eq!(Some(tagged), status.digest);
+    for (service, words) in [("closed", "NOT_SERVING"), ("unheard", "NotFound")] {
+        let failure = field.fails_again(service, 1, HealthCheckFailed).await;
+        assert!(failure.message.contains(words), "{service}: {failure:#?}");
+        assert!(!tag_exists(&field.image(service)).await, "{service}");
     }
     gone(&field).await;
     field.close().await;

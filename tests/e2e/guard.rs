@@ -103,7 +103,7 @@ pub async fn allow_in(field: &Field) {
 }
 
 /// An image with busybox under the name of each program that it is to have, and no shell.
-fn image_with(programs: &[&str]) -> Value {
+pub fn image_with(programs: &[&str]) -> Value {
     let copies: String = programs
         .iter()
         .map(|path| format!("COPY --from=files /bin/busybox {path}\n"))

@@ -15,6 +15,7 @@ mod guard;
 mod leaks;
 mod mistakes;
 mod pairs;
+mod probes;
 mod registry;
 mod safety;
 mod samples;

@@ -12,6 +12,12 @@ const TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oc
 
 /// A manifest or index and its digest; `image` as in `spec.output.image`, of the local registry.
 pub async fn manifest(image: &str, reference: &str) -> (String, Value) {
+    let found = find_manifest(image, reference).await;
+    found.unwrap_or_else(|| panic!("{image} has no {reference}"))
+}
+
+/// As [`manifest`]; none where there is no such tag or digest.
+pub async fn find_manifest(image: &str, reference: &str) -> Option<(String, Value)> {
     let (_, repository) = image.split_once('/').unwrap();
     let url = format!(
         "http://{}/v2/{repository}/manifests/{reference}",
@@ -23,15 +29,16 @@ pub async fn manifest(image: &str, reference: &str) -> (String, Value) {
         .send()
         .await
         .unwrap();
+    if answer.status() == reqwest::StatusCode::NOT_FOUND {
+        return None;
+    }
     assert!(answer.status().is_success(), "{url}: {}", answer.status());
     let digest = answer.headers()["docker-content-digest"]
         .to_str()
         .unwrap()
         .to_owned();
-    (
-        digest,
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap(),
-    )
+    let found = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    Some((digest, found))
 }
 
 /// The bytes of a blob.
