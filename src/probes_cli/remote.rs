@@ -70,10 +70,20 @@ pub(super) async fn cluster(reports: &mut Reports, errors: &mut Vec<Error>) {
         Ok(client) => client,
         Err(error) => return errors.push(failed(error)),
     };
-    match Api::<ImageBuild>::all(client)
-        .list(&ListParams::default())
-        .await
+    let namespace = client.default_namespace().to_owned();
+    let all = ListParams::default();
+    let mut listed = Api::<ImageBuild>::all(client.clone()).list(&all).await;
+    if let Err(kube::Error::Api(answer)) = &listed
+        && answer.code == 403
     {
+        eprintln!(
+            "{}: those of the namespace {namespace} alone are read",
+            answer.message
+        );
+        let own = Api::<ImageBuild>::namespaced(client, &namespace);
+        listed = own.list(&all).await;
+    }
+    match listed {
         Ok(list) => list
             .items
             .iter()

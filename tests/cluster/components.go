@@ -168,7 +168,9 @@ func kubeletConfig() map[string]any {
 			"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%", "imagefs.inodesFree": "0%",
 		},
 		"imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
-		"serializeImagePulls": false, "registryPullQPS": 0, "eventRecordQPS": 0,
+		"serializeImagePulls": false, "registryPullQPS": 0,
+		// 0 is not "no limit" for Events, as its documentation has it: client-go makes 5 of it.
+		"eventRecordQPS": 200, "eventBurst": 400,
 		"kubeAPIQPS": 200, "kubeAPIBurst": 400,
 	}
 }
