@@ -354,6 +354,9 @@ impl Eval<'_, '_> {
         let mut command = false;
         let operand = loop {
             match all.next() {
+                None if command => {
+                    return self.opaque("its shell has -c and no script behind it");
+                }
                 None => return OK,
                 Some(None) => return self.opaque("its shell's arguments are made up as it runs"),
                 Some(Some("--")) => break all.next().flatten(),

@@ -193,6 +193,14 @@ fn a_missing_program_that_may_not_decide_leaves_doubt() {
 }
 
 #[test]
+fn a_shell_that_is_given_no_script_is_not_said_to_work() {
+    // An option stands where the script is due: shells say so, and fail.
+    assert_eq!(verdict(&["sh", "-c", "-x"], debian()), "unknown");
+    assert_eq!(verdict(&["sh", "-c"], debian()), "unknown");
+    assert_eq!(verdict(&["sh", "-x"], debian()), "works");
+}
+
+#[test]
 fn a_login_shell_may_have_another_path() {
     assert_eq!(verdict(&["sh", "-lc", "curl x"], debian()), "unknown");
     assert_eq!(
