@@ -316,6 +316,26 @@ fn odd_input_ends() {
     }
 }
 
+#[test]
+fn chains_within_chains_leave_the_stack_of_a_thread_alone() {
+    let mut script = "cat".to_owned();
+    while script.len() < 12_000 {
+        script = format!("( {script}{} )", " &&a".repeat(150));
+    }
+    let judge = move || verdict(&["sh", "-c", &script], debian());
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    assert_eq!(small.spawn(judge).unwrap().join().unwrap(), "unknown");
+}
+
+#[test]
+fn a_script_of_thousands_of_programs_is_not_followed_to_its_end() {
+    let short = "a;".repeat(900);
+    assert_eq!(verdict(&["sh", "-c", &short], debian()), "lacks a");
+    for long in ["a;".repeat(5_000), "command -v a;".repeat(1_200)] {
+        assert_eq!(verdict(&["sh", "-c", &long], debian()), "unknown");
+    }
+}
+
 /// A script of present programs `p` and `q`, a missing one and everything that decides between them.
 fn random_script(next: &mut dyn FnMut(usize) -> usize, depth: usize) -> String {
     const LEAVES: [&str; 14] = [
