@@ -4,14 +4,14 @@
 //! octal; sigs.k8s.io/yaml). Aliases and merge keys are followed; what they bring keeps the place of its
 //! anchor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use serde_json::{Map, Number, Value};
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
 
-/// Values that aliases may bring in all; YAML bombs end here.
-const MOST_NODES: usize = 1_000_000;
+/// Values that may stand in anchors and come by aliases, in all; YAML bombs end here.
+const MOST_NODES: usize = 200_000;
 
 /// A place in the text: line and column from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +95,16 @@ pub(super) fn read(text: &str) -> Result<Text, Error> {
     Ok(builder.text)
 }
 
+impl Text {
+    /// Entries of mappings in whose place parsers take a later one of that name.
+    pub(super) fn doubled(&self) -> usize {
+        self.documents
+            .iter()
+            .map(|document| document.root.doubled())
+            .sum()
+    }
+}
+
 impl Node {
     /// The value as JSON.
     pub(super) fn value(&self) -> Value {
@@ -107,6 +117,18 @@ impl Node {
                     .map(|entry| (entry.key.clone(), entry.value.value()))
                     .collect::<Map<_, _>>(),
             ),
+        }
+    }
+
+    fn doubled(&self) -> usize {
+        match &self.kind {
+            Kind::Scalar(_) => 0,
+            Kind::Sequence(items) => items.iter().map(Self::doubled).sum(),
+            Kind::Mapping { entries, .. } => {
+                let keys: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+                let below: usize = entries.iter().map(|entry| entry.value.doubled()).sum();
+                entries.len() - keys.len() + below
+            }
         }
     }
 
@@ -214,7 +236,7 @@ impl Builder {
                     span: range,
                     end,
                 };
-                self.add(node, anchor, Some(text.into_owned()), start);
+                self.add(node, anchor, Some(text.into_owned()), start)?;
             }
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).ok_or_else(|| Error {
@@ -222,12 +244,6 @@ impl Builder {
                     why: "an alias stands within its own anchor".into(),
                 })?;
                 self.nodes += size(known);
-                if self.nodes > MOST_NODES {
-                    return Err(Error {
-                        place: start,
-                        why: "aliases bring in more values than are read".into(),
-                    });
-                }
                 let node = Node {
                     kind: known.kind.clone(),
                     span: range,
@@ -238,7 +254,7 @@ impl Builder {
                     Kind::Scalar(value) => Some(value.to_string()),
                     _ => None,
                 };
-                self.add(node, 0, key, start);
+                self.add(node, 0, key, start)?;
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.open(Open::Sequence(Vec::new()), range.start, anchor);
@@ -253,7 +269,7 @@ impl Builder {
                 range.start,
                 anchor,
             ),
-            Event::SequenceEnd | Event::MappingEnd => self.close(range, end, start),
+            Event::SequenceEnd | Event::MappingEnd => self.close(range, end, start)?,
             _ => {}
         }
         Ok(())
@@ -267,9 +283,9 @@ impl Builder {
         });
     }
 
-    fn close(&mut self, range: Range<usize>, end: Place, start: Place) {
+    fn close(&mut self, range: Range<usize>, end: Place, start: Place) -> Result<(), Error> {
         let Some(level) = self.stack.pop() else {
-            return;
+            return Ok(());
         };
         // The event that ends a block stands where the next thing begins; one that ends `[…]` does not.
         let own = !range.is_empty();
@@ -289,8 +305,9 @@ impl Builder {
                     .map(|entry| (entry.value.span.end, entry.value.end))
                     .chain(merged.iter().map(|node| (node.span.end, node.end)))
                     .max_by_key(|(at, _)| *at);
+                let mut known = entries.iter().map(|entry| entry.key.clone()).collect();
                 for node in merged {
-                    merge(&mut entries, node);
+                    merge(&mut entries, &mut known, node);
                 }
                 (Kind::Mapping { entries, flow }, last)
             }
@@ -304,10 +321,25 @@ impl Builder {
             span: level.start..at.max(level.start),
             end,
         };
-        self.add(node, level.anchor, None, start);
+        self.add(node, level.anchor, None, start)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, text: Option<String>, place: Place) {
+    fn add(
+        &mut self,
+        node: Node,
+        anchor: usize,
+        text: Option<String>,
+        place: Place,
+    ) -> Result<(), Error> {
+        if anchor != 0 {
+            self.nodes += size(&node);
+        }
+        if self.nodes > MOST_NODES {
+            return Err(Error {
+                place,
+                why: "anchors and aliases bring in more values than are read".into(),
+            });
+        }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -330,6 +362,7 @@ impl Builder {
                 }),
             },
         }
+        Ok(())
     }
 }
 
@@ -348,16 +381,18 @@ fn size(node: &Node) -> usize {
 }
 
 /// Adds the entries of a merge key (`<<`), or of several, that the mapping does not have itself.
-fn merge(entries: &mut Vec<Entry>, node: Node) {
+fn merge(entries: &mut Vec<Entry>, known: &mut HashSet<String>, node: Node) {
     match node.kind {
         Kind::Mapping { entries: more, .. } => {
             for entry in more {
-                if !entries.iter().any(|known| known.key == entry.key) {
+                if known.insert(entry.key.clone()) {
                     entries.push(entry);
                 }
             }
         }
-        Kind::Sequence(items) => items.into_iter().for_each(|item| merge(entries, item)),
+        Kind::Sequence(items) => items
+            .into_iter()
+            .for_each(|item| merge(entries, known, item)),
         Kind::Scalar(_) => {}
     }
 }
@@ -366,15 +401,18 @@ fn merge(entries: &mut Vec<Entry>, node: Node) {
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
             return true.into();
         }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => {
             return false.into();
         }
         _ => {}
     }
-    let digits = text.replace('_', "");
+    if text.starts_with('_') {
+        return Value::String(text.to_owned());
+    }
+    let digits = text.replace('_', "").to_ascii_lowercase();
     let (sign, number) = match digits.strip_prefix('-') {
         Some(number) => (-1, number),
         None => (1, digits.strip_prefix('+').unwrap_or(&digits)),
@@ -405,7 +443,7 @@ fn plain(text: &str) -> Value {
     let shape = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && number
             .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'));
     match digits
         .parse::<f64>()
         .ok()
