@@ -220,7 +220,7 @@ fn verify(before: &Text, edited: &str, changes: &[Change]) -> Result<(), Refused
         .map(|document| document.root.value())
         .collect();
     // A key that stands twice in a mapping is refused by kubectl.
-    let counts = |text: &Text| (text.comments.len(), text.doubled());
+    let counts = |text: &Text| (text.comments.len(), text.doubled);
     if found != expected || counts(&after) != counts(before) {
         return Err(Refused::Meaning);
     }

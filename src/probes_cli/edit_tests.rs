@@ -97,6 +97,8 @@ fn two_probes_of_one_anchor_change_together_or_not_at_all() {
 fn no_key_comes_to_stand_twice_in_a_mapping() {
     let text = "p:\n  httpGet: {}\n  exec: {command: [a]}\n";
     assert_eq!(edit(text, &[change(0)]), Err(Refused::Meaning));
+    let merged = "p:\n  <<:\n    httpGet: {}\n    exec: {command: [a]}\n";
+    assert_eq!(edit(merged, &[change(0)]), Err(Refused::Meaning));
     // One that does already is not ours.
     let twice = "q: 1\nq: 2\np:\n  exec: {command: [a]}\n";
     assert!(edit(twice, &[change(0)]).is_ok());

@@ -63,6 +63,8 @@ pub(super) struct Text {
     pub(super) documents: Vec<Document>,
     /// Bytes of its comments.
     pub(super) comments: Vec<Range<usize>>,
+    /// Entries of mappings in whose place parsers take a later one of that name.
+    pub(super) doubled: usize,
 }
 
 /// Why a text is no YAML: the place and the cause.
@@ -95,16 +97,6 @@ pub(super) fn read(text: &str) -> Result<Text, Error> {
     Ok(builder.text)
 }
 
-impl Text {
-    /// Entries of mappings in whose place parsers take a later one of that name.
-    pub(super) fn doubled(&self) -> usize {
-        self.documents
-            .iter()
-            .map(|document| document.root.doubled())
-            .sum()
-    }
-}
-
 impl Node {
     /// The value as JSON.
     pub(super) fn value(&self) -> Value {
@@ -117,18 +109,6 @@ impl Node {
                     .map(|entry| (entry.key.clone(), entry.value.value()))
                     .collect::<Map<_, _>>(),
             ),
-        }
-    }
-
-    fn doubled(&self) -> usize {
-        match &self.kind {
-            Kind::Scalar(_) => 0,
-            Kind::Sequence(items) => items.iter().map(Self::doubled).sum(),
-            Kind::Mapping { entries, .. } => {
-                let keys: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
-                let below: usize = entries.iter().map(|entry| entry.value.doubled()).sum();
-                entries.len() - keys.len() + below
-            }
         }
     }
 
@@ -188,9 +168,29 @@ enum Open {
     Mapping {
         entries: Vec<Entry>,
         flow: bool,
-        key: Option<(String, Range<usize>, Place)>,
+        key: Option<Key>,
         merged: Vec<Node>,
     },
+}
+
+/// A key whose value is still to come.
+struct Key {
+    name: String,
+    span: Range<usize>,
+    place: Place,
+    /// `<<`, neither quoted nor tagged (isMerge of go-yaml 2).
+    merges: bool,
+}
+
+impl Key {
+    fn named(name: String, span: Range<usize>, place: Place) -> Self {
+        Self {
+            name,
+            span,
+            place,
+            merges: false,
+        }
+    }
 }
 
 struct Level {
@@ -233,10 +233,16 @@ impl Builder {
                 };
                 let node = Node {
                     kind: Kind::Scalar(value),
-                    span: range,
+                    span: range.clone(),
                     end,
                 };
-                self.add(node, anchor, Some(text.into_owned()), start)?;
+                let key = Key {
+                    merges: style == ScalarStyle::Plain && tag.is_none() && text == "<<",
+                    name: text.into_owned(),
+                    span: range,
+                    place: start,
+                };
+                self.add(node, anchor, key)?;
             }
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).ok_or_else(|| Error {
@@ -246,15 +252,15 @@ impl Builder {
                 self.nodes += size(known);
                 let node = Node {
                     kind: known.kind.clone(),
-                    span: range,
+                    span: range.clone(),
                     end,
                 };
-                let key = match &node.kind {
-                    Kind::Scalar(Value::String(text)) => Some(text.clone()),
-                    Kind::Scalar(value) => Some(value.to_string()),
-                    _ => None,
+                let name = match &node.kind {
+                    Kind::Scalar(Value::String(text)) => text.clone(),
+                    Kind::Scalar(value) => value.to_string(),
+                    _ => String::new(),
                 };
-                self.add(node, 0, key, start)?;
+                self.add(node, 0, Key::named(name, range, start))?;
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.open(Open::Sequence(Vec::new()), range.start, anchor);
@@ -305,7 +311,9 @@ impl Builder {
                     .map(|entry| (entry.value.span.end, entry.value.end))
                     .chain(merged.iter().map(|node| (node.span.end, node.end)))
                     .max_by_key(|(at, _)| *at);
-                let mut known = entries.iter().map(|entry| entry.key.clone()).collect();
+                let mut known: HashSet<String> =
+                    entries.iter().map(|entry| entry.key.clone()).collect();
+                self.text.doubled += entries.len() - known.len();
                 for node in merged {
                     merge(&mut entries, &mut known, node);
                 }
@@ -316,27 +324,23 @@ impl Builder {
             Some(last) if !own => last,
             _ => (range.end, end),
         };
+        let span = level.start..at.max(level.start);
         let node = Node {
             kind,
-            span: level.start..at.max(level.start),
+            span: span.clone(),
             end,
         };
-        self.add(node, level.anchor, None, start)
+        self.add(node, level.anchor, Key::named(String::new(), span, start))
     }
 
-    fn add(
-        &mut self,
-        node: Node,
-        anchor: usize,
-        text: Option<String>,
-        place: Place,
-    ) -> Result<(), Error> {
+    /// Adds a value where one is due; as a key it is `own`.
+    fn add(&mut self, node: Node, anchor: usize, own: Key) -> Result<(), Error> {
         if anchor != 0 {
             self.nodes += size(&node);
         }
         if self.nodes > MOST_NODES {
             return Err(Error {
-                place,
+                place: own.place,
                 why: "anchors and aliases bring in more values than are read".into(),
             });
         }
@@ -352,12 +356,12 @@ impl Builder {
                 merged,
                 ..
             }) => match key.take() {
-                None => *key = Some((text.unwrap_or_default(), node.span, place)),
-                Some((name, _, _)) if name == "<<" => merged.push(node),
-                Some((name, span, place)) => entries.push(Entry {
-                    key: name,
-                    span,
-                    place,
+                None => *key = Some(own),
+                Some(key) if key.merges => merged.push(node),
+                Some(key) => entries.push(Entry {
+                    key: key.name,
+                    span: key.span,
+                    place: key.place,
                     value: node,
                 }),
             },

@@ -61,6 +61,10 @@ fn aliases_and_merge_keys_are_followed_and_bombs_are_not() {
             r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":2},"c":{"x":1,"y":3}}"#
         )]
     );
+    assert_eq!(
+        values("a: &a {x: 1}\n'<<': *a\n!!str <<: 2\n"),
+        [json(r#"{"a":{"x":1},"<<":2}"#)]
+    );
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let last = format!("*a{}", level - 1);
