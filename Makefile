@@ -49,7 +49,7 @@ test-e2e: ## End to end, on the local cluster, with Whittle installed by its cha
 	tests/e2e/run.sh
 
 .PHONY: fuzz
-fuzz: ## Fuzz the readers of layers, ELF files and manifests; SECONDS_EACH=60
+fuzz: ## Fuzz what reads layers, ELF files, manifests, commands and YAML; SECONDS_EACH=60
 	tests/fuzz/run.sh
 
 .PHONY: bench bench-inspect

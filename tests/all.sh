@@ -32,8 +32,8 @@ rm -f "$log"
 stage "Formatting, clippy, chart, generated files"
 make --no-print-directory lint
 
-stage "The readers of layers, ELF files and manifests, fuzzed for 20 seconds each"
-SECONDS_EACH=20 make --no-print-directory fuzz
+stage "What reads layers, ELF files, manifests, commands and YAML, fuzzed for 12 seconds each"
+SECONDS_EACH=12 make --no-print-directory fuzz
 
 stage "The controller on a real API server"
 make --no-print-directory test-integration

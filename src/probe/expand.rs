@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::EnvVar;
 
+/// Bytes of a command that Linux starts: a quarter of a stack of 8 MiB (execve(2)).
+const MOST: usize = 2 << 20;
+
 /// Names to values, as the kubelet has them for a probe; the last entry of a name counts.
 pub(super) fn values(env: &[EnvVar]) -> BTreeMap<&str, &str> {
     env.iter()
@@ -21,11 +24,28 @@ pub(super) fn values(env: &[EnvVar]) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// One word with its references filled in; those to unknown names stay as they are.
-pub(super) fn expand(word: &str, values: &BTreeMap<&str, &str>) -> String {
+/// The words of a command with their references filled in; none where it comes to more than Linux starts.
+pub(super) fn all(words: &[String], values: &BTreeMap<&str, &str>) -> Option<Vec<String>> {
+    let mut left = MOST;
+    words
+        .iter()
+        .map(|word| {
+            let text = expand(word, values)?;
+            left = left.checked_sub(text.len())?;
+            Some(text)
+        })
+        .collect()
+}
+
+/// One word with its references filled in; those to unknown names stay as they are. None where it comes to
+/// more than Linux starts a program with.
+pub(super) fn expand(word: &str, values: &BTreeMap<&str, &str>) -> Option<String> {
     let mut text = String::with_capacity(word.len());
     let mut rest = word;
     while let Some(at) = rest.find('$') {
+        if text.len() > MOST {
+            return None;
+        }
         text.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('$') {
@@ -44,7 +64,7 @@ pub(super) fn expand(word: &str, values: &BTreeMap<&str, &str>) -> String {
         }
     }
     text.push_str(rest);
-    text
+    Some(text).filter(|text| text.len() <= MOST)
 }
 
 /// Names that a word refers to as `$(NAME)`.
@@ -83,8 +103,17 @@ mod tests {
             ("$(A", "$(A"),
             ("ü$(A)ü$ü", "ü1ü$ü"),
         ] {
-            assert_eq!(expand(word, &values), expanded, "{word}");
+            assert_eq!(expand(word, &values).as_deref(), Some(expanded), "{word}");
         }
         assert_eq!(references("$(A) $$(B) $(C $(D)"), ["A", "C $(D"]);
+    }
+
+    #[test]
+    fn what_many_references_come_to_is_not_made_in_memory() {
+        let large = "x".repeat(500_000);
+        let values = BTreeMap::from([("A", large.as_str())]);
+        assert_eq!(expand(&"$(A)".repeat(100_000), &values), None);
+        assert_eq!(all(&vec!["$(A)".to_owned(); 100_000], &values), None);
+        assert_eq!(all(&vec!["$(A)".to_owned(); 4], &values).unwrap().len(), 4);
     }
 }

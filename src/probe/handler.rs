@@ -7,8 +7,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 
-use crate::api::HealthCheck;
-
 /// The handler of a probe or of a lifecycle hook; serialized with the field names of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -60,35 +58,6 @@ impl Handler {
         ])
     }
 
-    /// The handler of an ImageBuild's healthCheck; none where there is none, or more than one.
-    pub fn of_health_check(check: &HealthCheck) -> Option<Self> {
-        let http = check.http_get.as_ref().map(|http| HTTPGetAction {
-            path: Some(http.path.clone()),
-            port: IntOrString::Int(http.port),
-            scheme: Some(http.scheme.as_str().to_owned()).filter(|scheme| scheme != "HTTP"),
-            ..HTTPGetAction::default()
-        });
-        let tcp = check.tcp_socket.as_ref().map(|tcp| TCPSocketAction {
-            port: IntOrString::Int(tcp.port),
-            host: None,
-        });
-        let grpc = check.grpc.as_ref().map(|grpc| GRPCAction {
-            port: grpc.port,
-            service: grpc.service.clone(),
-        });
-        let exec = check.exec.as_ref().map(|exec| ExecAction {
-            command: Some(exec.command.clone()),
-        });
-        one([
-            exec.map(Self::Exec),
-            http.map(Self::HttpGet),
-            tcp.map(Self::TcpSocket),
-            grpc.map(Self::Grpc),
-            None,
-        ])
-        .ok()
-    }
-
     /// The field's name in a manifest: `exec`, `httpGet`, `tcpSocket`, `grpc`, `sleep`.
     pub fn field(&self) -> &'static str {
         match self {
@@ -119,7 +88,8 @@ impl Handler {
     }
 }
 
-fn one(handlers: [Option<Handler>; 5]) -> Result<Handler, Malformed> {
+/// The one of them; an error where there is none, or more than one.
+pub(super) fn one(handlers: [Option<Handler>; 5]) -> Result<Handler, Malformed> {
     let mut found = handlers.into_iter().flatten();
     match (found.next(), found.next()) {
         (Some(handler), None) => Ok(handler),

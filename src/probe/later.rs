@@ -1,6 +1,8 @@
 //! Programs that a container has and its image has not: those of the kernel's file systems, those that
 //! device plugins bring, and those that the container's own command puts there.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::paths;
@@ -34,22 +36,43 @@ pub(super) fn added(pod: &PodSpec, container: &Container) -> Option<String> {
         .map(|name| format!("the plugin of {name} may bring programs"))
 }
 
-/// The container's command, where it can write into its own files; empty where it cannot.
-pub(super) fn writes(container: &Container) -> String {
-    let fixed = container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.read_only_root_filesystem)
-        .unwrap_or(false);
-    if fixed {
-        return String::new();
+/// What the container's own command may write into its files.
+#[derive(Debug, Default)]
+pub(super) struct Writes<'a> {
+    /// It runs what installs programs.
+    installs: bool,
+    /// Its words, one of which may be a program's name.
+    names: HashSet<&'a str>,
+}
+
+impl<'a> Writes<'a> {
+    /// Nothing where the container cannot write.
+    pub(super) fn of(container: &'a Container) -> Self {
+        let fixed = container
+            .security_context
+            .as_ref()
+            .and_then(|context| context.read_only_root_filesystem)
+            .unwrap_or(false);
+        let mut writes = Self::default();
+        if fixed {
+            return writes;
+        }
+        let words = container.command.iter().chain(&container.args).flatten();
+        let mut last = "";
+        for word in words {
+            writes.installs |= word.contains("apk add")
+                || word.contains("install")
+                || (last.ends_with("apk") && word.starts_with("add"));
+            last = word;
+            let parts = word.split(|c: char| !c.is_alphanumeric() && !"._-".contains(c));
+            writes.names.extend(parts.filter(|part| !part.is_empty()));
+        }
+        writes
     }
-    let words = container.command.iter().chain(&container.args).flatten();
-    words.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// Why a program may be at a path though the image does not have it.
-pub(super) fn put_there(path: &str, added: Option<&str>, writes: &str) -> Option<String> {
+pub(super) fn put_there(path: &str, added: Option<&str>, writes: &Writes<'_>) -> Option<String> {
     if KERNEL.iter().any(|folder| paths::within(path, folder)) {
         return Some(format!(
             "{path} is made by the kernel as the container runs"
@@ -59,13 +82,7 @@ pub(super) fn put_there(path: &str, added: Option<&str>, writes: &str) -> Option
         return Some(format!("the image does not have {path}, and {added}"));
     }
     // Such as `apk add curl && exec /app`, or `cp /tools/curl /usr/bin/`.
-    let installs = writes.contains("apk add") || writes.contains("install");
-    let named = || {
-        writes
-            .split(|c: char| !c.is_alphanumeric() && !"._-".contains(c))
-            .any(|word| word == paths::name(path))
-    };
-    (installs || (!writes.is_empty() && named())).then(|| {
+    (writes.installs || writes.names.contains(paths::name(path))).then(|| {
         format!("the image does not have {path}, and the container's own command may put it there")
     })
 }

@@ -16,6 +16,9 @@ use super::mounts::Mount;
 use super::paths::{self, Links};
 use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, is_library_name};
 
+/// Bytes of a container's PATH that are read; reports hold no more of an image's.
+const MAX_PATH: usize = 4096;
+
 /// What starts a program: they differ in what they make of a script without `#!`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Starter {
@@ -68,12 +71,12 @@ pub(super) struct Place<'a> {
     library_path: bool,
     /// What may add programs to the container that no report lists: one clause.
     added: Option<String>,
-    /// The container's own command, where it may write programs.
-    writes: String,
+    /// What the container's own command may write.
+    writes: later::Writes<'a>,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn new(pod: &PodSpec, container: &Container, contents: &'a Contents) -> Self {
+    pub(super) fn new(pod: &PodSpec, container: &'a Container, contents: &'a Contents) -> Self {
         let links = Links::new(&contents.links);
         let image_path = contents.env_path.as_deref().unwrap_or(DEFAULT_PATH);
         let own = own_path(container);
@@ -121,7 +124,7 @@ impl<'a> Place<'a> {
             other_user: other_user(pod, container, contents),
             library_path: sets("LD_LIBRARY_PATH") || from_afar("LD_LIBRARY_PATH"),
             added: later::added(pod, container),
-            writes: later::writes(container),
+            writes: later::Writes::of(container),
             links,
             contents,
         }
@@ -349,6 +352,10 @@ fn own_path(container: &Container) -> Option<Result<String, String>> {
     let env = container.env.as_deref().unwrap_or_default();
     let at = env.iter().rposition(|variable| variable.name == "PATH")?;
     let value = env[at].value.as_deref().unwrap_or_default();
+    let long = || Err("the container's PATH is longer than is read here".to_owned());
+    if value.len() > MAX_PATH {
+        return Some(long());
+    }
     if value.is_empty() && env[at].value_from.is_some() {
         return Some(Err(
             "the container takes PATH from elsewhere (valueFrom)".into()
@@ -368,7 +375,8 @@ fn own_path(container: &Container) -> Option<Result<String, String>> {
             "the container's PATH ({value}) refers to variables that stand elsewhere"
         )));
     }
-    Some(Ok(expand::expand(value, &known)))
+    let path = expand::expand(value, &known).filter(|path| path.len() <= MAX_PATH);
+    Some(path.map_or_else(long, Ok))
 }
 
 /// True where the report leaves out no program of PATH: it lists those first.

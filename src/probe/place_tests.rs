@@ -68,6 +68,16 @@ fn path_is_that_of_the_container_else_of_the_image_else_of_the_runtime() {
         container.env = Some(vec![from_afar("DIR"), env("PATH", "$(DIR)/bin")]);
     };
     assert_eq!(name(&with(&["curl"], opt(), half)), "Unknown");
+    // Nor is one that is longer than any that is meant.
+    let long = |container: &mut Container| {
+        container.env = Some(vec![env("PATH", &"/opt/bin:".repeat(500))]);
+    };
+    assert_eq!(name(&with(&["curl"], opt(), long)), "Unknown");
+    let filled = |container: &mut Container| {
+        let path = "$(DIR):".repeat(500);
+        container.env = Some(vec![env("DIR", "/opt/bin"), env("PATH", &path)]);
+    };
+    assert_eq!(name(&with(&["curl"], opt(), filled)), "Unknown");
     let relative = set("bin");
     assert_eq!(
         name(&with(&["cat"], contents(&["/bin/cat"]), relative)),

@@ -58,10 +58,7 @@ pub(super) fn plain(command: &[String], env: &[EnvVar]) -> Option<Vec<String>> {
         {
             return None;
         }
-        command
-            .iter()
-            .map(|word| expand::expand(word, &known))
-            .collect()
+        expand::all(command, &known)?
     };
     loop {
         let skipped = match paths::name(words.first()?) {

@@ -217,10 +217,17 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
                  it read ${name}"
             ));
         }
-        written
-            .iter()
-            .map(|word| expand::expand(word, &values))
-            .collect()
+        match expand::all(written, &values) {
+            Some(command) => command,
+            None => {
+                return Judged {
+                    warnings,
+                    ..Judged::new(Verdict::Unknown(
+                        "its variables, filled in, make it longer than is read here".into(),
+                    ))
+                };
+            }
+        }
     };
     let program = command.first().cloned();
     let reports = match reports(about) {

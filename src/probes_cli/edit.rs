@@ -180,12 +180,13 @@ fn scalar(text: &str) -> String {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"/._-?=&%+".contains(&b));
-    let same = || {
+    let same = |text: &str| {
         read(text).is_ok_and(
             |read| matches!(read.documents.as_slice(), [only] if only.root.value() == *text),
         )
     };
-    if plain && same() {
+    // Some readers take yES for a truth, too.
+    if plain && same(&text.to_ascii_lowercase()) {
         text.to_owned()
     } else {
         Value::from(text).to_string()
@@ -218,8 +219,9 @@ fn verify(before: &Text, edited: &str, changes: &[Change]) -> Result<(), Refused
         .iter()
         .map(|document| document.root.value())
         .collect();
-    let comments = |text: &Text| text.comments.len();
-    if found != expected || comments(&after) != comments(before) {
+    // A key that stands twice in a mapping is refused by kubectl.
+    let counts = |text: &Text| (text.comments.len(), text.doubled);
+    if found != expected || counts(&after) != counts(before) {
         return Err(Refused::Meaning);
     }
     Ok(())

@@ -94,6 +94,17 @@ fn two_probes_of_one_anchor_change_together_or_not_at_all() {
 }
 
 #[test]
+fn no_key_comes_to_stand_twice_in_a_mapping() {
+    let text = "p:\n  httpGet: {}\n  exec: {command: [a]}\n";
+    assert_eq!(edit(text, &[change(0)]), Err(Refused::Meaning));
+    let merged = "p:\n  <<:\n    httpGet: {}\n    exec: {command: [a]}\n";
+    assert_eq!(edit(merged, &[change(0)]), Err(Refused::Meaning));
+    // One that does already is not ours.
+    let twice = "q: 1\nq: 2\np:\n  exec: {command: [a]}\n";
+    assert!(edit(twice, &[change(0)]).is_ok());
+}
+
+#[test]
 fn what_cannot_be_changed_is_refused_with_its_reason() {
     assert_eq!(
         edit("p: {\n  exec: # x\n    {command: [a]}}\n", &[change(0)]),
@@ -126,4 +137,10 @@ fn texts_are_quoted_where_yaml_would_read_something_else() {
         value,
         "{text}"
     );
+    for quoted in ["y", "N", "yEs", "NuLL", "8080", "-", ""] {
+        assert_eq!(scalar(quoted), format!("\"{quoted}\""));
+    }
+    for plain in ["http", "HTTPS", "/x?y=1"] {
+        assert_eq!(scalar(plain), plain);
+    }
 }

@@ -4,14 +4,14 @@
 //! octal; sigs.k8s.io/yaml). Aliases and merge keys are followed; what they bring keeps the place of its
 //! anchor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use serde_json::{Map, Number, Value};
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
 
-/// Values that aliases may bring in all; YAML bombs end here.
-const MOST_NODES: usize = 1_000_000;
+/// Values that may stand in anchors and come by aliases, in all; YAML bombs end here.
+const MOST_NODES: usize = 200_000;
 
 /// A place in the text: line and column from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub(super) struct Text {
     pub(super) documents: Vec<Document>,
     /// Bytes of its comments.
     pub(super) comments: Vec<Range<usize>>,
+    /// Entries of mappings in whose place parsers take a later one of that name.
+    pub(super) doubled: usize,
 }
 
 /// Why a text is no YAML: the place and the cause.
@@ -166,9 +168,29 @@ enum Open {
     Mapping {
         entries: Vec<Entry>,
         flow: bool,
-        key: Option<(String, Range<usize>, Place)>,
+        key: Option<Key>,
         merged: Vec<Node>,
     },
+}
+
+/// A key whose value is still to come.
+struct Key {
+    name: String,
+    span: Range<usize>,
+    place: Place,
+    /// `<<`, neither quoted nor tagged (isMerge of go-yaml 2).
+    merges: bool,
+}
+
+impl Key {
+    fn named(name: String, span: Range<usize>, place: Place) -> Self {
+        Self {
+            name,
+            span,
+            place,
+            merges: false,
+        }
+    }
 }
 
 struct Level {
@@ -211,10 +233,16 @@ impl Builder {
                 };
                 let node = Node {
                     kind: Kind::Scalar(value),
-                    span: range,
+                    span: range.clone(),
                     end,
                 };
-                self.add(node, anchor, Some(text.into_owned()), start);
+                let key = Key {
+                    merges: style == ScalarStyle::Plain && tag.is_none() && text == "<<",
+                    name: text.into_owned(),
+                    span: range,
+                    place: start,
+                };
+                self.add(node, anchor, key)?;
             }
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).ok_or_else(|| Error {
@@ -222,23 +250,17 @@ impl Builder {
                     why: "an alias stands within its own anchor".into(),
                 })?;
                 self.nodes += size(known);
-                if self.nodes > MOST_NODES {
-                    return Err(Error {
-                        place: start,
-                        why: "aliases bring in more values than are read".into(),
-                    });
-                }
                 let node = Node {
                     kind: known.kind.clone(),
-                    span: range,
+                    span: range.clone(),
                     end,
                 };
-                let key = match &node.kind {
-                    Kind::Scalar(Value::String(text)) => Some(text.clone()),
-                    Kind::Scalar(value) => Some(value.to_string()),
-                    _ => None,
+                let name = match &node.kind {
+                    Kind::Scalar(Value::String(text)) => text.clone(),
+                    Kind::Scalar(value) => value.to_string(),
+                    _ => String::new(),
                 };
-                self.add(node, 0, key, start);
+                self.add(node, 0, Key::named(name, range, start))?;
             }
             Event::SequenceStart(_, anchor, _) => {
                 self.open(Open::Sequence(Vec::new()), range.start, anchor);
@@ -253,7 +275,7 @@ impl Builder {
                 range.start,
                 anchor,
             ),
-            Event::SequenceEnd | Event::MappingEnd => self.close(range, end, start),
+            Event::SequenceEnd | Event::MappingEnd => self.close(range, end, start)?,
             _ => {}
         }
         Ok(())
@@ -267,9 +289,9 @@ impl Builder {
         });
     }
 
-    fn close(&mut self, range: Range<usize>, end: Place, start: Place) {
+    fn close(&mut self, range: Range<usize>, end: Place, start: Place) -> Result<(), Error> {
         let Some(level) = self.stack.pop() else {
-            return;
+            return Ok(());
         };
         // The event that ends a block stands where the next thing begins; one that ends `[…]` does not.
         let own = !range.is_empty();
@@ -289,8 +311,11 @@ impl Builder {
                     .map(|entry| (entry.value.span.end, entry.value.end))
                     .chain(merged.iter().map(|node| (node.span.end, node.end)))
                     .max_by_key(|(at, _)| *at);
+                let mut known: HashSet<String> =
+                    entries.iter().map(|entry| entry.key.clone()).collect();
+                self.text.doubled += entries.len() - known.len();
                 for node in merged {
-                    merge(&mut entries, node);
+                    merge(&mut entries, &mut known, node);
                 }
                 (Kind::Mapping { entries, flow }, last)
             }
@@ -299,15 +324,26 @@ impl Builder {
             Some(last) if !own => last,
             _ => (range.end, end),
         };
+        let span = level.start..at.max(level.start);
         let node = Node {
             kind,
-            span: level.start..at.max(level.start),
+            span: span.clone(),
             end,
         };
-        self.add(node, level.anchor, None, start);
+        self.add(node, level.anchor, Key::named(String::new(), span, start))
     }
 
-    fn add(&mut self, node: Node, anchor: usize, text: Option<String>, place: Place) {
+    /// Adds a value where one is due; as a key it is `own`.
+    fn add(&mut self, node: Node, anchor: usize, own: Key) -> Result<(), Error> {
+        if anchor != 0 {
+            self.nodes += size(&node);
+        }
+        if self.nodes > MOST_NODES {
+            return Err(Error {
+                place: own.place,
+                why: "anchors and aliases bring in more values than are read".into(),
+            });
+        }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
@@ -320,16 +356,17 @@ impl Builder {
                 merged,
                 ..
             }) => match key.take() {
-                None => *key = Some((text.unwrap_or_default(), node.span, place)),
-                Some((name, _, _)) if name == "<<" => merged.push(node),
-                Some((name, span, place)) => entries.push(Entry {
-                    key: name,
-                    span,
-                    place,
+                None => *key = Some(own),
+                Some(key) if key.merges => merged.push(node),
+                Some(key) => entries.push(Entry {
+                    key: key.name,
+                    span: key.span,
+                    place: key.place,
                     value: node,
                 }),
             },
         }
+        Ok(())
     }
 }
 
@@ -348,16 +385,18 @@ fn size(node: &Node) -> usize {
 }
 
 /// Adds the entries of a merge key (`<<`), or of several, that the mapping does not have itself.
-fn merge(entries: &mut Vec<Entry>, node: Node) {
+fn merge(entries: &mut Vec<Entry>, known: &mut HashSet<String>, node: Node) {
     match node.kind {
         Kind::Mapping { entries: more, .. } => {
             for entry in more {
-                if !entries.iter().any(|known| known.key == entry.key) {
+                if known.insert(entry.key.clone()) {
                     entries.push(entry);
                 }
             }
         }
-        Kind::Sequence(items) => items.into_iter().for_each(|item| merge(entries, item)),
+        Kind::Sequence(items) => items
+            .into_iter()
+            .for_each(|item| merge(entries, known, item)),
         Kind::Scalar(_) => {}
     }
 }
@@ -366,15 +405,18 @@ fn merge(entries: &mut Vec<Entry>, node: Node) {
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
             return true.into();
         }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => {
             return false.into();
         }
         _ => {}
     }
-    let digits = text.replace('_', "");
+    if text.starts_with('_') {
+        return Value::String(text.to_owned());
+    }
+    let digits = text.replace('_', "").to_ascii_lowercase();
     let (sign, number) = match digits.strip_prefix('-') {
         Some(number) => (-1, number),
         None => (1, digits.strip_prefix('+').unwrap_or(&digits)),
@@ -405,7 +447,7 @@ fn plain(text: &str) -> Value {
     let shape = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && number
             .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'));
     match digits
         .parse::<f64>()
         .ok()

@@ -30,15 +30,20 @@ fn documents_are_read_as_kubectl_reads_them() {
         ("0o17", "15"),
         ("0x1F", "31"),
         ("-5", "-5"),
+        ("0X1f", "31"),
         ("1_000", "1000"),
+        ("_1", "\"_1\""),
         ("'0755'", "\"0755\""),
         ("!!str 12", "\"12\""),
         ("10.0.0.1", "\"10.0.0.1\""),
         ("2024-01-01", "\"2024-01-01\""),
         ("1e3", "1000.0"),
+        ("1E3", "1000.0"),
         ("08", "8.0"),
         ("~", "null"),
         ("off", "false"),
+        ("y", "true"),
+        ("N", "false"),
         ("nope", "\"nope\""),
         ("0x", "\"0x\""),
         ("-", "[null]"),
@@ -56,6 +61,10 @@ fn aliases_and_merge_keys_are_followed_and_bombs_are_not() {
             r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":2},"c":{"x":1,"y":3}}"#
         )]
     );
+    assert_eq!(
+        values("a: &a {x: 1}\n'<<': *a\n!!str <<: 2\n"),
+        [json(r#"{"a":{"x":1},"<<":2}"#)]
+    );
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let last = format!("*a{}", level - 1);
@@ -65,6 +74,28 @@ fn aliases_and_merge_keys_are_followed_and_bombs_are_not() {
         ));
     }
     assert!(read(&bomb).is_err());
+    // Anchors within anchors hold what stands in them each.
+    let mut nested = "x".to_owned();
+    nested.push_str(&", x".repeat(2_000));
+    for level in 0..200 {
+        nested = format!("&a{level} [{nested}]");
+    }
+    assert!(read(&nested).is_err());
+}
+
+#[test]
+fn merging_many_keys_many_times_ends_soon() {
+    let keys: Vec<String> = (0..4_000).map(|key| format!("k{key}: 1")).collect();
+    let text = format!(
+        "a: &a {{{}}}\nb:\n  <<: [{}]\n  k0: 2\n",
+        keys.join(", "),
+        vec!["*a"; 40].join(", ")
+    );
+    let begun = std::time::Instant::now();
+    let b = &values(&text)[0]["b"];
+    assert_eq!(b.as_object().unwrap().len(), 4_000);
+    assert_eq!((&b["k0"], &b["k1"]), (&json("2"), &json("1")));
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -1,12 +1,12 @@
 #!/bin/bash
-# Fuzzes the readers of layers, ELF files and manifests: SECONDS_EACH for each target (default 60).
-# Begins with tests/fuzz/corpus: the seeds, which src/image/seeds.rs writes, and what earlier runs found,
-# one archive a target. What a run finds goes to tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew,
+# Fuzzes what reads layers, ELF files, manifests, commands of probes and YAML: SECONDS_EACH for each target
+# (default 60). Begins with tests/fuzz/corpus: the seeds, those of the first three written by
+# src/image/seeds.rs, and what earlier runs found, one archive a target. What a run finds goes to tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew,
 # with what reaches code that nothing else in them reaches.
 #
 # Runs on the pinned stable toolchain: the coverage marks are stable options of the compiler. Without a
 # sanitizer, which would need a nightly one: the project has no unsafe code, so what is looked for is
-# panics, overflows, endless loops and memory.
+# panics, overflows, endless loops and memory, and what is to hold of an answer.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${SECONDS_EACH:-60}
@@ -19,7 +19,9 @@ command -v c++ >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy 
 cargo build --locked --release --target "$target"
 built=${CARGO_TARGET_DIR:-target}/$target/release
 mkdir -p crashes
-for name in layer elf manifest; do
+# As much as the operator's threads have.
+ulimit -s 2048
+for name in layer elf manifest shell edit; do
   mkdir -p "found/$name"
   if [ -f "corpus/$name.tar.gz" ]; then tar -C "found/$name" -xzf "corpus/$name.tar.gz"; fi
   echo "== $name: $seconds s"
@@ -27,7 +29,7 @@ for name in layer elf manifest; do
     -artifact_prefix="crashes/$name-" "found/$name" "corpus/$name" 2>&1 | grep -v '^#.*\(NEW\|REDUCE\|RELOAD\)' | tail -n 15
   if [ -n "${FUZZ_MERGE:-}" ]; then
     rm -rf merged && mkdir merged
-    "$built/$name" -merge=1 -max_len=65536 merged "corpus/$name" "found/$name" 2>&1 | tail -n 1
+    "$built/$name" -merge=1 -use_counters=0 -max_len=65536 merged "corpus/$name" "found/$name" 2>&1 | tail -n 1
     tar --sort=name --owner=0 --group=0 --mtime=@0 -C merged -cf - . | gzip -9n > "corpus/$name.tar.gz"
     rm -rf merged
   fi

@@ -44,6 +44,8 @@ pub(super) struct Eval<'p, 'a> {
     pub(super) other_folder: bool,
     pub(super) leaves_loop: bool,
     pub(super) depth: usize,
+    /// Programs that are looked up.
+    pub(super) looked: usize,
     /// Programs that are reached and start.
     pub(super) ran: usize,
     pub(super) missing: Vec<Missing>,
@@ -67,6 +69,7 @@ impl<'p, 'a> Eval<'p, 'a> {
             other_folder: false,
             leaves_loop: false,
             depth: 0,
+            looked: 0,
             ran: 0,
             missing: Vec::new(),
             sought: Vec::new(),

@@ -10,6 +10,8 @@ use crate::probe::place::{Found, Starter};
 
 /// How deep shells may start shells.
 const DEPTH: usize = 8;
+/// Programs that are looked up for one command.
+const PROGRAMS: usize = 1000;
 
 impl Eval<'_, '_> {
     pub(super) fn simple(
@@ -128,6 +130,9 @@ impl Eval<'_, '_> {
                 if self.is_builtin(name) || is_shell(name) && self.assume {
                     return OK;
                 }
+                if self.looks_no_more() {
+                    return self.opaque("it names more programs than are looked up here");
+                }
                 match self.place.find(name, Starter::Shell) {
                     _ if self.other_path || self.other_folder => GOES_ON,
                     // It is there, whatever becomes of it.
@@ -202,6 +207,9 @@ impl Eval<'_, '_> {
                 "it changes the directory from which {name} is started"
             ));
         }
+        if self.looks_no_more() {
+            return self.opaque("it names more programs than are looked up here");
+        }
         match self.place.find(name, starter) {
             Found::Runs(program) => {
                 self.ran += 1;
@@ -235,6 +243,12 @@ impl Eval<'_, '_> {
                 GOES_ON
             }
         }
+    }
+
+    /// Counts a program that is to be looked up; true where it is one too many.
+    fn looks_no_more(&mut self) -> bool {
+        self.looked += 1;
+        self.looked > PROGRAMS
     }
 
     /// True where busybox may carry a name out without a file of that name (FEATURE_SH_STANDALONE,
@@ -354,6 +368,9 @@ impl Eval<'_, '_> {
         let mut command = false;
         let operand = loop {
             match all.next() {
+                None if command => {
+                    return self.opaque("its shell has -c and no script behind it");
+                }
                 None => return OK,
                 Some(None) => return self.opaque("its shell's arguments are made up as it runs"),
                 Some(Some("--")) => break all.next().flatten(),

@@ -4,7 +4,7 @@
 
 /// How deep commands may stand within commands.
 const DEPTH: usize = 24;
-/// `&&` and `||` in a row.
+/// `&&` and `||` in all: each stands within the next.
 const CHAIN: usize = 200;
 /// Bytes of a script that are read; probes are lines, not programs.
 const MOST: usize = 16 << 10;
@@ -102,6 +102,7 @@ pub(crate) fn parse(script: &str) -> Result<Node, &'static str> {
         text: script.chars().collect(),
         at: 0,
         depth: 0,
+        links: 0,
         in_backquotes: false,
     };
     let node = reader.list(&[])?;
@@ -115,6 +116,7 @@ struct Reader {
     text: Vec<char>,
     at: usize,
     depth: usize,
+    links: usize,
     in_backquotes: bool,
 }
 
@@ -220,16 +222,15 @@ impl Reader {
 
     fn and_or(&mut self) -> Read<Node> {
         let mut left = self.pipeline()?;
-        let mut links = 0;
         loop {
             self.blanks(false);
             let and = self.sees("&&");
             if !and && !self.sees("||") {
                 return Ok(left);
             }
-            links += 1;
-            if links > CHAIN {
-                return Err("it has more && and || in a row than are read here");
+            self.links += 1;
+            if self.links > CHAIN {
+                return Err("it has more && and || than are read here");
             }
             self.at += 2;
             self.blanks(true);

@@ -192,6 +192,14 @@ fn a_missing_program_that_may_not_decide_leaves_doubt() {
 }
 
 #[test]
+fn a_shell_that_is_given_no_script_is_not_said_to_work() {
+    // An option stands where the script is due: shells say so, and fail.
+    assert_eq!(verdict(&["sh", "-c", "-x"], debian()), "unknown");
+    assert_eq!(verdict(&["sh", "-c"], debian()), "unknown");
+    assert_eq!(verdict(&["sh", "-x"], debian()), "works");
+}
+
+#[test]
 fn a_login_shell_may_have_another_path() {
     assert_eq!(verdict(&["sh", "-lc", "curl x"], debian()), "unknown");
     assert_eq!(
@@ -323,6 +331,26 @@ fn odd_input_ends() {
         verdict(&["sh", "-c", &(deep.repeat(2_000) + "a")], debian());
         let long = deep.repeat(2_000);
         verdict(&long.split(' ').collect::<Vec<_>>(), debian());
+    }
+}
+
+#[test]
+fn chains_within_chains_leave_the_stack_of_a_thread_alone() {
+    let mut script = "cat".to_owned();
+    while script.len() < 12_000 {
+        script = format!("( {script}{} )", " &&a".repeat(150));
+    }
+    let judge = move || verdict(&["sh", "-c", &script], debian());
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    assert_eq!(small.spawn(judge).unwrap().join().unwrap(), "unknown");
+}
+
+#[test]
+fn a_script_of_thousands_of_programs_is_not_followed_to_its_end() {
+    let short = "a;".repeat(900);
+    assert_eq!(verdict(&["sh", "-c", &short], debian()), "lacks a");
+    for long in ["a;".repeat(5_000), "command -v a;".repeat(1_200)] {
+        assert_eq!(verdict(&["sh", "-c", &long], debian()), "unknown");
     }
 }
 
