@@ -61,7 +61,7 @@ bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on
 	tests/bench/inspect.sh
 
 .PHONY: bench-admission
-bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=400
+bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=4000
 	source .cluster/env && cargo bench --locked --bench admission
 
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────

@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
     let runs: usize = std::env::var("REQUESTS")
         .ok()
         .and_then(|runs| runs.parse().ok())
-        .unwrap_or(400);
+        .unwrap_or(4000);
     let client = Client::try_default().await?;
     clear(&client).await?;
     let result = measure(&client, runs).await;

@@ -72,3 +72,9 @@ annotations:
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
 {{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) | toPrettyJson -}}
 {{- end }}
+
+{{/* CEL: the image of container c as ProbeProfiles name it: by digest where there is one, without the tag before it;
+else by tag, `latest` where none stands. */}}
+{{- define "whittle.imageReference" -}}
+(c.image.contains('@') ? (c.image.split('@')[0].lastIndexOf(':') > c.image.split('@')[0].lastIndexOf('/') ? c.image.split('@')[0].substring(0, c.image.split('@')[0].lastIndexOf(':')) : c.image.split('@')[0]) + '@' + c.image.split('@')[1] : c.image.lastIndexOf(':') > c.image.lastIndexOf('/') ? c.image : c.image + ':latest')
+{{- end }}
