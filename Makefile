@@ -53,7 +53,7 @@ fuzz: ## Fuzz what reads layers, ELF files, manifests, commands and YAML; SECOND
 	tests/fuzz/run.sh
 
 .PHONY: bench bench-inspect
-bench: ## A build against bare buildctl, in turns, after `make demo`; then bench-inspect. RUNS=7
+bench: ## A build against bare buildctl, in turns, after `make demo`; bench-admission; bench-inspect. RUNS=7
 	tests/bench/run.sh
 	tests/bench/inspect.sh
 

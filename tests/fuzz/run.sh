@@ -1,8 +1,9 @@
 #!/bin/bash
 # Fuzzes what reads layers, ELF files, manifests, commands of probes and YAML: SECONDS_EACH for each target
 # (default 60). Begins with tests/fuzz/corpus: the seeds, those of the first three written by
-# src/image/seeds.rs, and what earlier runs found, one archive a target. What a run finds goes to tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew,
-# with what reaches code that nothing else in them reaches.
+# src/image/seeds.rs, and what earlier runs found, one archive a target. What a run finds goes to
+# tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew, with what reaches code that nothing else in them
+# reaches.
 #
 # Runs on the pinned stable toolchain: the coverage marks are stable options of the compiler. Without a
 # sanitizer, which would need a nightly one: the project has no unsafe code, so what is looked for is
