@@ -15,6 +15,7 @@ use rcgen::{
 
 use super::Error;
 use crate::api::Certificates;
+use crate::image::digest_of;
 use crate::plan::names;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -95,7 +96,7 @@ impl Authority {
 
     /// Digest of the root certificate.
     pub fn fingerprint(&self) -> String {
-        names::digest(self.certificate.as_bytes())
+        digest_of(self.certificate.as_bytes())
     }
 
     /// A certificate for the controller's own server: PEM of certificate and key.
@@ -155,7 +156,7 @@ impl Authority {
             authority: self.fingerprint(),
             not_after: Time(midnight(now, BUILDER_DAYS)),
             renew_at: Time(midnight(now, RENEW_DAYS)),
-            digest: names::digest(format!("{}{}", server.pem(), client.pem()).as_bytes()),
+            digest: digest_of(format!("{}{}", server.pem(), client.pem()).as_bytes()),
         };
         Ok(Issued {
             server: BTreeMap::from([

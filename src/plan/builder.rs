@@ -24,6 +24,7 @@ use super::buildkitd;
 use super::names;
 use super::settings::BuilderSettings;
 use crate::api::{Builder, Isolation};
+use crate::image::digest_of;
 
 /// The daemon's port.
 pub const PORT: i32 = 1234;
@@ -59,7 +60,7 @@ pub fn objects(
     let pod = pod(builder, settings);
     // Of all that restarts the daemon where it changes: so one comparison tells whether to drain first.
     let spec = serde_json::to_string(&pod).expect("a Pod's spec is always JSON");
-    let start_digest = names::digest(format!("{config}\n{certificates}\n{spec}").as_bytes());
+    let start_digest = digest_of(format!("{config}\n{certificates}\n{spec}").as_bytes());
     BuilderObjects {
         config_map: ConfigMap {
             metadata: metadata(builder),

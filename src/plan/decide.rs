@@ -24,6 +24,7 @@ use crate::api::{
     Builder, Current, DEFAULT_BUILDER, FailureReason, IDLE, ImageBuild, ImageBuildStatus, READY,
     REQUESTED_AT, find, is_true,
 };
+use crate::image::digest_of;
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
@@ -162,7 +163,7 @@ pub fn input(build: &ImageBuild) -> String {
         builder: &spec.builder_ref.name,
         requested_at: build.annotations().get(REQUESTED_AT),
     };
-    names::digest(&serde_json::to_vec(&input).expect("plain data is always JSON"))
+    digest_of(&serde_json::to_vec(&input).expect("plain data is always JSON"))
 }
 
 /// True where there is nothing to do until the ImageBuild changes: nothing else need be read.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
+use crate::image::digest_of;
 
 /// Our field manager in server-side apply.
 pub const FIELD_MANAGER: &str = "whittle";
@@ -107,18 +107,9 @@ fn labels(component: &str, builder: &str) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// `sha256:` and 64 hexadecimal digits.
-pub fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("sha256:{hex}")
-}
-
 /// Ten hexadecimal digits, for names.
 fn short_digest(bytes: &[u8]) -> String {
-    digest(bytes)["sha256:".len()..][..10].to_owned()
+    digest_of(bytes)["sha256:".len()..][..10].to_owned()
 }
 
 #[cfg(test)]
