@@ -146,14 +146,12 @@ async fn an_image_that_does_not_work_says_how() {
     field.close().await;
 }
 
-/// A server of `grpc.health.v1.Health` on port 9090, with Go's standard library alone.
+/// The program of the pairs, which is a server of `grpc.health.v1.Health` on port 9090.
 fn grpc_server() -> Value {
     json!({
-        "Dockerfile": "FROM golang:1.26 AS build\nWORKDIR /src\nCOPY go.mod main.go ./\n\
-            RUN CGO_ENABLED=0 go build -trimpath -ldflags \"-s -w\" -o /out/health .\n\
-            FROM scratch\nCOPY --from=build /out/health /health\nUSER 65532:65532\nENTRYPOINT [\"/health\"]\n",
-        "go.mod": "module example.com/health\n\ngo 1.26\n",
-        "main.go": include_str!("gate/sources/health.go"),
+        "Dockerfile": "FROM golang:1.26 AS build\nWORKDIR /src\nCOPY app.go .\nRUN CGO_ENABLED=0 go build -o /app app.go\n\
+            FROM scratch\nCOPY --from=build /app /app\nUSER 65532:65532\nENTRYPOINT [\"/app\"]\n",
+        "app.go": include_str!("pairs/sources/app.go"),
     })
 }
 
@@ -162,7 +160,7 @@ async fn a_grpc_check_asks_for_its_service() {
     let field = Field::new("gate-grpc").await;
     let services = ["open", "closed", "unheard"];
     for service in services {
-        let check = json!({"grpc": {"port": 9090, "service": service}, "timeoutSeconds": 20});
+        let check = json!({"grpc": {"port": 9090, "service": service}, "timeoutSeconds": 10});
         let spec = json!({"healthCheck": check});
         field.build(service, grpc_server(), spec).await;
     }

@@ -1,8 +1,10 @@
 //! End to end, on the local cluster with Whittle installed: `make test-e2e`.
 //!
-//! Every test has a namespace of its own, and with it a builder of its own.
+//! Every test has a namespace of its own, and with it a builder of its own. They begin in the order of their
+//! names: `all_samples`, much of which is one thing after the other, early.
 
 mod advice;
+mod all_samples;
 mod caches;
 mod contents;
 mod contract;
@@ -18,7 +20,6 @@ mod pairs;
 mod probes;
 mod registry;
 mod safety;
-mod samples;
 mod sources;
 mod ssh;
 mod truth;

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -71,7 +72,8 @@ func web(connection net.Conn) {
 	}
 }
 
-// grpc answers each request with SERVING (RFC 9113, and grpc.health.v1.HealthCheckResponse).
+// grpc answers each request (RFC 9113, and grpc.health.v1.HealthCheckResponse): the service "closed" does not
+// serve, "unheard" is not known, and all others serve.
 func grpc(connection net.Conn) {
 	const data, headers, settings, ping = 0, 1, 4, 6
 	send := func(kind, flags byte, stream uint32, payload string) {
@@ -102,8 +104,14 @@ func grpc(connection net.Conn) {
 			send(ping, 1, 0, string(payload))
 		case (kind == data || kind == headers) && flags&1 != 0:
 			send(headers, 4, stream, "\x88\x0f\x10\x10application/grpc")
-			send(data, 0, stream, "\x00\x00\x00\x00\x02\x08\x01")
-			send(headers, 5, stream, "\x00\x0bgrpc-status\x010")
+			state, code := "\x01", "0"
+			if strings.HasSuffix(string(payload), "closed") {
+				state = "\x02"
+			} else if strings.HasSuffix(string(payload), "unheard") {
+				code = "5"
+			}
+			send(data, 0, stream, "\x00\x00\x00\x00\x02\x08"+state)
+			send(headers, 5, stream, "\x00\x0bgrpc-status\x01"+code)
 		}
 	}
 }

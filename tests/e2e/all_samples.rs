@@ -106,7 +106,7 @@ async fn all_ready(field: &Field, names: &[&str]) -> BTreeMap<String, ImageBuild
         wanted.sort_unstable();
         assert_eq!(
             found, wanted,
-            "the samples and the table in tests/e2e/samples/table.rs differ"
+            "the samples and the table in tests/e2e/all_samples/table.rs differ"
         );
         let mut ready = BTreeMap::new();
         let mut waiting = vec![];
