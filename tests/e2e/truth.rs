@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures::StreamExt;
+use kube::api::DeleteParams;
+use whittle::api::ImageBuild;
 use whittle::image::Fault;
 
 use crate::field::Field;
@@ -71,6 +73,10 @@ async fn look(field: &Field, row: &Row) -> Seen {
     let (image, told) = verdict::of_status(row, &status);
     let (contents, reality) =
         tokio::join!(verdict::contents(&image), pods::run(field, row, &image));
+    // With it goes the Pod of its runner.
+    let builds = field.api::<ImageBuild>();
+    let gone = builds.delete(row.name, &DeleteParams::background()).await;
+    gone.unwrap();
     Seen {
         verdict: verdict::judge(row, &contents),
         told,

@@ -1,7 +1,7 @@
 //! What really happens: the image as a Pod.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use whittle::image::Rule;
 
@@ -45,7 +45,7 @@ async fn one(field: &Field, name: &str, image: &str, security: Value) -> Reality
     let pod = serde_json::from_value(pod).unwrap();
     let pods = field.api::<Pod>();
     pods.create(&PostParams::default(), &pod).await.unwrap();
-    field
+    let reality = field
         .until(&format!("Pod {} has ended", name), async || {
             let status = pods.get(name).await.unwrap().status?;
             let state = status.container_statuses?.first()?.state.clone()?;
@@ -67,7 +67,11 @@ async fn one(field: &Field, name: &str, image: &str, security: Value) -> Reality
                 (None, None) => None,
             }
         })
-        .await
+        .await;
+    // The kubelet and the container runtime go through all Pods each second, those that have ended as well.
+    let now = DeleteParams::default().grace_period(0);
+    pods.delete(name, &now).await.unwrap();
+    reality
 }
 
 fn ended(end: &ContainerStateTerminated, log: &str) -> Reality {
