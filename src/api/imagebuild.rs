@@ -115,7 +115,8 @@ pub struct ImageBuildSpec {
     #[serde(default = "defaults::retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: i32,
-    /// True holds: nothing new is started until it is false again. A build that runs goes on.
+    /// True holds: nothing new is started until it is false again. A build that runs goes on, unless what it is
+    /// built from changes too.
     #[serde(default)]
     pub suspend: bool,
     /// How many builds of the past to keep in `status.history`, and how many of their Jobs.

@@ -180,10 +180,13 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     ))
 }
 
-/// The status first: what an attempt is called must stand there before the attempt exists, and a
-/// result before anything that holds it is deleted.
+/// What an attempt is called must stand in the status before the attempt exists, a result before anything that
+/// holds it is pruned; and what the status names no more must be gone before.
 async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
     let namespace = build.namespace().unwrap_or_default();
+    for job in &step.stop {
+        context.cluster.stop(&namespace, job).await?;
+    }
     context.cluster.write_status(build, &step.status).await?;
     match &step.action {
         Action::None => {}
@@ -193,15 +196,7 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
             context.cluster.start(attempt).await?;
         }
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
-        Action::Stop(job) => context.cluster.stop(&namespace, job).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
-    }
-    // Pods of a check go with it, however it ended.
-    let checks = decide::check_jobs(build, Some(&step.status));
-    for job in decide::check_jobs(build, build.status.as_ref()) {
-        if !checks.contains(&job) {
-            context.cluster.stop(&namespace, &job).await?;
-        }
     }
     if let Some(notice) = &step.notice {
         if step.status.current.is_none() {

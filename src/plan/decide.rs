@@ -2,7 +2,7 @@
 
 mod checking;
 
-pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
+pub use checking::{Pending as PendingCheck, pending as pending_check};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,9 +95,12 @@ impl Queue {
     }
 }
 
-/// What to do next, in this order: write the status, act, tell.
+/// What to do next, in this order: stop, write the status, act, tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
+    /// Names of Jobs to delete, each with its Pod and its ConfigMap, that no status names once this one stands:
+    /// before it does, so that a controller that ends in between finds them again.
+    pub stop: Vec<String>,
     /// The status as it should stand.
     pub status: ImageBuildStatus,
     /// What to do once it stands so.
@@ -119,8 +122,6 @@ pub enum Action {
     Start(Box<Attempt>),
     /// Make these Jobs, which check the pushed image.
     Check(Vec<Job>),
-    /// Delete the Job and the ConfigMap of this name.
-    Stop(String),
     /// Delete Jobs and ConfigMaps of builds before this number.
     Prune(i64),
 }
@@ -187,6 +188,15 @@ pub fn is_queued(build: &ImageBuild) -> bool {
 
 /// The next step.
 pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
+    let mut step = next(observed, settings, now);
+    // The Pods of a check go with it, however it ended.
+    let go_on = checking::jobs(&step.status);
+    let before = observed.build.status.iter().flat_map(checking::jobs);
+    step.stop.extend(before.filter(|job| !go_on.contains(job)));
+    step
+}
+
+fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
     let build = &observed.build;
     let mut status = build.status.clone().unwrap_or_default();
     status.observed_generation = build.metadata.generation;
@@ -196,20 +206,22 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
     }
     let due = status.input.as_deref() != Some(&input(build));
     match status.current.clone() {
-        Some(current) if due && !build.spec.suspend => {
+        Some(current) if due => {
             // New input while the old is being built: the old attempt has no more use.
             status::end(&mut status, build, "Superseded", None, now);
-            begin(&mut status, build, now);
-            status::working(
-                &mut status,
-                build,
-                "Superseding",
-                "stopping the build of the spec before this one".into(),
-                now,
-            );
+            if build.spec.suspend {
+                // It came to nothing: the same spec would be due again.
+                status.input = None;
+                status::held(&mut status, build, now);
+            } else {
+                begin(&mut status, build, now);
+                let message = "stopping the build of the spec before this one".to_owned();
+                status::working(&mut status, build, "Superseding", message, now);
+            }
             Step {
+                stop: vec![current.job],
                 look_again: Some(SignedDuration::from_secs(5)),
-                ..step(status, Action::Stop(current.job))
+                ..step(status, Action::None)
             }
         }
         Some(current) => go_on(observed, settings, status, &current, now),
@@ -239,6 +251,7 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
 
 fn step(status: ImageBuildStatus, action: Action) -> Step {
     Step {
+        stop: vec![],
         status,
         action,
         notice: None,

@@ -306,7 +306,7 @@ fn a_spec_that_changes_during_its_build_stops_the_old_and_waits_for_its_pod() {
     build.spec.dockerfile = "other".into();
     build.metadata.generation = Some(2);
     let step = next(&with_attempt(build.clone(), State::Running), later(5));
-    assert_eq!(step.action, Action::Stop(old.clone()));
+    assert_eq!((step.stop, step.action), (vec![old.clone()], Action::None));
     assert_eq!(step.status.history[0].result, "Superseded");
     build.status = Some(step.status);
     let waiting = next(
@@ -321,6 +321,38 @@ fn a_spec_that_changes_during_its_build_stops_the_old_and_waits_for_its_pod() {
         panic!()
     };
     assert_ne!(attempt.job.metadata.name, Some(old));
+}
+
+#[test]
+fn a_spec_that_changes_during_its_build_while_suspended_stops_it_and_is_held() {
+    let mut build = running();
+    let old = build.clone();
+    build.spec.dockerfile = "other".into();
+    build.spec.suspend = true;
+    build.metadata.generation = Some(2);
+    let step = next(&with_attempt(build.clone(), State::Running), later(5));
+    assert_eq!(step.stop, [old.status.unwrap().current.unwrap().job]);
+    assert_eq!(step.action, Action::None);
+    assert_eq!(condition(&step.status, READY), Some(("False", "Suspended")));
+    build.status = Some(step.status);
+    // The spec that was stopped is due again.
+    build.spec = old.spec;
+    build.metadata.generation = Some(3);
+    let step = next(&observed(build), later(9));
+    assert!(matches!(step.action, Action::Start(_)));
+    assert_eq!(step.status.build, Some(2));
+}
+
+#[test]
+fn the_jobs_of_a_check_stop_with_it_even_where_the_next_spec_has_none() {
+    let (mut build, _) = to_be_checked();
+    build.spec.health_check = None;
+    build.metadata.generation = Some(2);
+    let runner = build.status.clone().unwrap().current.unwrap().job;
+    let step = next(&observed(build), later(6));
+    let children = ["linux/amd64", "linux/arm64"].map(|it| names::child(&runner, it));
+    assert_eq!(step.stop[0], runner);
+    assert_eq!(step.stop[1..], children);
 }
 
 #[test]
@@ -617,7 +649,8 @@ fn with_a_health_check_the_tags_move_only_after_it() {
         panic!("{:?}", step.action)
     };
     assert_eq!(jobs.len(), 1);
-    assert!(check_jobs(&build, Some(&step.status)).contains(&jobs[0].name_any()));
+    let check = jobs[0].name_any();
+    assert!(step.stop.is_empty());
     build.status = Some(step.status);
 
     let passed = with_checks(
@@ -644,7 +677,7 @@ fn with_a_health_check_the_tags_move_only_after_it() {
         condition(&step.status, "Probed"),
         Some(("True", "Answered"))
     );
-    assert!(check_jobs(&build, Some(&step.status)).is_empty());
+    assert!(step.stop.contains(&check), "{:?}", step.stop);
     build.status = Some(step.status);
 
     let tagged = Report::Succeeded(Built {
@@ -677,6 +710,7 @@ fn an_image_that_does_not_answer_gets_no_tag_and_is_not_tried_again() {
         condition(&step.status, "Probed"),
         Some(("False", "HealthCheckFailed"))
     );
+    assert_eq!(step.stop.len(), 2);
     let failure = step.status.failure.unwrap();
     assert_eq!(failure.log.as_deref(), Some("boom"));
     assert_eq!(

@@ -1,6 +1,8 @@
-//! The controller is killed (SIGKILL) at five points of a build: the build ends once, rightly.
+//! The controller is killed (SIGKILL) at points of a build: the build ends once, rightly, and leaves nothing.
 
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, PropagationPolicy};
 use serde_json::json;
 
 use crate::stage::{Stage, success};
@@ -93,7 +95,7 @@ async fn killed_when_the_runner_has_ended_and_its_result_is_not_yet_read() {
             {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:01Z"},
         ],
     }});
-    let jobs = stage.api::<k8s_openapi::api::batch::v1::Job>();
+    let jobs = stage.api::<Job>();
     jobs.patch_status(
         &job.name_any(),
         &kube::api::PatchParams::default(),
@@ -103,4 +105,60 @@ async fn killed_when_the_runner_has_ended_and_its_result_is_not_yet_read() {
     .unwrap();
     stage.start_controller().await;
     built_once(&stage).await;
+}
+
+#[tokio::test]
+async fn killed_while_it_stops_a_check() {
+    const ERRORS: &str = r#"whittle_reconcile_errors_total{kind="ImageBuild"}"#;
+    let mut stage = Stage::with_controller().await;
+    stage.node().await;
+    let check = json!({"healthCheck": {"tcpSocket": {"port": 80}}});
+    stage.apply("hello", check).await.unwrap();
+    stage.builder_starts().await;
+    let runner = stage.job("hello").await;
+    stage.pod_ends(&runner, &success("sha256:aa")).await;
+    let jobs = stage.api::<Job>();
+    let checks = async || {
+        let labels = ListParams::default().labels("whittle.dev/component=gate");
+        jobs.list(&labels).await.unwrap().items.pop()
+    };
+    let check = stage.until("the check begins", checks).await;
+
+    // No Job can be deleted: what is killed meanwhile has stopped nothing yet.
+    let refused = stage.refuse_to_delete("jobs").await;
+    let try_it = DeleteParams {
+        dry_run: true,
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    let kept = async || jobs.delete(&check.name_any(), &try_it).await.err();
+    stage.until("deletion is refused", kept).await;
+    let before = stage.metric(ERRORS).await;
+    let other = json!({"dockerfile": "other", "healthCheck": null});
+    stage.apply("hello", other).await.unwrap();
+    stage
+        .until("the controller is refused", async || {
+            (stage.metric(ERRORS).await > before).then_some(())
+        })
+        .await;
+    stage.kill_controller();
+    assert!(checks().await.is_some());
+    refused.end().await;
+    stage
+        .until("deletion is taken", async || {
+            jobs.delete(&check.name_any(), &try_it).await.ok()
+        })
+        .await;
+
+    stage.start_controller().await;
+    stage
+        .until("the check is gone", async || {
+            checks().await.is_none().then_some(())
+        })
+        .await;
+    stage.pod_is_deleted(&runner).await;
+    let next = stage.job("hello").await;
+    assert_ne!(next.name_any(), runner.name_any());
+    stage.pod_ends(&next, &success("sha256:bb")).await;
+    stage.ready("hello", "True", "Succeeded").await;
 }

@@ -5,11 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -297,13 +298,41 @@ impl Stage {
         self.api::<Pod>()
             .delete(
                 &name,
-                &kube::api::DeleteParams {
+                &DeleteParams {
                     grace_period_seconds: Some(0),
                     ..Default::default()
                 },
             )
             .await
             .unwrap();
+    }
+
+    /// A node, on which nothing runs.
+    pub async fn node(&self) {
+        let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node", "labels": labels}});
+        apply(&self.client, node).await;
+    }
+
+    /// From now on nobody can delete objects of this resource here; it may take a second to be so.
+    pub async fn refuse_to_delete(&self, resource: &str) -> Refusal {
+        let name = format!("{}-{resource}", self.namespace);
+        let kind = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let here = json!({"matchLabels": {"kubernetes.io/metadata.name": self.namespace}});
+        let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["DELETE"], "resources": [resource]}]);
+        for object in [
+            kind(
+                "ValidatingAdmissionPolicy",
+                json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false"}]}),
+            ),
+            kind(
+                "ValidatingAdmissionPolicyBinding",
+                json!({"policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here}}),
+            ),
+        ] {
+            apply(&self.client, object).await;
+        }
+        Refusal(Api::all(self.client.clone()), name)
     }
 
     /// The names of the ConfigMaps that carry requests.
@@ -314,6 +343,16 @@ impl Stage {
             .await
             .unwrap();
         maps.items.iter().map(ResourceExt::name_any).collect()
+    }
+}
+
+/// A policy that refuses; it stands until its end.
+pub struct Refusal(Api<ValidatingAdmissionPolicyBinding>, String);
+
+impl Refusal {
+    pub async fn end(self) {
+        let now = DeleteParams::default();
+        self.0.delete(&self.1, &now).await.unwrap();
     }
 }
 

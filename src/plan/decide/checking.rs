@@ -44,14 +44,15 @@ pub(super) fn pushed(current: &Current) -> Option<Built> {
     }
 }
 
-/// The names of the Jobs that check this build; they go with the state that they belong to.
-pub fn jobs(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Vec<String> {
-    let Some(pending) = pending(build, status) else {
+/// The names of the Jobs that check the build of this status; they go with the state that they belong to.
+pub(super) fn jobs(status: &ImageBuildStatus) -> Vec<String> {
+    let current = status.current.as_ref();
+    let Some(current) = current.filter(|current| current.checked != Some(true)) else {
         return vec![];
     };
-    let platforms = pending.built.platforms.iter();
+    let platforms = pushed(current).into_iter().flat_map(|it| it.platforms);
     platforms
-        .map(|platform| names::child(&pending.attempt, &platform.platform))
+        .map(|platform| names::child(&current.job, &platform.platform))
         .collect()
 }
 
