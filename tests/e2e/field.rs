@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use whittle::api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
+
+use crate::tell::tell;
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -153,7 +155,7 @@ impl Field {
                 panic!(
                     "{}: not within {PATIENCE:?}: {what}\n{}",
                     self.namespace,
-                    self.tell().await
+                    tell(self).await
                 );
             }
             tokio::time::sleep(POLL).await;
@@ -301,74 +303,6 @@ impl Field {
             .await
             .unwrap_or_else(|error| error.to_string())
     }
-
-    async fn tell(&self) -> String {
-        let mut text = String::new();
-        for build in self
-            .api::<ImageBuild>()
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default()
-        {
-            text += &format!("{}: {:#?}\n", build.name_any(), build.status);
-        }
-        for event in self
-            .api::<Event>()
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default()
-        {
-            text += &format!(
-                "{:?} {}: {}\n",
-                event.involved_object.name,
-                event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default()
-            );
-        }
-        for pod in self
-            .api::<Pod>()
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default()
-        {
-            text += &format!(
-                "--- log of {}\n{}\n",
-                pod.name_any(),
-                last_lines(&self.log(&pod.name_any()).await, 30)
-            );
-        }
-        let controllers = Api::<Pod>::namespaced(self.client.clone(), "whittle-system");
-        for pod in controllers
-            .list(&ListParams::default())
-            .await
-            .map(|list| list.items)
-            .unwrap_or_default()
-        {
-            let log = controllers
-                .logs(
-                    &pod.name_any(),
-                    &LogParams {
-                        tail_lines: Some(30),
-                        ..Default::default()
-                    },
-                )
-                .await;
-            text += &format!(
-                "--- log of {}\n{}\n",
-                pod.name_any(),
-                log.unwrap_or_default()
-            );
-        }
-        text
-    }
-}
-
-fn last_lines(text: &str, most: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(most)..].join("\n")
 }
 
 /// Whittle is there, and what an interrupted run left goes.

@@ -22,4 +22,5 @@ mod registry;
 mod safety;
 mod sources;
 mod ssh;
+mod tell;
 mod truth;
