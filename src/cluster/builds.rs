@@ -1,7 +1,5 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
-use std::time::Duration;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -418,6 +416,3 @@ fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
         other => other,
     }
 }
-
-/// How long one reconcile may take in all: the client has no read timeout of its own.
-pub const RECONCILE_LIMIT: Duration = Duration::from_secs(60);

@@ -6,8 +6,6 @@ mod checks;
 pub mod pki;
 mod profiles;
 
-pub use builds::RECONCILE_LIMIT;
-
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;

@@ -14,9 +14,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 
-use super::{Context, Error, after_error, triggers};
+use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, BuilderStatus, ImageBuild};
-use crate::cluster::RECONCILE_LIMIT;
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::{decide, names, quantity};
@@ -60,9 +59,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .run(
             |builder, context: Arc<Context>| async move {
                 context.metrics.reconcile(KIND);
-                tokio::time::timeout(RECONCILE_LIMIT, reconcile(&builder, &context))
-                    .await
-                    .unwrap_or(Err(Error::Slow(RECONCILE_LIMIT.as_secs())))
+                in_time(reconcile(&builder, &context)).await
             },
             |builder, error: &Error, context| after_error(builder.as_ref(), KIND, error, &context),
             context,

@@ -12,8 +12,9 @@ use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::watcher;
 
 use super::workloads::{self, Found};
-use super::{Context, Error};
+use super::{Context, Error, in_time};
 use crate::api::{ImageBuild, PROBES_COMPATIBLE, ProbeProfileSpec, find};
+use crate::image::Contents;
 use crate::probe::{Audited, Handler, Profiled, Workload, audit, canonical, profiles, unpack};
 
 /// Changes are gathered for so long before they are written: builds of a busy hour share a write, and a
@@ -71,6 +72,12 @@ impl Image {
             packed: packed.unwrap_or_default(),
         })
     }
+
+    /// What each platform's image holds, unpacked.
+    fn contents(&self) -> Vec<Contents> {
+        let packed = self.packed.iter();
+        packed.filter_map(|packed| unpack(packed)).collect()
+    }
 }
 
 /// `namespace/name`.
@@ -120,13 +127,14 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
             change = found.next() => change.is_some_and(|change| workloads.take(change)),
             () = tokio::time::sleep_until(wake), if complete => {
                 let resync = due.take().is_none();
-                if let Err(error) = inspect(&context, &mut images, &workloads, &mut told).await {
+                let audited = in_time(inspect(&context, &mut images, &workloads, &mut told)).await;
+                if let Err(error) = audited {
                     tracing::warn!(%error, "workloads could not be audited; trying again");
                     due = Some(tokio::time::Instant::now() + GATHER * 3);
                 }
                 if images_changed || resync {
                     images_changed = false;
-                    if let Err(error) = write(&context, &images, &mut written).await {
+                    if let Err(error) = in_time(write(&context, &images, &mut written)).await {
                         tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
                         written = None;
                         images_changed = true;
@@ -214,11 +222,7 @@ async fn write(
     let all: Vec<Profiled> = images
         .values()
         .map(|image| Profiled {
-            contents: image
-                .packed
-                .iter()
-                .filter_map(|packed| unpack(packed))
-                .collect(),
+            contents: image.contents(),
             ..image.profiled.clone()
         })
         .collect();
@@ -283,11 +287,7 @@ async fn inspect(
     for (key, image) in images.iter() {
         // Only what some workload uses is unpacked.
         let contents = match keys.binary_search(&key) {
-            Ok(_) => image
-                .packed
-                .iter()
-                .filter_map(|packed| unpack(packed))
-                .collect(),
+            Ok(_) => image.contents(),
             Err(_) => vec![],
         };
         let health_check = image.handler.clone();

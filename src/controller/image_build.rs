@@ -16,9 +16,8 @@ use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{Context, Error, after_error, triggers};
+use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild};
-use crate::cluster::RECONCILE_LIMIT;
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::names;
 
@@ -88,9 +87,7 @@ pub async fn run(
         .run(
             |build, context: Arc<Context>| async move {
                 context.metrics.reconcile(KIND);
-                tokio::time::timeout(RECONCILE_LIMIT, reconcile(&build, &context))
-                    .await
-                    .unwrap_or(Err(Error::Slow(RECONCILE_LIMIT.as_secs())))
+                in_time(reconcile(&build, &context)).await
             },
             |build, error: &Error, context| after_error(build.as_ref(), KIND, error, &context),
             context,

@@ -7,7 +7,9 @@ mod run;
 mod triggers;
 mod workloads;
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Recorder, Reporter};
@@ -73,6 +75,15 @@ pub enum Error {
     Slow(u64),
 }
 
+/// How long one round of a loop may take in all: the client has no read timeout of its own.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Ends a round that takes too long; the next one looks at everything anew.
+async fn in_time<T>(round: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = Err(Error::Slow(LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, round).await.unwrap_or(late)
+}
+
 /// What follows an error: another look soon, and a line in the log; neither where the namespace is going.
 fn after_error<K: kube::ResourceExt>(
     object: &K,
@@ -89,4 +100,4 @@ fn after_error<K: kube::ResourceExt>(
 }
 
 /// How long to wait after an error: short, so that a mended cluster is quick.
-const AFTER_ERROR: std::time::Duration = std::time::Duration::from_secs(5);
+const AFTER_ERROR: Duration = Duration::from_secs(5);

@@ -11,8 +11,8 @@ use crate::image::{Contents, Executable, Fault, FolderLink, ProgramKind, Runs, U
 pub(crate) const IMAGE: &str = "registry.example.com/team/app:1";
 
 /// A report of an image for linux/amd64 that runs as root. Each program is `path`, `path -> file` (a
-/// link), `path %` (may be run, and says not how), `path ! why` (does not start), `path ? why` (not known), `path # interpreter` (a script) or
-/// `path @ loader` (dynamic); a folder link ends both its names with a slash.
+/// link), `path %` (may be run, and says not how), `path ! why` (does not start), `path ? why` (not known),
+/// `path # interpreter` (a script) or `path @ loader` (dynamic); a folder link ends both its names with a slash.
 pub(crate) fn contents(programs: &[&str]) -> Contents {
     let mut contents = Contents {
         platform: "linux/amd64".into(),

@@ -17,10 +17,10 @@ fn server(command: &str) -> Value {
     json!({"Dockerfile": dockerfile, "healthz": "well"})
 }
 
-const SERVES: &str = "echo starting; sleep 2; exec httpd -f -p 8080";
+const SERVES: &str = "echo starting; sleep 3; exec httpd -f -p 8080";
 
 fn check(healthz: &str) -> Value {
-    json!({"healthCheck": {"httpGet": {"path": healthz, "port": 8080}, "timeoutSeconds": 8}})
+    json!({"healthCheck": {"httpGet": {"path": healthz, "port": 8080}, "timeoutSeconds": 12}})
 }
 
 async fn tag_exists(image: &str) -> bool {
@@ -85,7 +85,7 @@ async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said(
         .await;
     let failure = field.fails_again("hello", 2, HealthCheckFailed).await;
     assert!(
-        failure.message.contains("not Ready within 8 s")
+        failure.message.contains("not Ready within 12 s")
             && failure
                 .message
                 .contains("HTTP probe failed with statuscode: 404"),
@@ -203,7 +203,7 @@ async fn a_check_ends_with_the_build_that_it_belongs_to() {
     field
         .build(
             "hello",
-            server(&SERVES.replace("sleep 2", "sleep 1")),
+            server(&SERVES.replace("sleep 3", "sleep 1")),
             never,
         )
         .await;

@@ -131,7 +131,7 @@ fn verdict(row: &Row, image: &Image) -> (Verdict, String) {
     }
     let spec: PodSpec = serde_json::from_value(row.spec(&image.reference)).unwrap();
     let mut findings = judge(&spec, &One(image)).findings;
-    findings.retain(|finding| finding.container == "main");
+    findings.retain(|it| it.container == "main" && it.hook.field().ends_with(row.hook.field()));
     let [finding] = findings.try_into().unwrap();
     (finding.verdict, finding.message)
 }

@@ -34,7 +34,7 @@ pub async fn run(
         view,
         row,
         name: &name,
-        pods: field.api(),
+        pods: pods.clone(),
     };
     let what = format!("what becomes of {name}");
     let seen = match row.hook {
@@ -76,7 +76,7 @@ impl Watched<'_> {
         }
         // A program may take a moment until it listens.
         let enough = if self.row.handler.get("exec").is_some() {
-            2
+            4
         } else {
             30
         };

@@ -180,6 +180,14 @@ impl Row {
             }
         };
         json_patch::merge(&mut container, &place);
+        // What is looked at only once must find the program listening.
+        let listens =
+            json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 300});
+        match self.hook {
+            Hook::Liveness => container["startupProbe"] = listens,
+            Hook::PreStop => container["readinessProbe"] = listens,
+            Hook::Startup | Hook::Readiness | Hook::PostStart => {}
+        }
         json_patch::merge(&mut container, &self.container);
         let mut spec = json!({
             "enableServiceLinks": false,
