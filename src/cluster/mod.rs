@@ -115,6 +115,20 @@ impl Cluster {
         }
     }
 
+    /// An object of a kind that is known by name; none where there is none.
+    pub async fn object(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let kind = &resource.kind;
+        Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, resource)
+            .get_opt(name)
+            .await
+            .map_err(during(format!("reading {kind} {namespace}/{name}")))
+    }
+
     /// The client, for events.
     pub fn client(&self) -> Client {
         self.client.clone()

@@ -3,16 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::TryFutureExt;
 use futures::stream::{Stream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{ObjectReference, PodSpec};
+use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::GroupVersionKind;
 use kube::runtime::events::{Event, EventType};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::watcher;
-use kube::{Api, ResourceExt};
 
-use super::Context;
+use super::{AFTER_ERROR, Context, Error, in_time};
+use crate::cluster::Cluster;
 use crate::packed::{deflate, inflate};
 use crate::probe::{canonical, essence, templates_of};
 
@@ -30,6 +32,9 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 const MOST: usize = 20_000;
 /// The most that a template may expand to: the API server takes no larger object.
 const TEMPLATE: u64 = 4 << 20;
+/// How often a workload is read where the API server does not answer: nothing would ask for it again before it
+/// changes.
+const ATTEMPTS: u32 = 5;
 /// Objects of a page.
 const PAGE: u32 = 500;
 
@@ -132,18 +137,18 @@ pub fn watch(context: &Context) -> impl Stream<Item = Change> + use<> {
         let resource =
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
         let api = context.cluster.watched_kind(&resource);
-        let client = context.cluster.client();
+        let cluster = context.cluster.clone();
         let config = watcher::Config::default().page_size(PAGE);
         let mut seen: BTreeMap<(String, String), (String, i64)> = BTreeMap::new();
         watcher(api, config)
             .default_backoff()
             .filter_map(move |event| {
                 let step = next(kind, event, &mut seen);
-                let (client, resource) = (client.clone(), resource.clone());
+                let (cluster, resource) = (cluster.clone(), resource.clone());
                 async move {
                     match step? {
                         Step::Tell(change) => Some(change),
-                        Step::Read(meta) => read(kind, &client, &resource, &meta).await,
+                        Step::Read(meta) => read(kind, &cluster, &resource, &meta).await,
                     }
                 }
             })
@@ -203,18 +208,25 @@ fn next(
 
 async fn read(
     kind: usize,
-    client: &kube::Client,
+    cluster: &Cluster,
     resource: &ApiResource,
     meta: &PartialObjectMeta<DynamicObject>,
 ) -> Option<Change> {
     let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, resource);
-    let object = match api.get_opt(&name).await {
-        Ok(Some(object)) => object,
-        Ok(None) => return Some(Change::Gone(kind, namespace, name)),
-        Err(error) => {
-            tracing::info!(kind = KINDS[kind].2, namespace, name, %error, "a workload could not be read for the audit");
-            return None;
+    let mut attempt = 1;
+    let object = loop {
+        let found = cluster.object(resource, &namespace, &name);
+        match in_time(found.map_err(Error::from)).await {
+            Ok(Some(object)) => break object,
+            Ok(None) => return Some(Change::Gone(kind, namespace, name)),
+            Err(error) => {
+                tracing::warn!(%error, attempt, "a workload cannot be audited");
+                if attempt == ATTEMPTS {
+                    return None;
+                }
+                attempt += 1;
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
         }
     };
     let mut value = serde_json::to_value(&object).ok()?;

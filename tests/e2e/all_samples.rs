@@ -39,7 +39,7 @@ async fn every_sample_is_built_runs_and_is_built_again_after_a_change_of_one_lin
         .await;
     rows::check(&field, &cold).await;
     let changed = changes::one_by_one(&field, &cold).await;
-    table::print(&cold, &changed);
+    table::write(&cold, &changed);
     changes::without_the_builder(&field).await;
     field.close().await;
 }

@@ -89,7 +89,7 @@ async fn what_whittle_says_of_a_probe_is_what_the_kubelet_does() {
         })
         .collect();
     let all: Vec<(&Row, &Seen)> = rows.iter().zip(&seen).collect();
-    table::print(&all);
+    table::write(&all);
     none_wrong(all.iter().map(|(row, seen)| table::wrong(row, seen)));
     field.close().await;
 }

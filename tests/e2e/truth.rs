@@ -44,7 +44,7 @@ async fn what_whittle_says_of_an_image_is_what_happens_in_a_pod() {
         .collect()
         .await;
     let all: Vec<(&Row, &Seen)> = rows.iter().map(|row| (row, &seen[row.name])).collect();
-    table::print(&all);
+    table::write(&all);
     none_wrong(all.iter().map(|(row, seen)| table::wrong(row, seen)));
     field.close().await;
 }

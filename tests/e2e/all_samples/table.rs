@@ -88,8 +88,8 @@ pub const SAMPLES: &[Sample] = &[
     sample("test-stage", "scratch", Prints(&["hello from tested code"]), hello("from tested", "again from tested")),
 ];
 
-/// The table: in the log, and in target/samples.md.
-pub fn print(cold: &BTreeMap<String, ImageBuildStatus>, changed: &BTreeMap<&str, Changed>) {
+/// Writes the table to target/samples.md.
+pub fn write(cold: &BTreeMap<String, ImageBuildStatus>, changed: &BTreeMap<&str, Changed>) {
     let mut text = String::from(
         "| system | base | size | seconds cold, all at once | seconds after a one-line change | cached steps |\n|---|---|---|---|---|---|\n",
     );
@@ -105,6 +105,5 @@ pub fn print(cold: &BTreeMap<String, ImageBuildStatus>, changed: &BTreeMap<&str,
             steps.total,
         );
     }
-    println!("{text}");
     std::fs::write(super::root().join("target/samples.md"), text).unwrap();
 }

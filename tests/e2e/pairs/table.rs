@@ -1,4 +1,4 @@
-//! The table: in the log, and in target/pairs.md.
+//! The table, in target/pairs.md; docs/probe-truth.md is a copy of it.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::Seen;
 use super::rows::{Expect, Hook, Reality, Row};
 
 /// All pairs, as Markdown. Nothing in it differs from run to run.
-pub fn print(all: &[(&Row, &Seen)]) {
+pub fn write(all: &[(&Row, &Seen)]) {
     let mut text = String::from(
         "| image | probe | with | its author says | Whittle says | what happened | the guard |\n|---|---|---|---|---|---|---|\n",
     );
@@ -34,7 +34,6 @@ pub fn print(all: &[(&Row, &Seen)]) {
         text.truncate(text.trim_end().len());
         text.push('\n');
     }
-    println!("{text}");
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("pairs.md"), text).unwrap();

@@ -1,4 +1,4 @@
-//! The table: in the log, and in target/truth.md; docs/truth.md is a copy of it.
+//! The table, in target/truth.md; docs/truth.md is a copy of it.
 
 use std::path::Path;
 
@@ -25,10 +25,9 @@ fn markdown(rows: &[(&Row, &Seen)]) -> String {
     text
 }
 
-/// Prints the table, and writes it to target/truth.md.
-pub fn print(rows: &[(&Row, &Seen)]) {
+/// Writes the table to target/truth.md.
+pub fn write(rows: &[(&Row, &Seen)]) {
     let text = markdown(rows);
-    println!("{text}");
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("truth.md"), text).unwrap();
