@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -94,9 +94,9 @@ impl Cluster {
             }
             _ => None,
         };
-        let queue = match attempt {
-            State::Absent => self.queue(&build).await?,
-            _ => Queue::default(),
+        let (queue, stray_checks) = match attempt {
+            State::Absent => futures::try_join!(self.queue(&build), self.stray_checks(&build))?,
+            _ => Default::default(),
         };
         let checks = match decide::pending_check(&build, build.status.as_ref()) {
             Some(pending) => self.checks(&build, &pending, now).await?,
@@ -111,6 +111,7 @@ impl Cluster {
             queue,
             builder_out_of_memory,
             checks,
+            stray_checks,
         })
     }
 
@@ -268,27 +269,48 @@ impl Cluster {
 
     /// Deletes Jobs and ConfigMaps of this ImageBuild's builds before number `before`.
     pub async fn prune(&self, build: &ImageBuild, before: i64) -> Result<(), Error> {
-        let (namespace, name) = key(build);
-        let uid = build.uid().unwrap_or_default();
-        let jobs = Api::<Job>::namespaced(self.client.clone(), &namespace)
-            .list_metadata(
-                &ListParams::default().labels(&format!("{}={uid}", names::IMAGE_BUILD_UID)),
-            )
-            .await
-            .map_err(during(format!(
-                "listing the Jobs of ImageBuild {namespace}/{name}"
-            )))?;
-        for job in jobs {
+        let (namespace, _) = key(build);
+        for job in self.jobs_of(build).await? {
             let number = job
                 .annotations()
                 .get(names::BUILD)
                 .and_then(|number| number.parse::<i64>().ok());
-            let mine = job.owner_references().iter().any(|owner| owner.uid == uid);
-            if mine && number.is_some_and(|number| number < before) {
+            if number.is_some_and(|number| number < before) {
                 self.stop(&namespace, &job.name_any()).await?;
             }
         }
         Ok(())
+    }
+
+    /// Names of the Jobs that check an image of this ImageBuild which its status does not name.
+    async fn stray_checks(&self, build: &ImageBuild) -> Result<Vec<String>, Error> {
+        let named = build.status.as_ref().map(decide::check_jobs);
+        let named = named.unwrap_or_default();
+        let mut jobs = self.jobs_of(build).await?;
+        jobs.retain(|job| {
+            job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::GATE)
+                && job.metadata.deletion_timestamp.is_none()
+                && !named.contains(&job.name_any())
+        });
+        Ok(jobs.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// All Jobs that belong to this ImageBuild, runners' and checks'.
+    async fn jobs_of(&self, build: &ImageBuild) -> Result<Vec<PartialObjectMeta<Job>>, Error> {
+        let (namespace, name) = key(build);
+        let uid = build.uid().unwrap_or_default();
+        let labels = format!("{}={uid}", names::IMAGE_BUILD_UID);
+        let jobs = Api::<Job>::namespaced(self.client.clone(), &namespace)
+            .list_metadata(&ListParams::default().labels(&labels))
+            .await
+            .map_err(during(format!(
+                "listing the Jobs of ImageBuild {namespace}/{name}"
+            )))?;
+        // Anybody may set labels.
+        let mine = |job: &PartialObjectMeta<Job>| {
+            job.owner_references().iter().any(|owner| owner.uid == uid)
+        };
+        Ok(jobs.items.into_iter().filter(mine).collect())
     }
 
     /// How many runner Jobs of this Builder have not ended.

@@ -2,7 +2,7 @@
 
 mod checking;
 
-pub use checking::{Pending as PendingCheck, pending as pending_check};
+pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +46,9 @@ pub struct Observed {
     pub builder_out_of_memory: Option<String>,
     /// Where the checks of the pushed image stand, platform by platform; empty before the push.
     pub checks: Vec<Check>,
+    /// Before an attempt starts: names of the Jobs of checks that the status does not name. A controller that went
+    /// on though another one had taken its place may have left them.
+    pub stray_checks: Vec<String>,
 }
 
 /// Other builds on the builder of one ImageBuild.
@@ -193,6 +196,7 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
     let go_on = checking::jobs(&step.status);
     let before = observed.build.status.iter().flat_map(checking::jobs);
     step.stop.extend(before.filter(|job| !go_on.contains(job)));
+    step.stop.extend(observed.stray_checks.iter().cloned());
     step
 }
 

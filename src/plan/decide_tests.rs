@@ -36,6 +36,7 @@ fn observed(build: ImageBuild) -> Observed {
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],
+        stray_checks: vec![],
     }
 }
 

@@ -1,8 +1,8 @@
 //! The controller is killed (SIGKILL) at points of a build: the build ends once, rightly, and leaves nothing.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
+use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use crate::stage::{Stage, success};
@@ -160,5 +160,30 @@ async fn killed_while_it_stops_a_check() {
     let next = stage.job("hello").await;
     assert_ne!(next.name_any(), runner.name_any());
     stage.pod_ends(&next, &success("sha256:bb")).await;
+    stage.ready("hello", "True", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn a_check_that_a_controller_before_this_one_left_goes() {
+    let stage = Stage::with_controller().await;
+    let build = stage.apply("hello", json!({})).await.unwrap();
+    let owner = build.controller_owner_ref(&()).unwrap();
+    let labels = json!({"whittle.dev/component": "gate", "whittle.dev/imagebuild-uid": build.uid().unwrap()});
+    let jobs = stage.api::<Job>();
+    // The second has our labels, and another owner.
+    let other = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
+    for (name, owners) in [("left", json!([owner])), ("others", other)] {
+        let container = json!({"name": "image", "image": "a"});
+        let spec = json!({"restartPolicy": "Never", "containers": [container]});
+        let job = json!({"metadata": {"name": name, "labels": labels, "ownerReferences": owners}, "spec": {"template": {"spec": spec}}});
+        let job = serde_json::from_value(job).unwrap();
+        jobs.create(&PostParams::default(), &job).await.unwrap();
+    }
+    stage.builder_starts().await;
+    let runner = stage.job("hello").await;
+    let left = jobs.get_opt("left").await.unwrap();
+    assert!(left.is_none(), "{left:#?}");
+    assert!(jobs.get_opt("others").await.unwrap().is_some());
+    stage.pod_ends(&runner, &success("sha256:aa")).await;
     stage.ready("hello", "True", "Succeeded").await;
 }

@@ -45,7 +45,7 @@ pub(super) fn pushed(current: &Current) -> Option<Built> {
 }
 
 /// The names of the Jobs that check the build of this status; they go with the state that they belong to.
-pub(super) fn jobs(status: &ImageBuildStatus) -> Vec<String> {
+pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
     let current = status.current.as_ref();
     let Some(current) = current.filter(|current| current.checked != Some(true)) else {
         return vec![];

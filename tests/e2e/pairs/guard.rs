@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::field::Field;
 use crate::guard::refusal;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why the guard refuses a Pod spec; none where it takes it. Asked while the guard knows the image: other
 /// tests take away what it knows.

@@ -12,7 +12,7 @@ use super::view::View;
 use crate::field::Field;
 
 /// How long one Pod may take, beside others.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What becomes of a pair's probe, with the kubelet's words; none where nothing can be seen.
 pub async fn run(
@@ -86,7 +86,9 @@ impl Watched<'_> {
             Hook::Startup if status.started == Some(true) => passes,
             Hook::Readiness if status.ready => passes,
             // Each failure ends the container: errors do not.
-            Hook::Liveness if status.restart_count > 0 => Some((Reality::Fails, failure)),
+            Hook::Liveness if status.restart_count > 0 && failures > 0 => {
+                Some((Reality::Fails, failure))
+            }
             Hook::Liveness if self.view.successes(self.name) >= 2 => passes,
             // The kubelet tries three times at once: these are more.
             _ if errors > 3 => Some((Reality::Errors, error)),
