@@ -1,7 +1,7 @@
 //! The controller is killed (SIGKILL) at points of a build: the build ends once, rightly, and leaves nothing.
 
 use k8s_openapi::api::batch::v1::Job;
-use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -126,11 +126,7 @@ async fn killed_while_it_stops_a_check() {
 
     // No Job can be deleted: what is killed meanwhile has stopped nothing yet.
     let refused = stage.refuse_to_delete("jobs").await;
-    let try_it = DeleteParams {
-        dry_run: true,
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    };
+    let try_it = DeleteParams::background().dry_run();
     let kept = async || jobs.delete(&check.name_any(), &try_it).await.err();
     stage.until("deletion is refused", kept).await;
     let before = stage.metric(ERRORS).await;

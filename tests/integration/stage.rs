@@ -296,13 +296,7 @@ impl Stage {
     pub async fn pod_is_deleted(&self, job: &Job) {
         let name = format!("{}-x", job.name_any());
         self.api::<Pod>()
-            .delete(
-                &name,
-                &DeleteParams {
-                    grace_period_seconds: Some(0),
-                    ..Default::default()
-                },
-            )
+            .delete(&name, &DeleteParams::default().grace_period(0))
             .await
             .unwrap();
     }

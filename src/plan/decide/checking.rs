@@ -25,15 +25,21 @@ pub struct Pending {
 
 /// What this build has pushed and not checked yet; none in every other state.
 pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<Pending> {
-    let current = status?.current.as_ref()?;
+    let (current, built) = unchecked(status?)?;
+    Some(Pending {
+        attempt: current.job.clone(),
+        built,
+        check: build.spec.health_check.clone()?,
+    })
+}
+
+/// The attempt that has pushed an image whose checks have not ended, and what it has pushed.
+fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
+    let current = status.current.as_ref()?;
     if current.checked == Some(true) {
         return None;
     }
-    Some(Pending {
-        attempt: current.job.clone(),
-        built: pushed(current)?,
-        check: build.spec.health_check.clone()?,
-    })
+    Some((current, pushed(current)?))
 }
 
 /// What an earlier attempt of this build has pushed.
@@ -46,11 +52,10 @@ pub(super) fn pushed(current: &Current) -> Option<Built> {
 
 /// The names of the Jobs that check the build of this status; they go with the state that they belong to.
 pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
-    let current = status.current.as_ref();
-    let Some(current) = current.filter(|current| current.checked != Some(true)) else {
+    let Some((current, built)) = unchecked(status) else {
         return vec![];
     };
-    let platforms = pushed(current).into_iter().flat_map(|it| it.platforms);
+    let platforms = built.platforms.iter();
     platforms
         .map(|platform| names::child(&current.job, &platform.platform))
         .collect()
