@@ -31,6 +31,12 @@ enum Command {
     Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds,
+    /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
+    #[command(hide = true)]
+    Install {
+        /// The folder.
+        folder: PathBuf,
+    },
     Probes(whittle::probes_cli::Options),
 }
 
@@ -148,12 +154,29 @@ impl Inspect {
     }
 }
 
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Some((name, args)) = words.split_first()
+        && let Some(code) = whittle::daemon::called_as(name, args)
+    {
+        return code;
+    }
+    run(Arguments::parse().command)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Arguments::parse().command {
+    match command {
         Command::Crds => crds(),
+        Command::Install { folder } => match whittle::daemon::install(&folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{} cannot be written: {error}", folder.display());
+                ExitCode::FAILURE
+            }
+        },
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err).await)

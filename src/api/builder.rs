@@ -237,4 +237,7 @@ pub struct Certificates {
     pub renew_at: Time,
     /// A digest of them: the daemon starts anew where it changes.
     pub digest: String,
+    /// Which files the Secrets have: those of an earlier version are made anew.
+    #[serde(default)]
+    pub version: i32,
 }

@@ -16,7 +16,9 @@ use rcgen::{
 use super::Error;
 use crate::api::Certificates;
 use crate::image::digest_of;
+use crate::plan::builder_state::CERTIFICATES_VERSION;
 use crate::plan::names;
+use crate::seal;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const ROOT_DAYS: i32 = 3650;
@@ -44,7 +46,8 @@ pub struct Authority {
 
 /// Certificates of one Builder: file name → PEM.
 pub struct Issued {
-    /// For the daemon: `tls.crt`, `tls.key`, and `ca.crt`, which signs its runners'.
+    /// For the daemon: `tls.crt`, `tls.key`, and `ca.crt`, which signs its runners'. Both have the key that git
+    /// credentials are sealed with.
     pub server: BTreeMap<&'static str, String>,
     /// For its runners: `tls.crt` (with the Builder's authority), `tls.key`, `ca.crt` (the root, for
     /// the controller), `builder-ca.crt` (for the daemon).
@@ -152,7 +155,10 @@ impl Authority {
             vec![SanType::URI(runner_uri(namespace).try_into().map_err(pki)?)];
         let client = client.signed_by(&client_key, &authority).map_err(pki)?;
 
+        let seal_key = seal::new_key().map_err(|error| Error::Pki(error.to_string()))?;
+
         let known = Certificates {
+            version: CERTIFICATES_VERSION,
             authority: self.fingerprint(),
             not_after: Time(midnight(now, BUILDER_DAYS)),
             renew_at: Time(midnight(now, RENEW_DAYS)),
@@ -163,12 +169,14 @@ impl Authority {
                 ("tls.crt", server.pem()),
                 ("tls.key", server_key.serialize_pem()),
                 ("ca.crt", authority_pem.clone()),
+                (seal::KEY_FILE, seal_key.clone()),
             ]),
             client: BTreeMap::from([
                 ("tls.crt", format!("{}{authority_pem}", client.pem())),
                 ("tls.key", client_key.serialize_pem()),
                 ("ca.crt", self.certificate.clone()),
                 ("builder-ca.crt", authority_pem),
+                (seal::KEY_FILE, seal_key),
             ]),
             known,
         })

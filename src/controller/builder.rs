@@ -92,7 +92,7 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             (issued.known.clone(), Some(issued))
         }
     };
-    let mut wanted = objects(&builder, &context.settings.builder, &certificates.digest);
+    let mut wanted = objects(&builder, &context.settings, &certificates.digest);
     let rest = rest(&builder, set.as_ref(), pod.as_ref(), context, now).await?;
     if let (Rest::Asleep, Some(spec)) = (rest, &mut wanted.stateful_set.spec) {
         spec.replicas = Some(0);

@@ -378,7 +378,7 @@ fn is_http(url: &str) -> bool {
 }
 
 /// Host and port of an http(s) or ssh URL, without the user.
-fn host(url: &str) -> &str {
+pub fn host(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or(rest);
     authority.rsplit('@').next().unwrap_or(authority)

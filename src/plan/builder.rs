@@ -6,10 +6,11 @@ use k8s_openapi::api::apps::v1::{
     StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec,
 };
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, KeyToPath,
-    LocalObjectReference, PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, Service,
-    ServicePort, ServiceSpec, TCPSocketAction, Volume, VolumeMount, VolumeResourceRequirements,
+    AppArmorProfile, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
+    EmptyDirVolumeSource, EnvVar, KeyToPath, LocalObjectReference, PersistentVolumeClaim,
+    PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, TCPSocketAction,
+    Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -21,8 +22,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use super::buildkitd;
+use super::job::unprivileged;
 use super::names;
-use super::settings::BuilderSettings;
+use super::settings::Settings;
 use crate::api::{Builder, Isolation};
 use crate::image::digest_of;
 
@@ -36,6 +38,12 @@ pub const TLS: &str = "/etc/buildkit-tls";
 /// Folder with one folder for each registry that has a `caRef`.
 pub const REGISTRY_CA: &str = "/etc/buildkit-registry-ca";
 const STATE: &str = "/home/user/.local/share/buildkit";
+/// Folder with the programs that stand before the image's own (`src/daemon`).
+const TOOLS: &str = "/whittle/tools";
+/// Bytes of that folder: one program.
+const TOOLS_SIZE: &str = "128Mi";
+/// Where programs are looked for in BuildKit's images.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// All objects of a Builder but its Secrets.
 #[derive(Clone, Debug)]
@@ -51,11 +59,7 @@ pub struct BuilderObjects {
 }
 
 /// The objects of `builder`; `certificates` is a digest of those that its Secret holds.
-pub fn objects(
-    builder: &Builder,
-    settings: &BuilderSettings,
-    certificates: &str,
-) -> BuilderObjects {
+pub fn objects(builder: &Builder, settings: &Settings, certificates: &str) -> BuilderObjects {
     let config = buildkitd::config(&builder.spec);
     let pod = pod(builder, settings);
     // Of all that restarts the daemon where it changes: so one comparison tells whether to drain first.
@@ -210,10 +214,18 @@ fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> Statef
     }
 }
 
-fn pod(builder: &Builder, settings: &BuilderSettings) -> PodSpec {
+fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
     let spec = &builder.spec;
     let name = builder.name_any();
     let mut volumes = vec![
+        Volume {
+            name: "tools".into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(TOOLS_SIZE.into())),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..Volume::default()
+        },
         config_map_volume("config", names::builder(&name), None),
         Volume {
             name: "tls".into(),
@@ -227,6 +239,7 @@ fn pod(builder: &Builder, settings: &BuilderSettings) -> PodSpec {
     ];
     let mut mounts = vec![
         mount("cache", STATE.to_owned(), false),
+        mount("tools", TOOLS.to_owned(), true),
         mount("config", CONFIG.to_owned(), true),
         mount("tls", TLS.to_owned(), true),
     ];
@@ -261,15 +274,21 @@ fn pod(builder: &Builder, settings: &BuilderSettings) -> PodSpec {
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(60),
         security_context: Some(pod_security(spec.isolation)),
-        image_pull_secrets: pull_secrets(&settings.image_pull_secrets),
+        image_pull_secrets: pull_secrets(&all_pull_secrets(settings)),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
         runtime_class_name: spec.runtime_class_name.clone(),
+        init_containers: Some(vec![tools(settings)]),
         containers: vec![Container {
             name: "buildkitd".into(),
-            image: Some(settings.image.clone()),
-            image_pull_policy: settings.image_pull_policy.clone(),
+            image: Some(settings.builder.image.clone()),
+            image_pull_policy: settings.builder.image_pull_policy.clone(),
+            env: Some(vec![EnvVar {
+                name: "PATH".into(),
+                value: Some(format!("{TOOLS}:{PATH}")),
+                value_from: None,
+            }]),
             args: Some(vec![
                 "--config".into(),
                 format!("{CONFIG}/buildkitd.toml"),
@@ -298,6 +317,38 @@ fn pod(builder: &Builder, settings: &BuilderSettings) -> PodSpec {
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// Puts the programs of `src/daemon` where the daemon finds them first.
+fn tools(settings: &Settings) -> Container {
+    Container {
+        name: "tools".into(),
+        image: Some(settings.runner.image.clone()),
+        image_pull_policy: settings.runner.image_pull_policy.clone(),
+        args: Some(vec!["install".into(), TOOLS.into()]),
+        resources: Some(settings.runner.resources.clone()),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(true),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                localhost_profile: None,
+            }),
+            ..unprivileged()
+        }),
+        volume_mounts: Some(vec![mount("tools", TOOLS.to_owned(), false)]),
+        ..Container::default()
+    }
+}
+
+/// Those of both images of the Pod.
+fn all_pull_secrets(settings: &Settings) -> Vec<String> {
+    let mut all = settings.builder.image_pull_secrets.clone();
+    for name in &settings.runner.image_pull_secrets {
+        if !all.contains(name) {
+            all.push(name.clone());
+        }
+    }
+    all
 }
 
 fn pod_security(isolation: Isolation) -> PodSecurityContext {
@@ -369,13 +420,8 @@ mod tests {
     use super::*;
     use crate::api::{BuilderSpec, ConfigMapKeyRef, RegistryConfig};
 
-    fn settings() -> BuilderSettings {
-        BuilderSettings {
-            image: "moby/buildkit:rootless".into(),
-            image_pull_policy: None,
-            image_pull_secrets: vec![],
-            defaults: BuilderSpec::default(),
-        }
+    fn settings() -> Settings {
+        crate::plan::fixtures::settings()
     }
 
     fn builder(spec: BuilderSpec) -> Builder {

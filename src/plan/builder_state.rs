@@ -71,9 +71,12 @@ pub struct Daemon<'a> {
     pub pod: Option<&'a Pod>,
 }
 
-/// True where these certificates are to be made anew: of age, or of another authority.
+/// Version of the files in a Builder's Secrets; 1 brought the key that git credentials are sealed with.
+pub const CERTIFICATES_VERSION: i32 = 1;
+
+/// True where these certificates are to be made anew: of age, of another authority, or without what this version needs.
 pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
-    known.authority != authority || now >= known.renew_at.0
+    known.authority != authority || known.version != CERTIFICATES_VERSION || now >= known.renew_at.0
 }
 
 /// True where applying `wanted` would restart the daemon.
@@ -260,7 +263,7 @@ mod tests {
     use k8s_openapi::jiff::SignedDuration;
 
     fn set() -> StatefulSet {
-        objects(&fixtures::builder(), &fixtures::settings().builder, "c").stateful_set
+        objects(&fixtures::builder(), &fixtures::settings(), "c").stateful_set
     }
 
     fn now() -> Timestamp {
@@ -270,6 +273,7 @@ mod tests {
     #[test]
     fn certificates_are_due_when_of_age_or_of_another_authority() {
         let known = Certificates {
+            version: CERTIFICATES_VERSION,
             authority: "a".into(),
             not_after: Time(now() + SignedDuration::from_hours(48)),
             renew_at: Time(now() + SignedDuration::from_hours(24)),
@@ -278,6 +282,13 @@ mod tests {
         assert!(!are_due(&known, "a", now()));
         assert!(are_due(&known, "b", now()));
         assert!(are_due(&known, "a", now() + SignedDuration::from_hours(25)));
+    }
+
+    #[test]
+    fn secrets_that_an_earlier_version_wrote_are_made_anew() {
+        let written = r#"{"authority": "a", "notAfter": "2100-01-01T00:00:00Z", "renewAt": "2100-01-01T00:00:00Z", "digest": "d"}"#;
+        let known: Certificates = serde_json::from_str(written).unwrap();
+        assert!(are_due(&known, "a", now()));
     }
 
     #[test]
@@ -314,8 +325,7 @@ mod tests {
 
     #[test]
     fn other_certificates_would_restart_the_daemon_and_the_same_would_not() {
-        let other =
-            objects(&fixtures::builder(), &fixtures::settings().builder, "other").stateful_set;
+        let other = objects(&fixtures::builder(), &fixtures::settings(), "other").stateful_set;
         assert!(would_restart(&set(), &other));
         assert!(!would_restart(&set(), &set()));
     }
@@ -327,7 +337,7 @@ mod tests {
             .spec
             .node_selector
             .insert("disk".into(), "fast".into());
-        let moved = objects(&builder, &fixtures::settings().builder, "c").stateful_set;
+        let moved = objects(&builder, &fixtures::settings(), "c").stateful_set;
         assert!(would_restart(&set(), &moved));
     }
 

@@ -7,9 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::api::{Failure, FailureReason, GitSource};
-use crate::plan::buildctl::{Files, basic_auth, source_policy};
+use crate::plan::buildctl::{Files, basic_auth, host, source_policy};
 use crate::plan::failure::plain;
 use crate::plan::request::{BuildRequest, paths};
+use crate::seal;
 
 /// What was made ready.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
     }
     if let Some(git) = &request.source.git {
         let mounted = Path::new(paths::GIT_AUTH);
-        git_files(git, mounted, &folder, &mut files).map_err(broken)?;
+        git_files(git, mounted, Path::new(paths::TLS), &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
     let mounted = Path::new(paths::REGISTRY_AUTH);
@@ -82,13 +83,23 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
 }
 
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
-/// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>).
-fn git_files(git: &GitSource, mounted: &Path, folder: &Path, files: &mut Files) -> io::Result<()> {
+/// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>). The header goes to the builder sealed
+/// with the key in `tls`: BuildKit makes an argument of it.
+fn git_files(
+    git: &GitSource,
+    mounted: &Path,
+    tls: &Path,
+    folder: &Path,
+    files: &mut Files,
+) -> io::Result<()> {
     if git.url.starts_with("http") {
         if let Some(password) = read_key(mounted, "password")? {
             let username = read_key(mounted, "username")?.unwrap_or_default();
             let header = folder.join("git-header");
-            write_private(&header, &basic_auth(username.trim(), password.trim_end()))?;
+            let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
+            let value = basic_auth(username.trim(), password.trim_end());
+            let sealed = seal::seal(&key, host(&git.url), &value).map_err(io::Error::other)?;
+            write_private(&header, &sealed)?;
             files.git_header = Some(header.to_string_lossy().into_owned());
         }
     } else if mounted.join("ssh-privatekey").exists() {
@@ -241,15 +252,17 @@ mod tests {
     }
 
     #[test]
-    fn a_password_becomes_a_header_that_only_we_can_read() {
+    fn a_password_becomes_a_sealed_header_that_only_we_can_read() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("username"), "bob\n").unwrap();
         fs::write(folder.path().join("password"), "hunter22\n").unwrap();
+        let key = seal::new_key().unwrap();
+        fs::write(folder.path().join(seal::KEY_FILE), &key).unwrap();
         let mut files = Files::default();
         made(&git("https://h/x.git"), folder.path(), &mut files);
         let header = files.git_header.unwrap();
         assert_eq!(
-            fs::read_to_string(&header).unwrap(),
+            seal::open(&key, "h", &fs::read_to_string(&header).unwrap()).unwrap(),
             "basic Ym9iOmh1bnRlcjIy"
         );
         assert_eq!(
@@ -333,7 +346,7 @@ mod tests {
 
     /// Makes the files where Secret and scratch are the same folder.
     fn made(git: &GitSource, folder: &Path, files: &mut Files) {
-        git_files(git, folder, folder, files).unwrap();
+        git_files(git, folder, folder, folder, files).unwrap();
         write_policy(git, "hello-1", folder, folder, files).unwrap();
     }
 }

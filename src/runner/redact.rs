@@ -36,8 +36,7 @@ impl Redactor {
         let read = |key: &str| fs::read_to_string(git.join(key)).unwrap_or_default();
         let password = read("password");
         if !password.is_empty() {
-            let header = basic_auth(read("username").trim(), password.trim_end());
-            found.add(header.trim_start_matches("basic "));
+            found.add_git(read("username").trim(), password.trim_end());
         }
         for folder in [paths::REGISTRY_AUTH, paths::SOURCE_AUTH] {
             let config = Path::new(folder).join("config.json");
@@ -48,6 +47,13 @@ impl Redactor {
             }
         }
         found
+    }
+
+    /// The forms in which git shows a password: in a header, and within a URL.
+    fn add_git(&mut self, username: &str, password: &str) {
+        let header = basic_auth(username, password);
+        self.add(header.trim_start_matches("basic "));
+        self.add(&percent_encoded(password));
     }
 
     fn add_file(&mut self, path: &Path) {
@@ -120,6 +126,18 @@ impl Redactor {
     }
 }
 
+/// As git writes a password into a URL: all but unreserved characters escaped (RFC 3986, section 2.3).
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +170,24 @@ mod tests {
             redactor.line("GET https://r.example.com"),
             "GET https://r.example.com"
         );
+    }
+
+    #[test]
+    fn a_password_for_git_is_blotted_out_in_each_form_that_git_shows() {
+        let mut redactor = Redactor::default();
+        redactor.add_git("bob", "p@ss/word");
+        for (line, clean) in [
+            (
+                "-c http.https://h/.extraheader=Authorization: basic Ym9iOnBAc3Mvd29yZA==",
+                "-c http.https://h/.extraheader=Authorization: basic [secret]",
+            ),
+            (
+                "unable to access 'https://bob:p%40ss%2Fword@h/x.git/'",
+                "unable to access 'https://bob:[secret]@h/x.git/'",
+            ),
+        ] {
+            assert_eq!(redactor.line(line), clean);
+        }
     }
 
     #[test]

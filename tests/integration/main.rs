@@ -9,3 +9,4 @@ mod callback;
 mod crashes;
 mod rules;
 mod stage;
+mod steps;

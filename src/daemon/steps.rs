@@ -1,0 +1,214 @@
+//! Stands in runc's place: a step that has ended leaves no process behind.
+//!
+//! Without a process sandbox a step has no PID namespace whose end would take its processes along. So this
+//! program makes itself the one to which the kernel gives processes whose parents have gone
+//! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), waits for runc, and ends all that it has been given then. Only after
+//! that does BuildKit hear that the step is done: no later step runs beside what an earlier one has left.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, getppid, kill_process, set_child_subreaper,
+    set_parent_process_death_signal, wait,
+};
+
+use super::{become_real, real};
+
+/// The name on `PATH`: the first that BuildKit looks for.
+pub(super) const NAME: &str = "buildkit-runc";
+/// As what the program calls itself to become runc.
+pub(super) const CHILD: &str = "whittle-step";
+/// The names of the real program.
+const RUNC: [&str; 2] = [NAME, "runc"];
+/// How long the processes that a step has left may take to end: they are killed, and only one that the kernel holds
+/// takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs runc; where it runs a container, ends what is left of it.
+pub(super) fn run(args: &[OsString]) -> ExitCode {
+    if !is_run(args) {
+        return become_real(&RUNC, args, |_| {});
+    }
+    if real(&RUNC).is_none() {
+        return become_real(&RUNC, args, |_| {});
+    }
+    if let Err(error) = set_child_subreaper(Some(getpid())) {
+        eprintln!("whittle: processes of this step cannot be looked after: {error}");
+        return ExitCode::FAILURE;
+    }
+    let child = Command::new("/proc/self/exe")
+        .arg0(CHILD)
+        .arg(getpid().as_raw_nonzero().to_string())
+        .args(args)
+        .spawn();
+    let child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("whittle: runc cannot be started: {error}");
+            return ExitCode::from(126);
+        }
+    };
+    let code = end_of(child.id());
+    let left = end_all();
+    if left > 0 {
+        eprintln!("whittle: {left} processes that this step has left behind do not end");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::from(code)
+}
+
+/// Becomes runc, which ends with the process that started it: the first argument is that one's ID.
+pub(super) fn child(args: &[OsString]) -> ExitCode {
+    let Some((parent, args)) = args.split_first() else {
+        return ExitCode::from(125);
+    };
+    let ours = |pid: Pid| Some(pid.as_raw_nonzero().to_string().as_str()) == parent.to_str();
+    let bound = set_parent_process_death_signal(Some(Signal::KILL));
+    // It may have ended before it was to be told of.
+    if bound.is_err() || !getppid().is_some_and(ours) {
+        return ExitCode::from(125);
+    }
+    become_real(&RUNC, args, |_| {})
+}
+
+/// True where a container runs as long as runc does: `run` and `exec`.
+fn is_run(args: &[OsString]) -> bool {
+    // Of the global options those that BuildKit gives with a value of their own
+    // (https://github.com/containerd/go-runc).
+    const WITH_VALUE: [&str; 3] = ["--root", "--log", "--log-format"];
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.to_str() {
+            Some(option) if WITH_VALUE.contains(&option) => {
+                rest.next();
+            }
+            Some(option) if option.starts_with('-') => {}
+            other => return matches!(other, Some("run" | "exec")),
+        }
+    }
+    false
+}
+
+/// Waits for the process; meanwhile those that have lost their parents are taken as they end.
+fn end_of(child: u32) -> u8 {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid.as_raw_nonzero().get().unsigned_abs() == child => {
+                let code = status.exit_status().map(|code| code.unsigned_abs());
+                let signal = status.terminating_signal().map(|s| 128 + s.unsigned_abs());
+                let code = code.or(signal).unwrap_or(1);
+                return u8::try_from(code).unwrap_or(1);
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return 1,
+        }
+    }
+}
+
+/// Kills all that descends from this process, until nothing does; the number of those that are left.
+///
+/// They are stopped first, until no new one is seen: what forks faster than it can be killed cannot while it is
+/// stopped.
+fn end_all() -> usize {
+    let until = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let mut stopped = BTreeSet::new();
+        let mut found = descendants();
+        while !found.is_subset(&stopped) && Instant::now() < until {
+            for pid in found.difference(&stopped) {
+                signal(*pid, Signal::STOP);
+            }
+            stopped.extend(found);
+            found = descendants();
+        }
+        for pid in stopped.iter().chain(&found) {
+            signal(*pid, Signal::KILL);
+        }
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        let left = descendants().len();
+        if left == 0 || Instant::now() >= until {
+            return left;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Processes that descend from this one, zombies included.
+fn descendants() -> BTreeSet<i32> {
+    let own = getpid().as_raw_nonzero().get();
+    let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            Some((pid, parent(&stat)?))
+        })
+        .collect();
+    let mut found = BTreeSet::from([own]);
+    loop {
+        let more = all
+            .iter()
+            .filter(|(pid, parent)| found.contains(parent) && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect::<Vec<_>>();
+        if more.is_empty() {
+            found.remove(&own);
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// The parent's ID in `/proc/PID/stat`; a program's name may hold spaces and parentheses (proc_pid_stat(5)).
+fn parent(stat: &str) -> Option<i32> {
+    let (_, after) = stat.rsplit_once(')')?;
+    after.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_container_that_runs_is_told_from_other_commands() {
+        for (args, expected) in [
+            (
+                &["--log", "run", "--log-format", "json", "run", "id"][..],
+                true,
+            ),
+            (&["--log", "/l", "--log-format", "json", "exec", "id"], true),
+            (&["--rootless=true", "run", "id"], true),
+            (&["--log", "/l", "delete", "run"], false),
+            (&["kill", "run", "9"], false),
+            (&["--version"], false),
+        ] {
+            assert_eq!(is_run(&words(args)), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_programs_name_may_look_like_anything() {
+        assert_eq!(parent("12 (a) R 1 (b) S 7 12 12 0"), Some(7));
+        assert_eq!(parent("12 (sh) S 5 12"), Some(5));
+        assert_eq!(parent("12"), None);
+    }
+}
