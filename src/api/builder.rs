@@ -235,9 +235,6 @@ pub struct Certificates {
     pub not_after: Time,
     /// When they are to be renewed.
     pub renew_at: Time,
-    /// A digest of them: the daemon starts anew where it changes.
+    /// Which files the Secrets have, and a digest of them: the daemon starts anew where it changes.
     pub digest: String,
-    /// Which files the Secrets have: those of an earlier version are made anew.
-    #[serde(default)]
-    pub version: i32,
 }

@@ -158,11 +158,13 @@ impl Authority {
         let seal_key = seal::new_key().map_err(|error| Error::Pki(error.to_string()))?;
 
         let known = Certificates {
-            version: CERTIFICATES_VERSION,
             authority: self.fingerprint(),
             not_after: Time(midnight(now, BUILDER_DAYS)),
             renew_at: Time(midnight(now, RENEW_DAYS)),
-            digest: digest_of(format!("{}{}", server.pem(), client.pem()).as_bytes()),
+            digest: format!(
+                "{CERTIFICATES_VERSION}{}",
+                digest_of(format!("{}{}", server.pem(), client.pem()).as_bytes())
+            ),
         };
         Ok(Issued {
             server: BTreeMap::from([

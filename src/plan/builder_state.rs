@@ -71,12 +71,15 @@ pub struct Daemon<'a> {
     pub pod: Option<&'a Pod>,
 }
 
-/// Version of the files in a Builder's Secrets; 1 brought the key that git credentials are sealed with.
-pub const CERTIFICATES_VERSION: i32 = 1;
+/// Begins the digest of a Builder's Secrets: the version of their files, of which 2 brought the key that git
+/// credentials are sealed with. It is no field of its own: one that an older CRD drops would make them due for ever.
+pub const CERTIFICATES_VERSION: &str = "v2 ";
 
 /// True where these certificates are to be made anew: of age, of another authority, or without what this version needs.
 pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
-    known.authority != authority || known.version != CERTIFICATES_VERSION || now >= known.renew_at.0
+    known.authority != authority
+        || !known.digest.starts_with(CERTIFICATES_VERSION)
+        || now >= known.renew_at.0
 }
 
 /// True where applying `wanted` would restart the daemon.
@@ -273,11 +276,10 @@ mod tests {
     #[test]
     fn certificates_are_due_when_of_age_or_of_another_authority() {
         let known = Certificates {
-            version: CERTIFICATES_VERSION,
             authority: "a".into(),
             not_after: Time(now() + SignedDuration::from_hours(48)),
             renew_at: Time(now() + SignedDuration::from_hours(24)),
-            digest: "d".into(),
+            digest: format!("{CERTIFICATES_VERSION}d"),
         };
         assert!(!are_due(&known, "a", now()));
         assert!(are_due(&known, "b", now()));

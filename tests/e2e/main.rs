@@ -23,4 +23,5 @@ mod safety;
 mod sources;
 mod ssh;
 mod tell;
+mod tenants;
 mod truth;
