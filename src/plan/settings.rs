@@ -16,6 +16,10 @@ pub struct Settings {
     /// How runners reach the controller; without it they are silent until they end.
     #[serde(default)]
     pub callback: Option<CallbackSettings>,
+    /// Which installation this is, of several in one cluster: `namespace/name` of its release. What it keeps for
+    /// itself in the cluster carries this name.
+    #[serde(default = "installation")]
+    pub installation: String,
     /// Reconciles at a time.
     #[serde(default = "concurrency")]
     pub concurrency: u16,
@@ -64,6 +68,10 @@ pub struct BuilderSettings {
 pub struct CallbackSettings {
     /// `https://host:port`.
     pub url: String,
+}
+
+fn installation() -> String {
+    "whittle-system/whittle".into()
 }
 
 fn concurrency() -> u16 {
