@@ -351,7 +351,7 @@ impl Cluster {
 
     async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
         Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default())
+            .list(&ListParams::default().labels_from(&self.selector))
             .await
             .map(|list| list.items)
             .map_err(during(format!("listing the ImageBuilds of {namespace}")))

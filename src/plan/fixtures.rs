@@ -26,6 +26,7 @@ pub fn settings() -> Settings {
         }),
         concurrency: 8,
         installation: "whittle-system/whittle".into(),
+        watch: Default::default(),
     }
 }
 

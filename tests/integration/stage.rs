@@ -24,6 +24,10 @@ use crate::api_server::{ApiServer, free_ports};
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Images of runners and builders, in the settings and in the policies.
+pub const RUNNER: &str = "whittle:test";
+pub const BUILDER: &str = "moby/buildkit:rootless";
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -79,8 +83,8 @@ impl Stage {
         let [health, callback] = free_ports();
         let settings = self.folder.path().join("settings.json");
         let text = json!({
-            "runner": {"image": "whittle:test"},
-            "builder": {"image": "moby/buildkit:rootless"},
+            "runner": {"image": RUNNER},
+            "builder": {"image": BUILDER},
             "callback": {"url": format!("https://localhost:{callback}")},
         });
         std::fs::write(&settings, text.to_string()).unwrap();
@@ -434,6 +438,13 @@ async fn install(client: &Client) {
                 .unwrap();
         }
         let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
+        // The images of the controllers' settings here, as docs/operations.md puts in others.
+        let text = [
+            ("ghcr.io/whittle-dev/whittle:", RUNNER),
+            ("moby/buildkit:", BUILDER),
+        ]
+        .into_iter()
+        .fold(text, |text, (from, to)| with_image(&text, from, to));
         for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
             let kind = object["kind"].as_str().unwrap_or_default();
             if matches!(
@@ -452,7 +463,19 @@ async fn install(client: &Client) {
     .await;
 }
 
-async fn apply(client: &Client, object: Value) {
+/// Each image that begins with `from` is `to`.
+fn with_image(text: &str, from: &str, to: &str) -> String {
+    let mut parts = text.split(from);
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['"', ' ', '\n']).unwrap_or(part.len());
+        all.push_str(to);
+        all.push_str(&part[end..]);
+    }
+    all
+}
+
+pub async fn apply(client: &Client, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();
     let (group, version) = types
