@@ -7,5 +7,6 @@ mod api_server;
 mod builds;
 mod callback;
 mod crashes;
+mod rights;
 mod rules;
 mod stage;
