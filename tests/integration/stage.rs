@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -38,6 +38,8 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     controller: Option<Controller>,
+    /// Of other installations.
+    others: Vec<Controller>,
     folder: tempfile::TempDir,
 }
 
@@ -65,6 +67,7 @@ impl Stage {
             client,
             namespace,
             controller: None,
+            others: vec![],
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -80,28 +83,49 @@ impl Stage {
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
+        let here = json!({"watch": {"namespaces": [self.namespace]}});
+        let (controller, callback) = self.start("whittle-system", here).await;
+        self.controller = Some(controller);
+        callback
+    }
+
+    /// Starts the controller of another installation, whose own namespace is `home`; `settings` are merged into the
+    /// usual ones.
+    pub async fn start_another(&mut self, home: &str, settings: Value) {
+        let installation = format!("{home}/whittle");
+        make_namespace(&self.client, home).await;
+        let authority = whittle::cluster::pki::Authority::make().unwrap();
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), home);
+        if secrets.get_opt("whittle-ca").await.unwrap().is_none() {
+            apply(&self.client, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "whittle-ca", "namespace": home}, "type": "kubernetes.io/tls", "stringData": authority.files()})).await;
+            // The policies hold the one account of all controllers here to whittle-system.
+            apply(&self.client, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "whittle", "namespace": home},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:serviceaccount:whittle-system:whittle"}]})).await;
+        }
+        let mut all = json!({"installation": installation});
+        json_patch::merge(&mut all, &settings);
+        let (controller, _) = self.start(home, all).await;
+        self.others.push(controller);
+    }
+
+    async fn start(&self, home: &str, patch: Value) -> (Controller, u16) {
         let [health, callback] = free_ports();
-        let settings = self.folder.path().join("settings.json");
-        let text = json!({
+        let settings = self.folder.path().join(format!("settings-{health}.json"));
+        let mut all = json!({
             "runner": {"image": RUNNER},
             "builder": {"image": BUILDER},
             "callback": {"url": format!("https://localhost:{callback}")},
         });
-        std::fs::write(&settings, text.to_string()).unwrap();
+        json_patch::merge(&mut all, &patch);
+        std::fs::write(&settings, all.to_string()).unwrap();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.log())
             .unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_whittle"))
-            .args([
-                "controller",
-                "--namespace",
-                "whittle-system",
-                "--watch-namespace",
-                &self.namespace,
-                "--settings",
-            ])
+            .args(["controller", "--namespace", home, "--settings"])
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
@@ -111,7 +135,7 @@ impl Stage {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.controller = Some(Controller { process, health });
+        let controller = Controller { process, health };
         self.until("the controller is ready", async || {
             reqwest::get(format!("http://127.0.0.1:{health}/readyz"))
                 .await
@@ -119,7 +143,7 @@ impl Stage {
                 .filter(|answer| answer.status().is_success())
         })
         .await;
-        callback
+        (controller, callback)
     }
 
     fn log(&self) -> PathBuf {
@@ -133,17 +157,16 @@ impl Stage {
 
     /// A counter of the controller.
     pub async fn metric(&self, line: &str) -> u64 {
-        let health = self.controller.as_ref().unwrap().health;
-        let text = reqwest::get(format!("http://127.0.0.1:{health}/metrics"))
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
-        text.lines()
-            .find_map(|text| text.strip_prefix(line))
-            .and_then(|value| value.trim().parse().ok())
-            .unwrap_or(0)
+        metric(self.controller.as_ref().unwrap(), line).await
+    }
+
+    /// A counter of each other installation's controller.
+    pub async fn metrics_of_others(&self, line: &str) -> Vec<u64> {
+        let mut all = vec![];
+        for controller in &self.others {
+            all.push(metric(controller, line).await);
+        }
+        all
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -213,10 +236,16 @@ impl Stage {
 
     /// Plays the StatefulSet controller: the builder's daemon is ready.
     pub async fn builder_starts(&self) {
+        self.named_builder_starts("default").await;
+    }
+
+    /// The same for the Builder of this name.
+    pub async fn named_builder_starts(&self, name: &str) {
+        let name = format!("whittle-builder-{name}");
         let sets = self.api::<StatefulSet>();
         let set = self
             .until("the builder's StatefulSet exists", async || {
-                sets.get_opt("whittle-builder-default").await.unwrap()
+                sets.get_opt(&name).await.unwrap()
             })
             .await;
         let status = json!({"status": {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": set.metadata.generation}});
@@ -342,6 +371,20 @@ impl Stage {
             .unwrap();
         maps.items.iter().map(ResourceExt::name_any).collect()
     }
+}
+
+async fn metric(controller: &Controller, line: &str) -> u64 {
+    let health = controller.health;
+    let text = reqwest::get(format!("http://127.0.0.1:{health}/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    text.lines()
+        .find_map(|text| text.strip_prefix(line))
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 /// A policy that refuses; it stands until its end.
