@@ -1,5 +1,7 @@
 //! Who takes the controller over has its account: what that may do, and what no permission and no policy lets it do.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use whittle::api::Builder;
 
 use crate::api_server::ApiServer;
-use crate::stage::{Stage, apply};
+use crate::stage::{Stage, apply, root};
 
 /// A client with the controller's account, in a namespace.
 struct Thief {
@@ -553,4 +555,66 @@ async fn a_builders_object_of_somebody_else_is_told_and_left_alone() {
     let builders: Api<Builder> = stage.api();
     let builder = builders.get("default").await.unwrap();
     assert!(builder.status.unwrap().certificates.is_some());
+}
+
+/// Where a right is given, as the table in the documentation says it, and the object that gives it.
+const PLACES: [(&str, &str, &str); 3] = [
+    ("namespaces", "ClusterRole", "whittle-controller"),
+    ("cluster", "ClusterRole", "whittle-cluster"),
+    ("own", "Role", "whittle-controller"),
+];
+
+#[test]
+fn each_right_stands_in_the_documentation_and_no_other() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let mut given = BTreeSet::new();
+    let rendered = read("config/default/whittle.yaml");
+    for object in serde_saphyr::from_multiple::<Value>(&rendered).unwrap() {
+        let is = |(_, kind, name): &&(&str, &str, &str)| {
+            object["kind"] == **kind && object["metadata"]["name"] == **name
+        };
+        let Some((place, ..)) = PLACES.iter().find(is) else {
+            continue;
+        };
+        let texts =
+            |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+        for rule in object["rules"].as_array().unwrap() {
+            for group in texts(&rule["apiGroups"]) {
+                for resource in texts(&rule["resources"]) {
+                    // As kubectl writes it.
+                    let (base, sub) = match resource.split_once('/') {
+                        Some((base, sub)) => (base, format!("/{sub}")),
+                        None => (resource.as_str(), String::new()),
+                    };
+                    let dot = if group.is_empty() { "" } else { "." };
+                    for verb in texts(&rule["verbs"]) {
+                        given.insert(format!("{place}: {verb} {base}{dot}{group}{sub}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(given.len() > 40, "{given:#?}");
+    let mut told = BTreeSet::new();
+    for line in read("docs/security.md").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, right, place, ..] = cells[..] else {
+            continue;
+        };
+        let Some((resource, verbs)) = right.strip_prefix('`').and_then(|r| r.split_once("`: "))
+        else {
+            continue;
+        };
+        if PLACES.iter().any(|(known, ..)| *known == place) {
+            for verb in verbs.split(", ") {
+                told.insert(format!("{place}: {verb} {resource}"));
+            }
+        }
+    }
+    let untold: Vec<_> = given.difference(&told).collect();
+    let not_given: Vec<_> = told.difference(&given).collect();
+    assert!(
+        untold.is_empty() && not_given.is_empty(),
+        "docs/security.md, \"Each right of the controller\": not in the table: {untold:#?}\nnot given by the chart: {not_given:#?}"
+    );
 }

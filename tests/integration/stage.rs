@@ -10,7 +10,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -502,8 +504,54 @@ async fn install(client: &Client) {
                 apply(client, object).await;
             }
         }
+        policies_are_asked(client).await;
     })
     .await;
+}
+
+/// The API server takes a moment until it asks new policies: until each of the controller's own has refused something.
+async fn policies_are_asked(client: &Client) {
+    let namespace = "policies";
+    make_namespace(client, namespace).await;
+    let labels = json!({"app.kubernetes.io/name": "whittle", "app.kubernetes.io/managed-by": "whittle", "whittle.dev/component": "gate"});
+    let owner = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "a", "uid": "b"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"hostNetwork": true, "restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}});
+    let job = json!({"metadata": {"name": "a-0123456789", "labels": labels, "ownerReferences": [owner]}, "spec": {"template": pod}});
+    let map = json!({"metadata": {"name": "a"}});
+    let builder = json!({"metadata": {"name": "a"}, "spec": {}});
+    let controller = ApiServer::shared().controller().await;
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    for (policy, version, kind, object) in [
+        ("whittle-self-objects", "v1", "ConfigMap", map),
+        ("whittle-self-pods", "batch/v1", "Job", job),
+        (
+            "whittle-self-others",
+            "whittle.dev/v1alpha1",
+            "Builder",
+            builder,
+        ),
+    ] {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = Api::<DynamicObject>::namespaced_with(controller.clone(), namespace, &resource);
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let refused = api.create(&params, &object).await;
+            if matches!(&refused, Err(kube::Error::Api(status)) if status.message.contains(policy))
+            {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{policy} is not asked: {refused:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 /// Each image that begins with `from` is `to`.
