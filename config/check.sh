@@ -35,6 +35,16 @@ renders 'helm.sh/resource-policy: keep' --set commonLabels.team=x
 renders 'serviceAccountName: other' --set serviceAccount.create=false,serviceAccount.name=other
 renders 'priorityClassName: high' --set priorityClassName=high
 renders 'name: zz-controller' --set fullnameOverride=zz
+renders '"whittle-system/zz"' --set fullnameOverride=zz
+renders 'name: zz-self-pods' --set fullnameOverride=zz
+renders 'c.image in ..r.example.com/runner:1","r.example.com/m:1"' --set runner.image=r.example.com/runner:1,selfGuard.extraImages='{r.example.com/m:1}'
+renders 'namespace: team-b' --set watchNamespaces='{team-a,team-b}'
+renders '"operator": "NotIn"' --set 'watchSelector.matchExpressions[0].key=a,watchSelector.matchExpressions[0].operator=NotIn,watchSelector.matchExpressions[0].values[0]=b'
+render --set watchNamespaces='{team-a}' && [[ $(grep -A1 'kind: ClusterRoleBinding' "$out" | wc -l) -eq 2 ]] ||
+  fail "with watchNamespaces the controller has rights in other namespaces"
+for off in selfGuard.enabled=false secretGuard.enabled=false; do
+  render --set "$off" && ! grep -q 'name: whittle-self-' "$out" || fail "$off leaves a policy"
+done
 render --set crds.keep=false && ! grep -q resource-policy "$out" || fail "crds.keep=false keeps the CRDs"
 render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || fail "crds.install=false installs the CRDs"
 render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"
@@ -43,7 +53,8 @@ render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that
 # What the schema refuses.
 for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
   builder.defaults.cache.sise=1Gi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
-  callback.url=http://x runner.imagePullSecret=x; do
+  callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
+  'selfGuard.extraImages[0]=a" b'; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 

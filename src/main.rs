@@ -48,9 +48,9 @@ struct Controller {
     /// The namespace that Whittle itself runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "whittle-system")]
     namespace: String,
-    /// Look after this namespace alone; after all of them where absent.
-    #[arg(long)]
-    watch_namespace: Option<String>,
+    /// Look after this namespace alone, in place of what the settings say. May be given several times.
+    #[arg(long, value_name = "NAMESPACE")]
+    watch_namespace: Vec<String>,
     /// Where to serve health and metrics.
     #[arg(long, default_value = "0.0.0.0:8080")]
     health_address: SocketAddr,
@@ -196,7 +196,7 @@ async fn run(command: Command) -> ExitCode {
             let options = whittle::controller::Options {
                 settings: arguments.settings,
                 namespace: arguments.namespace,
-                watch_namespace: arguments.watch_namespace,
+                watch_namespaces: arguments.watch_namespace,
                 health_address: arguments.health_address,
                 callback_address: arguments.callback_address,
             };

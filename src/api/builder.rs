@@ -216,6 +216,10 @@ pub struct BuilderStatus {
     /// The generation of the spec that these conditions speak of; -1 before the first.
     #[serde(default)]
     pub observed_generation: Option<i64>,
+    /// The installation of Whittle that it belongs to, `namespace/name` of its release; others leave it alone.
+    #[serde(default)]
+    #[schemars(length(max = 317))]
+    pub installation: Option<String>,
     /// Ready, Reconciling, Stalled (kstatus).
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

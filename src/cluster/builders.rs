@@ -6,8 +6,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
+use serde_json::json;
 
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key};
@@ -27,6 +28,35 @@ impl Cluster {
     /// Makes a Builder; one that exists is left as it is.
     pub async fn create_builder(&self, builder: &Builder) -> Result<(), Error> {
         self.create(builder).await
+    }
+
+    /// Writes down that a Builder belongs to this installation. None where it has changed meanwhile: another one may
+    /// have been quicker.
+    pub async fn claim_builder(
+        &self,
+        builder: &Builder,
+        installation: &str,
+    ) -> Result<Option<Builder>, Error> {
+        let (namespace, name) = key(builder);
+        let status = BuilderStatus {
+            installation: Some(installation.to_owned()),
+            ..builder.status.clone().unwrap_or_default()
+        };
+        let patch: json_patch::Patch = serde_json::from_value(json!([
+            { "op": "test", "path": "/metadata/resourceVersion", "value": builder.resource_version() },
+            { "op": "add", "path": "/status", "value": status },
+        ]))
+        .expect("a literal patch is always a patch");
+        let result = Api::<Builder>::namespaced(self.client.clone(), &namespace)
+            .patch_status(&name, &PatchParams::default(), &Patch::Json::<()>(patch))
+            .await;
+        match result {
+            Ok(claimed) => Ok(Some(claimed)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(None),
+            Err(error) => Err(during(format!("claiming Builder {namespace}/{name}"))(
+                error,
+            )),
+        }
     }
 
     /// The Builder's StatefulSet, and the Pod that it runs.

@@ -299,16 +299,17 @@ impl Cluster {
     async fn jobs_of(&self, build: &ImageBuild) -> Result<Vec<PartialObjectMeta<Job>>, Error> {
         let (namespace, name) = key(build);
         let uid = build.uid().unwrap_or_default();
-        let labels = format!("{}={uid}", names::IMAGE_BUILD_UID);
+        let labels = format!("{},{}={uid}", names::MANAGED, names::IMAGE_BUILD_UID);
         let jobs = Api::<Job>::namespaced(self.client.clone(), &namespace)
             .list_metadata(&ListParams::default().labels(&labels))
             .await
             .map_err(during(format!(
                 "listing the Jobs of ImageBuild {namespace}/{name}"
             )))?;
-        // Anybody may set labels.
+        // Anybody may set labels; and one that is not named as ours are cannot be deleted (templates/selfguard.yaml).
         let mine = |job: &PartialObjectMeta<Job>| {
-            job.owner_references().iter().any(|owner| owner.uid == uid)
+            names::is_attempt(&job.name_any())
+                && job.owner_references().iter().any(|owner| owner.uid == uid)
         };
         Ok(jobs.items.into_iter().filter(mine).collect())
     }
@@ -351,7 +352,7 @@ impl Cluster {
 
     async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
         Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default())
+            .list(&ListParams::default().labels_from(&self.selector))
             .await
             .map(|list| list.items)
             .map_err(during(format!("listing the ImageBuilds of {namespace}")))

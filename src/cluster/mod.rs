@@ -5,8 +5,10 @@ mod builds;
 mod checks;
 pub mod pki;
 mod profiles;
+mod watch;
 
-use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::Selector;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +19,8 @@ use crate::plan::names::FIELD_MANAGER;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
-    watched: Option<String>,
+    namespaces: Vec<String>,
+    selector: Selector,
 }
 
 /// What went wrong with a call, and which one it was.
@@ -63,7 +66,7 @@ impl Error {
 }
 
 /// A kind that lives in namespaces, as the client needs it.
-trait Namespaced:
+pub trait Namespaced:
     Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
     + Serialize
     + DeserializeOwned
@@ -91,27 +94,13 @@ fn during(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
 }
 
 impl Cluster {
-    /// Over this client; `watched` is the one namespace to look after, where it is not all.
-    pub fn new(client: Client, watched: Option<String>) -> Self {
-        Self { client, watched }
-    }
-
-    /// What is to be watched of a kind: one namespace, or all.
-    pub fn watched<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        match &self.watched {
-            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-            None => Api::all(self.client.clone()),
-        }
-    }
-
-    /// What is to be watched of a kind that is known by name: its metadata.
-    pub fn watched_kind(&self, resource: &ApiResource) -> Api<PartialObjectMeta<DynamicObject>> {
-        match &self.watched {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
-            None => Api::all_with(self.client.clone(), resource),
+    /// Over this client; looked after are these namespaces, or all where there are none, and of ImageBuilds and
+    /// Builders those that `selector` selects.
+    pub fn new(client: Client, namespaces: Vec<String>, selector: Selector) -> Self {
+        Self {
+            client,
+            namespaces,
+            selector,
         }
     }
 

@@ -14,10 +14,11 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 
-use super::{Context, Error, after_error, in_time, triggers};
+use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, BuilderStatus, ImageBuild};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
+use crate::plan::installation::{self, Claim};
 use crate::plan::{decide, names, quantity};
 
 const KIND: &str = "Builder";
@@ -31,25 +32,20 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
     let mine =
         watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
     let (store, writer) = reflector::store();
-    let builders = watcher(
-        context.cluster.watched::<Builder>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer)
-    .touched_objects()
-    .predicate_filter(triggers::builder_spec, PredicateConfig::default());
-    let sets = watcher(context.cluster.watched::<StatefulSet>(), mine)
-        .default_backoff()
+    let all = watcher::Config::default;
+    let builders = context.cluster.watch::<Builder>(all());
+    let builders = builders
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(triggers::builder_spec, PredicateConfig::default());
+    let sets = context.cluster.watch::<StatefulSet>(mine);
+    let sets = sets
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
-    let builds = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::image_build, PredicateConfig::default());
+    let builds = context.cluster.watch_selected::<ImageBuild>(all());
+    let builds = builds
+        .touched_objects()
+        .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
     Controller::for_stream(builders, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
@@ -77,6 +73,23 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         // The garbage collector takes all that the Builder owns.
         return Ok(Requeue::await_change());
     }
+    // Before anything else is written: two installations would undo each other's certificates for ever.
+    let ours = &context.settings.installation;
+    let builder = match installation::claim(&builder, ours) {
+        Claim::Ours => builder,
+        Claim::Theirs(other) => {
+            context.leave_alone(KIND, &builder, other);
+            return Ok(Requeue::requeue(RESYNC));
+        }
+        // One that the selector does not select is taken by the ImageBuild that uses it first.
+        Claim::Nobodys if !context.cluster.selects(&builder) => {
+            return Ok(Requeue::await_change());
+        }
+        Claim::Nobodys => match context.cluster.claim_builder(&builder, ours).await? {
+            Some(claimed) => claimed,
+            None => return Ok(Requeue::requeue(AT_ONCE)),
+        },
+    };
     let now = Timestamp::now();
     let mut status: BuilderStatus = builder.status.clone().unwrap_or_default();
     let (set, pod) = context.cluster.daemon(&builder).await?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use kube::ResourceExt;
-use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::watcher;
 
 use super::workloads::{self, Found};
@@ -91,12 +90,8 @@ fn key(build: &ImageBuild) -> String {
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
-    let mut events = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .boxed();
+    let all = watcher::Config::default();
+    let mut events = context.cluster.watch_selected::<ImageBuild>(all);
     let mut found = workloads::watch(&context).boxed();
     let mut workloads = workloads::Workloads::default();
     let mut told: BTreeMap<String, String> = BTreeMap::new();

@@ -16,9 +16,10 @@ use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{Context, Error, after_error, in_time, triggers};
+use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild};
 use crate::plan::decide::{self, Action, Step};
+use crate::plan::installation::{self, Claim};
 use crate::plan::names;
 
 const KIND: &str = "ImageBuild";
@@ -39,36 +40,28 @@ pub async fn run(
     ));
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
-    let builds = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer)
-    .touched_objects()
-    .predicate_filter(triggers::image_build, config());
-    let jobs = watcher(context.cluster.watched::<Job>(), mine.clone())
-        .default_backoff()
+    let all = watcher::Config::default;
+    let builds = context.cluster.watch_selected::<ImageBuild>(all());
+    let builds = builds
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(triggers::image_build, config());
+    let jobs = context.cluster.watch::<Job>(mine.clone());
+    let jobs = jobs
         .touched_objects()
         .predicate_filter(triggers::job, config());
-    let pods = watcher(context.cluster.watched::<Pod>(), mine)
-        .default_backoff()
+    let pods = context.cluster.watch::<Pod>(mine);
+    let pods = pods
         .touched_objects()
         .predicate_filter(triggers::pod, config());
-    let builders = watcher(
-        context.cluster.watched::<Builder>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::builder_ready, config());
-    let ends = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::build_runs, config());
+    let builders = context.cluster.watch::<Builder>(all());
+    let builders = builders
+        .touched_objects()
+        .predicate_filter(triggers::builder_ready, config());
+    let ends = context.cluster.watch_selected::<ImageBuild>(all());
+    let ends = ends
+        .touched_objects()
+        .predicate_filter(triggers::build_runs, config());
     let waiting = store.clone();
     let queued = store.clone();
     Controller::for_stream(builds, store)
@@ -161,6 +154,23 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         .and_then(|job| context.board.report(&namespace, job));
     let now = Timestamp::now();
     let observed = context.cluster.observe(build, report, now).await?;
+    if let Some(builder) = &observed.builder {
+        let ours = &context.settings.installation;
+        match installation::claim(builder, ours) {
+            Claim::Ours => {}
+            Claim::Theirs(other) => return Ok(left_alone(&observed.build, other, context).await),
+            Claim::Nobodys => {
+                if context
+                    .cluster
+                    .claim_builder(builder, ours)
+                    .await?
+                    .is_none()
+                {
+                    return Ok(Requeue::requeue(AT_ONCE));
+                }
+            }
+        }
+    }
     let step = decide::decide(&observed, &context.settings, now);
     carry_out(&observed.build, &step, context).await?;
     if let Some(job) = job.filter(|job| {
@@ -177,6 +187,38 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     ))
 }
 
+/// How long an ImageBuild on another installation's Builder may be without a word from that one, before this one says
+/// why nothing happens.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// An ImageBuild on another installation's Builder: its status is left alone. Where that one does not speak, an Event
+/// tells the person who waits.
+async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Requeue {
+    let known_for = context.leave_alone(KIND, build, other);
+    let seen = build.status.as_ref().and_then(|s| s.observed_generation);
+    if seen >= build.metadata.generation {
+        return Requeue::requeue(RESYNC);
+    }
+    if known_for < SILENCE {
+        return Requeue::requeue(SILENCE);
+    }
+    let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
+    let builder = &build.spec.builder_ref.name;
+    let ours = &context.settings.installation;
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "BuilderOfAnotherInstallation".into(),
+        note: Some(installation::explain(&namespace, builder, other, ours)),
+        action: "Build".into(),
+        secondary: None,
+    };
+    let about = build.object_ref(&());
+    if let Err(error) = context.recorder.publish(&event, &about).await {
+        tracing::warn!(namespace, name, %error, "an event could not be written");
+    }
+    Requeue::requeue(RESYNC)
+}
+
 /// What an attempt is called must stand in the status before the attempt exists, a result before anything that
 /// holds it is pruned; and what the status names no more must be gone before.
 async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
@@ -187,7 +229,12 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
     context.cluster.write_status(build, &step.status).await?;
     match &step.action {
         Action::None => {}
-        Action::CreateBuilder(builder) => context.cluster.create_builder(builder).await?,
+        Action::CreateBuilder(builder) => {
+            let mut builder = builder.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            builder.labels_mut().extend(labels);
+            context.cluster.create_builder(&builder).await?;
+        }
         Action::Start(attempt) => {
             context.metrics.attempt();
             context.cluster.start(attempt).await?;

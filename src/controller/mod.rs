@@ -7,9 +7,10 @@ mod run;
 mod triggers;
 mod workloads;
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Recorder, Reporter};
@@ -37,7 +38,12 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     recorder: Recorder,
+    /// What is another installation's, and since when that is known.
+    left_alone: Mutex<BTreeMap<String, Instant>>,
 }
+
+/// Objects of other installations that are remembered, so that each is told of once.
+const MOST_LEFT_ALONE: usize = 10_000;
 
 impl Context {
     /// All in one.
@@ -60,7 +66,41 @@ impl Context {
             board,
             metrics,
             recorder,
+            left_alone: Mutex::default(),
         }
+    }
+
+    /// Counts an object that is another installation's, and says so once. Returns for how long that is known.
+    fn leave_alone<K: kube::ResourceExt>(
+        &self,
+        kind: &'static str,
+        object: &K,
+        other: &str,
+    ) -> Duration {
+        self.metrics.left_alone(kind);
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let mut known = self
+            .left_alone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_LEFT_ALONE {
+            known.clear();
+        }
+        let since = known
+            .entry(format!("{kind} {namespace}/{name} {other}"))
+            .or_insert_with(|| {
+                let ours = &self.settings.installation;
+                tracing::warn!(
+                    kind,
+                    namespace,
+                    name,
+                    other,
+                    ours,
+                    "left alone: its Builder belongs to another installation"
+                );
+                Instant::now()
+            });
+        since.elapsed()
     }
 }
 
@@ -101,3 +141,6 @@ fn after_error<K: kube::ResourceExt>(
 
 /// How long to wait after an error: short, so that a mended cluster is quick.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// Somebody else wrote at the same moment: what stands there now is looked at.
+const AT_ONCE: Duration = Duration::from_millis(200);

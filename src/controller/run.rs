@@ -23,8 +23,8 @@ pub struct Options {
     pub settings: PathBuf,
     /// Whittle's own namespace.
     pub namespace: String,
-    /// The one namespace to look after; all where absent.
-    pub watch_namespace: Option<String>,
+    /// The namespaces to look after, in place of those of the settings; none: those of the settings.
+    pub watch_namespaces: Vec<String>,
     /// Health and metrics.
     pub health_address: SocketAddr,
     /// Callback.
@@ -39,9 +39,17 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let path = options.settings.display();
     let text = std::fs::read_to_string(&options.settings)
         .map_err(|error| format!("settings {path}: {error}"))?;
-    let settings: Settings =
+    let mut settings: Settings =
         serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
-    let cluster = Cluster::new(kube::Client::try_default().await?, options.watch_namespace);
+    if !options.watch_namespaces.is_empty() {
+        settings.watch.namespaces = options.watch_namespaces;
+    }
+    let watch = &settings.watch;
+    let selector = watch
+        .check()
+        .map_err(|error| format!("settings {path}: {error}"))?;
+    let client = kube::Client::try_default().await?;
+    let cluster = Cluster::new(client, watch.namespaces.clone(), selector);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
     let (board, metrics) = (Board::default(), Metrics::default());
     let (wake, woken) = mpsc::unbounded();

@@ -35,10 +35,16 @@ pub fn build_runs(build: &ImageBuild) -> Option<u64> {
     digest((build.uid(), current.map(|current| &current.job)))
 }
 
-/// The spec, deletion.
+/// The installation that a Builder belongs to.
+fn installation(builder: &Builder) -> Option<&str> {
+    builder.status.as_ref()?.installation.as_deref()
+}
+
+/// The spec, deletion, whose it is.
 pub fn builder_spec(builder: &Builder) -> Option<u64> {
     digest((
         builder.uid(),
+        installation(builder),
         builder.metadata.generation,
         builder.metadata.deletion_timestamp.is_some(),
     ))
@@ -53,6 +59,7 @@ pub fn builder_ready(builder: &Builder) -> Option<u64> {
         .map(|c| (c.status.as_str(), c.reason.as_str()));
     digest((
         builder.uid(),
+        installation(builder),
         ready,
         builder.metadata.deletion_timestamp.is_some(),
     ))

@@ -10,7 +10,6 @@ use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::GroupVersionKind;
 use kube::runtime::events::{Event, EventType};
-use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::watcher;
 
 use super::{AFTER_ERROR, Context, Error, in_time};
@@ -136,12 +135,11 @@ pub fn watch(context: &Context) -> impl Stream<Item = Change> + use<> {
         let (group, version, name, plural) = KINDS[kind];
         let resource =
             ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
-        let api = context.cluster.watched_kind(&resource);
         let cluster = context.cluster.clone();
         let config = watcher::Config::default().page_size(PAGE);
         let mut seen: BTreeMap<(String, String), (String, i64)> = BTreeMap::new();
-        watcher(api, config)
-            .default_backoff()
+        let events = context.cluster.watch_kind(&resource, config);
+        events
             .filter_map(move |event| {
                 let step = next(kind, event, &mut seen);
                 let (cluster, resource) = (cluster.clone(), resource.clone());

@@ -25,6 +25,8 @@ pub fn settings() -> Settings {
             url: "https://whittle.whittle-system.svc:8443".into(),
         }),
         concurrency: 8,
+        installation: "whittle-system/whittle".into(),
+        watch: Default::default(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod decide;
 pub mod failure;
 pub mod gate;
+pub mod installation;
 pub mod job;
 pub mod names;
 pub mod outcome;

@@ -9,6 +9,9 @@ use crate::image::digest_of;
 
 /// Our field manager in server-side apply.
 pub const FIELD_MANAGER: &str = "whittle";
+/// Selects what Whittle made: each of its objects carries this label, and the chart's policies let the controller write
+/// no other.
+pub const MANAGED: &str = "app.kubernetes.io/managed-by=whittle";
 /// Which part of Whittle an object is: [`RUNNER`], [`GATE`] or [`BUILDER`].
 pub const COMPONENT: &str = "whittle.dev/component";
 /// Value of [`COMPONENT`] on runner Jobs and Pods.
@@ -58,6 +61,17 @@ pub fn attempt(image_build: &str, uid: &str, generation: i64, build: i64, attemp
         .map(|c| if c == '.' { '-' } else { c })
         .collect();
     format!("{}-{hash}", head.trim_end_matches('-'))
+}
+
+/// True for a name as [`attempt`] and [`child`] give it: the chart's policies let the controller write no other.
+pub fn is_attempt(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(head, hash)| {
+        !head.is_empty()
+            && hash.len() == 10
+            && hash
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// Name of a Job that follows an attempt: the same for the same attempt and purpose.
@@ -145,6 +159,12 @@ mod tests {
         assert_eq!(tags.len(), name.len());
         assert_ne!(tags, name);
         assert_ne!(tags, child(&name, "linux/amd64"));
+        for name in [&name, &tags] {
+            assert!(is_attempt(name), "{name}");
+        }
+        for name in ["by-hand", "by-0123456789abc", "-0123456789", "a-012345678G"] {
+            assert!(!is_attempt(name), "{name}");
+        }
     }
 
     #[test]

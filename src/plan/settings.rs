@@ -1,6 +1,8 @@
 //! What the installation says: the chart renders it from its values.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
 use serde::Deserialize;
 
 use crate::api::BuilderSpec;
@@ -16,6 +18,13 @@ pub struct Settings {
     /// How runners reach the controller; without it they are silent until they end.
     #[serde(default)]
     pub callback: Option<CallbackSettings>,
+    /// Which installation this is, of several in one cluster: `namespace/name` of its release. What it keeps for
+    /// itself in the cluster carries this name.
+    #[serde(default = "installation")]
+    pub installation: String,
+    /// What it looks after.
+    #[serde(default)]
+    pub watch: WatchSettings,
     /// Reconciles at a time.
     #[serde(default = "concurrency")]
     pub concurrency: u16,
@@ -66,6 +75,43 @@ pub struct CallbackSettings {
     pub url: String,
 }
 
+/// What the installation looks after.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatchSettings {
+    /// These namespaces; all where there are none.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Of these, ImageBuilds and Builders with such labels; all where it is empty.
+    #[serde(default)]
+    pub selector: LabelSelector,
+}
+
+/// Namespaces that are looked after one by one at most: each has watches of its own.
+pub const MOST_NAMESPACES: usize = 50;
+
+impl WatchSettings {
+    /// The selector.
+    ///
+    /// # Errors
+    /// Where something cannot be watched so: a sentence that says what to change.
+    pub fn check(&self) -> Result<Selector, String> {
+        if self.namespaces.len() > MOST_NAMESPACES {
+            return Err(format!(
+                "watchNamespaces: {} namespaces are too many, at most {MOST_NAMESPACES} are watched one by one: leave it \
+                 empty for all, and give watchSelector",
+                self.namespaces.len()
+            ));
+        }
+        Selector::try_from(self.selector.clone())
+            .map_err(|error| format!("watchSelector is invalid: {error}"))
+    }
+}
+
+fn installation() -> String {
+    "whittle-system/whittle".into()
+}
+
 fn concurrency() -> u16 {
     8
 }
@@ -82,6 +128,19 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("imagePullPolcy"), "{error}");
+    }
+
+    #[test]
+    fn an_installation_says_what_it_looks_after() {
+        let text = r#"{"runner": {"image": "w"}, "builder": {"image": "b"}, "watch": {
+            "namespaces": ["a"], "selector": {"matchLabels": {"x": "y"}}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.watch.check().unwrap().to_string(), "x=y");
+        let many = WatchSettings {
+            namespaces: vec!["a".into(); MOST_NAMESPACES + 1],
+            ..WatchSettings::default()
+        };
+        assert!(many.check().unwrap_err().contains("51 namespaces"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub struct Metrics {
     errors: Family<Kind, Counter>,
     builds: Family<Outcome, Counter>,
     attempts: Counter,
+    left_alone: Family<Kind, Counter>,
     seconds: Histogram,
 }
 
@@ -36,6 +37,7 @@ impl Default for Metrics {
         let errors = Family::<Kind, Counter>::default();
         let builds = Family::<Outcome, Counter>::default();
         let attempts = Counter::default();
+        let left_alone = Family::<Kind, Counter>::default();
         let seconds =
             Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
         registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
@@ -47,6 +49,11 @@ impl Default for Metrics {
         registry.register("builds", "Builds that ended, by result", builds.clone());
         registry.register("attempts", "Runner Jobs started", attempts.clone());
         registry.register(
+            "left_alone",
+            "Objects left alone because they are another installation's, each time they are looked at",
+            left_alone.clone(),
+        );
+        registry.register(
             "build_duration_seconds",
             "Seconds from start to end of a build",
             seconds.clone(),
@@ -57,6 +64,7 @@ impl Default for Metrics {
             errors,
             builds,
             attempts,
+            left_alone,
             seconds,
         }
     }
@@ -76,6 +84,11 @@ impl Metrics {
     /// A runner Job was started.
     pub fn attempt(&self) {
         self.attempts.inc();
+    }
+
+    /// An object is another installation's.
+    pub fn left_alone(&self, kind: &'static str) {
+        self.left_alone.get_or_create(&Kind { kind }).inc();
     }
 
     /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.

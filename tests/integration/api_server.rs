@@ -144,6 +144,11 @@ impl ApiServer {
         self.client("admin").await
     }
 
+    /// A client with the controller's own permissions.
+    pub async fn controller(&self) -> Client {
+        self.client("controller").await
+    }
+
     async fn client(&self, token: &str) -> Client {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig(token)).unwrap();
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())

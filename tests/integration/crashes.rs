@@ -164,11 +164,16 @@ async fn a_check_that_a_controller_before_this_one_left_goes() {
     let stage = Stage::with_controller().await;
     let build = stage.apply("hello", json!({})).await.unwrap();
     let owner = build.controller_owner_ref(&()).unwrap();
-    let labels = json!({"whittle.dev/component": "gate", "whittle.dev/imagebuild-uid": build.uid().unwrap()});
+    let labels = json!({"app.kubernetes.io/managed-by": "whittle", "whittle.dev/component": "gate", "whittle.dev/imagebuild-uid": build.uid().unwrap()});
     let jobs = stage.api::<Job>();
-    // The second has our labels, and another owner.
+    // The second has our labels, and another owner; the third has a name that is none of ours, so that nothing but
+    // what Whittle made is deleted.
     let other = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]);
-    for (name, owners) in [("left", json!([owner])), ("others", other)] {
+    for (name, owners) in [
+        ("left-0123456789", json!([owner])),
+        ("others-0123456789", other),
+        ("by-hand", json!([owner])),
+    ] {
         let container = json!({"name": "image", "image": "a"});
         let spec = json!({"restartPolicy": "Never", "containers": [container]});
         let job = json!({"metadata": {"name": name, "labels": labels, "ownerReferences": owners}, "spec": {"template": {"spec": spec}}});
@@ -177,9 +182,11 @@ async fn a_check_that_a_controller_before_this_one_left_goes() {
     }
     stage.builder_starts().await;
     let runner = stage.job("hello").await;
-    let left = jobs.get_opt("left").await.unwrap();
+    let left = jobs.get_opt("left-0123456789").await.unwrap();
     assert!(left.is_none(), "{left:#?}");
-    assert!(jobs.get_opt("others").await.unwrap().is_some());
+    for name in ["others-0123456789", "by-hand"] {
+        assert!(jobs.get_opt(name).await.unwrap().is_some(), "{name}");
+    }
     stage.pod_ends(&runner, &success("sha256:aa")).await;
     stage.ready("hello", "True", "Succeeded").await;
 }

@@ -7,6 +7,8 @@ mod api_server;
 mod builds;
 mod callback;
 mod crashes;
+mod installations;
+mod rights;
 mod rules;
 mod stage;
 mod steps;

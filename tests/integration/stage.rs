@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -24,6 +26,10 @@ use crate::api_server::{ApiServer, free_ports};
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Images of runners and builders, in the settings and in the policies.
+pub const RUNNER: &str = "whittle:test";
+pub const BUILDER: &str = "moby/buildkit:rootless";
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -34,6 +40,8 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     controller: Option<Controller>,
+    /// Of other installations.
+    others: Vec<Controller>,
     folder: tempfile::TempDir,
 }
 
@@ -61,6 +69,7 @@ impl Stage {
             client,
             namespace,
             controller: None,
+            others: vec![],
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -76,28 +85,49 @@ impl Stage {
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
+        let here = json!({"watch": {"namespaces": [self.namespace]}});
+        let (controller, callback) = self.start("whittle-system", here).await;
+        self.controller = Some(controller);
+        callback
+    }
+
+    /// Starts the controller of another installation, whose own namespace is `home`; `settings` are merged into the
+    /// usual ones.
+    pub async fn start_another(&mut self, home: &str, settings: Value) {
+        let installation = format!("{home}/whittle");
+        make_namespace(&self.client, home).await;
+        let authority = whittle::cluster::pki::Authority::make().unwrap();
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), home);
+        if secrets.get_opt("whittle-ca").await.unwrap().is_none() {
+            apply(&self.client, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "whittle-ca", "namespace": home}, "type": "kubernetes.io/tls", "stringData": authority.files()})).await;
+            // The policies hold the one account of all controllers here to whittle-system.
+            apply(&self.client, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "whittle", "namespace": home},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:serviceaccount:whittle-system:whittle"}]})).await;
+        }
+        let mut all = json!({"installation": installation});
+        json_patch::merge(&mut all, &settings);
+        let (controller, _) = self.start(home, all).await;
+        self.others.push(controller);
+    }
+
+    async fn start(&self, home: &str, patch: Value) -> (Controller, u16) {
         let [health, callback] = free_ports();
-        let settings = self.folder.path().join("settings.json");
-        let text = json!({
-            "runner": {"image": "whittle:test"},
-            "builder": {"image": "moby/buildkit:rootless"},
+        let settings = self.folder.path().join(format!("settings-{health}.json"));
+        let mut all = json!({
+            "runner": {"image": RUNNER},
+            "builder": {"image": BUILDER},
             "callback": {"url": format!("https://localhost:{callback}")},
         });
-        std::fs::write(&settings, text.to_string()).unwrap();
+        json_patch::merge(&mut all, &patch);
+        std::fs::write(&settings, all.to_string()).unwrap();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.log())
             .unwrap();
         let process = Command::new(env!("CARGO_BIN_EXE_whittle"))
-            .args([
-                "controller",
-                "--namespace",
-                "whittle-system",
-                "--watch-namespace",
-                &self.namespace,
-                "--settings",
-            ])
+            .args(["controller", "--namespace", home, "--settings"])
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
@@ -107,7 +137,7 @@ impl Stage {
             .stderr(log)
             .spawn()
             .unwrap();
-        self.controller = Some(Controller { process, health });
+        let controller = Controller { process, health };
         self.until("the controller is ready", async || {
             reqwest::get(format!("http://127.0.0.1:{health}/readyz"))
                 .await
@@ -115,7 +145,7 @@ impl Stage {
                 .filter(|answer| answer.status().is_success())
         })
         .await;
-        callback
+        (controller, callback)
     }
 
     fn log(&self) -> PathBuf {
@@ -129,17 +159,16 @@ impl Stage {
 
     /// A counter of the controller.
     pub async fn metric(&self, line: &str) -> u64 {
-        let health = self.controller.as_ref().unwrap().health;
-        let text = reqwest::get(format!("http://127.0.0.1:{health}/metrics"))
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap();
-        text.lines()
-            .find_map(|text| text.strip_prefix(line))
-            .and_then(|value| value.trim().parse().ok())
-            .unwrap_or(0)
+        metric(self.controller.as_ref().unwrap(), line).await
+    }
+
+    /// A counter of each other installation's controller.
+    pub async fn metrics_of_others(&self, line: &str) -> Vec<u64> {
+        let mut all = vec![];
+        for controller in &self.others {
+            all.push(metric(controller, line).await);
+        }
+        all
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -209,10 +238,16 @@ impl Stage {
 
     /// Plays the StatefulSet controller: the builder's daemon is ready.
     pub async fn builder_starts(&self) {
+        self.named_builder_starts("default").await;
+    }
+
+    /// The same for the Builder of this name.
+    pub async fn named_builder_starts(&self, name: &str) {
+        let name = format!("whittle-builder-{name}");
         let sets = self.api::<StatefulSet>();
         let set = self
             .until("the builder's StatefulSet exists", async || {
-                sets.get_opt("whittle-builder-default").await.unwrap()
+                sets.get_opt(&name).await.unwrap()
             })
             .await;
         let status = json!({"status": {"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1, "observedGeneration": set.metadata.generation}});
@@ -340,6 +375,20 @@ impl Stage {
     }
 }
 
+async fn metric(controller: &Controller, line: &str) -> u64 {
+    let health = controller.health;
+    let text = reqwest::get(format!("http://127.0.0.1:{health}/metrics"))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    text.lines()
+        .find_map(|text| text.strip_prefix(line))
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or(0)
+}
+
 /// A policy that refuses; it stands until its end.
 pub struct Refusal(Api<ValidatingAdmissionPolicyBinding>, String);
 
@@ -434,6 +483,13 @@ async fn install(client: &Client) {
                 .unwrap();
         }
         let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
+        // The images of the controllers' settings here, as docs/operations.md puts in others.
+        let text = [
+            ("ghcr.io/whittle-dev/whittle:", RUNNER),
+            ("moby/buildkit:", BUILDER),
+        ]
+        .into_iter()
+        .fold(text, |text, (from, to)| with_image(&text, from, to));
         for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
             let kind = object["kind"].as_str().unwrap_or_default();
             if matches!(
@@ -448,11 +504,69 @@ async fn install(client: &Client) {
                 apply(client, object).await;
             }
         }
+        policies_are_asked(client).await;
     })
     .await;
 }
 
-async fn apply(client: &Client, object: Value) {
+/// The API server takes a moment until it asks new policies: until each of the controller's own has refused something.
+async fn policies_are_asked(client: &Client) {
+    let namespace = "policies";
+    make_namespace(client, namespace).await;
+    let labels = json!({"app.kubernetes.io/name": "whittle", "app.kubernetes.io/managed-by": "whittle", "whittle.dev/component": "gate"});
+    let owner = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "a", "uid": "b"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"hostNetwork": true, "restartPolicy": "Never", "containers": [{"name": "a", "image": "a"}]}});
+    let job = json!({"metadata": {"name": "a-0123456789", "labels": labels, "ownerReferences": [owner]}, "spec": {"template": pod}});
+    let map = json!({"metadata": {"name": "a"}});
+    let builder = json!({"metadata": {"name": "a"}, "spec": {}});
+    let controller = ApiServer::shared().controller().await;
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    for (policy, version, kind, object) in [
+        ("whittle-self-objects", "v1", "ConfigMap", map),
+        ("whittle-self-pods", "batch/v1", "Job", job),
+        (
+            "whittle-self-others",
+            "whittle.dev/v1alpha1",
+            "Builder",
+            builder,
+        ),
+    ] {
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = Api::<DynamicObject>::namespaced_with(controller.clone(), namespace, &resource);
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let refused = api.create(&params, &object).await;
+            if matches!(&refused, Err(kube::Error::Api(status)) if status.message.contains(policy))
+            {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{policy} is not asked: {refused:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// Each image that begins with `from` is `to`.
+fn with_image(text: &str, from: &str, to: &str) -> String {
+    let mut parts = text.split(from);
+    let mut all = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['"', ' ', '\n']).unwrap_or(part.len());
+        all.push_str(to);
+        all.push_str(&part[end..]);
+    }
+    all
+}
+
+pub async fn apply(client: &Client, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();
     let (group, version) = types

@@ -30,6 +30,10 @@
 {{- end -}}
 {{- end }}
 
+{{- define "whittle.runnerImage" -}}
+{{- default (include "whittle.image" .) .Values.runner.image -}}
+{{- end }}
+
 {{- define "whittle.selector" -}}
 app.kubernetes.io/name: {{ include "whittle.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -48,11 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* name, labels and annotations of an object: dict "root" . "name" … "namespaced" bool "labels" {…} "annotations" {…} */ -}}
+{{- /* name, labels and annotations of an object: dict "root" . "name" … "namespaced" bool (or "namespace" …) "labels" {…} "annotations" {…} */ -}}
 {{- define "whittle.metadata" -}}
 name: {{ .name }}
 {{- if .namespaced }}
 namespace: {{ .root.Release.Namespace }}
+{{- else if .namespace }}
+namespace: {{ .namespace }}
 {{- end }}
 labels:
   {{- include "whittle.labels" .root | nindent 2 }}
@@ -68,9 +74,23 @@ annotations:
 {{- /* what the controller reads at /etc/whittle/settings.json */ -}}
 {{- define "whittle.settings" -}}
 {{- $callback := default (printf "https://%s.%s.svc:8443" (include "whittle.fullname" .) .Release.Namespace) .Values.callback.url -}}
-{{- $runner := merge (dict "image" (default (include "whittle.image" .) .Values.runner.image)) .Values.runner -}}
+{{- $runner := merge (dict "image" (include "whittle.runnerImage" .)) .Values.runner -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) | toPrettyJson -}}
+{{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "installation" (printf "%s/%s" .Release.Namespace (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
+{{- end }}
+
+{{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}
+{{- define "whittle.selfGuard" -}}
+{{- $defaults := dict "enabled" true "protectedNamespaces" (list "kube-system" "kube-public" "kube-node-lease") "extraImages" list -}}
+{{- $guard := mergeOverwrite $defaults (default (dict) .Values.selfGuard) -}}
+{{- if eq (toString (dig "enabled" true (default (dict) .Values.secretGuard))) "false" }}{{ $_ := set $guard "enabled" false }}{{ end -}}
+{{- toJson $guard -}}
+{{- end }}
+
+{{- /* a policy's condition: by the controller's own account */ -}}
+{{- define "whittle.byTheController" -}}
+- name: by-the-controller
+  expression: request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "whittle.serviceAccount" . }}'
 {{- end }}
 
 {{/* CEL: the image of container c as ProbeProfiles name it: by digest where there is one, without the tag before it;

@@ -1,0 +1,262 @@
+//! Watches over what this installation looks after: one stream a kind, however many namespaces these are.
+
+use std::collections::VecDeque;
+
+use futures::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
+use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::runtime::utils::WatchStreamExt;
+use kube::runtime::watcher::{self, Config, Event};
+use kube::{Api, Resource};
+
+use super::{Cluster, Namespaced};
+
+/// What a watch tells; it tries again by itself after an error.
+pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
+
+impl Cluster {
+    /// All objects of a kind in the namespaces that are looked after.
+    pub fn watch<K: Namespaced + Send + 'static>(&self, config: Config) -> Events<K> {
+        let client = self.client.clone();
+        let namespaces = self.namespaces.clone();
+        self.merged(move |at| {
+            let api: Api<K> = match namespaces.get(at) {
+                Some(namespace) => Api::namespaced(client.clone(), namespace),
+                None => Api::all(client.clone()),
+            };
+            watcher::watcher(api, config.clone())
+                .default_backoff()
+                .boxed()
+        })
+    }
+
+    /// The same, of those that the installation's selector selects.
+    pub fn watch_selected<K: Namespaced + Send + 'static>(&self, config: Config) -> Events<K> {
+        self.watch(if self.selector.selects_all() {
+            config
+        } else {
+            config.labels_from(&self.selector)
+        })
+    }
+
+    /// The metadata of all objects of a kind that is known by name.
+    pub fn watch_kind(
+        &self,
+        resource: &ApiResource,
+        config: Config,
+    ) -> Events<PartialObjectMeta<DynamicObject>> {
+        let client = self.client.clone();
+        let (namespaces, resource) = (self.namespaces.clone(), resource.clone());
+        self.merged(move |at| {
+            let api: Api<PartialObjectMeta<DynamicObject>> = match namespaces.get(at) {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            watcher::watcher(api, config.clone())
+                .default_backoff()
+                .boxed()
+        })
+    }
+
+    fn merged<K: Send + 'static>(
+        &self,
+        open: impl Fn(usize) -> Events<K> + Send + 'static,
+    ) -> Events<K> {
+        merged(self.namespaces.len(), open)
+    }
+
+    /// True where the selector of this installation selects an object with these labels.
+    pub fn selects<K: Resource>(&self, object: &K) -> bool {
+        use kube::core::SelectorExt;
+        let labels = object.meta().labels.clone().unwrap_or_default();
+        self.selector.matches(&labels)
+    }
+}
+
+/// How far the list of one namespace is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    No,
+    /// It may be listed later: the others do not wait for it.
+    Failed,
+    Yes,
+}
+
+/// Several watches as one: one list, complete once each has been listed or has failed, and then what changes.
+struct Merged<K, F> {
+    open: F,
+    streams: SelectAll<BoxStream<'static, (usize, watcher::Result<Event<K>>)>>,
+    listed: Vec<Listed>,
+    complete: bool,
+    /// Changes that came before the list was complete: a list that replaces all would undo them.
+    held: Vec<Event<K>>,
+    out: VecDeque<Event<K>>,
+}
+
+fn merged<K: Send + 'static>(
+    count: usize,
+    open: impl Fn(usize) -> Events<K> + Send + 'static,
+) -> Events<K> {
+    if count < 2 {
+        return open(0);
+    }
+    let mut all = Merged {
+        open,
+        streams: SelectAll::new(),
+        listed: vec![Listed::No; count],
+        complete: false,
+        held: vec![],
+        out: VecDeque::new(),
+    };
+    all.begin();
+    unfold(all, |mut all| async move {
+        let next = all.next().await?;
+        Some((next, all))
+    })
+    .boxed()
+}
+
+impl<K: Send + 'static, F: Fn(usize) -> Events<K>> Merged<K, F> {
+    fn begin(&mut self) {
+        self.streams = select_all((0..self.listed.len()).map(|at| {
+            let stream = (self.open)(at);
+            stream.map(move |event| (at, event)).boxed()
+        }));
+        self.listed.fill(Listed::No);
+        self.complete = false;
+        self.held.clear();
+        self.out.push_back(Event::Init);
+    }
+
+    async fn next(&mut self) -> Option<watcher::Result<Event<K>>> {
+        loop {
+            if let Some(event) = self.out.pop_front() {
+                return Some(Ok(event));
+            }
+            let (at, event) = self.streams.next().await?;
+            match event {
+                Err(error) => {
+                    if self.listed[at] == Listed::No {
+                        self.list_ended(at, Listed::Failed);
+                    }
+                    return Some(Err(error));
+                }
+                // What has gone meanwhile is known only from a list of all.
+                Ok(Event::Init) if self.listed[at] == Listed::Yes => self.begin(),
+                Ok(Event::Init) => {}
+                Ok(Event::InitApply(object)) if self.complete => {
+                    return Some(Ok(Event::Apply(object)));
+                }
+                Ok(Event::InitApply(object)) => return Some(Ok(Event::InitApply(object))),
+                Ok(Event::InitDone) => self.list_ended(at, Listed::Yes),
+                Ok(change) if self.complete => return Some(Ok(change)),
+                Ok(change) => self.held.push(change),
+            }
+        }
+    }
+
+    fn list_ended(&mut self, at: usize, how: Listed) {
+        self.listed[at] = how;
+        if !self.complete && self.listed.iter().all(|listed| *listed != Listed::No) {
+            self.complete = true;
+            self.out.push_back(Event::InitDone);
+            self.out.extend(self.held.drain(..));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::channel::mpsc::{UnboundedSender, unbounded};
+    use futures::executor::block_on;
+
+    use super::*;
+
+    type Sent = watcher::Result<Event<&'static str>>;
+
+    /// Two namespaces; what the newest watch of each is told.
+    struct Played(
+        Arc<Mutex<Vec<Option<UnboundedSender<Sent>>>>>,
+        Events<&'static str>,
+    );
+
+    fn two() -> Played {
+        let senders = Arc::new(Mutex::new(vec![None, None]));
+        let kept = senders.clone();
+        let stream = merged(2, move |at| {
+            let (sender, receiver) = unbounded();
+            kept.lock().unwrap()[at] = Some(sender);
+            receiver.boxed()
+        });
+        Played(senders, stream)
+    }
+
+    impl Played {
+        fn tell(&self, at: usize, events: impl IntoIterator<Item = Sent>) {
+            let senders = self.0.lock().unwrap();
+            for event in events {
+                senders[at].as_ref().unwrap().unbounded_send(event).unwrap();
+            }
+        }
+
+        /// All that can be had now.
+        fn said(&mut self) -> Vec<String> {
+            use futures::FutureExt;
+            std::iter::from_fn(|| block_on(async { self.1.next().now_or_never() }).flatten())
+                .map(|event| match event {
+                    Ok(Event::Init) => "init".to_owned(),
+                    Ok(Event::InitApply(name)) => format!("listed {name}"),
+                    Ok(Event::InitDone) => "done".to_owned(),
+                    Ok(Event::Apply(name)) => format!("is {name}"),
+                    Ok(Event::Delete(name)) => format!("gone {name}"),
+                    Err(_) => "error".to_owned(),
+                })
+                .collect()
+        }
+    }
+
+    fn list(name: &'static str) -> [Sent; 3] {
+        [
+            Ok(Event::Init),
+            Ok(Event::InitApply(name)),
+            Ok(Event::InitDone),
+        ]
+    }
+
+    #[test]
+    fn the_list_of_two_namespaces_is_complete_with_the_second() {
+        let mut all = two();
+        all.tell(0, list("a"));
+        all.tell(0, [Ok(Event::Delete("a"))]);
+        assert_eq!(all.said(), ["init", "listed a"]);
+        all.tell(1, list("b"));
+        assert_eq!(all.said(), ["listed b", "done", "gone a"]);
+        all.tell(0, [Ok(Event::Apply("c"))]);
+        assert_eq!(all.said(), ["is c"]);
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_listed_holds_up_no_other() {
+        let mut all = two();
+        all.tell(0, [Ok(Event::Init), Err(watcher::Error::NoResourceVersion)]);
+        all.tell(1, list("b"));
+        assert_eq!(all.said(), ["init", "error", "listed b", "done"]);
+        // It is there after all: nothing of it was known.
+        all.tell(0, list("a"));
+        assert_eq!(all.said(), ["is a"]);
+    }
+
+    #[test]
+    fn where_one_is_listed_anew_all_are() {
+        let mut all = two();
+        all.tell(0, list("a"));
+        all.tell(1, list("b"));
+        assert_eq!(all.said(), ["init", "listed a", "listed b", "done"]);
+        all.tell(0, [Ok(Event::Init)]);
+        assert_eq!(all.said(), ["init"]);
+        all.tell(0, list("c"));
+        all.tell(1, list("b"));
+        assert_eq!(all.said(), ["listed c", "listed b", "done"]);
+    }
+}
