@@ -18,7 +18,7 @@ use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, BuilderStatus, ImageBuild};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
-use crate::plan::{decide, names, quantity};
+use crate::plan::{brief, decide, names, quantity};
 
 const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
@@ -30,26 +30,24 @@ const SOON: Duration = Duration::from_secs(5);
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let mine =
         watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
+    let mine = mine.page_size(brief::PAGE);
+    let paged = watcher::Config::default().page_size(brief::PAGE);
     let (store, writer) = reflector::store();
-    let builders = watcher(
-        context.cluster.watched::<Builder>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer)
-    .touched_objects()
-    .predicate_filter(triggers::builder_spec, PredicateConfig::default());
+    let builders = watcher(context.cluster.watched::<Builder>(), paged.clone())
+        .default_backoff()
+        .modify(brief::builder)
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(triggers::builder_spec, PredicateConfig::default());
     let sets = watcher(context.cluster.watched::<StatefulSet>(), mine)
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
-    let builds = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::image_build, PredicateConfig::default());
+    let builds = watcher(context.cluster.watched::<ImageBuild>(), paged.clone())
+        .default_backoff()
+        .modify(brief::image_build)
+        .touched_objects()
+        .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
     Controller::for_stream(builders, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))

@@ -93,7 +93,7 @@ fn key(build: &ImageBuild) -> String {
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     let mut events = watcher(
         context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
+        watcher::Config::default().page_size(crate::plan::brief::PAGE),
     )
     .default_backoff()
     .boxed();

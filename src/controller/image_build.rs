@@ -19,7 +19,7 @@ use kube::{Resource, ResourceExt};
 use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild};
 use crate::plan::decide::{self, Action, Step};
-use crate::plan::names;
+use crate::plan::{brief, names};
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
@@ -37,16 +37,16 @@ pub async fn run(
         names::RUNNER,
         names::GATE
     ));
+    let mine = mine.page_size(brief::PAGE);
+    let paged = watcher::Config::default().page_size(brief::PAGE);
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
-    let builds = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer)
-    .touched_objects()
-    .predicate_filter(triggers::image_build, config());
+    let builds = watcher(context.cluster.watched::<ImageBuild>(), paged.clone())
+        .default_backoff()
+        .modify(brief::image_build)
+        .reflect(writer)
+        .touched_objects()
+        .predicate_filter(triggers::image_build, config());
     let jobs = watcher(context.cluster.watched::<Job>(), mine.clone())
         .default_backoff()
         .touched_objects()
@@ -55,20 +55,16 @@ pub async fn run(
         .default_backoff()
         .touched_objects()
         .predicate_filter(triggers::pod, config());
-    let builders = watcher(
-        context.cluster.watched::<Builder>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::builder_ready, config());
-    let ends = watcher(
-        context.cluster.watched::<ImageBuild>(),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(triggers::build_runs, config());
+    let builders = watcher(context.cluster.watched::<Builder>(), paged.clone())
+        .default_backoff()
+        .modify(brief::builder)
+        .touched_objects()
+        .predicate_filter(triggers::builder_ready, config());
+    let ends = watcher(context.cluster.watched::<ImageBuild>(), paged.clone())
+        .default_backoff()
+        .modify(brief::image_build)
+        .touched_objects()
+        .predicate_filter(triggers::build_runs, config());
     let waiting = store.clone();
     let queued = store.clone();
     Controller::for_stream(builds, store)

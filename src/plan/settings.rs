@@ -39,6 +39,9 @@ pub struct RunnerSettings {
     /// Priority class.
     #[serde(default)]
     pub priority_class_name: Option<String>,
+    /// The most that a runner's scratch folder may hold: sources are unpacked there.
+    #[serde(default = "scratch_size")]
+    pub scratch_size: String,
 }
 
 /// Builder Pods.
@@ -64,6 +67,11 @@ pub struct BuilderSettings {
 pub struct CallbackSettings {
     /// `https://host:port`.
     pub url: String,
+}
+
+/// Of [`RunnerSettings::scratch_size`].
+pub fn scratch_size() -> String {
+    "8Gi".into()
 }
 
 fn concurrency() -> u16 {
