@@ -85,7 +85,7 @@ pub struct InlineSource {
     #[schemars(extend("minProperties" = 1, "maxProperties" = 256, "additionalProperties" = file(262_144)))]
     #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, of at most 512 characters, without . and .. and empty parts"))]
     #[x_kube(validation = Rule::new("self.all(p, !p.matches('[\\\\x00-\\\\x1f\\\\x7f]'))").message("inline.files: control characters are not allowed in a name"))]
-    #[x_kube(validation = Rule::new("self.map(p, size(bytes(self[p]))).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
+    #[x_kube(validation = Rule::new("self.map(p, size(self[p])).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
     pub files: BTreeMap<String, String>,
 }
 

@@ -94,7 +94,7 @@ fn during(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
 }
 
 /// Objects of a page that is listed for a reconcile: each may have 1.5 MiB.
-const PAGE: u32 = 12;
+const PAGE: u32 = 6;
 /// One page at a time is in memory, whoever lists; a namespace with many does not hold up the others for long.
 static PAGES: Semaphore = Semaphore::const_new(1);
 

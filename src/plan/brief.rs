@@ -15,12 +15,17 @@ use crate::api::{
 use crate::image::digest_of;
 
 /// Objects of a page of ImageBuilds and Builders that is listed for a watch: each may have 1.5 MiB.
-pub const PAGE: u32 = 5;
+pub const PAGE: u32 = 4;
 
 /// Leaves of an ImageBuild what wakes a reconcile, and its place in the queue. It is settled where the whole one is:
 /// the digest of its inputs goes with them.
 pub fn image_build(build: &mut ImageBuild) {
-    let input = decide::input(build);
+    let known = build
+        .status
+        .as_ref()
+        .and_then(|status| status.input.as_ref());
+    // It takes a while for a large one, and says nothing where there is none to compare with.
+    let settled = known.is_some_and(|known| *known == decide::input(build));
     let spec = &mut build.spec;
     build.spec = ImageBuildSpec {
         source: Source::default(),
@@ -49,7 +54,6 @@ pub fn image_build(build: &mut ImageBuild) {
     metadata(&mut build.metadata, &[REQUESTED_AT]);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
-        let settled = status.input.as_ref() == Some(&input);
         *status = ImageBuildStatus {
             observed_generation: status.observed_generation,
             conditions: ready(std::mem::take(&mut status.conditions)),

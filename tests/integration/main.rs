@@ -4,8 +4,10 @@
 //! The controller runs as its own process, with the permissions of the chart and no others.
 
 mod api_server;
+mod bounds;
 mod builds;
 mod callback;
 mod crashes;
+mod policies;
 mod rules;
 mod stage;
