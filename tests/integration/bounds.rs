@@ -184,3 +184,29 @@ async fn the_largest_builds_that_the_rules_admit_are_accepted_and_told_what_is_o
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_callback_at_an_ipv6_address_does_not_end_the_controller() {
+    let mut stage = Stage::new().await;
+    stage.callback_host = "[fd00::1]".into();
+    stage.start_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    stage.job("hello").await;
+}
+
+#[tokio::test]
+async fn a_runner_trusts_a_callback_at_an_address() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut stage = Stage::new().await;
+    stage.callback_host = "127.0.0.1".into();
+    let port = stage.start_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let runner = crate::callback::runner(&stage).await;
+    let answer = runner
+        .get(format!("https://127.0.0.1:{port}/"))
+        .send()
+        .await;
+    assert_eq!(answer.unwrap().status(), 404);
+}

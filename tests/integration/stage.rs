@@ -34,6 +34,8 @@ pub struct Stage {
     pub namespace: String,
     pub server: &'static ApiServer,
     everywhere: bool,
+    /// Where runners find the controller, as its settings say.
+    pub callback_host: String,
     controller: Option<Controller>,
     folder: tempfile::TempDir,
 }
@@ -68,6 +70,7 @@ impl Stage {
             namespace,
             server,
             everywhere: false,
+            callback_host: "localhost".into(),
             controller: None,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -132,7 +135,7 @@ impl Stage {
         let text = json!({
             "runner": {"image": "whittle:test"},
             "builder": {"image": "moby/buildkit:rootless"},
-            "callback": {"url": format!("https://localhost:{callback}")},
+            "callback": {"url": format!("https://{}:{callback}", self.callback_host)},
         });
         std::fs::write(&settings, text.to_string()).unwrap();
         let log = std::fs::OpenOptions::new()
