@@ -42,7 +42,7 @@ test-unit: ## Unit tests and snapshots
 	cd tests/cluster && go test ./...
 
 test-integration: ## The controller on a real etcd and API server
-	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver)" cargo test --locked --test integration
+	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" cargo test --locked --test integration
 
 .PHONY: test-e2e
 test-e2e: ## End to end, on the local cluster, with Whittle installed by its chart

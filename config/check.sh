@@ -26,6 +26,9 @@ renders() { # expected line, helm arguments…
 renders 'image: ghcr.io/whittle-dev/whittle:[0-9]' --set logLevel=debug
 renders 'image: r.example.com/w@sha256:a{64}' --set image.repository=r.example.com/w --set "image.digest=sha256:$(printf 'a%.0s' {1..64})"
 renders '"image": "r.example.com/w:x"' --set image.repository=r.example.com/w,image.tag=x
+renders 'key: whittle.dev/build' --set buildSecrets.requireLabel=true
+renders '"scratchSize": "2Gi"' --set runner.scratchSize=2Gi
+renders 'spec.tolerations.all\(t, has\(t.key\) && t.key in \["builds"\]\)' --set 'builder.tenants.tolerations={builds}'
 renders '"image": "r.example.com/runner:1"' --set runner.image=r.example.com/runner:1
 renders '"plainHTTP": true' --set 'builder.defaults.registries[0].host=a:5000,builder.defaults.registries[0].plainHTTP=true'
 renders '"url": "https://x:1"' --set callback.url=https://x:1
@@ -48,13 +51,15 @@ done
 render --set crds.keep=false && ! grep -q resource-policy "$out" || fail "crds.keep=false keeps the CRDs"
 render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || fail "crds.install=false installs the CRDs"
 render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"
+render && ! grep -q whittle.dev/build, "$out" || fail "Secrets need a label though nobody asked for it"
+render --set builder.tenants.enabled=false && ! grep -q -- -builders "$out" || fail "builder.tenants.enabled=false"
 render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that nobody asked for"
 
 # What the schema refuses.
 for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
   builder.defaults.cache.sise=1Gi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
-  'selfGuard.extraImages[0]=a" b'; do
+  'selfGuard.extraImages[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 

@@ -27,6 +27,7 @@ pub const DEFAULT_BUILDER: &str = "default";
     derive = "PartialEq",
     doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is made on demand.",
     validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: at most 36 characters: names of the Builder's objects are made from it"),
+    validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: a dot is not allowed: the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
@@ -56,18 +57,23 @@ pub struct BuilderSpec {
     pub max_concurrent_builds: i32,
     /// Requests and limits of the daemon; every build step runs within them.
     #[serde(default)]
+    #[schemars(schema_with = "super::bounds::resources")]
     pub resources: ResourceRequirements,
     /// Nodes that the daemon may run on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "super::bounds::node_selector")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the daemon tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "super::bounds::tolerations")]
     pub tolerations: Vec<Toleration>,
     /// Priority class of the daemon's Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
     /// Runtime class of the daemon's Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
     /// How to reach registries: mirrors, plain HTTP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -113,10 +119,11 @@ pub struct Cache {
     pub size: String,
     /// Storage class of the volume; the cluster's default one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub storage_class_name: Option<String>,
     /// What the daemon keeps free on the volume, in percent of it.
     #[serde(default = "min_free")]
-    #[schemars(regex(pattern = r"^([1-9]|[1-8][0-9]|90)%$"))]
+    #[schemars(length(max = 3), regex(pattern = r"^([1-9]|[1-8][0-9]|90)%$"))]
     pub min_free: String,
 }
 

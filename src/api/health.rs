@@ -28,11 +28,16 @@ pub struct HealthCheck {
     pub timeout_seconds: i32,
     /// Arguments in place of the image's CMD.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[schemars(
+        length(max = 64),
+        inner(length(max = 4096), regex(pattern = r"^[^\x00]*$"))
+    )]
+    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.args: more than 16,384 characters in all"))]
     pub args: Vec<String>,
     /// Environment of the container. Not for secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.map(v, size(v.name) + (has(v.value) ? size(v.value) : 0)).sum() <= 32768").message("healthCheck.env: more than 32,768 characters in all"))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
     /// Memory that the container may take, for example 512Mi; none: as much as the namespace lets it.
@@ -112,11 +117,15 @@ pub struct Grpc {
 }
 
 /// A command, which no shell reads.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exec {
     /// The program and its arguments.
-    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
+    #[schemars(
+        length(min = 1, max = 64),
+        inner(length(max = 4096), regex(pattern = r"^[^\x00]*$"))
+    )]
+    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.exec: more than 16,384 characters in all"))]
     pub command: Vec<String>,
 }
 
@@ -125,10 +134,10 @@ pub struct Exec {
 #[serde(rename_all = "camelCase")]
 pub struct Variable {
     /// Its name.
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^[^=]+$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = "^[ -<>-~]+$"))]
     pub name: String,
     /// Its value.
     #[serde(default)]
-    #[schemars(length(max = 8192))]
+    #[schemars(length(max = 8192), regex(pattern = r"^[^\x00]*$"))]
     pub value: String,
 }

@@ -9,7 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
+use super::bounds::text;
+use super::{BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
 const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
@@ -67,6 +68,7 @@ pub struct ImageBuildSpec {
     #[serde(default = "defaults::dockerfile")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("dockerfile: give a path within the source, without a leading / and without .."))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("dockerfile: control characters are not allowed in a path"))]
     pub dockerfile: String,
     /// The stage to build; the last one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,8 +79,9 @@ pub struct ImageBuildSpec {
     pub target: Option<String>,
     /// Values of the Dockerfile's ARGs. Not for secrets: they stand in the image's history.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128), inner(length(max = 8192)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(8192)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: a name has letters, digits and _ only, and does not begin with a digit"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 65536").message("buildArgs: more than 65,536 characters in all: put what is long into a file of the source"))]
     #[x_kube(validation = Rule::new("!self.exists(k, k == 'BUILDKIT_SYNTAX')").message("buildArgs: BUILDKIT_SYNTAX is not allowed: external frontends are off"))]
     pub build_args: BTreeMap<String, String>,
     /// Files for `RUN --mount=type=secret,id=…`; they reach no layer, log or history.
@@ -104,7 +107,7 @@ pub struct ImageBuildSpec {
     pub health_check: Option<HealthCheck>,
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
-    pub builder_ref: LocalRef,
+    pub builder_ref: BuilderRef,
     /// Time for the whole build, for example 30m: at most 24h.
     #[serde(default = "defaults::timeout")]
     #[schemars(length(max = 32))]
@@ -187,12 +190,15 @@ pub struct Output {
     pub compression: Compression,
     /// Labels in the image's config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(4096)))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-<>-~]+$'))").message("output.labels: a name has letters, digits and signs of ASCII, without space, = and quotes: a label named a=b would become another"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 32768").message("output.labels: more than 32,768 characters in all"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations of each platform's manifest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128), inner(length(max = 4096)))]
-    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[^A-Z=,]+$'))").message("output.annotations: write names in lower case, without = and comma: buildctl lower-cases them"))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(4096)))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-+\\\\x2d-<>-@\\\\x5b-~]+$'))").message("output.annotations: write names in lower case, in ASCII, without space, =, comma and quotes: buildctl lower-cases them, and cannot carry these"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 16384").message("output.annotations: more than 16,384 characters in all: attach what is long to the image as an artifact"))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -245,14 +251,14 @@ impl Compression {
 }
 
 mod defaults {
-    use super::LocalRef;
+    use super::BuilderRef;
 
     pub fn dockerfile() -> String {
         "Dockerfile".into()
     }
 
-    pub fn builder_ref() -> LocalRef {
-        LocalRef {
+    pub fn builder_ref() -> BuilderRef {
+        BuilderRef {
             name: "default".into(),
         }
     }

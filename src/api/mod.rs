@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows a cluster: `crds` prints what these types say.
 
+pub mod bounds;
 mod builder;
 mod conditions;
 mod contract;

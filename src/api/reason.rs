@@ -15,6 +15,8 @@ pub enum FailureReason {
     /// The source's server could not be reached, or kept answering with errors, until the retries were
     /// used up.
     SourceUnreachable,
+    /// The source is larger than the runner's scratch folder.
+    SourceTooLarge,
     /// The Dockerfile is not at the given path of the source.
     DockerfileNotFound,
     /// The Dockerfile cannot be parsed.
@@ -69,6 +71,7 @@ impl FailureReason {
             Self::SourceNotFound => "SourceNotFound",
             Self::SourceDenied => "SourceDenied",
             Self::SourceUnreachable => "SourceUnreachable",
+            Self::SourceTooLarge => "SourceTooLarge",
             Self::DockerfileNotFound => "DockerfileNotFound",
             Self::DockerfileSyntax => "DockerfileSyntax",
             Self::StageNotFound => "StageNotFound",

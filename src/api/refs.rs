@@ -3,15 +3,38 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-/// A name in the same namespace. References never cross namespaces.
+/// Characters of a Builder's name: the StatefulSet's revision label is made of `whittle-builder-`, the name and
+/// eleven more, and has 63 at most.
+pub const BUILDER_NAME_LENGTH: usize = 36;
+
+/// True for the names of Secrets that Whittle itself makes: with a key of a runner or a builder in its hands, a build
+/// step could speak for others. The rules of [`LocalRef`] and [`SecretKeyRef`] say the same.
+pub fn is_managed_secret(name: &str) -> bool {
+    name == "whittle-ca"
+        || name.starts_with("whittle-builder-")
+        || name.starts_with("whittle-attempt-")
+}
+
+/// A Builder of the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuilderRef {
+    /// Name of the Builder.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("size(self) <= 36 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("builderRef.name: at most 36 characters, small letters, digits and -: names of the Builder's objects are made from it"))]
+    pub name: String,
+}
+
+/// The name of a Secret in the same namespace. References never cross namespaces.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
-    /// Name of the object, in the namespace of the one that refers to it.
+    /// Name of the Secret, in the namespace of the one that refers to it.
     #[schemars(
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
+    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
     pub name: String,
 }
 
@@ -24,6 +47,7 @@ pub struct SecretKeyRef {
         length(min = 1, max = 253),
         regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     )]
+    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
     pub name: String,
     /// Key within the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]

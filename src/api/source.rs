@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalRef;
+use super::bounds::file;
 
 /// Where the Dockerfile and its context come from.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -35,6 +36,7 @@ pub struct GitSource {
     #[schemars(length(min = 1, max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^(https?|ssh)://[^/ #?]+/[^ #?]+$') || self.matches('^[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:[^ #?]+$')").message("git.url: give https://host/path, http://host/path, ssh://host/path or git@host:path, without # and ?"))]
     #[x_kube(validation = Rule::new("!self.matches('^https?://[^/]*@')").message("git.url: credentials do not belong here, where anyone can read them: put them into a Secret and name it in git.secretRef"))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("git.url: control characters are not allowed"))]
     pub url: String,
     /// What to build; the remote's HEAD by default.
     #[serde(default, rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,7 @@ pub struct GitSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains(':') && !self.split('/').exists(p, p == '..')").message("git.subPath: give a path within the repository, without a leading /, without : and without .."))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("git.subPath: control characters are not allowed in a path"))]
     pub sub_path: Option<String>,
     /// A Secret of type kubernetes.io/basic-auth or kubernetes.io/ssh-auth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +73,7 @@ pub struct GitRef {
     pub tag: Option<String>,
     /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    #[schemars(length(max = 64), regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
     pub commit: Option<String>,
 }
 
@@ -79,8 +82,9 @@ pub struct GitRef {
 #[serde(rename_all = "camelCase")]
 pub struct InlineSource {
     /// Path → text. Paths are relative, without `..`; together at most 256 KiB.
-    #[schemars(extend("minProperties" = 1, "maxProperties" = 256), inner(length(max = 262_144)))]
-    #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, without . and .. and empty parts"))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 256, "additionalProperties" = file(262_144)))]
+    #[x_kube(validation = Rule::new("self.all(p, p != '' && size(p) <= 512 && !p.startsWith('/') && !p.endsWith('/') && !p.split('/').exists(s, s == '..' || s == '.' || s == ''))").message("inline.files: a name is a relative path of a file, of at most 512 characters, without . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("self.all(p, !p.matches('[\\\\x00-\\\\x1f\\\\x7f]'))").message("inline.files: control characters are not allowed in a name"))]
     #[x_kube(validation = Rule::new("self.map(p, size(self[p])).sum() <= 262144").message("inline.files: more than 256 KiB in all: put them into a git repository"))]
     pub files: BTreeMap<String, String>,
 }
@@ -90,12 +94,16 @@ pub struct InlineSource {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapSource {
     /// Its name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// Which keys are files, and where: a key itself can hold no `/`. Without it, each key is a file of
     /// its name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.map(i, size(i.key) + size(i.path)).sum() <= 65536").message("configMap.items: more than 65,536 characters in all"))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["path".into()]))]
     pub items: Vec<ConfigMapItem>,
 }
@@ -105,11 +113,12 @@ pub struct ConfigMapSource {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapItem {
     /// The key.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
     /// The file's path within the source.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.endsWith('/') && !self.split('/').exists(p, p == '..' || p == '.' || p == '')").message("configMap.items: a path is relative, without . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.startsWith('..') && !self.endsWith('/') && !self.split('/').exists(p, p == '..' || p == '.' || p == '')").message("configMap.items: a path is relative, does not begin with .., and has no . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("configMap.items: control characters are not allowed in a path"))]
     pub path: String,
 }
 
@@ -127,6 +136,7 @@ pub struct OciSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("oci.subPath: give a path within the layers, without a leading / and without .."))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("oci.subPath: control characters are not allowed in a path"))]
     pub sub_path: Option<String>,
     /// A Secret of type kubernetes.io/dockerconfigjson; `output.secretRef` serves where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -304,6 +304,169 @@ fn a_builders_cache_is_a_quantity() {
     validate_cel(&builder("20Gi")).unwrap();
 }
 
+/// Complains of what an author of a spec could make as large as he likes.
+fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
+    let object = schema.as_object().unwrap();
+    let has = |key: &str| object.contains_key(key);
+    let kind = object.get("type").and_then(Value::as_str);
+    let either = has("x-kubernetes-int-or-string");
+    if (kind == Some("string") || either) && !has("maxLength") && !has("enum") {
+        found.push(format!("{path}: no maxLength"));
+    }
+    if kind.is_none() && !either {
+        found.push(format!("{path}: no type"));
+    }
+    if let Some(properties) = object.get("properties") {
+        for (name, schema) in properties.as_object().unwrap() {
+            unbounded(schema, &format!("{path}.{name}"), found);
+        }
+    }
+    if kind == Some("array") {
+        if !has("maxItems") {
+            found.push(format!("{path}: no maxItems"));
+        }
+        unbounded(&object["items"], &format!("{path}[]"), found);
+    }
+    if let Some(values) = object.get("additionalProperties") {
+        if !has("maxProperties") {
+            found.push(format!("{path}: no maxProperties"));
+        }
+        let rules = object.get("x-kubernetes-validations");
+        let rules = rules.map(Value::to_string).unwrap_or_default();
+        if !rules.contains("size(k)") && !rules.contains("size(p)") {
+            found.push(format!("{path}: no rule bounds the keys"));
+        }
+        unbounded(values, &format!("{path}{{}}"), found);
+    }
+    if has("x-kubernetes-preserve-unknown-fields") {
+        found.push(format!("{path}: unknown fields are kept"));
+    }
+}
+
+#[test]
+fn whatever_a_spec_may_hold_has_a_bound() {
+    let mut found = vec![];
+    for crd in [ImageBuild::crd(), Builder::crd()] {
+        let crd = serde_json::to_value(crd).unwrap();
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let kind = crd["spec"]["names"]["kind"].as_str().unwrap();
+        unbounded(spec, kind, &mut found);
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn arguments_labels_annotations_and_lists_have_a_bound_in_all() {
+    let many = |value: usize| -> Value {
+        (0..100)
+            .map(|at| (format!("n{at}"), Value::from("x".repeat(value))))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    refused(
+        json!({"buildArgs": many(700)}),
+        "buildArgs: more than 65,536",
+    );
+    accepted(json!({"buildArgs": many(600)}));
+    refused(
+        json!({"output": {"labels": many(400)}}),
+        "output.labels: more than 32,768",
+    );
+    accepted(json!({"output": {"labels": many(300)}}));
+    refused(
+        json!({"output": {"annotations": many(200)}}),
+        "output.annotations: more than 16,384",
+    );
+    accepted(json!({"output": {"annotations": many(150)}}));
+    let words = |length: usize| vec!["x".repeat(length); 60];
+    let check = |patch: Value| {
+        let mut check = json!({"httpGet": {"port": 80}});
+        merge(&mut check, patch);
+        json!({"healthCheck": check})
+    };
+    refused(
+        check(json!({"args": words(300)})),
+        "healthCheck.args: more than",
+    );
+    accepted(check(json!({"args": words(200)})));
+    refused(
+        check(json!({"httpGet": null, "exec": {"command": words(300)}})),
+        "healthCheck.exec: more than",
+    );
+    let env = |length: usize| -> Vec<Value> {
+        let variable = |at| json!({"name": format!("N{at}"), "value": "x".repeat(length)});
+        (0..60).map(variable).collect()
+    };
+    refused(
+        check(json!({"env": env(600)})),
+        "healthCheck.env: more than",
+    );
+    accepted(check(json!({"env": env(500)})));
+}
+
+#[test]
+fn a_label_or_an_annotation_that_would_become_another_is_refused() {
+    for name in ["a=b", "a b", "a\"b", "a\nb", "ä", ""] {
+        let map = json!({name: "c"});
+        refused(json!({"output": {"labels": map}}), "output.labels");
+        refused(
+            json!({"output": {"annotations": map}}),
+            "output.annotations",
+        );
+    }
+    refused(
+        json!({"output": {"annotations": {"a,b": "c"}}}),
+        "output.annotations",
+    );
+    accepted(json!({"output": {"labels": {"Vendor/a.b-c_d,e": "x=y, \"z\"\nw"}}}));
+    accepted(json!({"output": {"annotations": {"vendor/a.b-c_d~[1]": "x=y, \"z\"\nw"}}}));
+}
+
+#[test]
+fn secrets_that_whittle_manages_cannot_be_named() {
+    for name in [
+        "whittle-ca",
+        "whittle-builder-default-client",
+        "whittle-attempt-0123456789",
+    ] {
+        let reference = json!({"name": name});
+        for patch in [
+            json!({"secrets": [{"id": "a", "secretRef": {"name": name, "key": "tls.key"}}]}),
+            json!({"output": {"secretRef": reference}}),
+            json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "secretRef": reference}}}),
+            json!({"source": {"inline": null, "oci": {"image": "a/b", "secretRef": reference}}}),
+        ] {
+            refused(patch, "are those of Whittle's own keys");
+        }
+        assert!(is_managed_secret(name));
+    }
+    for name in [
+        "whittle-cas",
+        "whittle",
+        "my-whittle-ca",
+        "whittle-registry",
+    ] {
+        accepted(json!({"output": {"secretRef": {"name": name}}}));
+        assert!(!is_managed_secret(name));
+    }
+}
+
+#[test]
+fn a_builders_name_leaves_room_for_the_names_that_are_made_from_it() {
+    let named = |name: &str| json!({"builderRef": {"name": name}});
+    let longest = "b".repeat(BUILDER_NAME_LENGTH);
+    accepted(named(&longest));
+    for name in [&format!("{longest}b"), "a.b", "A", "-a"] {
+        refused(named(name), "builderRef.name: at most 36 characters");
+        if !["A", "-a"].contains(&name) {
+            let builder = Builder::new(name, BuilderSpec::default());
+            let error = validate_cel(&builder).expect_err("accepted").to_string();
+            assert!(error.contains("metadata.name"), "{error}");
+        }
+    }
+    validate_cel(&Builder::new(&longest, BuilderSpec::default())).unwrap();
+}
+
 #[test]
 fn no_status_never_reads_as_done() {
     for crd in crds() {

@@ -8,8 +8,9 @@ use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams}
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Cluster, Error, during, key};
+use super::{Cluster, Error, during, key, listed};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
+use crate::plan::brief;
 use crate::plan::builder_state::Use;
 use crate::plan::decide::{self, Observed, Queue};
 use crate::plan::job::Attempt;
@@ -123,15 +124,15 @@ impl Cluster {
     }
 
     async fn runner_pods(&self, namespace: &str, uid: &str) -> Result<Vec<Pod>, Error> {
-        Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels(&format!(
-                "{}={},{}={uid}",
-                names::COMPONENT,
-                names::RUNNER,
-                names::IMAGE_BUILD_UID
-            )))
+        let params = ListParams::default().labels(&format!(
+            "{}={},{}={uid}",
+            names::COMPONENT,
+            names::RUNNER,
+            names::IMAGE_BUILD_UID
+        ));
+        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        listed(&api, params, brief::pod)
             .await
-            .map(|list| list.items)
             .map_err(during(format!("listing the runner Pods of {namespace}")))
     }
 
@@ -351,10 +352,10 @@ impl Cluster {
     }
 
     async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
-        Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels_from(&self.selector))
+        let api = Api::<ImageBuild>::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default().labels_from(&self.selector);
+        listed(&api, params, brief::image_build)
             .await
-            .map(|list| list.items)
             .map_err(during(format!("listing the ImageBuilds of {namespace}")))
     }
 
@@ -365,10 +366,9 @@ impl Cluster {
             names::RUNNER,
             names::BUILDER_NAME
         );
-        Api::<Job>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels(&selector))
+        let api = Api::<Job>::namespaced(self.client.clone(), namespace);
+        listed(&api, ListParams::default().labels(&selector), brief::job)
             .await
-            .map(|list| list.items)
             .map_err(during(format!(
                 "listing the Jobs of Builder {namespace}/{builder}"
             )))

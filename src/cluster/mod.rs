@@ -7,11 +7,12 @@ pub mod pki;
 mod profiles;
 mod watch;
 
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::Selector;
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use crate::plan::names::FIELD_MANAGER;
 
@@ -90,6 +91,32 @@ fn during(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
     move |source| Error::Call {
         what,
         source: Box::new(source),
+    }
+}
+
+/// Objects of a page that is listed for a reconcile: each may have 1.5 MiB.
+const PAGE: u32 = 6;
+/// One page at a time is in memory, whoever lists; a namespace with many does not hold up the others for long.
+static PAGES: Semaphore = Semaphore::const_new(1);
+
+/// Lists in pages, and keeps of each object what `keep` leaves of it.
+async fn listed<K>(api: &Api<K>, params: ListParams, keep: fn(&mut K)) -> kube::Result<Vec<K>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let mut params = params.limit(PAGE);
+    let mut all = vec![];
+    loop {
+        let _turn = PAGES.acquire().await.expect("it is never closed");
+        let page = api.list(&params).await?;
+        all.extend(page.items.into_iter().map(|mut object| {
+            keep(&mut object);
+            object
+        }));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(all),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Authority {
     /// A certificate for the controller's own server: PEM of certificate and key.
     ///
     /// # Errors
-    /// Where a name is not a DNS name.
+    /// Where a host is neither an address nor a DNS name.
     pub fn server(&self, hosts: &[String], now: Timestamp) -> Result<(String, String), Error> {
         let key = KeyPair::generate().map_err(pki)?;
         let mut params = leaf(
@@ -114,7 +114,7 @@ impl Authority {
             BUILDER_DAYS,
             ExtendedKeyUsagePurpose::ServerAuth,
         );
-        params.subject_alt_names = dns_names(hosts)?;
+        params.subject_alt_names = alternative_names(hosts)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(pki)?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
@@ -141,7 +141,7 @@ impl Authority {
             BUILDER_DAYS,
             ExtendedKeyUsagePurpose::ServerAuth,
         );
-        server.subject_alt_names = dns_names(&[names::builder_host(builder, namespace)])?;
+        server.subject_alt_names = alternative_names(&[names::builder_host(builder, namespace)])?;
         let server = server.signed_by(&server_key, &authority).map_err(pki)?;
 
         let client_key = KeyPair::generate().map_err(pki)?;
@@ -236,10 +236,16 @@ fn date(at: Timestamp) -> time::OffsetDateTime {
     )
 }
 
-fn dns_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
+/// Names and addresses, as a client looks for them in a certificate.
+fn alternative_names(hosts: &[String]) -> Result<Vec<SanType>, Error> {
     hosts
         .iter()
-        .map(|host| Ok(SanType::DnsName(host.as_str().try_into().map_err(pki)?)))
+        .map(|host| {
+            Ok(match host.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) => SanType::DnsName(host.as_str().try_into().map_err(pki)?),
+            })
+        })
         .collect()
 }
 
@@ -271,6 +277,30 @@ mod tests {
         assert!(
             known.renew_at.0 > now && known.not_after.0.duration_since(known.renew_at.0) > DAY * 90
         );
+    }
+
+    #[test]
+    fn a_host_that_is_an_address_stands_in_the_certificate_as_one() {
+        use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+        let hosts = ["fd00::1", "10.0.0.1", "whittle.svc"].map(str::to_owned);
+        let (pem, _) = Authority::make()
+            .unwrap()
+            .server(&hosts, Timestamp::now())
+            .unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let (_, certificate) = X509Certificate::from_der(&pem.contents).unwrap();
+        let names = certificate.subject_alternative_name().unwrap().unwrap();
+        let found: Vec<String> = names
+            .value
+            .general_names
+            .iter()
+            .map(|name| match name {
+                GeneralName::IPAddress(bytes) => format!("{} bytes", bytes.len()),
+                GeneralName::DNSName(name) => (*name).to_owned(),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(found, ["16 bytes", "4 bytes", "whittle.svc"]);
     }
 
     #[test]

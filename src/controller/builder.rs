@@ -19,7 +19,7 @@ use crate::api::{Builder, BuilderStatus, ImageBuild};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::installation::{self, Claim};
-use crate::plan::{decide, names, quantity};
+use crate::plan::{brief, decide, names, quantity};
 
 const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
@@ -31,10 +31,12 @@ const SOON: Duration = Duration::from_secs(5);
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let mine =
         watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
+    let mine = mine.page_size(brief::PAGE);
+    let paged = watcher::Config::default().page_size(brief::PAGE);
     let (store, writer) = reflector::store();
-    let all = watcher::Config::default;
-    let builders = context.cluster.watch::<Builder>(all());
+    let builders = context.cluster.watch::<Builder>(paged.clone());
     let builders = builders
+        .modify(brief::builder)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(triggers::builder_spec, PredicateConfig::default());
@@ -42,8 +44,9 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
     let sets = sets
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
-    let builds = context.cluster.watch_selected::<ImageBuild>(all());
+    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let builds = builds
+        .modify(brief::image_build)
         .touched_objects()
         .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();

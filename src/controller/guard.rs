@@ -90,8 +90,8 @@ fn key(build: &ImageBuild) -> String {
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
-    let all = watcher::Config::default();
-    let mut events = context.cluster.watch_selected::<ImageBuild>(all);
+    let paged = watcher::Config::default().page_size(crate::plan::brief::PAGE);
+    let mut events = context.cluster.watch_selected::<ImageBuild>(paged);
     let mut found = workloads::watch(&context).boxed();
     let mut workloads = workloads::Workloads::default();
     let mut told: BTreeMap<String, String> = BTreeMap::new();

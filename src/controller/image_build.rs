@@ -20,7 +20,7 @@ use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild};
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::installation::{self, Claim};
-use crate::plan::names;
+use crate::plan::{brief, names};
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
@@ -38,11 +38,15 @@ pub async fn run(
         names::RUNNER,
         names::GATE
     ));
+    let mine = mine.page_size(brief::PAGE);
+    let paged = watcher::Config::default().page_size(brief::PAGE);
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
-    let all = watcher::Config::default;
-    let builds = context.cluster.watch_selected::<ImageBuild>(all());
+    let builds = context
+        .cluster
+        .watch_selected::<ImageBuild>(paged.clone());
     let builds = builds
+        .modify(brief::image_build)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(triggers::image_build, config());
@@ -54,12 +58,16 @@ pub async fn run(
     let pods = pods
         .touched_objects()
         .predicate_filter(triggers::pod, config());
-    let builders = context.cluster.watch::<Builder>(all());
+    let builders = context.cluster.watch::<Builder>(paged.clone());
     let builders = builders
+        .modify(brief::builder)
         .touched_objects()
         .predicate_filter(triggers::builder_ready, config());
-    let ends = context.cluster.watch_selected::<ImageBuild>(all());
+    let ends = context
+        .cluster
+        .watch_selected::<ImageBuild>(paged.clone());
     let ends = ends
+        .modify(brief::image_build)
         .touched_objects()
         .predicate_filter(triggers::build_runs, config());
     let waiting = store.clone();

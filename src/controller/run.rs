@@ -1,10 +1,12 @@
 //! The controller as a whole: settings, authority, loops and servers, from start to stop.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::http::Uri;
+use axum::http::uri::InvalidUri;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,7 +67,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             stop.clone(),
         )
     };
-    let hosts = callback_hosts(&settings);
+    let hosts = callback_hosts(&settings).map_err(|error| format!("settings {path}: {error}"))?;
     let callback = serve_callback(
         options.callback_address,
         hosts,
@@ -93,14 +95,43 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The host of the callback's URL, as it must stand in the certificate.
-fn callback_hosts(settings: &Settings) -> Vec<String> {
-    settings
-        .callback
-        .iter()
-        .filter_map(|callback| callback.url.split("://").nth(1))
-        .map(|rest| rest.split(['/', ':']).next().unwrap_or(rest).to_owned())
-        .collect()
+/// The host of the callback's URL, as it must stand in the certificate: a name, or an address without brackets.
+fn callback_hosts(settings: &Settings) -> Result<Vec<String>, String> {
+    let Some(callback) = &settings.callback else {
+        return Ok(vec![]);
+    };
+    let url = &callback.url;
+    let wrong = |why: &str| {
+        format!(
+            "callback.url {url:?} is invalid: {why}; write https://host:port, for example \
+             https://whittle.whittle-system.svc:8443 or https://[fd00::1]:8443"
+        )
+    };
+    let parsed: Uri = url
+        .parse()
+        .map_err(|error: InvalidUri| wrong(&error.to_string()))?;
+    if parsed.scheme_str() != Some("https") {
+        return Err(wrong("it does not begin with https://"));
+    }
+    let authority = parsed.authority().ok_or_else(|| wrong("it has no host"))?;
+    let host = authority.host();
+    let rest = authority.as_str().strip_prefix(host);
+    if rest.is_none_or(|rest| !rest.is_empty() && authority.port_u16().is_none()) {
+        return Err(wrong(
+            "after the host there may be a port, and nothing else",
+        ));
+    }
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare {
+        Some(address) if address.parse::<Ipv6Addr>().is_err() => {
+            Err(wrong("what stands in brackets is no IPv6 address"))
+        }
+        Some(address) => Ok(vec![address.to_owned()]),
+        None if host.is_empty() => Err(wrong("it has no host")),
+        None => Ok(vec![host.to_owned()]),
+    }
 }
 
 fn stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
@@ -112,4 +143,53 @@ fn stop() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(url: &str) -> Result<Vec<String>, String> {
+        let text = format!(
+            r#"{{"runner": {{"image": "w"}}, "builder": {{"image": "b"}}, "callback": {{"url": "{url}"}}}}"#
+        );
+        callback_hosts(&serde_json::from_str(&text).unwrap())
+    }
+
+    #[test]
+    fn the_callbacks_host_is_a_name_or_an_address() {
+        for (url, host) in [
+            (
+                "https://whittle.whittle-system.svc:8443",
+                "whittle.whittle-system.svc",
+            ),
+            ("https://localhost", "localhost"),
+            ("https://10.0.0.1:8443/", "10.0.0.1"),
+            ("https://[fd00::1]:8443", "fd00::1"),
+            ("https://[::1]", "::1"),
+        ] {
+            assert_eq!(hosts(url).unwrap(), [host], "{url}");
+        }
+    }
+
+    #[test]
+    fn a_callback_that_is_no_url_is_an_error_that_names_the_setting() {
+        for url in [
+            "",
+            "whittle:8443",
+            "http://whittle:8443",
+            "https://",
+            "https://fd00::1:8443",
+            "https://[whittle]:8443",
+            "https://bob@whittle:8443",
+            "https://whittle:port",
+            "https://whittle:99999",
+        ] {
+            let error = hosts(url).expect_err(url);
+            assert!(
+                error.contains("callback.url") && error.contains("https://host:port"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -34,8 +34,8 @@ const TEMPLATE: u64 = 4 << 20;
 /// How often a workload is read where the API server does not answer: nothing would ask for it again before it
 /// changes.
 const ATTEMPTS: u32 = 5;
-/// Objects of a page.
-const PAGE: u32 = 500;
+/// Objects of a page: their labels and annotations may have a MiB.
+const PAGE: u32 = 20;
 
 /// A workload with probes.
 #[derive(Clone, Debug)]

@@ -99,19 +99,6 @@ fn json_text(text: &str) -> String {
     serde_json::to_string(text).expect("a text is always JSON")
 }
 
-/// Why a request cannot be handed to buildctl as it is, where that is so: it writes the keys of
-/// annotations in lower case, and nobody is to get another key than asked for.
-pub fn refusal(request: &BuildRequest) -> Option<String> {
-    let key = request
-        .annotations
-        .keys()
-        .find(|key| **key != key.to_lowercase())?;
-    Some(format!(
-        "output.annotations: {key} has capital letters, which BuildKit's client cannot carry: write it \
-         in lower case"
-    ))
-}
-
 /// The arguments of `buildctl build`, without the program's name.
 pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> {
     let mut args = connection(request);

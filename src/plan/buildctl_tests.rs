@@ -29,6 +29,7 @@ fn request() -> BuildRequest {
         previous: vec![],
         registries: vec![],
         registry_secret: None,
+        scratch_bytes: 8 << 30,
     }
 }
 
@@ -258,15 +259,6 @@ fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
         Some(keys),
     );
     insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
-}
-
-#[test]
-fn an_annotation_that_buildctl_would_change_is_refused() {
-    let mut request = request();
-    request.annotations = [("org.example.title".into(), "Über".into())].into();
-    assert_eq!(refusal(&request), None);
-    request.annotations = [("org.example.Title".into(), "x".into())].into();
-    assert!(refusal(&request).unwrap().contains("org.example.Title"));
 }
 
 #[test]

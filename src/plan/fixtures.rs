@@ -14,6 +14,7 @@ pub fn settings() -> Settings {
             image_pull_secrets: vec![],
             resources: Default::default(),
             priority_class_name: None,
+            scratch_size: "8Gi".into(),
         },
         builder: BuilderSettings {
             image: "moby/buildkit:rootless".into(),

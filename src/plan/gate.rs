@@ -28,6 +28,8 @@ pub const CONTAINER: &str = "image";
 const GONE_AFTER: i32 = 60;
 /// Seconds for scheduling and pulling, before the check's own time begins.
 const PREPARATION: i64 = 600;
+/// The most of its node's disk that a container may fill, its log included.
+const DISK: &str = "2Gi";
 /// The user of images whose own is a name that the kubelet cannot judge is known from their contents; this
 /// one is never taken.
 const ROOT: i64 = 0;
@@ -177,10 +179,17 @@ fn resources(check: &HealthCheck) -> ResourceRequirements {
             [
                 ("cpu".to_owned(), quantity("10m")),
                 ("memory".to_owned(), quantity(memory.unwrap_or("32Mi"))),
+                // Else the limit would be set aside.
+                ("ephemeral-storage".to_owned(), quantity("16Mi")),
             ]
             .into(),
         ),
-        limits: memory.map(|memory| [("memory".to_owned(), quantity(memory))].into()),
+        limits: Some(
+            [("ephemeral-storage".to_owned(), quantity(DISK))]
+                .into_iter()
+                .chain(memory.map(|memory| ("memory".to_owned(), quantity(memory))))
+                .collect(),
+        ),
         ..ResourceRequirements::default()
     }
 }
@@ -250,6 +259,20 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         .find(|container| container.name == CONTAINER);
     if let Some(passed) = passed(pod, container) {
         return passed;
+    }
+    // The kubelet's words: `… exceeds the total limit of containers 2Gi`, `… exceeded its local ephemeral storage limit`.
+    let said = status.message.as_deref().unwrap_or_default();
+    if status.reason.as_deref() == Some("Evicted")
+        && said.contains("ephemeral")
+        && said.contains("limit")
+    {
+        return State::Failed {
+            message: format!(
+                "the container wrote more than {DISK} to its node's disk before it was Ready: a check may not ({})",
+                said.trim()
+            ),
+            log: None,
+        };
     }
     let state = container.and_then(|container| container.state.clone());
     let ContainerState {

@@ -135,6 +135,32 @@ fn a_container_that_ended_says_how() {
 }
 
 #[test]
+fn a_container_that_fills_its_nodes_disk_fails_its_check() {
+    let mut pod = pod(
+        json!([]),
+        json!({"terminated": {"exitCode": 137, "reason": "Error"}}),
+    );
+    let status = pod.status.as_mut().unwrap();
+    status.phase = Some("Failed".into());
+    status.reason = Some("Evicted".into());
+    status.message = Some(
+        "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. ".into(),
+    );
+    let State::Failed { message, .. } = seen(Some(&pod)) else {
+        panic!("not failed");
+    };
+    assert!(
+        message.contains("more than 2Gi to its node's disk"),
+        "{message}"
+    );
+    // Where the node itself has too little, the image is not to blame.
+    let status = pod.status.as_mut().unwrap();
+    status.message = Some("The node was low on resource: ephemeral-storage.".into());
+    status.container_statuses = None;
+    assert!(matches!(seen(Some(&pod)), State::Lost(_)));
+}
+
+#[test]
 fn a_container_that_the_kubelet_refuses_says_why_and_what_to_do() {
     let held =
         |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});

@@ -8,11 +8,13 @@ use k8s_openapi::api::core::v1::{
     PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource,
     SecurityContext, Volume, VolumeMount,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::builder::{PORT, config_map_volume, mount, pull_secrets};
 use super::names;
+use super::quantity;
 use super::request::{BuildRequest, Previous, Tagging, paths};
 use super::settings::Settings;
 use crate::api::{Builder, ImageBuild};
@@ -21,6 +23,8 @@ use crate::api::{Builder, ImageBuild};
 const USER: i64 = 65532;
 /// Name of the volume with the ConfigMap of the source; the kubelet's words name it.
 pub const SOURCE_VOLUME: &str = "source";
+/// Name of the volume that sources are unpacked in; the kubelet's words name it.
+pub const SCRATCH_VOLUME: &str = "scratch";
 /// Name of the runner's container.
 pub const CONTAINER: &str = "runner";
 
@@ -146,8 +150,15 @@ fn request(
             .secret_ref
             .as_ref()
             .map(|secret| secret.name.clone()),
+        scratch_bytes: scratch_bytes(settings),
         namespace,
     }
+}
+
+/// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.
+fn scratch_bytes(settings: &Settings) -> u64 {
+    let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(8 << 30);
+    all - all / 16
 }
 
 /// The last good image, where it lies in the repository that this build pushes to.
@@ -175,7 +186,7 @@ fn previous(build: &ImageBuild) -> Vec<Previous> {
 }
 
 fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
-    let (volumes, mounts) = volumes(build, builder, which);
+    let (volumes, mounts) = volumes(build, builder, which, settings);
     PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
@@ -244,21 +255,25 @@ fn volumes(
     build: &ImageBuild,
     builder: &Builder,
     which: &Which,
+    settings: &Settings,
 ) -> (Vec<Volume>, Vec<VolumeMount>) {
     let spec = &build.spec;
     let mut volumes = vec![
         config_map_volume("request", which.job.clone(), None),
         secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
         Volume {
-            name: "scratch".into(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
+            name: SCRATCH_VOLUME.into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(settings.runner.scratch_size.clone())),
+                medium: None,
+            }),
             ..Volume::default()
         },
     ];
     let mut mounts = vec![
         mount("request", paths::REQUEST.into(), true),
         mount("tls", paths::TLS.into(), true),
-        mount("scratch", paths::SCRATCH.into(), false),
+        mount(SCRATCH_VOLUME, paths::SCRATCH.into(), false),
     ];
     if let Some(secret) = &spec.output.secret_ref {
         volumes.push(secret_volume(

@@ -1,6 +1,7 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
 pub mod advice;
+pub mod brief;
 pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
@@ -15,6 +16,7 @@ pub mod names;
 pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
+pub mod refusal;
 pub mod report;
 pub mod request;
 pub mod settings;

@@ -154,6 +154,10 @@ fn ended(pod: &Pod) -> Option<Report> {
     Some(match (status.reason.as_deref(), terminated) {
         (Some("DeadlineExceeded"), _) => timeout(),
         (_, Some(t)) if t.reason.as_deref() == Some("OOMKilled") => out_of_memory(pod),
+        (Some("Evicted"), _) if is_scratch_full(status.message.as_deref()) => failed(
+            FailureReason::SourceTooLarge,
+            scratch_full(status.message.as_deref().unwrap_or_default()),
+        ),
         (Some(reason), _) => lost(format!(
             "the runner's Pod ended: {reason}: {}",
             status.message.as_deref().unwrap_or("no message")
@@ -161,6 +165,22 @@ fn ended(pod: &Pod) -> Option<Report> {
         (None, Some(t)) => lost(exit_text(t)),
         (None, None) => lost("the runner's Pod ended before its container ran".into()),
     })
+}
+
+/// The kubelet's words where a volume has more than its `sizeLimit`: `Usage of EmptyDir volume "scratch" exceeds the
+/// limit "8Gi".`
+fn is_scratch_full(message: Option<&str>) -> bool {
+    let volume = format!("EmptyDir volume \"{}\" exceeds", job::SCRATCH_VOLUME);
+    message.is_some_and(|message| message.contains(&volume))
+}
+
+/// What to do about a source that is too large. `said`: by the kubelet, or the runner.
+pub fn scratch_full(said: &str) -> String {
+    format!(
+        "the source does not fit into the runner's scratch folder: {}; make the source smaller (source.git.subPath, \
+         .dockerignore, fewer layers), or raise runner.scratchSize of the chart",
+        said.trim().trim_end_matches('.')
+    )
 }
 
 fn exit_text(terminated: &ContainerStateTerminated) -> String {

@@ -125,6 +125,29 @@ fn a_job_past_its_deadline_is_a_timeout() {
 }
 
 #[test]
+fn a_source_that_fills_the_scratch_folder_is_told_and_not_tried_again() {
+    let mut pod = terminated(json!({"exitCode": 143}));
+    let status = pod.status.as_mut().unwrap();
+    status.phase = Some("Failed".into());
+    status.reason = Some("Evicted".into());
+    status.message =
+        Some("Usage of EmptyDir volume \"scratch\" exceeds the limit \"8Gi\". ".into());
+    let state = judge(Some(&job(json!({}))), Some(&pod));
+    let State::Ended(Report::Failed(failed)) = &state else {
+        panic!("{state:?}");
+    };
+    assert!(
+        failed.failure.message.contains("runner.scratchSize")
+            && failed.failure.message.contains("the limit \"8Gi\""),
+        "{}",
+        failed.failure.message
+    );
+    let why = reason(state);
+    assert_eq!(why, FailureReason::SourceTooLarge);
+    assert!(!why.is_transient());
+}
+
+#[test]
 fn a_job_whose_pod_was_deleted_is_a_lost_runner() {
     let job = job(
         json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}),

@@ -116,8 +116,9 @@ pub const CALLBACK_PATH: &str = "/v1/callback";
 
 /// Begins a compressed termination message.
 const COMPRESSED: &str = "z:";
-/// The most that a compressed message may expand to: nothing that we write comes near.
-const EXPANDED_LIMIT: u64 = 1024 * 1024;
+/// The most that a compressed message may expand to. Anybody in the namespace can make a Pod that says anything, and
+/// what it says goes into a status.
+const EXPANDED_LIMIT: u64 = 256 * 1024;
 
 /// Why a termination message is not a report.
 #[derive(thiserror::Error, Debug)]
@@ -144,11 +145,15 @@ pub fn encode(report: &Report) -> String {
     }
     let mut report = report.clone();
     loop {
-        let message = compressed(&to_json(&report));
-        if message.len() <= TERMINATION_LIMIT {
+        let json = to_json(&report);
+        let message = compressed(&json);
+        let over = |length: usize, most: f64| most / length as f64;
+        let ratio = over(message.len(), TERMINATION_LIMIT as f64)
+            .min(over(json.len(), EXPANDED_LIMIT as f64));
+        if ratio >= 1.0 {
             return message;
         }
-        shorten(&mut report, TERMINATION_LIMIT as f64 / message.len() as f64);
+        shorten(&mut report, ratio);
     }
 }
 
@@ -282,6 +287,20 @@ fn tail(log: &str, most: usize) -> Option<String> {
 mod tests {
     use super::*;
     use crate::api::FailureReason;
+
+    #[test]
+    fn a_message_that_expands_to_a_status_too_large_is_no_report_and_is_never_written() {
+        let mut long = crate::plan::outcome::failed(FailureReason::StepFailed, "x".repeat(400_000));
+        assert!(decode(&compressed(&to_json(&long))).is_err());
+        let Report::Failed(back) = decode(&encode(&long)).unwrap() else {
+            panic!("another kind of report");
+        };
+        assert!(back.failure.message.len() < 262_144);
+        if let Report::Failed(failed) = &mut long {
+            failed.failure.message = "x".repeat(100_000);
+        }
+        assert_eq!(decode(&encode(&long)).unwrap(), long);
+    }
 
     fn failed(message: String, log: Option<String>) -> Report {
         Report::Failed(Failed {

@@ -95,6 +95,14 @@ pub struct BuildRequest {
     pub previous: Vec<Previous>,
     /// Name of the Secret of `output.secretRef`, for messages.
     pub registry_secret: Option<String>,
+    /// Bytes that the scratch folder may hold.
+    #[serde(default = "scratch_bytes")]
+    pub scratch_bytes: u64,
+}
+
+/// What stands in a request from before there was a bound.
+fn scratch_bytes() -> u64 {
+    8 << 30
 }
 
 /// One platform of the last good image.

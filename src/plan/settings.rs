@@ -48,6 +48,9 @@ pub struct RunnerSettings {
     /// Priority class.
     #[serde(default)]
     pub priority_class_name: Option<String>,
+    /// The most that a runner's scratch folder may hold: sources are unpacked there.
+    #[serde(default = "scratch_size")]
+    pub scratch_size: String,
 }
 
 /// Builder Pods.
@@ -110,6 +113,11 @@ impl WatchSettings {
 
 fn installation() -> String {
     "whittle-system/whittle".into()
+}
+
+/// Of [`RunnerSettings::scratch_size`].
+pub fn scratch_size() -> String {
+    "8Gi".into()
 }
 
 fn concurrency() -> u16 {

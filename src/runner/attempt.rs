@@ -10,10 +10,11 @@ use super::solve::Solver;
 use super::{debug, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
-use crate::plan::buildctl::{self, Goal};
+use crate::plan::buildctl::Goal;
 use crate::plan::contract::Breach;
 use crate::plan::failure::{Facts, plain};
 use crate::plan::rawjson::State;
+use crate::plan::refusal::refusal;
 use crate::plan::report::{Built, Failed, Report};
 use crate::plan::request::{BuildRequest, Tagging, paths};
 use crate::registry::DockerConfig;
@@ -85,7 +86,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
 
 async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failure> {
     let request = solver.request;
-    if let Some(message) = buildctl::refusal(request) {
+    if let Some(message) = refusal(request) {
         return Err(plain(FailureReason::BuildRejected, message));
     }
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef")?;

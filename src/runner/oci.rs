@@ -1,5 +1,6 @@
 //! A source in the layers of an OCI artifact or image: fetched, checked and unpacked by the runner.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
@@ -14,11 +15,10 @@ use super::finish::{Trouble, client};
 use crate::api::{Failure, FailureReason, OciSource};
 use crate::image::{Layer, Manifest, Reference, digest_of, parse, verify};
 use crate::plan::failure::plain;
+use crate::plan::outcome::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
 use crate::registry::{Client, DockerConfig, RegistryError, causes};
 
-/// The most that a source may hold, unpacked, in bytes.
-const UNPACKED_LIMIT: u64 = 8 << 30;
 /// The most that one layer may hold, as stored, in bytes.
 const LAYER_LIMIT: u64 = 4 << 30;
 /// The most entries that a source may have.
@@ -46,24 +46,34 @@ pub(super) async fn fetch(
     let folder = PathBuf::from(prepared.path("artifact"));
     fs::create_dir_all(&folder).map_err(broken)?;
     let mut room = Room {
-        bytes: UNPACKED_LIMIT,
+        bytes: request.scratch_bytes,
         entries: ENTRIES,
     };
     for layer in &layers {
         let packed = PathBuf::from(prepared.path("layer"));
-        let got = client.blob_into(&layer.digest, LAYER_LIMIT, &packed).await;
-        got.map_err(Trouble::from).map_err(failed)?;
+        if u64::try_from(layer.size).is_ok_and(|size| size > room.bytes) {
+            return Err(too_large(source, request));
+        }
+        let got = client.blob_into(&layer.digest, LAYER_LIMIT.min(room.bytes), &packed);
+        got.await.map_err(Trouble::from).map_err(failed)?;
         let (into, layer) = (folder.clone(), layer.clone());
         let unpacked = tokio::task::spawn_blocking(move || {
+            // Both lie there until all is unpacked.
+            let size = fs::metadata(&packed)?.len();
+            room.bytes = room.bytes.saturating_sub(size);
             unpack(&packed, &layer, &into, &mut room)?;
             fs::remove_file(&packed)?;
+            room.bytes += size;
             Ok::<_, io::Error>(room)
         });
         room = unpacked
             .await
             .map_err(io::Error::other)
             .flatten()
-            .map_err(|error| not_a_source(source, &causes(&error)))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::FileTooLarge => too_large(source, request),
+                _ => not_a_source(source, &causes(&error)),
+            })?;
     }
     let context = within(&folder, source.sub_path.as_deref()).ok_or_else(|| {
         let folder = source.sub_path.as_deref().unwrap_or_default();
@@ -98,6 +108,14 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
         ),
         other => not_a_source(source, &other.to_string()),
     }
+}
+
+fn too_large(source: &OciSource, request: &BuildRequest) -> Failure {
+    let said = format!(
+        "{} has more than {} bytes, with what is packed of it",
+        source.image, request.scratch_bytes
+    );
+    plain(FailureReason::SourceTooLarge, scratch_full(&said))
 }
 
 fn not_a_source(source: &OciSource, said: &str) -> Failure {
@@ -170,6 +188,7 @@ fn unpack(packed: &Path, layer: &Layer, root: &Path, room: &mut Room) -> io::Res
             Some(title) if !is_tar(packed)? => {
                 let place = place(root, Path::new(title))?;
                 fs::create_dir_all(place.parent().unwrap_or(root))?;
+                room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
                 fs::copy(packed, place).map(drop)
             }
             _ => unpack_tar(file, root, room),
@@ -185,9 +204,10 @@ fn is_tar(path: &Path) -> io::Result<bool> {
 }
 
 fn unpack_tar(stream: impl Read, root: &Path, room: &mut Room) -> io::Result<()> {
+    let left = Cell::new(room.bytes);
     let mut archive = Archive::new(Limited {
         stream,
-        left: &mut room.bytes,
+        left: &left,
     });
     archive.set_preserve_mtime(false);
     for entry in archive.entries()? {
@@ -195,8 +215,14 @@ fn unpack_tar(stream: impl Read, root: &Path, room: &mut Room) -> io::Result<()>
             .entries
             .checked_sub(1)
             .ok_or_else(|| io::Error::other(format!("it has more than {ENTRIES} entries")))?;
-        unpack_entry(&mut entry?, root)?;
+        let mut entry = entry?;
+        // What is not in the archive is written out all the same, as zeros.
+        if entry.header().entry_type() == EntryType::GNUSparse {
+            take(&left, entry.size())?;
+        }
+        unpack_entry(&mut entry, root)?;
     }
+    room.bytes = left.get();
     Ok(())
 }
 
@@ -283,15 +309,26 @@ fn within(root: &Path, sub_path: Option<&str>) -> Option<PathBuf> {
 /// Fails once more than `left` bytes have come.
 struct Limited<'a, R> {
     stream: R,
-    left: &'a mut u64,
+    left: &'a Cell<u64>,
+}
+
+/// Takes so many bytes out of what is left.
+fn take(left: &Cell<u64>, bytes: u64) -> io::Result<()> {
+    left.set(left.get().checked_sub(bytes).ok_or_else(full)?);
+    Ok(())
+}
+
+fn full() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "more bytes than the scratch folder may hold",
+    )
 }
 
 impl<R: Read> Read for Limited<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.read(buffer)?;
-        *self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::other(format!("it holds more than {UNPACKED_LIMIT} bytes"))
-        })?;
+        take(self.left, read as u64)?;
         Ok(read)
     }
 }
@@ -410,7 +447,29 @@ mod tests {
         let (_folder, root) = root();
         let big = tar(&[("big", EntryType::Regular, &"x".repeat(100_000))]);
         let error = unpacked(&root, &big, None, 50_000).unwrap_err();
-        assert!(causes(&error).contains("more than"), "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+        let error = unpacked(&root, &[b'x'; 100_000], Some("big"), 50_000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+    }
+
+    #[test]
+    fn a_file_with_holes_is_as_large_as_what_is_written_of_it() {
+        let (_folder, root) = root();
+        let mut header = tar::Header::new_gnu();
+        header.set_path("holes").unwrap();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_mode(0o644);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.realsize[..12].copy_from_slice(b"000100000000");
+        gnu.sparse[0].offset[..12].copy_from_slice(b"000100000000");
+        gnu.sparse[0].numbytes[..12].copy_from_slice(b"000000000000");
+        header.set_cksum();
+        let mut builder = tar::Builder::new(vec![]);
+        builder.append(&header, &[][..]).unwrap();
+        let archive = builder.into_inner().unwrap();
+        let error = unpacked(&root, &archive, None, 1 << 20).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
     }
 
     #[test]

@@ -7,15 +7,18 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use super::files::{Prepared, broken, ssh_refusal};
 use super::solve::Solver;
 use super::{oci, revision};
-use crate::api::{Failure, GitSource};
+use crate::api::{Failure, FailureReason, GitSource};
 use crate::plan::advice::{self, ContextFile};
 use crate::plan::buildctl::{EXPORT_RECIPE, Goal, pattern_of, survey_recipe};
-use crate::plan::failure::Facts;
+use crate::plan::failure::{Facts, plain};
+use crate::plan::outcome::scratch_full;
 use crate::plan::rawjson::State;
 use crate::plan::request::BuildRequest;
 use crate::registry::DockerConfig;
@@ -24,6 +27,8 @@ use crate::registry::DockerConfig;
 const TEXT_LIMIT: u64 = 1024 * 1024;
 /// How much of a file is looked at to see whether it holds a secret, in bytes.
 const HEAD: u64 = 4096;
+/// How often a folder that is being filled is measured.
+const MEASURED: Duration = Duration::from_secs(2);
 /// How many files of a context are looked through.
 const FILES: usize = 100_000;
 /// Leaves files out of the context.
@@ -129,8 +134,40 @@ async fn files_of(
         recipe: &folder,
         into: &into,
     };
-    solver.solve(prepared, &goal, facts, state).await?;
+    let bound = solver.request.scratch_bytes;
+    tokio::select! {
+        solved = solver.solve(prepared, &goal, facts, state) => solved?,
+        // Dropping the solve ends buildctl.
+        () = over(PathBuf::from(&into), bound) => {
+            let said = format!("the files of the git source have more than {bound} bytes");
+            return Err(plain(FailureReason::SourceTooLarge, scratch_full(&said)));
+        }
+    }
     Ok(into.into())
+}
+
+/// Ends once the folder holds more than `bound` bytes.
+async fn over(folder: PathBuf, bound: u64) {
+    loop {
+        tokio::time::sleep(MEASURED).await;
+        let folder = folder.clone();
+        let size = tokio::task::spawn_blocking(move || size_of(&folder));
+        if size.await.unwrap_or(0) > bound {
+            return;
+        }
+    }
+}
+
+/// Bytes that the files of a folder take of the disk.
+fn size_of(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let sizes = entries.flatten().map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => size_of(&entry.path()),
+        _ => entry.metadata().map_or(0, |found| found.blocks() * 512),
+    });
+    sizes.sum()
 }
 
 /// The ignore file that belongs to one Dockerfile and goes before the common one.
@@ -221,6 +258,16 @@ fn head_of(root: &Path, path: &str, most: u64) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_grows_over_its_bound_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        fs::write(folder.path().join("a/b"), vec![1; 100_000]).unwrap();
+        assert!(size_of(folder.path()) >= 100_000);
+        let over = over(folder.path().to_owned(), 10_000);
+        tokio::time::timeout(MEASURED * 5, over).await.unwrap();
+    }
 
     #[test]
     fn a_link_out_of_the_source_is_never_followed() {

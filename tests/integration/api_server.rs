@@ -16,6 +16,8 @@ const CONTROLLER: &str = "system:serviceaccount:whittle-system:whittle";
 pub struct ApiServer {
     folder: tempfile::TempDir,
     port: u16,
+    /// Whether the CRDs and permissions are there.
+    pub installed: tokio::sync::OnceCell<()>,
 }
 
 static PROCESSES: Mutex<Vec<Child>> = Mutex::new(vec![]);
@@ -32,9 +34,15 @@ impl ApiServer {
             .expect("the API server starts: see the first failure")
     }
 
+    /// One of its own, for a test that changes what all others stand on.
+    pub fn alone() -> &'static Self {
+        let server = std::thread::spawn(Self::start).join();
+        Box::leak(Box::new(server.expect("the API server starts")))
+    }
+
     fn start() -> Self {
         let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
-            "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver` prints",
+            "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver helm` prints",
         ));
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
@@ -104,7 +112,11 @@ impl ApiServer {
         ));
         drop(processes);
         stop_at_exit();
-        let server = Self { folder, port };
+        let server = Self {
+            folder,
+            port,
+            installed: tokio::sync::OnceCell::new(),
+        };
         server.wait_until_ready();
         server
     }
@@ -154,6 +166,16 @@ impl ApiServer {
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .unwrap();
+        Client::try_from(config).unwrap()
+    }
+
+    /// A client for somebody else, who may do what RBAC gives this name.
+    pub async fn user(&self, name: &str) -> Client {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig("admin")).unwrap();
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap();
+        config.auth_info.impersonate = Some(name.into());
         Client::try_from(config).unwrap()
     }
 

@@ -9,7 +9,7 @@ use whittle::plan::report::{CALLBACK_PATH, Callback, CallbackBody, Progress};
 use crate::stage::{Stage, success};
 
 /// A client with the certificate of this namespace's runners.
-async fn runner(stage: &Stage) -> reqwest::Client {
+pub async fn runner(stage: &Stage) -> reqwest::Client {
     let secrets: Api<Secret> = stage.api();
     let secret = stage
         .until("the runners' certificate exists", async || {

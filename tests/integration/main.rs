@@ -4,11 +4,13 @@
 //! The controller runs as its own process, with the permissions of the chart and no others.
 
 mod api_server;
+mod bounds;
 mod builds;
 mod callback;
 mod crashes;
 mod installations;
 mod rights;
+mod policies;
 mod rules;
 mod stage;
 mod steps;

@@ -17,7 +17,6 @@ use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 use whittle::api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
 use whittle::plan::report::{Built, Failed, Report, encode};
 
@@ -39,6 +38,10 @@ pub fn root() -> PathBuf {
 pub struct Stage {
     pub client: Client,
     pub namespace: String,
+    pub server: &'static ApiServer,
+    everywhere: bool,
+    /// Where runners find the controller, as its settings say.
+    pub callback_host: String,
     controller: Option<Controller>,
     /// Of other installations.
     others: Vec<Controller>,
@@ -60,14 +63,25 @@ impl Drop for Controller {
 impl Stage {
     /// A new namespace, without a controller.
     pub async fn new() -> Self {
+        Self::on(ApiServer::shared()).await
+    }
+
+    /// A new namespace on this API server.
+    pub async fn on(server: &'static ApiServer) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let client = ApiServer::shared().admin().await;
-        install(&client).await;
+        let client = server.admin().await;
+        server
+            .installed
+            .get_or_init(|| install(server, &client))
+            .await;
         let namespace = format!("stage-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         make_namespace(&client, &namespace).await;
         Self {
             client,
             namespace,
+            server,
+            everywhere: false,
+            callback_host: "localhost".into(),
             controller: None,
             others: vec![],
             folder: tempfile::tempdir().unwrap(),
@@ -81,11 +95,58 @@ impl Stage {
         stage
     }
 
+    /// From now on a controller that starts looks after all namespaces: for a test that has the API server to itself.
+    pub fn everywhere(&mut self) {
+        self.everywhere = true;
+    }
+
+    /// The most memory that the controller's process has had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let id = self.controller.as_ref().unwrap().process.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.expect("the controller lives") * 1024
+    }
+
+    /// What the chart's template makes of these values.
+    pub fn rendered(&self, template: &str, values: &[String]) -> Vec<Value> {
+        let helm = PathBuf::from(std::env::var("CLUSTER_BIN").unwrap()).join("helm");
+        let mut command = Command::new(&helm);
+        command
+            .args(["template", "whittle"])
+            .arg(root().join("charts/whittle"))
+            .args(["--namespace", "whittle-system", "--show-only"])
+            .arg(format!("templates/{template}"))
+            .args(["--set", &format!("fullnameOverride={}", self.namespace)])
+            .args(["--set", "serviceAccount.name=whittle"]);
+        for value in values {
+            command.args(["--set-json", value]);
+        }
+        let output = command.output().unwrap_or_else(|error| {
+            panic!(
+                "{}: {error}: make test-integration builds it",
+                helm.display()
+            )
+        });
+        assert!(output.status.success(), "{output:?}");
+        serde_saphyr::from_multiple::<Value>(&String::from_utf8(output.stdout).unwrap()).unwrap()
+    }
+
+    /// Applies an object of any kind.
+    pub async fn install(&self, object: Value) {
+        apply(&self.client, object).await;
+    }
+
     /// Starts the controller, with the permissions of the chart.
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
-        let here = json!({"watch": {"namespaces": [self.namespace]}});
+        let namespaces = match self.everywhere {
+            true => vec![],
+            false => vec![&self.namespace],
+        };
+        let here = json!({"watch": {"namespaces": namespaces}});
         let (controller, callback) = self.start("whittle-system", here).await;
         self.controller = Some(controller);
         callback
@@ -117,7 +178,7 @@ impl Stage {
         let mut all = json!({
             "runner": {"image": RUNNER},
             "builder": {"image": BUILDER},
-            "callback": {"url": format!("https://localhost:{callback}")},
+            "callback": {"url": format!("https://{}:{callback}", self.callback_host)},
         });
         json_patch::merge(&mut all, &patch);
         std::fs::write(&settings, all.to_string()).unwrap();
@@ -131,7 +192,7 @@ impl Stage {
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
-            .env("KUBECONFIG", ApiServer::shared().controllers_kubeconfig())
+            .env("KUBECONFIG", self.server.controllers_kubeconfig())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -448,7 +509,7 @@ pub fn failure(reason: FailureReason) -> Report {
     })
 }
 
-async fn make_namespace(client: &Client, name: &str) {
+pub async fn make_namespace(client: &Client, name: &str) {
     let namespace = Namespace {
         metadata: kube::api::ObjectMeta {
             name: Some(name.into()),
@@ -461,56 +522,63 @@ async fn make_namespace(client: &Client, name: &str) {
         .await;
 }
 
+/// Applies a CRD, and waits until objects of it can be made.
+pub async fn apply_crd(client: &Client, crd: &CustomResourceDefinition) {
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    let name = crd.name_any();
+    let params = PatchParams::apply("test").force();
+    crds.patch(&name, &params, &Patch::Apply(crd))
+        .await
+        .unwrap();
+    let established = kube::runtime::wait::await_condition(
+        crds.clone(),
+        &name,
+        kube::runtime::conditions::is_crd_established(),
+    );
+    tokio::time::timeout(PATIENCE, established)
+        .await
+        .expect("the CRD is established in time")
+        .unwrap();
+}
+
 /// The CRDs, and the permissions that the chart gives: once for all tests.
-async fn install(client: &Client) {
-    static DONE: OnceCell<()> = OnceCell::const_new();
-    DONE.get_or_init(|| async {
-        make_namespace(client, "whittle-system").await;
-        let crds = Api::<CustomResourceDefinition>::all(client.clone());
-        for crd in whittle::api::crds() {
-            let name = crd.name_any();
-            crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(&crd))
-                .await
-                .unwrap();
-            let established = kube::runtime::wait::await_condition(
-                crds.clone(),
-                &name,
-                kube::runtime::conditions::is_crd_established(),
-            );
-            tokio::time::timeout(PATIENCE, established)
-                .await
-                .expect("the CRD is established in time")
-                .unwrap();
+async fn install(server: &ApiServer, client: &Client) {
+    make_namespace(client, "whittle-system").await;
+    for crd in whittle::api::crds() {
+        apply_crd(client, &crd).await;
+    }
+    for object in chart() {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if matches!(
+            kind,
+            "ClusterRole"
+                | "ClusterRoleBinding"
+                | "Role"
+                | "RoleBinding"
+                | "ValidatingAdmissionPolicy"
+                | "ValidatingAdmissionPolicyBinding"
+        ) {
+            apply(client, object).await;
         }
-        let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
-        // The images of the controllers' settings here, as docs/operations.md puts in others.
-        let text = [
-            ("ghcr.io/whittle-dev/whittle:", RUNNER),
-            ("moby/buildkit:", BUILDER),
-        ]
-        .into_iter()
-        .fold(text, |text, (from, to)| with_image(&text, from, to));
-        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
-            let kind = object["kind"].as_str().unwrap_or_default();
-            if matches!(
-                kind,
-                "ClusterRole"
-                    | "ClusterRoleBinding"
-                    | "Role"
-                    | "RoleBinding"
-                    | "ValidatingAdmissionPolicy"
-                    | "ValidatingAdmissionPolicyBinding"
-            ) {
-                apply(client, object).await;
-            }
-        }
-        policies_are_asked(client).await;
-    })
-    .await;
+    }
+    policies_are_asked(server, client).await;
+}
+
+/// The chart's policies and permissions, with the images of the controllers' settings here, as docs/operations.md puts
+/// in others.
+fn chart() -> Vec<Value> {
+    let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
+    let text = [
+        ("ghcr.io/whittle-dev/whittle:", RUNNER),
+        ("moby/buildkit:", BUILDER),
+    ]
+    .into_iter()
+    .fold(text, |text, (from, to)| with_image(&text, from, to));
+    serde_saphyr::from_multiple::<Value>(&text).unwrap()
 }
 
 /// The API server takes a moment until it asks new policies: until each of the controller's own has refused something.
-async fn policies_are_asked(client: &Client) {
+async fn policies_are_asked(server: &ApiServer, client: &Client) {
     let namespace = "policies";
     make_namespace(client, namespace).await;
     let labels = json!({"app.kubernetes.io/name": "whittle", "app.kubernetes.io/managed-by": "whittle", "whittle.dev/component": "gate"});
@@ -519,7 +587,7 @@ async fn policies_are_asked(client: &Client) {
     let job = json!({"metadata": {"name": "a-0123456789", "labels": labels, "ownerReferences": [owner]}, "spec": {"template": pod}});
     let map = json!({"metadata": {"name": "a"}});
     let builder = json!({"metadata": {"name": "a"}, "spec": {}});
-    let controller = ApiServer::shared().controller().await;
+    let controller = server.controller().await;
     let params = PostParams {
         dry_run: true,
         ..PostParams::default()

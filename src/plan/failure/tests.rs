@@ -43,6 +43,7 @@ fn request() -> BuildRequest {
         previous: vec![],
         registries: vec![],
         registry_secret: None,
+        scratch_bytes: 8 << 30,
     }
 }
 

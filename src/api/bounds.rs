@@ -1,0 +1,98 @@
+//! How much of anything a spec may hold. What others write is bounded before it is kept: the controller holds many
+//! objects in little memory, and buildctl's arguments have to fit into one exec.
+//!
+//! Lengths count characters, as the schema does: up to four bytes each. The schema cannot bound the keys of a map,
+//! so each map has a rule that does.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+/// Characters of all build arguments, names and values.
+pub const BUILD_ARGS: usize = 65_536;
+/// Characters of all labels of an image, names and values.
+pub const LABELS: usize = 32_768;
+/// Characters of all annotations of an image, names and values: they share one argument of buildctl.
+pub const ANNOTATIONS: usize = 16_384;
+
+/// Values of a map: texts of at most `most` characters, without NUL, which no argument can hold.
+pub(super) fn text(most: u32) -> Value {
+    json!({"type": "string", "maxLength": most, "pattern": "^[^\\x00]*$"})
+}
+
+/// Contents of files.
+pub(super) fn file(most: u32) -> Value {
+    json!({"type": "string", "maxLength": most})
+}
+
+/// Requests and limits: a quantity has few digits, and a container few resources.
+pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
+    let quantities = |description: &str| {
+        json!({
+            "type": "object",
+            "description": description,
+            "maxProperties": 16,
+            "additionalProperties": {
+                "x-kubernetes-int-or-string": true,
+                "anyOf": [{"type": "integer"}, {"type": "string"}],
+                "maxLength": 32,
+            },
+            "x-kubernetes-validations": [key_rule("resources")],
+        })
+    };
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "limits": quantities("The most that a container may take, for example memory: 4Gi."),
+            "requests": quantities("What is set aside for it, for example cpu: 500m."),
+            "claims": {
+                "type": "array",
+                "description": "Names of resource claims of the Pod.",
+                "maxItems": 16,
+                "items": {
+                    "type": "object",
+                    "required": ["name"],
+                    "properties": {
+                        "name": {"type": "string", "maxLength": 253},
+                        "request": {"type": "string", "maxLength": 253},
+                    },
+                },
+            },
+        },
+    })
+}
+
+/// Labels of nodes.
+pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+        "x-kubernetes-validations": [key_rule("nodeSelector")],
+    })
+}
+
+/// Tolerations, as a Pod has them.
+pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "items": {
+            "type": "object",
+            "properties": {
+                "key": {"type": "string", "maxLength": 317, "description": "Key of the taint; all where it is absent."},
+                "operator": {"type": "string", "maxLength": 16, "description": "Equal (the default) or Exists."},
+                "value": {"type": "string", "maxLength": 63, "description": "Value of the taint, for Equal."},
+                "effect": {"type": "string", "maxLength": 32, "description": "NoSchedule, PreferNoSchedule or NoExecute; all where it is absent."},
+                "tolerationSeconds": {"type": "integer", "format": "int64", "description": "How long NoExecute is tolerated; for ever where it is absent."},
+            },
+        },
+    })
+}
+
+/// Keys as long as the longest name of a label: a prefix of 253 characters, a slash, 63 characters.
+fn key_rule(field: &str) -> Value {
+    json!({
+        "rule": "self.all(k, size(k) <= 317)",
+        "message": format!("{field}: a name has at most 317 characters"),
+    })
+}
