@@ -32,6 +32,7 @@ fn observed(build: ImageBuild) -> Observed {
         build,
         builder: Some(ready_builder()),
         attempt: State::Absent,
+        record: Record::default(),
         others_alive: false,
         queue: Queue::default(),
         builder_out_of_memory: None,

@@ -1,6 +1,7 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
 pub mod advice;
+mod bounds;
 pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
@@ -14,6 +15,7 @@ pub mod names;
 pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
+pub mod record;
 pub mod report;
 pub mod request;
 pub mod settings;

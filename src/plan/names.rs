@@ -28,6 +28,9 @@ pub const BUILD: &str = "whittle.dev/build";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
+/// Name of the Secret with the installation's root authority, in Whittle's own namespace.
+pub const AUTHORITY: &str = "whittle-ca";
+
 /// Name of the Builder's StatefulSet, Service, ConfigMap and NetworkPolicy.
 pub fn builder(name: &str) -> String {
     format!("whittle-builder-{name}")
@@ -66,6 +69,20 @@ pub fn child(attempt: &str, purpose: &str) -> String {
     // An attempt's name ends in its own hash, which this one stands for.
     let head = attempt.rsplit_once('-').map_or(attempt, |(head, _)| head);
     format!("{head}-{hash}")
+}
+
+/// Name of the Secret with the credential of one attempt: a user's Secret has it only on purpose.
+pub fn credential(uid: &str, job: &str) -> String {
+    let hash = &digest_of(format!("{uid}/{job}").as_bytes())["sha256:".len()..][..40];
+    format!("{CREDENTIAL}{hash}")
+}
+
+/// Begins the name of every Secret with the credential of an attempt.
+const CREDENTIAL: &str = "whittle-attempt-";
+
+/// True for the names of Secrets that Whittle makes for itself: no spec may have them mounted.
+pub fn is_own_secret(name: &str) -> bool {
+    name.starts_with(CREDENTIAL) || name.starts_with("whittle-builder-") || name == AUTHORITY
 }
 
 /// Labels of the Job and Pod that check an image.
@@ -145,6 +162,17 @@ mod tests {
         assert_eq!(tags.len(), name.len());
         assert_ne!(tags, name);
         assert_ne!(tags, child(&name, "linux/amd64"));
+    }
+
+    #[test]
+    fn the_credential_of_an_attempt_has_a_name_of_our_own_that_fits() {
+        let job = attempt(&"a".repeat(60), "u", 1, 1, 1);
+        let name = credential("11111111-1111-1111-1111-111111111111", &job);
+        assert!(name.len() <= 63, "{name}");
+        assert!(is_own_secret(&name));
+        assert_ne!(name, credential("11111111-1111-1111-1111-111111111112", &job));
+        assert!(is_own_secret(&builder_client_tls("default")));
+        assert!(!is_own_secret("whittle-registry"));
     }
 
     #[test]

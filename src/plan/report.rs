@@ -83,7 +83,9 @@ pub struct Progress {
 impl Progress {
     /// As it stands in `status.current.message`, for example `9/14 [build 4/5] RUN go build`.
     pub fn message(&self) -> String {
-        format!("{}/{} {}", self.done, self.total, self.step)
+        let mut message = format!("{}/{} {}", self.done, self.total, self.step);
+        super::bounds::line(&mut message, 512);
+        message
     }
 }
 

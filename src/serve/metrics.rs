@@ -16,6 +16,8 @@ pub struct Metrics {
     errors: Family<Kind, Counter>,
     builds: Family<Outcome, Counter>,
     attempts: Counter,
+    refused: Family<Refusal, Counter>,
+    disagreements: Counter,
     seconds: Histogram,
 }
 
@@ -29,6 +31,11 @@ struct Outcome {
     result: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    reason: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("whittle");
@@ -36,6 +43,8 @@ impl Default for Metrics {
         let errors = Family::<Kind, Counter>::default();
         let builds = Family::<Outcome, Counter>::default();
         let attempts = Counter::default();
+        let refused = Family::<Refusal, Counter>::default();
+        let disagreements = Counter::default();
         let seconds =
             Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
         registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
@@ -47,6 +56,16 @@ impl Default for Metrics {
         registry.register("builds", "Builds that ended, by result", builds.clone());
         registry.register("attempts", "Runner Jobs started", attempts.clone());
         registry.register(
+            "callbacks_refused",
+            "Callbacks of runners that were not taken, by reason",
+            refused.clone(),
+        );
+        registry.register(
+            "reports_disagreed",
+            "Early reports that the termination message contradicts",
+            disagreements.clone(),
+        );
+        registry.register(
             "build_duration_seconds",
             "Seconds from start to end of a build",
             seconds.clone(),
@@ -57,6 +76,8 @@ impl Default for Metrics {
             errors,
             builds,
             attempts,
+            refused,
+            disagreements,
             seconds,
         }
     }
@@ -76,6 +97,16 @@ impl Metrics {
     /// A runner Job was started.
     pub fn attempt(&self) {
         self.attempts.inc();
+    }
+
+    /// A callback was not taken; `reason` is from a closed list.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Refusal { reason }).inc();
+    }
+
+    /// A termination message has contradicted an early report.
+    pub fn disagreed(&self) {
+        self.disagreements.inc();
     }
 
     /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.

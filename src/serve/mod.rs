@@ -1,7 +1,10 @@
 //! Health, metrics, and the callback of runners.
 
+mod board;
 mod callback;
 mod metrics;
+mod pace;
+mod seats;
 
 use std::future::Future;
 
@@ -9,7 +12,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-pub use callback::{Board, serve_callback};
+pub use board::Board;
+pub use callback::{Desk, serve_callback};
 pub use metrics::Metrics;
 
 /// Serves `/healthz`, `/readyz` and `/metrics` without TLS until `stop`.
