@@ -155,7 +155,7 @@ pub struct Current {
 pub struct Early {
     /// The runner's Job.
     pub job: String,
-    /// Digest of what the record must agree on.
+    /// Digest of what was told.
     pub digest: String,
     /// What stood in the status before, packed, to go back to where the record says something else.
     pub before: String,

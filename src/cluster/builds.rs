@@ -1,8 +1,8 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
-use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
@@ -87,8 +87,7 @@ impl Cluster {
             (
                 State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
                 Some(builder),
-            ) if failed.failure.reason == FailureReason::BuilderLost =>
-            {
+            ) if failed.failure.reason == FailureReason::BuilderLost => {
                 let since = build
                     .status
                     .as_ref()

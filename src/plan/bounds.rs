@@ -101,8 +101,14 @@ fn contents(contents: &mut ContentsStatus, room: &mut usize) {
 
 fn failure(failure: &mut Failure) {
     line(&mut failure.message, 2 * SENTENCE);
-    failure.hint.iter_mut().for_each(|text| line(text, SENTENCE));
-    failure.image.iter_mut().for_each(|text| line(text, 2 * NAME));
+    failure
+        .hint
+        .iter_mut()
+        .for_each(|text| line(text, SENTENCE));
+    failure
+        .image
+        .iter_mut()
+        .for_each(|text| line(text, 2 * NAME));
     for text in failure.step.iter_mut().chain(&mut failure.log) {
         clean(text, |c| c.is_control() && !matches!(c, '\n' | '\t'));
         *text = bounded(std::mem::take(text), TEXT);
@@ -131,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_a_runner_says_of_a_failure_is_bounded() {
-        let Report::Failed(mut huge) = failed(FailureReason::StepFailed, "m\u{1b}[2J".repeat(100_000))
+        let Report::Failed(mut huge) =
+            failed(FailureReason::StepFailed, "m\u{1b}[2J".repeat(100_000))
         else {
             panic!()
         };

@@ -55,10 +55,18 @@ pub fn refusal(build: &ImageBuild) -> Option<String> {
     let spec = &build.spec;
     let git = spec.source.git.iter().flat_map(|git| &git.secret_ref);
     let oci = spec.source.oci.iter().flat_map(|oci| &oci.secret_ref);
-    let named = (spec.output.secret_ref.iter().map(|s| ("spec.output.secretRef", &s.name)))
-        .chain(git.map(|s| ("spec.source.git.secretRef", &s.name)))
-        .chain(oci.map(|s| ("spec.source.oci.secretRef", &s.name)))
-        .chain(spec.secrets.iter().map(|s| ("spec.secrets", &s.secret_ref.name)));
+    let named = (spec
+        .output
+        .secret_ref
+        .iter()
+        .map(|s| ("spec.output.secretRef", &s.name)))
+    .chain(git.map(|s| ("spec.source.git.secretRef", &s.name)))
+    .chain(oci.map(|s| ("spec.source.oci.secretRef", &s.name)))
+    .chain(
+        spec.secrets
+            .iter()
+            .map(|s| ("spec.secrets", &s.secret_ref.name)),
+    );
     let mut own = named.filter(|(_, name)| names::is_own_secret(name));
     own.next().map(|(field, name)| {
         format!(

@@ -170,7 +170,10 @@ mod tests {
         let name = credential("11111111-1111-1111-1111-111111111111", &job);
         assert!(name.len() <= 63, "{name}");
         assert!(is_own_secret(&name));
-        assert_ne!(name, credential("11111111-1111-1111-1111-111111111112", &job));
+        assert_ne!(
+            name,
+            credential("11111111-1111-1111-1111-111111111112", &job)
+        );
         assert!(is_own_secret(&builder_client_tls("default")));
         assert!(!is_own_secret("whittle-registry"));
     }

@@ -38,7 +38,12 @@ pub enum Record {
     #[default]
     Pending,
     /// This: its termination message, or what its end says without one.
-    Said(Box<Report>),
+    Said {
+        /// As far as there was room for it.
+        report: Box<Report>,
+        /// Digest of all of it.
+        whole: String,
+    },
     /// The Pod is gone, or its message: nobody can know.
     Gone,
 }
@@ -148,10 +153,20 @@ pub fn record(pod: Option<&Pod>) -> Record {
             false => Record::Pending,
         };
     };
-    let silent = container.message.as_deref().is_none_or(str::is_empty);
+    let message = container.message.as_deref().unwrap_or_default();
+    if let Ok((report, whole)) = report::decode_whole(message) {
+        return Record::Said {
+            report: Box::new(report.bounded()),
+            whole,
+        };
+    }
     match ended(pod) {
-        Some(report) if !silent || !matches!(container.exit_code, 0 | 1) => {
-            Record::Said(Box::new(report))
+        Some(report) if !message.is_empty() || !matches!(container.exit_code, 0 | 1) => {
+            let whole = report::digest(&report);
+            Record::Said {
+                report: Box::new(report),
+                whole,
+            }
         }
         _ => Record::Gone,
     }

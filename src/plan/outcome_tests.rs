@@ -102,19 +102,28 @@ fn what_the_pod_has_ended_with_counts_more_than_an_early_report() {
 #[test]
 fn the_record_of_a_pod_is_its_message_or_its_death() {
     let said = |pod: &Pod| match record(Some(pod)) {
-        Record::Said(report) => Some(*report),
+        Record::Said { report, .. } => Some(*report),
         _ => None,
     };
-    assert_eq!(record(Some(&pod(json!({"phase": "Running"})))), Record::Pending);
+    assert_eq!(
+        record(Some(&pod(json!({"phase": "Running"})))),
+        Record::Pending
+    );
     assert_eq!(record(None), Record::Gone);
     let evicted = pod(json!({"phase": "Failed", "reason": "Evicted"}));
     assert_eq!(record(Some(&evicted)), Record::Gone);
     let ended = terminated(json!({"exitCode": 0, "message": encode(&success())}));
     assert_eq!(said(&ended), Some(success()));
     // It has ended by itself: the message did not get through.
-    assert_eq!(record(Some(&terminated(json!({"exitCode": 0})))), Record::Gone);
+    assert_eq!(
+        record(Some(&terminated(json!({"exitCode": 0})))),
+        Record::Gone
+    );
     // It was killed before it had a result.
-    for end in [json!({"exitCode": 143}), json!({"exitCode": 137, "reason": "OOMKilled"})] {
+    for end in [
+        json!({"exitCode": 143}),
+        json!({"exitCode": 137, "reason": "OOMKilled"}),
+    ] {
         assert!(matches!(said(&terminated(end)), Some(Report::Failed(_))));
     }
     let garbage = terminated(json!({"exitCode": 0, "message": "garbage"}));

@@ -2,55 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Serialize;
 
 use super::report::Report;
-use crate::api::{FailureReason, ImageBuildStatus, bounded};
-use crate::image::digest_of;
+use crate::api::{ImageBuildStatus, bounded};
 use crate::packed::{deflate, inflate};
 
 /// Bytes of a status that is kept, packed. Where one has more, the programs of its images are left out.
 const KEPT: usize = 256 * 1024;
 /// The most that one may expand to.
 const EXPANDED: u64 = 4 * 1024 * 1024;
-
-/// What a report says that does not depend on how long it may be: texts, hints, layers and what images hold are
-/// cut to fit into a termination message.
-#[derive(Serialize)]
-enum Essence<'a> {
-    Succeeded {
-        digest: &'a str,
-        platforms: Vec<(&'a str, &'a str, i64)>,
-        debug: Option<&'a str>,
-        revision: Option<String>,
-    },
-    Failed {
-        reason: FailureReason,
-        image: Option<&'a str>,
-    },
-}
-
-/// Digest of what two reports of one attempt must agree on.
-pub fn essence(report: &Report) -> String {
-    let essence = match report {
-        Report::Succeeded(built) => Essence::Succeeded {
-            digest: &built.digest,
-            platforms: built
-                .platforms
-                .iter()
-                .map(|p| (p.platform.as_str(), p.digest.as_str(), p.size))
-                .collect(),
-            debug: built.debug.as_ref().map(|debug| debug.digest.as_str()),
-            // As long as a termination message leaves it.
-            revision: built.revision.clone().map(|text| bounded(text, 256)),
-        },
-        Report::Failed(failed) => Essence::Failed {
-            reason: failed.failure.reason,
-            image: failed.failure.image.as_deref(),
-        },
-    };
-    digest_of(&serde_json::to_vec(&essence).expect("plain data is always JSON"))
-}
 
 /// A report in a few words.
 pub fn told(report: &Report) -> String {
@@ -82,4 +42,29 @@ pub fn keep(status: &ImageBuildStatus) -> String {
 pub fn restore(kept: &str) -> Option<ImageBuildStatus> {
     let json = inflate(&STANDARD.decode(kept).ok()?, EXPANDED).ok()?;
     serde_json::from_slice(&json).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::PlatformStatus;
+
+    #[test]
+    fn a_status_is_gone_back_to_as_it_was() {
+        let status = ImageBuildStatus {
+            digest: Some("sha256:aa".into()),
+            build: Some(3),
+            platforms: vec![PlatformStatus {
+                platform: "linux/amd64".into(),
+                digest: "sha256:bb".into(),
+                size: 1,
+                layers: vec![],
+                contents: None,
+            }],
+            ..ImageBuildStatus::default()
+        };
+        assert_eq!(restore(&keep(&status)), Some(status));
+        assert_eq!(restore("garbage"), None);
+        assert_eq!(restore(""), None);
+    }
 }

@@ -114,7 +114,10 @@ mod tests {
         let board = Board::default();
         let large = NAMESPACE_BYTES / 4;
         for n in 0..4 {
-            assert_eq!(board.put("team", &n.to_string(), report("m"), large), Put::New);
+            assert_eq!(
+                board.put("team", &n.to_string(), report("m"), large),
+                Put::New
+            );
         }
         assert_eq!(board.put("team", "more", report("m"), large), Put::Full);
         assert_eq!(board.put("other", "job", report("m"), large), Put::New);

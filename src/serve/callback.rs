@@ -89,10 +89,21 @@ impl Desk {
     }
 
     /// Counts a callback that is not taken, and says so now and then.
-    fn refuse(&self, status: StatusCode, reason: &'static str, namespace: &str, why: &str) -> StatusCode {
+    fn refuse(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        namespace: &str,
+        why: &str,
+    ) -> StatusCode {
         self.metrics.refused(reason);
         if self.pace.complains() {
-            tracing::warn!(namespace, reason, why, "a callback was refused; more may follow unsaid");
+            tracing::warn!(
+                namespace,
+                reason,
+                why,
+                "a callback was refused; more may follow unsaid"
+            );
         }
         status
     }
@@ -196,10 +207,7 @@ async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router, seat: S
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(16 * 1024);
-    if let Err(error) = server
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-    {
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a callback connection ended early");
     }
 }
@@ -258,7 +266,9 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
     let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
     let body = match tokio::time::timeout(BODY, body).await {
         Ok(Ok(body)) => body,
-        Ok(Err(error)) => return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string()),
+        Ok(Err(error)) => {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string());
+        }
         Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "Body", "its body did not come"),
     };
     // The semaphore is never closed.

@@ -1,11 +1,20 @@
 //! The runner's word, over mutual TLS.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use reqwest::StatusCode;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use whittle::api::FailureReason;
 use whittle::plan::report::{CALLBACK_PATH, Callback, CallbackBody, Progress, Report, encode};
 
@@ -65,6 +74,14 @@ impl Runner {
     }
 }
 
+/// Keeps at most so many of these going, and says what came of each.
+async fn at_once<T>(most: usize, all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    futures::stream::iter(all)
+        .buffer_unordered(most)
+        .collect()
+        .await
+}
+
 fn report(report: Report) -> CallbackBody {
     CallbackBody::Report(report)
 }
@@ -95,7 +112,7 @@ async fn token(stage: &Stage, job: &str) -> String {
 }
 
 /// A controller, and a build whose Pod runs: the port of the callback, and the Job.
-async fn running(stage: &mut Stage, spec: serde_json::Value) -> (u16, k8s_openapi::api::batch::v1::Job) {
+async fn running(stage: &mut Stage, spec: serde_json::Value) -> (u16, Job) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let port = stage.start_controller().await;
     stage.apply("hello", spec).await.unwrap();
@@ -219,7 +236,7 @@ async fn the_namespaces_certificate_alone_forges_no_result() {
         assert_eq!(thief.says(report(success("sha256:66"))).await, answer);
         assert_eq!(thief.says(progress("forged")).await, answer);
     }
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let after = stage.get("hello").await;
     assert_eq!(after.status, before.status);
     let refused = stage
@@ -239,15 +256,12 @@ async fn the_credential_of_an_attempt_goes_with_its_request() {
     assert_eq!(secret.owner_references().len(), 1);
     assert_eq!(secret.owner_references()[0].uid, request.uid().unwrap());
     assert_eq!(secret.immutable, Some(true));
-    assert_eq!(
-        secret.labels()["app.kubernetes.io/managed-by"],
-        "whittle"
-    );
+    assert_eq!(secret.labels()["app.kubernetes.io/managed-by"], "whittle");
 
     // A Job that goes is made again, and has the same credential.
     let token = token(&stage, &job.name_any()).await;
     stage.pod_is_deleted(&job).await;
-    let jobs = stage.api::<k8s_openapi::api::batch::v1::Job>();
+    let jobs = stage.api::<Job>();
     let now = kube::api::DeleteParams::background().grace_period(0);
     jobs.delete(&job.name_any(), &now).await.unwrap();
     let again = stage
@@ -280,7 +294,9 @@ async fn a_report_is_taken_only_while_the_attempt_runs() {
     };
     assert_eq!(runner.sends(&other).await, 409);
     // The Pod has ended, and what it said counts.
-    stage.pod_ends(&job, &failure(FailureReason::StepFailed)).await;
+    stage
+        .pod_ends(&job, &failure(FailureReason::StepFailed))
+        .await;
     assert_eq!(runner.says(report(success("sha256:66"))).await, 409);
     let status = stage
         .ready("hello", "False", "StepFailed")
@@ -367,9 +383,11 @@ async fn no_tag_moves_before_the_record_of_the_pushed_image_was_seen() {
             (current.checked == Some(true)).then_some(())
         })
         .await;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(stage.jobs().await.len(), 1);
-    stage.pod_ends(&job, &failure(FailureReason::StepFailed)).await;
+    stage
+        .pod_ends(&job, &failure(FailureReason::StepFailed))
+        .await;
     let status = stage
         .ready("hello", "False", "StepFailed")
         .await
@@ -377,4 +395,109 @@ async fn no_tag_moves_before_the_record_of_the_pushed_image_was_seen() {
         .unwrap();
     assert_eq!(status.digest, None);
     assert_eq!(stage.jobs().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_reports_leaves_the_controller_as_it_was() {
+    let mut stage = Stage::new().await;
+    let (port, job) = running(&mut stage, json!({})).await;
+    let before = stage.controllers_memory();
+    let body = |n: usize| {
+        let mut report = failure(FailureReason::StepFailed);
+        if let Report::Failed(failed) = &mut report {
+            failed.failure.message = "x".repeat(255 * 1024);
+        }
+        Callback {
+            namespace: stage.namespace.clone(),
+            name: "none".into(),
+            job: format!("job-{n}"),
+            body: CallbackBody::Report(report),
+        }
+    };
+    let token = token(&stage, &job.name_any()).await;
+    for token in [None, Some(token)] {
+        let runner = Runner::new(&stage, port, &job.name_any(), token).await;
+        let answers = at_once(
+            16,
+            (0..400).map(|n| {
+                let request = runner.client.post(&runner.url).json(&body(n));
+                let request = match &runner.token {
+                    Some(token) => request.bearer_auth(token),
+                    None => request,
+                };
+                // The body is not read to its end: the answer may be lost with the connection.
+                async move { request.send().await.map(|answer| answer.status().as_u16()) }
+            }),
+        )
+        .await;
+        let taken = answers.iter().filter(|a| matches!(a, Ok(200..300))).count();
+        assert_eq!(taken, 0);
+    }
+    let more = stage.controllers_memory().saturating_sub(before);
+    assert!(more < 64 * 1024, "{more} KiB more");
+    // Who has something to say is heard.
+    let runner = Runner::of_attempt(&stage, port, &job.name_any()).await;
+    stage
+        .until("the honest runner is heard", async || {
+            let answer = runner.says(report(success("sha256:aa"))).await;
+            (answer == 204).then_some(())
+        })
+        .await;
+    stage.ready("hello", "True", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out_and_are_closed() {
+    const SILENT: usize = 300;
+    let mut stage = Stage::new().await;
+    let (port, job) = running(&mut stage, json!({})).await;
+    let files = secret(&stage, "whittle-builder-default-client").await;
+    let file = |name: &str| files.data.as_ref().unwrap()[name].0.clone();
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(&file("ca.crt")).unwrap())
+        .unwrap();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&file("tls.crt")).collect();
+    let config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(
+            chain.unwrap(),
+            PrivateKeyDer::from_pem_slice(&file("tls.key")).unwrap(),
+        )
+        .unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let address = ("127.0.0.1", port);
+    // Those that have shaken hands, and those that have not.
+    let spoken = at_once(
+        16,
+        (0..SILENT).map(|_| async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            connector
+                .connect("localhost".try_into().unwrap(), stream)
+                .await
+        }),
+    )
+    .await;
+    let mut silent = vec![];
+    for _ in 0..SILENT {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let began = Instant::now();
+    let runner = Runner::of_attempt(&stage, port, &job.name_any()).await;
+    assert_eq!(runner.says(report(success("sha256:aa"))).await, 204);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    stage.ready("hello", "True", "Succeeded").await;
+
+    let ends = async {
+        for mut stream in spoken.into_iter().flatten() {
+            let _ = stream.read_to_end(&mut vec![]).await;
+        }
+        for mut stream in silent {
+            let _ = stream.read_to_end(&mut vec![]).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ends)
+        .await
+        .expect("connections that say nothing are closed");
 }

@@ -6,8 +6,8 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::{Action, Observed, Step, deadline, end, step};
 use crate::api::{Early, ImageBuild, ImageBuildStatus};
 use crate::plan::outcome::Record;
-use crate::plan::record::{essence, keep, restore, told};
-use crate::plan::report::Report;
+use crate::plan::record::{keep, restore, told};
+use crate::plan::report::{self, Report};
 use crate::plan::status::{self, Notice};
 
 /// How often the end of the Pod is looked for where no watch tells of it.
@@ -38,7 +38,7 @@ pub(super) fn believe(
     };
     let early = Early {
         job,
-        digest: essence(report),
+        digest: report::digest(report),
         before: keep(&status),
         until: Time(deadline(&observed.build, &status, now).max(now) + GRACE),
     };
@@ -56,8 +56,8 @@ pub(super) fn believe(
 pub(super) fn settle(observed: &Observed, early: &Early, now: Timestamp) -> Settled {
     match &observed.record {
         Record::Pending if now < early.until.0 => Settled::Waits,
-        Record::Said(record) if essence(record) != early.digest => {
-            Settled::Contradicted(record.clone())
+        Record::Said { report, whole } if *whole != early.digest => {
+            Settled::Contradicted(report.clone())
         }
         _ => Settled::Told,
     }
