@@ -11,8 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::routing::post;
 use futures::channel::mpsc::Sender;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -36,8 +35,6 @@ use crate::plan::report::{CALLBACK_PATH, Callback, CallbackBody};
 
 /// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
-/// How long a request's head may take to come, and the next one after it: then the connection is closed.
-const HEAD: Duration = Duration::from_secs(10);
 /// How long a request's body may take to come.
 const BODY: Duration = Duration::from_secs(5);
 /// How long an answer may take in all. Runners wait for two seconds.
@@ -201,13 +198,10 @@ async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router, seat: S
         namespace,
         business: seat.business(),
     })));
-    let mut server = Builder::new(TokioExecutor::new()).http1_only();
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(16 * 1024);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    if let Err(error) = super::http()
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
         tracing::debug!(%error, "a callback connection ended early");
     }
 }
