@@ -85,6 +85,16 @@ pub fn is_own_secret(name: &str) -> bool {
     name.starts_with(CREDENTIAL) || name.starts_with("whittle-builder-") || name == AUTHORITY
 }
 
+/// True for what can be the name of an object of ours, and so is one segment of a path: small letters, digits, `-`
+/// and `.` (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
+pub fn is_object(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.len() <= 253
+        && name
+            .split('.')
+            .all(|part| !part.is_empty() && part.chars().all(plain))
+}
+
 /// Labels of the Job and Pod that check an image.
 pub fn gate_labels(uid: &str) -> BTreeMap<String, String> {
     [
@@ -162,6 +172,25 @@ mod tests {
         assert_eq!(tags.len(), name.len());
         assert_ne!(tags, name);
         assert_ne!(tags, child(&name, "linux/amd64"));
+    }
+
+    #[test]
+    fn what_could_be_another_path_is_no_name() {
+        assert!(is_object("hello") && is_object("a.b-c.0"));
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/status",
+            "../builders/b",
+            "a?b",
+            "a%2fb",
+            "a..b",
+            "A",
+        ] {
+            assert!(!is_object(name), "{name}");
+        }
+        assert!(!is_object(&"a".repeat(254)));
     }
 
     #[test]

@@ -134,8 +134,12 @@ fn the_record_of_a_pod_is_its_message_or_its_death() {
 fn only_a_pod_of_the_attempt_that_has_not_ended_can_speak() {
     let owned = job(json!({}));
     let running = pod(json!({"phase": "Running"}));
-    assert!(runs(&owned, OWNER, &[running.clone()]));
-    assert!(!runs(&owned, "somebody-else", &[running.clone()]));
+    assert!(runs(&owned, OWNER, std::slice::from_ref(&running)));
+    assert!(!runs(
+        &owned,
+        "somebody-else",
+        std::slice::from_ref(&running)
+    ));
     assert!(!runs(&owned, OWNER, &[]));
     let mut going = running.clone();
     going.metadata.deletion_timestamp = Some(Time(now()));

@@ -1,5 +1,7 @@
 //! An early report is believed until the runner's Pod has ended; what the Pod ended with is the record.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -44,10 +46,41 @@ pub fn restore(kept: &str) -> Option<ImageBuildStatus> {
     serde_json::from_slice(&json).ok()
 }
 
+/// What is known of an ImageBuild beyond its runner's early word: its status, or what stood before where the record
+/// has not been seen yet. For all that has consequences for others.
+pub fn recorded(status: &ImageBuildStatus) -> Cow<'_, ImageBuildStatus> {
+    match &status.early {
+        None => Cow::Borrowed(status),
+        Some(early) => Cow::Owned(restore(&early.before).unwrap_or_default()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::PlatformStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::Timestamp;
+
+    #[test]
+    fn an_early_word_is_not_the_record() {
+        let before = ImageBuildStatus {
+            digest: Some("sha256:aa".into()),
+            ..ImageBuildStatus::default()
+        };
+        assert_eq!(*recorded(&before), before);
+        let told = ImageBuildStatus {
+            digest: Some("sha256:66".into()),
+            early: Some(crate::api::Early {
+                job: "job".into(),
+                digest: "sha256:00".into(),
+                before: keep(&before),
+                until: Time(Timestamp::UNIX_EPOCH),
+            }),
+            ..ImageBuildStatus::default()
+        };
+        assert_eq!(*recorded(&told), before);
+    }
 
     #[test]
     fn a_status_is_gone_back_to_as_it_was() {

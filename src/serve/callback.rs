@@ -27,10 +27,11 @@ use super::board::{Board, Put};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
-use crate::api::ImageBuild;
+use crate::api::{ImageBuild, bounded};
 use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
+use crate::plan::names;
 use crate::plan::report::{CALLBACK_PATH, Callback, CallbackBody};
 
 /// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
@@ -95,6 +96,8 @@ impl Desk {
     ) -> StatusCode {
         self.metrics.refused(reason);
         if self.pace.complains() {
+            // A parser's words may hold what was sent.
+            let why = bounded(why.to_owned(), 300);
             tracing::warn!(
                 namespace,
                 reason,
@@ -273,6 +276,10 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
     };
     let bytes = body.len();
     drop(body);
+    if !names::is_object(&callback.name) {
+        let why = "it names no ImageBuild";
+        return refusal(StatusCode::BAD_REQUEST, "Body", why);
+    }
     if callback.namespace != attempt.namespace || callback.job != attempt.job {
         let why = "it speaks for another attempt than its credential";
         return refusal(StatusCode::FORBIDDEN, "OtherAttempt", why);

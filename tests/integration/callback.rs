@@ -293,6 +293,12 @@ async fn a_report_is_taken_only_while_the_attempt_runs() {
         ..runner.callback.clone()
     };
     assert_eq!(runner.sends(&other).await, 409);
+    // What would be another path.
+    let path = Callback {
+        name: "hello/status".into(),
+        ..runner.callback.clone()
+    };
+    assert_eq!(runner.sends(&path).await, 400);
     // The Pod has ended, and what it said counts.
     stage
         .pod_ends(&job, &failure(FailureReason::StepFailed))
