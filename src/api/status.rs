@@ -63,6 +63,9 @@ pub struct ImageBuildStatus {
     /// The build that runs; absent while none does.
     #[serde(default)]
     pub current: Option<Current>,
+    /// A result that the runner told before its Pod has ended; absent once its termination message was seen.
+    #[serde(default)]
+    pub early: Option<Early>,
     /// Why the last build failed; absent after a success.
     #[serde(default)]
     pub failure: Option<Failure>,
@@ -144,6 +147,20 @@ pub struct Current {
     /// True once that has answered `spec.healthCheck`.
     #[serde(default)]
     pub checked: Option<bool>,
+}
+
+/// A result that was told early. What the runner's Pod ends with is the record: where that says something else, it counts.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Early {
+    /// The runner's Job.
+    pub job: String,
+    /// Digest of what was told.
+    pub digest: String,
+    /// What stood in the status before, packed, to go back to where the record says something else.
+    pub before: String,
+    /// Until when the end of the Pod is waited for.
+    pub until: Time,
 }
 
 /// Why a build failed.

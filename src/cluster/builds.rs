@@ -1,10 +1,11 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -17,6 +18,7 @@ use crate::plan::job::Attempt;
 use crate::plan::names;
 use crate::plan::outcome::{self, Seen, State};
 use crate::plan::report::Report;
+use crate::plan::request::paths;
 
 impl Cluster {
     /// Reads an ImageBuild, live.
@@ -46,7 +48,9 @@ impl Cluster {
             .status
             .as_ref()
             .and_then(|status| status.current.clone());
-        let (builder, pods, job) = futures::try_join!(
+        let early = build.status.as_ref().and_then(|s| s.early.as_ref());
+        let early = early.map(|early| early.job.clone());
+        let (builder, pods, job, told) = futures::try_join!(
             self.builder(&namespace, &build.spec.builder_ref.name),
             self.runner_pods(&namespace, &uid),
             async {
@@ -55,18 +59,15 @@ impl Cluster {
                     None => Ok(None),
                 }
             },
+            async {
+                match &early {
+                    Some(job) => self.job(&namespace, job).await,
+                    None => Ok(None),
+                }
+            },
         )?;
-        let (mine, others): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| {
-            let job_uid = job.as_ref().and_then(|job| job.metadata.uid.as_deref());
-            job_uid.is_some()
-                && pod
-                    .owner_references()
-                    .iter()
-                    .any(|owner| Some(owner.uid.as_str()) == job_uid)
-        });
-        let pod = mine
-            .into_iter()
-            .max_by_key(|pod| pod.metadata.creation_timestamp.clone());
+        let record = outcome::record(newest_of(&pods, told.as_ref()));
+        let pod = newest_of(&pods, job.as_ref());
         let mount_failures = match pod {
             Some(pod) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
                 self.events(&namespace, pod, "FailedMount").await?
@@ -84,9 +85,10 @@ impl Cluster {
             now,
         );
         let builder_out_of_memory = match (&attempt, &builder) {
-            (State::Ended(Report::Failed(failed)), Some(builder))
-                if failed.failure.reason == FailureReason::BuilderLost =>
-            {
+            (
+                State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
+                Some(builder),
+            ) if failed.failure.reason == FailureReason::BuilderLost => {
                 let since = build
                     .status
                     .as_ref()
@@ -103,11 +105,14 @@ impl Cluster {
             Some(pending) => self.checks(&build, &pending, now).await?,
             None => vec![],
         };
-        let others_alive = others.into_iter().any(|pod| !outcome::is_over(pod));
+        let others_alive = pods
+            .iter()
+            .any(|pod| !is_of(pod, job.as_ref()) && !outcome::is_over(pod));
         Ok(Observed {
             build,
             builder,
             attempt,
+            record,
             others_alive,
             queue,
             builder_out_of_memory,
@@ -216,37 +221,60 @@ impl Cluster {
         self.patch_status(build, None, &wanted).await
     }
 
-    /// Writes what goes on, unless another attempt has begun or the build has ended meanwhile: then
-    /// the patch's own test fails, and nothing is written.
-    pub async fn write_progress(
-        &self,
-        namespace: &str,
-        name: &str,
-        job: &str,
-        message: &str,
-    ) -> Result<(), Error> {
-        let patch: json_patch::Patch = serde_json::from_value(json!([
-            { "op": "test", "path": "/status/current/job", "value": job },
-            { "op": "add", "path": "/status/current/message", "value": message },
-        ]))
-        .expect("a literal patch is always a patch");
-        let result = Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
-            .patch_status(name, &PatchParams::default(), &Patch::Json::<()>(patch))
-            .await;
-        match result {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(()),
-            Err(error) => Err(during(format!(
-                "writing the progress of ImageBuild {namespace}/{name}"
-            ))(error)),
-        }
-    }
-
     /// Makes the objects of an attempt. What exists already is left as it is: the same attempt has the
     /// same name, and whose it is is checked at the next look.
-    pub async fn start(&self, attempt: &Attempt) -> Result<(), Error> {
-        self.create(&attempt.config_map).await?;
+    ///
+    /// `token` is the credential of the runner. Its Secret belongs to the ConfigMap, and goes with it: no right to
+    /// delete Secrets is needed for that.
+    pub async fn start(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
+        let owner = self.made(&attempt.config_map).await?;
+        if let Some(secret) = &attempt.secret {
+            let mut secret = secret.clone();
+            secret.metadata.owner_references = Some(vec![OwnerReference {
+                api_version: "v1".into(),
+                kind: "ConfigMap".into(),
+                name: owner.name.unwrap_or_default(),
+                uid: owner.uid.unwrap_or_default(),
+                ..OwnerReference::default()
+            }]);
+            let token = ByteString(token.as_bytes().to_vec());
+            secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
+            self.create(&secret).await?;
+        }
         self.create(&attempt.job).await
+    }
+
+    /// Makes an attempt's ConfigMap, and tells what the API server knows it by. Of one that a start before this one
+    /// made only the metadata is asked for: by a patch that changes nothing, as there is no right to read any.
+    ///
+    /// # Errors
+    /// Also where a ConfigMap of this name stands there that is not this ImageBuild's.
+    async fn made(&self, config_map: &ConfigMap) -> Result<ObjectMeta, Error> {
+        let (namespace, name) = key(config_map);
+        let what = || format!("creating ConfigMap {namespace}/{name}");
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let exists = match api.create(&params, config_map).await {
+            Ok(made) => return Ok(made.metadata),
+            Err(error) => match &error {
+                kube::Error::Api(status) if status.is_already_exists() => error,
+                _ => return Err(during(what())(error)),
+            },
+        };
+        let nothing = Patch::Merge(json!({}));
+        let found = api
+            .patch_metadata(&name, &PatchParams::default(), &nothing)
+            .await
+            .map_err(during(what()))?;
+        let mine = config_map.owner_references().iter().map(|o| &o.uid);
+        let mut owners = found.owner_references().iter();
+        if owners.any(|owner| mine.clone().any(|uid| *uid == owner.uid)) {
+            return Ok(found.metadata);
+        }
+        Err(during(what())(exists))
     }
 
     /// Deletes the Job and the ConfigMap of this name; their Pods follow.
@@ -328,7 +356,7 @@ impl Cluster {
         let waiting = builds.iter().filter(|build| {
             build.spec.builder_ref.name == builder
                 && !build.spec.suspend
-                && !decide::is_settled(build)
+                && !decide::is_built(build)
         });
         Ok(Use {
             wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
@@ -373,6 +401,23 @@ impl Cluster {
                 "listing the Jobs of Builder {namespace}/{builder}"
             )))
     }
+}
+
+/// True where the Pod is this Job's.
+fn is_of(pod: &Pod, job: Option<&Job>) -> bool {
+    let uid = job.and_then(|job| job.metadata.uid.as_deref());
+    uid.is_some()
+        && pod
+            .owner_references()
+            .iter()
+            .any(|owner| Some(owner.uid.as_str()) == uid)
+}
+
+/// The Job's newest Pod.
+fn newest_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
+    pods.iter()
+        .filter(|pod| is_of(pod, job))
+        .max_by_key(|pod| pod.metadata.creation_timestamp.clone())
 }
 
 fn is_active(job: &Job) -> bool {

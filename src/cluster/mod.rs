@@ -2,7 +2,9 @@
 
 mod builders;
 mod builds;
+mod callback;
 mod checks;
+pub mod credentials;
 pub mod pki;
 mod profiles;
 mod watch;

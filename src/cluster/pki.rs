@@ -14,6 +14,7 @@ use rcgen::{
 };
 
 use super::Error;
+use super::credentials::Credentials;
 use crate::api::Certificates;
 use crate::image::digest_of;
 use crate::plan::builder_state::CERTIFICATES_VERSION;
@@ -100,6 +101,11 @@ impl Authority {
     /// Digest of the root certificate.
     pub fn fingerprint(&self) -> String {
         digest_of(self.certificate.as_bytes())
+    }
+
+    /// What knows the credentials of attempts: nothing of them is stored, and a new root ends all of them.
+    pub fn credentials(&self) -> Credentials {
+        Credentials::new(&self.issuer.key().serialize_der())
     }
 
     /// A certificate for the controller's own server: PEM of certificate and key.

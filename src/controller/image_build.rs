@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc::UnboundedReceiver;
+use futures::channel::mpsc::Receiver;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -18,9 +18,11 @@ use kube::{Resource, ResourceExt};
 
 use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild};
+use crate::cluster::credentials::Attempt as Credential;
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::installation::{self, Claim};
 use crate::plan::{brief, names};
+use crate::plan::status::Notice;
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
@@ -29,7 +31,7 @@ const RESYNC: Duration = Duration::from_secs(3600);
 /// Runs until `stop`. `wake` names ImageBuilds whose runners have called back.
 pub async fn run(
     context: Arc<Context>,
-    wake: UnboundedReceiver<ObjectRef<ImageBuild>>,
+    wake: Receiver<ObjectRef<ImageBuild>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let mine = watcher::Config::default().labels(&format!(
@@ -105,7 +107,7 @@ fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<Im
         .filter(|build| {
             build.namespace() == builder.namespace()
                 && build.spec.builder_ref.name == builder.name_any()
-                && !decide::is_settled(build)
+                && !decide::is_built(build)
         })
         .map(|build| ObjectRef::from_obj(build.as_ref()))
         .collect()
@@ -245,10 +247,21 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
         }
         Action::Start(attempt) => {
             context.metrics.attempt();
-            context.cluster.start(attempt).await?;
+            let token = context.authority.credentials().token(&Credential {
+                namespace: namespace.clone(),
+                uid: build.uid().unwrap_or_default(),
+                job: attempt.job.name_any(),
+            });
+            context.cluster.start(attempt, &token).await?;
         }
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
+    }
+    if let Some(alarm) = &step.alarm {
+        let name = build.name_any();
+        tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
+        context.metrics.disagreed();
+        tell(build, alarm, context).await;
     }
     if let Some(notice) = &step.notice {
         if step.status.current.is_none() {
@@ -256,27 +269,29 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
                 .metrics
                 .built(&notice.reason, step.status.duration_seconds);
         }
-        let event = Event {
-            type_: if notice.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: notice.reason.clone(),
-            note: Some(crate::api::bounded(notice.message.clone(), 1024)),
-            action: "Build".into(),
-            secondary: None,
-        };
-        // An Event is a courtesy: the status holds the result.
-        if let Err(error) = context
-            .recorder
-            .publish(&event, &build.object_ref(&()))
-            .await
-        {
-            tracing::warn!(namespace, name = build.name_any(), %error, "an event could not be written");
-        }
+        tell(build, notice, context).await;
     }
     Ok(())
+}
+
+async fn tell(build: &ImageBuild, notice: &Notice, context: &Context) {
+    let event = Event {
+        type_: if notice.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: notice.reason.clone(),
+        note: Some(crate::api::bounded(notice.message.clone(), 1024)),
+        action: "Build".into(),
+        secondary: None,
+    };
+    // An Event is a courtesy: the status holds the result.
+    let object = build.object_ref(&());
+    if let Err(error) = context.recorder.publish(&event, &object).await {
+        let (namespace, name) = (build.namespace(), build.name_any());
+        tracing::warn!(namespace, name, %error, "an event could not be written");
+    }
 }
 
 fn std_duration(duration: SignedDuration) -> Duration {

@@ -13,11 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, run_builders, run_guard, run_image_builds};
 use crate::cluster::Cluster;
+use crate::plan::names::AUTHORITY;
 use crate::plan::settings::Settings;
-use crate::serve::{Board, Metrics, serve_callback, serve_health};
+use crate::serve::{Board, Desk, Metrics, serve_callback, serve_health};
 
-/// The Secret with the installation's root authority.
-const AUTHORITY: &str = "whittle-ca";
+/// ImageBuilds with new reports that wait to be looked at.
+const WOKEN: usize = 1024;
 
 /// What the command line says.
 pub struct Options {
@@ -54,7 +55,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let cluster = Cluster::new(client, watch.namespaces.clone(), selector);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
     let (board, metrics) = (Board::default(), Metrics::default());
-    let (wake, woken) = mpsc::unbounded();
+    let (wake, woken) = mpsc::channel(WOKEN);
     let ready = Arc::new(AtomicBool::new(false));
 
     let stop = stop()?.shared();
@@ -72,9 +73,13 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         options.callback_address,
         hosts,
         authority.clone(),
-        cluster.clone(),
-        board.clone(),
-        wake,
+        Desk::new(
+            cluster.clone(),
+            board.clone(),
+            metrics.clone(),
+            authority.credentials(),
+            wake,
+        ),
     );
     let context = Arc::new(Context::new(cluster, settings, authority, board, metrics));
     let loops = async {

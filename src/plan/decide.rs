@@ -1,6 +1,7 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
 mod checking;
+mod early;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
@@ -15,7 +16,7 @@ use serde::Serialize;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
-use super::outcome::{Pending, State, failed};
+use super::outcome::{Pending, Record, State, failed};
 use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
@@ -38,6 +39,8 @@ pub struct Observed {
     pub builder: Option<Builder>,
     /// Where the attempt of `status.current` stands; `Absent` without one.
     pub attempt: State,
+    /// What the Pod of `status.early` has ended with.
+    pub record: Record,
     /// True while a Pod of an earlier attempt or build has not ended.
     pub others_alive: bool,
     /// Other builds on the same builder.
@@ -87,7 +90,7 @@ impl Queue {
                 queue.running += 1;
             } else if current.is_some_and(|current| current.pushed.is_some()) {
                 // It is being checked, and needs the builder no more.
-            } else if !other.spec.suspend && !is_settled(other) {
+            } else if !other.spec.suspend && !is_built(other) {
                 queue.waiting += 1;
                 if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
                     queue.before += 1;
@@ -110,6 +113,8 @@ pub struct Step {
     pub action: Action,
     /// An Event.
     pub notice: Option<Notice>,
+    /// An Event that tells of a forgery, before that one.
+    pub alarm: Option<Notice>,
     /// When to look again though nothing has changed.
     pub look_again: Option<SignedDuration>,
 }
@@ -172,12 +177,27 @@ pub fn input(build: &ImageBuild) -> String {
 
 /// True where there is nothing to do until the ImageBuild changes: nothing else need be read.
 pub fn is_settled(build: &ImageBuild) -> bool {
+    let early = build.status.as_ref().is_some_and(|s| s.early.is_some());
+    build.metadata.deletion_timestamp.is_some() || is_built(build) && !early
+}
+
+/// True where nothing is to be built until the ImageBuild changes.
+pub fn is_built(build: &ImageBuild) -> bool {
     build.metadata.deletion_timestamp.is_some()
         || build.status.as_ref().is_some_and(|status| {
             status.current.is_none()
                 && status.observed_generation == build.metadata.generation
                 && status.input.as_deref() == Some(&input(build))
         })
+}
+
+/// True where a report of this Job is what the build waits for.
+pub fn awaits_report(build: &ImageBuild, job: &str) -> bool {
+    let status = build.status.as_ref();
+    let current = status.and_then(|status| status.current.as_ref());
+    current.is_some_and(|current| current.job == job)
+        && build.metadata.deletion_timestamp.is_none()
+        && pending_check(build, status).is_none()
 }
 
 /// True where a build waits for its turn on the builder.
@@ -209,9 +229,47 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
         return step(build.status.clone().unwrap_or_default(), Action::None);
     }
     let due = status.input.as_deref() != Some(&input(build));
+    let mut told = false;
+    if let Some(early) = status.early.clone() {
+        match early::settle(observed, &early, now) {
+            early::Settled::Waits if due && status.current.is_none() && !build.spec.suspend => {
+                return early::wait(build, status, now);
+            }
+            early::Settled::Waits => {}
+            early::Settled::Told => {
+                status.early = None;
+                told = true;
+            }
+            early::Settled::Contradicted(record) => {
+                return early::contradict(observed, status, &early, *record, due, now);
+            }
+        }
+    }
+    let waits = status.early.is_some();
+    let mut step = on(observed, settings, status, due, now);
+    if told && step.action == Action::None && step.status.current.is_none() {
+        step.action = prune(build, &step.status);
+    }
+    if waits && step.status.early.is_some() {
+        let look = step.look_again.unwrap_or(early::LOOK);
+        step.look_again = Some(look.min(early::LOOK));
+    }
+    step
+}
+
+/// The next step, but for an early report.
+fn on(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    due: bool,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
     match status.current.clone() {
         Some(current) if due => {
-            // New input while the old is being built: the old attempt has no more use.
+            // New input while the old is being built: the old attempt has no more use, whatever it has told.
+            status.early = None;
             status::end(&mut status, build, "Superseded", None, now);
             if build.spec.suspend {
                 // It came to nothing: the same spec would be due again.
@@ -259,6 +317,7 @@ fn step(status: ImageBuildStatus, action: Action) -> Step {
         status,
         action,
         notice: None,
+        alarm: None,
         look_again: None,
     }
 }
@@ -304,6 +363,10 @@ fn start(
     let Some(current) = status.current.clone() else {
         return step(status, Action::None);
     };
+    if let Some(message) = job::refusal(build) {
+        let report = failed(FailureReason::BuildRejected, message);
+        return end(observed, status, report, now);
+    }
     let left = deadline(build, &status, now).duration_since(now);
     if left <= SignedDuration::ZERO {
         let waited_for = find(&status.conditions, READY)
@@ -320,7 +383,7 @@ fn start(
             now,
         );
     }
-    if observed.others_alive {
+    if observed.others_alive || status.early.is_some() {
         status::working(
             &mut status,
             build,
@@ -552,6 +615,7 @@ fn go_on(
             status::working(&mut status, build, "Building", message, now);
             step(status, Action::None)
         }
+        State::Told(report) => early::believe(observed, status, report, now),
         State::Ended(report) => end(observed, status, report.clone(), now),
     }
 }
@@ -595,7 +659,7 @@ fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Ti
 /// An attempt has ended: the build has too, or another attempt follows.
 fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: Timestamp) -> Step {
     let build = &observed.build;
-    let prune = Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1);
+    let prune = prune(build, &status);
     match report {
         Report::Succeeded(built) => {
             let pushed = status.current.as_ref().and_then(checking::pushed);
@@ -630,6 +694,11 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
             }
         }
     }
+}
+
+/// Takes away what lies beyond the history.
+fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
+    Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1)
 }
 
 /// A builder that was lost because it ran out of memory will run out of it again.

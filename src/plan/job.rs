@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath,
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecretVolumeSource,
+    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Secret, SecretVolumeSource,
     SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -33,6 +33,9 @@ pub const CONTAINER: &str = "runner";
 pub struct Attempt {
     /// Carries the request.
     pub config_map: ConfigMap,
+    /// Carries the runner's credential, which is not in it yet; none without a callback. Whoever makes it gives it
+    /// to the ConfigMap as its owner, and so it goes with that.
+    pub secret: Option<Secret>,
     /// Carries it out.
     pub job: Job,
 }
@@ -50,6 +53,33 @@ pub struct Which {
     pub tagging: Tagging,
 }
 
+/// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
+/// mounted could speak for other builds of the namespace.
+pub fn refusal(build: &ImageBuild) -> Option<String> {
+    let spec = &build.spec;
+    let git = spec.source.git.iter().flat_map(|git| &git.secret_ref);
+    let oci = spec.source.oci.iter().flat_map(|oci| &oci.secret_ref);
+    let named = (spec
+        .output
+        .secret_ref
+        .iter()
+        .map(|s| ("spec.output.secretRef", &s.name)))
+    .chain(git.map(|s| ("spec.source.git.secretRef", &s.name)))
+    .chain(oci.map(|s| ("spec.source.oci.secretRef", &s.name)))
+    .chain(
+        spec.secrets
+            .iter()
+            .map(|s| ("spec.secrets", &s.secret_ref.name)),
+    );
+    let mut own = named.filter(|(_, name)| names::is_own_secret(name));
+    own.next().map(|(field, name)| {
+        format!(
+            "{field} names Secret {name}, which Whittle made for itself: that is not allowed; put what the build needs \
+             into a Secret of your own"
+        )
+    })
+}
+
 /// The objects of one attempt.
 ///
 /// # Errors
@@ -62,7 +92,18 @@ pub fn attempt(
 ) -> serde_json::Result<Attempt> {
     let request = request(build, builder, which, settings);
     let metadata = metadata(build, which);
+    let secret = settings.callback.as_ref().map(|_| Secret {
+        metadata: ObjectMeta {
+            name: Some(names::credential(&request.uid, &which.job)),
+            owner_references: None,
+            ..metadata.clone()
+        },
+        type_: Some("Opaque".into()),
+        immutable: Some(true),
+        ..Secret::default()
+    });
     Ok(Attempt {
+        secret,
         config_map: ConfigMap {
             metadata: metadata.clone(),
             data: Some(BTreeMap::from([(
@@ -186,7 +227,12 @@ fn previous(build: &ImageBuild) -> Vec<Previous> {
 }
 
 fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
-    let (volumes, mounts) = volumes(build, builder, which, settings);
+    let (mut volumes, mut mounts) = volumes(build, builder, which, settings);
+    if settings.callback.is_some() {
+        let secret = names::credential(&build.uid().unwrap_or_default(), &which.job);
+        volumes.push(secret_volume("attempt", secret, None));
+        mounts.push(mount("attempt", paths::ATTEMPT.into(), true));
+    }
     PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
@@ -421,10 +467,30 @@ mod tests {
                 "whittle-builder-default-client",
                 "registry-credentials",
                 "git-credentials",
-                "npm"
+                "npm",
+                &names::credential("11111111-1111-1111-1111-111111111111", "hello-0123456789")
             ]
         );
         assert_eq!(pod.automount_service_account_token, Some(false));
+    }
+
+    #[test]
+    fn no_build_has_a_secret_of_ours_mounted() {
+        let own = names::builder_client_tls("default");
+        assert_eq!(refusal(&fixtures::git_with_secrets()), None);
+        let fields: [fn(&mut ImageBuild) -> &mut String; 3] = [
+            |build| &mut build.spec.output.secret_ref.as_mut().unwrap().name,
+            |build| &mut build.spec.secrets[0].secret_ref.name,
+            |build| {
+                let git = build.spec.source.git.as_mut().unwrap();
+                &mut git.secret_ref.as_mut().unwrap().name
+            },
+        ];
+        for field in fields {
+            let mut build = fixtures::git_with_secrets();
+            field(&mut build).clone_from(&own);
+            assert!(refusal(&build).unwrap().contains(&own));
+        }
     }
 
     #[test]

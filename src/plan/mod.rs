@@ -2,6 +2,7 @@
 
 pub mod advice;
 pub mod brief;
+mod bounds;
 pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
@@ -17,6 +18,7 @@ pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
 pub mod refusal;
+pub mod record;
 pub mod report;
 pub mod request;
 pub mod settings;

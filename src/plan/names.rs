@@ -31,6 +31,9 @@ pub const BUILD: &str = "whittle.dev/build";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
+/// Name of the Secret with the installation's root authority, in Whittle's own namespace.
+pub const AUTHORITY: &str = "whittle-ca";
+
 /// Name of the Builder's StatefulSet, Service, ConfigMap and NetworkPolicy.
 pub fn builder(name: &str) -> String {
     format!("whittle-builder-{name}")
@@ -80,6 +83,30 @@ pub fn child(attempt: &str, purpose: &str) -> String {
     // An attempt's name ends in its own hash, which this one stands for.
     let head = attempt.rsplit_once('-').map_or(attempt, |(head, _)| head);
     format!("{head}-{hash}")
+}
+
+/// Name of the Secret with the credential of one attempt: a user's Secret has it only on purpose.
+pub fn credential(uid: &str, job: &str) -> String {
+    let hash = &digest_of(format!("{uid}/{job}").as_bytes())["sha256:".len()..][..40];
+    format!("{CREDENTIAL}{hash}")
+}
+
+/// Begins the name of every Secret with the credential of an attempt.
+const CREDENTIAL: &str = "whittle-attempt-";
+
+/// True for the names of Secrets that Whittle makes for itself: no spec may have them mounted.
+pub fn is_own_secret(name: &str) -> bool {
+    name.starts_with(CREDENTIAL) || name.starts_with("whittle-builder-") || name == AUTHORITY
+}
+
+/// True for what can be the name of an object of ours, and so is one segment of a path: small letters, digits, `-`
+/// and `.` (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
+pub fn is_object(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.len() <= 253
+        && name
+            .split('.')
+            .all(|part| !part.is_empty() && part.chars().all(plain))
 }
 
 /// Labels of the Job and Pod that check an image.
@@ -165,6 +192,39 @@ mod tests {
         for name in ["by-hand", "by-0123456789abc", "-0123456789", "a-012345678G"] {
             assert!(!is_attempt(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_could_be_another_path_is_no_name() {
+        assert!(is_object("hello") && is_object("a.b-c.0"));
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/status",
+            "../builders/b",
+            "a?b",
+            "a%2fb",
+            "a..b",
+            "A",
+        ] {
+            assert!(!is_object(name), "{name}");
+        }
+        assert!(!is_object(&"a".repeat(254)));
+    }
+
+    #[test]
+    fn the_credential_of_an_attempt_has_a_name_of_our_own_that_fits() {
+        let job = attempt(&"a".repeat(60), "u", 1, 1, 1);
+        let name = credential("11111111-1111-1111-1111-111111111111", &job);
+        assert!(name.len() <= 63, "{name}");
+        assert!(is_own_secret(&name));
+        assert_ne!(
+            name,
+            credential("11111111-1111-1111-1111-111111111112", &job)
+        );
+        assert!(is_own_secret(&builder_client_tls("default")));
+        assert!(!is_own_secret("whittle-registry"));
     }
 
     #[test]

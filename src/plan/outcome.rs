@@ -25,8 +25,27 @@ pub enum State {
     Pending(Pending),
     /// Its Pod runs.
     Running,
+    /// It has told its result, and its Pod has not ended yet.
+    Told(Report),
     /// It has ended.
     Ended(Report),
+}
+
+/// What the Pod of an early report has ended with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Record {
+    /// Not ended yet.
+    #[default]
+    Pending,
+    /// This: its termination message, or what its end says without one.
+    Said {
+        /// As far as there was room for it.
+        report: Box<Report>,
+        /// Digest of all of it.
+        whole: String,
+    },
+    /// The Pod is gone, or its message: nobody can know.
+    Gone,
 }
 
 /// Why a Pod does not run yet.
@@ -57,19 +76,20 @@ pub struct Seen<'a> {
 
 /// Where the attempt stands.
 pub fn state(seen: &Seen, now: Timestamp) -> State {
+    let job = seen.job.filter(|job| is_of(*job, seen.owner));
     if let Some(report) = seen.report {
-        return State::Ended(report.clone());
+        // What the Pod has ended with counts, where it has.
+        return match job.and(seen.pod).and_then(ended) {
+            Some(record) => State::Ended(record),
+            None => State::Told(report.clone()),
+        };
     }
-    let Some(job) = seen.job else {
-        return State::Absent;
+    let Some(job) = job else {
+        return match seen.job {
+            Some(_) => State::Foreign,
+            None => State::Absent,
+        };
     };
-    if !job
-        .owner_references()
-        .iter()
-        .any(|owner| owner.uid == seen.owner)
-    {
-        return State::Foreign;
-    }
     if job.metadata.deletion_timestamp.is_some() {
         return State::Leaving;
     }
@@ -95,6 +115,60 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
             message: "waiting for the runner's Pod to be made".into(),
             blocked: false,
         }),
+    }
+}
+
+/// True where an object belongs to the one with this UID.
+fn is_of(object: &impl ResourceExt, owner: &str) -> bool {
+    object
+        .owner_references()
+        .iter()
+        .any(|found| found.uid == owner)
+}
+
+/// True where a Pod of this Job of the ImageBuild with this UID can speak: it has not ended, and is not on its way out.
+pub fn runs(job: &Job, owner: &str, pods: &[Pod]) -> bool {
+    let uid = job.uid().unwrap_or_default();
+    is_of(job, owner)
+        && job.metadata.deletion_timestamp.is_none()
+        && pods.iter().any(|pod| {
+            is_of(pod, &uid)
+                && pod.metadata.deletion_timestamp.is_none()
+                && !is_over(pod)
+                && terminated(pod).is_none()
+        })
+}
+
+/// What the Pod of an early report has ended with; `pod` is that of its Job.
+///
+/// A runner writes its termination message before it tells the controller. So one that was killed without has told
+/// nothing, and what was heard came from somebody else; where it has ended by itself, the message was lost on its way.
+pub fn record(pod: Option<&Pod>) -> Record {
+    let Some(pod) = pod else {
+        return Record::Gone;
+    };
+    let Some(container) = terminated(pod) else {
+        return match is_over(pod) {
+            true => Record::Gone,
+            false => Record::Pending,
+        };
+    };
+    let message = container.message.as_deref().unwrap_or_default();
+    if let Ok((report, whole)) = report::decode_whole(message) {
+        return Record::Said {
+            report: Box::new(report.bounded()),
+            whole,
+        };
+    }
+    match ended(pod) {
+        Some(report) if !message.is_empty() || !matches!(container.exit_code, 0 | 1) => {
+            let whole = report::digest(&report);
+            Record::Said {
+                report: Box::new(report),
+                whole,
+            }
+        }
+        _ => Record::Gone,
     }
 }
 
@@ -131,22 +205,28 @@ fn succeeded(job: &Job) -> bool {
         .is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
 }
 
-/// What a Pod that has ended reports, or what its end says where it reports nothing.
-fn ended(pod: &Pod) -> Option<Report> {
-    let status = pod.status.as_ref()?;
-    let terminated = status
+/// How the runner's container has ended.
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    pod.status
+        .as_ref()?
         .container_statuses
         .iter()
         .flatten()
         .find(|container| container.name == CONTAINER)
         .and_then(|container| container.state.as_ref())
-        .and_then(|state| state.terminated.as_ref());
+        .and_then(|state| state.terminated.as_ref())
+}
+
+/// What a Pod that has ended reports, or what its end says where it reports nothing.
+fn ended(pod: &Pod) -> Option<Report> {
+    let status = pod.status.as_ref()?;
+    let terminated = terminated(pod);
     // The report first: it is written only when all is done, whatever became of the Pod after it.
     if let Some(report) = terminated
         .and_then(|t| t.message.as_deref())
         .and_then(|message| report::decode(message).ok())
     {
-        return Some(report);
+        return Some(report.bounded());
     }
     if terminated.is_none() && !is_over(pod) {
         return None;

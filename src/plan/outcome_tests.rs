@@ -1,7 +1,9 @@
 use super::*;
 use crate::plan::report::{Built, encode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
+const JOB: &str = "33333333-3333-3333-3333-333333333333";
 const OWNER: &str = "11111111-1111-1111-1111-111111111111";
 
 fn now() -> Timestamp {
@@ -10,7 +12,7 @@ fn now() -> Timestamp {
 
 fn job(status: serde_json::Value) -> Job {
     serde_json::from_value(json!({
-        "metadata": {"name": "j", "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "hello", "uid": OWNER}]},
+        "metadata": {"name": "j", "uid": JOB, "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "hello", "uid": OWNER}]},
         "status": status,
     }))
     .unwrap()
@@ -18,7 +20,7 @@ fn job(status: serde_json::Value) -> Job {
 
 fn pod(status: serde_json::Value) -> Pod {
     serde_json::from_value(json!({
-        "metadata": {"name": "j-x", "creationTimestamp": "1970-01-12T13:46:39Z"},
+        "metadata": {"name": "j-x", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": JOB}], "creationTimestamp": "1970-01-12T13:46:39Z"},
         "spec": {"containers": [{"name": "runner", "resources": {"limits": {"memory": "64Mi"}}}]},
         "status": status,
     }))
@@ -79,7 +81,75 @@ fn an_early_report_counts_before_the_pod_has_ended() {
         report: Some(&report),
         ..Seen::default()
     };
-    assert_eq!(state(&seen, now()), State::Ended(success()));
+    assert_eq!(state(&seen, now()), State::Told(success()));
+}
+
+#[test]
+fn what_the_pod_has_ended_with_counts_more_than_an_early_report() {
+    let record = failed(FailureReason::StepFailed, "m".into());
+    let pod = terminated(json!({"exitCode": 1, "message": encode(&record)}));
+    let (job, report) = (job(json!({})), success());
+    let seen = Seen {
+        owner: OWNER,
+        job: Some(&job),
+        pod: Some(&pod),
+        report: Some(&report),
+        ..Seen::default()
+    };
+    assert_eq!(state(&seen, now()), State::Ended(record));
+}
+
+#[test]
+fn the_record_of_a_pod_is_its_message_or_its_death() {
+    let said = |pod: &Pod| match record(Some(pod)) {
+        Record::Said { report, .. } => Some(*report),
+        _ => None,
+    };
+    assert_eq!(
+        record(Some(&pod(json!({"phase": "Running"})))),
+        Record::Pending
+    );
+    assert_eq!(record(None), Record::Gone);
+    let evicted = pod(json!({"phase": "Failed", "reason": "Evicted"}));
+    assert_eq!(record(Some(&evicted)), Record::Gone);
+    let ended = terminated(json!({"exitCode": 0, "message": encode(&success())}));
+    assert_eq!(said(&ended), Some(success()));
+    // It has ended by itself: the message did not get through.
+    assert_eq!(
+        record(Some(&terminated(json!({"exitCode": 0})))),
+        Record::Gone
+    );
+    // It was killed before it had a result.
+    for end in [
+        json!({"exitCode": 143}),
+        json!({"exitCode": 137, "reason": "OOMKilled"}),
+    ] {
+        assert!(matches!(said(&terminated(end)), Some(Report::Failed(_))));
+    }
+    let garbage = terminated(json!({"exitCode": 0, "message": "garbage"}));
+    assert!(matches!(said(&garbage), Some(Report::Failed(_))));
+}
+
+#[test]
+fn only_a_pod_of_the_attempt_that_has_not_ended_can_speak() {
+    let owned = job(json!({}));
+    let running = pod(json!({"phase": "Running"}));
+    assert!(runs(&owned, OWNER, std::slice::from_ref(&running)));
+    assert!(!runs(
+        &owned,
+        "somebody-else",
+        std::slice::from_ref(&running)
+    ));
+    assert!(!runs(&owned, OWNER, &[]));
+    let mut going = running.clone();
+    going.metadata.deletion_timestamp = Some(Time(now()));
+    let mut foreign = running.clone();
+    foreign.metadata.owner_references = None;
+    let over = pod(json!({"phase": "Succeeded"}));
+    let ended = terminated(json!({"exitCode": 0}));
+    for pod in [going, foreign, over, ended] {
+        assert!(!runs(&owned, OWNER, &[pod]));
+    }
 }
 
 #[test]

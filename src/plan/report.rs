@@ -11,6 +11,7 @@ use super::contract::Breach;
 use crate::api::{
     ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
 };
+use crate::image::digest_of;
 use crate::packed::{deflate, inflate};
 
 /// The kubelet's limit for a termination message, in bytes
@@ -83,7 +84,9 @@ pub struct Progress {
 impl Progress {
     /// As it stands in `status.current.message`, for example `9/14 [build 4/5] RUN go build`.
     pub fn message(&self) -> String {
-        format!("{}/{} {}", self.done, self.total, self.step)
+        let mut message = format!("{}/{} {}", self.done, self.total, self.step);
+        super::bounds::line(&mut message, 512);
+        message
     }
 }
 
@@ -134,39 +137,69 @@ pub enum DecodeError {
     Deflate(#[from] std::io::Error),
 }
 
+/// A termination message.
+#[derive(Serialize, Deserialize)]
+struct Message {
+    #[serde(flatten)]
+    report: Report,
+    /// Digest of the report before it was cut; absent where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<String>,
+}
+
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
 /// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
 /// the log first, from its start, then hints, breaches and messages; of a success first the packed programs, then
-/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last.
+/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last. One that is
+/// shortened has the [`digest`] of the whole.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
     if json.len() <= TERMINATION_LIMIT {
         return json;
     }
-    let mut report = report.clone();
+    let mut message = compressed(&json);
+    let mut less = Message {
+        report: report.clone(),
+        whole: Some(digest_of(json.as_bytes())),
+    };
+    let mut length = json.len();
     loop {
-        let json = to_json(&report);
-        let message = compressed(&json);
         let over = |length: usize, most: f64| most / length as f64;
         let ratio = over(message.len(), TERMINATION_LIMIT as f64)
-            .min(over(json.len(), EXPANDED_LIMIT as f64));
+            .min(over(length, EXPANDED_LIMIT as f64));
         if ratio >= 1.0 {
             return message;
         }
-        shorten(&mut report, ratio);
+        shorten(&mut less.report, ratio);
+        let json = to_json(&less);
+        (message, length) = (compressed(&json), json.len());
     }
 }
 
 /// Reads a termination message that [`encode`] wrote.
 pub fn decode(message: &str) -> Result<Report, DecodeError> {
-    let Some(rest) = message.trim().strip_prefix(COMPRESSED) else {
-        return Ok(serde_json::from_str(message)?);
-    };
-    let bytes = STANDARD.decode(rest)?;
-    Ok(serde_json::from_slice(&inflate(&bytes, EXPANDED_LIMIT)?)?)
+    Ok(decode_whole(message)?.0)
 }
 
-fn to_json(report: &Report) -> String {
+/// Reads a termination message that [`encode`] wrote, with the [`digest`] of the report before it was cut.
+pub fn decode_whole(message: &str) -> Result<(Report, String), DecodeError> {
+    let read: Message = match message.trim().strip_prefix(COMPRESSED) {
+        None => serde_json::from_str(message)?,
+        Some(rest) => {
+            let bytes = STANDARD.decode(rest)?;
+            serde_json::from_slice(&inflate(&bytes, EXPANDED_LIMIT)?)?
+        }
+    };
+    let whole = read.whole.unwrap_or_else(|| digest(&read.report));
+    Ok((read.report, whole))
+}
+
+/// Digest of all that a report says: two that differ in anything have two.
+pub fn digest(report: &Report) -> String {
+    digest_of(to_json(report).as_bytes())
+}
+
+fn to_json(report: &impl Serialize) -> String {
     serde_json::to_string(report).expect("a report has string keys only")
 }
 
@@ -387,7 +420,9 @@ mod tests {
             );
             let message = encode(&report);
             assert!(message.len() <= TERMINATION_LIMIT, "seed {seed}");
-            let Report::Failed(back) = decode(&message).unwrap() else {
+            let (back, whole) = decode_whole(&message).unwrap();
+            assert_eq!(whole, super::digest(&report), "seed {seed}");
+            let Report::Failed(back) = back else {
                 panic!("seed {seed}: another kind of report");
             };
             assert_eq!(back.failure.reason, FailureReason::StepFailed);
@@ -408,6 +443,27 @@ mod tests {
     #[test]
     fn sixteen_platforms_fit_without_loss() {
         assert_eq!(decode(&encode(&built(16))).unwrap(), built(16));
+    }
+
+    #[test]
+    fn a_report_that_was_cut_still_tells_whether_another_is_the_same() {
+        let contents = |programs: &str| {
+            let mut report = built(2);
+            let Report::Succeeded(built) = &mut report else {
+                panic!()
+            };
+            let layer = LayerStatus {
+                size: 1,
+                instruction: programs.to_owned(),
+            };
+            built.platforms[0].layers = vec![layer];
+            report
+        };
+        let (told, forged) = (contents(&noise(1, 9000)), contents(&noise(3, 9000)));
+        let (record, whole) = decode_whole(&encode(&told)).unwrap();
+        assert_ne!(record, told);
+        assert_eq!(whole, super::digest(&told));
+        assert_ne!(whole, super::digest(&forged));
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub mod paths {
     /// Folder with `tls.crt` (leaf and intermediate), `tls.key`, `ca.crt` (signs the controller's
     /// certificate) and `builder-ca.crt` (signs the builder's).
     pub const TLS: &str = "/whittle/tls";
+    /// Folder with [`TOKEN_KEY`]; absent without a callback.
+    pub const ATTEMPT: &str = "/whittle/attempt";
+    /// Key of the attempt's own Secret, and name of the file: what the runner is known by at the callback.
+    pub const TOKEN_KEY: &str = "token";
     /// Folder with `config.json`, from the Secret of `output.secretRef`; absent without one.
     pub const REGISTRY_AUTH: &str = "/whittle/registry";
     /// Folder with the keys of the Secret of `git.secretRef`; absent without one.

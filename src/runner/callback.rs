@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,7 @@ pub(super) struct Callback {
 struct Sender {
     client: reqwest::Client,
     url: String,
+    token: HeaderValue,
     namespace: String,
     name: String,
     job: String,
@@ -38,7 +40,7 @@ struct Sender {
 impl Callback {
     /// Starts to send progress for this request; does nothing where it names no callback.
     pub(super) fn start(request: &BuildRequest) -> Self {
-        let sender = match Sender::new(request, Path::new(paths::TLS)) {
+        let sender = match Sender::new(request, Path::new(paths::TLS), Path::new(paths::ATTEMPT)) {
             Ok(sender) => sender,
             Err(error) => {
                 println!("the controller cannot be told of progress: {error}");
@@ -115,7 +117,7 @@ async fn send_progress(sender: Sender, mut receiver: watch::Receiver<Option<Prog
 }
 
 impl Sender {
-    fn new(request: &BuildRequest, tls: &Path) -> Result<Option<Self>, String> {
+    fn new(request: &BuildRequest, tls: &Path, attempt: &Path) -> Result<Option<Self>, String> {
         let Some(callback) = &request.callback else {
             return Ok(None);
         };
@@ -127,6 +129,12 @@ impl Sender {
         identity.push(b'\n');
         identity.extend(read("tls.key")?);
         let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
+        let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
+            .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| "the attempt's credential is not understood".to_owned())?;
+        // Never printed, whatever prints a request.
+        token.set_sensitive(true);
         let client = reqwest::Client::builder()
             .tls_certs_only(roots)
             .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
@@ -134,10 +142,13 @@ impl Sender {
             .no_proxy()
             .connect_timeout(Duration::from_secs(1))
             .timeout(Duration::from_secs(2))
+            // The controller closes what is idle for ten.
+            .pool_idle_timeout(Duration::from_secs(5))
             .build()
             .map_err(said)?;
         Ok(Some(Self {
             client,
+            token,
             url: format!("{}{CALLBACK_PATH}", callback.trim_end_matches('/')),
             namespace: request.namespace.clone(),
             name: request.name.clone(),
@@ -152,7 +163,9 @@ impl Sender {
             job: self.job.clone(),
             body,
         };
-        let answer = self.client.post(&self.url).json(&callback).send().await;
+        let request = self.client.post(&self.url).json(&callback);
+        let request = request.header(AUTHORIZATION, self.token.clone());
+        let answer = request.send().await;
         let answer = answer.map_err(|error| causes(&error))?;
         if answer.status().is_success() {
             return Ok(());

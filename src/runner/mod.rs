@@ -72,7 +72,8 @@ async fn told() -> Report {
         }
     };
     let callback = callback::Callback::start(&request);
-    let report = attempt::attempt(&request, &callback).await;
+    // What is told early and the record are held against each other: both are of one report.
+    let report = attempt::attempt(&request, &callback).await.bounded();
     write_termination(&report);
     callback.report(&report).await;
     report

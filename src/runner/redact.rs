@@ -29,6 +29,11 @@ impl Redactor {
         for secret in &request.secrets {
             found.add_file(&Path::new(paths::SECRETS).join(&secret.id).join("value"));
         }
+        let token = Path::new(paths::ATTEMPT).join(paths::TOKEN_KEY);
+        if let Ok(token) = fs::read_to_string(token) {
+            // Its last part is what is secret in it.
+            found.add(token.trim().rsplit('.').next().unwrap_or_default());
+        }
         let git = Path::new(paths::GIT_AUTH);
         for key in ["password", "ssh-privatekey"] {
             found.add_file(&git.join(key));

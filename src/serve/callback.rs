@@ -1,17 +1,17 @@
-//! Runners tell here what goes on, over mutual TLS. All of it may be lost: it costs time only.
+//! Runners tell here what goes on, over mutual TLS, each with the credential of its attempt. All of it may be lost:
+//! it costs time only.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Extension, State};
+use axum::Router;
+use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
 use axum::routing::post;
-use axum::{Json, Router};
-use futures::channel::mpsc::UnboundedSender;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use futures::channel::mpsc::Sender;
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
@@ -20,64 +20,93 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::api::ImageBuild;
+use super::board::{Board, Put};
+use super::metrics::Metrics;
+use super::pace::Pace;
+use super::seats::{Business, Seat, Seats};
+use crate::api::{ImageBuild, bounded};
 use crate::cluster::Cluster;
+use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
-use crate::plan::report::{CALLBACK_PATH, Callback, CallbackBody, Report};
+use crate::plan::names;
+use crate::plan::report::{CALLBACK_PATH, Callback, CallbackBody};
 
-/// Early reports, by namespace and Job, until the status holds them.
-#[derive(Clone, Default)]
-pub struct Board {
-    reports: Arc<Mutex<HashMap<(String, String), Report>>>,
-}
-
-/// More early reports than this at a time are not kept: the termination message has them too.
-const BOARD_LIMIT: usize = 10_000;
-/// A runner's message is small; a report with its log is under 64 KiB.
+/// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
+/// How long a request's body may take to come.
+const BODY: Duration = Duration::from_secs(5);
+/// How long an answer may take in all. Runners wait for two seconds.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Reports that are judged at a time.
+const JUDGED: usize = 8;
 /// How long a connection may take to finish its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How often the server's certificate is made anew.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
 
-impl Board {
-    /// What the runner of this Job has reported.
-    pub fn report(&self, namespace: &str, job: &str) -> Option<Report> {
-        self.lock()
-            .get(&(namespace.to_owned(), job.to_owned()))
-            .cloned()
-    }
-
-    /// The status holds the result: the early report has done its work.
-    pub fn forget(&self, namespace: &str, job: &str) {
-        self.lock().remove(&(namespace.to_owned(), job.to_owned()));
-    }
-
-    fn put(&self, namespace: &str, job: &str, report: Report) {
-        let mut reports = self.lock();
-        if reports.len() < BOARD_LIMIT {
-            reports.insert((namespace.to_owned(), job.to_owned()), report);
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), Report>> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Who is at the other end: the namespace of its certificate.
 #[derive(Clone)]
 struct Runner {
     namespace: Arc<str>,
+    business: Business,
 }
 
+/// What callbacks are judged by, and where they go.
 #[derive(Clone)]
-struct Desk {
+pub struct Desk {
     cluster: Cluster,
     board: Board,
-    wake: UnboundedSender<ObjectRef<ImageBuild>>,
+    metrics: Metrics,
+    credentials: Credentials,
+    pace: Arc<Pace>,
+    judges: Arc<Semaphore>,
+    wake: Arc<Mutex<Sender<ObjectRef<ImageBuild>>>>,
+}
+
+impl Desk {
+    /// `wake` hears of ImageBuilds with a new report. Where it is full it does not: the end of the Pod wakes them, too.
+    pub fn new(
+        cluster: Cluster,
+        board: Board,
+        metrics: Metrics,
+        credentials: Credentials,
+        wake: Sender<ObjectRef<ImageBuild>>,
+    ) -> Self {
+        Self {
+            cluster,
+            board,
+            metrics,
+            credentials,
+            pace: Arc::default(),
+            judges: Arc::new(Semaphore::new(JUDGED)),
+            wake: Arc::new(Mutex::new(wake)),
+        }
+    }
+
+    /// Counts a callback that is not taken, and says so now and then.
+    fn refuse(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        namespace: &str,
+        why: &str,
+    ) -> StatusCode {
+        self.metrics.refused(reason);
+        if self.pace.complains() {
+            // A parser's words may hold what was sent.
+            let why = bounded(why.to_owned(), 300);
+            tracing::warn!(
+                namespace,
+                reason,
+                why,
+                "a callback was refused; more may follow unsaid"
+            );
+        }
+        status
+    }
 }
 
 /// Serves the callback until the task is dropped.
@@ -88,31 +117,32 @@ pub async fn serve_callback(
     address: SocketAddr,
     hosts: Vec<String>,
     authority: Arc<Authority>,
-    cluster: Cluster,
-    board: Board,
-    wake: UnboundedSender<ObjectRef<ImageBuild>>,
+    desk: Desk,
 ) -> Result<(), crate::cluster::Error> {
     let io = |error: std::io::Error| {
         crate::cluster::Error::Pki(format!("callback on {address}: {error}"))
     };
     let listener = TcpListener::bind(address).await.map_err(io)?;
+    let metrics = desk.metrics.clone();
     let app = Router::new()
         .route(CALLBACK_PATH, post(receive))
-        .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Desk {
-            cluster,
-            board,
-            wake,
-        });
+        .with_state(desk);
     let mut acceptor = acceptor(&authority, &hosts)?;
     let mut fresh = tokio::time::interval(FRESH);
     fresh.tick().await;
+    let seats = Seats::default();
     loop {
         tokio::select! {
             _ = fresh.tick() => acceptor = self::acceptor(&authority, &hosts)?,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    tokio::spawn(converse(acceptor.clone(), stream, app.clone()));
+                    let Some(seat) = seats.take() else {
+                        metrics.refused("TooManyConnections");
+                        continue;
+                    };
+                    let id = seat.id();
+                    let task = tokio::spawn(converse(acceptor.clone(), stream, app.clone(), seat));
+                    seats.ends_by(id, task.abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a callback connection was not accepted");
@@ -146,7 +176,7 @@ fn acceptor(authority: &Authority, hosts: &[String]) -> Result<TlsAcceptor, crat
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
+async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router, seat: Seat) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -163,10 +193,15 @@ async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router) {
     ) else {
         return tracing::warn!("a callback whose certificate names no namespace was refused");
     };
+    let namespace: Arc<str> = namespace.into();
+    if !seat.sit_for(&namespace) {
+        return;
+    }
     let service = TowerToHyperService::new(app.layer(Extension(Runner {
-        namespace: namespace.into(),
+        namespace,
+        business: seat.business(),
     })));
-    if let Err(error) = Builder::new(TokioExecutor::new())
+    if let Err(error) = super::http()
         .serve_connection(TokioIo::new(stream), service)
         .await
     {
@@ -190,43 +225,108 @@ fn namespace_of(certificate: Option<&CertificateDer>) -> Option<String> {
         })
 }
 
+/// Nothing is read, kept or asked for anybody before the credential of an attempt was seen.
 async fn receive(
     State(desk): State<Desk>,
     Extension(runner): Extension<Runner>,
-    Json(callback): Json<Callback>,
+    request: Request,
 ) -> StatusCode {
-    if callback.namespace != *runner.namespace {
-        tracing::warn!(
-            said = callback.namespace,
-            certificate = &*runner.namespace,
-            "a callback for another namespace was refused"
-        );
-        return StatusCode::FORBIDDEN;
+    let namespace = &*runner.namespace;
+    let header = request.headers().get(AUTHORIZATION);
+    let token = header
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let Some(attempt) = token.and_then(|token| desk.credentials.verify(namespace, token)) else {
+        let why = "it has no valid credential of an attempt of this namespace";
+        return desk.refuse(StatusCode::UNAUTHORIZED, "NoCredential", namespace, why);
+    };
+    let _busy = runner.business.begin();
+    match tokio::time::timeout(ANSWER, hear(&desk, &attempt, request)).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT,
+        Ok(Err((status, reason, why))) => desk.refuse(status, reason, namespace, &why),
+        Err(_) => {
+            let why = "the API server did not answer in time";
+            desk.refuse(StatusCode::SERVICE_UNAVAILABLE, "Slow", namespace, why)
+        }
+    }
+}
+
+/// Why a callback is not taken: what is answered, a word for the metric, a sentence for the log.
+type Refusal = (StatusCode, &'static str, String);
+
+async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Refusal> {
+    let refusal = |status, reason, why: &str| Err((status, reason, why.to_owned()));
+    if !desk.pace.hears(&attempt.namespace) {
+        let why = "its namespace sends too many";
+        return refusal(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
+    }
+    let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
+    let body = match tokio::time::timeout(BODY, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string());
+        }
+        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "Body", "its body did not come"),
+    };
+    // The semaphore is never closed.
+    let _judge = desk.judges.acquire().await;
+    let callback: Callback = match serde_json::from_slice(&body) {
+        Ok(callback) => callback,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, "Body", &error.to_string()),
+    };
+    let bytes = body.len();
+    drop(body);
+    if !names::is_object(&callback.name) {
+        let why = "it names no ImageBuild";
+        return refusal(StatusCode::BAD_REQUEST, "Body", why);
+    }
+    if callback.namespace != attempt.namespace || callback.job != attempt.job {
+        let why = "it speaks for another attempt than its credential";
+        return refusal(StatusCode::FORBIDDEN, "OtherAttempt", why);
     }
     match callback.body {
         CallbackBody::Progress(progress) => {
+            if !desk.pace.writes(attempt) {
+                // It would be overwritten at once.
+                return Ok(());
+            }
+            let message = progress.message();
             let written = desk
                 .cluster
-                .write_progress(
-                    &callback.namespace,
-                    &callback.name,
-                    &callback.job,
-                    &progress.message(),
-                )
+                .write_progress(attempt, &callback.name, &message)
                 .await;
             if let Err(error) = written {
                 tracing::debug!(%error, "progress was not written");
             }
+            Ok(())
         }
         CallbackBody::Report(report) => {
-            desk.board.put(&callback.namespace, &callback.job, report);
-            let object = ObjectRef::new(&callback.name).within(&callback.namespace);
-            if desk.wake.unbounded_send(object).is_err() {
-                return StatusCode::SERVICE_UNAVAILABLE;
+            match desk.cluster.objection(attempt, &callback.name).await {
+                Ok(None) => {}
+                Ok(Some(why)) => return refusal(StatusCode::CONFLICT, "NotRunning", why),
+                Err(error) => {
+                    let why = error.to_string();
+                    return refusal(StatusCode::SERVICE_UNAVAILABLE, "ApiServer", &why);
+                }
+            }
+            let Attempt { namespace, job, .. } = attempt;
+            match desk.board.put(namespace, job, report.bounded(), bytes) {
+                Put::New => {
+                    let object = ObjectRef::new(&callback.name).within(namespace);
+                    let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);
+                    if wake.try_send(object).is_err() {
+                        tracing::debug!("a report waits for the end of its Pod");
+                    }
+                    Ok(())
+                }
+                Put::Again => Ok(()),
+                Put::Full => {
+                    let why = "too many reports wait to be read";
+                    refusal(StatusCode::SERVICE_UNAVAILABLE, "Full", why)
+                }
             }
         }
     }
-    StatusCode::NO_CONTENT
 }
 
 #[cfg(test)]
@@ -246,17 +346,5 @@ mod tests {
         );
         assert_eq!(namespace_of(Some(&first(&issued.server["tls.crt"]))), None);
         assert_eq!(namespace_of(None), None);
-    }
-
-    #[test]
-    fn a_report_is_kept_until_it_is_forgotten() {
-        let board = Board::default();
-        let report =
-            crate::plan::outcome::failed(crate::api::FailureReason::StepFailed, "m".into());
-        board.put("team", "job", report.clone());
-        assert_eq!(board.report("team", "job"), Some(report));
-        assert_eq!(board.report("other", "job"), None);
-        board.forget("team", "job");
-        assert_eq!(board.report("team", "job"), None);
     }
 }

@@ -17,6 +17,8 @@ pub struct Metrics {
     builds: Family<Outcome, Counter>,
     attempts: Counter,
     left_alone: Family<Kind, Counter>,
+    refused: Family<Refusal, Counter>,
+    disagreements: Counter,
     seconds: Histogram,
 }
 
@@ -30,6 +32,11 @@ struct Outcome {
     result: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refusal {
+    reason: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("whittle");
@@ -38,6 +45,8 @@ impl Default for Metrics {
         let builds = Family::<Outcome, Counter>::default();
         let attempts = Counter::default();
         let left_alone = Family::<Kind, Counter>::default();
+        let refused = Family::<Refusal, Counter>::default();
+        let disagreements = Counter::default();
         let seconds =
             Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
         registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
@@ -54,6 +63,16 @@ impl Default for Metrics {
             left_alone.clone(),
         );
         registry.register(
+            "callbacks_refused",
+            "Callbacks of runners that were not taken, by reason",
+            refused.clone(),
+        );
+        registry.register(
+            "reports_disagreed",
+            "Early reports that the termination message contradicts",
+            disagreements.clone(),
+        );
+        registry.register(
             "build_duration_seconds",
             "Seconds from start to end of a build",
             seconds.clone(),
@@ -65,6 +84,8 @@ impl Default for Metrics {
             builds,
             attempts,
             left_alone,
+            refused,
+            disagreements,
             seconds,
         }
     }
@@ -89,6 +110,16 @@ impl Metrics {
     /// An object is another installation's.
     pub fn left_alone(&self, kind: &'static str) {
         self.left_alone.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A callback was not taken; `reason` is from a closed list.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Refusal { reason }).inc();
+    }
+
+    /// A termination message has contradicted an early report.
+    pub fn disagreed(&self) {
+        self.disagreements.inc();
     }
 
     /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.

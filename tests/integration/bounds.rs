@@ -203,7 +203,7 @@ async fn a_runner_trusts_a_callback_at_an_address() {
     let port = stage.start_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
     stage.builder_starts().await;
-    let runner = crate::callback::runner(&stage).await;
+    let runner = crate::callback::client(&stage).await;
     let answer = runner
         .get(format!("https://127.0.0.1:{port}/"))
         .send()

@@ -218,6 +218,15 @@ impl Stage {
         drop(self.controller.take().expect("a controller runs"));
     }
 
+    /// The most memory that the controller has had, in KiB.
+    pub fn controllers_memory(&self) -> u64 {
+        let id = self.controller.as_ref().unwrap().process.id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
+    }
+
     /// A counter of the controller.
     pub async fn metric(&self, line: &str) -> u64 {
         metric(self.controller.as_ref().unwrap(), line).await
