@@ -21,8 +21,8 @@ use crate::api::{Builder, ImageBuild};
 use crate::cluster::credentials::Attempt as Credential;
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::installation::{self, Claim};
-use crate::plan::{brief, names};
 use crate::plan::status::Notice;
+use crate::plan::{brief, names};
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
@@ -44,9 +44,7 @@ pub async fn run(
     let paged = watcher::Config::default().page_size(brief::PAGE);
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
-    let builds = context
-        .cluster
-        .watch_selected::<ImageBuild>(paged.clone());
+    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let builds = builds
         .modify(brief::image_build)
         .reflect(writer)
@@ -65,9 +63,7 @@ pub async fn run(
         .modify(brief::builder)
         .touched_objects()
         .predicate_filter(triggers::builder_ready, config());
-    let ends = context
-        .cluster
-        .watch_selected::<ImageBuild>(paged.clone());
+    let ends = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let ends = ends
         .modify(brief::image_build)
         .touched_objects()

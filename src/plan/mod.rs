@@ -1,8 +1,8 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
 pub mod advice;
-pub mod brief;
 mod bounds;
+pub mod brief;
 pub mod buildctl;
 pub mod builder;
 pub mod builder_state;
@@ -17,10 +17,10 @@ pub mod names;
 pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
-pub mod refusal;
 pub mod record;
 pub mod report;
 pub mod request;
+pub mod request_rules;
 pub mod settings;
 pub mod status;
 

@@ -165,8 +165,8 @@ pub fn encode(report: &Report) -> String {
     let mut length = json.len();
     loop {
         let over = |length: usize, most: f64| most / length as f64;
-        let ratio = over(message.len(), TERMINATION_LIMIT as f64)
-            .min(over(length, EXPANDED_LIMIT as f64));
+        let ratio =
+            over(message.len(), TERMINATION_LIMIT as f64).min(over(length, EXPANDED_LIMIT as f64));
         if ratio >= 1.0 {
             return message;
         }

@@ -14,9 +14,9 @@ use crate::plan::buildctl::Goal;
 use crate::plan::contract::Breach;
 use crate::plan::failure::{Facts, plain};
 use crate::plan::rawjson::State;
-use crate::plan::refusal::refusal;
 use crate::plan::report::{Built, Failed, Report};
 use crate::plan::request::{BuildRequest, Tagging, paths};
+use crate::plan::request_rules::refusal;
 use crate::registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.

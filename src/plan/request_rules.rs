@@ -111,5 +111,5 @@ fn field(arg: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "refusal_tests.rs"]
+#[path = "request_rules_tests.rs"]
 mod tests;
