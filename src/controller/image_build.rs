@@ -17,7 +17,7 @@ use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::{Context, Error, after_error, in_time, triggers};
-use crate::api::{Builder, ImageBuild};
+use crate::api::{Builder, ImageBuild, ImageBuildStatus};
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::names;
 
@@ -151,6 +151,41 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     if decide::is_settled(&build) {
         return Ok(Requeue::requeue(RESYNC));
     }
+    // What stands in the status as far as we know, whatever becomes of the step.
+    let mut standing = build.clone();
+    let error = match go_on(build, &mut standing, context).await {
+        Err(Error::Cluster(error)) => error,
+        other => return other,
+    };
+    let Some(refusal) = error.refusal() else {
+        return Err(error.into());
+    };
+    context.metrics.error(KIND);
+    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    let step = decide::refused(&standing, &refusal, Timestamp::now());
+    // An Event first: where it is the status that is refused, nothing else tells of it.
+    tell(&standing, &step, context).await;
+    let step = Step {
+        notice: None,
+        ..step
+    };
+    carry_out(&mut standing, &step, context).await?;
+    Ok(after(&step))
+}
+
+fn after(step: &Step) -> Requeue {
+    step.look_again.map_or_else(
+        || Requeue::requeue(RESYNC),
+        |after| Requeue::requeue(std_duration(after)),
+    )
+}
+
+async fn go_on(
+    build: ImageBuild,
+    standing: &mut ImageBuild,
+    context: &Context,
+) -> Result<Requeue, Error> {
+    let namespace = build.namespace().unwrap_or_default();
     let job = build
         .status
         .as_ref()
@@ -162,7 +197,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     let now = Timestamp::now();
     let observed = context.cluster.observe(build, report, now).await?;
     let step = decide::decide(&observed, &context.settings, now);
-    carry_out(&observed.build, &step, context).await?;
+    carry_out(standing, &step, context).await?;
     if let Some(job) = job.filter(|job| {
         step.status
             .current
@@ -171,57 +206,75 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     }) {
         context.board.forget(&namespace, &job);
     }
-    Ok(step.look_again.map_or_else(
-        || Requeue::requeue(RESYNC),
-        |after| Requeue::requeue(std_duration(after)),
-    ))
+    Ok(after(&step))
 }
 
 /// What an attempt is called must stand in the status before the attempt exists, a result before anything that
 /// holds it is pruned; and what the status names no more must be gone before.
-async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
+async fn carry_out(build: &mut ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
     let namespace = build.namespace().unwrap_or_default();
     for job in &step.stop {
         context.cluster.stop(&namespace, job).await?;
     }
-    context.cluster.write_status(build, &step.status).await?;
+    build.status = Some(write_status(build, &step.status, context).await?);
     match &step.action {
         Action::None => {}
         Action::CreateBuilder(builder) => context.cluster.create_builder(builder).await?,
         Action::Start(attempt) => {
-            context.metrics.attempt();
             context.cluster.start(attempt).await?;
+            context.metrics.attempt();
         }
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
     }
-    if let Some(notice) = &step.notice {
-        if step.status.current.is_none() {
-            context
-                .metrics
-                .built(&notice.reason, step.status.duration_seconds);
-        }
-        let event = Event {
-            type_: if notice.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: notice.reason.clone(),
-            note: Some(crate::api::bounded(notice.message.clone(), 1024)),
-            action: "Build".into(),
-            secondary: None,
-        };
-        // An Event is a courtesy: the status holds the result.
-        if let Err(error) = context
-            .recorder
-            .publish(&event, &build.object_ref(&()))
-            .await
-        {
-            tracing::warn!(namespace, name = build.name_any(), %error, "an event could not be written");
-        }
-    }
+    tell(build, step, context).await;
     Ok(())
+}
+
+/// Writes the status, and returns what was written: less of it where the API server does not take it whole.
+async fn write_status(
+    build: &ImageBuild,
+    status: &ImageBuildStatus,
+    context: &Context,
+) -> Result<ImageBuildStatus, Error> {
+    let Err(error) = context.cluster.write_status(build, status).await else {
+        return Ok(status.clone());
+    };
+    if error.refusal().is_none() {
+        return Err(error.into());
+    }
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "a status is refused; writing less of it");
+    let lean = decide::lean(status);
+    context.cluster.write_status(build, &lean).await?;
+    Ok(lean)
+}
+
+/// Counts the end of a build, and writes an Event. That is a courtesy: the status holds the result.
+async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
+    let Some(notice) = &step.notice else { return };
+    if step.status.current.is_none() {
+        context
+            .metrics
+            .built(&notice.reason, step.status.duration_seconds);
+    }
+    let event = Event {
+        type_: if notice.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: notice.reason.clone(),
+        note: Some(crate::api::bounded(notice.message.clone(), 1024)),
+        action: "Build".into(),
+        secondary: None,
+    };
+    if let Err(error) = context
+        .recorder
+        .publish(&event, &build.object_ref(&()))
+        .await
+    {
+        tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "an event could not be written");
+    }
 }
 
 fn std_duration(duration: SignedDuration) -> Duration {

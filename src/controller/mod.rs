@@ -96,8 +96,14 @@ fn after_error<K: kube::ResourceExt>(
     }
     context.metrics.error(kind);
     tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "not reconciled; trying again");
-    Requeue::requeue(AFTER_ERROR)
+    match error {
+        // It will be refused again, and could not even be told.
+        Error::Cluster(error) if error.refusal().is_some() => Requeue::requeue(AFTER_REFUSAL),
+        _ => Requeue::requeue(AFTER_ERROR),
+    }
 }
 
 /// How long to wait after an error: short, so that a mended cluster is quick.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// How long to wait after a refusal that the status does not tell of.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);

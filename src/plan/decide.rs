@@ -1,10 +1,15 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
 mod checking;
+mod queue;
+mod refused;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
-use std::collections::{BTreeMap, BTreeSet};
+pub use queue::{Queue, Runners};
+pub use refused::{lean, refused};
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -49,53 +54,6 @@ pub struct Observed {
     /// Before an attempt starts: names of the Jobs of checks that the status does not name. A controller that went
     /// on though another one had taken its place may have left them.
     pub stray_checks: Vec<String>,
-}
-
-/// Other builds on the builder of one ImageBuild.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
-    /// Those that run.
-    pub running: usize,
-    /// Those that wait, and became due before this one.
-    pub before: usize,
-    /// All that wait, whenever they became due.
-    pub waiting: usize,
-}
-
-impl Queue {
-    /// What stands before `build`, given all ImageBuilds of its namespace and the UIDs of those whose
-    /// Jobs run. Of two that became due at the same time the UID decides.
-    pub fn of(build: &ImageBuild, others: &[ImageBuild], running: &BTreeSet<String>) -> Self {
-        let due = |build: &ImageBuild| {
-            let status = build.status.as_ref()?;
-            status.current.as_ref()?;
-            Some((status.started_at.as_ref()?.0, build.uid()))
-        };
-        let mine = due(build);
-        let mut queue = Self::default();
-        for other in others {
-            let uid = other.uid().unwrap_or_default();
-            if build.uid().as_deref() == Some(&uid)
-                || other.spec.builder_ref != build.spec.builder_ref
-            {
-                continue;
-            }
-            let current = other.status.as_ref().and_then(|s| s.current.as_ref());
-            let under_way = current.is_some();
-            // A runner that has called its result back may take a moment to go.
-            if running.contains(&uid) && under_way {
-                queue.running += 1;
-            } else if current.is_some_and(|current| current.pushed.is_some()) {
-                // It is being checked, and needs the builder no more.
-            } else if !other.spec.suspend && !is_settled(other) {
-                queue.waiting += 1;
-                if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
-                    queue.before += 1;
-                }
-            }
-        }
-        queue
-    }
 }
 
 /// What to do next, in this order: stop, write the status, act, tell.
@@ -320,6 +278,11 @@ fn start(
             now,
         );
     }
+    if let Err(why) = names::check_builder(&build.spec.builder_ref.name) {
+        let message = format!("spec.builderRef.name cannot be a Builder's: {why}");
+        let report = failed(FailureReason::SpecRejected, message);
+        return end(observed, status, report, now);
+    }
     if observed.others_alive {
         status::working(
             &mut status,
@@ -394,34 +357,24 @@ fn start(
     // Moving tags needs the builder's settings, and nothing of its daemon.
     let tags_only = current.checked == Some(true);
     if !tags_only && !is_ready(builder) {
-        let conditions = builder
-            .status
-            .as_ref()
-            .map(|s| s.conditions.as_slice())
-            .unwrap_or_default();
-        let (why, stalled) = find(conditions, READY)
-            .map_or(("it is being started".to_owned(), false), |c| {
-                (c.message.clone(), c.reason == "ImagePullFailed")
-            });
-        let why = if is_asleep(builder) {
-            "it was asleep, and is being woken".to_owned()
+        let wait = refused::builder(builder);
+        let message = format!("Builder {name} is not ready: {}", wait.message);
+        if wait.blocked {
+            status::blocked(&mut status, build, &wait.reason, message, now);
         } else {
-            why
-        };
-        let message = format!("Builder {name} is not ready: {why}");
-        if stalled {
-            status::blocked(
-                &mut status,
-                build,
-                FailureReason::ImagePullFailed.as_str(),
-                message,
-                now,
-            );
-        } else {
-            status::working(&mut status, build, "WaitingForBuilder", message, now);
+            status::working(&mut status, build, &wait.reason, message, now);
         }
         return Step {
-            look_again: Some(left),
+            // The Builder wakes what waits for it where its reason changes; its words may change too.
+            look_again: Some(left.min(SignedDuration::from_secs(60))),
+            ..step(status, Action::None)
+        };
+    }
+    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
+        let message = missing.message.clone();
+        status::blocked(&mut status, build, &missing.reason, message, now);
+        return Step {
+            look_again: Some(left.min(SignedDuration::from_secs(10))),
             ..step(status, Action::None)
         };
     }
@@ -447,16 +400,14 @@ fn start(
     };
     match job::attempt(build, builder, &which, settings) {
         Ok(attempt) => {
-            status::working(
-                &mut status,
-                build,
-                "Building",
-                match tags_only {
-                    true => "the tags are being moved".into(),
-                    false => "the build is being started".into(),
-                },
-                now,
-            );
+            // What was refused stays said until it is taken: each try would have the status say something else.
+            if !refused::is_told(&status) {
+                let message = match tags_only {
+                    true => "the tags are being moved",
+                    false => "the build is being started",
+                };
+                status::working(&mut status, build, "Building", message.into(), now);
+            }
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {
@@ -632,8 +583,17 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
     }
 }
 
-/// A builder that was lost because it ran out of memory will run out of it again.
+/// A builder that was lost because it ran out of memory will run out of it again; and a build that never began has
+/// no slow step.
 fn refine(mut failed: Failed, observed: &Observed) -> Failed {
+    if let (FailureReason::Timeout, Some(words)) =
+        (failed.failure.reason, refused::last_words(&observed.build))
+    {
+        failed.failure.message = format!(
+            "not started within spec.timeout ({}): {words}",
+            observed.build.spec.timeout
+        );
+    }
     if let (FailureReason::BuilderLost, Some(limit)) =
         (failed.failure.reason, &observed.builder_out_of_memory)
     {

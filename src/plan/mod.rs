@@ -14,6 +14,7 @@ pub mod names;
 pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
+pub mod refusal;
 pub mod report;
 pub mod request;
 pub mod settings;
