@@ -112,12 +112,18 @@ impl Cluster {
             Some(pending) => self.checks(&build, &pending, now).await?,
             None => vec![],
         };
-        let others_alive = others.into_iter().any(|pod| !outcome::is_over(pod));
+        let alive = |pod: &&&Pod| !outcome::is_over(pod);
+        let others_alive = others.iter().any(|pod| alive(&pod));
+        let stuck = others
+            .iter()
+            .filter(alive)
+            .find_map(|pod| outcome::does_not_go(pod, now));
         Ok(Observed {
             build,
             builder,
             attempt,
             others_alive,
+            stuck,
             queue,
             builder_out_of_memory,
             checks,

@@ -8,11 +8,11 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::{Resource, ResourceExt};
 
 use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, BuilderStatus, ImageBuild, RECONCILING, find};
@@ -83,9 +83,19 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         Err(Error::Cluster(error)) => error,
         other => return other,
     };
-    let Some(refusal) = error.refusal().filter(|refusal| !refusal.is_of_status()) else {
+    let Some(refusal) = error.refusal() else {
         return Err(error.into());
     };
+    if refusal.is_of_status() {
+        // The status cannot tell of it.
+        let (reason, what, about) = (
+            refusal.why.reason(),
+            error.to_string(),
+            builder.object_ref(&()),
+        );
+        context.tell(&about, true, reason, &what).await;
+        return Err(error.into());
+    }
     context.metrics.error(KIND);
     tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
     let now = Timestamp::now();

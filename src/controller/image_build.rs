@@ -10,7 +10,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::{Action as Requeue, Config};
-use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
@@ -20,6 +19,7 @@ use super::{Context, Error, after_error, in_time, triggers};
 use crate::api::{Builder, ImageBuild, ImageBuildStatus};
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::names;
+use crate::plan::status::Notice;
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
@@ -249,7 +249,7 @@ async fn write_status(
     Ok(lean)
 }
 
-/// Counts the end of a build, and writes an Event. That is a courtesy: the status holds the result.
+/// Counts the end of a build, and writes an Event.
 async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
     if step.status.current.is_none() {
@@ -257,24 +257,13 @@ async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
             .metrics
             .built(&notice.reason, step.status.duration_seconds);
     }
-    let event = Event {
-        type_: if notice.warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: notice.reason.clone(),
-        note: Some(crate::api::bounded(notice.message.clone(), 1024)),
-        action: "Build".into(),
-        secondary: None,
-    };
-    if let Err(error) = context
-        .recorder
-        .publish(&event, &build.object_ref(&()))
-        .await
-    {
-        tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "an event could not be written");
-    }
+    let about = build.object_ref(&());
+    let Notice {
+        warning,
+        reason,
+        message,
+    } = notice;
+    context.tell(&about, *warning, reason, message).await;
 }
 
 fn std_duration(duration: SignedDuration) -> Duration {

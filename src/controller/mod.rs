@@ -11,8 +11,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::controller::Action as Requeue;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
@@ -60,6 +61,26 @@ impl Context {
             board,
             metrics,
             recorder,
+        }
+    }
+}
+
+impl Context {
+    /// Writes an Event about an object. It is a courtesy: the status holds what counts.
+    async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: match warning {
+                true => EventType::Warning,
+                false => EventType::Normal,
+            },
+            reason: reason.to_owned(),
+            note: Some(crate::api::bounded(note.to_owned(), 1024)),
+            action: "Build".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            let (namespace, name) = (&about.namespace, &about.name);
+            tracing::warn!(namespace, name, %error, "an event could not be written");
         }
     }
 }

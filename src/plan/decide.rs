@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
-use super::outcome::{Pending, State, failed};
+use super::outcome::{self, Pending, State, failed};
 use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
@@ -45,6 +45,8 @@ pub struct Observed {
     pub attempt: State,
     /// True while a Pod of an earlier attempt or build has not ended.
     pub others_alive: bool,
+    /// What one of them says that was to be gone by now.
+    pub stuck: Option<String>,
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
@@ -283,6 +285,13 @@ fn start(
         let report = failed(FailureReason::SpecRejected, message);
         return end(observed, status, report, now);
     }
+    if let Some(stuck) = observed.stuck.clone().filter(|_| observed.others_alive) {
+        status::blocked(&mut status, build, outcome::TERMINATING, stuck, now);
+        return Step {
+            look_again: Some(SignedDuration::from_secs(10)),
+            ..step(status, Action::None)
+        };
+    }
     if observed.others_alive {
         status::working(
             &mut status,
@@ -324,13 +333,10 @@ fn start(
             };
         }
         None if name == DEFAULT_BUILDER => {
-            status::working(
-                &mut status,
-                build,
-                "WaitingForBuilder",
-                format!("making Builder {name}"),
-                now,
-            );
+            if !refused::is_told(&status) {
+                let message = format!("making Builder {name}");
+                status::working(&mut status, build, "WaitingForBuilder", message, now);
+            }
             return step(
                 status,
                 Action::CreateBuilder(Box::new(default_builder(build, settings))),
@@ -467,6 +473,16 @@ fn go_on(
     }
     match &observed.attempt {
         State::Absent => start(observed, settings, status, now),
+        State::Leaving | State::Foreign if deadline(build, &status, now) <= now => {
+            let said = find(&status.conditions, READY).map(|c| c.message.clone());
+            let message = format!(
+                "not started within spec.timeout ({}): {}",
+                build.spec.timeout,
+                said.unwrap_or_default()
+            );
+            let report = failed(FailureReason::Timeout, message);
+            end(observed, status, report, now)
+        }
         State::Leaving => {
             status::working(
                 &mut status,

@@ -33,6 +33,7 @@ fn observed(build: ImageBuild) -> Observed {
         builder: Some(ready_builder()),
         attempt: State::Absent,
         others_alive: false,
+        stuck: None,
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],

@@ -17,6 +17,10 @@ pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 /// Reason of what waits for a volume that cannot be mounted.
 pub const MOUNT_FAILED: &str = "MountFailed";
+/// Reason of what waits for a Pod that does not go.
+pub const TERMINATING: &str = "PodTerminating";
+/// How long after its time a Pod may still be going.
+const GOING: SignedDuration = SignedDuration::from_secs(5);
 /// Reason of the events of a controller that cannot make a Pod.
 pub const FAILED_CREATE: &str = "FailedCreate";
 /// Reasons of the events of a Pod that has a node, and whose containers cannot be started on it.
@@ -127,6 +131,34 @@ fn not_made(job: &Job, events: &[Told]) -> Pending {
             blocked: false,
         },
     }
+}
+
+/// What is to be done about a Pod that was to be gone by now; none where it still has time.
+pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
+    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+    if now.duration_since(due) < GOING {
+        return None;
+    }
+    let name = pod.name_any();
+    let namespace = pod.namespace().unwrap_or_default();
+    let holders = pod.metadata.finalizers.clone().unwrap_or_default();
+    let why = match holders.is_empty() {
+        true => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let node = node.unwrap_or("?");
+            format!(
+                "its node {node} does not say that it has ended. Bring the node back; where it is off for good, run: \
+                 kubectl delete pod {name} -n {namespace} --grace-period=0 --force"
+            )
+        }
+        false => words(&format!(
+            "finalizers hold it ({}): end what set them, then see kubectl get pod {name} -n {namespace} -o yaml",
+            holders.join(", ")
+        )),
+    };
+    Some(format!(
+        "Pod {name} was to be gone by {due}, and the next one waits for it: {why}"
+    ))
 }
 
 /// True where the Pod's containers have ended: only then may another attempt start.

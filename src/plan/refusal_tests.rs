@@ -213,3 +213,20 @@ fn looks_come_soon_at_first_and_at_most_twenty_times_a_minute() {
     let day = now() + SignedDuration::from_hours(24);
     assert_eq!(look_again(now(), day).as_secs(), 30);
 }
+
+#[test]
+fn whittles_own_policy_is_known_by_its_words() {
+    let chart = include_str!("../../charts/whittle/templates/secretguard.yaml");
+    let messages: Vec<_> = chart
+        .lines()
+        .filter_map(|line| {
+            line.trim()
+                .trim_start_matches("- ")
+                .strip_prefix("message: ")
+        })
+        .collect();
+    assert!(!messages.is_empty());
+    for message in messages {
+        assert!(message.starts_with("\"whittle may"), "{message}");
+    }
+}

@@ -45,10 +45,12 @@ async fn level(field: &Field, level: &str) {
         .await;
 }
 
-/// Makes the Builder named `default` with this spec before any build asks for it.
-async fn builder(field: &Field, spec: Value) {
-    let mut spec = spec;
-    spec["registries"] = json!([{"host": registry(), "plainHTTP": true}]);
+/// Makes the Builder named `default` before any build asks for it, with these fields besides what the local cluster
+/// needs.
+async fn builder(field: &Field, fields: Value) {
+    let mut spec =
+        json!({"cache": {"size": "1Gi"}, "registries": [{"host": registry(), "plainHTTP": true}]});
+    json_patch::merge(&mut spec, &fields);
     field
         .create(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": spec}))
         .await;
@@ -74,8 +76,10 @@ async fn pod_security_level_restricted_is_told_with_one_command_that_heals() {
 async fn a_quota_that_wants_requests_is_told_and_its_end_heals() {
     let field = Field::new("quota").await;
     field
-        .create(json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
-            "spec": {"hard": {"limits.ephemeral-storage": "1Gi", "limits.cpu": "8", "pods": "10"}}}))
+        .create(
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+            "spec": {"hard": {"limits.cpu": "8", "pods": "10"}}}),
+        )
         .await;
     let quotas = field.api::<ResourceQuota>();
     field

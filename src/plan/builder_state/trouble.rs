@@ -7,15 +7,15 @@ use kube::ResourceExt;
 
 use super::{Daemon, STARTING};
 use crate::api::Builder;
-use crate::plan::outcome::{FAILED_CREATE, UNSCHEDULABLE, on_node, pull_failure, unschedulable};
-use crate::plan::refusal::{Told, Whose, of_event, words};
+use crate::plan::outcome::{
+    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, does_not_go, on_node, pull_failure, unschedulable,
+};
+use crate::plan::refusal::{Told, Whose, of_event};
 
 /// Reasons of the events of a claim that gets no volume.
 pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
 /// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
-/// How long after its time a Pod may still be going.
-const GOING: SignedDuration = SignedDuration::from_secs(5);
 
 /// True where the Pod was refused: its StatefulSet's controller tries again ever more rarely, up to a quarter of an
 /// hour apart, unless it is asked to.
@@ -53,8 +53,12 @@ pub fn why_not(
             None => said(STARTING, "the daemon's Pod is being made".into()),
         };
     };
-    if let Some(going) = &pod.metadata.deletion_timestamp {
-        return leaving(pod, going.0, &namespace, now);
+    if let Some(message) = does_not_go(pod, now) {
+        return said(TERMINATING, message);
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let message = format!("Pod {} of before is going", pod.name_any());
+        return said(STARTING, message);
     }
     if let Some((_, message)) = pull_failure(pod) {
         let cure = "see that the node reaches that registry, and that builder.image of the chart exists and its pull \
@@ -82,31 +86,6 @@ pub fn why_not(
 pub fn has_node(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()))
-}
-
-fn leaving(pod: &Pod, due: Timestamp, namespace: &str, now: Timestamp) -> (String, String) {
-    let name = pod.name_any();
-    if now.duration_since(due) < GOING {
-        return (STARTING.into(), format!("Pod {name} of before is going"));
-    }
-    let holders = pod.metadata.finalizers.clone().unwrap_or_default();
-    let why = match holders.is_empty() {
-        true => {
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-            let node = node.unwrap_or("?");
-            format!(
-                "its node {node} does not say that it has ended. Bring the node back; where it is off for good, run: \
-                 kubectl delete pod {name} -n {namespace} --grace-period=0 --force"
-            )
-        }
-        false => words(&format!(
-            "finalizers hold it ({}): end what set them, then see kubectl get pod {name} -n {namespace} -o yaml",
-            holders.join(", ")
-        )),
-    };
-    let message =
-        format!("Pod {name} was to be gone by {due}, and the next daemon waits for it: {why}");
-    ("PodTerminating".into(), message)
 }
 
 fn no_volume(builder: &Builder, said: &str) -> String {

@@ -330,3 +330,58 @@ fn a_lean_status_keeps_what_was_built_and_bounds_every_text() {
     assert_eq!(lean.input, status.input);
     assert!(serde_json::to_string(&lean).unwrap().len() < 8192);
 }
+
+#[test]
+fn a_pod_of_before_that_does_not_go_is_told() {
+    let mut waiting = observed(running());
+    waiting.others_alive = true;
+    waiting.stuck = Some("Pod hello-x was to be gone".into());
+    let step = next(&waiting, later(60));
+    assert_eq!(step.action, Action::None);
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "PodTerminating"))
+    );
+}
+
+#[test]
+fn a_foreign_job_is_told_and_ends_the_build_at_its_deadline() {
+    let mut build = running();
+    let step = next(&with_attempt(build.clone(), State::Foreign), later(5));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "JobConflict"))
+    );
+    build.status = Some(step.status);
+    let step = next(&with_attempt(build, State::Foreign), later(1801));
+    assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
+    assert!(message(&step.status).contains("does not belong to this ImageBuild"));
+}
+
+#[test]
+fn a_check_that_is_refused_stays_said_until_it_is_taken() {
+    let (mut build, _) = to_be_checked();
+    let step = super::super::refused(&build, &refusal("Job", 403, QUOTA), later(6));
+    assert!(message(&step.status).contains("exceeded quota: q"));
+    build.status = Some(step.status);
+    let absent = with_checks(&build, [gate::State::Absent, gate::State::NoNode]);
+    let step = next(&absent, later(8));
+    assert!(matches!(step.action, Action::Check(_)));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "QuotaExceeded"))
+    );
+    let waits = gate::State::Waiting {
+        message: "no node".into(),
+        until: None,
+    };
+    let step = next(&with_checks(&build, [waits, gate::State::NoNode]), later(9));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("Unknown", "HealthCheck"))
+    );
+    let late = with_checks(&build, [gate::State::Absent, gate::State::NoNode]);
+    let step = next(&late, later(1801));
+    assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
+    assert!(message(&step.status).contains("exceeded quota: q"));
+}
