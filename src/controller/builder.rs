@@ -15,7 +15,7 @@ use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::{Context, Error, after_error, in_time, triggers};
-use crate::api::{Builder, BuilderStatus, ImageBuild, RECONCILING, find};
+use crate::api::{Builder, BuilderStatus, ImageBuild, READY, RECONCILING, find};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::refusal::{self, Why};
@@ -109,15 +109,21 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     // What is wrong in itself waits for another spec, which wakes.
     Ok(match refusal.why {
         Why::Invalid => Requeue::requeue(RESYNC),
-        _ => again(&status, now),
+        _ => again(&builder, &status, now),
     })
 }
 
-/// When to look again at a daemon that is not up.
-fn again(status: &BuilderStatus, now: Timestamp) -> Requeue {
+/// When to look again at a daemon that is not up: soon where nothing is known yet, or the spec is new.
+fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Requeue {
     let since = find(&status.conditions, RECONCILING).map_or(now, |c| c.last_transition_time.0);
-    let after = refusal::look_again(since, now);
-    Requeue::requeue(after.unsigned_abs())
+    let known = builder.status.as_ref().is_some_and(|known| {
+        known.observed_generation == builder.metadata.generation
+            && find(&known.conditions, READY)
+                .is_some_and(|c| c.status == "False" && c.reason != builder_state::STARTING)
+    });
+    let most = if known { RESYNC } else { SOON };
+    let after = refusal::look_again(since, now).unsigned_abs();
+    Requeue::requeue(after.min(most))
 }
 
 async fn carry_out(builder: &Builder, context: &Context) -> Result<Requeue, Error> {
@@ -207,7 +213,7 @@ async fn carry_out(builder: &Builder, context: &Context) -> Result<Requeue, Erro
         .write_builder_status(builder, &status)
         .await?;
     if !ready {
-        return Ok(again(&status, now));
+        return Ok(again(builder, &status, now));
     }
     Ok(Requeue::requeue(match rest {
         // A build that came while it fell asleep has woken nothing: look once more.

@@ -113,10 +113,11 @@ fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<Im
 /// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
 const NEXT: usize = 3;
 
-/// The ImageBuilds whose turn it is where `build` has ended: the first that wait for the same Builder.
+/// The ImageBuilds whose turn it is where `build` has ended, or hangs and takes no place: the first that wait for
+/// the same Builder.
 fn next_after(store: &Store<ImageBuild>, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
     let status = build.status.as_ref();
-    if status.is_some_and(|status| status.current.is_some()) {
+    if status.is_some_and(|status| status.current.is_some()) && !decide::lacks_its_own(build) {
         return vec![];
     }
     let mut queued: Vec<_> = store

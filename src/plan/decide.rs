@@ -6,7 +6,7 @@ mod refused;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
-pub use queue::{Queue, Runners};
+pub use queue::{Queue, Runners, lacks_its_own};
 pub use refused::{lean, refused};
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
-use super::outcome::{self, Pending, State, failed};
+use super::outcome::{self, POD_PENDING, Pending, State, failed};
 use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
@@ -538,7 +538,7 @@ fn wait(
             now,
         );
     } else {
-        let reason = if pending.reason == "PodPending" {
+        let reason = if pending.reason == POD_PENDING {
             "Building"
         } else {
             &pending.reason
@@ -546,8 +546,10 @@ fn wait(
         status::working(&mut status, build, reason, pending.message.clone(), now);
     }
     let started = status.started_at.as_ref().map_or(now, |time| time.0);
-    // A Pod's own trouble is not all in its status: look at its events, ever less often.
-    let waited = now.duration_since(started).as_secs().clamp(1, 15);
+    // A Pod's own trouble is not all in its status: look at its events, ever less often, and within ten seconds as
+    // long as nothing is known.
+    let most = if pending.reason == POD_PENDING { 5 } else { 15 };
+    let waited = now.duration_since(started).as_secs().clamp(1, most);
     Step {
         look_again: Some(SignedDuration::from_secs(waited)),
         ..step(status, Action::None)

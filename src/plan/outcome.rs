@@ -13,6 +13,8 @@ use crate::api::{Failure, FailureReason, Steps};
 /// How long an image may fail to pull before that ends the build: registries restart.
 pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// Reason of a Pod of which nothing is known but that it does not run yet.
+pub const POD_PENDING: &str = "PodPending";
 /// Reason of what waits for a node.
 pub const UNSCHEDULABLE: &str = "Unschedulable";
 /// Reason of what waits for a volume that cannot be mounted.
@@ -126,7 +128,7 @@ fn not_made(job: &Job, events: &[Told]) -> Pending {
             }
         }
         None => Pending {
-            reason: "PodPending".into(),
+            reason: POD_PENDING.into(),
             message: "waiting for the runner's Pod to be made".into(),
             blocked: false,
         },
@@ -311,7 +313,7 @@ fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
         return waiting(&reason, message, true);
     }
     waiting(
-        "PodPending",
+        POD_PENDING,
         "the runner's Pod is being started".into(),
         false,
     )

@@ -77,8 +77,8 @@ impl Queue {
     }
 }
 
-/// True where the build waits for something that its own spec names.
-fn lacks_its_own(build: &ImageBuild) -> bool {
+/// True where the build waits for something that its own spec names: it takes no place on its builder.
+pub fn lacks_its_own(build: &ImageBuild) -> bool {
     let lacks = [
         FailureReason::SecretNotFound.as_str(),
         FailureReason::SourceNotFound.as_str(),
