@@ -54,6 +54,8 @@ pub enum FailureReason {
     RunnerLost,
     /// The Builder that the build names does not exist.
     BuilderNotFound,
+    /// The API server does not accept what the spec asks for: a Job that cannot be, a request that is too large.
+    SpecRejected,
     /// The builder refuses the build as asked (for example a platform that it cannot build for).
     BuildRejected,
     /// The image was built, and breaks its contract: no tag moved.
@@ -90,6 +92,7 @@ impl FailureReason {
             Self::BuilderLost => "BuilderLost",
             Self::RunnerLost => "RunnerLost",
             Self::BuilderNotFound => "BuilderNotFound",
+            Self::SpecRejected => "SpecRejected",
             Self::BuildRejected => "BuildRejected",
             Self::ContractBroken => "ContractBroken",
             Self::HealthCheckFailed => "HealthCheckFailed",

@@ -10,11 +10,14 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::builds::waits_for_volumes;
+use super::events::Of;
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key};
 use crate::api::{Builder, BuilderStatus};
 use crate::plan::builder::{BuilderObjects, metadata};
-use crate::plan::names;
+use crate::plan::refusal::Told;
+use crate::plan::{builder_state, names, outcome};
 
 impl Cluster {
     /// Reads a Builder, live.
@@ -81,6 +84,37 @@ impl Cluster {
                     .map_err(during(format!("reading Pod {namespace}/{pod}")))
             },
         )
+    }
+
+    /// What others say of a daemon that is not up, newest first: its StatefulSet's controller, the scheduler, what
+    /// makes volumes, its node.
+    pub async fn daemon_events(
+        &self,
+        builder: &Builder,
+        set: &StatefulSet,
+        pod: Option<&Pod>,
+    ) -> Result<Vec<Told>, Error> {
+        let (namespace, name) = key(builder);
+        let Some(pod) = pod else {
+            let uid = set.uid().unwrap_or_default();
+            return self
+                .events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
+                .await;
+        };
+        if !builder_state::has_node(pod) {
+            // Its claim is not read: nothing but its events is needed of it.
+            let claim = builder_state::claim(&name);
+            let of = Of::Named("PersistentVolumeClaim", &claim);
+            return self
+                .events(&namespace, of, &builder_state::CLAIM_FAILED)
+                .await;
+        }
+        if !waits_for_volumes(pod) {
+            return Ok(vec![]);
+        }
+        let uid = pod.uid().unwrap_or_default();
+        self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
+            .await
     }
 
     /// Applies all objects but the StatefulSet, which restarts the daemon where it changes.

@@ -1,19 +1,22 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Event, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::events::Of;
 use super::{Cluster, Error, during, key, listed};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
 use crate::plan::brief;
 use crate::plan::builder_state::Use;
-use crate::plan::decide::{self, Observed, Queue};
+use crate::plan::decide::{self, Observed, Queue, Runners};
 use crate::plan::job::Attempt;
 use crate::plan::names;
 use crate::plan::outcome::{self, Seen, State};
@@ -51,7 +54,7 @@ impl Cluster {
         let early = build.status.as_ref().and_then(|s| s.early.as_ref());
         let early = early.map(|early| early.job.clone());
         let (builder, pods, job, told) = futures::try_join!(
-            self.builder(&namespace, &build.spec.builder_ref.name),
+            self.builder_of(&build),
             self.runner_pods(&namespace, &uid),
             async {
                 match &current {
@@ -68,9 +71,16 @@ impl Cluster {
         )?;
         let record = outcome::record(newest_of(&pods, told.as_ref()));
         let pod = newest_of(&pods, job.as_ref());
-        let mount_failures = match pod {
-            Some(pod) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
-                self.events(&namespace, pod, "FailedMount").await?
+        let events = match (&job, pod) {
+            (_, Some(pod)) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
+                let uid = pod.uid().unwrap_or_default();
+                self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
+                    .await?
+            }
+            (Some(job), None) if is_active(job) => {
+                let uid = job.uid().unwrap_or_default();
+                self.events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
+                    .await?
             }
             _ => vec![],
         };
@@ -79,7 +89,7 @@ impl Cluster {
                 owner: &uid,
                 job: job.as_ref(),
                 pod,
-                mount_failures: &mount_failures,
+                events: &events,
                 report: report.as_ref(),
             },
             now,
@@ -105,15 +115,19 @@ impl Cluster {
             Some(pending) => self.checks(&build, &pending, now).await?,
             None => vec![],
         };
-        let others_alive = pods
+        let alive = |pod: &&Pod| !is_of(pod, job.as_ref()) && !outcome::is_over(pod);
+        let others_alive = pods.iter().any(|pod| alive(&pod));
+        let stuck = pods
             .iter()
-            .any(|pod| !is_of(pod, job.as_ref()) && !outcome::is_over(pod));
+            .filter(alive)
+            .find_map(|pod| outcome::does_not_go(pod, now));
         Ok(Observed {
             build,
             builder,
             attempt,
             record,
             others_alive,
+            stuck,
             queue,
             builder_out_of_memory,
             checks,
@@ -141,36 +155,13 @@ impl Cluster {
             .map_err(during(format!("listing the runner Pods of {namespace}")))
     }
 
-    /// Messages of the Pod's events with this reason, newest first.
-    pub(super) async fn events(
-        &self,
-        namespace: &str,
-        pod: &Pod,
-        reason: &str,
-    ) -> Result<Vec<String>, Error> {
-        let uid = pod.uid().unwrap_or_default();
-        let mut events = Api::<Event>::namespaced(self.client.clone(), namespace)
-            .list(
-                &ListParams::default().fields(&format!("involvedObject.uid={uid},reason={reason}")),
-            )
-            .await
-            .map_err(during(format!(
-                "listing the events of Pod {namespace}/{}",
-                pod.name_any()
-            )))?
-            .items;
-        events.sort_by_key(|event| {
-            std::cmp::Reverse(
-                event
-                    .last_timestamp
-                    .clone()
-                    .or(event.first_timestamp.clone()),
-            )
-        });
-        Ok(events
-            .into_iter()
-            .filter_map(|event| event.message)
-            .collect())
+    /// The Builder that the build names; none where there can be none of that name, for which nobody is asked.
+    async fn builder_of(&self, build: &ImageBuild) -> Result<Option<Builder>, Error> {
+        let name = &build.spec.builder_ref.name;
+        match names::check_builder(name) {
+            Ok(()) => self.builder(&key(build).0, name).await,
+            Err(_) => Ok(None),
+        }
     }
 
     /// The memory limit of the builder's container, where that was killed for it since `since`.
@@ -367,16 +358,38 @@ impl Cluster {
     /// The other builds on this build's builder.
     async fn queue(&self, build: &ImageBuild) -> Result<Queue, Error> {
         let (namespace, _) = key(build);
-        let (jobs, builds) = futures::try_join!(
-            self.jobs_of_builder(&namespace, &build.spec.builder_ref.name),
+        let builder = &build.spec.builder_ref.name;
+        if names::check_builder(builder).is_err() {
+            // It cannot even be asked for: a label's value is shorter.
+            return Ok(Queue::default());
+        }
+        let (jobs, started, builds) = futures::try_join!(
+            self.jobs_of_builder(&namespace, builder),
+            self.started(&namespace, builder),
             self.image_builds(&namespace),
         )?;
-        let running = jobs
+        let active = jobs
             .iter()
             .filter(|job| is_active(job))
             .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
             .collect();
-        Ok(Queue::of(build, &builds, &running))
+        Ok(Queue::of(build, &builds, &Runners { active, started }))
+    }
+
+    /// UIDs of the ImageBuilds whose runners run on this Builder.
+    async fn started(&self, namespace: &str, builder: &str) -> Result<BTreeSet<String>, Error> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace)
+            .list_metadata(
+                &ListParams::default()
+                    .labels(&runners_of(builder))
+                    .fields("status.phase=Running"),
+            )
+            .await
+            .map_err(during(format!(
+                "listing the runner Pods of Builder {namespace}/{builder}"
+            )))?;
+        let uid = |pod: &PartialObjectMeta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
+        Ok(pods.iter().filter_map(uid).collect())
     }
 
     async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
@@ -388,14 +401,9 @@ impl Cluster {
     }
 
     async fn jobs_of_builder(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {
-        let selector = format!(
-            "{}={},{}={builder}",
-            names::COMPONENT,
-            names::RUNNER,
-            names::BUILDER_NAME
-        );
         let api = Api::<Job>::namespaced(self.client.clone(), namespace);
-        listed(&api, ListParams::default().labels(&selector), brief::job)
+        let params = ListParams::default().labels(&runners_of(builder));
+        listed(&api, params, brief::job)
             .await
             .map_err(during(format!(
                 "listing the Jobs of Builder {namespace}/{builder}"
@@ -418,6 +426,16 @@ fn newest_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
     pods.iter()
         .filter(|pod| is_of(pod, job))
         .max_by_key(|pod| pod.metadata.creation_timestamp.clone())
+}
+
+/// The labels of a Builder's runners.
+fn runners_of(builder: &str) -> String {
+    format!(
+        "{}={},{}={builder}",
+        names::COMPONENT,
+        names::RUNNER,
+        names::BUILDER_NAME
+    )
 }
 
 fn is_active(job: &Job) -> bool {
@@ -451,7 +469,7 @@ fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
 }
 
 /// True where the Pod has a node, but no container has been started or is waiting for its image.
-fn waits_for_volumes(pod: &Pod) -> bool {
+pub(super) fn waits_for_volumes(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| {
         status.phase.as_deref() == Some("Pending")
             && status.container_statuses.iter().flatten().all(|container| {

@@ -8,11 +8,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
+use super::events::Of;
 use super::{Cluster, Error, during, key};
 use crate::api::{HealthCheck, ImageBuild, bounded};
 use crate::plan::decide::PendingCheck;
 use crate::plan::gate::{self, Check, Seen, State};
 use crate::plan::names;
+use crate::plan::outcome::FAILED_CREATE;
 
 /// Lines of a container's log that a failure tells.
 const LINES: i64 = 20;
@@ -56,20 +58,32 @@ impl Cluster {
             Some(job) => self.pod_of(&namespace, job).await?,
             None => None,
         };
+        let refused = match (&job, &pod) {
+            (Some(job), None) => {
+                let uid = job.uid().unwrap_or_default();
+                self.events(&namespace, Of::Uid(&uid), &[FAILED_CREATE])
+                    .await?
+            }
+            _ => vec![],
+        };
         let seen = Seen {
             owner: &uid,
             job: job.as_ref(),
             pod: pod.as_ref(),
+            refused: refused.first(),
         };
         let state = gate::state(&seen, check, now);
         let (State::Failed { .. }, Some(pod)) = (&state, &pod) else {
             return Ok(state);
         };
-        let unhealthy = self.events(&namespace, pod, "Unhealthy").await?;
+        let uid = pod.uid().unwrap_or_default();
+        let unhealthy = self
+            .events(&namespace, Of::Uid(&uid), &["Unhealthy"])
+            .await?;
         let log = self.last_lines(&namespace, &pod.name_any()).await;
         Ok(gate::explain(
             state,
-            unhealthy.first().map(String::as_str),
+            unhealthy.first().map(|event| event.words.as_str()),
             log,
         ))
     }

@@ -5,6 +5,7 @@ mod builds;
 mod callback;
 mod checks;
 pub mod credentials;
+mod events;
 pub mod pki;
 mod profiles;
 mod watch;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use crate::plan::names::FIELD_MANAGER;
+use crate::plan::refusal::{Object, Refusal, Verb};
 
 /// The cluster, as Whittle sees it.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ pub enum Error {
     Call {
         /// What was being done, with the object's name.
         what: String,
+        /// The object, where one was to be written.
+        object: Option<Box<Object>>,
         /// What the API server or the connection said.
         source: Box<kube::Error>,
     },
@@ -43,28 +47,36 @@ pub enum Error {
 }
 
 impl Error {
-    /// The HTTP status of the API server's answer, where it gave one.
-    pub fn code(&self) -> Option<u16> {
+    /// The API server's own answer, where it gave one.
+    fn answer(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Call { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
+                kube::Error::Api(status) => Some(status),
                 _ => None,
             },
             Self::Pki(_) => None,
         }
     }
 
+    /// What the API server refuses, where it will refuse it again until something changes: to be told to the
+    /// person who asked for it.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let Self::Call { what, object, .. } = self else {
+            return None;
+        };
+        let answer = self.answer()?;
+        Refusal::of(
+            what,
+            object.as_deref().cloned(),
+            answer.code,
+            &answer.message,
+        )
+    }
+
     /// True where nothing can be made because the namespace is going: its objects go with it.
     pub fn is_namespace_terminating(&self) -> bool {
-        match self {
-            Self::Call { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => {
-                    status.code == 403 && status.message.contains("being terminated")
-                }
-                _ => false,
-            },
-            Self::Pki(_) => false,
-        }
+        self.answer()
+            .is_some_and(|answer| answer.code == 403 && answer.message.contains("being terminated"))
     }
 }
 
@@ -92,6 +104,33 @@ fn during(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
     let what = what.into();
     move |source| Error::Call {
         what,
+        object: None,
+        source: Box::new(source),
+    }
+}
+
+/// Names the call that failed, and its object.
+fn writing<K: Resource<DynamicType = ()>>(
+    verb: Verb,
+    object: &K,
+) -> impl FnOnce(kube::Error) -> Error {
+    let (namespace, name) = key(object);
+    let kind = K::kind(&());
+    let verb_text = match verb {
+        Verb::Create => "creating",
+        Verb::Apply => "applying",
+        Verb::WriteStatus => "writing the status of",
+    };
+    let what = format!("{verb_text} {kind} {namespace}/{name}");
+    let object = Object {
+        verb,
+        kind: kind.into_owned(),
+        namespace,
+        name,
+    };
+    move |source| Error::Call {
+        what,
+        object: Some(Box::new(object)),
         source: Box::new(source),
     }
 }
@@ -154,7 +193,7 @@ impl Cluster {
 
     /// Makes an object; one of this name that exists is left as it is.
     async fn create<K: Namespaced>(&self, object: &K) -> Result<(), Error> {
-        let (namespace, name) = key(object);
+        let (namespace, _) = key(object);
         match Api::<K>::namespaced(self.client.clone(), &namespace)
             .create(
                 &PostParams {
@@ -167,10 +206,7 @@ impl Cluster {
         {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(during(format!(
-                "creating {} {namespace}/{name}",
-                K::kind(&())
-            ))(error)),
+            Err(error) => Err(writing(Verb::Create, object)(error)),
         }
     }
 
@@ -200,10 +236,7 @@ impl Cluster {
             .patch_status(&name, &params, &Patch::Merge(patch))
             .await
             .map(drop)
-            .map_err(during(format!(
-                "writing the status of {} {namespace}/{name}",
-                K::kind(&())
-            )))
+            .map_err(writing(Verb::WriteStatus, object))
     }
 
     /// Server-side apply: the object has just these of our fields from now on.
@@ -216,10 +249,7 @@ impl Cluster {
                 &Patch::Apply(object),
             )
             .await
-            .map_err(during(format!(
-                "applying {} {namespace}/{name}",
-                K::kind(&())
-            )))
+            .map_err(writing(Verb::Apply, object))
     }
 }
 

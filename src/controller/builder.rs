@@ -8,23 +8,24 @@ use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::{Resource, ResourceExt};
 
 use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
-use crate::api::{Builder, BuilderStatus, ImageBuild};
+use crate::api::{Builder, BuilderStatus, ImageBuild, READY, RECONCILING, find};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::installation::{self, Claim};
+use crate::plan::refusal::{self, Why};
 use crate::plan::{brief, decide, names, quantity};
 
 const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
 const RESYNC: Duration = Duration::from_secs(3600);
-/// What is not as it should be is looked at again after this long.
+/// What may just have changed is looked at again after this long.
 const SOON: Duration = Duration::from_secs(5);
 
 /// Runs until `stop`.
@@ -67,6 +68,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .await;
 }
 
+/// What the API server refuses is told, and tried again ever less often.
 async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error> {
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     let Some(builder) = context.cluster.builder(&namespace, &name).await? else {
@@ -93,9 +95,58 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             None => return Ok(Requeue::requeue(AT_ONCE)),
         },
     };
+    let error = match carry_out(&builder, context).await {
+        Err(Error::Cluster(error)) => error,
+        other => return other,
+    };
+    let Some(refusal) = error.refusal() else {
+        return Err(error.into());
+    };
+    if refusal.is_of_status() {
+        // The status cannot tell of it.
+        let (reason, what, about) = (
+            refusal.why.reason(),
+            error.to_string(),
+            builder.object_ref(&()),
+        );
+        context.tell(&about, true, reason, &what).await;
+        return Err(error.into());
+    }
+    context.metrics.error(KIND);
+    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    let now = Timestamp::now();
+    let mut status = builder.status.clone().unwrap_or_default();
+    let (set, _) = context.cluster.daemon(&builder).await?;
+    builder_state::say_refused(&mut status, &builder, set.as_ref(), &refusal, now);
+    context
+        .cluster
+        .write_builder_status(&builder, &status)
+        .await?;
+    // What is wrong in itself waits for another spec, which wakes.
+    Ok(match refusal.why {
+        Why::Invalid => Requeue::requeue(RESYNC),
+        _ => again(&builder, &status, now),
+    })
+}
+
+/// When to look again at a daemon that is not up: soon where nothing is known yet, or the spec is new.
+fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Requeue {
+    let since = find(&status.conditions, RECONCILING).map_or(now, |c| c.last_transition_time.0);
+    let known = builder.status.as_ref().is_some_and(|known| {
+        known.observed_generation == builder.metadata.generation
+            && find(&known.conditions, READY)
+                .is_some_and(|c| c.status == "False" && c.reason != builder_state::STARTING)
+    });
+    let most = if known { RESYNC } else { SOON };
+    let after = refusal::look_again(since, now).unsigned_abs();
+    Requeue::requeue(after.min(most))
+}
+
+async fn carry_out(builder: &Builder, context: &Context) -> Result<Requeue, Error> {
+    let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
     let now = Timestamp::now();
     let mut status: BuilderStatus = builder.status.clone().unwrap_or_default();
-    let (set, pod) = context.cluster.daemon(&builder).await?;
+    let (set, pod) = context.cluster.daemon(builder).await?;
 
     let known = status
         .certificates
@@ -108,8 +159,8 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             (issued.known.clone(), Some(issued))
         }
     };
-    let mut wanted = objects(&builder, &context.settings, &certificates.digest);
-    let rest = rest(&builder, set.as_ref(), pod.as_ref(), context, now).await?;
+    let mut wanted = objects(builder, &context.settings, &certificates.digest);
+    let rest = rest(builder, set.as_ref(), pod.as_ref(), context, now).await?;
     if let (Rest::Asleep, Some(spec)) = (rest, &mut wanted.stateful_set.spec) {
         spec.replicas = Some(0);
     }
@@ -122,10 +173,10 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         0
     };
     if active > 0 {
-        builder_state::say_draining(&mut status, &builder, active, now);
+        builder_state::say_draining(&mut status, builder, active, now);
         context
             .cluster
-            .write_builder_status(&builder, &status)
+            .write_builder_status(builder, &status)
             .await?;
         return Ok(Requeue::requeue(Duration::from_secs(10)));
     }
@@ -133,40 +184,54 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     // Certificates first, then the daemon that needs them, then the record of which they are: cut off
     // in between, the next reconcile makes new ones.
     if let Some(issued) = &issued {
-        context.cluster.apply_certificates(&builder, issued).await?;
+        context.cluster.apply_certificates(builder, issued).await?;
     }
     context.cluster.apply_surroundings(&wanted).await?;
-    let applied = match context.cluster.apply_daemon(&wanted).await {
-        Ok(applied) => applied,
-        Err(error) if error.code() == Some(422) => {
-            builder_state::say_rejected(&mut status, &builder, &error.to_string(), now);
+    let events = match &set {
+        Some(set) if !builder_state::is_ready(set) && !matches!(rest, Rest::Asleep) => {
             context
                 .cluster
-                .write_builder_status(&builder, &status)
-                .await?;
-            return Ok(Requeue::requeue(RESYNC));
+                .daemon_events(builder, set, pod.as_ref())
+                .await?
         }
-        Err(error) => return Err(error.into()),
+        _ => vec![],
     };
+    if let Some(set) = &set {
+        let daemon = Daemon {
+            set,
+            pod: pod.as_ref(),
+            events: &events,
+        };
+        let since = builder_state::since(&status, now);
+        if builder_state::is_refused(&daemon, since) {
+            // A change of the StatefulSet has its controller try at once.
+            let tried = (names::TRIED_AT.to_owned(), now.as_second().to_string());
+            wanted.stateful_set.annotations_mut().extend([tried]);
+        }
+    }
+    let applied = context.cluster.apply_daemon(&wanted).await?;
     status.certificates = Some(certificates);
     let daemon = Daemon {
         set: &applied,
-        pod: pod.as_ref() as Option<&Pod>,
+        pod: pod.as_ref(),
+        events: &events,
     };
-    let was_asleep = decide::is_asleep(&builder);
+    let was_asleep = decide::is_asleep(builder);
     let ready = match rest {
         Rest::Asleep => {
-            builder_state::say_idle(&mut status, &builder, now);
+            builder_state::say_idle(&mut status, builder, now);
             true
         }
-        Rest::Awake(_) => builder_state::say(&mut status, &builder, &daemon, now),
+        Rest::Awake(_) => builder_state::say(&mut status, builder, &daemon, now),
     };
     context
         .cluster
-        .write_builder_status(&builder, &status)
+        .write_builder_status(builder, &status)
         .await?;
+    if !ready {
+        return Ok(again(builder, &status, now));
+    }
     Ok(Requeue::requeue(match rest {
-        _ if !ready => SOON,
         // A build that came while it fell asleep has woken nothing: look once more.
         Rest::Asleep if !was_asleep => SOON,
         Rest::Awake(Some(after)) => RESYNC.min(after.unsigned_abs()),

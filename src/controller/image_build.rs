@@ -10,14 +10,13 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::{Action as Requeue, Config};
-use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
 use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
-use crate::api::{Builder, ImageBuild};
+use crate::api::{Builder, ImageBuild, ImageBuildStatus};
 use crate::cluster::credentials::Attempt as Credential;
 use crate::plan::decide::{self, Action, Step};
 use crate::plan::installation::{self, Claim};
@@ -112,10 +111,11 @@ fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<Im
 /// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
 const NEXT: usize = 3;
 
-/// The ImageBuilds whose turn it is where `build` has ended: the first that wait for the same Builder.
+/// The ImageBuilds whose turn it is where `build` has ended, or hangs and takes no place: the first that wait for
+/// the same Builder.
 fn next_after(store: &Store<ImageBuild>, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
     let status = build.status.as_ref();
-    if status.is_some_and(|status| status.current.is_some()) {
+    if status.is_some_and(|status| status.current.is_some()) && !decide::lacks_its_own(build) {
         return vec![];
     }
     let mut queued: Vec<_> = store
@@ -150,6 +150,41 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     if decide::is_settled(&build) {
         return Ok(Requeue::requeue(RESYNC));
     }
+    // What stands in the status as far as we know, whatever becomes of the step.
+    let mut standing = build.clone();
+    let error = match go_on(build, &mut standing, context).await {
+        Err(Error::Cluster(error)) => error,
+        other => return other,
+    };
+    let Some(refusal) = error.refusal() else {
+        return Err(error.into());
+    };
+    context.metrics.error(KIND);
+    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    let step = decide::refused(&standing, &refusal, Timestamp::now());
+    // An Event first: where it is the status that is refused, nothing else tells of it.
+    tell(&standing, &step, context).await;
+    let step = Step {
+        notice: None,
+        ..step
+    };
+    carry_out(&mut standing, &step, context).await?;
+    Ok(after(&step))
+}
+
+fn after(step: &Step) -> Requeue {
+    step.look_again.map_or_else(
+        || Requeue::requeue(RESYNC),
+        |after| Requeue::requeue(std_duration(after)),
+    )
+}
+
+async fn go_on(
+    build: ImageBuild,
+    standing: &mut ImageBuild,
+    context: &Context,
+) -> Result<Requeue, Error> {
+    let namespace = build.namespace().unwrap_or_default();
     let job = build
         .status
         .as_ref()
@@ -178,7 +213,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         }
     }
     let step = decide::decide(&observed, &context.settings, now);
-    carry_out(&observed.build, &step, context).await?;
+    carry_out(standing, &step, context).await?;
     if let Some(job) = job.filter(|job| {
         step.status
             .current
@@ -187,10 +222,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     }) {
         context.board.forget(&namespace, &job);
     }
-    Ok(step.look_again.map_or_else(
-        || Requeue::requeue(RESYNC),
-        |after| Requeue::requeue(std_duration(after)),
-    ))
+    Ok(after(&step))
 }
 
 /// How long an ImageBuild on another installation's Builder may be without a word from that one, before this one says
@@ -208,31 +240,25 @@ async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Reque
     if known_for < SILENCE {
         return Requeue::requeue(SILENCE);
     }
-    let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
+    let namespace = build.namespace().unwrap_or_default();
     let builder = &build.spec.builder_ref.name;
     let ours = &context.settings.installation;
-    let event = Event {
-        type_: EventType::Warning,
-        reason: "BuilderOfAnotherInstallation".into(),
-        note: Some(installation::explain(&namespace, builder, other, ours)),
-        action: "Build".into(),
-        secondary: None,
-    };
+    let words = installation::explain(&namespace, builder, other, ours);
     let about = build.object_ref(&());
-    if let Err(error) = context.recorder.publish(&event, &about).await {
-        tracing::warn!(namespace, name, %error, "an event could not be written");
-    }
+    context
+        .tell(&about, true, "BuilderOfAnotherInstallation", &words)
+        .await;
     Requeue::requeue(RESYNC)
 }
 
 /// What an attempt is called must stand in the status before the attempt exists, a result before anything that
 /// holds it is pruned; and what the status names no more must be gone before.
-async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
+async fn carry_out(build: &mut ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
     let namespace = build.namespace().unwrap_or_default();
     for job in &step.stop {
         context.cluster.stop(&namespace, job).await?;
     }
-    context.cluster.write_status(build, &step.status).await?;
+    build.status = Some(write_status(build, &step.status, context).await?);
     match &step.action {
         Action::None => {}
         Action::CreateBuilder(builder) => {
@@ -242,13 +268,13 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
             context.cluster.create_builder(&builder).await?;
         }
         Action::Start(attempt) => {
-            context.metrics.attempt();
             let token = context.authority.credentials().token(&Credential {
                 namespace: namespace.clone(),
                 uid: build.uid().unwrap_or_default(),
                 job: attempt.job.name_any(),
             });
             context.cluster.start(attempt, &token).await?;
+            context.metrics.attempt();
         }
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
@@ -257,37 +283,49 @@ async fn carry_out(build: &ImageBuild, step: &Step, context: &Context) -> Result
         let name = build.name_any();
         tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
         context.metrics.disagreed();
-        tell(build, alarm, context).await;
+        say(build, alarm, context).await;
     }
-    if let Some(notice) = &step.notice {
-        if step.status.current.is_none() {
-            context
-                .metrics
-                .built(&notice.reason, step.status.duration_seconds);
-        }
-        tell(build, notice, context).await;
-    }
+    tell(build, step, context).await;
     Ok(())
 }
 
-async fn tell(build: &ImageBuild, notice: &Notice, context: &Context) {
-    let event = Event {
-        type_: if notice.warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: notice.reason.clone(),
-        note: Some(crate::api::bounded(notice.message.clone(), 1024)),
-        action: "Build".into(),
-        secondary: None,
-    };
-    // An Event is a courtesy: the status holds the result.
-    let object = build.object_ref(&());
-    if let Err(error) = context.recorder.publish(&event, &object).await {
-        let (namespace, name) = (build.namespace(), build.name_any());
-        tracing::warn!(namespace, name, %error, "an event could not be written");
+/// Counts the end of a build, and writes an Event.
+async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
+    let Some(notice) = &step.notice else { return };
+    if step.status.current.is_none() {
+        context
+            .metrics
+            .built(&notice.reason, step.status.duration_seconds);
     }
+    say(build, notice, context).await;
+}
+
+/// Writes the status, and returns what was written: less of it where the API server does not take it whole.
+async fn write_status(
+    build: &ImageBuild,
+    status: &ImageBuildStatus,
+    context: &Context,
+) -> Result<ImageBuildStatus, Error> {
+    let Err(error) = context.cluster.write_status(build, status).await else {
+        return Ok(status.clone());
+    };
+    if error.refusal().is_none() {
+        return Err(error.into());
+    }
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "a status is refused; writing less of it");
+    let lean = decide::lean(status);
+    context.cluster.write_status(build, &lean).await?;
+    Ok(lean)
+}
+
+async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
+    let about = build.object_ref(&());
+    let Notice {
+        warning,
+        reason,
+        message,
+    } = notice;
+    context.tell(&about, *warning, reason, message).await;
 }
 
 fn std_duration(duration: SignedDuration) -> Duration {

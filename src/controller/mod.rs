@@ -12,8 +12,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::controller::Action as Requeue;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
@@ -104,6 +105,26 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Writes an Event about an object. It is a courtesy: the status holds what counts.
+    async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: match warning {
+                true => EventType::Warning,
+                false => EventType::Normal,
+            },
+            reason: reason.to_owned(),
+            note: Some(crate::api::bounded(note.to_owned(), 1024)),
+            action: "Build".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            let (namespace, name) = (&about.namespace, &about.name);
+            tracing::warn!(namespace, name, %error, "an event could not be written");
+        }
+    }
+}
+
 /// Why a reconcile ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -136,7 +157,11 @@ fn after_error<K: kube::ResourceExt>(
     }
     context.metrics.error(kind);
     tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "not reconciled; trying again");
-    Requeue::requeue(AFTER_ERROR)
+    match error {
+        // It will be refused again, and could not even be told.
+        Error::Cluster(error) if error.refusal().is_some() => Requeue::requeue(AFTER_REFUSAL),
+        _ => Requeue::requeue(AFTER_ERROR),
+    }
 }
 
 /// How long to wait after an error: short, so that a mended cluster is quick.
@@ -144,3 +169,5 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// Somebody else wrote at the same moment: what stands there now is looked at.
 const AT_ONCE: Duration = Duration::from_millis(200);
+/// How long to wait after a refusal that the status does not tell of.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);

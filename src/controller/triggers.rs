@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
-use crate::plan::{gate, names, outcome};
+use crate::plan::{decide, gate, names, outcome};
 
 fn digest(value: impl Hash) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -26,13 +26,14 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
-/// The start of a build, and its end: then the next one may start.
+/// The start of a build, and its end, or that it hangs: then the next one may start.
 pub fn build_runs(build: &ImageBuild) -> Option<u64> {
     let current = build
         .status
         .as_ref()
         .and_then(|status| status.current.as_ref());
-    digest((build.uid(), current.map(|current| &current.job)))
+    let hangs = decide::lacks_its_own(build);
+    digest((build.uid(), current.map(|current| &current.job), hangs))
 }
 
 /// The installation that a Builder belongs to.

@@ -230,7 +230,11 @@ mod tests {
         let mut brief = other.clone();
         image_build(&mut brief);
         let mine = fixtures::inline();
-        for running in [BTreeSet::new(), BTreeSet::from(["other".to_owned()])] {
+        for active in [BTreeSet::new(), BTreeSet::from(["other".to_owned()])] {
+            let running = decide::Runners {
+                started: active.clone(),
+                active,
+            };
             assert_eq!(
                 decide::Queue::of(&mine, &[brief.clone()], &running),
                 decide::Queue::of(&mine, &[other.clone()], &running)

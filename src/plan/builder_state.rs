@@ -1,15 +1,26 @@
 //! What is said of a Builder, from its StatefulSet and its Pod.
 
+mod trouble;
+
+pub use trouble::{CLAIM_FAILED, claim, has_node, is_refused};
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use super::names::CONFIG_DIGEST;
-use super::outcome::{PULL_GRACE, pull_failure, unschedulable};
 use super::quantity::duration;
+use super::refusal::{Refusal, Told, Whose, Why, of_call};
 use crate::api::{
-    Builder, BuilderStatus, Certificates, IDLE, READY, RECONCILING, STALLED, Wanted, clear, set,
+    Builder, BuilderStatus, Certificates, IDLE, READY, RECONCILING, STALLED, Wanted, clear, find,
+    set,
 };
+
+/// Reason of a daemon that comes up by itself.
+pub const STARTING: &str = "Starting";
+/// Reason of a daemon that goes on as it is until builds have ended.
+pub const DRAINING: &str = "Draining";
 
 /// What is known of a Builder's use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +80,8 @@ pub struct Daemon<'a> {
     pub set: &'a StatefulSet,
     /// Its Pod.
     pub pod: Option<&'a Pod>,
+    /// Events of the StatefulSet, of the Pod and of its claim, newest first, while it is not up.
+    pub events: &'a [Told],
 }
 
 /// Begins the digest of a Builder's Secrets: the version of their files, of which 2 brought the key that git
@@ -127,7 +140,7 @@ pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize
         builder,
         READY,
         Some(false),
-        ("Draining", &message),
+        (DRAINING, &message),
         now,
     );
     put(
@@ -135,35 +148,54 @@ pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize
         builder,
         RECONCILING,
         Some(true),
-        ("Draining", &message),
+        (DRAINING, &message),
         now,
     );
     clear(&mut status.conditions, STALLED);
 }
 
-/// The API server refuses the StatefulSet: a person has to change the spec.
-pub fn say_rejected(status: &mut BuilderStatus, builder: &Builder, error: &str, now: Timestamp) {
+/// The API server refuses an object of the Builder. What is wrong in itself waits for another spec; the rest is tried
+/// again, and goes on by itself. A daemon that is up as this spec wants it goes on taking builds: `set` is the
+/// StatefulSet that stands.
+pub fn say_refused(
+    status: &mut BuilderStatus,
+    builder: &Builder,
+    set: Option<&StatefulSet>,
+    refusal: &Refusal,
+    now: Timestamp,
+) {
+    let up = set.is_some_and(is_ready) && crate::plan::decide::is_ready(builder);
     status.observed_generation = builder.metadata.generation;
-    let message = format!(
-        "{error}: a volume's size and class cannot be changed; delete the Builder and make it anew"
-    );
-    put(
-        status,
-        builder,
-        READY,
-        Some(false),
-        ("Rejected", &message),
-        now,
-    );
-    put(
-        status,
-        builder,
-        STALLED,
-        Some(true),
-        ("Rejected", &message),
-        now,
-    );
-    clear(&mut status.conditions, RECONCILING);
+    let name = builder.name_any();
+    let namespace = builder.namespace().unwrap_or_default();
+    let invalid = refusal.why == Why::Invalid;
+    let message = if invalid && refusal.words.contains("updates to statefulset spec") {
+        format!(
+            "{} is refused: a volume's size and class cannot be changed; delete the Builder (its cache goes with it) and make \
+             it anew: kubectl delete builder {name} -n {namespace}. The API server says: {}",
+            refusal.what, refusal.words
+        )
+    } else {
+        of_call(refusal, &namespace, Whose::Builder(&name))
+    };
+    let why = (refusal.why.reason(), message.as_str());
+    if !up {
+        put(status, builder, READY, Some(false), why, now);
+    }
+    if invalid {
+        put(status, builder, STALLED, Some(true), why, now);
+        clear(&mut status.conditions, RECONCILING);
+    } else {
+        put(status, builder, RECONCILING, Some(true), why, now);
+        clear(&mut status.conditions, STALLED);
+    }
+}
+
+/// Since when the daemon is not up.
+pub fn since(status: &BuilderStatus, now: Timestamp) -> Timestamp {
+    find(&status.conditions, READY)
+        .filter(|c| c.status != "True")
+        .map_or(now, |c| c.last_transition_time.0)
 }
 
 /// Says how the daemon is; true where it takes builds.
@@ -182,22 +214,16 @@ pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: 
         clear(&mut status.conditions, STALLED);
         return true;
     }
-    let (reason, message) = why_not(daemon, now);
-    put(status, builder, READY, Some(false), (reason, &message), now);
-    put(
-        status,
-        builder,
-        RECONCILING,
-        Some(true),
-        (reason, &message),
-        now,
-    );
+    let (reason, message) = trouble::why_not(builder, daemon, since(status, now), now);
+    let why = (reason.as_str(), message.as_str());
+    put(status, builder, READY, Some(false), why, now);
+    put(status, builder, RECONCILING, Some(true), why, now);
     clear(&mut status.conditions, STALLED);
     false
 }
 
 /// True where every replica runs the newest template and is ready.
-fn is_ready(set: &StatefulSet) -> bool {
+pub fn is_ready(set: &StatefulSet) -> bool {
     let wanted = set
         .spec
         .as_ref()
@@ -208,52 +234,6 @@ fn is_ready(set: &StatefulSet) -> bool {
             && status.ready_replicas.unwrap_or(0) >= wanted
             && status.updated_replicas.unwrap_or(0) >= wanted
     })
-}
-
-fn why_not(daemon: &Daemon, now: Timestamp) -> (&'static str, String) {
-    let Some(pod) = daemon.pod else {
-        return ("Starting", "the daemon's Pod is being made".into());
-    };
-    if let Some((_, message)) = pull_failure(pod) {
-        let since = pod
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(now, |time| time.0);
-        let reason = if now.duration_since(since) > PULL_GRACE {
-            "ImagePullFailed"
-        } else {
-            "Starting"
-        };
-        return (reason, message);
-    }
-    if let Some(message) = unschedulable(pod) {
-        return ("Unschedulable", message);
-    }
-    let container = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref())
-        .and_then(|all| all.first());
-    let crashed = container
-        .and_then(|container| container.state.as_ref()?.waiting.as_ref())
-        .filter(|waiting| waiting.reason.as_deref() == Some("CrashLoopBackOff"));
-    if crashed.is_some() {
-        let last =
-            container.and_then(|container| container.last_state.as_ref()?.terminated.as_ref());
-        let code = last.map_or(-1, |last| last.exit_code);
-        let why = last
-            .and_then(|last| last.reason.clone())
-            .unwrap_or_default();
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        return (
-            "CrashLoop",
-            format!(
-                "the daemon ends again and again, last with exit code {code} ({why}): kubectl logs {name} --previous"
-            ),
-        );
-    }
-    ("Starting", "the daemon is being started".into())
 }
 
 #[cfg(test)]
@@ -308,7 +288,8 @@ mod tests {
             &fixtures::builder(),
             &Daemon {
                 set: &set,
-                pod: None
+                pod: None,
+                events: &[],
             },
             now()
         ));
@@ -318,7 +299,8 @@ mod tests {
             &fixtures::builder(),
             &Daemon {
                 set: &set,
-                pod: None
+                pod: None,
+                events: &[],
             },
             now()
         ));

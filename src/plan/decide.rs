@@ -2,10 +2,15 @@
 
 mod checking;
 mod early;
+mod queue;
+mod refused;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
-use std::collections::{BTreeMap, BTreeSet};
+pub use queue::{Queue, Runners, lacks_its_own};
+pub use refused::{lean, refused};
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -16,7 +21,7 @@ use serde::Serialize;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
-use super::outcome::{Pending, Record, State, failed};
+use super::outcome::{self, POD_PENDING, Pending, Record, State, failed};
 use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
@@ -43,6 +48,8 @@ pub struct Observed {
     pub record: Record,
     /// True while a Pod of an earlier attempt or build has not ended.
     pub others_alive: bool,
+    /// What one of them says that was to be gone by now.
+    pub stuck: Option<String>,
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
@@ -52,53 +59,6 @@ pub struct Observed {
     /// Before an attempt starts: names of the Jobs of checks that the status does not name. A controller that went
     /// on though another one had taken its place may have left them.
     pub stray_checks: Vec<String>,
-}
-
-/// Other builds on the builder of one ImageBuild.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
-    /// Those that run.
-    pub running: usize,
-    /// Those that wait, and became due before this one.
-    pub before: usize,
-    /// All that wait, whenever they became due.
-    pub waiting: usize,
-}
-
-impl Queue {
-    /// What stands before `build`, given all ImageBuilds of its namespace and the UIDs of those whose
-    /// Jobs run. Of two that became due at the same time the UID decides.
-    pub fn of(build: &ImageBuild, others: &[ImageBuild], running: &BTreeSet<String>) -> Self {
-        let due = |build: &ImageBuild| {
-            let status = build.status.as_ref()?;
-            status.current.as_ref()?;
-            Some((status.started_at.as_ref()?.0, build.uid()))
-        };
-        let mine = due(build);
-        let mut queue = Self::default();
-        for other in others {
-            let uid = other.uid().unwrap_or_default();
-            if build.uid().as_deref() == Some(&uid)
-                || other.spec.builder_ref != build.spec.builder_ref
-            {
-                continue;
-            }
-            let current = other.status.as_ref().and_then(|s| s.current.as_ref());
-            let under_way = current.is_some();
-            // A runner that has called its result back may take a moment to go.
-            if running.contains(&uid) && under_way {
-                queue.running += 1;
-            } else if current.is_some_and(|current| current.pushed.is_some()) {
-                // It is being checked, and needs the builder no more.
-            } else if !other.spec.suspend && !is_built(other) {
-                queue.waiting += 1;
-                if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
-                    queue.before += 1;
-                }
-            }
-        }
-        queue
-    }
 }
 
 /// What to do next, in this order: stop, write the status, act, tell.
@@ -383,6 +343,18 @@ fn start(
             now,
         );
     }
+    if let Err(why) = names::check_builder(&build.spec.builder_ref.name) {
+        let message = format!("spec.builderRef.name cannot be a Builder's: {why}");
+        let report = failed(FailureReason::SpecRejected, message);
+        return end(observed, status, report, now);
+    }
+    if let Some(stuck) = observed.stuck.clone().filter(|_| observed.others_alive) {
+        status::blocked(&mut status, build, outcome::TERMINATING, stuck, now);
+        return Step {
+            look_again: Some(SignedDuration::from_secs(10)),
+            ..step(status, Action::None)
+        };
+    }
     if observed.others_alive || status.early.is_some() {
         status::working(
             &mut status,
@@ -424,13 +396,10 @@ fn start(
             };
         }
         None if name == DEFAULT_BUILDER => {
-            status::working(
-                &mut status,
-                build,
-                "WaitingForBuilder",
-                format!("making Builder {name}"),
-                now,
-            );
+            if !refused::is_told(&status) {
+                let message = format!("making Builder {name}");
+                status::working(&mut status, build, "WaitingForBuilder", message, now);
+            }
             return step(
                 status,
                 Action::CreateBuilder(Box::new(default_builder(build, settings))),
@@ -457,34 +426,24 @@ fn start(
     // Moving tags needs the builder's settings, and nothing of its daemon.
     let tags_only = current.checked == Some(true);
     if !tags_only && !is_ready(builder) {
-        let conditions = builder
-            .status
-            .as_ref()
-            .map(|s| s.conditions.as_slice())
-            .unwrap_or_default();
-        let (why, stalled) = find(conditions, READY)
-            .map_or(("it is being started".to_owned(), false), |c| {
-                (c.message.clone(), c.reason == "ImagePullFailed")
-            });
-        let why = if is_asleep(builder) {
-            "it was asleep, and is being woken".to_owned()
+        let wait = refused::builder(builder);
+        let message = format!("Builder {name} is not ready: {}", wait.message);
+        if wait.blocked {
+            status::blocked(&mut status, build, &wait.reason, message, now);
         } else {
-            why
-        };
-        let message = format!("Builder {name} is not ready: {why}");
-        if stalled {
-            status::blocked(
-                &mut status,
-                build,
-                FailureReason::ImagePullFailed.as_str(),
-                message,
-                now,
-            );
-        } else {
-            status::working(&mut status, build, "WaitingForBuilder", message, now);
+            status::working(&mut status, build, &wait.reason, message, now);
         }
         return Step {
-            look_again: Some(left),
+            // The Builder wakes what waits for it where its reason changes; its words may change too.
+            look_again: Some(left.min(SignedDuration::from_secs(60))),
+            ..step(status, Action::None)
+        };
+    }
+    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
+        let message = missing.message.clone();
+        status::blocked(&mut status, build, &missing.reason, message, now);
+        return Step {
+            look_again: Some(left.min(SignedDuration::from_secs(10))),
             ..step(status, Action::None)
         };
     }
@@ -510,16 +469,14 @@ fn start(
     };
     match job::attempt(build, builder, &which, settings) {
         Ok(attempt) => {
-            status::working(
-                &mut status,
-                build,
-                "Building",
-                match tags_only {
-                    true => "the tags are being moved".into(),
-                    false => "the build is being started".into(),
-                },
-                now,
-            );
+            // What was refused stays said until it is taken: each try would have the status say something else.
+            if !refused::is_told(&status) {
+                let message = match tags_only {
+                    true => "the tags are being moved",
+                    false => "the build is being started",
+                };
+                status::working(&mut status, build, "Building", message.into(), now);
+            }
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {
@@ -579,6 +536,16 @@ fn go_on(
     }
     match &observed.attempt {
         State::Absent => start(observed, settings, status, now),
+        State::Leaving | State::Foreign if deadline(build, &status, now) <= now => {
+            let said = find(&status.conditions, READY).map(|c| c.message.clone());
+            let message = format!(
+                "not started within spec.timeout ({}): {}",
+                build.spec.timeout,
+                said.unwrap_or_default()
+            );
+            let report = failed(FailureReason::Timeout, message);
+            end(observed, status, report, now)
+        }
         State::Leaving => {
             status::working(
                 &mut status,
@@ -635,7 +602,7 @@ fn wait(
             now,
         );
     } else {
-        let reason = if pending.reason == "PodPending" {
+        let reason = if pending.reason == POD_PENDING {
             "Building"
         } else {
             &pending.reason
@@ -643,8 +610,10 @@ fn wait(
         status::working(&mut status, build, reason, pending.message.clone(), now);
     }
     let started = status.started_at.as_ref().map_or(now, |time| time.0);
-    // A Pod's own trouble is not all in its status: look at its events, ever less often.
-    let waited = now.duration_since(started).as_secs().clamp(1, 15);
+    // A Pod's own trouble is not all in its status: look at its events, ever less often, and within ten seconds as
+    // long as nothing is known.
+    let most = if pending.reason == POD_PENDING { 5 } else { 15 };
+    let waited = now.duration_since(started).as_secs().clamp(1, most);
     Step {
         look_again: Some(SignedDuration::from_secs(waited)),
         ..step(status, Action::None)
@@ -701,8 +670,17 @@ fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
     Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1)
 }
 
-/// A builder that was lost because it ran out of memory will run out of it again.
+/// A builder that was lost because it ran out of memory will run out of it again; and a build that never began has
+/// no slow step.
 fn refine(mut failed: Failed, observed: &Observed) -> Failed {
+    if let (FailureReason::Timeout, Some(words)) =
+        (failed.failure.reason, refused::last_words(&observed.build))
+    {
+        failed.failure.message = format!(
+            "not started within spec.timeout ({}): {words}",
+            observed.build.spec.timeout
+        );
+    }
     if let (FailureReason::BuilderLost, Some(limit)) =
         (failed.failure.reason, &observed.builder_out_of_memory)
     {

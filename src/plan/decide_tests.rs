@@ -34,6 +34,7 @@ fn observed(build: ImageBuild) -> Observed {
         attempt: State::Absent,
         record: Record::default(),
         others_alive: false,
+        stuck: None,
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],
@@ -662,6 +663,7 @@ fn a_build_waits_while_as_many_run_as_the_builder_takes() {
         running: 1,
         before: 1,
         waiting: 3,
+        missing: None,
     };
     // Several became due: first it says so.
     let step = next(&waiting, now());
@@ -703,13 +705,16 @@ fn the_order_is_that_in_which_builds_became_due() {
         suspended,
     ];
     let queue = |build: &ImageBuild, running: &[&str]| {
-        let running = running.iter().map(|uid| (*uid).to_owned()).collect();
-        Queue::of(build, &all, &running)
+        let active: std::collections::BTreeSet<String> =
+            running.iter().map(|uid| (*uid).to_owned()).collect();
+        let started = active.clone();
+        Queue::of(build, &all, &Runners { active, started })
     };
     let waits = |before| Queue {
         running: 0,
         before,
         waiting: 2,
+        missing: None,
     };
     assert_eq!(queue(&first, &[]), waits(0));
     assert_eq!(queue(&second, &[]), waits(1));
@@ -719,7 +724,8 @@ fn the_order_is_that_in_which_builds_became_due() {
         Queue {
             running: 1,
             before: 1,
-            waiting: 1
+            waiting: 1,
+            missing: None,
         }
     );
 }
@@ -906,3 +912,6 @@ fn a_check_ends_with_the_builds_own_time() {
     );
     assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
 }
+
+#[path = "decide/refused_tests.rs"]
+mod refused;

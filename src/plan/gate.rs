@@ -19,6 +19,7 @@ use super::builder::pull_secrets;
 use super::job::{restricted, unprivileged};
 use super::names;
 use super::outcome::{PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable};
+use super::refusal::{Told, Whose, of_event};
 use crate::api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
 use crate::probe::Handler;
 
@@ -225,6 +226,8 @@ pub struct Seen<'a> {
     pub job: Option<&'a Job>,
     /// That Job's newest Pod.
     pub pod: Option<&'a Pod>,
+    /// The newest event of a Pod that could not be made, while there is none.
+    pub refused: Option<&'a Told>,
 }
 
 /// Where the check of a platform stands; what the Pod itself does not tell is added by [`explain`].
@@ -248,7 +251,13 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     let Some(pod) = seen.pod else {
         return match failed_condition(job) {
             Some((_, message)) => State::Lost(format!("the Pod of the check is gone: {message}")),
-            None => waiting("waiting for the Pod of the check to be made"),
+            None => match seen.refused {
+                Some(event) => {
+                    let namespace = job.namespace().unwrap_or_default();
+                    waiting(&of_event(&event.words, &namespace, Whose::Check).1)
+                }
+                None => waiting("waiting for the Pod of the check to be made"),
+            },
         };
     };
     let status = pod.status.clone().unwrap_or_default();

@@ -43,6 +43,7 @@ fn seen(pod: Option<&Pod>) -> State {
         owner: build.metadata.uid.as_deref().unwrap(),
         job: Some(&job),
         pod,
+        refused: None,
     };
     state(&seen, &check(), now())
 }

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod quantity;
 pub mod rawjson;
 pub mod record;
+pub mod refusal;
 pub mod report;
 pub mod request;
 pub mod request_rules;

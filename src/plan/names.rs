@@ -28,11 +28,37 @@ pub const IMAGE_BUILD_UID: &str = "whittle.dev/imagebuild-uid";
 pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
 /// Annotation: number of the build that a Job serves.
 pub const BUILD: &str = "whittle.dev/build";
+/// Annotation on a StatefulSet whose Pod was refused: when its controller was last asked to try again.
+pub const TRIED_AT: &str = "whittle.dev/tried-at";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
 /// Name of the Secret with the installation's root authority, in Whittle's own namespace.
 pub const AUTHORITY: &str = "whittle-ca";
+
+/// Characters of a Builder's name, at most: names and label values are made from it.
+const BUILDER_MOST: usize = 36;
+
+/// Whether a Builder of this name can be at all. The rules of the CRD say the same; objects that are older than
+/// them are still there.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn check_builder(name: &str) -> Result<(), String> {
+    let length = name.chars().count();
+    if length > BUILDER_MOST {
+        return Err(format!(
+            "it has {length} characters, and names of Builders have {BUILDER_MOST} at most"
+        ));
+    }
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let within = |c: char| edge(c) || matches!(c, '-' | '.');
+    let fine = name.chars().all(within) && name.starts_with(edge) && name.ends_with(edge);
+    match fine {
+        true => Ok(()),
+        false => Err("it is made of lower-case letters, digits, - and ., and begins and ends with a letter or digit".into()),
+    }
+}
 
 /// Name of the Builder's StatefulSet, Service, ConfigMap and NetworkPolicy.
 pub fn builder(name: &str) -> String {

@@ -6,11 +6,31 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::{self, CONTAINER};
+use super::refusal::{Told, Whose, of_event, words};
 use super::report::{self, Failed, Report};
 use crate::api::{Failure, FailureReason, Steps};
 
 /// How long an image may fail to pull before that ends the build: registries restart.
 pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Reason of a Pod of which nothing is known but that it does not run yet.
+pub const POD_PENDING: &str = "PodPending";
+/// Reason of what waits for a node.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// Reason of what waits for a volume that cannot be mounted.
+pub const MOUNT_FAILED: &str = "MountFailed";
+/// Reason of what waits for a Pod that does not go.
+pub const TERMINATING: &str = "PodTerminating";
+/// How long after its time a Pod may still be going.
+const GOING: SignedDuration = SignedDuration::from_secs(5);
+/// Reason of the events of a controller that cannot make a Pod.
+pub const FAILED_CREATE: &str = "FailedCreate";
+/// Reasons of the events of a Pod that has a node, and whose containers cannot be started on it.
+pub const FAILED_ON_NODE: [&str; 3] = [
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+];
 
 /// Where one attempt stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,8 +88,8 @@ pub struct Seen<'a> {
     pub job: Option<&'a Job>,
     /// That Job's newest Pod.
     pub pod: Option<&'a Pod>,
-    /// Messages of the Pod's FailedMount events, newest first.
-    pub mount_failures: &'a [String],
+    /// Events of the Pod ([`FAILED_ON_NODE`]), or of the Job while it has none ([`FAILED_CREATE`]), newest first.
+    pub events: &'a [Told],
     /// What the runner has called back.
     pub report: Option<&'a Report>,
 }
@@ -105,16 +125,33 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
         });
     }
     match seen.pod {
-        Some(pod) if phase(pod) == "Pending" => pending(pod, seen.mount_failures, now),
+        Some(pod) if phase(pod) == "Pending" => pending(pod, seen.events, now),
         Some(_) => State::Running,
         None if succeeded(job) => State::Ended(lost(
             "the runner's Pod is gone, and its report with it: deleted before it was read".into(),
         )),
-        None => State::Pending(Pending {
-            reason: "PodPending".into(),
+        None => State::Pending(not_made(job, seen.events)),
+    }
+}
+
+/// Why a Job has no Pod.
+fn not_made(job: &Job, events: &[Told]) -> Pending {
+    let refused = events.iter().find(|event| event.reason == FAILED_CREATE);
+    match refused {
+        Some(event) => {
+            let namespace = job.namespace().unwrap_or_default();
+            let (reason, message) = of_event(&event.words, &namespace, Whose::Runner);
+            Pending {
+                reason: reason.into(),
+                message,
+                blocked: true,
+            }
+        }
+        None => Pending {
+            reason: POD_PENDING.into(),
             message: "waiting for the runner's Pod to be made".into(),
             blocked: false,
-        }),
+        },
     }
 }
 
@@ -170,6 +207,34 @@ pub fn record(pod: Option<&Pod>) -> Record {
         }
         _ => Record::Gone,
     }
+}
+
+/// What is to be done about a Pod that was to be gone by now; none where it still has time.
+pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
+    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+    if now.duration_since(due) < GOING {
+        return None;
+    }
+    let name = pod.name_any();
+    let namespace = pod.namespace().unwrap_or_default();
+    let holders = pod.metadata.finalizers.clone().unwrap_or_default();
+    let why = match holders.is_empty() {
+        true => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let node = node.unwrap_or("?");
+            format!(
+                "its node {node} does not say that it has ended. Bring the node back; where it is off for good, run: \
+                 kubectl delete pod {name} -n {namespace} --grace-period=0 --force"
+            )
+        }
+        false => words(&format!(
+            "finalizers hold it ({}): end what set them, then see kubectl get pod {name} -n {namespace} -o yaml",
+            holders.join(", ")
+        )),
+    };
+    Some(format!(
+        "Pod {name} was to be gone by {due}, and the next one waits for it: {why}"
+    ))
 }
 
 /// True where the Pod's containers have ended: only then may another attempt start.
@@ -322,7 +387,7 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
     })
 }
 
-fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
+fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
     let waiting = |reason: &str, message: String, blocked: bool| {
         State::Pending(Pending {
             reason: reason.into(),
@@ -342,28 +407,43 @@ fn pending(pod: &Pod, mount_failures: &[String], now: Timestamp) -> State {
         return waiting(&reason, message, true);
     }
     if let Some(message) = unschedulable(pod) {
-        return waiting("Unschedulable", message, false);
+        return waiting(UNSCHEDULABLE, message, false);
     }
-    if let Some((reason, missing)) = mount_failures
-        .iter()
-        .find_map(|message| missing_object(message))
-    {
-        return waiting(
-            reason.as_str(),
-            format!(
-                "{missing}: create it in this namespace; the build goes on by itself once it is there"
-            ),
-            true,
-        );
-    }
-    if let Some(message) = mount_failures.first() {
-        return waiting("MountFailed", message.clone(), true);
+    if let Some((reason, message)) = on_node(events) {
+        return waiting(&reason, message, true);
     }
     waiting(
-        "PodPending",
+        POD_PENDING,
         "the runner's Pod is being started".into(),
         false,
     )
+}
+
+/// Why a Pod's containers cannot be started on its node, from its events: a reason and a sentence.
+pub fn on_node(events: &[Told]) -> Option<(String, String)> {
+    let mut failures = events
+        .iter()
+        .filter(|event| FAILED_ON_NODE.contains(&event.reason.as_str()));
+    let missing = failures
+        .clone()
+        .find_map(|event| missing_object(&event.words));
+    if let Some((reason, missing)) = missing {
+        let cure = "create it in this namespace; the build goes on by itself once it is there";
+        return Some((reason.to_string(), format!("{missing}: {cure}")));
+    }
+    let newest = failures.next()?;
+    let reason = match newest.reason.as_str() {
+        "FailedCreatePodSandBox" => "SandboxFailed",
+        _ => MOUNT_FAILED,
+    };
+    Some((reason.to_owned(), newest.words.clone()))
+}
+
+/// The kind and name of what a sentence of [`missing_object`] names first, `Secret npm does not exist`.
+pub fn named_missing(message: &str) -> Option<(&str, &str)> {
+    let (head, _) = message.split_once(" does not exist")?;
+    let (kind, name) = head.split_once(' ')?;
+    (matches!(kind, "Secret" | "ConfigMap") && !name.contains(' ')).then_some((kind, name))
 }
 
 /// The reason and message of an image of this Pod that cannot be pulled.
@@ -388,30 +468,25 @@ pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
                 .unwrap_or("the kubelet gives no reason");
             Some((
                 reason.to_owned(),
-                format!("image {} cannot be pulled: {message}", container.image),
+                format!(
+                    "image {} cannot be pulled: {}",
+                    container.image,
+                    words(message)
+                ),
             ))
         })
 }
 
 /// What the scheduler says of a Pod for which it has no node.
 pub fn unschedulable(pod: &Pod) -> Option<String> {
-    pod.status
-        .as_ref()?
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| {
-            c.type_ == "PodScheduled"
-                && c.status == "False"
-                && c.reason.as_deref() == Some("Unschedulable")
-        })
-        .map(|c| {
-            format!(
-                "no node for Pod {}: {}",
-                pod.name_any(),
-                c.message.as_deref().unwrap_or_default()
-            )
-        })
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let mut unscheduled = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let said = unscheduled.next()?.message.as_deref().unwrap_or_default();
+    Some(format!(
+        "no node for Pod {}: {}",
+        pod.name_any(),
+        words(said)
+    ))
 }
 
 /// The kubelet's words for an object or key that is not there, made into a reason and a sentence that

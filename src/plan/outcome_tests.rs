@@ -32,6 +32,15 @@ fn terminated(state: serde_json::Value) -> Pod {
         {"name": "runner", "image": "w", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": state}}]}))
 }
 
+fn told(reason: &str, words: &str) -> Told {
+    Told {
+        kind: "Pod".into(),
+        reason: reason.into(),
+        words: words.into(),
+        at: None,
+    }
+}
+
 fn judge(job: Option<&Job>, pod: Option<&Pod>) -> State {
     state(
         &Seen {
@@ -243,15 +252,15 @@ fn a_job_that_is_being_deleted_is_leaving() {
 #[test]
 fn a_missing_secret_is_named_and_blocks() {
     let (job, pod) = (job(json!({"active": 1})), pod(json!({"phase": "Pending"})));
-    let failures = [
-        r#"MountVolume.SetUp failed for volume "git" : secret "git-credentials" not found"#
-            .to_owned(),
-    ];
+    let failures = [told(
+        "FailedMount",
+        r#"MountVolume.SetUp failed for volume "git" : secret "git-credentials" not found"#,
+    )];
     let seen = Seen {
         owner: OWNER,
         job: Some(&job),
         pod: Some(&pod),
-        mount_failures: &failures,
+        events: &failures,
         report: None,
     };
     let State::Pending(pending) = state(&seen, now()) else {
@@ -324,4 +333,51 @@ fn an_unschedulable_pod_waits_with_the_schedulers_words() {
     };
     assert_eq!(pending.reason, "Unschedulable");
     assert!(pending.message.contains("0/1 nodes"));
+}
+
+#[test]
+fn a_runners_pod_that_is_refused_says_so_with_the_cure() {
+    let job = job(json!({}));
+    let events = [told(
+        "FailedCreate",
+        r#"Error creating: pods "j-x" is forbidden: exceeded quota: q, requested: pods=1, used: pods=10, limited: pods=10"#,
+    )];
+    let seen = Seen {
+        owner: OWNER,
+        job: Some(&job),
+        events: &events,
+        ..Seen::default()
+    };
+    let State::Pending(pending) = state(&seen, now()) else {
+        panic!()
+    };
+    assert!(pending.blocked);
+    assert_eq!(pending.reason, "QuotaExceeded");
+    for words in [
+        "exceeded quota: q",
+        "kubectl describe quota",
+        "runner.resources",
+    ] {
+        assert!(pending.message.contains(words), "{}", pending.message);
+    }
+}
+
+#[test]
+fn a_missing_object_is_found_again_in_the_sentence_that_names_it() {
+    let (_, message) =
+        missing_object(r#"MountVolume.SetUp failed for volume "a" : secret "npm" not found"#)
+            .unwrap();
+    assert_eq!(named_missing(&message), Some(("Secret", "npm")));
+    assert_eq!(named_missing("the Secret of volume a has no key b"), None);
+    assert_eq!(named_missing("Builder big does not exist"), None);
+}
+
+#[test]
+fn what_the_scheduler_fails_at_is_told_as_well() {
+    let pod = pod(json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": "storageclass.storage.k8s.io \"nosuch\" not found"}]}));
+    let State::Pending(pending) = judge(Some(&job(json!({}))), Some(&pod)) else {
+        panic!()
+    };
+    assert!(pending.message.contains("nosuch"), "{}", pending.message);
 }

@@ -233,13 +233,14 @@ async fn a_runner_whose_image_cannot_be_pulled_is_told_with_the_images_name() {
 
 #[test]
 fn every_reason_of_the_closed_list_is_caused_in_a_test() {
-    const TESTS: [&str; 7] = [
+    const TESTS: [&str; 8] = [
         include_str!("contents.rs"),
         include_str!("contract.rs"),
         include_str!("debug.rs"),
         include_str!("failures.rs"),
         include_str!("gate.rs"),
         include_str!("mistakes.rs"),
+        include_str!("refusals.rs"),
         include_str!("sources.rs"),
     ];
     let schema = serde_json::to_value(schemars::schema_for!(whittle::api::FailureReason)).unwrap();

@@ -10,6 +10,7 @@ mod callback;
 mod crashes;
 mod installations;
 mod policies;
+mod refusals;
 mod rights;
 mod rules;
 mod stage;

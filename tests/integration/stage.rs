@@ -415,14 +415,20 @@ impl Stage {
 
     /// From now on nobody can delete objects of this resource here; it may take a second to be so.
     pub async fn refuse_to_delete(&self, resource: &str) -> Refusal {
-        let name = format!("{}-{resource}", self.namespace);
+        self.refuse("DELETE", resource, "not here").await
+    }
+
+    /// From now on nobody can do this to this resource here, and is told so in these words; it may take a second to
+    /// be so.
+    pub async fn refuse(&self, operation: &str, resource: &str, words: &str) -> Refusal {
+        let name = format!("{}-{}", self.namespace, resource.replace('/', "-"));
         let kind = |kind: &str, spec: Value| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let here = json!({"matchLabels": {"kubernetes.io/metadata.name": self.namespace}});
-        let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["DELETE"], "resources": [resource]}]);
+        let rules = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": [operation], "resources": [resource]}]);
         for object in [
             kind(
                 "ValidatingAdmissionPolicy",
-                json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false"}]}),
+                json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false", "message": words}]}),
             ),
             kind(
                 "ValidatingAdmissionPolicyBinding",

@@ -2,8 +2,11 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::refused::is_told;
 use super::{Action, Observed, Step, deadline, end, start, step};
-use crate::api::{Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED};
+use crate::api::{
+    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, find,
+};
 use crate::plan::gate::{self, State};
 use crate::plan::names;
 use crate::plan::outcome::failed;
@@ -134,10 +137,11 @@ pub(super) fn go_on(
         }
     }
     if !waiting.is_empty() && left <= SignedDuration::ZERO {
+        let told = find(&status.conditions, READY).filter(|_| is_told(&status));
         let message = format!(
             "the healthCheck did not end within spec.timeout ({}): {}",
             build.spec.timeout,
-            waiting.join("; ")
+            told.map_or_else(|| waiting.join("; "), |c| c.message.clone())
         );
         return end(
             observed,
@@ -147,7 +151,6 @@ pub(super) fn go_on(
         );
     }
     if !waiting.is_empty() {
-        status::working(&mut status, build, "HealthCheck", waiting.join("; "), now);
         let number = status.build.unwrap_or(1);
         let absent = |platform: &str| {
             let mut all = observed.checks.iter();
@@ -159,6 +162,10 @@ pub(super) fn go_on(
             .filter(|platform| absent(&platform.platform))
             .map(|platform| gate::job(build, check, attempt, number, platform))
             .collect();
+        // Those that were refused are tried again, and until they are taken that stays said.
+        if jobs.is_empty() || !is_told(&status) {
+            status::working(&mut status, build, "HealthCheck", waiting.join("; "), now);
+        }
         // A Pod's own trouble shows by its events; the end of its time by nothing at all.
         let mut look = left.min(SignedDuration::from_secs(15));
         if let Some(until) = until {

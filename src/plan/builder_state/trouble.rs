@@ -1,0 +1,144 @@
+//! Why a Builder's daemon does not come up, from its Pod and from what others say of it: a reason, and a sentence
+//! with the cure.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{Daemon, STARTING};
+use crate::api::Builder;
+use crate::plan::outcome::{
+    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, does_not_go, on_node, pull_failure, unschedulable,
+};
+use crate::plan::refusal::{Told, Whose, of_event};
+
+/// Reasons of the events of a claim that gets no volume.
+pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
+/// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// True where the Pod was refused: its StatefulSet's controller tries again ever more rarely, up to a quarter of an
+/// hour apart, unless it is asked to.
+pub fn is_refused(daemon: &Daemon, since: Timestamp) -> bool {
+    daemon.pod.is_none() && refused(daemon, since).is_some()
+}
+
+fn refused<'a>(daemon: &Daemon<'a>, since: Timestamp) -> Option<&'a Told> {
+    newest(daemon, &[FAILED_CREATE], since)
+}
+
+/// The newest event with one of these reasons. Those of an earlier trouble, which has passed, stay for an hour.
+fn newest<'a>(daemon: &Daemon<'a>, reasons: &[&str], since: Timestamp) -> Option<&'a Told> {
+    daemon.events.iter().find(|event| {
+        reasons.contains(&event.reason.as_str()) && event.at.is_none_or(|at| at >= since - SLACK)
+    })
+}
+
+/// Why the daemon is not up, which it is not since `since`.
+pub fn why_not(
+    builder: &Builder,
+    daemon: &Daemon,
+    since: Timestamp,
+    now: Timestamp,
+) -> (String, String) {
+    let namespace = builder.namespace().unwrap_or_default();
+    let said = |reason: &str, message: String| (reason.to_owned(), message);
+    let Some(pod) = daemon.pod else {
+        return match refused(daemon, since) {
+            Some(event) => {
+                let whose = Whose::Builder(&builder.name_any());
+                let (reason, message) = of_event(&event.words, &namespace, whose);
+                said(reason, message)
+            }
+            None => said(STARTING, "the daemon's Pod is being made".into()),
+        };
+    };
+    if let Some(message) = does_not_go(pod, now) {
+        return said(TERMINATING, message);
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let message = format!("Pod {} of before is going", pod.name_any());
+        return said(STARTING, message);
+    }
+    if let Some((_, message)) = pull_failure(pod) {
+        let cure = "see that the node reaches that registry, and that builder.image of the chart exists and its pull \
+                    secrets are in this namespace";
+        return said("ImagePullFailed", format!("{message}: {cure}"));
+    }
+    if !has_node(pod) {
+        if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
+            return said("VolumePending", no_volume(builder, &event.words));
+        }
+        if let Some(message) = unschedulable(pod) {
+            return said(UNSCHEDULABLE, no_node(builder, &message));
+        }
+    }
+    if let Some(message) = crashes(pod) {
+        return said("CrashLoop", message);
+    }
+    if let Some(found) = on_node(daemon.events) {
+        return found;
+    }
+    said(STARTING, "the daemon is being started".into())
+}
+
+/// True where the scheduler has found one.
+pub fn has_node(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()))
+}
+
+fn no_volume(builder: &Builder, said: &str) -> String {
+    let name = builder.name_any();
+    let namespace = builder.namespace().unwrap_or_default();
+    let claim = claim(&name);
+    let cure = match &builder.spec.cache.storage_class_name {
+        // A claim's class stands for good: another one needs another claim.
+        Some(class) => format!(
+            "see that StorageClass {class} exists and can make volumes (kubectl get storageclass); for another one, \
+             delete the Builder and make it anew: kubectl delete builder {name} -n {namespace}"
+        ),
+        None => "the cluster has no default StorageClass that can make volumes. Mark one: kubectl annotate storageclass \
+                 NAME storageclass.kubernetes.io/is-default-class=true --overwrite; or name one in \
+                 builder.defaults.cache.storageClassName of the chart, then kubectl delete builder "
+            .to_owned()
+            + &format!("{name} -n {namespace}"),
+    };
+    format!("claim {claim} gets no volume: {cure}. The cluster says: {said}")
+}
+
+/// Name of the claim of a Builder's first daemon.
+pub fn claim(builder: &str) -> String {
+    format!("cache-{}-0", crate::plan::names::builder(builder))
+}
+
+fn no_node(builder: &Builder, said: &str) -> String {
+    let name = builder.name_any();
+    format!(
+        "{said}: change spec.nodeSelector, spec.tolerations or spec.resources of Builder {name}, or give it a node that fits"
+    )
+}
+
+fn crashes(pod: &Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let container = containers.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    if waiting.reason.as_deref() != Some("CrashLoopBackOff") {
+        return None;
+    }
+    let last = container
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let code = last.map_or(-1, |last| last.exit_code);
+    let why = last.and_then(|last| last.reason.as_deref());
+    Some(format!(
+        "the daemon ends again and again, last with exit code {code} ({}): kubectl logs {} --previous",
+        why.unwrap_or_default(),
+        pod.name_any()
+    ))
+}
+
+#[cfg(test)]
+#[path = "trouble_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+use k8s_openapi::api::apps::v1::StatefulSet;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::plan::builder::objects;
+use crate::plan::fixtures;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn set() -> StatefulSet {
+    objects(&fixtures::builder(), &fixtures::settings(), "c").stateful_set
+}
+
+fn pod(spec: Value, status: Value) -> Pod {
+    let metadata = json!({"name": "whittle-builder-default-0", "namespace": "team"});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": status})).unwrap()
+}
+
+fn told(reason: &str, words: &str, seconds: i64) -> Told {
+    Told {
+        kind: "StatefulSet".into(),
+        reason: reason.into(),
+        words: words.into(),
+        at: Some(now() + SignedDuration::from_secs(seconds)),
+    }
+}
+
+fn why(pod: Option<&Pod>, events: &[Told]) -> (String, String) {
+    let set = set();
+    let daemon = Daemon {
+        set: &set,
+        pod,
+        events,
+    };
+    why_not(&fixtures::builder(), &daemon, now(), now())
+}
+
+const REFUSED: &str = r#"create Pod whittle-builder-default-0 in StatefulSet whittle-builder-default failed error: pods "whittle-builder-default-0" is forbidden: violates PodSecurity "baseline:latest": seccompProfile"#;
+
+#[test]
+fn a_pod_that_is_refused_says_who_refuses_and_what_to_do() {
+    let (reason, message) = why(None, &[told("FailedCreate", REFUSED, -1)]);
+    assert_eq!(reason, "PodSecurity");
+    assert!(
+        message.contains("kubectl label namespace team "),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_refusal_of_an_earlier_trouble_is_not_told_again() {
+    let (reason, _) = why(None, &[told("FailedCreate", REFUSED, -1800)]);
+    assert_eq!(reason, STARTING);
+    let set = set();
+    let (old, new) = (
+        [told("FailedCreate", REFUSED, -1800)],
+        [told("FailedCreate", REFUSED, -1)],
+    );
+    let refused = |events| {
+        let daemon = Daemon {
+            set: &set,
+            pod: None,
+            events,
+        };
+        is_refused(&daemon, now())
+    };
+    assert!(!refused(&old[..]) && refused(&new[..]));
+}
+
+#[test]
+fn a_claim_that_is_refused_names_the_quota() {
+    let words = r#"create Claim cache-whittle-builder-default-0 for Pod whittle-builder-default-0 in StatefulSet whittle-builder-default failed error: persistentvolumeclaims "cache-whittle-builder-default-0" is forbidden: exceeded quota: q, requested: requests.storage=20Gi, used: requests.storage=0, limited: requests.storage=1Gi"#;
+    let (reason, message) = why(None, &[told("FailedCreate", words, 0)]);
+    assert_eq!(reason, "QuotaExceeded");
+    assert!(
+        message.starts_with("the builder's volume is refused"),
+        "{message}"
+    );
+    assert!(message.contains("spec.cache.size"), "{message}");
+}
+
+#[test]
+fn a_volume_that_does_not_come_says_so_rather_than_that_there_is_no_node() {
+    let pod = pod(
+        json!({"containers": []}),
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."}]}),
+    );
+    let binding = "no persistent volumes available for this claim and no storage class is set";
+    let (reason, message) = why(Some(&pod), &[told("FailedBinding", binding, 0)]);
+    assert_eq!(reason, "VolumePending");
+    for words in [
+        binding,
+        "is-default-class=true",
+        "kubectl delete builder default -n team",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    let (reason, _) = why(Some(&pod), &[]);
+    assert_eq!(reason, UNSCHEDULABLE);
+}
+
+#[test]
+fn a_storage_class_that_does_not_exist_is_named() {
+    let mut builder = fixtures::builder();
+    builder.spec.cache.storage_class_name = Some("nosuch".into());
+    let (set, pod) = (
+        set(),
+        pod(json!({"containers": []}), json!({"phase": "Pending"})),
+    );
+    let words = r#"storageclass.storage.k8s.io "nosuch" not found"#;
+    let daemon = Daemon {
+        set: &set,
+        pod: Some(&pod),
+        events: &[told("ProvisioningFailed", words, 0)],
+    };
+    let (reason, message) = why_not(&builder, &daemon, now(), now());
+    assert_eq!(reason, "VolumePending");
+    assert!(
+        message.contains("StorageClass nosuch") && message.contains(words),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_node_that_does_not_exist_is_told_in_the_schedulers_words() {
+    let pod = pod(
+        json!({"containers": []}),
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."}]}),
+    );
+    let (reason, message) = why(Some(&pod), &[]);
+    assert_eq!(reason, UNSCHEDULABLE);
+    for words in ["node affinity/selector", "spec.nodeSelector"] {
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_named_at_once() {
+    let pod = pod(
+        json!({"containers": [], "nodeName": "a"}),
+        json!({"phase": "Pending", "containerStatuses": [{"name": "buildkitd", "image": "nosuch:1", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull", "message": "nosuch:1: not found"}}}]}),
+    );
+    let (reason, message) = why(Some(&pod), &[]);
+    assert_eq!(reason, "ImagePullFailed");
+    assert!(
+        message.contains("image nosuch:1 cannot be pulled"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_pod_that_does_not_go_is_told_with_what_holds_it() {
+    let mut going = pod(
+        json!({"containers": [], "nodeName": "worker"}),
+        json!({"phase": "Running"}),
+    );
+    let at = |seconds| {
+        let time = now() + SignedDuration::from_secs(seconds);
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time))
+    };
+    going.metadata.deletion_timestamp = at(10);
+    assert_eq!(why(Some(&going), &[]).0, STARTING);
+    going.metadata.deletion_timestamp = at(-60);
+    let (reason, message) = why(Some(&going), &[]);
+    assert_eq!(reason, "PodTerminating");
+    assert!(
+        message.contains(
+            "kubectl delete pod whittle-builder-default-0 -n team --grace-period=0 --force"
+        ),
+        "{message}"
+    );
+    going.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    let (_, message) = why(Some(&going), &[]);
+    assert!(
+        message.contains("example.com/hold") && !message.contains("--force"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words() {
+    let pod = pod(
+        json!({"containers": [], "nodeName": "a"}),
+        json!({"phase": "Pending"}),
+    );
+    let words = r#"Multi-Attach error for volume "pvc-1" Volume is already exclusively attached to one node and can't be attached to another"#;
+    let (reason, message) = why(Some(&pod), &[told("FailedAttachVolume", words, 0)]);
+    assert_eq!((reason.as_str(), message.as_str()), ("MountFailed", words));
+}
