@@ -534,6 +534,9 @@ async fn policies_are_asked(client: &Client) {
             builder,
         ),
     ] {
+        let mut object = object;
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let api = Api::<DynamicObject>::namespaced_with(controller.clone(), namespace, &resource);
