@@ -1,10 +1,11 @@
 //! Watches over what this installation looks after: one stream a kind, however many namespaces these are.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use futures::stream::{BoxStream, SelectAll, StreamExt, select_all, unfold};
+use futures::stream::{BoxStream, SelectAll, Stream, StreamExt, select_all, unfold};
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::utils::WatchStreamExt;
+use kube::runtime::utils::{Backoff, WatchStreamExt};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
 
@@ -23,9 +24,7 @@ impl Cluster {
                 Some(namespace) => Api::namespaced(client.clone(), namespace),
                 None => Api::all(client.clone()),
             };
-            watcher::watcher(api, config.clone())
-                .default_backoff()
-                .boxed()
+            trying_again(watcher::watcher(api, config.clone()), namespaces.len())
         })
     }
 
@@ -51,9 +50,7 @@ impl Cluster {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            watcher::watcher(api, config.clone())
-                .default_backoff()
-                .boxed()
+            trying_again(watcher::watcher(api, config.clone()), namespaces.len())
         })
     }
 
@@ -70,6 +67,53 @@ impl Cluster {
         let labels = object.meta().labels.clone().unwrap_or_default();
         self.selector.matches(&labels)
     }
+}
+
+/// Between two attempts at a namespace that cannot be watched, at first and at most; and after how long without a fault
+/// it begins anew.
+const FIRST: Duration = Duration::from_millis(800);
+const MOST: Duration = Duration::from_secs(15);
+const FORGIVEN: Duration = Duration::from_secs(120);
+
+/// Grows from fault to fault. The usual one begins anew with each attempt, as that begins with an event; and where
+/// one namespace of fifty is gone, that would be twelve requests a second, for ever.
+struct Steady {
+    wait: Duration,
+    last: Option<Instant>,
+}
+
+impl Iterator for Steady {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let fresh = self.last.is_none_or(|last| last.elapsed() > FORGIVEN);
+        self.wait = if fresh {
+            FIRST
+        } else {
+            MOST.min(self.wait * 2)
+        };
+        self.last = Some(Instant::now());
+        Some(self.wait)
+    }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {}
+}
+
+/// A watch that tries again: one of `namespaces`.
+fn trying_again<K: Send + 'static>(
+    watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    namespaces: usize,
+) -> Events<K> {
+    if namespaces < 2 {
+        return watch.default_backoff().boxed();
+    }
+    let steady = Steady {
+        wait: FIRST,
+        last: None,
+    };
+    watch.backoff(steady).boxed()
 }
 
 /// How far the list of one namespace is.
@@ -134,11 +178,12 @@ impl<K: Send + 'static, F: Fn(usize) -> Events<K>> Merged<K, F> {
             }
             let (at, event) = self.streams.next().await?;
             match event {
+                // It goes no further: whoever is told of an error waits, and the other namespaces with it.
                 Err(error) => {
                     if self.listed[at] == Listed::No {
+                        tracing::warn!(%error, "one of the namespaces of watchNamespaces cannot be watched; trying again");
                         self.list_ended(at, Listed::Failed);
                     }
-                    return Some(Err(error));
                 }
                 // What has gone meanwhile is known only from a list of all.
                 Ok(Event::Init) if self.listed[at] == Listed::Yes => self.begin(),
@@ -241,7 +286,7 @@ mod tests {
         let mut all = two();
         all.tell(0, [Ok(Event::Init), Err(watcher::Error::NoResourceVersion)]);
         all.tell(1, list("b"));
-        assert_eq!(all.said(), ["init", "error", "listed b", "done"]);
+        assert_eq!(all.said(), ["init", "listed b", "done"]);
         // It is there after all: nothing of it was known.
         all.tell(0, list("a"));
         assert_eq!(all.said(), ["is a"]);

@@ -12,6 +12,9 @@ use kube::{Client, Config};
 /// The account of the controller, as the chart binds it.
 const CONTROLLER: &str = "system:serviceaccount:whittle-system:whittle";
 
+/// The account of another installation's controller, which nothing binds but what a test binds.
+pub const BOUND: &str = "system:serviceaccount:whittle-bound:whittle";
+
 /// A running API server.
 pub struct ApiServer {
     folder: tempfile::TempDir,
@@ -76,7 +79,7 @@ impl ApiServer {
         std::fs::write(at("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(
             at("tokens.csv"),
-            format!("admin,admin,admin,system:masters\ncontroller,{CONTROLLER},controller,\"system:serviceaccounts,system:authenticated\"\n"),
+            format!("admin,admin,admin,system:masters\ncontroller,{CONTROLLER},controller,\"system:serviceaccounts,system:authenticated\"\nbound,{BOUND},bound,\"system:serviceaccounts,system:authenticated\"\n"),
         )
         .unwrap();
         processes.push(spawn(
@@ -182,6 +185,11 @@ impl ApiServer {
     /// Path of a kubeconfig with the controller's own permissions.
     pub fn controllers_kubeconfig(&self) -> PathBuf {
         self.kubeconfig("controller")
+    }
+
+    /// Path of a kubeconfig with the account [`BOUND`].
+    pub fn bound_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig("bound")
     }
 
     fn kubeconfig(&self, token: &str) -> PathBuf {

@@ -9,6 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 use whittle::api::{Builder, BuilderStatus, ImageBuild};
 
+use crate::api_server::BOUND;
 use crate::stage::{Stage, apply, success};
 
 const FIRST: &str = "whittle-system/whittle";
@@ -231,4 +232,51 @@ async fn within_a_namespace_each_looks_after_what_its_selector_selects() {
         .status
         .is_none_or(|status| status.conditions.is_empty());
     assert!(silent && stage.jobs().await.len() == 2);
+}
+
+#[tokio::test]
+async fn with_namespaces_rights_in_these_suffice_and_one_without_holds_up_no_other() {
+    let mut first = Stage::new().await;
+    let (second, without) = (Stage::new().await, Stage::new().await);
+    // As templates/rbac.yaml gives them with watchNamespaces.
+    let bind = |kind: &str, namespace: Option<&str>, role: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "bound", "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": BOUND}]})
+    };
+    apply(
+        &first.client,
+        bind("ClusterRoleBinding", None, "whittle-cluster"),
+    )
+    .await;
+    for stage in [&first, &second] {
+        let binding = bind("RoleBinding", Some(&stage.namespace), "whittle-controller");
+        apply(&stage.client, binding).await;
+    }
+    let home = "whittle-bound";
+    let own = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own", "namespace": home},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["whittle-ca"], "verbs": ["get"]}]});
+    first.make_home(home, own, BOUND).await;
+    let all = [&first, &second, &without].map(|stage| stage.namespace.clone());
+    first
+        .start_bound(json!({"watch": {"namespaces": all}}))
+        .await;
+    for stage in [&first, &second] {
+        stage.apply("hello", json!({})).await.unwrap();
+        assert_eq!(owner(stage, "default").await, "whittle-bound/whittle");
+        stage.builder_starts().await;
+        stage
+            .pod_ends(&stage.job("hello").await, &success("sha256:aa"))
+            .await;
+        stage.ready("hello", "True", "Succeeded").await;
+    }
+    // What has a new right is looked after, without a restart.
+    let binding = bind(
+        "RoleBinding",
+        Some(&without.namespace),
+        "whittle-controller",
+    );
+    apply(&without.client, binding).await;
+    without.apply("hello", json!({})).await.unwrap();
+    assert_eq!(owner(&without, "default").await, "whittle-bound/whittle");
 }

@@ -147,7 +147,8 @@ impl Stage {
             false => vec![&self.namespace],
         };
         let here = json!({"watch": {"namespaces": namespaces}});
-        let (controller, callback) = self.start("whittle-system", here).await;
+        let account = self.server.controllers_kubeconfig();
+        let (controller, callback) = self.start("whittle-system", here, account).await;
         self.controller = Some(controller);
         callback
     }
@@ -155,24 +156,52 @@ impl Stage {
     /// Starts the controller of another installation, whose own namespace is `home`; `settings` are merged into the
     /// usual ones.
     pub async fn start_another(&mut self, home: &str, settings: Value) {
+        let account = ApiServer::shared().controllers_kubeconfig();
+        self.start_as(account, home, settings).await;
+    }
+
+    /// The same with the account [`crate::api_server::BOUND`].
+    pub async fn start_bound(&mut self, settings: Value) {
+        let account = ApiServer::shared().bound_kubeconfig();
+        self.start_as(account, "whittle-bound", settings).await;
+    }
+
+    async fn start_as(&mut self, account: PathBuf, home: &str, settings: Value) {
         let installation = format!("{home}/whittle");
-        make_namespace(&self.client, home).await;
-        let authority = whittle::cluster::pki::Authority::make().unwrap();
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), home);
-        if secrets.get_opt("whittle-ca").await.unwrap().is_none() {
-            apply(&self.client, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "whittle-ca", "namespace": home}, "type": "kubernetes.io/tls", "stringData": authority.files()})).await;
-            // The policies hold the one account of all controllers here to whittle-system.
-            apply(&self.client, json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "whittle", "namespace": home},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:serviceaccount:whittle-system:whittle"}]})).await;
+        if home != "whittle-bound" {
+            // The policies hold the one account of most controllers here to whittle-system.
+            let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own", "namespace": home},
+                "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+            let account = "system:serviceaccount:whittle-system:whittle";
+            self.make_home(home, role, account).await;
         }
         let mut all = json!({"installation": installation});
         json_patch::merge(&mut all, &settings);
-        let (controller, _) = self.start(home, all).await;
+        let (controller, _) = self.start(home, all, account).await;
         self.others.push(controller);
     }
 
-    async fn start(&self, home: &str, patch: Value) -> (Controller, u16) {
+    /// A namespace for another installation's controller: with its authority, and a role for its account.
+    pub async fn make_home(&self, home: &str, role: Value, account: &str) {
+        make_namespace(&self.client, home).await;
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), home);
+        if secrets.get_opt("whittle-ca").await.unwrap().is_some() {
+            return;
+        }
+        let authority = whittle::cluster::pki::Authority::make().unwrap();
+        let name = role["metadata"]["name"].clone();
+        for object in [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "whittle-ca", "namespace": home}, "type": "kubernetes.io/tls", "stringData": authority.files()}),
+            role,
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name, "namespace": home},
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": account}]}),
+        ] {
+            apply(&self.client, object).await;
+        }
+    }
+
+    async fn start(&self, home: &str, patch: Value, account: PathBuf) -> (Controller, u16) {
         let [health, callback] = free_ports();
         let settings = self.folder.path().join(format!("settings-{health}.json"));
         let mut all = json!({
@@ -192,7 +221,7 @@ impl Stage {
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
-            .env("KUBECONFIG", self.server.controllers_kubeconfig())
+            .env("KUBECONFIG", account)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -617,6 +646,9 @@ async fn policies_are_asked(server: &ApiServer, client: &Client) {
             builder,
         ),
     ] {
+        let mut object = object;
+        object["apiVersion"] = version.into();
+        object["kind"] = kind.into();
         let (group, version) = version.split_once('/').unwrap_or(("", version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         let api = Api::<DynamicObject>::namespaced_with(controller.clone(), namespace, &resource);
