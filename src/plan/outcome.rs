@@ -98,10 +98,10 @@ pub struct Seen<'a> {
 pub fn state(seen: &Seen, now: Timestamp) -> State {
     let job = seen.job.filter(|job| is_of(*job, seen.owner));
     if let Some(report) = seen.report {
-        // What the Pod has ended with counts, where it has.
-        return match job.and(seen.pod).and_then(ended) {
-            Some(record) => State::Ended(record),
-            None => State::Told(report.clone()),
+        // What the Pod has ended with counts, where that is known.
+        return match job.and(seen.pod).map(|pod| record(Some(pod))) {
+            Some(Record::Said { report, .. }) => State::Ended(*report),
+            _ => State::Told(report.clone()),
         };
     }
     let Some(job) = job else {

@@ -96,16 +96,24 @@ fn an_early_report_counts_before_the_pod_has_ended() {
 #[test]
 fn what_the_pod_has_ended_with_counts_more_than_an_early_report() {
     let record = failed(FailureReason::StepFailed, "m".into());
-    let pod = terminated(json!({"exitCode": 1, "message": encode(&record)}));
+    let ended = terminated(json!({"exitCode": 1, "message": encode(&record)}));
+    let evicted = pod(json!({"phase": "Failed", "reason": "Evicted"}));
     let (job, report) = (job(json!({})), success());
-    let seen = Seen {
-        owner: OWNER,
-        job: Some(&job),
-        pod: Some(&pod),
-        report: Some(&report),
-        ..Seen::default()
-    };
-    assert_eq!(state(&seen, now()), State::Ended(record));
+    for (pod, state) in [
+        (Some(&ended), State::Ended(record)),
+        // Nobody can know.
+        (Some(&evicted), State::Told(success())),
+        (None, State::Told(success())),
+    ] {
+        let seen = Seen {
+            owner: OWNER,
+            job: Some(&job),
+            pod,
+            report: Some(&report),
+            ..Seen::default()
+        };
+        assert_eq!(super::state(&seen, now()), state);
+    }
 }
 
 #[test]
