@@ -30,6 +30,9 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 ];
 /// Workloads that are kept at most: about half a KiB each.
 const MOST: usize = 20_000;
+/// The most that is kept of one, packed, and of all: their authors may make them as large as they like.
+const LARGEST: usize = 16 * 1024;
+const BYTES: usize = 32 << 20;
 /// The most that a template may expand to: the API server takes no larger object.
 const TEMPLATE: u64 = 4 << 20;
 /// How often a workload is read where the API server does not answer: nothing would ask for it again before it
@@ -57,6 +60,12 @@ impl Found {
         format!("{} {}/{}", KINDS[self.kind].2, self.namespace, self.name)
     }
 
+    /// Bytes that it takes, about.
+    fn size(&self) -> usize {
+        let images = self.images.iter().map(String::len).sum::<usize>();
+        self.packed.len() + images + 2 * (self.namespace.len() + self.name.len()) + 256
+    }
+
     /// The essence of its template.
     pub fn pod(&self) -> Option<PodSpec> {
         serde_json::from_slice(&inflate(&self.packed, TEMPLATE).ok()?).ok()
@@ -81,6 +90,7 @@ pub enum Change {
 pub struct Workloads {
     all: BTreeMap<(usize, String, String), Found>,
     fresh: BTreeMap<usize, BTreeSet<(String, String)>>,
+    bytes: usize,
 }
 
 impl Workloads {
@@ -97,11 +107,10 @@ impl Workloads {
                 self.all.retain(|(of, namespace, name), _| {
                     *of != kind || fresh.contains(&(namespace.clone(), name.clone()))
                 });
+                self.bytes = self.all.values().map(Found::size).sum();
                 before != self.all.len()
             }
-            Change::Gone(kind, namespace, name) => {
-                self.all.remove(&(kind, namespace, name)).is_some()
-            }
+            Change::Gone(kind, namespace, name) => self.remove(&(kind, namespace, name)),
             Change::Is(found) => {
                 let place = (found.namespace.clone(), found.name.clone());
                 if let Some(fresh) = self.fresh.get_mut(&found.kind) {
@@ -109,16 +118,30 @@ impl Workloads {
                 }
                 let key = (found.kind, place.0, place.1);
                 if found.packed.is_empty() {
-                    return self.all.remove(&key).is_some();
+                    return self.remove(&key);
                 }
-                if self.all.len() >= MOST && !self.all.contains_key(&key) {
-                    tracing::warn!(most = MOST, "more workloads than the audit keeps");
-                    return false;
+                let known = self.all.get(&key);
+                let bytes = self.bytes + found.size() - known.map_or(0, Found::size);
+                let many = self.all.len() >= MOST && known.is_none();
+                if many || bytes > BYTES || found.size() > LARGEST {
+                    tracing::warn!(
+                        workload = found.title(),
+                        most = MOST,
+                        "more than the audit keeps: it is left out"
+                    );
+                    return self.remove(&key);
                 }
+                self.bytes = bytes;
                 let old = self.all.insert(key.clone(), found);
                 old.is_none_or(|old| old.packed != self.all[&key].packed)
             }
         }
+    }
+
+    fn remove(&mut self, key: &(usize, String, String)) -> bool {
+        let gone = self.all.remove(key);
+        self.bytes -= gone.as_ref().map_or(0, Found::size);
+        gone.is_some()
     }
 
     /// Those that use an image for which `known` is true.
@@ -293,5 +316,39 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
     };
     if let Err(error) = context.recorder.publish(&event, &reference).await {
         tracing::warn!(workload = found.title(), %error, "an event could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, bytes: usize) -> Found {
+        Found {
+            kind: 0,
+            namespace: "team".into(),
+            name: name.into(),
+            uid: name.into(),
+            images: vec!["registry.example.com/team/app:latest".into()],
+            packed: vec![1; bytes],
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_workloads_is_bounded_whatever_their_authors_write() {
+        let mut all = Workloads::default();
+        assert!(all.take(Change::Is(found("usual", 500))));
+        assert!(!all.take(Change::Is(found("huge", 1_500_000))));
+        for at in 0..5_000 {
+            all.take(Change::Is(found(&format!("large-{at}"), 15_000)));
+        }
+        assert!(all.bytes <= BYTES && all.all.len() > 2_000, "{}", all.bytes);
+        // One that grows over the bound goes, and room that is made is used.
+        assert!(all.take(Change::Is(found("large-0", 20_000))));
+        assert!(all.take(Change::Is(found("another", 500))));
+        assert!(all.take(Change::Gone(0, "team".into(), "usual".into())));
+        all.take(Change::Begins(0));
+        assert!(all.take(Change::Ends(0)));
+        assert_eq!((all.bytes, all.all.len()), (0, 0));
     }
 }
