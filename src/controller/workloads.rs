@@ -30,8 +30,10 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 ];
 /// Workloads that are kept at most: about half a KiB each.
 const MOST: usize = 20_000;
-/// The most that is kept of one, packed, and of all: their authors may make them as large as they like.
+/// The most that is kept of one, packed, of a namespace, and of all: their authors may make them as large, and as many,
+/// as they like.
 const LARGEST: usize = 16 * 1024;
+const NAMESPACE: usize = 8 << 20;
 const BYTES: usize = 32 << 20;
 /// The most that a template may expand to: the API server takes no larger object.
 const TEMPLATE: u64 = 4 << 20;
@@ -90,7 +92,8 @@ pub enum Change {
 pub struct Workloads {
     all: BTreeMap<(usize, String, String), Found>,
     fresh: BTreeMap<usize, BTreeSet<(String, String)>>,
-    bytes: usize,
+    /// Bytes of each namespace.
+    bytes: BTreeMap<String, usize>,
 }
 
 impl Workloads {
@@ -107,7 +110,10 @@ impl Workloads {
                 self.all.retain(|(of, namespace, name), _| {
                     *of != kind || fresh.contains(&(namespace.clone(), name.clone()))
                 });
-                self.bytes = self.all.values().map(Found::size).sum();
+                self.bytes.clear();
+                for found in self.all.values() {
+                    *self.bytes.entry(found.namespace.clone()).or_default() += found.size();
+                }
                 before != self.all.len()
             }
             Change::Gone(kind, namespace, name) => self.remove(&(kind, namespace, name)),
@@ -121,9 +127,11 @@ impl Workloads {
                     return self.remove(&key);
                 }
                 let known = self.all.get(&key);
-                let bytes = self.bytes + found.size() - known.map_or(0, Found::size);
                 let many = self.all.len() >= MOST && known.is_none();
-                if many || bytes > BYTES || found.size() > LARGEST {
+                let (size, before) = (found.size(), known.map_or(0, Found::size));
+                let here = self.bytes.get(&found.namespace).copied().unwrap_or(0) + size - before;
+                let all = self.bytes.values().sum::<usize>() + size - before;
+                if many || size > LARGEST || here > NAMESPACE || all > BYTES {
                     tracing::warn!(
                         workload = found.title(),
                         most = MOST,
@@ -131,7 +139,7 @@ impl Workloads {
                     );
                     return self.remove(&key);
                 }
-                self.bytes = bytes;
+                self.bytes.insert(found.namespace.clone(), here);
                 let old = self.all.insert(key.clone(), found);
                 old.is_none_or(|old| old.packed != self.all[&key].packed)
             }
@@ -139,9 +147,16 @@ impl Workloads {
     }
 
     fn remove(&mut self, key: &(usize, String, String)) -> bool {
-        let gone = self.all.remove(key);
-        self.bytes -= gone.as_ref().map_or(0, Found::size);
-        gone.is_some()
+        let Some(gone) = self.all.remove(key) else {
+            return false;
+        };
+        if let Some(bytes) = self.bytes.get_mut(&gone.namespace) {
+            *bytes -= gone.size();
+            if *bytes == 0 {
+                self.bytes.remove(&gone.namespace);
+            }
+        }
+        true
     }
 
     /// Those that use an image for which `known` is true.
@@ -323,10 +338,10 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
 mod tests {
     use super::*;
 
-    fn found(name: &str, bytes: usize) -> Found {
+    fn found(namespace: &str, name: &str, bytes: usize) -> Found {
         Found {
             kind: 0,
-            namespace: "team".into(),
+            namespace: namespace.into(),
             name: name.into(),
             uid: name.into(),
             images: vec!["registry.example.com/team/app:latest".into()],
@@ -337,18 +352,24 @@ mod tests {
     #[test]
     fn what_is_kept_of_workloads_is_bounded_whatever_their_authors_write() {
         let mut all = Workloads::default();
-        assert!(all.take(Change::Is(found("usual", 500))));
-        assert!(!all.take(Change::Is(found("huge", 1_500_000))));
-        for at in 0..5_000 {
-            all.take(Change::Is(found(&format!("large-{at}"), 15_000)));
+        assert!(all.take(Change::Is(found("team", "usual", 500))));
+        assert!(!all.take(Change::Is(found("evil", "huge", 1_500_000))));
+        for at in 0..3_000 {
+            all.take(Change::Is(found("evil", &format!("large-{at}"), 15_000)));
         }
-        assert!(all.bytes <= BYTES && all.all.len() > 2_000, "{}", all.bytes);
-        // One that grows over the bound goes, and room that is made is used.
-        assert!(all.take(Change::Is(found("large-0", 20_000))));
-        assert!(all.take(Change::Is(found("another", 500))));
+        let of = |all: &Workloads, namespace: &str| all.bytes.get(namespace).copied().unwrap_or(0);
+        assert!((NAMESPACE - 16_384..=NAMESPACE).contains(&of(&all, "evil")));
+        // The others have room; one that grows over the bound goes.
+        assert!(all.take(Change::Is(found("team", "another", 15_000))));
+        assert!(all.take(Change::Is(found("evil", "large-0", 20_000))));
+        assert!(all.take(Change::Is(found("evil", "large-0", 500))));
         assert!(all.take(Change::Gone(0, "team".into(), "usual".into())));
+        assert!(all.take(Change::Gone(0, "team".into(), "another".into())));
+        assert_eq!(of(&all, "team"), 0);
+        let kept: usize = all.all.values().map(Found::size).sum();
+        assert_eq!(kept, all.bytes.values().sum::<usize>());
         all.take(Change::Begins(0));
         assert!(all.take(Change::Ends(0)));
-        assert_eq!((all.bytes, all.all.len()), (0, 0));
+        assert!(all.bytes.is_empty() && all.all.is_empty());
     }
 }
