@@ -29,6 +29,11 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 ];
 /// Workloads that are kept at most: about half a KiB each.
 const MOST: usize = 20_000;
+/// The most that is kept of one, packed, of a namespace, and of all: their authors may make them as large, and as many,
+/// as they like.
+const LARGEST: usize = 16 * 1024;
+const NAMESPACE: usize = 8 << 20;
+const BYTES: usize = 32 << 20;
 /// The most that a template may expand to: the API server takes no larger object.
 const TEMPLATE: u64 = 4 << 20;
 /// How often a workload is read where the API server does not answer: nothing would ask for it again before it
@@ -56,6 +61,12 @@ impl Found {
         format!("{} {}/{}", KINDS[self.kind].2, self.namespace, self.name)
     }
 
+    /// Bytes that it takes, about.
+    fn size(&self) -> usize {
+        let images = self.images.iter().map(String::len).sum::<usize>();
+        self.packed.len() + images + 2 * (self.namespace.len() + self.name.len()) + 256
+    }
+
     /// The essence of its template.
     pub fn pod(&self) -> Option<PodSpec> {
         serde_json::from_slice(&inflate(&self.packed, TEMPLATE).ok()?).ok()
@@ -80,6 +91,8 @@ pub enum Change {
 pub struct Workloads {
     all: BTreeMap<(usize, String, String), Found>,
     fresh: BTreeMap<usize, BTreeSet<(String, String)>>,
+    /// Bytes of each namespace.
+    bytes: BTreeMap<String, usize>,
 }
 
 impl Workloads {
@@ -96,11 +109,13 @@ impl Workloads {
                 self.all.retain(|(of, namespace, name), _| {
                     *of != kind || fresh.contains(&(namespace.clone(), name.clone()))
                 });
+                self.bytes.clear();
+                for found in self.all.values() {
+                    *self.bytes.entry(found.namespace.clone()).or_default() += found.size();
+                }
                 before != self.all.len()
             }
-            Change::Gone(kind, namespace, name) => {
-                self.all.remove(&(kind, namespace, name)).is_some()
-            }
+            Change::Gone(kind, namespace, name) => self.remove(&(kind, namespace, name)),
             Change::Is(found) => {
                 let place = (found.namespace.clone(), found.name.clone());
                 if let Some(fresh) = self.fresh.get_mut(&found.kind) {
@@ -108,16 +123,39 @@ impl Workloads {
                 }
                 let key = (found.kind, place.0, place.1);
                 if found.packed.is_empty() {
-                    return self.all.remove(&key).is_some();
+                    return self.remove(&key);
                 }
-                if self.all.len() >= MOST && !self.all.contains_key(&key) {
-                    tracing::warn!(most = MOST, "more workloads than the audit keeps");
-                    return false;
+                let known = self.all.get(&key);
+                let many = self.all.len() >= MOST && known.is_none();
+                let (size, before) = (found.size(), known.map_or(0, Found::size));
+                let here = self.bytes.get(&found.namespace).copied().unwrap_or(0) + size - before;
+                let all = self.bytes.values().sum::<usize>() + size - before;
+                if many || size > LARGEST || here > NAMESPACE || all > BYTES {
+                    tracing::warn!(
+                        workload = found.title(),
+                        most = MOST,
+                        "more than the audit keeps: it is left out"
+                    );
+                    return self.remove(&key);
                 }
+                self.bytes.insert(found.namespace.clone(), here);
                 let old = self.all.insert(key.clone(), found);
                 old.is_none_or(|old| old.packed != self.all[&key].packed)
             }
         }
+    }
+
+    fn remove(&mut self, key: &(usize, String, String)) -> bool {
+        let Some(gone) = self.all.remove(key) else {
+            return false;
+        };
+        if let Some(bytes) = self.bytes.get_mut(&gone.namespace) {
+            *bytes -= gone.size();
+            if *bytes == 0 {
+                self.bytes.remove(&gone.namespace);
+            }
+        }
+        true
     }
 
     /// Those that use an image for which `known` is true.
@@ -291,5 +329,45 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
     };
     if let Err(error) = context.recorder.publish(&event, &reference).await {
         tracing::warn!(workload = found.title(), %error, "an event could not be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(namespace: &str, name: &str, bytes: usize) -> Found {
+        Found {
+            kind: 0,
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: name.into(),
+            images: vec!["registry.example.com/team/app:latest".into()],
+            packed: vec![1; bytes],
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_workloads_is_bounded_whatever_their_authors_write() {
+        let mut all = Workloads::default();
+        assert!(all.take(Change::Is(found("team", "usual", 500))));
+        assert!(!all.take(Change::Is(found("evil", "huge", 1_500_000))));
+        for at in 0..3_000 {
+            all.take(Change::Is(found("evil", &format!("large-{at}"), 15_000)));
+        }
+        let of = |all: &Workloads, namespace: &str| all.bytes.get(namespace).copied().unwrap_or(0);
+        assert!((NAMESPACE - 16_384..=NAMESPACE).contains(&of(&all, "evil")));
+        // The others have room; one that grows over the bound goes.
+        assert!(all.take(Change::Is(found("team", "another", 15_000))));
+        assert!(all.take(Change::Is(found("evil", "large-0", 20_000))));
+        assert!(all.take(Change::Is(found("evil", "large-0", 500))));
+        assert!(all.take(Change::Gone(0, "team".into(), "usual".into())));
+        assert!(all.take(Change::Gone(0, "team".into(), "another".into())));
+        assert_eq!(of(&all, "team"), 0);
+        let kept: usize = all.all.values().map(Found::size).sum();
+        assert_eq!(kept, all.bytes.values().sum::<usize>());
+        all.take(Change::Begins(0));
+        assert!(all.take(Change::Ends(0)));
+        assert!(all.bytes.is_empty() && all.all.is_empty());
     }
 }

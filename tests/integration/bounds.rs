@@ -75,6 +75,21 @@ async fn objects_from_before_the_bounds_do_not_end_the_controller() {
         })
         .await;
 
+    // Labels have no bound in number; what is noted of their owner doubles them.
+    let prefix = format!(
+        "{}.{}.{}.{}",
+        "a".repeat(63),
+        "b".repeat(63),
+        "c".repeat(63),
+        "d".repeat(61)
+    );
+    for number in 0..12 {
+        let mut build = large(&format!("labelled-{number}"), true, 100);
+        let label = |at: usize| (format!("{prefix}/{at:063}"), "v".repeat(63));
+        build.metadata.labels = Some((0..1300).map(label).collect());
+        evil.create(&PostParams::default(), &build).await.unwrap();
+    }
+
     stage.everywhere();
     stage.start_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
