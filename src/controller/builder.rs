@@ -15,11 +15,11 @@ use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
-use crate::api::{Builder, BuilderStatus, ImageBuild, READY, RECONCILING, find};
+use crate::api::{Builder, BuilderStatus, ImageBuild, RECONCILING, STALLED, find};
 use crate::plan::builder::objects;
 use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::installation::{self, Claim};
-use crate::plan::refusal::{self, Why};
+use crate::plan::refusal;
 use crate::plan::{brief, decide, names, quantity};
 
 const KIND: &str = "Builder";
@@ -122,20 +122,22 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
         .cluster
         .write_builder_status(&builder, &status)
         .await?;
-    // What is wrong in itself waits for another spec, which wakes.
-    Ok(match refusal.why {
-        Why::Invalid => Requeue::requeue(RESYNC),
-        _ => again(&builder, &status, now),
-    })
+    // What is wrong in itself waits for another spec, which wakes; or for what stands in its way to go, which does not.
+    Ok(again(&builder, &status, now))
 }
 
 /// When to look again at a daemon that is not up: soon where nothing is known yet, or the spec is new.
 fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Requeue {
-    let since = find(&status.conditions, RECONCILING).map_or(now, |c| c.last_transition_time.0);
+    let trouble = |status: &BuilderStatus| {
+        let conditions = &status.conditions;
+        find(conditions, RECONCILING)
+            .or_else(|| find(conditions, STALLED))
+            .cloned()
+    };
+    let since = trouble(status).map_or(now, |c| c.last_transition_time.0);
     let known = builder.status.as_ref().is_some_and(|known| {
         known.observed_generation == builder.metadata.generation
-            && find(&known.conditions, READY)
-                .is_some_and(|c| c.status == "False" && c.reason != builder_state::STARTING)
+            && trouble(known).is_some_and(|c| c.reason != builder_state::STARTING)
     });
     let most = if known { RESYNC } else { SOON };
     let after = refusal::look_again(since, now).unsigned_abs();

@@ -284,7 +284,7 @@ fn cure(why: Why, namespace: &str, whose: Whose) -> String {
              its chart with rbac.create=true (kubectl auth can-i --list -n {namespace} shows yours)"
         ),
         (Why::Invalid, Whose::Builder(name)) => format!("the spec of Builder {name} asks for something that cannot be: change it"),
-        (Why::Invalid, _) => "the spec asks for something that cannot be: change it".into(),
+        (Why::Invalid, _) => "the spec asks for something that cannot be: change it (what the spec does not set comes from runner of the chart)".into(),
     }
 }
 

@@ -300,6 +300,13 @@ async fn pod_security_is_told_with_one_command_and_the_set_is_asked_to_try_again
         stage.namespace
     );
     contains(&said(&build), &[&command, "violates PodSecurity"]);
+    let status = build.status.unwrap();
+    let told = find(&status.conditions, "Ready").unwrap();
+    let took = told
+        .last_transition_time
+        .0
+        .duration_since(status.started_at.unwrap().0);
+    assert!(took.as_secs() <= 10, "{took}");
     builder_says(&stage, "PodSecurity").await;
     let tried = stage
         .until("the StatefulSet is touched", async || {

@@ -192,3 +192,66 @@ fn a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words() {
     let (reason, message) = why(Some(&pod), &[told("FailedAttachVolume", words, 0)]);
     assert_eq!((reason.as_str(), message.as_str()), ("MountFailed", words));
 }
+
+fn refused(code: u16, message: &str) -> crate::plan::refusal::Refusal {
+    use crate::plan::refusal::{Object, Refusal, Verb};
+    let object = Object {
+        verb: Verb::Apply,
+        kind: "StatefulSet".into(),
+        namespace: "team".into(),
+        name: "whittle-builder-default".into(),
+    };
+    let what = "applying StatefulSet team/whittle-builder-default";
+    Refusal::of(what, Some(object), code, message).unwrap()
+}
+
+#[test]
+fn a_volume_that_cannot_be_changed_says_how_to_begin_anew() {
+    let mut status = crate::api::BuilderStatus::default();
+    let message = r#"StatefulSet.apps "whittle-builder-default" is invalid: spec: Forbidden: updates to statefulset spec for fields other than 'replicas' are forbidden"#;
+    let builder = fixtures::builder();
+    super::super::say_refused(&mut status, &builder, None, &refused(422, message), now());
+    let stalled = crate::api::find(&status.conditions, "Stalled").unwrap();
+    assert_eq!(stalled.reason, "Rejected");
+    assert!(
+        stalled
+            .message
+            .contains("kubectl delete builder default -n team"),
+        "{}",
+        stalled.message
+    );
+}
+
+#[test]
+fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused() {
+    let policy = refused(
+        422,
+        "statefulsets is forbidden: ValidatingAdmissionPolicy 'p' denied request: no label",
+    );
+    let mut up = set();
+    up.status = Some(k8s_openapi::api::apps::v1::StatefulSetStatus {
+        replicas: 1,
+        ready_replicas: Some(1),
+        updated_replicas: Some(1),
+        ..Default::default()
+    });
+    let (mut builder, mut status) = (fixtures::builder(), crate::api::BuilderStatus::default());
+    let daemon = Daemon {
+        set: &up,
+        pod: None,
+        events: &[],
+    };
+    super::super::say(&mut status, &builder, &daemon, now());
+    builder.status = Some(status.clone());
+    let mut still = status.clone();
+    super::super::say_refused(&mut still, &builder, Some(&up), &policy, now());
+    builder.status = Some(still);
+    assert!(crate::plan::decide::is_ready(&builder));
+    let conditions = &builder.status.as_ref().unwrap().conditions;
+    let told = crate::api::find(conditions, "Reconciling").unwrap();
+    assert_eq!(told.reason, "AdmissionDenied");
+    // One that is not up takes none.
+    let mut down = status.clone();
+    super::super::say_refused(&mut down, &builder, Some(&set()), &policy, now());
+    assert!(!crate::api::is_true(&down.conditions, "Ready"));
+}
