@@ -6,6 +6,8 @@ mod checks;
 pub mod pki;
 mod profiles;
 
+pub use profiles::names_of_profiles;
+
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -34,6 +36,9 @@ pub enum Error {
     /// A certificate could not be made or read.
     #[error("certificates: {0}")]
     Pki(String),
+    /// A selector of labels is invalid.
+    #[error("invalid label selector: {0}")]
+    Selector(String),
 }
 
 impl Error {
@@ -44,7 +49,7 @@ impl Error {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
-            Self::Pki(_) => None,
+            Self::Pki(_) | Self::Selector(_) => None,
         }
     }
 
@@ -57,7 +62,7 @@ impl Error {
                 }
                 _ => false,
             },
-            Self::Pki(_) => false,
+            Self::Pki(_) | Self::Selector(_) => false,
         }
     }
 }

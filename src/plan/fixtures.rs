@@ -1,6 +1,8 @@
 //! Objects for the tests of this room.
 
-use super::settings::{BuilderSettings, CallbackSettings, RunnerSettings, Settings};
+use super::settings::{
+    BuilderSettings, CallbackSettings, ProbeGuardSettings, RunnerSettings, Settings,
+};
 use crate::api::{
     BuildSecret, Builder, BuilderSpec, GitRef, GitSource, ImageBuild, ImageBuildSpec, LocalRef,
     SecretKeyRef, Source,
@@ -25,6 +27,7 @@ pub fn settings() -> Settings {
             url: "https://whittle.whittle-system.svc:8443".into(),
         }),
         concurrency: 8,
+        probe_guard: ProbeGuardSettings::default(),
     }
 }
 

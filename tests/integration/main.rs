@@ -7,5 +7,6 @@ mod api_server;
 mod builds;
 mod callback;
 mod crashes;
+mod guard_tenants;
 mod rules;
 mod stage;

@@ -399,7 +399,7 @@ pub fn failure(reason: FailureReason) -> Report {
     })
 }
 
-async fn make_namespace(client: &Client, name: &str) {
+pub async fn make_namespace(client: &Client, name: &str) {
     let namespace = Namespace {
         metadata: kube::api::ObjectMeta {
             name: Some(name.into()),
@@ -415,44 +415,47 @@ async fn make_namespace(client: &Client, name: &str) {
 /// The CRDs, and the permissions that the chart gives: once for all tests.
 async fn install(client: &Client) {
     static DONE: OnceCell<()> = OnceCell::const_new();
-    DONE.get_or_init(|| async {
-        make_namespace(client, "whittle-system").await;
-        let crds = Api::<CustomResourceDefinition>::all(client.clone());
-        for crd in whittle::api::crds() {
-            let name = crd.name_any();
-            crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(&crd))
-                .await
-                .unwrap();
-            let established = kube::runtime::wait::await_condition(
-                crds.clone(),
-                &name,
-                kube::runtime::conditions::is_crd_established(),
-            );
-            tokio::time::timeout(PATIENCE, established)
-                .await
-                .expect("the CRD is established in time")
-                .unwrap();
-        }
-        let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
-        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
-            let kind = object["kind"].as_str().unwrap_or_default();
-            if matches!(
-                kind,
-                "ClusterRole"
-                    | "ClusterRoleBinding"
-                    | "Role"
-                    | "RoleBinding"
-                    | "ValidatingAdmissionPolicy"
-                    | "ValidatingAdmissionPolicyBinding"
-            ) {
-                apply(client, object).await;
-            }
-        }
-    })
-    .await;
+    DONE.get_or_init(|| install_into(client)).await;
 }
 
-async fn apply(client: &Client, object: Value) {
+/// The same, into any API server.
+pub async fn install_into(client: &Client) {
+    make_namespace(client, "whittle-system").await;
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    for crd in whittle::api::crds() {
+        let name = crd.name_any();
+        crds.patch(&name, &PatchParams::apply("test"), &Patch::Apply(&crd))
+            .await
+            .unwrap();
+        let established = kube::runtime::wait::await_condition(
+            crds.clone(),
+            &name,
+            kube::runtime::conditions::is_crd_established(),
+        );
+        tokio::time::timeout(PATIENCE, established)
+            .await
+            .expect("the CRD is established in time")
+            .unwrap();
+    }
+    let text = std::fs::read_to_string(root().join("config/default/whittle.yaml")).unwrap();
+    for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if matches!(
+            kind,
+            "ClusterRole"
+                | "ClusterRoleBinding"
+                | "Role"
+                | "RoleBinding"
+                | "ValidatingAdmissionPolicy"
+                | "ValidatingAdmissionPolicyBinding"
+        ) {
+            apply(client, object).await;
+        }
+    }
+}
+
+/// Server-side apply.
+pub async fn apply(client: &Client, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
     let types = object.types.clone().unwrap();
     let (group, version) = types

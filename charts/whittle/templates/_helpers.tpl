@@ -70,7 +70,7 @@ annotations:
 {{- $callback := default (printf "https://%s.%s.svc:8443" (include "whittle.fullname" .) .Release.Namespace) .Values.callback.url -}}
 {{- $runner := merge (dict "image" (default (include "whittle.image" .) .Values.runner.image)) .Values.runner -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) | toPrettyJson -}}
+{{- dict "runner" $runner "builder" .Values.builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) | toPrettyJson -}}
 {{- end }}
 
 {{/* CEL: the image of container c as ProbeProfiles name it: by digest where there is one, without the tag before it;
