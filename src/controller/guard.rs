@@ -28,6 +28,8 @@ const RESYNC: Duration = Duration::from_secs(3600);
 const TRUST: Duration = Duration::from_secs(60);
 /// ImageBuilds of a page: each may be large.
 const PAGE: u32 = 50;
+/// The longest time between two attempts at what the API server refuses.
+const REFUSED: Duration = Duration::from_secs(300);
 
 /// ImageBuilds with an image, by `namespace/name`.
 type Images = BTreeMap<String, Image>;
@@ -48,6 +50,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     let mut due: Option<tokio::time::Instant> = None;
     // Workloads that come and go change no profile.
     let mut images_changed = false;
+    let mut refusals = 0;
     let resync = match context.settings.probe_guard.trust.is_empty() {
         true => RESYNC,
         false => TRUST,
@@ -73,34 +76,47 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
             change = found.next() => change.is_some_and(|change| workloads.take(change)),
             () = tokio::time::sleep_until(wake), if taken.complete => {
                 let resync = due.take().is_none();
-                let again = tokio::time::Instant::now() + GATHER * 3;
+                let (mut more, mut refused) = (false, false);
                 if images_changed || resync {
-                    images_changed = false;
-                    let round = in_time(write::write(&context, &mut taken.images, &mut written)).await;
-                    if let Err(error) = &round {
-                        tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
+                    match in_time(write::write(&context, &mut taken.images, &mut written)).await {
+                        Ok(round) => (more, refused) = (round.more, round.refused),
+                        Err(error) => {
+                            tracing::warn!(%error, "ProbeProfiles could not be written; trying again");
+                            refused = true;
+                        }
                     }
-                    if !matches!(round, Ok(true)) {
-                        images_changed = true;
-                        due = Some(again);
-                    }
+                    images_changed = more || refused;
                 }
                 let speakers = written.speakers.clone();
                 let audit = audit::inspect(&context, &mut taken.images, &speakers, &workloads, &mut told);
-                let audited = in_time(audit).await;
-                if let Err(error) = &audited {
-                    tracing::warn!(%error, "workloads could not be audited; trying again");
+                match in_time(audit).await {
+                    Ok(whole) => refused |= !whole,
+                    Err(error) => {
+                        tracing::warn!(%error, "workloads could not be audited; trying again");
+                        refused = true;
+                    }
                 }
-                if !matches!(audited, Ok(true)) {
-                    due = Some(again);
-                }
+                refusals = if refused { refusals + 1 } else { 0 };
+                let now = tokio::time::Instant::now();
+                due = match (more, refused) {
+                    (true, _) => Some(now + GATHER),
+                    (false, true) => Some(now + back_off(refusals)),
+                    (false, false) => None,
+                };
                 false
             }
         };
-        if changed && due.is_none() {
-            due = Some(tokio::time::Instant::now() + GATHER);
+        if changed {
+            // What is refused again and again does not hold up what is new.
+            let soon = tokio::time::Instant::now() + GATHER;
+            due = Some(due.map_or(soon, |due| due.min(soon)));
         }
     }
+}
+
+/// How long to wait after so many rounds in which something was refused.
+fn back_off(refusals: u32) -> Duration {
+    (GATHER * 3 * 2u32.saturating_pow(refusals.saturating_sub(1).min(10))).min(REFUSED)
 }
 
 /// What was seen of ImageBuilds.

@@ -22,6 +22,11 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 const NAMESPACE: &str = "kube-system";
 const LABEL: &str = "whittle.dev/bench";
 const NAME: &str = "whittle-bench-admission";
+/// The chart's policies, and what each does.
+const POLICIES: [(&str, &str); 2] = [
+    ("whittle-probe-guard", "Deny"),
+    ("whittle-probe-guard-elsewhere", "Warn"),
+];
 /// Numbers of images.
 const SIZES: [usize; 3] = [20, 2_000, 10_000];
 
@@ -136,15 +141,17 @@ async fn refused(pods: &Api<Pod>) -> Result<()> {
 }
 
 async fn bind(client: &Client) -> Result<()> {
-    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
-        "metadata": {"name": NAME},
-        "spec": {"policyName": "whittle-probe-guard", "validationActions": ["Deny"],
-            "paramRef": {"parameterNotFoundAction": "Allow", "selector": {"matchLabels": {LABEL: "true"}}},
-            "matchResources": {"objectSelector": {"matchLabels": {LABEL: "guarded"}},
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}}}))?;
-    Api::<ValidatingAdmissionPolicyBinding>::all(client.clone())
-        .create(&PostParams::default(), &binding)
-        .await?;
+    for (policy, action) in POLICIES {
+        let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+            "metadata": {"name": format!("{NAME}-{policy}")},
+            "spec": {"policyName": policy, "validationActions": [action],
+                "paramRef": {"parameterNotFoundAction": "Allow", "selector": {"matchLabels": {LABEL: "true"}}},
+                "matchResources": {"objectSelector": {"matchLabels": {LABEL: "guarded"}},
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}}}))?;
+        Api::<ValidatingAdmissionPolicyBinding>::all(client.clone())
+            .create(&PostParams::default(), &binding)
+            .await?;
+    }
     Ok(())
 }
 
@@ -219,7 +226,10 @@ async fn clear(client: &Client) -> Result<()> {
         .await?;
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone());
     let all = bindings.list(&ListParams::default()).await?;
-    for binding in all.iter().filter(|binding| binding.name_any() == NAME) {
+    for binding in all
+        .iter()
+        .filter(|binding| binding.name_any().starts_with(NAME))
+    {
         bindings
             .delete(&binding.name_any(), &DeleteParams::default())
             .await?;

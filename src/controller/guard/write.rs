@@ -15,6 +15,15 @@ use crate::probe::{Earlier, Entry, NotKnown, Profiled, Speakers, covers, profile
 /// Images are judged for so long before what is known of them is written.
 const JUDGE: Duration = Duration::from_secs(5);
 
+/// What a round of writing came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Images are left to be judged.
+    pub more: bool,
+    /// The API server has refused something.
+    pub refused: bool,
+}
+
 /// What stands in the cluster, as far as is known.
 #[derive(Default)]
 pub struct Written {
@@ -161,21 +170,24 @@ impl Written {
 }
 
 /// Judges, and writes the profiles and the conditions that differ. What the API server refuses keeps no other
-/// from being written. False where it has to come again.
+/// from being written.
 pub async fn write(
     context: &Context,
     images: &mut Images,
     written: &mut Written,
-) -> Result<bool, Error> {
+) -> Result<Round, Error> {
     let cluster = &context.cluster;
     let installation = &context.settings.probe_guard.name;
     if !written.read {
         written.read(context, images).await?;
     }
-    let mut whole = judge(context, images, written).await?;
+    let mut round = Round {
+        more: !judge(context, images, written).await?,
+        refused: false,
+    };
     written.trust(context).await;
     let builds = written.profiled(context, images);
-    let places = std::mem::take(&mut written.places);
+    let places = written.places.clone();
     let layout = tokio::task::spawn_blocking(move || profiles(builds, &places)).await;
     let layout = layout.map_err(|error| Error::Broken(error.to_string()))?;
     written.places = layout.places();
@@ -202,7 +214,7 @@ pub async fn write(
                 context.metrics.profile_refused();
                 tracing::warn!(%error, "a ProbeProfile could not be written; trying again");
                 written.objects.remove(&name);
-                whole = false;
+                round.refused = true;
             }
             Err(error) => return Err(error.into()),
         }
@@ -232,12 +244,12 @@ pub async fn write(
             Ok(()) => image.profile = told,
             Err(error) if error.code().is_some() => {
                 tracing::warn!(%error, "a condition could not be written; trying again");
-                whole = false;
+                round.refused = true;
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(whole)
+    Ok(round)
 }
 
 fn digest(spec: &ProbeProfileSpec) -> String {
