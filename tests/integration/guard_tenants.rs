@@ -582,38 +582,40 @@ async fn profiles_of_another_installation_are_let_alone_and_those_of_none_go() {
     }
 }
 
+/// So many, or as many as the variable IMAGE_BUILDS says.
+const ORDINARY: usize = 300;
+
 #[tokio::test]
-async fn a_thousand_ordinary_image_builds_take_a_part_of_the_controllers_memory() {
+async fn many_ordinary_image_builds_take_a_part_of_the_controllers_memory() {
+    let count = std::env::var("IMAGE_BUILDS")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    let count: usize = count.unwrap_or(ORDINARY);
     let scene = Scene::new(&["ordinary"]).await;
     let distribution = |number: usize| {
         let of_all = (0..400).map(|program| format!("/usr/bin/program-{program}"));
         holding(of_all.chain([format!("/usr/local/bin/tool-{number}"), "/app".to_owned()]))
     };
-    let all = futures::stream::iter(0..1000usize);
-    futures::StreamExt::for_each_concurrent(all, 32, async |number| {
+    let all = futures::stream::iter(0..count);
+    futures::StreamExt::for_each_concurrent(all, 4, async |number| {
         let (name, image) = (
             format!("app-{number}"),
             format!("registry.example.com/ordinary/app-{number}"),
         );
+        let digest = format!("f{number}");
         scene
-            .built(
-                "ordinary",
-                &name,
-                &image,
-                &distribution(number),
-                &format!("f{number}"),
-            )
+            .built("ordinary", &name, &image, &distribution(number), &digest)
             .await;
     })
     .await;
-    scene
-        .refused("ordinary", "registry.example.com/ordinary/app-999:1")
-        .await;
-    println!("peak with a thousand ImageBuilds: {} KiB", scene.peak());
+    let last = format!("registry.example.com/ordinary/app-{}:1", count - 1);
+    scene.refused("ordinary", &last).await;
+    println!("peak with {count} ImageBuilds: {} KiB", scene.peak());
     assert!(scene.peak() < LIMIT, "{} KiB", scene.peak());
+    let all = (DeleteParams::default(), ListParams::default());
     scene
         .builds("ordinary")
-        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .delete_collection(&all.0, &all.1)
         .await
         .unwrap();
 }
