@@ -27,6 +27,9 @@ pub const PROBED: &str = "Probed";
 /// Whether the probes of workloads that use the last image can work on it.
 pub const PROBES_COMPATIBLE: &str = "ProbesCompatible";
 
+/// Whether the probe guard knows the last image; there only where something is to be told.
+pub const PROBE_PROFILE: &str = "ProbeProfile";
+
 /// One condition as it should stand; its times are settled by [`set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {

@@ -26,10 +26,12 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ProbeProfileSpec {
-    /// Image references, by tag and by digest, and which of `images` each is.
+    /// Image references, by tag and by digest, and which of `images` each is: for workloads of a namespace by its
+    /// name, for those of all others by `*` (which may be refused) or `?` (which are warned of). An empty one says
+    /// that nothing is known there.
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
-    pub references: BTreeMap<String, String>,
+    pub references: BTreeMap<String, BTreeMap<String, String>>,
     /// What each image holds.
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
@@ -54,6 +56,10 @@ pub struct ProfileImage {
     pub path: Vec<String>,
     /// Directories with programs, all links to them included, and the set of programs that each has.
     pub folders: BTreeMap<String, String>,
+    /// Links below which not every name of a directory is listed, such as those to `/`: what is called through
+    /// one is left alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<String>,
     /// True where a shell may run programs that no file shows: applets of busybox.
     pub applets: bool,
     /// True where some program does not start for want of libraries, which LD_LIBRARY_PATH may lead to.

@@ -24,6 +24,9 @@ pub struct ImageBuildStatus {
     /// Digest that the tags point at: of the index, or of the manifest where there is one platform.
     #[serde(default)]
     pub digest: Option<String>,
+    /// The tags that the last success moved there.
+    #[serde(default)]
+    pub tags: Option<Vec<String>>,
     /// Bytes as stored in the registry, compressed: config and layers of the largest platform.
     #[serde(default)]
     pub size: Option<i64>,

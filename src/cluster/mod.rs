@@ -17,6 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+pub use profiles::names_of_profiles;
+
 use crate::plan::names::FIELD_MANAGER;
 use crate::plan::refusal::{Object, Refusal, Verb};
 
@@ -44,6 +46,9 @@ pub enum Error {
     /// A certificate could not be made or read.
     #[error("certificates: {0}")]
     Pki(String),
+    /// A selector of labels is invalid.
+    #[error("invalid label selector: {0}")]
+    Selector(String),
 }
 
 impl Error {
@@ -54,8 +59,13 @@ impl Error {
                 kube::Error::Api(status) => Some(status),
                 _ => None,
             },
-            Self::Pki(_) => None,
+            Self::Pki(_) | Self::Selector(_) => None,
         }
+    }
+
+    /// True where the API server has answered: then the call is at fault, and others may go on.
+    pub fn is_answer(&self) -> bool {
+        self.answer().is_some()
     }
 
     /// What the API server refuses, where it will refuse it again until something changes: to be told to the

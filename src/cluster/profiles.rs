@@ -1,35 +1,76 @@
 //! ProbeProfiles: what the probe guard's policies know of images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::Selector;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{Cluster, Error, during};
-use crate::api::{
-    ImageBuild, PROBES_COMPATIBLE, ProbeProfile, ProbeProfileSpec, Wanted, clear, set,
-};
+use crate::api::{ImageBuild, ProbeProfile, ProbeProfileSpec, Wanted, clear, set};
 use crate::plan::names::FIELD_MANAGER;
 
-/// The label of those that the controller wrote.
+/// The label of those that a controller wrote.
 const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "whittle");
+/// The label with the installation's name: those of others are left alone.
+const INSTALLATION: &str = "whittle.dev/installation";
 
-impl Cluster {
-    /// The ProbeProfiles that the controller wrote.
-    pub async fn profiles(&self) -> Result<Vec<ProbeProfile>, Error> {
-        Api::<ProbeProfile>::all(self.client.clone())
-            .list(&ours())
-            .await
-            .map(|list| list.items)
-            .map_err(during("listing ProbeProfiles"))
+/// Names of ProbeProfiles: `INSTALLATION-NUMBER`.
+pub mod names_of_profiles {
+    /// The name of one.
+    pub fn name(installation: &str, number: usize) -> String {
+        format!("{installation}-{number}")
     }
 
-    /// Versions of the ProbeProfiles that the controller wrote, by name.
-    pub async fn profile_versions(&self) -> Result<BTreeMap<String, String>, Error> {
+    /// The number of one.
+    pub fn number(installation: &str, name: &str) -> Option<usize> {
+        name.strip_prefix(installation)?
+            .strip_prefix('-')?
+            .parse()
+            .ok()
+    }
+}
+
+impl Cluster {
+    /// A ProbeProfile and its version.
+    pub async fn profile(&self, name: &str) -> Result<Option<(ProbeProfileSpec, String)>, Error> {
+        let found = Api::<ProbeProfile>::all(self.client.clone())
+            .get_opt(name)
+            .await
+            .map_err(during(format!("reading ProbeProfile {name}")))?;
+        Ok(found.map(|profile| {
+            let version = profile.resource_version().unwrap_or_default();
+            (profile.spec, version)
+        }))
+    }
+
+    /// Versions of the ProbeProfiles of an installation, by name.
+    pub async fn profile_versions(
+        &self,
+        installation: &str,
+    ) -> Result<BTreeMap<String, String>, Error> {
+        self.versions(&format!(
+            "{}={},{INSTALLATION}={installation}",
+            OURS.0, OURS.1
+        ))
+        .await
+    }
+
+    /// Names of those that carry no installation's name: an earlier version wrote them, and no policy reads them.
+    pub async fn unnamed_profiles(&self) -> Result<Vec<String>, Error> {
+        let found = self
+            .versions(&format!("{}={},!{INSTALLATION}", OURS.0, OURS.1))
+            .await?;
+        Ok(found.into_keys().collect())
+    }
+
+    async fn versions(&self, labels: &str) -> Result<BTreeMap<String, String>, Error> {
         let list = Api::<ProbeProfile>::all(self.client.clone())
-            .list_metadata(&ours())
+            .list_metadata(&ListParams::default().labels(labels))
             .await
             .map_err(during("listing ProbeProfiles"))?;
         Ok(list
@@ -43,17 +84,31 @@ impl Cluster {
             .collect())
     }
 
+    /// Names of the namespaces with these labels.
+    pub async fn namespaces(&self, selector: &LabelSelector) -> Result<BTreeSet<String>, Error> {
+        let selector: Selector = selector
+            .clone()
+            .try_into()
+            .map_err(|error| Error::Selector(format!("{error}")))?;
+        let list = Api::<Namespace>::all(self.client.clone())
+            .list_metadata(&ListParams::default().labels_from(&selector))
+            .await
+            .map_err(during("listing namespaces"))?;
+        Ok(list.iter().map(ResourceExt::name_any).collect())
+    }
+
     /// Writes a ProbeProfile as a whole; `version`: of the one that it replaces. Returns its version.
     pub async fn write_profile(
         &self,
+        installation: &str,
         name: &str,
         spec: ProbeProfileSpec,
         version: Option<&String>,
     ) -> Result<String, Error> {
         let mut profile = ProbeProfile::new(name, spec);
-        profile
-            .labels_mut()
-            .insert(OURS.0.to_owned(), OURS.1.to_owned());
+        let labels = profile.labels_mut();
+        labels.insert(OURS.0.to_owned(), OURS.1.to_owned());
+        labels.insert(INSTALLATION.to_owned(), installation.to_owned());
         let api = Api::<ProbeProfile>::all(self.client.clone());
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.into()),
@@ -71,13 +126,13 @@ impl Cluster {
             .map_err(during(format!("writing ProbeProfile {name}")))
     }
 
-    /// Writes the condition `ProbesCompatible` of an ImageBuild: status, reason and message; takes it away
-    /// where there is none. Other writers' conditions stay: the write fails where the object has changed
+    /// Writes a condition of an ImageBuild: status, reason and message; takes it away where there is none. Other writers' conditions stay: the write fails where the object has changed
     /// meanwhile, and comes again.
-    pub async fn write_probes_compatible(
+    pub async fn write_condition(
         &self,
         namespace: &str,
         name: &str,
+        kind: &'static str,
         wanted: Option<&(String, String, String)>,
     ) -> Result<(), Error> {
         let Some(build) = self.image_build(namespace, name).await? else {
@@ -90,7 +145,7 @@ impl Cluster {
             Some((state, reason, message)) => set(
                 &mut status.conditions,
                 Wanted {
-                    kind: PROBES_COMPATIBLE,
+                    kind,
                     status: Some(state == "True"),
                     reason: reason.clone(),
                     message: message.clone(),
@@ -98,7 +153,7 @@ impl Cluster {
                 build.metadata.generation.unwrap_or(0),
                 Timestamp::now(),
             ),
-            None => clear(&mut status.conditions, PROBES_COMPATIBLE),
+            None => clear(&mut status.conditions, kind),
         }
         let patch: json_patch::Patch = serde_json::from_value(json!([
             { "op": "test", "path": "/metadata/resourceVersion", "value": build.resource_version() },
@@ -110,7 +165,7 @@ impl Cluster {
             .await
             .map(drop)
             .map_err(during(format!(
-                "writing the condition {PROBES_COMPATIBLE} of ImageBuild {namespace}/{name}"
+                "writing the condition {kind} of ImageBuild {namespace}/{name}"
             )))
     }
 
@@ -125,8 +180,4 @@ impl Cluster {
             Err(error) => Err(during(format!("deleting ProbeProfile {name}"))(error)),
         }
     }
-}
-
-fn ours() -> ListParams {
-    ListParams::default().labels(&format!("{}={}", OURS.0, OURS.1))
 }

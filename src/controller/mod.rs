@@ -134,6 +134,9 @@ pub enum Error {
     /// The API server did not answer in time.
     #[error("the API server did not answer within {0} s")]
     Slow(u64),
+    /// A fault of the program.
+    #[error("a fault of Whittle itself: {0}")]
+    Broken(String),
 }
 
 /// How long one round of a loop may take in all: the client has no read timeout of its own.

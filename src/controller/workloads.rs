@@ -1,11 +1,12 @@
 //! The workloads of the cluster, as far as the audit needs them: metadata is watched, and an object is read
 //! only where its template may have changed; of what is read, just the part that verdicts need stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures::TryFutureExt;
 use futures::stream::{Stream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{ObjectReference, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::core::GroupVersionKind;
@@ -29,11 +30,14 @@ const KINDS: [(&str, &str, &str, &str); 7] = [
 ];
 /// Workloads that are kept at most: about half a KiB each.
 const MOST: usize = 20_000;
-/// The most that is kept of one, packed, of a namespace, and of all: their authors may make them as large, and as many,
-/// as they like.
-const LARGEST: usize = 16 * 1024;
-const NAMESPACE: usize = 8 << 20;
-const BYTES: usize = 32 << 20;
+/// Of one namespace.
+const MOST_OF_ONE: usize = 5_000;
+/// Bytes that are kept of them.
+const BYTES: usize = 48 << 20;
+/// Of one namespace.
+const BYTES_OF_ONE: usize = 12 << 20;
+/// Of one workload: an ordinary one has about 300.
+const BYTES_OF_EACH: usize = 64 << 10;
 /// The most that a template may expand to: the API server takes no larger object.
 const TEMPLATE: u64 = 4 << 20;
 /// How often a workload is read where the API server does not answer: nothing would ask for it again before it
@@ -43,7 +47,7 @@ const ATTEMPTS: u32 = 5;
 const PAGE: u32 = 20;
 
 /// A workload with probes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
     kind: usize,
     namespace: String,
@@ -61,10 +65,14 @@ impl Found {
         format!("{} {}/{}", KINDS[self.kind].2, self.namespace, self.name)
     }
 
-    /// Bytes that it takes, about.
-    fn size(&self) -> usize {
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn bytes(&self) -> usize {
         let images = self.images.iter().map(String::len).sum::<usize>();
-        self.packed.len() + images + 2 * (self.namespace.len() + self.name.len()) + 256
+        self.packed.len() + images + self.namespace.len() * 2 + self.name.len() * 2 + 200
     }
 
     /// The essence of its template.
@@ -91,8 +99,9 @@ pub enum Change {
 pub struct Workloads {
     all: BTreeMap<(usize, String, String), Found>,
     fresh: BTreeMap<usize, BTreeSet<(String, String)>>,
-    /// Bytes of each namespace.
-    bytes: BTreeMap<String, usize>,
+    /// Of each namespace and of all: how many, and bytes.
+    kept: HashMap<String, (usize, usize)>,
+    sum: (usize, usize),
 }
 
 impl Workloads {
@@ -106,64 +115,76 @@ impl Workloads {
             Change::Ends(kind) => {
                 let fresh = self.fresh.remove(&kind).unwrap_or_default();
                 let before = self.all.len();
-                self.all.retain(|(of, namespace, name), _| {
-                    *of != kind || fresh.contains(&(namespace.clone(), name.clone()))
-                });
-                self.bytes.clear();
-                for found in self.all.values() {
-                    *self.bytes.entry(found.namespace.clone()).or_default() += found.size();
+                let gone: Vec<_> = self
+                    .all
+                    .keys()
+                    .filter(|(of, namespace, name)| {
+                        *of == kind && !fresh.contains(&(namespace.clone(), name.clone()))
+                    })
+                    .cloned()
+                    .collect();
+                for key in &gone {
+                    self.remove(key);
                 }
                 before != self.all.len()
             }
-            Change::Gone(kind, namespace, name) => self.remove(&(kind, namespace, name)),
+            Change::Gone(kind, namespace, name) => self.remove(&(kind, namespace, name)).is_some(),
             Change::Is(found) => {
                 let place = (found.namespace.clone(), found.name.clone());
                 if let Some(fresh) = self.fresh.get_mut(&found.kind) {
                     fresh.insert(place.clone());
                 }
                 let key = (found.kind, place.0, place.1);
+                let old = self.remove(&key);
                 if found.packed.is_empty() {
-                    return self.remove(&key);
+                    return old.is_some();
                 }
-                let known = self.all.get(&key);
-                let many = self.all.len() >= MOST && known.is_none();
-                let (size, before) = (found.size(), known.map_or(0, Found::size));
-                let here = self.bytes.get(&found.namespace).copied().unwrap_or(0) + size - before;
-                let all = self.bytes.values().sum::<usize>() + size - before;
-                if many || size > LARGEST || here > NAMESPACE || all > BYTES {
+                if !self.has_room(&found) {
                     tracing::warn!(
                         workload = found.title(),
-                        most = MOST,
-                        "more than the audit keeps: it is left out"
+                        "more workloads, or larger ones, than the audit keeps"
                     );
-                    return self.remove(&key);
+                    return old.is_some();
                 }
-                self.bytes.insert(found.namespace.clone(), here);
-                let old = self.all.insert(key.clone(), found);
-                old.is_none_or(|old| old.packed != self.all[&key].packed)
+                let changed = old.as_ref() != Some(&found);
+                let (kept, bytes) = (
+                    self.kept.entry(found.namespace.clone()).or_default(),
+                    found.bytes(),
+                );
+                (kept.0, kept.1) = (kept.0 + 1, kept.1 + bytes);
+                self.sum = (self.sum.0 + 1, self.sum.1 + bytes);
+                self.all.insert(key, found);
+                changed
             }
         }
     }
 
-    fn remove(&mut self, key: &(usize, String, String)) -> bool {
-        let Some(gone) = self.all.remove(key) else {
-            return false;
-        };
-        if let Some(bytes) = self.bytes.get_mut(&gone.namespace) {
-            *bytes -= gone.size();
-            if *bytes == 0 {
-                self.bytes.remove(&gone.namespace);
-            }
-        }
-        true
+    fn has_room(&self, found: &Found) -> bool {
+        let bytes = found.bytes();
+        let kept = self.kept.get(&found.namespace).copied().unwrap_or_default();
+        bytes <= BYTES_OF_EACH
+            && kept.0 < MOST_OF_ONE
+            && kept.1 + bytes <= BYTES_OF_ONE
+            && self.sum.0 < MOST
+            && self.sum.1 + bytes <= BYTES
     }
 
-    /// Those that use an image for which `known` is true.
-    pub fn using(&self, known: impl Fn(&str) -> bool) -> Vec<&Found> {
-        self.all
-            .values()
-            .filter(|found| found.images.iter().any(|image| known(image)))
-            .collect()
+    fn remove(&mut self, key: &(usize, String, String)) -> Option<Found> {
+        let found = self.all.remove(key)?;
+        let bytes = found.bytes();
+        self.sum = (self.sum.0 - 1, self.sum.1 - bytes);
+        if let Some(kept) = self.kept.get_mut(&found.namespace) {
+            (kept.0, kept.1) = (kept.0 - 1, kept.1 - bytes);
+            if kept.0 == 0 {
+                self.kept.remove(&found.namespace);
+            }
+        }
+        Some(found)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Found> {
+        self.all.values()
     }
 }
 
@@ -190,6 +211,16 @@ pub fn watch(context: &Context) -> impl Stream<Item = Change> + use<> {
             })
             .boxed()
     }))
+}
+
+/// True for a controller that has a template of its own here: what others make, as an operator's Pods, has none.
+fn is_audited(owner: &OwnerReference) -> bool {
+    let group = match owner.api_version.split_once('/') {
+        Some((group, _)) => group,
+        None => "",
+    };
+    let known = |kind: &(&str, &str, &str, &str)| kind.0 == group && kind.2 == owner.kind;
+    owner.controller == Some(true) && KINDS.iter().any(known)
 }
 
 enum Step {
@@ -222,12 +253,8 @@ fn next(
             Some(Step::Tell(Change::Gone(kind, namespace, name)))
         }
         Ok(watcher::Event::Apply(meta) | watcher::Event::InitApply(meta)) => {
-            // What a controller makes is audited with its template.
-            if meta
-                .owner_references()
-                .iter()
-                .any(|owner| owner.controller == Some(true))
-            {
+            // What comes of a template that is audited is audited with that.
+            if meta.owner_references().iter().any(is_audited) {
                 return None;
             }
             let now = (
@@ -355,19 +382,20 @@ mod tests {
         for at in 0..3_000 {
             all.take(Change::Is(found("evil", &format!("large-{at}"), 15_000)));
         }
-        let of = |all: &Workloads, namespace: &str| all.bytes.get(namespace).copied().unwrap_or(0);
-        assert!((NAMESPACE - 16_384..=NAMESPACE).contains(&of(&all, "evil")));
+        let of =
+            |all: &Workloads, namespace: &str| all.kept.get(namespace).map_or(0, |kept| kept.1);
+        assert!((BYTES_OF_ONE - 16_384..=BYTES_OF_ONE).contains(&of(&all, "evil")));
         // The others have room; one that grows over the bound goes.
         assert!(all.take(Change::Is(found("team", "another", 15_000))));
-        assert!(all.take(Change::Is(found("evil", "large-0", 20_000))));
+        assert!(all.take(Change::Is(found("evil", "large-0", 70_000))));
         assert!(all.take(Change::Is(found("evil", "large-0", 500))));
         assert!(all.take(Change::Gone(0, "team".into(), "usual".into())));
         assert!(all.take(Change::Gone(0, "team".into(), "another".into())));
         assert_eq!(of(&all, "team"), 0);
-        let kept: usize = all.all.values().map(Found::size).sum();
-        assert_eq!(kept, all.bytes.values().sum::<usize>());
+        let kept: usize = all.all.values().map(Found::bytes).sum();
+        assert_eq!((all.all.len(), kept), all.sum);
         all.take(Change::Begins(0));
         assert!(all.take(Change::Ends(0)));
-        assert!(all.bytes.is_empty() && all.all.is_empty());
+        assert!(all.kept.is_empty() && all.all.is_empty());
     }
 }

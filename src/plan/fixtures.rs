@@ -1,6 +1,8 @@
 //! Objects for the tests of this room.
 
-use super::settings::{BuilderSettings, CallbackSettings, RunnerSettings, Settings};
+use super::settings::{
+    BuilderSettings, CallbackSettings, ProbeGuardSettings, RunnerSettings, Settings,
+};
 use crate::api::{
     BuildSecret, Builder, BuilderSpec, GitRef, GitSource, ImageBuild, ImageBuildSpec, LocalRef,
     SecretKeyRef, Source,
@@ -28,6 +30,7 @@ pub fn settings() -> Settings {
         concurrency: 8,
         installation: "whittle-system/whittle".into(),
         watch: Default::default(),
+        probe_guard: ProbeGuardSettings::default(),
     }
 }
 

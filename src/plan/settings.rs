@@ -6,6 +6,7 @@ use kube::core::Selector;
 use serde::Deserialize;
 
 use crate::api::BuilderSpec;
+use crate::probe::Trust;
 
 /// `/etc/whittle/settings.json`.
 #[derive(Deserialize, Clone, Debug, PartialEq)]
@@ -28,6 +29,28 @@ pub struct Settings {
     /// Reconciles at a time.
     #[serde(default = "concurrency")]
     pub concurrency: u16,
+    /// The probe guard.
+    #[serde(default)]
+    pub probe_guard: ProbeGuardSettings,
+}
+
+/// The probe guard.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeGuardSettings {
+    /// The installation's name, which its ProbeProfiles carry.
+    pub name: String,
+    /// Whose ImageBuilds speak beyond their own namespace.
+    pub trust: Vec<Trust>,
+}
+
+impl Default for ProbeGuardSettings {
+    fn default() -> Self {
+        Self {
+            name: "whittle".into(),
+            trust: vec![],
+        }
+    }
 }
 
 /// Runner Pods.

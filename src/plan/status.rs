@@ -160,6 +160,7 @@ pub fn succeed(
     status.display_size = status.size.map(display_size);
     status.image = Some(image.clone());
     status.digest = Some(built.digest);
+    status.tags = Some(build.spec.output.tags.clone());
     let names: Vec<_> = built
         .platforms
         .iter()

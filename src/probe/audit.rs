@@ -1,10 +1,8 @@
 //! The audit: workloads that run already, against what their images hold.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 
-use super::{Handler, Images, Known, Verdict, judge};
+use super::{Handler, Images, Known, Speakers, Verdict, judge};
 use crate::image::{Contents, Reference};
 
 /// Workloads that a condition names.
@@ -17,6 +15,8 @@ const LINE: usize = 600;
 pub struct Workload {
     /// `Deployment team/hello`.
     pub name: String,
+    /// Its namespace.
+    pub namespace: String,
     /// The template.
     pub pod: PodSpec,
 }
@@ -127,14 +127,20 @@ fn container(container: &Container) -> Container {
 /// Images of the ImageBuild that is audited; what is not its own is not known.
 struct Own<'a> {
     key: &'a str,
-    references: &'a BTreeMap<String, String>,
+    namespace: &'a str,
+    speakers: &'a Speakers,
     image: &'a Audited,
+}
+
+impl Own<'_> {
+    fn has(&self, image: &str) -> bool {
+        self.speakers.of(&canonical(image), self.namespace) == Some(self.key)
+    }
 }
 
 impl Images for Own<'_> {
     fn of(&self, image: &str) -> Known<'_> {
-        let own = self.references.get(&canonical(image)).map(String::as_str) == Some(self.key);
-        match own {
+        match self.has(image) {
             true => Known {
                 contents: self.image.contents.iter().collect(),
                 why_none: None,
@@ -145,52 +151,41 @@ impl Images for Own<'_> {
     }
 }
 
-/// Audits all workloads. `references`: [`canonical`] names → the ImageBuild that built the image, by its key
-/// in `images`. Every ImageBuild of `images` has an entry in what is returned.
+/// Audits the workloads that use images of one ImageBuild, `key`, as far as its word counts for them.
 pub fn audit(
-    workloads: &[Workload],
-    references: &BTreeMap<String, String>,
-    images: &BTreeMap<String, Audited>,
-) -> BTreeMap<String, Audit> {
-    let mut all: BTreeMap<String, Audit> = images
-        .keys()
-        .map(|key| (key.clone(), Audit::default()))
-        .collect();
+    key: &str,
+    workloads: impl IntoIterator<Item = Workload>,
+    speakers: &Speakers,
+    image: &Audited,
+) -> Audit {
+    let mut audit = Audit::default();
     for workload in workloads {
         let pod = &workload.pod;
-        let containers = pod
+        let own = Own {
+            key,
+            namespace: &workload.namespace,
+            speakers,
+            image,
+        };
+        let mut containers = pod
             .containers
             .iter()
             .chain(pod.init_containers.iter().flatten());
-        let mut used: Vec<&String> = containers
-            .filter_map(|container| references.get(&canonical(container.image.as_deref()?)))
-            .collect();
-        used.sort();
-        used.dedup();
-        for key in used {
-            let (Some(image), Some(audit)) = (images.get(key), all.get_mut(key)) else {
-                continue;
-            };
-            audit.workloads += 1;
-            let own = Own {
-                key,
-                references,
-                image,
-            };
-            let judgement = judge(pod, &own);
-            let is_own = |image: &str| references.get(&canonical(image)) == Some(key);
-            let broken = judgement.findings.into_iter().find(|finding| {
-                matches!(finding.verdict, Verdict::CannotWork(_)) && is_own(&finding.image)
-            });
-            if let Some(finding) = broken {
-                let line = format!("{}: {}", workload.name, finding.message);
-                audit
-                    .broken
-                    .push((workload.name.clone(), crate::api::bounded(line, LINE)));
-            }
+        if !containers.any(|container| container.image.as_deref().is_some_and(|it| own.has(it))) {
+            continue;
+        }
+        audit.workloads += 1;
+        let broken = judge(pod, &own).findings.into_iter().find(|finding| {
+            matches!(finding.verdict, Verdict::CannotWork(_)) && own.has(&finding.image)
+        });
+        if let Some(finding) = broken {
+            let line = format!("{}: {}", workload.name, finding.message);
+            audit
+                .broken
+                .push((workload.name.clone(), crate::api::bounded(line, LINE)));
         }
     }
-    all
+    audit
 }
 
 #[cfg(test)]
@@ -207,27 +202,34 @@ mod tests {
             .unwrap();
         Workload {
             name: name.into(),
+            namespace: "team".into(),
             pod: essence(&pod),
         }
     }
 
-    fn known() -> (BTreeMap<String, String>, BTreeMap<String, Audited>) {
-        let references = [
-            "registry.example.com/team/app:1",
-            "registry.example.com/team/app@sha256:aa",
-        ]
-        .map(|reference| (canonical(reference), "team/app".to_owned()));
+    fn audited(workloads: Vec<Workload>) -> Audit {
+        let own = |reference: &str| (canonical(reference), "team", "team/app");
+        let speakers = Speakers::from_iter([
+            own("registry.example.com/team/app:1"),
+            own("registry.example.com/team/app@sha256:aa"),
+        ]);
         let image = Audited {
             contents: vec![fixtures::scratch()],
             health_check: None,
         };
-        (references.into(), [("team/app".to_owned(), image)].into())
+        audit("team/app", workloads, &speakers, &image)
     }
 
     #[test]
     fn workloads_whose_probes_cannot_work_are_listed_for_the_image_that_they_use() {
-        let (references, images) = known();
-        let workloads = [
+        let mut foreign = workload(
+            "Deployment other/wrong",
+            "registry.example.com/team/app:1",
+            &["/bin/sh"],
+        );
+        foreign.namespace = "other".into();
+        let workloads = vec![
+            foreign,
             workload(
                 "Deployment team/wrong",
                 "registry.example.com/team/app:1",
@@ -244,7 +246,7 @@ mod tests {
                 &["/bin/sh"],
             ),
         ];
-        let audit = &audit(&workloads, &references, &images)["team/app"];
+        let audit = audited(workloads);
         assert_eq!(audit.workloads, 2);
         let (status, reason, message) = audit.told().unwrap();
         assert_eq!((status, reason), (false, "CannotWork"));
@@ -257,18 +259,14 @@ mod tests {
 
     #[test]
     fn an_image_that_nobody_uses_has_no_condition_and_one_that_works_says_so() {
-        let (references, images) = known();
-        assert_eq!(audit(&[], &references, &images)["team/app"].told(), None);
+        assert_eq!(audited(vec![]).told(), None);
         let right = workload("Pod team/app", "registry.example.com/team/app:1", &["/app"]);
-        let told = audit(&[right], &references, &images)["team/app"]
-            .told()
-            .unwrap();
+        let told = audited(vec![right]).told().unwrap();
         assert_eq!((told.0, told.1), (true, "Compatible"));
     }
 
     #[test]
     fn a_condition_names_ten_and_says_how_many_more() {
-        let (references, images) = known();
         let workloads: Vec<Workload> = (0..13)
             .map(|number| {
                 workload(
@@ -278,9 +276,7 @@ mod tests {
                 )
             })
             .collect();
-        let (_, _, message) = audit(&workloads, &references, &images)["team/app"]
-            .told()
-            .unwrap();
+        let (_, _, message) = audited(workloads).told().unwrap();
         assert_eq!(message.lines().count(), 11);
         assert!(message.ends_with("… and 3 more"), "{message}");
     }

@@ -11,6 +11,7 @@
 mod audit;
 mod declared;
 mod derive;
+mod entry;
 mod expand;
 mod fix;
 mod handler;
@@ -18,6 +19,7 @@ mod judge;
 mod later;
 mod message;
 mod mounts;
+mod names;
 mod pack;
 mod paths;
 mod place;
@@ -25,15 +27,19 @@ mod plain;
 mod profile;
 mod shell;
 mod templates;
+mod trust;
 mod verdict;
+mod words;
 
 pub use audit::{Audit, Audited, Workload, audit, canonical, essence};
+pub use entry::{Entry, NotKnown, Set};
 pub use fix::Fix;
 pub use handler::Handler;
 pub use judge::judge;
 pub use pack::{pack, unpack};
-pub use profile::{Profiled, profiles};
+pub use profile::{Earlier, Layout, Profiled, Speakers, Told, profiles};
 pub use templates::{Template, templates_of};
+pub use trust::{Trust, covers};
 
 use serde::Serialize;
 

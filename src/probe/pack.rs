@@ -7,7 +7,9 @@ use crate::image::{Contents, Executable, Listed, Runs};
 use crate::packed::{deflate, inflate};
 
 /// The most that a packed report may expand to: a thousand programs have about 200 KiB.
-const EXPANDED: u64 = 4 << 20;
+const EXPANDED: u64 = 1 << 20;
+/// Bytes of a packed report: a runner sends no longer ones.
+pub(super) const PACKED: usize = 256 << 10;
 
 /// The programs of a report and where they are looked up, deflated, in base64. Judged as the whole report
 /// is, with fewer words on what a program needs.
@@ -51,6 +53,9 @@ fn small(program: &Executable) -> Executable {
 
 /// Reads what [`pack`] wrote; none where it is something else.
 pub fn unpack(text: &str) -> Option<Contents> {
+    if text.len() > PACKED {
+        return None;
+    }
     let bytes = STANDARD.decode(text).ok()?;
     serde_json::from_slice(&inflate(&bytes, EXPANDED).ok()?).ok()
 }

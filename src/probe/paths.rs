@@ -1,11 +1,16 @@
 //! Paths inside an image: made plain, with the links of its report followed.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use crate::image::{FolderLink, Listed};
 
 /// Links that are followed for one path, as Linux does (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
+
+/// Bytes of paths that are compared for one report: thousands of programs take a hundredth of it, and what is
+/// made to take long ends here.
+const WORK: usize = 16 << 20;
 
 /// Why a path cannot be told from a report.
 pub(super) const DOTS: &str = "it has .. in it, which a report of programs cannot follow";
@@ -55,6 +60,9 @@ pub(super) struct Links<'a> {
     /// The last that is listed, where some are left out: its depth and its path.
     last: Option<(usize, &'a str)>,
     omitted: bool,
+    /// Bytes of the longest link: no longer path is one.
+    longest: usize,
+    work: Cell<usize>,
 }
 
 impl<'a> Links<'a> {
@@ -67,13 +75,29 @@ impl<'a> Links<'a> {
                 .collect(),
             last: links.items.last().map(|link| order(&link.path)),
             omitted: links.omitted > 0,
+            longest: links
+                .items
+                .iter()
+                .map(|link| link.path.len())
+                .max()
+                .unwrap_or(0),
+            work: Cell::new(0),
+        }
+    }
+
+    fn takes(&self, bytes: usize) -> Result<(), String> {
+        self.work.set(self.work.get().saturating_add(bytes));
+        match self.work.get() > WORK {
+            true => Err("its links take too much work to follow".into()),
+            false => Ok(()),
         }
     }
 
     /// The same place without links in its folders; the last part is not followed where it is a file.
-    /// Fails with the reason where `..` or a loop of links keep it from being told.
+    /// Fails with the reason where `..`, a loop of links or too much work keep it from being told.
     pub(super) fn follow(&self, path: &str) -> Result<String, String> {
-        let mut open: Vec<String> = parts(path).rev().map(str::to_owned).collect();
+        self.takes(path.len())?;
+        let mut open: Vec<&str> = parts(path).rev().collect();
         let mut at = String::new();
         let mut steps = 0;
         while let Some(part) = open.pop() {
@@ -81,13 +105,18 @@ impl<'a> Links<'a> {
                 return Err(DOTS.into());
             }
             at.push('/');
-            at.push_str(&part);
+            at.push_str(part);
+            if at.len() > self.longest {
+                continue;
+            }
+            self.takes(at.len())?;
             if let Some(target) = self.known.get(at.as_str()) {
                 steps += 1;
                 if steps > MAX_LINKS {
                     return Err("its links lead round in a circle".into());
                 }
-                open.extend(parts(target).rev().map(str::to_owned));
+                self.takes(target.len())?;
+                open.extend(parts(target).rev());
                 at.clear();
             }
         }
@@ -152,6 +181,27 @@ mod tests {
     fn a_circle_of_links_ends() {
         let listed = links(&[("/a", "/b"), ("/b", "/a")], 0);
         assert!(Links::new(&listed).follow("/a/x").is_err());
+    }
+
+    #[test]
+    fn links_that_take_too_much_work_end_with_the_reason() {
+        let deep = "/d".repeat(1000);
+        let pairs: Vec<(String, String)> = (0..40)
+            .map(|number| (format!("{deep}{number}"), format!("{deep}{}", number + 1)))
+            .collect();
+        let pairs: Vec<(&str, &str)> = pairs
+            .iter()
+            .map(|(a, b)| (a.as_str(), b.as_str()))
+            .collect();
+        let listed = links(&pairs, 0);
+        let links = Links::new(&listed);
+        let begun = std::time::Instant::now();
+        let told: Vec<_> = (0..1000)
+            .map(|_| links.follow(&format!("{deep}0/x")))
+            .collect();
+        let why = told.into_iter().find_map(Result::err).unwrap();
+        assert!(why.contains("work"), "{why}");
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     }
 
     #[test]

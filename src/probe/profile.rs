@@ -1,157 +1,420 @@
 //! From what images hold to `ProbeProfile` objects: few, large, and the same for the same images.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
-use super::paths::{self, Links};
+use super::entry::{Entry, NotKnown, id};
+use super::trust::canonical_repository;
+use super::words::{ELSEWHERE, EVERYWHERE, Words, words};
 use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::{
-    Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Repository, Runs, digest_of,
-};
+use crate::image::Repository;
 
-/// Bytes of one object, about: the API server takes up to 1.5 MB, and an object is split before that.
+/// Bytes of one object, about: the API server takes up to 1.5 MB, and a further object is begun before that.
 const SHARD_BYTES: usize = 700_000;
 /// Objects at most: each costs time at every admission.
 const MAX_SHARDS: usize = 32;
+/// Bytes of one ImageBuild: its image, and what is known of earlier ones. Half an object at most, so that objects
+/// are well filled.
+const BUILD_BYTES: usize = 300 << 10;
+/// Bytes of a namespace: some thousand ImageBuilds.
+const NAMESPACE_BYTES: usize = 2 << 20;
 
-/// One image of an ImageBuild.
-#[derive(Clone, Debug, Default)]
+/// An image of an earlier build.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// `@sha256:…`
+    pub version: String,
+    /// What is known of it.
+    pub entry: Arc<Entry>,
+    /// The probe that the `healthCheck` declared then, as text.
+    pub fix: Option<String>,
+}
+
+/// One ImageBuild and its images.
+#[derive(Clone, Debug)]
 pub struct Profiled {
     /// `namespace/name` of the ImageBuild.
     pub image_build: String,
     /// The repository, as written in `spec.output.image`.
     pub repository: String,
+    /// What the tags point at.
+    pub digest: String,
     /// `:tag` and `@sha256:…` each.
     pub versions: Vec<String>,
-    /// Reports, one a platform.
-    pub contents: Vec<Contents>,
-    /// `@sha256:…` of earlier builds: what is known of them already stays.
-    pub earlier: Vec<String>,
+    /// What is known of the image.
+    pub known: Result<Arc<Entry>, NotKnown>,
+    /// What is known of those before, the newest first.
+    pub earlier: Vec<Earlier>,
     /// The probe that its `healthCheck` declares, as text.
     pub fix: Option<String>,
+    /// True where the installation trusts its namespace with the repository.
+    pub trusted: bool,
 }
 
-/// The profiles of all images, by name. `old`: those that there are now. Their number grows where they
-/// become too large, and never shrinks, so that one image stays in one place.
-pub fn profiles(
-    images: &[Profiled],
-    old: &BTreeMap<String, ProbeProfileSpec>,
-) -> BTreeMap<String, ProbeProfileSpec> {
-    let known: HashMap<&str, &ProbeProfileSpec> = old
-        .values()
-        .flat_map(|profile| {
-            let names = profile.references.keys();
-            names.map(move |reference| (reference.as_str(), profile))
+impl Profiled {
+    pub(super) fn namespace(&self) -> &str {
+        self.image_build.split('/').next().unwrap_or_default()
+    }
+
+    pub(super) fn entry(&self, earlier: Option<usize>) -> Option<&Arc<Entry>> {
+        match earlier {
+            None => self.known.as_ref().ok(),
+            Some(at) => self.earlier.get(at).map(|earlier| &earlier.entry),
+        }
+    }
+
+    fn image(&self, earlier: Option<usize>) -> Option<ProfileImage> {
+        let fix = match earlier {
+            None => &self.fix,
+            Some(at) => &self.earlier.get(at)?.fix,
+        };
+        Some(ProfileImage {
+            image_build: self.image_build.clone(),
+            fix: fix.clone(),
+            ..self.entry(earlier)?.image.clone()
         })
+    }
+
+    /// All that it has an entry for.
+    fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        let earlier = self.earlier.iter().map(|earlier| &earlier.entry);
+        self.known.iter().chain(earlier)
+    }
+
+    /// Bytes that it takes besides its sets.
+    fn bytes(&self) -> usize {
+        let names = names_of(&self.repository);
+        let name: usize = names
+            .iter()
+            .map(|name| name.len() + 80 + 2 * self.namespace().len())
+            .sum();
+        let earlier = self.earlier.iter().map(|earlier| earlier.version.len());
+        let versions: usize = self.versions.iter().map(String::len).chain(earlier).sum();
+        let count = self.versions.len() + self.earlier.len();
+        let own = |entry: &Arc<Entry>| {
+            entry.bytes + self.image_build.len() + self.fix.as_ref().map_or(0, String::len) + 100
+        };
+        name * count + versions * names.len() + self.entries().map(own).sum::<usize>()
+    }
+
+    fn sets(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.entries().flat_map(|entry| {
+            let sets = entry.sets.iter();
+            sets.map(|(id, set)| (id.as_str(), set.bytes + id.len() + 8))
+        })
+    }
+}
+
+/// Drops what is more than one ImageBuild may have: earlier images first, the oldest before others.
+fn bounded(build: &mut Profiled) {
+    let all = |build: &Profiled| {
+        let sets: HashMap<&str, usize> = build.sets().collect();
+        build.bytes() + sets.values().sum::<usize>()
+    };
+    while all(build) > BUILD_BYTES {
+        if build.earlier.pop().is_none() {
+            build.known = Err(too_large(
+                "its references and programs",
+                BUILD_BYTES,
+                "ImageBuild",
+            ));
+            build.versions.truncate(100);
+            return;
+        }
+    }
+}
+
+fn too_large(what: &str, bytes: usize, of: &str) -> NotKnown {
+    NotKnown::new(
+        "TooLarge",
+        format!(
+            "{what} take more than the {} KiB that the guard keeps of one {of}",
+            bytes >> 10
+        ),
+    )
+}
+
+/// All images, laid out in objects.
+pub struct Layout {
+    builds: Vec<Profiled>,
+    /// The object of each ImageBuild, where it has one.
+    shard: Vec<Option<usize>>,
+    words: Words,
+}
+
+/// What the guard says of one ImageBuild: whether it knows the image, a reason and a message.
+pub type Told = (bool, &'static str, String);
+
+/// Lays images out. `places`: the object in which each ImageBuild is now; it stays there while there is room.
+pub fn profiles(mut builds: Vec<Profiled>, places: &BTreeMap<String, usize>) -> Layout {
+    for build in &mut builds {
+        bounded(build);
+    }
+    let shard = lay_out(&mut builds, places);
+    let words = words(&builds);
+    Layout {
+        builds,
+        shard,
+        words,
+    }
+}
+
+/// One object, as it fills.
+#[derive(Clone, Default)]
+struct Filled {
+    bytes: usize,
+    sets: HashSet<String>,
+}
+
+impl Filled {
+    /// Bytes that an ImageBuild adds.
+    fn more(&self, build: &Profiled) -> usize {
+        let mut new: HashMap<&str, usize> = build.sets().collect();
+        new.retain(|id, _| !self.sets.contains(*id));
+        build.bytes() + new.values().sum::<usize>()
+    }
+
+    fn put(&mut self, build: &Profiled) {
+        self.bytes += self.more(build);
+        self.sets.extend(build.sets().map(|(id, _)| id.to_owned()));
+    }
+}
+
+fn lay_out(builds: &mut [Profiled], places: &BTreeMap<String, usize>) -> Vec<Option<usize>> {
+    let mut order: Vec<usize> = (0..builds.len())
+        .filter(|at| builds[*at].entries().next().is_some())
         .collect();
-    let mut count = shards(old.keys().map(String::as_str)).clamp(1, MAX_SHARDS);
-    loop {
-        let mut all: BTreeMap<String, ProbeProfileSpec> = BTreeMap::new();
-        for image in images {
-            let shard = shard_of(&image.repository, count);
-            let profile = all.entry(shard).or_default();
-            add(profile, image);
-            keep(profile, image, &known);
+    let weight: Vec<usize> = builds
+        .iter()
+        .map(|build| Filled::default().more(build))
+        .collect();
+    // Within a namespace the small ones first: one that is too much keeps no other out.
+    order.sort_by_key(|at| (weight[*at], *at));
+    let mut spaces: HashMap<String, Filled> = HashMap::new();
+    order.retain(|at| {
+        let build = &mut builds[*at];
+        let space = spaces.entry(build.namespace().to_owned()).or_default();
+        if space.bytes + space.more(build) <= NAMESPACE_BYTES {
+            space.put(build);
+            return true;
         }
-        let largest = all.values().map(bytes).max().unwrap_or(0);
-        if largest <= SHARD_BYTES || count >= MAX_SHARDS {
-            return all;
-        }
-        count *= 2;
-    }
-}
-
-/// How many shards there are, by the names of the objects.
-fn shards<'a>(names: impl Iterator<Item = &'a str>) -> usize {
-    names
-        .filter_map(|name| name.rsplit_once("-of-")?.1.parse().ok())
-        .max()
-        .unwrap_or(1)
-}
-
-fn shard_of(repository: &str, count: usize) -> String {
-    let hash = u16::from_str_radix(&hex(repository)[..4], 16).unwrap_or(0);
-    let number = usize::from(hash) % count;
-    format!("whittle-{number}-of-{count}")
-}
-
-fn bytes(profile: &ProbeProfileSpec) -> usize {
-    serde_json::to_vec(profile).map_or(0, |json| json.len())
-}
-
-fn add(profile: &mut ProbeProfileSpec, image: &Profiled) {
-    let Some(found) = programs_of(&image.contents) else {
-        return;
+        build.known = Err(too_large(
+            "the images of its namespace",
+            NAMESPACE_BYTES,
+            "namespace",
+        ));
+        build.earlier.clear();
+        false
+    });
+    // And small namespaces before large ones.
+    order.sort_by_key(|at| (spaces[builds[*at].namespace()].bytes, weight[*at], *at));
+    let kept = placed(builds, &order, Some(places));
+    // Fewer objects only once they would be half full: their number does not go up and down with single images.
+    let (count, total) = (
+        kept.1.len(),
+        kept.1.iter().map(|filled| filled.bytes).sum::<usize>(),
+    );
+    let (shard, _) = match count > 1 && total * 2 <= SHARD_BYTES * (count - 1) {
+        true => placed(builds, &order, None),
+        false => kept,
     };
-    let mut folders = BTreeMap::new();
-    for (folder, programs) in found.folders {
-        let certain = |starts: usize| starts == image.contents.len();
-        let set: BTreeMap<String, bool> = programs
-            .into_iter()
-            .map(|(name, starts)| (name, certain(starts)))
-            .collect();
-        let id = short(&serde_json::to_string(&set).unwrap_or_default());
-        profile.programs.insert(id.clone(), set);
-        folders.insert(folder, id);
-    }
-    let entry = ProfileImage {
-        image_build: image.image_build.clone(),
-        path: found.path,
-        folders,
-        applets: found.applets,
-        lacks_libraries: found.lacks_libraries,
-        fix: image.fix.clone(),
-    };
-    let id = short(&serde_json::to_string(&entry).unwrap_or_default());
-    profile.images.insert(id.clone(), entry);
-    for name in names_of(&image.repository) {
-        for version in &image.versions {
-            profile
-                .references
-                .insert(format!("{name}{version}"), id.clone());
+    for at in order {
+        if shard[at].is_none() {
+            let build = &mut builds[at];
+            build.known = Err(too_large("all images", MAX_SHARDS * SHARD_BYTES, "cluster"));
+            build.earlier.clear();
         }
     }
+    shard
 }
 
-/// Keeps what is known of earlier builds of an image.
-fn keep(
-    profile: &mut ProbeProfileSpec,
-    image: &Profiled,
-    known: &HashMap<&str, &ProbeProfileSpec>,
-) {
-    for name in names_of(&image.repository) {
-        for version in &image.earlier {
-            let reference = format!("{name}{version}");
-            let Some(old) = known.get(reference.as_str()) else {
+fn placed(
+    builds: &[Profiled],
+    order: &[usize],
+    places: Option<&BTreeMap<String, usize>>,
+) -> (Vec<Option<usize>>, Vec<Filled>) {
+    let mut shard = vec![None; builds.len()];
+    let mut all: Vec<Filled> = vec![];
+    let place = |at: &usize| {
+        let found = places.and_then(|places| places.get(&builds[*at].image_build));
+        found.copied().filter(|place| *place < MAX_SHARDS)
+    };
+    let (here, new): (Vec<usize>, Vec<usize>) = order.iter().partition(|at| place(at).is_some());
+    for at in here.into_iter().chain(new) {
+        let fits = |filled: &Filled| filled.bytes + filled.more(&builds[at]) <= SHARD_BYTES;
+        let before = place(&at).filter(|place| all.get(*place).is_none_or(fits));
+        let found = before.or_else(|| all.iter().position(fits));
+        let number = found.unwrap_or(all.len());
+        if number >= MAX_SHARDS {
+            continue;
+        }
+        if number >= all.len() {
+            all.resize(number + 1, Filled::default());
+        }
+        all[number].put(&builds[at]);
+        shard[at] = Some(number);
+    }
+    (shard, all)
+}
+
+impl Layout {
+    /// Numbers of the objects.
+    pub fn shards(&self) -> Vec<usize> {
+        let mut all: Vec<usize> = self.shard.iter().flatten().copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// The object of each ImageBuild.
+    pub fn places(&self) -> BTreeMap<String, usize> {
+        let all = self.builds.iter().zip(&self.shard);
+        all.filter_map(|(build, shard)| Some((build.image_build.clone(), (*shard)?)))
+            .collect()
+    }
+
+    /// One object. A word that another object has stands as an empty one, so that nobody else's is taken for it.
+    pub fn spec(&self, number: usize) -> ProbeProfileSpec {
+        let mut spec = ProbeProfileSpec::default();
+        for (at, build) in self.builds.iter().enumerate() {
+            if self.shard[at] != Some(number) {
                 continue;
-            };
-            let Some((id, entry)) = old
-                .references
-                .get_key_value(&reference)
-                .and_then(|(_, id)| old.images.get_key_value(id))
-            else {
-                continue;
-            };
-            for set in entry.folders.values() {
-                if let Some(programs) = old.programs.get(set) {
-                    profile.programs.insert(set.clone(), programs.clone());
+            }
+            let repository = canonical_repository(&build.repository);
+            let names = names_of(&build.repository);
+            let earlier = build.earlier.iter().map(|earlier| &earlier.version);
+            let mut put: HashMap<Option<usize>, String> = HashMap::new();
+            for version in build.versions.iter().chain(earlier) {
+                let said = &self.words.all[&format!("{repository}{version}")];
+                let mut audiences = BTreeMap::new();
+                for (audience, word) in said {
+                    let id = match word {
+                        Some((of, which)) if *of == at => match put.get(which) {
+                            Some(id) => Some(id.clone()),
+                            None => {
+                                let id = add(&mut spec, build, *which);
+                                put.extend(id.clone().map(|id| (*which, id)));
+                                id
+                            }
+                        },
+                        _ => None,
+                    };
+                    audiences.insert(audience.clone(), id.unwrap_or_default());
+                }
+                if audiences.values().all(String::is_empty) {
+                    continue;
+                }
+                for name in &names {
+                    let known = spec
+                        .references
+                        .entry(format!("{name}{version}"))
+                        .or_default();
+                    for (audience, id) in &audiences {
+                        // Another ImageBuild of this object may have said it already.
+                        let word = known.entry(audience.clone()).or_default();
+                        if word.is_empty() {
+                            word.clone_from(id);
+                        }
+                    }
                 }
             }
-            profile.images.insert(id.clone(), entry.clone());
-            profile
-                .references
-                .entry(reference)
-                .or_insert_with(|| id.clone());
         }
+        spec
+    }
+
+    /// What there is to tell each ImageBuild; nothing where all is well.
+    pub fn told(&self, at: usize) -> Option<Told> {
+        let build = &self.builds[at];
+        if let Err(not) = &build.known {
+            let message = format!(
+                "the probe guard does not know this image, and refuses nothing for it: {}",
+                not.message
+            );
+            return Some((false, not.reason, message));
+        }
+        let (reference, other) = self.words.disputes.get(&at)?;
+        Some(match other {
+            Some(other) => (
+                false,
+                "ClaimedTwice",
+                format!(
+                    "ImageBuild {} claims {reference} too, with other contents: the probe guard knows nothing of it. \
+                     Give each a tag of its own",
+                    self.builds[*other].image_build
+                ),
+            ),
+            None => (
+                true,
+                "ClaimedElsewhere",
+                format!(
+                    "an ImageBuild of another namespace claims {reference} too, with other contents: the probe guard \
+                     speaks of it in this namespace alone"
+                ),
+            ),
+        })
+    }
+
+    /// All ImageBuilds, by their number: `namespace/name`.
+    pub fn builds(&self) -> impl Iterator<Item = (usize, &str)> {
+        let all = self.builds.iter().enumerate();
+        all.map(|(at, build)| (at, build.image_build.as_str()))
+    }
+
+    /// Whose word counts in earnest, by reference and namespace: for the audit.
+    pub fn speakers(&self) -> Speakers {
+        let all = self.words.all.iter().map(|(reference, said)| {
+            let said = said.iter().filter(|(audience, _)| *audience != ELSEWHERE);
+            let said = said.map(|(audience, word)| {
+                let now = word.filter(|(_, earlier)| earlier.is_none());
+                (
+                    audience.clone(),
+                    now.map(|(of, _)| self.builds[of].image_build.clone()),
+                )
+            });
+            (reference.clone(), said.collect())
+        });
+        Speakers(all.collect())
     }
 }
 
-fn short(text: &str) -> String {
-    hex(text)[..12].to_owned()
+/// Who speaks of a reference in a namespace.
+#[derive(Default)]
+pub struct Speakers(HashMap<String, BTreeMap<String, Option<String>>>);
+
+impl Speakers {
+    /// The ImageBuild (`namespace/name`) whose word counts for workloads of a namespace; `reference` in its
+    /// canonical form.
+    pub fn of(&self, reference: &str, namespace: &str) -> Option<&str> {
+        let said = self.0.get(reference)?;
+        let word = said.get(namespace).or_else(|| said.get(EVERYWHERE))?;
+        word.as_deref()
+    }
 }
 
-/// The SHA-256 sum in hexadecimal digits.
-fn hex(text: &str) -> String {
-    digest_of(text.as_bytes())["sha256:".len()..].to_owned()
+/// From references, each with a namespace and the ImageBuild whose word counts there.
+impl<'a> FromIterator<(String, &'a str, &'a str)> for Speakers {
+    fn from_iter<I: IntoIterator<Item = (String, &'a str, &'a str)>>(all: I) -> Self {
+        let mut speakers = Self::default();
+        for (reference, namespace, image_build) in all {
+            let said = speakers.0.entry(reference).or_default();
+            said.insert(namespace.to_owned(), Some(image_build.to_owned()));
+        }
+        speakers
+    }
+}
+
+/// Adds an image and its sets; its id.
+fn add(spec: &mut ProbeProfileSpec, build: &Profiled, which: Option<usize>) -> Option<String> {
+    let entry = build.entry(which)?;
+    let image = build.image(which)?;
+    for (id, set) in &entry.sets {
+        if !spec.programs.contains_key(id) {
+            spec.programs.insert(id.clone(), set.programs.clone());
+        }
+    }
+    let id = id(&serde_json::to_string(&image).unwrap_or_default());
+    spec.images.insert(id.clone(), image);
+    Some(id)
 }
 
 /// The ways in which Pods may name a repository: those of Docker's registry have several.
@@ -172,272 +435,6 @@ fn names_of(repository: &str) -> Vec<String> {
     names
 }
 
-struct Programs {
-    path: Vec<String>,
-    /// By folder and name: the number of platforms where it is known to start.
-    folders: BTreeMap<String, BTreeMap<String, usize>>,
-    applets: bool,
-    lacks_libraries: bool,
-}
-
-/// The programs that may start on some platform; none where not all of them are known, so that nothing is
-/// refused for what a report leaves out.
-fn programs_of(contents: &[Contents]) -> Option<Programs> {
-    let first = contents.first()?;
-    let mut folders: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    let (mut applets, mut lacks_libraries) = (false, false);
-    for contents in contents {
-        if contents.partial
-            || contents.executables.omitted > 0
-            || contents.links.omitted > 0
-            || contents.env_path != first.env_path
-        {
-            return None;
-        }
-        let links = Links::new(&contents.links);
-        let mut own: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-        for program in &contents.executables.items {
-            let path = links.follow(&program.path).ok()?;
-            let file = program.file.as_deref().unwrap_or(&path);
-            // A file of its own that is called sh may be busybox, copied: links lead to another name.
-            let name = paths::name(file);
-            applets |= name.starts_with("busybox") || matches!(name, "sh" | "ash");
-            lacks_libraries |= matches!(
-                program.fault,
-                Some(Fault::MissingLibraries | Fault::OldLibraries)
-            );
-            own.entry(paths::folder(&path).to_owned()).or_default();
-            if program.runs == Runs::No {
-                // What it lacks may come with a volume there: the guard leaves such containers alone.
-                for folder in lacked(program) {
-                    own.entry(folder).or_default();
-                }
-            } else {
-                let programs = own.entry(paths::folder(&path).to_owned()).or_default();
-                let starts = usize::from(program.runs == Runs::Yes);
-                programs.insert(paths::name(&path).to_owned(), starts);
-            }
-        }
-        // Links to folders, and to what lies above them, lead to the same programs.
-        for link in &contents.links.items {
-            let target = links.follow(&link.folder).ok()?;
-            let below: Vec<(String, BTreeMap<String, usize>)> = own
-                .iter()
-                .filter(|(folder, _)| paths::within(folder, &target))
-                .map(|(folder, programs)| {
-                    let rest = if target == "/" {
-                        folder.as_str()
-                    } else {
-                        &folder[target.len()..]
-                    };
-                    let alias = format!("{}{}", link.path, rest.trim_end_matches('/'));
-                    (alias, programs.clone())
-                })
-                .collect();
-            for (alias, programs) in below {
-                own.entry(alias).or_default().extend(programs);
-            }
-            // A link to a folder without programs: what a volume puts there is found by both names.
-            own.entry(link.path.clone()).or_default();
-        }
-        for (folder, programs) in own {
-            let all = folders.entry(folder).or_default();
-            for (name, starts) in programs {
-                *all.entry(name).or_default() += starts;
-            }
-        }
-    }
-    let path = first.env_path.as_deref().unwrap_or(DEFAULT_PATH);
-    Some(Programs {
-        path: path
-            .split(':')
-            .filter(|folder| folder.starts_with('/'))
-            .map(paths::clean)
-            .collect(),
-        folders,
-        applets,
-        lacks_libraries,
-    })
-}
-
-/// Directories from which a program that does not start may get what it lacks.
-fn lacked(program: &Executable) -> Vec<String> {
-    let interpreter = program.interpreter.as_deref().map(paths::folder);
-    let libraries: &[&str] = match program.kind {
-        ProgramKind::Dynamic => &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"],
-        _ => &[],
-    };
-    let all = interpreter.into_iter().chain(libraries.iter().copied());
-    all.map(str::to_owned).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::probe::fixtures;
-
-    fn image(name: &str, contents: Contents) -> Profiled {
-        Profiled {
-            image_build: format!("team/{name}"),
-            repository: format!("registry.example.com/team/{name}"),
-            versions: vec![":1".into(), "@sha256:aa".into()],
-            contents: vec![contents],
-            earlier: vec![],
-            fix: None,
-        }
-    }
-
-    fn none() -> BTreeMap<String, ProbeProfileSpec> {
-        BTreeMap::new()
-    }
-
-    fn has(profile: &ProbeProfileSpec, reference: &str, path: &str) -> bool {
-        let image = &profile.images[&profile.references[reference]];
-        image
-            .folders
-            .get(paths::folder(path))
-            .is_some_and(|set| profile.programs[set].contains_key(paths::name(path)))
-    }
-
-    #[test]
-    fn every_reference_leads_to_the_programs_of_its_image() {
-        let all = profiles(&[image("app", fixtures::debian())], &none());
-        let profile = &all["whittle-0-of-1"];
-        for reference in [
-            "registry.example.com/team/app:1",
-            "registry.example.com/team/app@sha256:aa",
-        ] {
-            for (path, expected) in [
-                ("/usr/bin/sh", true),
-                ("/bin/sh", true),
-                ("/app", true),
-                ("/usr/bin/curl", false),
-                ("/sbin/app", false),
-            ] {
-                assert_eq!(has(profile, reference, path), expected, "{path}");
-            }
-        }
-    }
-
-    #[test]
-    fn images_with_the_same_base_share_its_programs() {
-        let one = profiles(&[image("a", fixtures::debian())], &none());
-        let two = profiles(
-            &[
-                image("a", fixtures::debian()),
-                image("b", fixtures::debian()),
-            ],
-            &none(),
-        );
-        assert_eq!(
-            one["whittle-0-of-1"].programs,
-            two["whittle-0-of-1"].programs
-        );
-        assert_eq!(two["whittle-0-of-1"].images.len(), 2);
-    }
-
-    #[test]
-    fn what_cannot_start_is_not_among_the_programs_and_what_is_not_known_is() {
-        let contents = fixtures::contents(&["/bin/a ! needs libz", "/bin/b ? too large"]);
-        let all = profiles(&[image("app", contents)], &none());
-        let reference = "registry.example.com/team/app:1";
-        assert!(!has(&all["whittle-0-of-1"], reference, "/bin/a"));
-        let profile = &all["whittle-0-of-1"];
-        assert!(profile.images[&profile.references[reference]].lacks_libraries);
-        assert!(has(&all["whittle-0-of-1"], reference, "/bin/b"));
-    }
-
-    #[test]
-    fn a_shell_that_may_be_busybox_may_have_applets() {
-        for (programs, applets) in [
-            (&["/bin/sh"][..], true),
-            (&["/bin/busybox"], true),
-            (&["/bin/sh -> /bin/dash", "/bin/dash"], false),
-            (&["/bin/bash"], false),
-        ] {
-            let all = profiles(&[image("app", fixtures::contents(programs))], &none());
-            let profile = &all["whittle-0-of-1"];
-            let image = &profile.images[&profile.references["registry.example.com/team/app:1"]];
-            assert_eq!(image.applets, applets, "{programs:?}");
-        }
-    }
-
-    #[test]
-    fn where_a_program_may_get_what_it_lacks_is_known() {
-        let mut contents = fixtures::contents(&["/check # /opt/shell/sh"]);
-        contents.executables.items[0].runs = Runs::No;
-        let all = profiles(&[image("app", contents)], &none());
-        let profile = &all["whittle-0-of-1"];
-        let image = &profile.images[&profile.references["registry.example.com/team/app:1"]];
-        assert!(image.folders.contains_key("/opt/shell"));
-        assert!(!has(profile, "registry.example.com/team/app:1", "/check"));
-    }
-
-    #[test]
-    fn an_image_that_was_not_read_as_a_whole_is_left_out() {
-        let mut contents = fixtures::scratch();
-        contents.executables.omitted = 1;
-        let all = profiles(&[image("app", contents)], &none());
-        assert!(all["whittle-0-of-1"].references.is_empty());
-    }
-
-    #[test]
-    fn a_program_of_one_platform_counts() {
-        let mut both = image("app", fixtures::scratch());
-        both.contents.push(fixtures::contents(&["/app", "/other"]));
-        let all = profiles(&[both], &none());
-        assert!(has(
-            &all["whittle-0-of-1"],
-            "registry.example.com/team/app:1",
-            "/other"
-        ));
-    }
-
-    #[test]
-    fn images_of_dockers_registry_are_known_by_all_their_names() {
-        let mut tool = image("tool", fixtures::scratch());
-        tool.repository = "tool".into();
-        let all = profiles(&[tool], &none());
-        for name in [
-            "tool:1",
-            "library/tool:1",
-            "docker.io/library/tool:1",
-            "docker.io/tool:1",
-        ] {
-            assert!(has(&all["whittle-0-of-1"], name, "/app"), "{name}");
-        }
-    }
-
-    #[test]
-    fn thousands_of_images_take_few_objects_of_a_bounded_size() {
-        let images: Vec<Profiled> = (0..4000)
-            .map(|number| {
-                let mut image = image(&format!("app-{number}"), fixtures::debian());
-                image.versions = vec![":latest".into(), format!("@sha256:{number:064}")];
-                image
-            })
-            .collect();
-        let all = profiles(&images, &none());
-        assert!((2..=8).contains(&all.len()), "{}", all.len());
-        assert!(all.values().map(bytes).max().unwrap() <= SHARD_BYTES);
-        assert_eq!(shards(all.keys().map(String::as_str)), all.len());
-        // The number stays where it is, also when most images are gone.
-        let few = profiles(&images[..10], &all);
-        assert!(few.keys().all(|name| all.contains_key(name)));
-    }
-
-    #[test]
-    fn an_earlier_digest_keeps_what_was_known_of_it_while_the_tag_moves_on() {
-        let old = profiles(&[image("app", fixtures::debian())], &none());
-        let mut next = image("app", fixtures::scratch());
-        next.versions = vec![":1".into(), "@sha256:bb".into()];
-        next.earlier = vec!["@sha256:aa".into(), "@sha256:00".into()];
-        let all = profiles(&[next], &old);
-        let profile = &all["whittle-0-of-1"];
-        let name = |version: &str| format!("registry.example.com/team/app{version}");
-        assert!(has(profile, &name("@sha256:aa"), "/usr/bin/sh"));
-        assert!(!has(profile, &name(":1"), "/usr/bin/sh"));
-        assert!(!has(profile, &name("@sha256:bb"), "/usr/bin/sh"));
-        assert_eq!(profile.references.len(), 3);
-    }
-}
+#[path = "profile_tests.rs"]
+mod tests;

@@ -111,7 +111,8 @@ fn reports_of(build: &ImageBuild) -> Vec<Report> {
     let check = build.spec.health_check.as_ref();
     let health_check = check.and_then(Handler::of_health_check);
     let mut reports = Vec::new();
-    for tag in &build.spec.output.tags {
+    // A status of an earlier version does not say which tags were moved.
+    for tag in status.tags.as_ref().unwrap_or(&build.spec.output.tags) {
         reports.extend(known.iter().map(|(digests, contents)| Report {
             image: format!("{repository}:{tag}"),
             digests: digests.clone(),

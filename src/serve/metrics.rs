@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -20,6 +21,8 @@ pub struct Metrics {
     refused: Family<Refusal, Counter>,
     disagreements: Counter,
     seconds: Histogram,
+    profiles_refused: Counter,
+    images_not_known: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +80,18 @@ impl Default for Metrics {
             "Seconds from start to end of a build",
             seconds.clone(),
         );
+        let profiles_refused = Counter::default();
+        registry.register(
+            "probe_profiles_refused",
+            "ProbeProfiles that the API server did not take",
+            profiles_refused.clone(),
+        );
+        let images_not_known = Gauge::default();
+        registry.register(
+            "probe_guard_images_not_known",
+            "ImageBuilds whose image the probe guard does not know: their condition ProbeProfile says why",
+            images_not_known.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -87,6 +102,8 @@ impl Default for Metrics {
             refused,
             disagreements,
             seconds,
+            profiles_refused,
+            images_not_known,
         }
     }
 }
@@ -132,6 +149,17 @@ impl Metrics {
         if let Some(seconds) = seconds {
             self.seconds.observe(seconds as f64);
         }
+    }
+
+    /// The API server has not taken a ProbeProfile.
+    pub fn profile_refused(&self) {
+        self.profiles_refused.inc();
+    }
+
+    /// So many ImageBuilds have an image that the probe guard does not know.
+    pub fn images_not_known(&self, count: usize) {
+        self.images_not_known
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// In the OpenMetrics text format.

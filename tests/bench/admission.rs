@@ -5,6 +5,7 @@
 //! one by its label, with profiles of its own. Requests are dry runs: all of admission, and nothing stored.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
@@ -14,13 +15,18 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use whittle::api::ProbeProfile;
 use whittle::image::{Contents, Executable, Runs};
-use whittle::probe::{Profiled, profiles};
+use whittle::probe::{Entry, Profiled, profiles};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const NAMESPACE: &str = "kube-system";
 const LABEL: &str = "whittle.dev/bench";
 const NAME: &str = "whittle-bench-admission";
+/// The chart's policies, and what each does.
+const POLICIES: [(&str, &str); 2] = [
+    ("whittle-probe-guard", "Deny"),
+    ("whittle-probe-guard-elsewhere", "Warn"),
+];
 /// Numbers of images.
 const SIZES: [usize; 3] = [20, 2_000, 10_000];
 
@@ -135,31 +141,34 @@ async fn refused(pods: &Api<Pod>) -> Result<()> {
 }
 
 async fn bind(client: &Client) -> Result<()> {
-    let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
-        "metadata": {"name": NAME},
-        "spec": {"policyName": "whittle-probe-guard", "validationActions": ["Deny"],
-            "paramRef": {"parameterNotFoundAction": "Allow", "selector": {"matchLabels": {LABEL: "true"}}},
-            "matchResources": {"objectSelector": {"matchLabels": {LABEL: "guarded"}},
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}}}))?;
-    Api::<ValidatingAdmissionPolicyBinding>::all(client.clone())
-        .create(&PostParams::default(), &binding)
-        .await?;
+    for (policy, action) in POLICIES {
+        let binding: ValidatingAdmissionPolicyBinding = serde_json::from_value(json!({
+            "metadata": {"name": format!("{NAME}-{policy}")},
+            "spec": {"policyName": policy, "validationActions": [action],
+                "paramRef": {"parameterNotFoundAction": "Allow", "selector": {"matchLabels": {LABEL: "true"}}},
+                "matchResources": {"objectSelector": {"matchLabels": {LABEL: "guarded"}},
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}}}))?;
+        Api::<ValidatingAdmissionPolicyBinding>::all(client.clone())
+            .create(&PostParams::default(), &binding)
+            .await?;
+    }
     Ok(())
 }
 
 /// Writes profiles of so many images, as the controller would: how many objects, and their bytes.
 async fn fill(client: &Client, images: usize) -> Result<(usize, usize)> {
     let all: Vec<Profiled> = (0..images).map(image).collect();
-    let wanted = profiles(&all, &BTreeMap::new());
+    let wanted = profiles(all, &BTreeMap::new());
     let api = Api::<ProbeProfile>::all(client.clone());
     let ours = ListParams::default().labels(&format!("{LABEL}=true"));
     api.delete_collection(&DeleteParams::default(), &ours)
         .await?;
     let mut bytes = 0;
-    let count = wanted.len();
-    for (name, spec) in wanted {
+    let count = wanted.shards().len();
+    for number in wanted.shards() {
+        let spec = wanted.spec(number);
         bytes += serde_json::to_vec(&spec)?.len();
-        let mut profile = ProbeProfile::new(&format!("bench-{name}"), spec);
+        let mut profile = ProbeProfile::new(&format!("bench-{number}"), spec);
         profile.metadata = ObjectMeta {
             labels: Some([(LABEL.to_owned(), "true".to_owned())].into()),
             ..profile.metadata
@@ -193,16 +202,19 @@ fn image(number: usize) -> Profiled {
     Profiled {
         image_build: format!("team-{}/app-{number}", number % 50),
         repository: format!("registry.example.com/team-{}/app-{number}", number % 50),
+        digest: format!("sha256:{number:064x}"),
         versions: vec![
             ":latest".into(),
             format!(":1.{number}.0"),
             format!("@sha256:{number:064x}"),
         ],
-        contents: vec![contents],
+        known: Entry::of(&[contents]).map(Arc::new),
         earlier: vec![],
         fix: number
             .is_multiple_of(2)
             .then(|| r#"httpGet {"path":"/healthz","port":8080}"#.to_owned()),
+        // As the ImageBuilds of a platform team are: the Pods of the bench are in another namespace.
+        trusted: true,
     }
 }
 
@@ -214,7 +226,10 @@ async fn clear(client: &Client) -> Result<()> {
         .await?;
     let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone());
     let all = bindings.list(&ListParams::default()).await?;
-    for binding in all.iter().filter(|binding| binding.name_any() == NAME) {
+    for binding in all
+        .iter()
+        .filter(|binding| binding.name_any().starts_with(NAME))
+    {
         bindings
             .delete(&binding.name_any(), &DeleteParams::default())
             .await?;

@@ -43,6 +43,15 @@ impl ApiServer {
         Box::leak(Box::new(server.expect("the API server starts")))
     }
 
+    /// Another one, for tests whose controller looks after every namespace.
+    pub fn of_the_guard() -> &'static Self {
+        static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
+        SERVER
+            .get_or_init(|| std::thread::spawn(Self::start).join().ok())
+            .as_ref()
+            .expect("the API server starts: see the first failure")
+    }
+
     fn start() -> Self {
         let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
             "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver helm` prints",
@@ -50,7 +59,7 @@ impl ApiServer {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).display().to_string();
         let [client, peer, port] = free_ports();
-        let mut processes = PROCESSES.lock().unwrap();
+        let mut processes = vec![];
         let etcd = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
         processes.push(spawn(
@@ -113,8 +122,8 @@ impl ApiServer {
             ],
             &at("kube-apiserver.log"),
         ));
-        drop(processes);
-        stop_at_exit();
+        stop_at_exit(&mut processes);
+        PROCESSES.lock().unwrap().append(&mut processes);
         let server = Self {
             folder,
             port,
@@ -231,8 +240,7 @@ fn spawn(program: &Path, arguments: &[&str], log: &str) -> Child {
 
 /// Statics are not dropped at the end of a test binary: a watcher process ends the servers when this
 /// process has gone, however it went.
-fn stop_at_exit() {
-    let mut processes = PROCESSES.lock().unwrap();
+pub fn stop_at_exit(processes: &mut Vec<Child>) {
     let pids: Vec<String> = processes
         .iter()
         .rev()

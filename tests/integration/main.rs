@@ -8,6 +8,7 @@ mod bounds;
 mod builds;
 mod callback;
 mod crashes;
+mod guard_tenants;
 mod installations;
 mod policies;
 mod refusals;

@@ -70,10 +70,7 @@ impl Stage {
     pub async fn on(server: &'static ApiServer) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let client = server.admin().await;
-        server
-            .installed
-            .get_or_init(|| install(server, &client))
-            .await;
+        install_into(server, &client).await;
         let namespace = format!("stage-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         make_namespace(&client, &namespace).await;
         Self {
@@ -586,6 +583,13 @@ pub async fn apply_crd(client: &Client, crd: &CustomResourceDefinition) {
 }
 
 /// The CRDs, and the permissions that the chart gives: once for all tests.
+pub async fn install_into(server: &ApiServer, client: &Client) {
+    server
+        .installed
+        .get_or_init(|| install(server, client))
+        .await;
+}
+
 async fn install(server: &ApiServer, client: &Client) {
     make_namespace(client, "whittle-system").await;
     for crd in whittle::api::crds() {

@@ -76,7 +76,7 @@ annotations:
 {{- $callback := default (printf "https://%s.%s.svc:8443" (include "whittle.fullname" .) .Release.Namespace) .Values.callback.url -}}
 {{- $runner := merge (dict "image" (include "whittle.runnerImage" .)) .Values.runner -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" (omit .Values.builder "tenants") "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "installation" (printf "%s/%s" .Release.Namespace (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
+{{- dict "runner" $runner "builder" (omit .Values.builder "tenants") "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "%s/%s" .Release.Namespace (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
 {{- end }}
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}

@@ -1,0 +1,222 @@
+//! What is kept of one ImageBuild: small, whatever its status holds.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Weak};
+
+use kube::ResourceExt;
+
+use crate::api::{
+    ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, bounded, find, is_true,
+};
+use crate::probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
+
+/// Tags of an ImageBuild that count.
+const TAGS: usize = 64;
+/// Earlier builds that count.
+const HISTORY: usize = 100;
+/// Bytes of a repository's name, of a tag, of a declared probe.
+const TEXT: usize = 1024;
+/// Bytes of a condition's message that is compared.
+const MESSAGE: usize = 32 << 10;
+
+/// Status, reason and message of a condition.
+pub type Said = (String, String, String);
+
+/// One ImageBuild with an image.
+pub struct Image {
+    /// The repository.
+    pub repository: String,
+    /// What the tags point at.
+    pub digest: String,
+    /// `:tag` and `@sha256:…` each.
+    pub versions: Vec<String>,
+    /// `@sha256:…` of earlier builds.
+    history: Vec<String>,
+    /// The probe that its `healthCheck` declares, as text.
+    pub fix: Option<String>,
+    /// The same while its reports are.
+    pub print: u64,
+    /// What is known of the image; none where it has not been judged yet.
+    pub known: Option<Result<Arc<Entry>, NotKnown>>,
+    /// False where `known` is what an earlier process wrote.
+    pub judged: bool,
+    /// What is known of earlier images, the newest first.
+    pub earlier: Vec<Earlier>,
+    /// The condition `ProbesCompatible`, as last seen or written.
+    pub compatible: Option<Said>,
+    /// The condition `ProbeProfile`.
+    pub profile: Option<Said>,
+    /// What the audit came to, and what it looked at.
+    pub audited: Option<(u64, Audit)>,
+}
+
+impl Image {
+    /// None where there is no image.
+    pub fn of(build: &ImageBuild) -> Option<Self> {
+        let status = build.status.as_ref()?;
+        let repository = status.image.as_deref()?.split('@').next()?;
+        let digest = status.digest.clone()?;
+        if repository.len() > TEXT || digest.len() > TEXT {
+            return None;
+        }
+        let tags = tags(build, status);
+        let tags = tags.iter().filter(|tag| tag.len() <= TEXT).take(TAGS);
+        let platforms = status.platforms.iter().map(|platform| &platform.digest);
+        let platforms = platforms.filter(|digest| digest.len() <= TEXT).take(TAGS);
+        let digests = std::iter::once(&digest).chain(platforms);
+        let mut versions: Vec<String> = tags
+            .map(|tag| format!(":{tag}"))
+            .chain(digests.map(|digest| format!("@{digest}")))
+            .collect();
+        let mut seen = std::collections::HashSet::new();
+        versions.retain(|version| seen.insert(version.clone()));
+        let history = status
+            .history
+            .iter()
+            .filter_map(|entry| entry.digest.as_ref());
+        let history = history.filter(|earlier| **earlier != digest && earlier.len() <= TEXT);
+        let said = |kind: &str| {
+            find(&status.conditions, kind).map(|condition| {
+                let message = bounded(condition.message.clone(), MESSAGE);
+                (condition.status.clone(), condition.reason.clone(), message)
+            })
+        };
+        let handler = build
+            .spec
+            .health_check
+            .as_ref()
+            .and_then(Handler::of_health_check);
+        let fix = handler.as_ref().map(Handler::display);
+        Some(Self {
+            repository: repository.to_owned(),
+            versions,
+            history: history
+                .take(HISTORY)
+                .map(|digest| format!("@{digest}"))
+                .collect(),
+            fix: fix.filter(|fix| fix.len() <= TEXT),
+            print: print(status),
+            known: None,
+            judged: false,
+            earlier: vec![],
+            compatible: said(PROBES_COMPATIBLE),
+            profile: said(PROBE_PROFILE),
+            audited: None,
+            digest,
+        })
+    }
+
+    /// Takes over what was known before the ImageBuild changed; true where something has to be written.
+    pub fn follow(&mut self, old: Option<Self>) -> bool {
+        let Some(old) = old else {
+            return true;
+        };
+        let same = self.print == old.print && self.digest == old.digest;
+        let changed = !same
+            || self.versions != old.versions
+            || self.history != old.history
+            || self.repository != old.repository
+            || self.fix != old.fix
+            || self.compatible != old.compatible
+            || self.profile != old.profile;
+        let version = format!("@{}", old.digest);
+        let mut earlier = old.earlier;
+        if same {
+            self.known = old.known;
+            self.judged = old.judged;
+        } else if let Some(Ok(entry)) = old.known {
+            let fix = old.fix;
+            earlier.insert(
+                0,
+                Earlier {
+                    version,
+                    entry,
+                    fix,
+                },
+            );
+        }
+        self.remember(earlier);
+        self.audited = old.audited;
+        changed
+    }
+
+    /// Takes in what is known of earlier images, as far as its history names them.
+    pub fn remember(&mut self, earlier: Vec<Earlier>) {
+        for earlier in earlier {
+            let wanted = self.history.contains(&earlier.version);
+            let known = self
+                .earlier
+                .iter()
+                .any(|known| known.version == earlier.version);
+            if wanted && !known {
+                self.earlier.push(earlier);
+            }
+        }
+        let place = |earlier: &Earlier| {
+            self.history
+                .iter()
+                .position(|version| *version == earlier.version)
+        };
+        self.earlier.sort_by_key(place);
+    }
+}
+
+/// The tags that the last success moved. A status of an earlier version does not name them: then those of the
+/// spec count, as long as it is the spec that was built.
+fn tags(build: &ImageBuild, status: &ImageBuildStatus) -> Vec<String> {
+    match &status.tags {
+        Some(tags) => tags.clone(),
+        None if status.observed_generation == build.metadata.generation
+            && is_true(&status.conditions, READY) =>
+        {
+            build.spec.output.tags.clone()
+        }
+        None => vec![],
+    }
+}
+
+/// The same for the same reports.
+pub fn print(status: &ImageBuildStatus) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.digest.hash(&mut hasher);
+    packed(status).for_each(|packed| packed.hash(&mut hasher));
+    hasher.finish()
+}
+
+/// The packed report of each platform.
+pub fn packed(status: &ImageBuildStatus) -> impl Iterator<Item = Option<&str>> {
+    status
+        .platforms
+        .iter()
+        .map(|platform| platform.contents.as_ref()?.programs.as_deref())
+}
+
+/// `namespace/name`.
+pub fn key(build: &ImageBuild) -> String {
+    format!(
+        "{}/{}",
+        build.namespace().unwrap_or_default(),
+        build.name_any()
+    )
+}
+
+/// Sets of programs, each of them once in memory.
+#[derive(Default)]
+pub struct Pool(HashMap<String, Weak<Set>>);
+
+impl Pool {
+    /// The entry, with the sets that others have already.
+    pub fn share(&mut self, mut entry: Entry) -> Arc<Entry> {
+        for (id, set) in &mut entry.sets {
+            match self.0.get(id).and_then(Weak::upgrade) {
+                Some(known) => *set = known,
+                None => drop(self.0.insert(id.clone(), Arc::downgrade(set))),
+            }
+        }
+        if self.0.len() > 1000 && self.0.len().is_power_of_two() {
+            self.0.retain(|_, set| set.strong_count() > 0);
+        }
+        Arc::new(entry)
+    }
+}

@@ -1,0 +1,349 @@
+//! What the guard's policies need of one image, made from its reports one platform at a time, so that no more
+//! than one of them is unpacked at any moment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::names::{Unnamed, names};
+use super::pack::unpack;
+use super::paths::{self, Links};
+use crate::api::{ProbeProfileSpec, ProfileImage};
+use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
+
+/// Bytes of what is known of one image, as JSON: a thousand programs have a quarter of it.
+const MAX_BYTES: usize = 192 << 10;
+/// Programs of a report: no report lists more.
+const MAX_PROGRAMS: usize = 1000;
+/// Directories of PATH.
+const MAX_FOLDERS: usize = 64;
+/// Platforms of an image.
+const MAX_PLATFORMS: usize = 16;
+
+/// Programs of one directory: true where one is known to start on each platform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// By name.
+    pub programs: BTreeMap<String, bool>,
+    /// As JSON.
+    pub bytes: usize,
+}
+
+/// What is known of one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As it stands in a profile; the ImageBuild and its `fix` are not in it.
+    pub image: ProfileImage,
+    /// The sets that `image` names, by their ids.
+    pub sets: BTreeMap<String, Arc<Set>>,
+    /// The same for the same contents.
+    pub content: String,
+    /// Bytes of `image` as JSON.
+    pub bytes: usize,
+}
+
+/// Why the guard knows nothing of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotKnown {
+    /// CamelCase, from a closed list.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+impl NotKnown {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+impl Entry {
+    /// From packed reports, one a platform; each is unpacked, taken in and dropped.
+    ///
+    /// # Errors
+    /// Where they do not tell all, or are more than the guard keeps.
+    pub fn of_packed<'a>(
+        packed: impl IntoIterator<Item = Option<&'a str>>,
+    ) -> Result<Self, NotKnown> {
+        let mut gathered = Gathered::default();
+        for packed in packed {
+            let contents = packed.and_then(unpack).ok_or_else(|| {
+                NotKnown::new(
+                    "NoReport",
+                    "the status has no report of the image's programs that can be read: there was no room for it, \
+                     or it is too large",
+                )
+            })?;
+            gathered.add(&contents)?;
+        }
+        gathered.finish()
+    }
+
+    /// From reports, one a platform.
+    ///
+    /// # Errors
+    /// As those of [`Entry::of_packed`].
+    pub fn of(contents: &[Contents]) -> Result<Self, NotKnown> {
+        let mut gathered = Gathered::default();
+        for contents in contents {
+            gathered.add(contents)?;
+        }
+        gathered.finish()
+    }
+
+    /// What a profile says of an image, by one of its references; with the ImageBuild that said it, and its `fix`.
+    pub fn read_back(
+        profile: &ProbeProfileSpec,
+        id: &str,
+    ) -> Option<(Self, String, Option<String>)> {
+        let mut image = profile.images.get(id)?.clone();
+        let image_build = std::mem::take(&mut image.image_build);
+        let fix = image.fix.take();
+        let mut sets = BTreeMap::new();
+        for id in image.folders.values() {
+            let programs = profile.programs.get(id)?.clone();
+            let (made, set) = set(programs);
+            if made != *id {
+                return None;
+            }
+            sets.insert(made, set);
+        }
+        Some((Self::whole(image, sets), image_build, fix))
+    }
+
+    fn whole(image: ProfileImage, sets: BTreeMap<String, Arc<Set>>) -> Self {
+        let json = serde_json::to_string(&image).unwrap_or_default();
+        Self {
+            content: id(&json),
+            bytes: json.len(),
+            image,
+            sets,
+        }
+    }
+}
+
+/// 80 bits of the SHA-256 sum: whoever may choose a text must not find one with another's id.
+pub(super) fn id(text: &str) -> String {
+    digest_of(text.as_bytes())["sha256:".len()..][..20].to_owned()
+}
+
+fn set(programs: BTreeMap<String, bool>) -> (String, Arc<Set>) {
+    let json = serde_json::to_string(&programs).unwrap_or_default();
+    let bytes = json.len();
+    (id(&json), Arc::new(Set { programs, bytes }))
+}
+
+/// Programs of a folder; true where one is known to start.
+type Programs = BTreeMap<String, bool>;
+
+/// What is taken in of one platform.
+struct Platform {
+    /// Names of folders, and which of `programs` each has.
+    folders: BTreeMap<String, usize>,
+    programs: Vec<Programs>,
+}
+
+#[derive(Default)]
+struct Gathered {
+    env_path: Option<Option<String>>,
+    path: Vec<String>,
+    platforms: Vec<Platform>,
+    open: BTreeSet<String>,
+    applets: bool,
+    lacks_libraries: bool,
+}
+
+impl Gathered {
+    fn add(&mut self, contents: &Contents) -> Result<(), NotKnown> {
+        let lost = |why: String| {
+            NotKnown::new(
+                "LinksNotFollowed",
+                format!("a path of the image cannot be told: {why}"),
+            )
+        };
+        if contents.partial {
+            let why = "not all of the image could be read when it was built";
+            return Err(NotKnown::new("NotRead", why));
+        }
+        if contents.executables.omitted > 0 || contents.executables.items.len() > MAX_PROGRAMS {
+            return Err(NotKnown::new(
+                "TooManyPrograms",
+                format!("the image has more than the {MAX_PROGRAMS} programs that a report lists"),
+            ));
+        }
+        if contents.links.omitted > 0 {
+            return Err(too_many_links());
+        }
+        let same = self
+            .env_path
+            .get_or_insert_with(|| contents.env_path.clone())
+            == &contents.env_path;
+        if !same || self.platforms.len() == MAX_PLATFORMS {
+            return Err(NotKnown::new(
+                "PlatformsDiffer",
+                format!(
+                    "its platforms do not have the same PATH, or are more than {MAX_PLATFORMS}"
+                ),
+            ));
+        }
+        let links = Links::new(&contents.links);
+        let mut own: BTreeMap<String, Programs> = BTreeMap::new();
+        for program in &contents.executables.items {
+            let path = links.follow(&program.path).map_err(lost)?;
+            let file = program.file.as_deref().unwrap_or(&path);
+            // A file of its own that is called sh may be busybox, copied: links lead to another name.
+            let name = paths::name(file);
+            self.applets |= name.starts_with("busybox") || matches!(name, "sh" | "ash");
+            self.lacks_libraries |= matches!(
+                program.fault,
+                Some(Fault::MissingLibraries | Fault::OldLibraries)
+            );
+            let programs = own.entry(paths::folder(&path).to_owned()).or_default();
+            if program.runs == Runs::No {
+                // What it lacks may come with a volume there: the guard leaves such containers alone.
+                for folder in lacked(program) {
+                    own.entry(folder).or_default();
+                }
+            } else {
+                programs.insert(paths::name(&path).to_owned(), program.runs == Runs::Yes);
+            }
+        }
+        if own.keys().map(String::len).sum::<usize>() > MAX_BYTES {
+            return Err(too_large());
+        }
+        let found = names(&own.keys().cloned().collect(), &contents.links, &links);
+        let mut found = found.map_err(|unnamed| match unnamed {
+            Unnamed::Lost(why) => lost(why),
+            Unnamed::TooMany => too_many_links(),
+        })?;
+        let path = contents.env_path.as_deref().unwrap_or(DEFAULT_PATH);
+        let path = path.split(':').filter(|folder| folder.starts_with('/'));
+        self.path = path.map(paths::clean).collect();
+        if self.path.len() > MAX_FOLDERS {
+            let why = format!("its PATH has more than {MAX_FOLDERS} directories");
+            return Err(NotKnown::new("PathTooLong", why));
+        }
+        // A directory of PATH is looked up by the name that it has there, also behind a link that is open.
+        for folder in &self.path {
+            let place = links.follow(folder).map_err(lost)?;
+            if own.contains_key(&place) {
+                found.folders.insert(folder.clone(), place);
+            }
+        }
+        let numbers: HashMap<&String, usize> = own
+            .keys()
+            .enumerate()
+            .map(|(number, folder)| (folder, number))
+            .collect();
+        self.platforms.push(Platform {
+            folders: found
+                .folders
+                .into_iter()
+                .map(|(name, folder)| (name, numbers[&folder]))
+                .collect(),
+            programs: own.into_values().collect(),
+        });
+        self.open.extend(found.open);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Entry, NotKnown> {
+        if self.platforms.is_empty() {
+            return Err(NotKnown::new(
+                "NoReport",
+                "the status names no platform of the image",
+            ));
+        }
+        let all: BTreeSet<&String> = self
+            .platforms
+            .iter()
+            .flat_map(|platform| platform.folders.keys())
+            .collect();
+        // Names of the same folder share its set, which is made once.
+        let mut made: HashMap<Vec<Option<usize>>, String> = HashMap::new();
+        let mut sets = BTreeMap::new();
+        let mut folders = BTreeMap::new();
+        let mut bytes = self.open.iter().map(String::len).sum::<usize>();
+        for name in all {
+            let of: Vec<Option<usize>> = self
+                .platforms
+                .iter()
+                .map(|platform| platform.folders.get(name).copied())
+                .collect();
+            let set = match made.get(&of) {
+                Some(set) => set.clone(),
+                None => {
+                    let (id, set) = set(self.merged(&of));
+                    bytes += set.bytes;
+                    sets.insert(id.clone(), set);
+                    made.insert(of, id.clone());
+                    id
+                }
+            };
+            bytes += name.len() + set.len();
+            if bytes > MAX_BYTES {
+                return Err(too_large());
+            }
+            folders.insert(name.clone(), set);
+        }
+        let entry = Entry::whole(
+            ProfileImage {
+                path: self.path,
+                folders,
+                open: self.open.into_iter().collect(),
+                applets: self.applets,
+                lacks_libraries: self.lacks_libraries,
+                ..ProfileImage::default()
+            },
+            sets,
+        );
+        match entry.bytes > MAX_BYTES {
+            true => Err(too_large()),
+            false => Ok(entry),
+        }
+    }
+
+    /// The programs of one folder on all platforms; true where one is known to start on each.
+    fn merged(&self, of: &[Option<usize>]) -> Programs {
+        let mut starts: BTreeMap<&String, usize> = BTreeMap::new();
+        for (platform, number) in self.platforms.iter().zip(of) {
+            for (name, certain) in number.iter().flat_map(|number| &platform.programs[*number]) {
+                *starts.entry(name).or_default() += usize::from(*certain);
+            }
+        }
+        starts
+            .into_iter()
+            .map(|(name, starts)| (name.clone(), starts == self.platforms.len()))
+            .collect()
+    }
+}
+
+fn too_large() -> NotKnown {
+    NotKnown::new(
+        "TooLarge",
+        format!(
+            "the paths of its programs take more than the {} KiB that the guard keeps of one image",
+            MAX_BYTES >> 10
+        ),
+    )
+}
+
+fn too_many_links() -> NotKnown {
+    NotKnown::new(
+        "TooManyLinks",
+        "links to directories give the image's programs more names than the guard keeps",
+    )
+}
+
+/// Directories from which a program that does not start may get what it lacks.
+fn lacked(program: &Executable) -> Vec<String> {
+    let interpreter = program.interpreter.as_deref().map(paths::folder);
+    let libraries: &[&str] = match program.kind {
+        ProgramKind::Dynamic => &["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib"],
+        _ => &[],
+    };
+    let all = interpreter.into_iter().chain(libraries.iter().copied());
+    all.map(str::to_owned).collect()
+}

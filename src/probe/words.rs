@@ -1,0 +1,144 @@
+//! Whose word counts for whose workloads, where several ImageBuilds claim one reference.
+//!
+//! In a namespace its own ImageBuilds speak. Elsewhere speak those of namespaces that the installation trusts with
+//! the repository, and where none of these claims the reference, all others: they warn, and refuse nothing. Of
+//! several at the same level that do not agree none speaks; so nobody takes away from another namespace what its
+//! own ImageBuilds say there.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::profile::Profiled;
+use super::trust::canonical_repository;
+
+/// Audience: every namespace without a word of its own; workloads may be refused.
+pub(super) const EVERYWHERE: &str = "*";
+/// Audience: every namespace without a word of its own; workloads are warned of.
+pub(super) const ELSEWHERE: &str = "?";
+
+/// What one ImageBuild says of one reference.
+#[derive(Clone, Copy)]
+struct Claim {
+    build: usize,
+    /// None: what it has now. Else which of its earlier ones.
+    earlier: Option<usize>,
+}
+
+/// Who speaks: an ImageBuild by its number, and which of its images; `None` where those that could do not agree.
+pub(super) type Word = Option<(usize, Option<usize>)>;
+
+/// Every reference, in its canonical form, with its audiences.
+pub(super) struct Words {
+    pub(super) all: HashMap<String, BTreeMap<String, Word>>,
+    /// ImageBuilds that are not agreed with: a reference, and the other ImageBuild where it is of the same namespace.
+    pub(super) disputes: BTreeMap<usize, (String, Option<usize>)>,
+}
+
+/// `host/path:tag` or `host/path@digest`, from `:tag` or `@digest`.
+fn reference(repository: &str, version: &str) -> String {
+    format!("{repository}{version}")
+}
+
+pub(super) fn words(builds: &[Profiled]) -> Words {
+    let mut claims: HashMap<String, Vec<Claim>> = HashMap::new();
+    for (number, build) in builds.iter().enumerate() {
+        let repository = canonical_repository(&build.repository);
+        for version in &build.versions {
+            let claim = Claim {
+                build: number,
+                earlier: None,
+            };
+            claims
+                .entry(reference(&repository, version))
+                .or_default()
+                .push(claim);
+        }
+        for (at, earlier) in build.earlier.iter().enumerate() {
+            if !build.versions.contains(&earlier.version) {
+                let claim = Claim {
+                    build: number,
+                    earlier: Some(at),
+                };
+                claims
+                    .entry(reference(&repository, &earlier.version))
+                    .or_default()
+                    .push(claim);
+            }
+        }
+    }
+    let mut words = Words {
+        all: HashMap::with_capacity(claims.len()),
+        disputes: BTreeMap::new(),
+    };
+    let mut names: Vec<&String> = claims.keys().collect();
+    names.sort_unstable();
+    for name in names {
+        let audiences = audiences(builds, name, &claims[name], &mut words.disputes);
+        words.all.insert(name.clone(), audiences);
+    }
+    words
+}
+
+fn audiences(
+    builds: &[Profiled],
+    name: &str,
+    claims: &[Claim],
+    disputes: &mut BTreeMap<usize, (String, Option<usize>)>,
+) -> BTreeMap<String, Word> {
+    let mut by_namespace: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
+    for claim in claims {
+        by_namespace
+            .entry(builds[claim.build].namespace())
+            .or_default()
+            .push(*claim);
+    }
+    let mut said = BTreeMap::new();
+    for (namespace, claims) in &by_namespace {
+        let word = agreed(builds, name, claims);
+        if word.is_none() {
+            for claim in claims {
+                let other = claims.iter().find(|other| other.build != claim.build);
+                let other = other.map(|other| other.build);
+                disputes.insert(claim.build, (name.to_owned(), other));
+            }
+        }
+        said.insert((*namespace).to_owned(), word);
+    }
+    let trusted: Vec<Claim> = claims
+        .iter()
+        .copied()
+        .filter(|claim| builds[claim.build].trusted)
+        .collect();
+    let (audience, speakers) = match trusted.is_empty() {
+        true => (ELSEWHERE, claims),
+        false => (EVERYWHERE, trusted.as_slice()),
+    };
+    let word = agreed(builds, name, speakers);
+    if word.is_none() {
+        for claim in speakers {
+            let of_others = speakers
+                .iter()
+                .any(|other| builds[other.build].namespace() != builds[claim.build].namespace());
+            if of_others {
+                disputes
+                    .entry(claim.build)
+                    .or_insert_with(|| (name.to_owned(), None));
+            }
+        }
+    }
+    said.insert(audience.to_owned(), word);
+    said
+}
+
+/// The first of claims that say the same. Of a digest nothing else can be said by one who knows nothing of it.
+fn agreed(builds: &[Profiled], name: &str, claims: &[Claim]) -> Word {
+    let entry = |claim: &Claim| builds[claim.build].entry(claim.earlier);
+    let known = claims.iter().find(|claim| entry(claim).is_some());
+    let first = known.or(claims.first())?;
+    let same = claims
+        .iter()
+        .all(|claim| match (entry(first), entry(claim)) {
+            (Some(one), Some(other)) => one.content == other.content,
+            _ => name.contains('@') || builds[first.build].digest == builds[claim.build].digest,
+        });
+    same.then_some((first.build, first.earlier))
+}
