@@ -21,7 +21,7 @@ use crate::plan::builder_state::{self, Daemon, Rest};
 use crate::plan::installation::{self, Claim};
 use crate::plan::{decide, names, quantity};
 
-const KIND: &str = "Builder";
+pub(super) const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
 const RESYNC: Duration = Duration::from_secs(3600);
 /// What is not as it should be is looked at again after this long.
@@ -78,7 +78,8 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     let builder = match installation::claim(&builder, ours) {
         Claim::Ours => builder,
         Claim::Theirs(other) => {
-            context.leave_alone(KIND, &builder, other);
+            context.metrics.left_alone(KIND);
+            context.others.leave(KIND, &builder, other);
             return Ok(Requeue::requeue(RESYNC));
         }
         // One that the selector does not select is taken by the ImageBuild that uses it first.
@@ -90,6 +91,7 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             None => return Ok(Requeue::requeue(AT_ONCE)),
         },
     };
+    context.others.take(KIND, &builder);
     let now = Timestamp::now();
     let mut status: BuilderStatus = builder.status.clone().unwrap_or_default();
     let (set, pod) = context.cluster.daemon(&builder).await?;

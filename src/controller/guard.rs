@@ -25,6 +25,8 @@ const RESYNC: Duration = Duration::from_secs(3600);
 /// What is kept of one ImageBuild: small, and as it stands in its status.
 struct Image {
     profiled: Profiled,
+    /// Name of its Builder.
+    builder: String,
     packed: Vec<String>,
     handler: Option<Handler>,
     /// Status, reason and message of the condition, as last seen or written.
@@ -56,6 +58,7 @@ impl Image {
         let condition = find(&status.conditions, PROBES_COMPATIBLE)
             .map(|c| (c.status.clone(), c.reason.clone(), c.message.clone()));
         Some(Self {
+            builder: build.spec.builder_ref.name.clone(),
             condition,
             profiled: Profiled {
                 image_build: key(build),
@@ -327,6 +330,13 @@ async fn inspect(
         });
         if wanted != image.condition {
             let (namespace, name) = key.split_once('/').unwrap_or_default();
+            // Two that see different workloads would write it in turns.
+            if context
+                .others
+                .has(super::builder::KIND, namespace, &image.builder)
+            {
+                continue;
+            }
             context
                 .cluster
                 .write_probes_compatible(namespace, name, wanted.as_ref())
