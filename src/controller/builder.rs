@@ -22,7 +22,7 @@ use crate::plan::installation::{self, Claim};
 use crate::plan::refusal;
 use crate::plan::{brief, decide, names, quantity};
 
-const KIND: &str = "Builder";
+pub(super) const KIND: &str = "Builder";
 /// Everything is looked at again after this long: certificates come of age.
 const RESYNC: Duration = Duration::from_secs(3600);
 /// What may just have changed is looked at again after this long.
@@ -83,7 +83,8 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     let builder = match installation::claim(&builder, ours) {
         Claim::Ours => builder,
         Claim::Theirs(other) => {
-            context.leave_alone(KIND, &builder, other);
+            context.metrics.left_alone(KIND);
+            context.others.leave(KIND, &builder, other);
             return Ok(Requeue::requeue(RESYNC));
         }
         // One that the selector does not select is taken by the ImageBuild that uses it first.
@@ -95,6 +96,7 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             None => return Ok(Requeue::requeue(AT_ONCE)),
         },
     };
+    context.others.take(KIND, &builder);
     let error = match carry_out(&builder, context).await {
         Err(Error::Cluster(error)) => error,
         other => return other,

@@ -232,7 +232,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// An ImageBuild on another installation's Builder: its status is left alone. Where that one does not speak, an Event
 /// tells the person who waits.
 async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Requeue {
-    let known_for = context.leave_alone(KIND, build, other);
+    context.metrics.left_alone(KIND);
+    let known_for = context.others.leave(KIND, build, other);
     let seen = build.status.as_ref().and_then(|s| s.observed_generation);
     if seen >= build.metadata.generation {
         return Requeue::requeue(RESYNC);

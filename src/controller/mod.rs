@@ -3,14 +3,14 @@
 mod builder;
 mod guard;
 mod image_build;
+mod others;
 mod run;
 mod triggers;
 mod workloads;
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::controller::Action as Requeue;
@@ -39,12 +39,8 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     recorder: Recorder,
-    /// What is another installation's, and since when that is known.
-    left_alone: Mutex<BTreeMap<String, Instant>>,
+    others: others::Others,
 }
-
-/// Objects of other installations that are remembered, so that each is told of once.
-const MOST_LEFT_ALONE: usize = 10_000;
 
 impl Context {
     /// All in one.
@@ -67,41 +63,8 @@ impl Context {
             board,
             metrics,
             recorder,
-            left_alone: Mutex::default(),
+            others: others::Others::default(),
         }
-    }
-
-    /// Counts an object that is another installation's, and says so once. Returns for how long that is known.
-    fn leave_alone<K: kube::ResourceExt>(
-        &self,
-        kind: &'static str,
-        object: &K,
-        other: &str,
-    ) -> Duration {
-        self.metrics.left_alone(kind);
-        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-        let mut known = self
-            .left_alone
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_LEFT_ALONE {
-            known.clear();
-        }
-        let since = known
-            .entry(format!("{kind} {namespace}/{name} {other}"))
-            .or_insert_with(|| {
-                let ours = &self.settings.installation;
-                tracing::warn!(
-                    kind,
-                    namespace,
-                    name,
-                    other,
-                    ours,
-                    "left alone: its Builder belongs to another installation"
-                );
-                Instant::now()
-            });
-        since.elapsed()
     }
 }
 

@@ -71,7 +71,7 @@ pub fn refusal(build: &ImageBuild) -> Option<String> {
             .iter()
             .map(|s| ("spec.secrets", &s.secret_ref.name)),
     );
-    let mut own = named.filter(|(_, name)| names::is_own_secret(name));
+    let mut own = named.filter(|(_, name)| crate::api::is_managed_secret(name));
     own.next().map(|(field, name)| {
         format!(
             "{field} names Secret {name}, which Whittle made for itself: that is not allowed; put what the build needs \

@@ -120,11 +120,6 @@ pub fn credential(uid: &str, job: &str) -> String {
 /// Begins the name of every Secret with the credential of an attempt.
 const CREDENTIAL: &str = "whittle-attempt-";
 
-/// True for the names of Secrets that Whittle makes for itself: no spec may have them mounted.
-pub fn is_own_secret(name: &str) -> bool {
-    name.starts_with(CREDENTIAL) || name.starts_with("whittle-builder-") || name == AUTHORITY
-}
-
 /// True for what can be the name of an object of ours, and so is one segment of a path: small letters, digits, `-`
 /// and `.` (<https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-subdomain-names>).
 pub fn is_object(name: &str) -> bool {
@@ -244,13 +239,15 @@ mod tests {
         let job = attempt(&"a".repeat(60), "u", 1, 1, 1);
         let name = credential("11111111-1111-1111-1111-111111111111", &job);
         assert!(name.len() <= 63, "{name}");
-        assert!(is_own_secret(&name));
+        assert!(crate::api::is_managed_secret(&name));
         assert_ne!(
             name,
             credential("11111111-1111-1111-1111-111111111112", &job)
         );
-        assert!(is_own_secret(&builder_client_tls("default")));
-        assert!(!is_own_secret("whittle-registry"));
+        assert!(crate::api::is_managed_secret(&builder_client_tls(
+            "default"
+        )));
+        assert!(!crate::api::is_managed_secret("whittle-registry"));
     }
 
     #[test]

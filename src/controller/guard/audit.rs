@@ -5,10 +5,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::super::workloads::{self, Found, Workloads};
-use super::super::{Context, Error};
+use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Image, packed, print};
 use crate::api::{ImageBuild, PROBES_COMPATIBLE};
+use crate::plan::record::recorded;
 use crate::probe::{Audit, Audited, Handler, Speakers, Workload, audit, unpack};
 
 /// Audits, writes the conditions that differ, and tells each workload once per change. An image is judged again
@@ -67,6 +68,10 @@ pub async fn inspect(
         });
         if wanted != image.compatible {
             let (namespace, name) = key.split_once('/').unwrap_or_default();
+            // Two that see different workloads would write it in turns.
+            if context.others.has(builder::KIND, namespace, &image.builder) {
+                continue;
+            }
             let cluster = &context.cluster;
             match cluster
                 .write_condition(namespace, name, PROBES_COMPATIBLE, wanted.as_ref())
@@ -113,7 +118,8 @@ async fn one(
     let Some(build) = context.cluster.image_build(namespace, name).await? else {
         return Ok(None);
     };
-    if build.status.as_ref().map(print) != Some(image.print) {
+    let told = build.status.as_ref().map(|status| print(&recorded(status)));
+    if told != Some(image.print) {
         return Ok(None);
     }
     let used: Vec<Found> = used.iter().map(|found| (*found).clone()).collect();
@@ -126,10 +132,10 @@ async fn one(
 }
 
 fn judged(key: &str, build: &ImageBuild, used: &[Found], speakers: &Speakers) -> Audit {
-    let contents: Option<Vec<_>> = build
-        .status
+    let status = build.status.as_ref().map(recorded);
+    let contents: Option<Vec<_>> = status
         .iter()
-        .flat_map(packed)
+        .flat_map(|status| packed(status))
         .map(|packed| packed.and_then(unpack))
         .collect();
     let image = Audited {

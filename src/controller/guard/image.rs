@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use crate::api::{
     ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, bounded, find, is_true,
 };
+use crate::plan::record::recorded;
 use crate::probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
 
 /// Tags of an ImageBuild that count.
@@ -35,6 +36,8 @@ pub struct Image {
     history: Vec<String>,
     /// The probe that its `healthCheck` declares, as text.
     pub fix: Option<String>,
+    /// The Builder that it is built on.
+    pub builder: String,
     /// The same while its reports are.
     pub print: u64,
     /// What is known of the image; none where it has not been judged yet.
@@ -54,7 +57,9 @@ pub struct Image {
 impl Image {
     /// None where there is no image.
     pub fn of(build: &ImageBuild) -> Option<Self> {
-        let status = build.status.as_ref()?;
+        let standing = build.status.as_ref()?;
+        // What others are refused by is the record, never a runner's early word.
+        let status = &*recorded(standing);
         let repository = status.image.as_deref()?.split('@').next()?;
         let digest = status.digest.clone()?;
         if repository.len() > TEXT || digest.len() > TEXT {
@@ -77,7 +82,7 @@ impl Image {
             .filter_map(|entry| entry.digest.as_ref());
         let history = history.filter(|earlier| **earlier != digest && earlier.len() <= TEXT);
         let said = |kind: &str| {
-            find(&status.conditions, kind).map(|condition| {
+            find(&standing.conditions, kind).map(|condition| {
                 let message = bounded(condition.message.clone(), MESSAGE);
                 (condition.status.clone(), condition.reason.clone(), message)
             })
@@ -96,6 +101,7 @@ impl Image {
                 .map(|digest| format!("@{digest}"))
                 .collect(),
             fix: fix.filter(|fix| fix.len() <= TEXT),
+            builder: build.spec.builder_ref.name.clone(),
             print: print(status),
             known: None,
             judged: false,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Context, Error};
+use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Pool, packed, print};
 use crate::api::{PROBE_PROFILE, ProbeProfileSpec};
 use crate::cluster::names_of_profiles;
 use crate::image::digest_of;
+use crate::plan::record::recorded;
 use crate::probe::{Earlier, Entry, NotKnown, Profiled, Speakers, covers, profiles};
 
 /// Images are judged for so long before what is known of them is written.
@@ -65,7 +66,10 @@ pub async fn judge(
         let Some(build) = context.cluster.image_build(namespace, name).await? else {
             continue;
         };
-        let Some(status) = build.status else { continue };
+        let Some(status) = build.status.as_ref().map(recorded) else {
+            continue;
+        };
+        let status = status.into_owned();
         let Some(image) = images.get_mut(&key) else {
             continue;
         };
@@ -237,6 +241,9 @@ pub async fn write(
             continue;
         };
         let (namespace, name) = key.split_once('/').unwrap_or_default();
+        if context.others.has(builder::KIND, namespace, &image.builder) {
+            continue;
+        }
         match cluster
             .write_condition(namespace, name, PROBE_PROFILE, told.as_ref())
             .await
