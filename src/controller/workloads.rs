@@ -360,3 +360,63 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
         tracing::warn!(workload = found.title(), %error, "an event could not be written");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(namespace: &str, name: &str, bytes: usize) -> Change {
+        Change::Is(Found {
+            kind: 0,
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: String::new(),
+            images: vec!["docker.io/library/app:1".into()],
+            packed: vec![0; bytes],
+        })
+    }
+
+    #[test]
+    fn one_namespace_does_not_take_the_room_of_others_and_gives_it_back() {
+        let mut workloads = Workloads::default();
+        assert!(!workloads.take(found("team", "large", BYTES_OF_EACH + 1)));
+        for number in 0..400 {
+            workloads.take(found("hostile", &number.to_string(), BYTES_OF_EACH / 2));
+        }
+        let kept = workloads.all().count();
+        assert!((300..400).contains(&kept), "{kept}");
+        assert!(workloads.take(found("team", "app", 300)));
+        assert!(!workloads.take(found("team", "app", 300)));
+        workloads.take(Change::Begins(0));
+        workloads.take(found("team", "app", 300));
+        assert!(workloads.take(Change::Ends(0)));
+        assert_eq!(workloads.all().count(), 1);
+        assert!(workloads.take(found("hostile", "again", 300)));
+        assert!(workloads.take(Change::Gone(0, "team".into(), "app".into())));
+        assert!(workloads.take(Change::Gone(0, "hostile".into(), "again".into())));
+        assert_eq!((workloads.sum, workloads.kept.len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn pods_of_a_controller_without_a_template_here_are_audited_themselves() {
+        let owner = |api_version: &str, kind: &str, controller: bool| OwnerReference {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            controller: Some(controller),
+            ..OwnerReference::default()
+        };
+        assert!(is_audited(&owner("apps/v1", "ReplicaSet", true)));
+        assert!(is_audited(&owner("batch/v1", "Job", true)));
+        assert!(!is_audited(&owner("apps/v1", "ReplicaSet", false)));
+        assert!(!is_audited(&owner(
+            "postgresql.cnpg.io/v1",
+            "Cluster",
+            true
+        )));
+        assert!(!is_audited(&owner(
+            "apps.kruise.io/v1beta1",
+            "StatefulSet",
+            true
+        )));
+    }
+}

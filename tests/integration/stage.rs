@@ -82,6 +82,8 @@ impl Stage {
             "runner": {"image": "whittle:test"},
             "builder": {"image": "moby/buildkit:rootless"},
             "callback": {"url": format!("https://localhost:{callback}")},
+            // Other tests' controllers keep profiles of their own.
+            "probeGuard": {"name": self.namespace},
         });
         std::fs::write(&settings, text.to_string()).unwrap();
         let log = std::fs::OpenOptions::new()
