@@ -48,6 +48,11 @@ render --set watchNamespaces='{team-a}' && [[ $(grep -A1 'kind: ClusterRoleBindi
 for off in selfGuard.enabled=false secretGuard.enabled=false; do
   render --set "$off" && ! grep -q 'name: whittle-self-' "$out" || fail "$off leaves a policy"
 done
+renders 'whittle.dev/installation: zz' --set fullnameOverride=zz
+renders 'policyName: whittle-probe-guard-elsewhere' --set probeGuard.mode=Deny
+trust='probeGuard.trust[0].namespaceSelector.matchLabels.a=b,probeGuard.trust[0].repositories[0]=r.example.com/a'
+renders 'resources: \[namespaces\]' --set "$trust"
+renders '"r.example.com/a"' --set "$trust"
 render --set crds.keep=false && ! grep -q resource-policy "$out" || fail "crds.keep=false keeps the CRDs"
 render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || fail "crds.install=false installs the CRDs"
 render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"

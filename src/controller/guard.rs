@@ -152,3 +152,15 @@ impl Taken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_less_often() {
+        assert_eq!(back_off(1), GATHER * 3);
+        assert_eq!(back_off(2), GATHER * 6);
+        assert_eq!(back_off(u32::MAX), REFUSED);
+    }
+}

@@ -363,39 +363,58 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
 mod tests {
     use super::*;
 
-    fn found(namespace: &str, name: &str, bytes: usize) -> Found {
-        Found {
+    fn found(namespace: &str, name: &str, bytes: usize) -> Change {
+        Change::Is(Found {
             kind: 0,
             namespace: namespace.into(),
             name: name.into(),
-            uid: name.into(),
-            images: vec!["registry.example.com/team/app:latest".into()],
-            packed: vec![1; bytes],
-        }
+            uid: String::new(),
+            images: vec!["docker.io/library/app:1".into()],
+            packed: vec![0; bytes],
+        })
     }
 
     #[test]
-    fn what_is_kept_of_workloads_is_bounded_whatever_their_authors_write() {
-        let mut all = Workloads::default();
-        assert!(all.take(Change::Is(found("team", "usual", 500))));
-        assert!(!all.take(Change::Is(found("evil", "huge", 1_500_000))));
-        for at in 0..3_000 {
-            all.take(Change::Is(found("evil", &format!("large-{at}"), 15_000)));
+    fn one_namespace_does_not_take_the_room_of_others_and_gives_it_back() {
+        let mut workloads = Workloads::default();
+        assert!(!workloads.take(found("team", "large", BYTES_OF_EACH + 1)));
+        for number in 0..400 {
+            workloads.take(found("hostile", &number.to_string(), BYTES_OF_EACH / 2));
         }
-        let of =
-            |all: &Workloads, namespace: &str| all.kept.get(namespace).map_or(0, |kept| kept.1);
-        assert!((BYTES_OF_ONE - 16_384..=BYTES_OF_ONE).contains(&of(&all, "evil")));
-        // The others have room; one that grows over the bound goes.
-        assert!(all.take(Change::Is(found("team", "another", 15_000))));
-        assert!(all.take(Change::Is(found("evil", "large-0", 70_000))));
-        assert!(all.take(Change::Is(found("evil", "large-0", 500))));
-        assert!(all.take(Change::Gone(0, "team".into(), "usual".into())));
-        assert!(all.take(Change::Gone(0, "team".into(), "another".into())));
-        assert_eq!(of(&all, "team"), 0);
-        let kept: usize = all.all.values().map(Found::bytes).sum();
-        assert_eq!((all.all.len(), kept), all.sum);
-        all.take(Change::Begins(0));
-        assert!(all.take(Change::Ends(0)));
-        assert!(all.kept.is_empty() && all.all.is_empty());
+        let kept = workloads.all().count();
+        assert!((300..400).contains(&kept), "{kept}");
+        assert!(workloads.take(found("team", "app", 300)));
+        assert!(!workloads.take(found("team", "app", 300)));
+        workloads.take(Change::Begins(0));
+        workloads.take(found("team", "app", 300));
+        assert!(workloads.take(Change::Ends(0)));
+        assert_eq!(workloads.all().count(), 1);
+        assert!(workloads.take(found("hostile", "again", 300)));
+        assert!(workloads.take(Change::Gone(0, "team".into(), "app".into())));
+        assert!(workloads.take(Change::Gone(0, "hostile".into(), "again".into())));
+        assert_eq!((workloads.sum, workloads.kept.len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn pods_of_a_controller_without_a_template_here_are_audited_themselves() {
+        let owner = |api_version: &str, kind: &str, controller: bool| OwnerReference {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            controller: Some(controller),
+            ..OwnerReference::default()
+        };
+        assert!(is_audited(&owner("apps/v1", "ReplicaSet", true)));
+        assert!(is_audited(&owner("batch/v1", "Job", true)));
+        assert!(!is_audited(&owner("apps/v1", "ReplicaSet", false)));
+        assert!(!is_audited(&owner(
+            "postgresql.cnpg.io/v1",
+            "Cluster",
+            true
+        )));
+        assert!(!is_audited(&owner(
+            "apps.kruise.io/v1beta1",
+            "StatefulSet",
+            true
+        )));
     }
 }

@@ -226,3 +226,89 @@ impl Pool {
         Arc::new(entry)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn build(status: Value, spec: Value) -> ImageBuild {
+        let mut build = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild",
+            "metadata": {"name": "app", "namespace": "team", "generation": 2},
+            "spec": {"source": {"inline": {"files": {}}}, "output": {"image": "r.example.com/app", "tags": ["new"]}},
+            "status": {"image": "r.example.com/app@sha256:aa", "digest": "sha256:aa", "observedGeneration": 2}});
+        json_patch::merge(&mut build["status"], &status);
+        json_patch::merge(&mut build["spec"], &spec);
+        serde_json::from_value(build).unwrap()
+    }
+
+    fn image(status: Value) -> Image {
+        Image::of(&build(status, json!({}))).unwrap()
+    }
+
+    #[test]
+    fn tags_count_from_the_success_that_moved_them() {
+        let ready = json!([{"type": "Ready", "status": "True", "reason": "Succeeded", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        for (status, expected) in [
+            (
+                json!({"tags": ["old"], "conditions": ready}),
+                vec![":old", "@sha256:aa"],
+            ),
+            (json!({"tags": []}), vec!["@sha256:aa"]),
+            // A status of an earlier version.
+            (json!({"conditions": ready}), vec![":new", "@sha256:aa"]),
+            (json!({}), vec!["@sha256:aa"]),
+            (
+                json!({"conditions": ready, "observedGeneration": 1}),
+                vec!["@sha256:aa"],
+            ),
+        ] {
+            assert_eq!(image(status.clone()).versions, expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_was_known_of_a_digest_stays_while_the_history_names_it() {
+        let mut old = image(json!({}));
+        let contents = crate::image::Contents::default();
+        old.known = Some(Entry::of(&[contents]).map(Arc::new));
+        old.judged = true;
+        // The same image: nothing to judge.
+        let mut same = image(json!({"tags": ["other"]}));
+        let known = old.known.clone();
+        assert!(same.follow(Some(old)));
+        assert!(same.judged && same.known == known);
+        let past = |digest: &str| {
+            json!({"image": "r.example.com/app@sha256:bb", "digest": "sha256:bb",
+                "history": [{"build": 1, "generation": 1, "result": "Succeeded", "digest": digest}]})
+        };
+        let mut next = image(past("sha256:aa"));
+        assert!(next.follow(Some(same)));
+        assert!(!next.judged && next.known.is_none());
+        assert_eq!(next.earlier[0].version, "@sha256:aa");
+        let mut later = image(past("sha256:cc"));
+        later.follow(Some(next));
+        assert!(later.earlier.is_empty());
+    }
+
+    #[test]
+    fn whatever_a_status_holds_little_of_it_is_kept() {
+        let tags: Vec<String> = (0..5000)
+            .map(|tag| format!("{tag}{}", "t".repeat(120)))
+            .collect();
+        let header = json!([{"name": "x", "value": "v".repeat(100_000)}]);
+        let check = json!({"healthCheck": {"httpGet": {"port": 80, "httpHeaders": header}}});
+        let image = Image::of(&build(json!({"tags": tags}), check)).unwrap();
+        assert_eq!(image.versions.len(), TAGS + 1);
+        assert_eq!(image.fix.filter(|fix| fix.len() > TEXT), None);
+        let long = "x".repeat(100_000);
+        assert!(
+            Image::of(&build(
+                json!({"image": format!("{long}@sha256:aa")}),
+                json!({})
+            ))
+            .is_none()
+        );
+    }
+}
