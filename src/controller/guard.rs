@@ -37,7 +37,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     let mut events = context.cluster.watch_selected::<ImageBuild>(paged);
     let mut found = workloads::watch(&context).boxed();
     let mut workloads = workloads::Workloads::default();
-    let mut told: BTreeMap<String, String> = BTreeMap::new();
+    let mut audits = audit::State::default();
     let mut taken = Taken::default();
     let mut written = write::Written::default();
     let mut due: Option<tokio::time::Instant> = None;
@@ -81,9 +81,9 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
                     images_changed = more || refused;
                 }
                 let speakers = written.speakers.clone();
-                let audit = audit::inspect(&context, &mut taken.images, &speakers, &workloads, &mut told);
+                let audit = audit::inspect(&context, &mut taken.images, &speakers, &workloads, &mut audits);
                 match in_time(audit).await {
-                    Ok(whole) => refused |= !whole,
+                    Ok(round) => (more, refused) = (more | round.more, refused | round.refused),
                     Err(error) => {
                         tracing::warn!(%error, "workloads could not be audited; trying again");
                         refused = true;

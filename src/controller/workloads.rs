@@ -38,8 +38,8 @@ const BYTES: usize = 48 << 20;
 const BYTES_OF_ONE: usize = 12 << 20;
 /// Of one workload: an ordinary one has about 300.
 const BYTES_OF_EACH: usize = 64 << 10;
-/// The most that a template may expand to: the API server takes no larger object.
-const TEMPLATE: u64 = 4 << 20;
+/// Bytes of the part of a template that is judged, as JSON: an ordinary one has some thousand.
+const TEMPLATE: u64 = 256 << 10;
 /// How often a workload is read where the API server does not answer: nothing would ask for it again before it
 /// changes.
 const ATTEMPTS: u32 = 5;
@@ -313,7 +313,7 @@ async fn read(
         name,
         uid: meta.uid().unwrap_or_default(),
         images,
-        packed: pod.as_ref().map(packed).unwrap_or_default(),
+        packed: pod.as_ref().and_then(packed).unwrap_or_default(),
     }))
 }
 
@@ -329,8 +329,10 @@ fn has_probes(pod: &PodSpec) -> bool {
         })
 }
 
-fn packed(pod: &PodSpec) -> Vec<u8> {
-    deflate(&serde_json::to_vec(pod).expect("a template is always JSON"))
+/// None where it is too large to be judged.
+fn packed(pod: &PodSpec) -> Option<Vec<u8>> {
+    let json = serde_json::to_vec(pod).expect("a template is always JSON");
+    (json.len() as u64 <= TEMPLATE).then(|| deflate(&json))
 }
 
 /// An Event on a workload whose probes cannot work.

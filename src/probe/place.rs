@@ -18,6 +18,8 @@ use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs,
 
 /// Bytes of a container's PATH that are read; reports hold no more of an image's.
 const MAX_PATH: usize = 4096;
+/// Directories of PATH that are looked into: a script may ask for a thousand programs.
+const MAX_FOLDERS: usize = 64;
 
 /// What starts a program: they differ in what they make of a script without `#!`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,7 @@ impl<'a> Place<'a> {
         let listed = if all_of_path_listed(contents, image_path, &links) {
             image_path
                 .split(':')
+                .take(MAX_FOLDERS)
                 .filter_map(|folder| links.follow(folder).ok())
                 .collect()
         } else {
@@ -112,7 +115,11 @@ impl<'a> Place<'a> {
             other_path: own.is_some(),
             search: own
                 .unwrap_or_else(|| Ok(image_path.to_owned()))
-                .map(|path| path.split(':').map(str::to_owned).collect()),
+                .map(|path| path.split(':').map(str::to_owned).collect::<Vec<_>>())
+                .and_then(|folders| match folders.len() > MAX_FOLDERS {
+                    true => Err(format!("that has more than {MAX_FOLDERS} directories")),
+                    false => Ok(folders),
+                }),
             path_from_afar: !sets("PATH") && from_afar("PATH"),
             listed,
             directory: container

@@ -366,3 +366,12 @@ fn libraries_may_be_found_by_a_variable_that_stands_elsewhere() {
     assert_eq!(with(Some("LD_")), "Unknown");
     assert_eq!(with(Some("APP_")), "CannotWork");
 }
+
+#[test]
+fn a_path_of_very_many_directories_is_not_looked_into() {
+    let long = |container: &mut Container| {
+        container.env = Some(vec![env("PATH", &vec!["/x"; MAX_FOLDERS + 1].join(":"))]);
+    };
+    assert_eq!(name(&with(&["cat"], debian(), long)), "Unknown");
+    assert_eq!(name(&with(&["/usr/bin/cat"], debian(), long)), "Works");
+}

@@ -3,14 +3,30 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::super::workloads::{self, Found, Workloads};
 use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Image, packed, print};
+use super::write::Round;
 use crate::api::{ImageBuild, PROBES_COMPATIBLE};
 use crate::plan::record::recorded;
 use crate::probe::{Audit, Audited, Handler, Speakers, Workload, audit, unpack};
+
+/// Images are audited for so long in one round.
+const ROUND: Duration = Duration::from_secs(5);
+/// And one of them: what is made to take long is looked at in part.
+const ONE: Duration = Duration::from_secs(2);
+
+/// What stays from round to round.
+#[derive(Default)]
+pub struct State {
+    /// The last sentence on each workload.
+    told: BTreeMap<String, String>,
+    /// The image that was audited last: the next round goes on after it.
+    last: String,
+}
 
 /// Audits, writes the conditions that differ, and tells each workload once per change. An image is judged again
 /// only where it, or a workload that uses it, has changed; its reports are read for that, and dropped.
@@ -19,8 +35,8 @@ pub async fn inspect(
     images: &mut Images,
     speakers: &Arc<Speakers>,
     workloads: &Workloads,
-    told: &mut BTreeMap<String, String>,
-) -> Result<bool, Error> {
+    state: &mut State,
+) -> Result<Round, Error> {
     let mut users: BTreeMap<&str, Vec<&Found>> = BTreeMap::new();
     for found in workloads.all() {
         let said = found.images.iter();
@@ -33,21 +49,37 @@ pub async fn inspect(
             users.entry(key).or_default().push(found);
         }
     }
-    let mut now_told = BTreeMap::new();
-    let mut whole = true;
-    for (key, image) in images.iter_mut() {
-        let used = users.remove(key.as_str()).unwrap_or_default();
-        let looked_at = looked_at(image, &used, speakers);
-        if image
+    let users = users;
+    let used = |key: &str| users.get(key).map(Vec::as_slice).unwrap_or_default();
+    let due = images.iter().filter_map(|(key, image)| {
+        let looked_at = looked_at(image, used(key), speakers);
+        let old = image
             .audited
             .as_ref()
-            .is_none_or(|(before, _)| *before != looked_at)
-        {
-            let Some(result) = one(context, key, image, &used, speakers).await? else {
-                continue;
-            };
+            .is_none_or(|(before, _)| *before != looked_at);
+        old.then(|| (key.clone(), looked_at))
+    });
+    let mut due: Vec<(String, u64)> = due.collect();
+    let next = due.partition_point(|(key, _)| *key <= state.last);
+    due.rotate_left(next);
+    let mut round = Round::default();
+    let begun = Instant::now();
+    for (key, looked_at) in due {
+        if begun.elapsed() > ROUND {
+            round.more = true;
+            break;
+        }
+        state.last.clone_from(&key);
+        let Some(image) = images.get_mut(&key) else {
+            continue;
+        };
+        if let Some(result) = one(context, &key, image, used(&key), speakers).await? {
             image.audited = Some((looked_at, result));
         }
+    }
+    let mut now_told = BTreeMap::new();
+    for (key, image) in images.iter_mut() {
+        let used = used(key);
         let Some((_, result)) = &image.audited else {
             continue;
         };
@@ -56,7 +88,7 @@ pub async fn inspect(
             .as_ref()
             .map_or("", |(_, _, message)| message);
         for (name, line) in &result.broken {
-            let known = told.get(name) == Some(line) || before.lines().any(|old| old == line);
+            let known = state.told.get(name) == Some(line) || before.lines().any(|old| old == line);
             if !known && let Some(found) = used.iter().find(|found| found.title() == *name) {
                 workloads::tell(context, found, line).await;
             }
@@ -80,14 +112,14 @@ pub async fn inspect(
                 Ok(()) => image.compatible = wanted,
                 Err(error) if error.is_answer() => {
                     tracing::warn!(%error, "a condition could not be written; trying again");
-                    whole = false;
+                    round.refused = true;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
-    *told = now_told;
-    Ok(whole)
+    state.told = now_told;
+    Ok(round)
 }
 
 /// The same while the image and the workloads that use it are.
@@ -153,5 +185,6 @@ fn judged(key: &str, build: &ImageBuild, used: &[Found], speakers: &Speakers) ->
             pod: found.pod()?,
         })
     });
-    audit(key, workloads, speakers, &image)
+    let begun = Instant::now();
+    audit(key, workloads, speakers, &image, || begun.elapsed() < ONE)
 }
