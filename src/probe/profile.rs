@@ -10,7 +10,7 @@ use crate::api::{ProbeProfileSpec, ProfileImage};
 use crate::image::Repository;
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and a further object is begun before that.
-const SHARD_BYTES: usize = 700_000;
+const SHARD_BYTES: usize = 1_000_000;
 /// Objects at most: each costs time at every admission.
 const MAX_SHARDS: usize = 32;
 /// Bytes of one ImageBuild: its image, and what is known of earlier ones. Half an object at most, so that objects
@@ -86,7 +86,7 @@ impl Profiled {
         let names = names_of(&self.repository);
         let name: usize = names
             .iter()
-            .map(|name| name.len() + 80 + 2 * self.namespace().len())
+            .map(|name| name.len() + 70 + self.namespace().len())
             .sum();
         let earlier = self.earlier.iter().map(|earlier| earlier.version.len());
         let versions: usize = self.versions.iter().map(String::len).chain(earlier).sum();
@@ -301,7 +301,15 @@ impl Layout {
                     };
                     audiences.insert(audience.clone(), id.unwrap_or_default());
                 }
-                if audiences.values().all(String::is_empty) {
+                // An empty word matters only where it keeps one for all others from being heard.
+                let general = [EVERYWHERE, ELSEWHERE];
+                let mut said = general
+                    .iter()
+                    .filter_map(|audience| audiences.get(*audience));
+                if said.all(String::is_empty) {
+                    audiences.retain(|_, id| !id.is_empty());
+                }
+                if audiences.is_empty() {
                     continue;
                 }
                 for name in &names {

@@ -15,6 +15,10 @@ pub(super) const EVERYWHERE: &str = "*";
 /// Audience: every namespace without a word of its own; workloads are warned of.
 pub(super) const ELSEWHERE: &str = "?";
 
+/// Namespaces that may claim one reference before nothing is said of it to others: each takes room where that is
+/// said.
+const NAMESPACES: usize = 32;
+
 /// What one ImageBuild says of one reference.
 #[derive(Clone, Copy)]
 struct Claim {
@@ -112,6 +116,7 @@ fn audiences(
         true => (ELSEWHERE, claims),
         false => (EVERYWHERE, trusted.as_slice()),
     };
+    let few = audience == EVERYWHERE || by_namespace.len() <= NAMESPACES;
     let word = agreed(builds, name, speakers);
     if word.is_none() {
         for claim in speakers {
@@ -125,7 +130,7 @@ fn audiences(
             }
         }
     }
-    said.insert(audience.to_owned(), word);
+    said.insert(audience.to_owned(), word.filter(|_| few));
     said
 }
 
