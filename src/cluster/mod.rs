@@ -147,19 +147,25 @@ fn writing<K: Resource<DynamicType = ()>>(
 
 /// Objects of a page that is listed for a reconcile: each may have 1.5 MiB.
 const PAGE: u32 = 6;
+/// The same after a page of ordinary ones; should all of the next be as large as can be, they still fit.
+const ORDINARY_PAGE: u32 = 48;
+/// Bytes of an ordinary object, at most.
+const ORDINARY: usize = 64 * 1024;
 /// One page at a time is in memory, whoever lists; a namespace with many does not hold up the others for long.
 static PAGES: Semaphore = Semaphore::const_new(1);
 
 /// Lists in pages, and keeps of each object what `keep` leaves of it.
 async fn listed<K>(api: &Api<K>, params: ListParams, keep: fn(&mut K)) -> kube::Result<Vec<K>>
 where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
+    K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
 {
     let mut params = params.limit(PAGE);
     let mut all = vec![];
     loop {
         let _turn = PAGES.acquire().await.expect("it is never closed");
         let page = api.list(&params).await?;
+        let ordinary = page.items.iter().all(|object| bytes(object) <= ORDINARY);
+        params = params.limit(if ordinary { ORDINARY_PAGE } else { PAGE });
         all.extend(page.items.into_iter().map(|mut object| {
             keep(&mut object);
             object
@@ -169,6 +175,23 @@ where
             None => return Ok(all),
         }
     }
+}
+
+/// Bytes of an object as JSON.
+fn bytes(object: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be written is not small.
+    serde_json::to_writer(&mut count, object).map_or(usize::MAX, |()| count.0)
 }
 
 impl Cluster {

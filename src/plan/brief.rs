@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use super::decide;
 use crate::api::{
     Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
-    REQUESTED_AT, Source,
+    REQUESTED_AT, Source, bounded,
 };
 use crate::image::digest_of;
 
@@ -65,6 +65,11 @@ pub fn image_build(build: &mut ImageBuild) {
                 current
             }),
             input: settled.then_some(trimmed),
+            // It is not settled before its record was seen.
+            early: status.early.take().map(|mut early| {
+                early.before.clear();
+                early
+            }),
             ..ImageBuildStatus::default()
         };
     }
@@ -120,14 +125,17 @@ fn metadata(metadata: &mut ObjectMeta, annotations: &[&str]) {
     metadata.annotations = Some(kept).filter(|kept| !kept.is_empty());
 }
 
-/// The condition Ready, without its message.
+/// Bytes of a message that are kept: it begins with the name of what is missing, where that is why.
+const MESSAGE: usize = 320;
+
+/// The condition Ready, with the beginning of its message.
 fn ready(conditions: Vec<Condition>) -> Vec<Condition> {
     conditions
         .into_iter()
         .filter(|condition| condition.type_ == READY)
         .take(1)
         .map(|mut condition| {
-            condition.message.clear();
+            condition.message = bounded(condition.message, MESSAGE);
             condition
         })
         .collect()
