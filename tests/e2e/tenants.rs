@@ -3,8 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use whittle::api::FailureReason;
+use whittle::api::{FailureReason, ImageBuild, ProbeProfile};
 
 use crate::field::{Field, Repository, variable};
 use crate::registry::files_of;
@@ -99,4 +102,77 @@ async fn credentials_for_git_are_in_no_argument_and_no_variable_that_a_step_can_
         assert!(!log.contains(secret), "{log}");
     }
     field.close().await;
+}
+
+/// The keys of runners and builders are Secrets of the namespace, too: a step that mounts one could speak for another
+/// build.
+#[tokio::test]
+async fn a_spec_names_no_secret_of_whittles_own() {
+    let field = Field::new("thief").await;
+    let builds = field.api::<ImageBuild>();
+    for name in [
+        "whittle-builder-default-client",
+        "whittle-attempt-0123",
+        "whittle-ca",
+    ] {
+        let reference = json!({"name": name});
+        for spec in [
+            json!({"secrets": [{"id": "key", "secretRef": {"name": name, "key": "tls.key"}}]}),
+            json!({"output": {"secretRef": reference}}),
+            json!({"source": {"inline": null, "git": {"url": "https://git.example.com/x.git", "secretRef": reference}}}),
+            json!({"source": {"inline": null, "oci": {"image": "r.example.com/x:1", "secretRef": reference}}}),
+        ] {
+            let mut object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": "thief"},
+                "spec": {"source": {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}}, "output": {"image": field.image("thief")}}});
+            json_patch::merge(&mut object["spec"], &spec);
+            let object = serde_json::from_value(object).unwrap();
+            let refused = builds.create(&PostParams::default(), &object).await;
+            let refused = refused.unwrap_err().to_string();
+            assert!(
+                refused.contains("is not allowed") || refused.contains("Whittle"),
+                "{spec}: {refused}"
+            );
+        }
+    }
+    field.close().await;
+}
+
+/// Links to the root double the names of every program with each of them.
+#[tokio::test]
+async fn an_image_full_of_links_is_nobody_elses_trouble() {
+    let field = Field::new("links").await;
+    let before = restarts(&field).await;
+    let run = "RUN for i in $(seq 101); do ln -s / /l$i; done; for i in $(seq 60); do mkdir -p /d$i; ln -s /d$i /d$i/up; done";
+    let files = json!({"Dockerfile": format!("FROM busybox:1.36\n{run}\n")});
+    field.build("links", files, json!({})).await;
+    field.succeeds("links").await;
+    let files = json!({"Dockerfile": "FROM scratch\nCOPY a /a\n", "a": "b"});
+    field.build("other", files, json!({})).await;
+    field.succeeds("other").await;
+    // The guard has judged the one, and goes on to the other.
+    let profiles = Api::<ProbeProfile>::all(field.client.clone());
+    let image = field.image("other");
+    field
+        .until("the guard knows the other image", async || {
+            let all = profiles.list(&ListParams::default()).await.unwrap();
+            let mut references = all
+                .iter()
+                .flat_map(|profile| profile.spec.references.keys());
+            references
+                .any(|name| name.starts_with(&image))
+                .then_some(())
+        })
+        .await;
+    assert_eq!(restarts(&field).await, before);
+    field.close().await;
+}
+
+/// How often the controller's container was started anew.
+async fn restarts(field: &Field) -> i32 {
+    let pods = Api::<Pod>::namespaced(field.client.clone(), "whittle-system");
+    let pods = pods.list(&ListParams::default()).await.unwrap();
+    let statuses = pods
+        .into_iter()
+        .filter_map(|pod| pod.status?.container_statuses);
+    statuses.flatten().map(|status| status.restart_count).sum()
 }
