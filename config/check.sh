@@ -72,6 +72,11 @@ done
 diff <(sed -n 's/^    \([A-Z][A-Za-z]*\),$/\1/p' src/api/reason.rs | sort) <(sed -n 's/^### //p' docs/failures.md | sort) ||
   { echo "docs/failures.md and src/api/reason.rs differ" >&2; exit 1; }
 
+# The tests that the documentation of security names are there.
+grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*_[a-z0-9_]*`' docs/security.md | tr -d '`' | sort -u | while read -r name; do
+  grep -rqE "fn $name\b" tests src || { echo "docs/security.md names the test $name, which is not there" >&2; exit 1; }
+done
+
 "$tools/kubectl" kustomize config/default >/dev/null
 "$tools/kubectl" kustomize config/samples >/dev/null
 echo "chart, kustomize base and CRDs: fine"
