@@ -73,7 +73,7 @@ diff <(sed -n 's/^    \([A-Z][A-Za-z]*\),$/\1/p' src/api/reason.rs | sort) <(sed
   { echo "docs/failures.md and src/api/reason.rs differ" >&2; exit 1; }
 
 # The tests that the documentation of security names are there.
-grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*_[a-z0-9_]*`' docs/security.md | tr -d '`' | sort -u | while read -r name; do
+grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*_[a-z0-9_]*`' docs/security.md | tr -d '`' | grep -v "^whittle_" | sort -u | while read -r name; do
   grep -rqE "fn $name\b" tests src || { echo "docs/security.md names the test $name, which is not there" >&2; exit 1; }
 done
 

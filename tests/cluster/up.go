@@ -397,6 +397,7 @@ func environment(dir, bin string) string {
 		{"GIT_URL", "http://" + gitName + ":" + gitPort},
 		{"GIT_HOST_URL", "http://" + hostGit},
 		{"GIT_REPOSITORIES", state("git")},
+		{"REGISTRY_PROGRAM", registryProgram()},
 		{"GIT_USER", gitUser},
 		{"GIT_PASSWORD_FILE", gitPasswordFile()},
 		{"GOPROXY_URL", "http://" + modulesName + ":" + modulesPort},

@@ -143,6 +143,9 @@ pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String
     );
     field.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry"}, "data": {"config.yml": config, "htpasswd": HTPASSWD}})).await;
     let labels = json!({"app": "registry"});
+    // The local cluster's own program: nothing of it is installed on the node.
+    let program = variable("REGISTRY_PROGRAM");
+    let (folder, program) = program.rsplit_once('/').unwrap();
     field
         .create(json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "registry"},
@@ -154,17 +157,19 @@ pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String
                         "name": "registry", "image": "busybox:1.36",
                         "command": [
                             "/host/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "--library-path", "/host/usr/lib/x86_64-linux-gnu",
-                            "/host/usr/bin/docker-registry", "serve", "/etc/registry/config.yml",
+                            format!("/host/registry/{program}"), "serve", "/etc/registry/config.yml",
                         ],
                         "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
                         "volumeMounts": [
                             {"name": "usr", "mountPath": "/host/usr", "readOnly": true},
+                            {"name": "registry", "mountPath": "/host/registry", "readOnly": true},
                             {"name": "config", "mountPath": "/etc/registry"},
                             {"name": "data", "mountPath": "/data"},
                         ],
                     }],
                     "volumes": [
                         {"name": "usr", "hostPath": {"path": "/usr"}},
+                        {"name": "registry", "hostPath": {"path": folder}},
                         {"name": "config", "configMap": {"name": "registry"}},
                         {"name": "data", "emptyDir": {}},
                     ],

@@ -224,3 +224,38 @@ async fn a_private_repository_is_read_with_the_password_of_a_secret() {
     }
     field.close().await;
 }
+
+/// 64 gibibytes in a few bytes: a file that is one hole.
+fn hole() -> Vec<u8> {
+    let mut tar = tar::Builder::new(vec![]);
+    let mut header = tar::Header::new_gnu();
+    header.set_path("hole").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_mode(0o644);
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    gnu.realsize[..12].copy_from_slice(b"777777777777");
+    gnu.sparse[0].offset[..12].copy_from_slice(b"777777777777");
+    gnu.sparse[0].numbytes[..12].copy_from_slice(b"000000000000");
+    header.set_cksum();
+    tar.append(&header, &[][..]).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(vec![], Default::default());
+    gzip.write_all(&tar.into_inner().unwrap()).unwrap();
+    gzip.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_source_that_is_too_large_fills_no_disk_and_is_told() {
+    let field = Field::new("large").await;
+    let artifact = field.image("artifact");
+    push_artifact(&artifact, "v1", &hole()).await;
+    let source = json!({"oci": {"image": format!("{artifact}:v1")}});
+    field.apply("large", source, json!({})).await;
+    let failure = field.fails("large", FailureReason::SourceTooLarge).await;
+    assert!(
+        failure.message.contains("runner.scratchSize"),
+        "{}",
+        failure.message
+    );
+    field.close().await;
+}
