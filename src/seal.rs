@@ -23,7 +23,7 @@ pub enum Error {
     /// The key is not what [`new_key`] makes.
     #[error("the key for git credentials is invalid")]
     Key,
-    /// Not sealed by a runner of this Builder, or for another host.
+    /// Not sealed by a runner of this Builder, or for another server.
     #[error("the git credentials were not sealed for this Builder and host")]
     Sealed,
     /// The system has no randomness.
@@ -41,18 +41,18 @@ pub fn new_key() -> Result<String, Error> {
     Ok(STANDARD.encode(bytes))
 }
 
-/// `header` sealed with `key` for requests to `host`, such that it can stand where the header would.
+/// `header` sealed with `key` for requests to `server` (scheme and host), such that it can stand where the header would.
 ///
 /// # Errors
 /// Where the key is invalid, or the system has no randomness.
-pub fn seal(key: &str, host: &str, header: &str) -> Result<String, Error> {
+pub fn seal(key: &str, server: &str, header: &str) -> Result<String, Error> {
     let mut nonce = [0; NONCE_LEN];
     fill(&mut nonce)?;
     let mut sealed = header.as_bytes().to_vec();
     aead(key)?
         .seal_in_place_append_tag(
             Nonce::assume_unique_for_key(nonce),
-            Aad::from(host.as_bytes()),
+            Aad::from(server.as_bytes()),
             &mut sealed,
         )
         .map_err(|_| Error::Sealed)?;
@@ -66,11 +66,11 @@ pub fn is_sealed(header: &str) -> bool {
     header.starts_with(SCHEME)
 }
 
-/// What was sealed with `key` for `host`.
+/// What was sealed with `key` for `server`.
 ///
 /// # Errors
-/// Where it was sealed with another key or for another host, or is not sealed at all.
-pub fn open(key: &str, host: &str, sealed: &str) -> Result<String, Error> {
+/// Where it was sealed with another key or for another server, or is not sealed at all.
+pub fn open(key: &str, server: &str, sealed: &str) -> Result<String, Error> {
     let text = sealed.strip_prefix(SCHEME).ok_or(Error::Sealed)?;
     let mut all = URL_SAFE_NO_PAD
         .decode(text.trim())
@@ -81,7 +81,7 @@ pub fn open(key: &str, host: &str, sealed: &str) -> Result<String, Error> {
     let mut rest = all.split_off(NONCE_LEN);
     let nonce = Nonce::try_assume_unique_for_key(&all).map_err(|_| Error::Sealed)?;
     let opened = aead(key)?
-        .open_in_place(nonce, Aad::from(host.as_bytes()), &mut rest)
+        .open_in_place(nonce, Aad::from(server.as_bytes()), &mut rest)
         .map_err(|_| Error::Sealed)?;
     String::from_utf8(opened.to_vec()).map_err(|_| Error::Sealed)
 }

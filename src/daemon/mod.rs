@@ -4,11 +4,13 @@
 //! other. Two programs are therefore replaced, by their names on the daemon's `PATH`:
 //!
 //! - `buildkit-runc` runs a step, and ends whatever the step has left behind before it says that the step is done.
-//! - `git` opens credentials that were sealed ([`crate::seal`]), so that they never stand in an argument.
+//! - `git` opens credentials that were sealed ([`crate::seal`]), so that they never stand in an argument; beside it
+//!   stands the helper that git asks for them.
 //!
 //! All else is handed to the program of that name that comes next on `PATH`.
 
 mod git;
+mod left;
 mod steps;
 
 use std::ffi::{OsStr, OsString};
@@ -17,12 +19,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The names under which [`install`] puts the program.
-const NAMES: [&str; 2] = [git::NAME, steps::NAME];
+const NAMES: [&str; 3] = [git::NAME, git::HELPER, steps::NAME];
 
 /// Runs the program that `name` (the first argument) stands for; none where it is not one of ours.
 pub fn called_as(name: &OsStr, args: &[OsString]) -> Option<ExitCode> {
     match Path::new(name).file_name()?.to_str()? {
         git::NAME => Some(git::run(args)),
+        git::HELPER => Some(git::help(args)),
         steps::NAME => Some(steps::run(args)),
         steps::CHILD => Some(steps::child(args)),
         _ => None,
@@ -52,14 +55,17 @@ pub fn install(folder: &Path) -> std::io::Result<()> {
 /// The first program of one of these names on `PATH` that is not ours.
 fn real(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let own = std::fs::canonicalize("/proc/self/exe").ok();
     names.iter().find_map(|name| {
         std::env::split_paths(&path)
             .map(|folder| folder.join(name))
-            .find(|found| {
-                found.is_file() && std::fs::canonicalize(found).ok().as_deref() != own.as_deref()
-            })
+            .find(|found| found.is_file() && !is_own(found))
     })
+}
+
+/// True for a path that leads to this program.
+fn is_own(path: &Path) -> bool {
+    let own = std::fs::canonicalize("/proc/self/exe").ok();
+    own.is_some() && std::fs::canonicalize(path).ok() == own
 }
 
 /// Becomes the program of one of these names; returns only where that fails.
@@ -93,7 +99,10 @@ mod tests {
                 );
             }
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert_eq!(
+            std::fs::read_dir(folder.path()).unwrap().count(),
+            1 + NAMES.len()
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Without a process sandbox a step has no PID namespace whose end would take its processes along. So this
 //! program makes itself the one to which the kernel gives processes whose parents have gone
 //! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), waits for runc, and ends all that it has been given then. Only after
-//! that does BuildKit hear that the step is done: no later step runs beside what an earlier one has left.
+//! that does BuildKit hear that the step is done: no later step runs beside what an earlier one has left. And since a
+//! step may end this program, too, what such a step has left is ended before the next one begins ([`super::left`]).
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use rustix::process::{
     set_parent_process_death_signal, wait,
 };
 
-use super::{become_real, real};
+use super::{become_real, left, real};
 
 /// The name on `PATH`: the first that BuildKit looks for.
 pub(super) const NAME: &str = "buildkit-runc";
@@ -36,6 +37,13 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     if real(&RUNC).is_none() {
         return become_real(&RUNC, args, |_| {});
     }
+    let left = end(|| left::left(&left::all(), own()));
+    if left > 0 {
+        eprintln!(
+            "whittle: {left} processes that another step has left behind do not end: this one does not begin"
+        );
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = set_child_subreaper(Some(getpid())) {
         eprintln!("whittle: processes of this step cannot be looked after: {error}");
         return ExitCode::FAILURE;
@@ -53,7 +61,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         }
     };
     let code = end_of(child.id());
-    let left = end_all();
+    let left = end(descendants);
     if left > 0 {
         eprintln!("whittle: {left} processes that this step has left behind do not end");
         return ExitCode::FAILURE;
@@ -109,34 +117,38 @@ fn end_of(child: u32) -> u8 {
     }
 }
 
-/// Kills all that descends from this process, until nothing does; the number of those that are left.
+/// Kills all that `find` finds, until it finds nothing; the number of those that are left.
 ///
 /// They are stopped first, until no new one is seen: what forks faster than it can be killed cannot while it is
 /// stopped.
-fn end_all() -> usize {
+fn end(find: impl Fn() -> BTreeSet<i32>) -> usize {
     let until = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
         let mut stopped = BTreeSet::new();
-        let mut found = descendants();
+        let mut found = find();
         while !found.is_subset(&stopped) && Instant::now() < until {
             for pid in found.difference(&stopped) {
                 signal(*pid, Signal::STOP);
             }
             stopped.extend(found);
-            found = descendants();
+            found = find();
         }
         for pid in stopped.iter().chain(&found) {
             signal(*pid, Signal::KILL);
         }
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        let left = descendants().len();
+        let left = find().len();
         if left == 0 || Instant::now() >= until {
             return left;
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+fn own() -> i32 {
+    getpid().as_raw_nonzero().get()
 }
 
 fn signal(pid: i32, signal: Signal) {
@@ -148,7 +160,7 @@ fn signal(pid: i32, signal: Signal) {
 
 /// Processes that descend from this one, zombies included.
 fn descendants() -> BTreeSet<i32> {
-    let own = getpid().as_raw_nonzero().get();
+    let own = own();
     let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -156,7 +168,7 @@ fn descendants() -> BTreeSet<i32> {
         .filter_map(|entry| {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            Some((pid, parent(&stat)?))
+            Some((pid, left::stat(&stat)?.1))
         })
         .collect();
     let mut found = BTreeSet::from([own]);
@@ -172,12 +184,6 @@ fn descendants() -> BTreeSet<i32> {
         }
         found.extend(more);
     }
-}
-
-/// The parent's ID in `/proc/PID/stat`; a program's name may hold spaces and parentheses (proc_pid_stat(5)).
-fn parent(stat: &str) -> Option<i32> {
-    let (_, after) = stat.rsplit_once(')')?;
-    after.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -203,12 +209,5 @@ mod tests {
         ] {
             assert_eq!(is_run(&words(args)), expected, "{args:?}");
         }
-    }
-
-    #[test]
-    fn a_programs_name_may_look_like_anything() {
-        assert_eq!(parent("12 (a) R 1 (b) S 7 12 12 0"), Some(7));
-        assert_eq!(parent("12 (sh) S 5 12"), Some(5));
-        assert_eq!(parent("12"), None);
     }
 }

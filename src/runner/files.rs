@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::api::{Failure, FailureReason, GitSource};
-use crate::plan::buildctl::{Files, basic_auth, host, source_policy};
+use crate::plan::buildctl::{Files, basic_auth, server, source_policy};
 use crate::plan::failure::plain;
 use crate::plan::request::{BuildRequest, paths};
 use crate::seal;
@@ -98,7 +98,7 @@ fn git_files(
             let header = folder.join("git-header");
             let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
             let value = basic_auth(username.trim(), password.trim_end());
-            let sealed = seal::seal(&key, host(&git.url), &value).map_err(io::Error::other)?;
+            let sealed = seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?;
             write_private(&header, &sealed)?;
             files.git_header = Some(header.to_string_lossy().into_owned());
         }
@@ -262,7 +262,7 @@ mod tests {
         made(&git("https://h/x.git"), folder.path(), &mut files);
         let header = files.git_header.unwrap();
         assert_eq!(
-            seal::open(&key, "h", &fs::read_to_string(&header).unwrap()).unwrap(),
+            seal::open(&key, "https://h", &fs::read_to_string(&header).unwrap()).unwrap(),
             "basic Ym9iOmh1bnRlcjIy"
         );
         assert_eq!(

@@ -58,7 +58,9 @@ impl Redactor {
     fn add_git(&mut self, username: &str, password: &str) {
         let header = basic_auth(username, password);
         self.add(header.trim_start_matches("basic "));
-        self.add(&percent_encoded(password));
+        // git writes small digits, others large ones.
+        self.add(&percent_encoded(password, |byte| format!("%{byte:02x}")));
+        self.add(&percent_encoded(password, |byte| format!("%{byte:02X}")));
     }
 
     fn add_file(&mut self, path: &Path) {
@@ -131,14 +133,14 @@ impl Redactor {
     }
 }
 
-/// As git writes a password into a URL: all but unreserved characters escaped (RFC 3986, section 2.3).
-fn percent_encoded(text: &str) -> String {
+/// As a password is written into a URL: all but unreserved characters escaped (RFC 3986, section 2.3).
+fn percent_encoded(text: &str, escape: fn(u8) -> String) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 char::from(byte).to_string()
             }
-            _ => format!("%{byte:02X}"),
+            _ => escape(byte),
         })
         .collect()
 }
@@ -188,6 +190,10 @@ mod tests {
             ),
             (
                 "unable to access 'https://bob:p%40ss%2Fword@h/x.git/'",
+                "unable to access 'https://bob:[secret]@h/x.git/'",
+            ),
+            (
+                "unable to access 'https://bob:p%40ss%2fword@h/x.git/'",
                 "unable to access 'https://bob:[secret]@h/x.git/'",
             ),
         ] {

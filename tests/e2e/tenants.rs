@@ -45,6 +45,41 @@ async fn a_process_of_a_step_does_not_outlive_it() {
     field.close().await;
 }
 
+/// A RUN step ends, or stops, the program that looks after it: it runs as the same user.
+#[tokio::test]
+async fn what_a_hostile_step_leaves_is_ended_before_another_step_begins() {
+    let field = Field::new("hostile").await;
+    // The parent of the step's shell is runc, and runc's is that program.
+    for (name, signal, spec, reason) in [
+        ("kills", "KILL", json!({}), FailureReason::StepFailed),
+        (
+            "stops",
+            "STOP",
+            json!({"timeout": "25s"}),
+            FailureReason::Timeout,
+        ),
+    ] {
+        let run = format!(
+            "RUN (setsid sh /spy.sh {name} >/dev/null 2>&1 </dev/null &) ; sleep 1; kill -{signal} $(cut -d' ' -f4 /proc/$PPID/stat); sleep 2"
+        );
+        let files = json!({"Dockerfile": format!("FROM busybox:1.36\nCOPY spy.sh /spy.sh\n{run}\n"), "spy.sh": SPY});
+        field.build(name, files, spec).await;
+        field.ready(name, "False", reason.as_str()).await;
+        let look =
+            format!("RUN ps -o pid,args; ps | grep '[s]py.sh' && exit 9; echo {name}; false");
+        let files = json!({"Dockerfile": format!("FROM busybox:1.36\n{look}\n")});
+        let after = format!("after-{name}");
+        field.build(&after, files, json!({})).await;
+        let failure = field.fails(&after, FailureReason::StepFailed).await;
+        let log = failure.log.unwrap_or_default();
+        assert!(
+            log.contains("buildkitd") && !log.contains("spy.sh"),
+            "{log}"
+        );
+    }
+    field.close().await;
+}
+
 /// A RUN step reads the arguments and variables of every process of its Pod, as far as it may, while another build fetches a private repository; the
 /// other build's Dockerfile fetches from there as well.
 #[tokio::test]
