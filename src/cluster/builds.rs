@@ -72,7 +72,7 @@ impl Cluster {
         let record = outcome::record(newest_of(&pods, told.as_ref()));
         let pod = newest_of(&pods, job.as_ref());
         let events = match (&job, pod) {
-            (_, Some(pod)) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
+            (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
                 let uid = pod.uid().unwrap_or_default();
                 self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
                     .await?
@@ -466,20 +466,6 @@ fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
         .iter()
         .flatten()
         .any(|c| c.type_ == "Failed" && c.status == "True")
-}
-
-/// True where the Pod has a node, but no container has been started or is waiting for its image.
-pub(super) fn waits_for_volumes(pod: &Pod) -> bool {
-    pod.status.as_ref().is_some_and(|status| {
-        status.phase.as_deref() == Some("Pending")
-            && status.container_statuses.iter().flatten().all(|container| {
-                container
-                    .state
-                    .as_ref()
-                    .and_then(|state| state.waiting.as_ref())
-                    .is_some_and(|waiting| waiting.reason.as_deref() == Some("ContainerCreating"))
-            })
-    })
 }
 
 fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {
