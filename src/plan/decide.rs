@@ -567,7 +567,7 @@ fn go_on(
                 "Job {} exists, but does not belong to this ImageBuild: delete it",
                 current.job
             );
-            status::blocked(&mut status, build, "JobConflict", message, now);
+            status::blocked(&mut status, build, queue::CONFLICT, message, now);
             Step {
                 look_again: Some(SignedDuration::from_secs(30)),
                 ..step(status, Action::None)

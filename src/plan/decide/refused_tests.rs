@@ -256,6 +256,53 @@ fn builds_that_hang_for_want_of_a_secret_hold_no_place() {
 }
 
 #[test]
+fn builds_that_hang_for_want_of_a_secret_keep_no_builder_from_a_restart() {
+    let mut refused = needs("d", "s", 0);
+    refused.status =
+        Some(super::super::refused(&refused, &refusal("Job", 403, QUOTA), later(1)).status);
+    let all = [
+        hangs(needs("a", "nosuch", 0)),
+        hangs(needs("b", "nosuch", 0)),
+        needs("c", "other", 5),
+        refused,
+    ];
+    assert_eq!(runners(&["a", "b", "d"], &[]).busy(&all), 0);
+    assert_eq!(runners(&["a", "b"], &["b"]).busy(&all), 1, "it runs by now");
+    assert_eq!(
+        runners(&["a", "c"], &[]).busy(&all),
+        1,
+        "it may start at once"
+    );
+    assert_eq!(
+        runners(&["gone"], &[]).busy(&all),
+        1,
+        "its ImageBuild was deleted"
+    );
+}
+
+#[test]
+fn a_build_in_whose_way_a_pod_or_a_job_is_holds_no_place() {
+    let stuck = |uid: &str| Observed {
+        others_alive: true,
+        stuck: Some("Pod hello-1-x was to be gone by now".into()),
+        ..observed(needs(uid, "s", 0))
+    };
+    let foreign = |uid: &str| with_attempt(needs(uid, "s", 0), State::Foreign);
+    for (observed, reason) in [
+        (stuck("a"), "PodTerminating"),
+        (foreign("a"), "JobConflict"),
+    ] {
+        let mut other = observed.build.clone();
+        other.status = Some(next(&observed, later(1)).status);
+        let status = other.status.as_ref().unwrap();
+        assert_eq!(condition(status, READY), Some(("False", reason)));
+        let mine = needs("b", "s", 5);
+        let queue = Queue::of(&mine, &[other], &Runners::default());
+        assert_eq!(queue, Queue::default(), "{reason}");
+    }
+}
+
+#[test]
 fn a_build_that_would_hang_for_the_same_secret_does_not_start() {
     let all = [hangs(needs("a", "nosuch", 0))];
     let mut second = needs("b", "nosuch", 5);
