@@ -337,6 +337,7 @@ fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused()
         events: &[],
     };
     super::super::say(&mut status, &builder, &daemon, now());
+    status.certificates = Some(fixtures::certificates());
     builder.status = Some(status.clone());
     let mut still = status.clone();
     super::super::say_refused(&mut still, &builder, Some(&up), &policy, now());

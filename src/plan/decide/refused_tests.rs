@@ -201,6 +201,34 @@ fn a_builders_trouble_is_told_in_its_words_and_reason() {
     }
 }
 
+#[test]
+fn a_builder_that_an_earlier_version_left_takes_no_builds_until_its_certificates_are_renewed() {
+    let earlier = crate::api::Certificates {
+        digest: "d".into(),
+        ..fixtures::certificates()
+    };
+    for certificates in [None, Some(earlier)] {
+        let mut builder = ready_builder();
+        builder.status.as_mut().unwrap().certificates = certificates;
+        assert!(!is_ready(&builder));
+        let waiting = Observed {
+            builder: Some(builder),
+            ..observed(fixtures::inline())
+        };
+        let step = next(&waiting, now());
+        assert_eq!(step.action, Action::None);
+        assert_eq!(
+            condition(&step.status, READY),
+            Some(("Unknown", "WaitingForBuilder"))
+        );
+        assert_eq!(
+            message(&step.status),
+            "Builder default is not ready: its certificates are being renewed"
+        );
+    }
+    assert!(is_ready(&ready_builder()));
+}
+
 /// An ImageBuild of this UID that names this Secret, and became due at this second.
 fn needs(uid: &str, secret: &str, seconds: i64) -> ImageBuild {
     let mut build = fixtures::inline();
