@@ -10,7 +10,6 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::builds::waits_for_volumes;
 use super::events::Of;
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key};
@@ -109,7 +108,7 @@ impl Cluster {
                 .events(&namespace, of, &builder_state::CLAIM_FAILED)
                 .await;
         }
-        if !waits_for_volumes(pod) {
+        if !outcome::waits_for_volumes(pod) {
             return Ok(vec![]);
         }
         let uid = pod.uid().unwrap_or_default();

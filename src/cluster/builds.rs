@@ -72,7 +72,7 @@ impl Cluster {
         let record = outcome::record(newest_of(&pods, told.as_ref()));
         let pod = newest_of(&pods, job.as_ref());
         let events = match (&job, pod) {
-            (_, Some(pod)) if !outcome::is_over(pod) && waits_for_volumes(pod) => {
+            (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
                 let uid = pod.uid().unwrap_or_default();
                 self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
                     .await?
@@ -334,10 +334,13 @@ impl Cluster {
         Ok(jobs.items.into_iter().filter(mine).collect())
     }
 
-    /// How many runner Jobs of this Builder have not ended.
+    /// How many builds keep this Builder from a restart.
     pub async fn active_builds(&self, namespace: &str, builder: &str) -> Result<usize, Error> {
-        let jobs = self.jobs_of_builder(namespace, builder).await?;
-        Ok(jobs.iter().filter(|job| is_active(job)).count())
+        let runners = self.runners(namespace, builder).await?;
+        if runners.active.is_empty() {
+            return Ok(0);
+        }
+        Ok(runners.busy(&self.image_builds(namespace).await?))
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.
@@ -363,17 +366,24 @@ impl Cluster {
             // It cannot even be asked for: a label's value is shorter.
             return Ok(Queue::default());
         }
-        let (jobs, started, builds) = futures::try_join!(
-            self.jobs_of_builder(&namespace, builder),
-            self.started(&namespace, builder),
+        let (runners, builds) = futures::try_join!(
+            self.runners(&namespace, builder),
             self.image_builds(&namespace),
+        )?;
+        Ok(Queue::of(build, &builds, &runners))
+    }
+
+    async fn runners(&self, namespace: &str, builder: &str) -> Result<Runners, Error> {
+        let (jobs, started) = futures::try_join!(
+            self.jobs_of_builder(namespace, builder),
+            self.started(namespace, builder),
         )?;
         let active = jobs
             .iter()
             .filter(|job| is_active(job))
             .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
             .collect();
-        Ok(Queue::of(build, &builds, &Runners { active, started }))
+        Ok(Runners { active, started })
     }
 
     /// UIDs of the ImageBuilds whose runners run on this Builder.
@@ -466,20 +476,6 @@ fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
         .iter()
         .flatten()
         .any(|c| c.type_ == "Failed" && c.status == "True")
-}
-
-/// True where the Pod has a node, but no container has been started or is waiting for its image.
-pub(super) fn waits_for_volumes(pod: &Pod) -> bool {
-    pod.status.as_ref().is_some_and(|status| {
-        status.phase.as_deref() == Some("Pending")
-            && status.container_statuses.iter().flatten().all(|container| {
-                container
-                    .state
-                    .as_ref()
-                    .and_then(|state| state.waiting.as_ref())
-                    .is_some_and(|waiting| waiting.reason.as_deref() == Some("ContainerCreating"))
-            })
-    })
 }
 
 fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {

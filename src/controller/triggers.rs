@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use crate::api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
-use crate::plan::{decide, gate, names, outcome};
+use crate::plan::{builder_state, decide, gate, names, outcome};
 
 fn digest(value: impl Hash) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -62,6 +62,7 @@ pub fn builder_ready(builder: &Builder) -> Option<u64> {
         builder.uid(),
         installation(builder),
         ready,
+        builder_state::has_certificates(builder),
         builder.metadata.deletion_timestamp.is_some(),
     ))
 }

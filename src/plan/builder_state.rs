@@ -95,6 +95,13 @@ pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
         || now >= known.renew_at.0
 }
 
+/// True where a Builder's Secrets have all files that runners of this version mount, as far as its status tells.
+pub fn has_certificates(builder: &Builder) -> bool {
+    let status = builder.status.as_ref();
+    let known = status.and_then(|status| status.certificates.as_ref());
+    known.is_some_and(|known| known.digest.starts_with(CERTIFICATES_VERSION))
+}
+
 /// True where applying `wanted` would restart the daemon.
 pub fn would_restart(existing: &StatefulSet, wanted: &StatefulSet) -> bool {
     fn start_digest(set: &StatefulSet) -> Option<&String> {

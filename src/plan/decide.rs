@@ -18,6 +18,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
+use super::builder_state;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
@@ -505,12 +506,14 @@ fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     builder
 }
 
-/// True where the Builder takes builds: one that sleeps is well, but takes none.
+/// True where the Builder takes builds: one that sleeps is well, but takes none; and one that an earlier version left
+/// lacks keys until its certificates are renewed.
 pub fn is_ready(builder: &Builder) -> bool {
     builder.status.as_ref().is_some_and(|status| {
         status.observed_generation == builder.metadata.generation
             && is_true(&status.conditions, READY)
             && !is_asleep(builder)
+            && builder_state::has_certificates(builder)
     })
 }
 
@@ -567,7 +570,7 @@ fn go_on(
                 "Job {} exists, but does not belong to this ImageBuild: delete it",
                 current.job
             );
-            status::blocked(&mut status, build, "JobConflict", message, now);
+            status::blocked(&mut status, build, queue::CONFLICT, message, now);
             Step {
                 look_again: Some(SignedDuration::from_secs(30)),
                 ..step(status, Action::None)

@@ -17,6 +17,7 @@ fn ready_builder() -> Builder {
     let mut builder = fixtures::builder();
     let mut status = BuilderStatus {
         observed_generation: Some(1),
+        certificates: Some(fixtures::certificates()),
         ..BuilderStatus::default()
     };
     let wanted = Wanted {

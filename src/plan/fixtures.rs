@@ -1,11 +1,15 @@
 //! Objects for the tests of this room.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::builder_state::CERTIFICATES_VERSION;
 use super::settings::{
     BuilderSettings, CallbackSettings, ProbeGuardSettings, RunnerSettings, Settings,
 };
 use crate::api::{
-    BuildSecret, Builder, BuilderSpec, GitRef, GitSource, ImageBuild, ImageBuildSpec, LocalRef,
-    SecretKeyRef, Source,
+    BuildSecret, Builder, BuilderSpec, Certificates, GitRef, GitSource, ImageBuild, ImageBuildSpec,
+    LocalRef, SecretKeyRef, Source,
 };
 
 pub fn settings() -> Settings {
@@ -41,6 +45,17 @@ pub fn builder() -> Builder {
     builder.metadata.uid = Some("22222222-2222-2222-2222-222222222222".into());
     builder.metadata.generation = Some(1);
     builder
+}
+
+/// What the status of a Builder of this version says of its certificates.
+pub fn certificates() -> Certificates {
+    let end = Time(Timestamp::from_second(4_000_000_000).unwrap());
+    Certificates {
+        authority: "a".into(),
+        not_after: end.clone(),
+        renew_at: end,
+        digest: format!("{CERTIFICATES_VERSION}d"),
+    }
 }
 
 pub fn inline() -> ImageBuild {

@@ -1,7 +1,7 @@
 //! What an attempt has come to, from its Job, its Pod and its report.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
@@ -446,35 +446,58 @@ pub fn named_missing(message: &str) -> Option<(&str, &str)> {
     (matches!(kind, "Secret" | "ConfigMap") && !name.contains(' ')).then_some((kind, name))
 }
 
+/// The states of a Pod's containers, each with whether it is an init container: these run first.
+pub fn containers(pod: &Pod) -> impl Iterator<Item = (bool, &ContainerStatus)> {
+    let status = pod.status.as_ref();
+    let of = |list: fn(&PodStatus) -> &Option<Vec<ContainerStatus>>| {
+        status
+            .and_then(|status| list(status).as_ref())
+            .into_iter()
+            .flatten()
+    };
+    let init = of(|status| &status.init_container_statuses).map(|it| (true, it));
+    init.chain(of(|status| &status.container_statuses).map(|it| (false, it)))
+}
+
+/// True where the Pod may have a node, but none of its containers has been started or waits for its image: for its
+/// volumes, that is, or its sandbox. The kubelet's first reason is another one where there are init containers.
+pub fn waits_for_volumes(pod: &Pod) -> bool {
+    let waits = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|it| it.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+    };
+    pod.status.is_some() && phase(pod) == "Pending" && containers(pod).all(|(_, it)| waits(it))
+}
+
 /// The reason and message of an image of this Pod that cannot be pulled.
 pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .iter()
-        .flatten()
-        .find_map(|container| {
-            let waiting = container.state.as_ref()?.waiting.as_ref()?;
-            let reason = waiting.reason.as_deref()?;
-            if !matches!(
-                reason,
-                "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-            ) {
-                return None;
-            }
-            let message = waiting
-                .message
-                .as_deref()
-                .unwrap_or("the kubelet gives no reason");
-            Some((
-                reason.to_owned(),
-                format!(
-                    "image {} cannot be pulled: {}",
-                    container.image,
-                    words(message)
-                ),
-            ))
-        })
+    containers(pod).find_map(|(init, container)| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        if !matches!(
+            reason,
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+        ) {
+            return None;
+        }
+        let message = waiting
+            .message
+            .as_deref()
+            .unwrap_or("the kubelet gives no reason");
+        let whose = match init {
+            true => format!(" of init container {}", container.name),
+            false => String::new(),
+        };
+        Some((
+            reason.to_owned(),
+            format!(
+                "image {}{whose} cannot be pulled: {}",
+                container.image,
+                words(message)
+            ),
+        ))
+    })
 }
 
 /// What the scheduler says of a Pod for which it has no node.

@@ -171,6 +171,27 @@ async fn a_storage_class_that_does_not_exist_is_told_and_another_builder_heals()
 }
 
 #[tokio::test]
+async fn a_registrys_certificates_that_do_not_exist_are_told_and_heal_once_they_do() {
+    let field = Field::new("ca").await;
+    let ca = json!({"host": "registry.example.com", "caRef": {"name": "corp-ca", "key": "ca.crt"}});
+    let plain = json!({"host": registry(), "plainHTTP": true});
+    builder(&field, json!({"registries": [plain, ca]})).await;
+    field.build("hello", files(), json!({})).await;
+    let message = told(&field, "hello", "False", "SecretNotFound").await;
+    contains(&message, &["ConfigMap corp-ca does not exist"]);
+    let made = rcgen::generate_simple_self_signed(vec!["registry.example.com".into()]).unwrap();
+    let certificates = made.cert.pem();
+    field
+        .create(
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corp-ca"},
+            "data": {"ca.crt": certificates}}),
+        )
+        .await;
+    field.succeeds("hello").await;
+    field.close().await;
+}
+
+#[tokio::test]
 async fn a_builders_image_that_cannot_be_pulled_is_told_and_the_right_one_heals() {
     let field = Field::new("pull").await;
     let image = format!("{}/nosuch/buildkit:1", registry());

@@ -1,19 +1,26 @@
 //! Why a Builder's daemon does not come up, from its Pod and from what others say of it: a reason, and a sentence
 //! with the cure.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::{Daemon, STARTING};
 use crate::api::Builder;
 use crate::plan::outcome::{
-    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, does_not_go, on_node, pull_failure, unschedulable,
+    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, containers, does_not_go, on_node, pull_failure,
+    unschedulable,
 };
-use crate::plan::refusal::{Told, Whose, of_event};
+use crate::plan::refusal::{Told, Whose, of_event, words};
 
 /// Reasons of the events of a claim that gets no volume.
 pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
+/// The kubelet's reasons of a container that its node cannot start.
+const NOT_STARTED: [&str; 3] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
 /// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
@@ -61,8 +68,11 @@ pub fn why_not(
         return said(STARTING, message);
     }
     if let Some((_, message)) = pull_failure(pod) {
-        let cure = "see that the node reaches that registry, and that builder.image of the chart exists and its pull \
-                    secrets are in this namespace";
+        let image = value_of_image(containers(pod).any(|(init, it)| init && never_ran(it)));
+        let cure = format!(
+            "see that the node reaches that registry, and that {image} of the chart exists and its pull secrets are in \
+             this namespace"
+        );
         return said("ImagePullFailed", format!("{message}: {cure}"));
     }
     if !has_node(pod) {
@@ -73,8 +83,8 @@ pub fn why_not(
             return said(UNSCHEDULABLE, no_node(builder, &message));
         }
     }
-    if let Some(message) = crashes(pod) {
-        return said("CrashLoop", message);
+    if let Some(found) = crashes(pod) {
+        return found;
     }
     if let Some(found) = on_node(daemon.events) {
         return found;
@@ -119,24 +129,70 @@ fn no_node(builder: &Builder, said: &str) -> String {
     )
 }
 
-fn crashes(pod: &Pod) -> Option<String> {
-    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let container = containers.first()?;
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    if waiting.reason.as_deref() != Some("CrashLoopBackOff") {
-        return None;
+/// The chart's value that names the image of the daemon, or of what is put beside it.
+fn value_of_image(init: bool) -> &'static str {
+    match init {
+        true => "runner.image",
+        false => "builder.image",
     }
-    let last = container
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let code = last.map_or(-1, |last| last.exit_code);
-    let why = last.and_then(|last| last.reason.as_deref());
-    Some(format!(
-        "the daemon ends again and again, last with exit code {code} ({}): kubectl logs {} --previous",
-        why.unwrap_or_default(),
-        pod.name_any()
-    ))
+}
+
+/// True where a container has not been started even once.
+fn never_ran(container: &ContainerStatus) -> bool {
+    let state = container.state.as_ref();
+    state.is_some_and(|it| it.waiting.is_some()) && ended(container).is_none()
+}
+
+/// How a container has ended last.
+fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .find_map(|state| state.terminated.as_ref())
+}
+
+/// The container that ends again and again, or that its node cannot start: a reason and a sentence.
+fn crashes(pod: &Pod) -> Option<(String, String)> {
+    containers(pod).find_map(|(init, container)| {
+        let state = container.state.as_ref()?;
+        let waiting = state.waiting.as_ref();
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        let name = &container.name;
+        let who = match init {
+            true => format!("init container {name}"),
+            false => "the daemon".to_owned(),
+        };
+        if let (Some(reason), Some(said)) = (reason, waiting.and_then(|it| it.message.as_deref()))
+            && NOT_STARTED.contains(&reason)
+        {
+            let message = format!("{who} cannot be started on its node: {}", words(said));
+            return Some((reason.to_owned(), message));
+        }
+        // An init container is to end, and one that fails is told before the kubelet waits between two tries.
+        let failed = state.terminated.as_ref().is_some_and(|it| init && it.exit_code != 0);
+        if !failed && reason != Some("CrashLoopBackOff") {
+            return None;
+        }
+        let last = ended(container);
+        let code = last.map_or(-1, |last| last.exit_code);
+        let why = last.and_then(|last| last.reason.as_deref()).unwrap_or_default();
+        // The runtime's words, and not the program's.
+        let said = last.filter(|_| why == "StartError").and_then(|last| last.message.as_deref());
+        let said = said.map(|said| format!(": {}", words(said))).unwrap_or_default();
+        let pod = pod.name_any();
+        let logs = match init {
+            true => format!(
+                "kubectl logs {pod} -c {name}; {} of the chart ({}) must be the image of this version of Whittle",
+                value_of_image(init),
+                container.image
+            ),
+            false => format!("kubectl logs {pod} --previous"),
+        };
+        let message = format!(
+            "{who} ends again and again, last with exit code {code} ({why}){said}: {logs}"
+        );
+        Some(("CrashLoop".into(), message))
+    })
 }
 
 #[cfg(test)]

@@ -193,6 +193,101 @@ fn a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words() {
     assert_eq!((reason.as_str(), message.as_str()), ("MountFailed", words));
 }
 
+/// The states that a kubelet gives a Builder's Pod: of its init container, and of the daemon's.
+fn statuses(init: Value, last: Value) -> Pod {
+    let status = json!({"phase": "Pending",
+        "conditions": [
+            {"type": "PodReadyToStartContainers", "status": "True"},
+            {"type": "Initialized", "status": "False", "reason": "ContainersNotInitialized",
+             "message": "containers with incomplete status: [tools]"},
+            {"type": "PodScheduled", "status": "True"}],
+        "initContainerStatuses": [{"name": "tools", "image": "registry.example.com/whittle:0.2.0", "imageID": "",
+            "ready": false, "restartCount": 0, "started": false, "state": init, "lastState": last}],
+        "containerStatuses": [{"name": "buildkitd", "image": "moby/buildkit:rootless", "imageID": "", "ready": false,
+            "restartCount": 0, "started": false, "lastState": {},
+            "state": {"waiting": {"reason": "PodInitializing"}}}]});
+    pod(json!({"containers": [], "nodeName": "a"}), status)
+}
+
+#[test]
+fn an_image_of_the_init_container_that_cannot_be_pulled_is_named_with_its_value() {
+    for reason in ["ErrImagePull", "ImagePullBackOff"] {
+        let waiting = json!({"waiting": {"reason": reason, "message": "Back-off pulling image"}});
+        let (told, message) = why(Some(&statuses(waiting, json!({}))), &[]);
+        assert_eq!(told, "ImagePullFailed");
+        for words in [
+            "image registry.example.com/whittle:0.2.0 of init container tools cannot be pulled",
+            "runner.image of the chart",
+        ] {
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_pod_with_an_init_container_waits_for_its_volumes_until_that_has_run() {
+    use crate::plan::outcome::waits_for_volumes;
+    let state = |init| statuses(init, json!({}));
+    let fresh = state(json!({"waiting": {"reason": "PodInitializing"}}));
+    assert!(waits_for_volumes(&fresh));
+    for init in [
+        json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+        json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+        json!({"waiting": {"reason": "ImagePullBackOff"}}),
+    ] {
+        assert!(!waits_for_volumes(&state(init)));
+    }
+    let words =
+        r#"MountVolume.SetUp failed for volume "registry-ca-0" : configmap "corp-ca" not found"#;
+    let (reason, message) = why(Some(&fresh), &[told("FailedMount", words, 0)]);
+    assert_eq!(reason, "SecretNotFound");
+    assert!(
+        message.starts_with("ConfigMap corp-ca does not exist"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_init_container_that_fails_is_told_with_its_log_and_its_image() {
+    let back_off = json!({"waiting": {"reason": "CrashLoopBackOff",
+        "message": "back-off 10s restarting failed container=tools pod=whittle-builder-default-0_team(u)"}});
+    let ended = json!({"terminated": {"exitCode": 2, "reason": "Error", "startedAt": "2026-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:00Z", "containerID": "containerd://a"}});
+    for pod in [
+        statuses(back_off.clone(), ended.clone()),
+        statuses(ended, json!({})),
+    ] {
+        let (reason, message) = why(Some(&pod), &[]);
+        assert_eq!(reason, "CrashLoop");
+        for words in [
+            "init container tools ends again and again, last with exit code 2 (Error)",
+            "kubectl logs whittle-builder-default-0 -c tools",
+            "runner.image of the chart (registry.example.com/whittle:0.2.0)",
+        ] {
+            assert!(message.contains(words), "{message}");
+        }
+    }
+    let never = json!({"terminated": {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z",
+        "finishedAt": "2026-01-01T00:00:00Z", "containerID": "containerd://a",
+        "message": "exec: \"install\": executable file not found in $PATH"}});
+    let (reason, message) = why(Some(&statuses(back_off, never)), &[]);
+    assert_eq!(reason, "CrashLoop");
+    assert!(message.contains("executable file not found"), "{message}");
+}
+
+#[test]
+fn a_container_that_its_node_cannot_start_is_told_in_the_kubelets_words() {
+    let waiting = json!({"waiting": {"reason": "CreateContainerConfigError",
+        "message": "container has runAsNonRoot and image will run as root"}});
+    let (reason, message) = why(Some(&statuses(waiting, json!({}))), &[]);
+    assert_eq!(reason, "CreateContainerConfigError");
+    assert!(
+        message.starts_with("init container tools cannot be started"),
+        "{message}"
+    );
+    assert!(message.contains("image will run as root"), "{message}");
+}
+
 fn refused(code: u16, message: &str) -> crate::plan::refusal::Refusal {
     use crate::plan::refusal::{Object, Refusal, Verb};
     let object = Object {
@@ -242,6 +337,7 @@ fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused()
         events: &[],
     };
     super::super::say(&mut status, &builder, &daemon, now());
+    status.certificates = Some(fixtures::certificates());
     builder.status = Some(status.clone());
     let mut still = status.clone();
     super::super::say_refused(&mut still, &builder, Some(&up), &policy, now());

@@ -9,6 +9,9 @@ use crate::api::{FailureReason, ImageBuild, READY, find};
 use crate::plan::outcome::{self, Pending};
 use crate::plan::refusal;
 
+/// Reason of a build whose next Job has the name of somebody else's.
+pub const CONFLICT: &str = "JobConflict";
+
 /// Runners of one builder, by the UIDs of their ImageBuilds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runners {
@@ -35,8 +38,8 @@ impl Queue {
     /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder. Of two
     /// that became due at the same time the UID decides.
     ///
-    /// A build that hangs for want of what its own spec names (a Secret, a source) counts for nothing: it has not
-    /// started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
+    /// A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
+    /// in its way, counts for nothing: it has not started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
     /// its place: those behind it would hang in the same way, and all of them would start at once.
     pub fn of(build: &ImageBuild, others: &[ImageBuild], runners: &Runners) -> Self {
         let due = |build: &ImageBuild| {
@@ -77,12 +80,30 @@ impl Queue {
     }
 }
 
-/// True where the build waits for something that its own spec names: it takes no place on its builder.
+impl Runners {
+    /// How many of them keep their builder from a restart: those that run, or may at any moment. One that hangs until
+    /// a person has made what it lacks may do so for as long as `spec.timeout`. `builds`: all of the namespace.
+    pub fn busy(&self, builds: &[ImageBuild]) -> usize {
+        let hangs = |uid: &String| {
+            let mut found = builds.iter();
+            found.any(|build| {
+                build.uid().as_ref() == Some(uid) && (lacks_its_own(build) || is_refused(build))
+            })
+        };
+        let busy = |uid: &&String| self.started.contains(*uid) || !hangs(uid);
+        self.active.iter().filter(busy).count()
+    }
+}
+
+/// True where the build waits for a person to mend what is its own trouble alone, such as something that its spec
+/// names: it takes no place on its builder.
 pub fn lacks_its_own(build: &ImageBuild) -> bool {
     let lacks = [
         FailureReason::SecretNotFound.as_str(),
         FailureReason::SourceNotFound.as_str(),
         outcome::MOUNT_FAILED,
+        outcome::TERMINATING,
+        CONFLICT,
     ];
     refused::own_trouble(build).is_some_and(|reason| lacks.contains(&reason))
 }

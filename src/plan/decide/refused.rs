@@ -4,8 +4,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Action, Step, is_asleep, step};
-use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find};
-use crate::plan::builder_state::{DRAINING, STARTING};
+use crate::api::{
+    Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find, is_true,
+};
+use crate::plan::builder_state::{DRAINING, STARTING, has_certificates};
 use crate::plan::outcome::{Pending, UNSCHEDULABLE, failed};
 use crate::plan::refusal::{self, Refusal, Whose};
 use crate::plan::report::Report;
@@ -106,7 +108,15 @@ pub(super) fn builder(builder: &Builder) -> Pending {
         .and_then(|status| find(&status.conditions, READY))
         .filter(|c| c.status != "True");
     let Some(said) = said else {
-        return working("WaitingForBuilder", "it is being started".into());
+        let up = builder.status.as_ref().is_some_and(|status| {
+            status.observed_generation == builder.metadata.generation
+                && is_true(&status.conditions, READY)
+        });
+        let message = match up && !has_certificates(builder) {
+            true => "its certificates are being renewed",
+            false => "it is being started",
+        };
+        return working("WaitingForBuilder", message.into());
     };
     let message = said.message.clone();
     match said.reason.as_str() {

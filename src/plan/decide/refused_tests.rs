@@ -201,6 +201,34 @@ fn a_builders_trouble_is_told_in_its_words_and_reason() {
     }
 }
 
+#[test]
+fn a_builder_that_an_earlier_version_left_takes_no_builds_until_its_certificates_are_renewed() {
+    let earlier = crate::api::Certificates {
+        digest: "d".into(),
+        ..fixtures::certificates()
+    };
+    for certificates in [None, Some(earlier)] {
+        let mut builder = ready_builder();
+        builder.status.as_mut().unwrap().certificates = certificates;
+        assert!(!is_ready(&builder));
+        let waiting = Observed {
+            builder: Some(builder),
+            ..observed(fixtures::inline())
+        };
+        let step = next(&waiting, now());
+        assert_eq!(step.action, Action::None);
+        assert_eq!(
+            condition(&step.status, READY),
+            Some(("Unknown", "WaitingForBuilder"))
+        );
+        assert_eq!(
+            message(&step.status),
+            "Builder default is not ready: its certificates are being renewed"
+        );
+    }
+    assert!(is_ready(&ready_builder()));
+}
+
 /// An ImageBuild of this UID that names this Secret, and became due at this second.
 fn needs(uid: &str, secret: &str, seconds: i64) -> ImageBuild {
     let mut build = fixtures::inline();
@@ -253,6 +281,53 @@ fn builds_that_hang_for_want_of_a_secret_hold_no_place() {
     // Their Secret is there, and one of them runs by now: whatever its status still says.
     let queue = Queue::of(&third, &all, &runners(&["a", "b"], &["a"]));
     assert_eq!(queue.running, 1);
+}
+
+#[test]
+fn builds_that_hang_for_want_of_a_secret_keep_no_builder_from_a_restart() {
+    let mut refused = needs("d", "s", 0);
+    refused.status =
+        Some(super::super::refused(&refused, &refusal("Job", 403, QUOTA), later(1)).status);
+    let all = [
+        hangs(needs("a", "nosuch", 0)),
+        hangs(needs("b", "nosuch", 0)),
+        needs("c", "other", 5),
+        refused,
+    ];
+    assert_eq!(runners(&["a", "b", "d"], &[]).busy(&all), 0);
+    assert_eq!(runners(&["a", "b"], &["b"]).busy(&all), 1, "it runs by now");
+    assert_eq!(
+        runners(&["a", "c"], &[]).busy(&all),
+        1,
+        "it may start at once"
+    );
+    assert_eq!(
+        runners(&["gone"], &[]).busy(&all),
+        1,
+        "its ImageBuild was deleted"
+    );
+}
+
+#[test]
+fn a_build_in_whose_way_a_pod_or_a_job_is_holds_no_place() {
+    let stuck = |uid: &str| Observed {
+        others_alive: true,
+        stuck: Some("Pod hello-1-x was to be gone by now".into()),
+        ..observed(needs(uid, "s", 0))
+    };
+    let foreign = |uid: &str| with_attempt(needs(uid, "s", 0), State::Foreign);
+    for (observed, reason) in [
+        (stuck("a"), "PodTerminating"),
+        (foreign("a"), "JobConflict"),
+    ] {
+        let mut other = observed.build.clone();
+        other.status = Some(next(&observed, later(1)).status);
+        let status = other.status.as_ref().unwrap();
+        assert_eq!(condition(status, READY), Some(("False", reason)));
+        let mine = needs("b", "s", 5);
+        let queue = Queue::of(&mine, &[other], &Runners::default());
+        assert_eq!(queue, Queue::default(), "{reason}");
+    }
 }
 
 #[test]

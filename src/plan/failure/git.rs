@@ -16,6 +16,12 @@ const DENIED: [&str; 9] = [
     "error: 401",
 ];
 
+/// Words of [`crate::seal::Error`] where the runner and the daemon do not have the same key, or one has none.
+const NOT_SEALED: [&str; 2] = [
+    "were not sealed for this builder and host",
+    "the key for git credentials is invalid",
+];
+
 impl Case<'_> {
     pub(super) fn source(&self) -> Option<Finding> {
         let git = self.request.source.git.as_ref()?;
@@ -28,6 +34,14 @@ impl Case<'_> {
         }
         let url = &git.url;
         let lower = self.error.to_lowercase();
+        if NOT_SEALED.iter().any(|words| lower.contains(words)) {
+            // The daemon has other keys than the runner mounted: its Builder's Secrets were made anew in between.
+            let message = format!(
+                "the builder's keys have just been renewed, and it could not open the credentials of git repository \
+                 {url} that were sealed with those before: retrying with the new ones"
+            );
+            return Some((FailureReason::BuilderLost, message, Again::Later));
+        }
         let not_found = |message: String| Some((FailureReason::SourceNotFound, message, Again::No));
         if lower.contains("does not contain ref ") {
             return not_found(format!(

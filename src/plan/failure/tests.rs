@@ -189,6 +189,20 @@ fn a_folder_that_is_not_in_the_repository_is_named() {
 }
 
 #[test]
+fn credentials_that_were_sealed_with_the_key_of_before_are_tried_again() {
+    let words = [crate::seal::Error::Sealed, crate::seal::Error::Key];
+    for said in words.map(|error| stderr(&error.to_string())) {
+        assert_is(
+            &git_failure(&branch("main"), &said),
+            R::BuilderLost,
+            Again::Later,
+            "the builder's keys have just been renewed, and it could not open the credentials of git repository \
+             https://git.example.com/team/hello.git that were sealed with those before: retrying with the new ones",
+        );
+    }
+}
+
+#[test]
 fn a_git_server_that_refuses_says_whether_credentials_were_given() {
     let said =
         stderr("could not read Username for 'https://git.example.com': terminal prompts disabled");
