@@ -20,6 +20,7 @@ use crate::plan::decide::{self, Observed, Queue, Runners};
 use crate::plan::job::Attempt;
 use crate::plan::names;
 use crate::plan::outcome::{self, Seen, State};
+use crate::plan::pods;
 use crate::plan::report::Report;
 use crate::plan::request::paths;
 
@@ -69,8 +70,8 @@ impl Cluster {
                 }
             },
         )?;
-        let record = outcome::record(newest_of(&pods, told.as_ref()));
-        let pod = newest_of(&pods, job.as_ref());
+        let record = outcome::record(pod_of(&pods, told.as_ref()));
+        let pod = pod_of(&pods, job.as_ref());
         let events = match (&job, pod) {
             (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
                 let uid = pod.uid().unwrap_or_default();
@@ -115,7 +116,9 @@ impl Cluster {
             Some(pending) => self.checks(&build, &pending, now).await?,
             None => vec![],
         };
-        let alive = |pod: &&Pod| !is_of(pod, job.as_ref()) && !outcome::is_over(pod);
+        let alive = |pod: &&Pod| {
+            !job.as_ref().is_some_and(|job| pods::is_of(pod, job)) && !outcome::is_over(pod)
+        };
         let others_alive = pods.iter().any(|pod| alive(&pod));
         let stuck = pods
             .iter()
@@ -421,21 +424,18 @@ impl Cluster {
     }
 }
 
-/// True where the Pod is this Job's.
-fn is_of(pod: &Pod, job: Option<&Job>) -> bool {
-    let uid = job.and_then(|job| job.metadata.uid.as_deref());
-    uid.is_some()
-        && pod
-            .owner_references()
-            .iter()
-            .any(|owner| Some(owner.uid.as_str()) == uid)
-}
-
-/// The Job's newest Pod.
-fn newest_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
-    pods.iter()
-        .filter(|pod| is_of(pod, job))
-        .max_by_key(|pod| pod.metadata.creation_timestamp.clone())
+/// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
+fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
+    let how_many = pods::how_many(pods, job);
+    if how_many > 1 {
+        let job = job.map(ResourceExt::name_any);
+        tracing::warn!(
+            job,
+            how_many,
+            "several Pods claim to be this Job's, which has one: see who may make Pods there"
+        );
+    }
+    pods::of(pods, job)
 }
 
 /// The labels of a Builder's runners.

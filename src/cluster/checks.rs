@@ -15,6 +15,7 @@ use crate::plan::decide::PendingCheck;
 use crate::plan::gate::{self, Check, Seen, State};
 use crate::plan::names;
 use crate::plan::outcome::FAILED_CREATE;
+use crate::plan::pods;
 
 /// Lines of a container's log that a failure tells.
 const LINES: i64 = 20;
@@ -98,9 +99,7 @@ impl Cluster {
                 "listing the Pods of Job {namespace}/{}",
                 job.name_any()
             )))?;
-        Ok(pods
-            .into_iter()
-            .max_by_key(|pod| pod.metadata.creation_timestamp.clone()))
+        Ok(pods::of(&pods.items, Some(job)).cloned())
     }
 
     /// The last lines of the checked container; none where the kubelet does not give them.

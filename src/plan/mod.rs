@@ -15,6 +15,7 @@ pub mod installation;
 pub mod job;
 pub mod names;
 pub mod outcome;
+pub mod pods;
 pub mod quantity;
 pub mod rawjson;
 pub mod record;

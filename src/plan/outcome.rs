@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::{self, CONTAINER};
+use super::pods;
 use super::refusal::{Told, Whose, of_event, words};
 use super::report::{self, Failed, Report};
 use crate::api::{Failure, FailureReason, Steps};
@@ -86,7 +87,7 @@ pub struct Seen<'a> {
     pub owner: &'a str,
     /// The Job of the attempt's name.
     pub job: Option<&'a Job>,
-    /// That Job's newest Pod.
+    /// That Job's Pod.
     pub pod: Option<&'a Pod>,
     /// Events of the Pod ([`FAILED_ON_NODE`]), or of the Job while it has none ([`FAILED_CREATE`]), newest first.
     pub events: &'a [Told],
@@ -165,14 +166,10 @@ fn is_of(object: &impl ResourceExt, owner: &str) -> bool {
 
 /// True where a Pod of this Job of the ImageBuild with this UID can speak: it has not ended, and is not on its way out.
 pub fn runs(job: &Job, owner: &str, pods: &[Pod]) -> bool {
-    let uid = job.uid().unwrap_or_default();
     is_of(job, owner)
         && job.metadata.deletion_timestamp.is_none()
-        && pods.iter().any(|pod| {
-            is_of(pod, &uid)
-                && pod.metadata.deletion_timestamp.is_none()
-                && !is_over(pod)
-                && terminated(pod).is_none()
+        && pods::of(pods, Some(job)).is_some_and(|pod| {
+            pod.metadata.deletion_timestamp.is_none() && !is_over(pod) && terminated(pod).is_none()
         })
 }
 

@@ -20,7 +20,7 @@ fn job(status: serde_json::Value) -> Job {
 
 fn pod(status: serde_json::Value) -> Pod {
     serde_json::from_value(json!({
-        "metadata": {"name": "j-x", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": JOB}], "creationTimestamp": "1970-01-12T13:46:39Z"},
+        "metadata": {"name": "j-x", "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": JOB, "controller": true}], "creationTimestamp": "1970-01-12T13:46:39Z"},
         "spec": {"containers": [{"name": "runner", "resources": {"limits": {"memory": "64Mi"}}}]},
         "status": status,
     }))

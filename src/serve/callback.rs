@@ -22,6 +22,7 @@ use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::board::{Board, Put};
 use super::metrics::Metrics;
@@ -130,19 +131,24 @@ pub async fn serve_callback(
     let mut acceptor = acceptor(&authority, &hosts)?;
     let mut fresh = tokio::time::interval(FRESH);
     fresh.tick().await;
-    let seats = Seats::default();
+    let (door, seats) = (Seats::at_the_door(), Seats::default());
     loop {
         tokio::select! {
             _ = fresh.tick() => acceptor = self::acceptor(&authority, &hosts)?,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let Some(seat) = seats.take() else {
+                    let Some(place) = door.take(None) else {
                         metrics.refused("TooManyConnections");
                         continue;
                     };
-                    let id = seat.id();
-                    let task = tokio::spawn(converse(acceptor.clone(), stream, app.clone(), seat));
-                    seats.ends_by(id, task.abort_handle());
+                    let id = place.id();
+                    let hall = Hall {
+                        app: app.clone(),
+                        seats: seats.clone(),
+                        metrics: metrics.clone(),
+                    };
+                    let task = tokio::spawn(enter(acceptor.clone(), stream, hall, place));
+                    door.ends_by(id, task.abort_handle());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a callback connection was not accepted");
@@ -176,7 +182,15 @@ fn acceptor(authority: &Authority, hosts: &[String]) -> Result<TlsAcceptor, crat
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router, seat: Seat) {
+/// Where a connection goes after its handshake.
+struct Hall {
+    app: Router,
+    seats: Seats,
+    metrics: Metrics,
+}
+
+/// Shakes hands. Only who has shown a runner's certificate gets a seat, and may have another connection ended for it.
+async fn enter(acceptor: TlsAcceptor, stream: TcpStream, hall: Hall, place: Seat) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -193,10 +207,22 @@ async fn converse(acceptor: TlsAcceptor, stream: TcpStream, app: Router, seat: S
     ) else {
         return tracing::warn!("a callback whose certificate names no namespace was refused");
     };
+    let Hall {
+        app,
+        seats,
+        metrics,
+    } = hall;
     let namespace: Arc<str> = namespace.into();
-    if !seat.sit_for(&namespace) {
-        return;
-    }
+    let Some(seat) = seats.take(Some(&namespace)) else {
+        return metrics.refused("TooManyConnections");
+    };
+    let id = seat.id();
+    let task = tokio::spawn(converse(stream, app, namespace, seat));
+    seats.ends_by(id, task.abort_handle());
+    drop(place);
+}
+
+async fn converse(stream: TlsStream<TcpStream>, app: Router, namespace: Arc<str>, seat: Seat) {
     let service = TowerToHyperService::new(app.layer(Extension(Runner {
         namespace,
         business: seat.business(),

@@ -5,15 +5,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Connections in all, those in their handshake among them.
+/// Connections in all that have shaken hands.
 const MOST: usize = 256;
+/// Connections in their handshake. Whoever can reach the port takes part in these: the one that has been at it the
+/// longest goes for the next, and never one that has shown its certificate.
+const MOST_AT_THE_DOOR: usize = 64;
 /// Connections of one namespace: each sends one request at a time, and a runner has one.
 const MOST_OF_A_NAMESPACE: usize = 16;
 
 /// Who sits, the longest first.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Seats {
     taken: Arc<Mutex<Taken>>,
+    most: usize,
+}
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self::of(MOST)
+    }
 }
 
 #[derive(Default)]
@@ -41,17 +51,33 @@ pub(super) struct Seat {
 pub(super) struct Busy(Arc<AtomicBool>);
 
 impl Seats {
-    /// A seat for a new connection; none where all others are busy.
-    pub(super) fn take(&self) -> Option<Seat> {
+    /// For connections that have not shown their certificate yet.
+    pub(super) fn at_the_door() -> Self {
+        Self::of(MOST_AT_THE_DOOR)
+    }
+
+    fn of(most: usize) -> Self {
+        let taken = Arc::default();
+        Self { taken, most }
+    }
+
+    /// A seat for a new connection, that speaks for this namespace where that is known; none where all others are
+    /// busy. A namespace that has its share takes from its own.
+    pub(super) fn take(&self, namespace: Option<&Arc<str>>) -> Option<Seat> {
         let mut taken = self.lock();
-        if taken.all.len() >= MOST && !taken.free(|_| true) {
+        let its = |place: &Place| namespace.is_some() && place.namespace.as_ref() == namespace;
+        let have = taken.all.iter().filter(|place| its(place)).count();
+        if have >= MOST_OF_A_NAMESPACE && !taken.free(its) {
+            return None;
+        }
+        if taken.all.len() >= self.most && !taken.free(|_| true) {
             return None;
         }
         let (id, busy) = (taken.next, Arc::new(AtomicBool::new(false)));
         taken.next += 1;
         taken.all.push(Place {
             id,
-            namespace: None,
+            namespace: namespace.cloned(),
             busy: busy.clone(),
             end: None,
         });
@@ -94,20 +120,6 @@ impl Seat {
         self.id
     }
 
-    /// The connection speaks for this namespace; false where that has no seat left.
-    pub(super) fn sit_for(&self, namespace: &Arc<str>) -> bool {
-        let mut taken = self.seats.lock();
-        let of = |place: &Place| place.namespace.as_ref() == Some(namespace);
-        let others = taken.all.iter().filter(|place| of(place)).count();
-        if others >= MOST_OF_A_NAMESPACE && !taken.free(of) {
-            return false;
-        }
-        if let Some(place) = taken.all.iter_mut().find(|place| place.id == self.id) {
-            place.namespace = Some(namespace.clone());
-        }
-        true
-    }
-
     /// Whether a request is being answered.
     pub(super) fn business(&self) -> Business {
         Business(self.busy.clone())
@@ -144,7 +156,14 @@ mod tests {
 
     /// A connection that does nothing, and whether it was ended.
     fn connect(seats: &Seats) -> Option<(Seat, tokio::task::JoinHandle<()>)> {
-        let seat = seats.take()?;
+        connect_for(seats, None)
+    }
+
+    fn connect_for(
+        seats: &Seats,
+        namespace: Option<&Arc<str>>,
+    ) -> Option<(Seat, tokio::task::JoinHandle<()>)> {
+        let seat = seats.take(namespace)?;
         let task = tokio::spawn(std::future::pending());
         seats.ends_by(seat.id(), task.abort_handle());
         Some((seat, task))
@@ -168,6 +187,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn those_at_the_door_go_for_each_other() {
+        let door = Seats::at_the_door();
+        let all: Vec<_> = (0..=MOST_AT_THE_DOOR)
+            .filter_map(|_| connect(&door))
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(all[0].1.is_finished() && !all[1].1.is_finished());
+        assert_eq!(door.lock().all.len(), MOST_AT_THE_DOOR);
+    }
+
+    #[tokio::test]
     async fn where_all_are_busy_nobody_goes() {
         let seats = Seats::default();
         let all: Vec<_> = (0..MOST).filter_map(|_| connect(&seats)).collect();
@@ -179,11 +209,9 @@ mod tests {
     async fn a_namespace_takes_its_own_seats_first() {
         let seats = Seats::default();
         let (here, there): (Arc<str>, Arc<str>) = ("team".into(), "other".into());
-        let other = connect(&seats).unwrap();
-        assert!(other.0.sit_for(&there));
+        let other = connect_for(&seats, Some(&there)).unwrap();
         let all: Vec<_> = (0..=MOST_OF_A_NAMESPACE)
-            .filter_map(|_| connect(&seats))
-            .inspect(|(seat, _)| assert!(seat.sit_for(&here)))
+            .filter_map(|_| connect_for(&seats, Some(&here)))
             .collect();
         tokio::task::yield_now().await;
         assert!(all[0].1.is_finished() && !all[1].1.is_finished());

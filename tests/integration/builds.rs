@@ -1,13 +1,14 @@
 //! A build from its ImageBuild to its end, with the test as kubelet.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Event;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use whittle::api::{Builder, FailureReason, ImageBuild, find};
+use whittle::plan::report::encode;
 
-use crate::stage::{Stage, failure, success};
+use crate::stage::{Stage, ended, failure, success};
 
 const RECONCILES: &str = r#"whittle_reconciles_total{kind="ImageBuild"}"#;
 
@@ -375,4 +376,42 @@ async fn a_builder_takes_as_many_builds_as_it_says_and_the_others_follow_in_orde
         stage.pod_ends(&job, &success("sha256:aa")).await;
         stage.ready(name, "True", "Succeeded").await;
     }
+}
+
+#[tokio::test]
+async fn a_pod_that_somebody_makes_beside_the_jobs_own_is_not_its_record() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    let own = stage.pod(&job, json!({"phase": "Running"})).await;
+    // Creation times are whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let pods = stage.api::<Pod>();
+    for (name, controller) in [
+        ("forged".to_owned(), None),
+        (format!("{}-y", job.name_any()), Some(true)),
+    ] {
+        let mut forged = own.clone();
+        forged.metadata.name = Some(name.clone());
+        forged.metadata.resource_version = None;
+        forged.metadata.uid = None;
+        forged.metadata.owner_references.as_mut().unwrap()[0].controller = controller;
+        forged.spec.as_mut().unwrap().containers[0].image = Some("busybox".into());
+        forged.status = None;
+        pods.create(&PostParams::default(), &forged).await.unwrap();
+        let status = ended(&encode(&success("sha256:bad")));
+        let patch = Patch::Merge(json!({"status": status}));
+        pods.patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    let status = stage
+        .ready("hello", "True", "Succeeded")
+        .await
+        .status
+        .unwrap();
+    assert_eq!(status.digest.as_deref(), Some("sha256:aa"));
 }
