@@ -37,7 +37,6 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
     let (store, writer) = reflector::store();
     let builders = context.cluster.watch::<Builder>(paged.clone());
     let builders = builders
-        .modify(brief::builder)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(triggers::builder_spec, PredicateConfig::default());
@@ -47,7 +46,6 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
     let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let builds = builds
-        .modify(brief::image_build)
         .touched_objects()
         .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
@@ -260,7 +258,9 @@ async fn rest(
         return Ok(Rest::Awake((!idle.is_zero()).then_some(idle)));
     }
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
-    let used = context.cluster.builder_use(&namespace, &name).await?;
+    let builds = context.image_builds().await?;
+    let used = context.cluster.builder_use(&namespace, &name, &builds);
+    let used = used.await?;
     let started = pod
         .and_then(|pod| pod.status.as_ref()?.start_time.as_ref())
         .map(|time| time.0);
