@@ -1,20 +1,21 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, ListParams, PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::events::Of;
-use super::{Cluster, Error, during, key, listed};
+use super::lean::Lean;
+use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
-use crate::plan::brief;
 use crate::plan::builder_state::Use;
 use crate::plan::decide::{self, Observed, Queue, Runners};
 use crate::plan::job::Attempt;
@@ -24,6 +25,9 @@ use crate::plan::pods;
 use crate::plan::report::Report;
 use crate::plan::request::paths;
 
+/// Jobs of one Builder or ImageBuild that are looked at, at most: about half a KiB each.
+const MOST_JOBS: usize = 5000;
+
 impl Cluster {
     /// Reads an ImageBuild, live.
     pub async fn image_build(
@@ -31,18 +35,21 @@ impl Cluster {
         namespace: &str,
         name: &str,
     ) -> Result<Option<ImageBuild>, Error> {
-        Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
+        let found = Api::<Lean<ImageBuild, false>>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
-            .map_err(during(format!("reading ImageBuild {namespace}/{name}")))
+            .map_err(during(format!("reading ImageBuild {namespace}/{name}")))?;
+        Ok(found.map(|lean| lean.0))
     }
 
     /// Reads all that the next step of this ImageBuild depends on.
     ///
-    /// `report` is what the attempt's runner has called back, where it has.
+    /// `all` are the ImageBuilds that are known from a watch, for its place in the queue: each that another look has
+    /// been taken at is among them. `report` is what the attempt's runner has called back, where it has.
     pub async fn observe(
         &self,
         build: ImageBuild,
+        all: &[Arc<ImageBuild>],
         report: Option<Report>,
         now: Timestamp,
     ) -> Result<Observed, Error> {
@@ -109,7 +116,9 @@ impl Cluster {
             _ => None,
         };
         let (queue, stray_checks) = match attempt {
-            State::Absent => futures::try_join!(self.queue(&build), self.stray_checks(&build))?,
+            State::Absent => {
+                futures::try_join!(self.queue(&build, all), self.stray_checks(&build))?
+            }
             _ => Default::default(),
         };
         let checks = match decide::pending_check(&build, build.status.as_ref()) {
@@ -152,8 +161,7 @@ impl Cluster {
             names::RUNNER,
             names::IMAGE_BUILD_UID
         ));
-        let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        listed(&api, params, brief::pod)
+        briefly(&self.client, namespace, params, MOST_PODS, |_| false)
             .await
             .map_err(during(format!("listing the runner Pods of {namespace}")))
     }
@@ -319,39 +327,47 @@ impl Cluster {
     }
 
     /// All Jobs that belong to this ImageBuild, runners' and checks'.
-    async fn jobs_of(&self, build: &ImageBuild) -> Result<Vec<PartialObjectMeta<Job>>, Error> {
+    async fn jobs_of(&self, build: &ImageBuild) -> Result<Vec<Meta<Job>>, Error> {
         let (namespace, name) = key(build);
         let uid = build.uid().unwrap_or_default();
         let labels = format!("{},{}={uid}", names::MANAGED, names::IMAGE_BUILD_UID);
-        let jobs = Api::<Job>::namespaced(self.client.clone(), &namespace)
-            .list_metadata(&ListParams::default().labels(&labels))
+        let api = Api::<Meta<Job>>::namespaced(self.client.clone(), &namespace);
+        let params = ListParams::default().labels(&labels);
+        let jobs = listed(&api, params, MOST_JOBS, |_| false)
             .await
             .map_err(during(format!(
                 "listing the Jobs of ImageBuild {namespace}/{name}"
             )))?;
         // Anybody may set labels; and one that is not named as ours are cannot be deleted (templates/selfguard.yaml).
-        let mine = |job: &PartialObjectMeta<Job>| {
+        let mine = |job: &Meta<Job>| {
             names::is_attempt(&job.name_any())
                 && job.owner_references().iter().any(|owner| owner.uid == uid)
         };
-        Ok(jobs.items.into_iter().filter(mine).collect())
+        Ok(jobs.into_iter().filter(mine).collect())
     }
 
     /// How many builds keep this Builder from a restart.
-    pub async fn active_builds(&self, namespace: &str, builder: &str) -> Result<usize, Error> {
+    pub async fn active_builds(
+        &self,
+        namespace: &str,
+        builder: &str,
+        builds: &[Arc<ImageBuild>],
+    ) -> Result<usize, Error> {
         let runners = self.runners(namespace, builder).await?;
-        if runners.active.is_empty() {
-            return Ok(0);
-        }
-        Ok(runners.busy(&self.image_builds(namespace).await?))
+        Ok(runners.busy(&of_builder(builds, namespace, builder)))
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.
-    pub async fn builder_use(&self, namespace: &str, builder: &str) -> Result<Use, Error> {
+    pub async fn builder_use(
+        &self,
+        namespace: &str,
+        builder: &str,
+        builds: &[Arc<ImageBuild>],
+    ) -> Result<Use, Error> {
         let jobs = self.jobs_of_builder(namespace, builder).await?;
-        let builds = self.image_builds(namespace).await?;
         let waiting = builds.iter().filter(|build| {
-            build.spec.builder_ref.name == builder
+            build.namespace().as_deref() == Some(namespace)
+                && build.spec.builder_ref.name == builder
                 && !build.spec.suspend
                 && !decide::is_built(build)
         });
@@ -362,17 +378,15 @@ impl Cluster {
     }
 
     /// The other builds on this build's builder.
-    async fn queue(&self, build: &ImageBuild) -> Result<Queue, Error> {
+    async fn queue(&self, build: &ImageBuild, all: &[Arc<ImageBuild>]) -> Result<Queue, Error> {
         let (namespace, _) = key(build);
         let builder = &build.spec.builder_ref.name;
         if names::check_builder(builder).is_err() {
             // It cannot even be asked for: a label's value is shorter.
             return Ok(Queue::default());
         }
-        let (runners, builds) = futures::try_join!(
-            self.runners(&namespace, builder),
-            self.image_builds(&namespace),
-        )?;
+        let runners = self.runners(&namespace, builder).await?;
+        let builds = of_builder(all, &namespace, builder);
         Ok(Queue::of(build, &builds, &runners))
     }
 
@@ -391,32 +405,22 @@ impl Cluster {
 
     /// UIDs of the ImageBuilds whose runners run on this Builder.
     async fn started(&self, namespace: &str, builder: &str) -> Result<BTreeSet<String>, Error> {
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .list_metadata(
-                &ListParams::default()
-                    .labels(&runners_of(builder))
-                    .fields("status.phase=Running"),
-            )
+        let api = Api::<Meta<Pod>>::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default()
+            .labels(&runners_of(builder))
+            .fields("status.phase=Running");
+        let pods = listed(&api, params, MOST_JOBS, |_| false)
             .await
             .map_err(during(format!(
                 "listing the runner Pods of Builder {namespace}/{builder}"
             )))?;
-        let uid = |pod: &PartialObjectMeta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
+        let uid = |pod: &Meta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
         Ok(pods.iter().filter_map(uid).collect())
     }
 
-    async fn image_builds(&self, namespace: &str) -> Result<Vec<ImageBuild>, Error> {
-        let api = Api::<ImageBuild>::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default().labels_from(&self.selector);
-        listed(&api, params, brief::image_build)
-            .await
-            .map_err(during(format!("listing the ImageBuilds of {namespace}")))
-    }
-
     async fn jobs_of_builder(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {
-        let api = Api::<Job>::namespaced(self.client.clone(), namespace);
         let params = ListParams::default().labels(&runners_of(builder));
-        listed(&api, params, brief::job)
+        briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
             .await
             .map_err(during(format!(
                 "listing the Jobs of Builder {namespace}/{builder}"
@@ -436,6 +440,15 @@ fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
         );
     }
     pods::of(pods, job)
+}
+
+/// Those of `all` that name this Builder.
+fn of_builder(all: &[Arc<ImageBuild>], namespace: &str, builder: &str) -> Vec<ImageBuild> {
+    let beside = |other: &&Arc<ImageBuild>| {
+        other.namespace().as_deref() == Some(namespace) && other.spec.builder_ref.name == builder
+    };
+    let found = all.iter().filter(beside);
+    found.map(|other| other.as_ref().clone()).collect()
 }
 
 /// The labels of a Builder's runners.

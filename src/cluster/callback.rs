@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::credentials::Attempt;
-use super::{Cluster, Error, during};
+use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key};
 use crate::api::ImageBuild;
 use crate::plan::{decide, outcome};
 
@@ -27,20 +27,26 @@ impl Cluster {
             uid,
             job,
         } = attempt;
-        let (build, job, pods) = futures::try_join!(
-            self.image_build(namespace, name),
-            self.job(namespace, job),
-            self.pods_of(namespace, job),
-        )?;
+        let (build, made) =
+            futures::try_join!(self.image_build(namespace, name), self.job(namespace, job),)?;
+        let pods = match &made {
+            Some(made) => self.pods_of(made, uid).await?,
+            None => vec![],
+        };
+        let job = made;
         Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods, uid))
     }
 
-    async fn pods_of(&self, namespace: &str, job: &str) -> Result<Vec<Pod>, Error> {
-        Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels(&format!("{JOB_NAME}={job}")))
+    /// The Pods of a Job, up to the first that runs.
+    async fn pods_of(&self, job: &Job, owner: &str) -> Result<Vec<Pod>, Error> {
+        let (namespace, name) = key(job);
+        let params = ListParams::default().labels(&format!("{JOB_NAME}={name}"));
+        let runs = |pod: &Pod| outcome::runs(job, owner, std::slice::from_ref(pod));
+        briefly(&self.client, &namespace, params, MOST_PODS, runs)
             .await
-            .map(|list| list.items)
-            .map_err(during(format!("listing the Pods of Job {namespace}/{job}")))
+            .map_err(during(format!(
+                "listing the Pods of Job {namespace}/{name}"
+            )))
     }
 
     /// Writes what goes on, unless another attempt has begun or the build has ended meanwhile: then
@@ -58,7 +64,7 @@ impl Cluster {
         ]))
         .expect("a literal patch is always a patch");
         let namespace = &attempt.namespace;
-        let result = Api::<ImageBuild>::namespaced(self.client.clone(), namespace)
+        let result = Api::<Meta<ImageBuild>>::namespaced(self.client.clone(), namespace)
             .patch_status(name, &PatchParams::default(), &Patch::Json::<()>(patch))
             .await;
         match result {

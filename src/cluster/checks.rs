@@ -9,7 +9,7 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
 use super::events::Of;
-use super::{Cluster, Error, during, key};
+use super::{Cluster, Error, MOST_PODS, briefly, during, key};
 use crate::api::{HealthCheck, ImageBuild, bounded};
 use crate::plan::decide::PendingCheck;
 use crate::plan::gate::{self, Check, Seen, State};
@@ -92,14 +92,14 @@ impl Cluster {
     async fn pod_of(&self, namespace: &str, job: &Job) -> Result<Option<Pod>, Error> {
         let uid = job.uid().unwrap_or_default();
         let selector = format!("batch.kubernetes.io/controller-uid={uid}");
-        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .list(&ListParams::default().labels(&selector))
+        let params = ListParams::default().labels(&selector);
+        let pods = briefly::<Pod>(&self.client, namespace, params, MOST_PODS, |_| false)
             .await
             .map_err(during(format!(
                 "listing the Pods of Job {namespace}/{}",
                 job.name_any()
             )))?;
-        Ok(pods::of(&pods.items, Some(job)).cloned())
+        Ok(pods::of(&pods, Some(job)).cloned())
     }
 
     /// The last lines of the checked container; none where the kubelet does not give them.

@@ -6,6 +6,7 @@ mod callback;
 mod checks;
 pub mod credentials;
 mod events;
+mod lean;
 pub mod pki;
 mod profiles;
 mod watch;
@@ -17,6 +18,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+pub use lean::Meta;
+use lean::{Lean, Parts};
 pub use profiles::names_of_profiles;
 
 use crate::plan::names::FIELD_MANAGER;
@@ -145,31 +148,34 @@ fn writing<K: Resource<DynamicType = ()>>(
     }
 }
 
-/// Objects of a page that is listed for a reconcile: each may have 1.5 MiB.
-const PAGE: u32 = 6;
-/// The same after a page of ordinary ones; should all of the next be as large as can be, they still fit.
-const ORDINARY_PAGE: u32 = 48;
-/// Bytes of an ordinary object, at most.
-const ORDINARY: usize = 64 * 1024;
-/// One page at a time is in memory, whoever lists; a namespace with many does not hold up the others for long.
+/// Objects of a page that is listed for a reconcile: each may have 1.5 MiB of text.
+const PAGE: u32 = 16;
+/// Pods with the labels of one Job or ImageBuild that are looked at, at most: each has one at a time.
+const MOST_PODS: usize = 200;
+/// One page at a time is in memory, whoever lists.
 static PAGES: Semaphore = Semaphore::const_new(1);
 
-/// Lists in pages, and keeps of each object what `keep` leaves of it.
-async fn listed<K>(api: &Api<K>, params: ListParams, keep: fn(&mut K)) -> kube::Result<Vec<K>>
+/// Lists in pages, until there are `most` of them, or one that is `enough`: who may make objects may give them any
+/// label.
+async fn listed<K>(
+    api: &Api<K>,
+    params: ListParams,
+    most: usize,
+    enough: impl Fn(&K) -> bool,
+) -> kube::Result<Vec<K>>
 where
-    K: Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+    K: Clone + DeserializeOwned + std::fmt::Debug,
 {
     let mut params = params.limit(PAGE);
     let mut all = vec![];
     loop {
         let _turn = PAGES.acquire().await.expect("it is never closed");
         let page = api.list(&params).await?;
-        let ordinary = page.items.iter().all(|object| bytes(object) <= ORDINARY);
-        params = params.limit(if ordinary { ORDINARY_PAGE } else { PAGE });
-        all.extend(page.items.into_iter().map(|mut object| {
-            keep(&mut object);
-            object
-        }));
+        let ends = page.items.iter().any(&enough);
+        all.extend(page.items);
+        if ends || all.len() >= most {
+            return Ok(all);
+        }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
             None => return Ok(all),
@@ -177,21 +183,17 @@ where
     }
 }
 
-/// Bytes of an object as JSON.
-fn bytes(object: &impl Serialize) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // What cannot be written is not small.
-    serde_json::to_writer(&mut count, object).map_or(usize::MAX, |()| count.0)
+/// The same, shortened as for a watch.
+async fn briefly<K: Parts + Namespaced>(
+    client: &Client,
+    namespace: &str,
+    params: ListParams,
+    most: usize,
+    enough: impl Fn(&K) -> bool,
+) -> kube::Result<Vec<K>> {
+    let api = Api::<Lean<K, true>>::namespaced(client.clone(), namespace);
+    let all = listed(&api, params, most, |lean| enough(&lean.0)).await?;
+    Ok(all.into_iter().map(|lean| lean.0).collect())
 }
 
 impl Cluster {
@@ -265,7 +267,8 @@ impl Cluster {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        Api::<K>::namespaced(self.client.clone(), &namespace)
+        // What the API server answers with is not looked at.
+        Api::<Meta<K>>::namespaced(self.client.clone(), &namespace)
             .patch_status(&name, &params, &Patch::Merge(patch))
             .await
             .map(drop)

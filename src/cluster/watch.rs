@@ -4,37 +4,60 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, SelectAll, Stream, StreamExt, select_all, unfold};
-use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::utils::{Backoff, WatchStreamExt};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
 
+use super::lean::{Lean, Meta, Parts};
 use super::{Cluster, Namespaced};
 
 /// What a watch tells; it tries again by itself after an error.
 pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 impl Cluster {
-    /// All objects of a kind in the namespaces that are looked after.
-    pub fn watch<K: Namespaced + Send + 'static>(&self, config: Config) -> Events<K> {
+    /// All objects of a kind in the namespaces that are looked after, shortened as [`Parts::shorten`] says.
+    pub fn watch<K: Namespaced + Parts + Send + 'static>(&self, config: Config) -> Events<K> {
+        self.watch_lean::<K, true>(config)
+    }
+
+    fn watch_lean<K, const BRIEF: bool>(&self, config: Config) -> Events<K>
+    where
+        K: Namespaced + Parts + Send + 'static,
+    {
         let client = self.client.clone();
         let namespaces = self.namespaces.clone();
         self.merged(move |at| {
-            let api: Api<K> = match namespaces.get(at) {
+            let api: Api<Lean<K, BRIEF>> = match namespaces.get(at) {
                 Some(namespace) => Api::namespaced(client.clone(), namespace),
                 None => Api::all(client.clone()),
             };
-            trying_again(watcher::watcher(api, config.clone()), namespaces.len())
+            let events = watcher::watcher(api, config.clone());
+            trying_again(events.map(|event| event.map(whole)), namespaces.len())
         })
     }
 
     /// The same, of those that the installation's selector selects.
-    pub fn watch_selected<K: Namespaced + Send + 'static>(&self, config: Config) -> Events<K> {
-        self.watch(if self.selector.selects_all() {
-            config
-        } else {
-            config.labels_from(&self.selector)
-        })
+    pub fn watch_selected<K>(&self, config: Config) -> Events<K>
+    where
+        K: Namespaced + Parts + Send + 'static,
+    {
+        self.watch_lean::<K, true>(self.selected(config))
+    }
+
+    /// The same, with their whole spec and status.
+    pub fn watch_selected_whole<K>(&self, config: Config) -> Events<K>
+    where
+        K: Namespaced + Parts + Send + 'static,
+    {
+        self.watch_lean::<K, false>(self.selected(config))
+    }
+
+    fn selected(&self, config: Config) -> Config {
+        match self.selector.selects_all() {
+            true => config,
+            false => config.labels_from(&self.selector),
+        }
     }
 
     /// The metadata of all objects of a kind that is known by name.
@@ -42,11 +65,11 @@ impl Cluster {
         &self,
         resource: &ApiResource,
         config: Config,
-    ) -> Events<PartialObjectMeta<DynamicObject>> {
+    ) -> Events<Meta<DynamicObject>> {
         let client = self.client.clone();
         let (namespaces, resource) = (self.namespaces.clone(), resource.clone());
         self.merged(move |at| {
-            let api: Api<PartialObjectMeta<DynamicObject>> = match namespaces.get(at) {
+            let api: Api<Meta<DynamicObject>> = match namespaces.get(at) {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
@@ -66,6 +89,16 @@ impl Cluster {
         use kube::core::SelectorExt;
         let labels = object.meta().labels.clone().unwrap_or_default();
         self.selector.matches(&labels)
+    }
+}
+
+fn whole<K, const BRIEF: bool>(event: Event<Lean<K, BRIEF>>) -> Event<K> {
+    match event {
+        Event::Apply(lean) => Event::Apply(lean.0),
+        Event::Delete(lean) => Event::Delete(lean.0),
+        Event::Init => Event::Init,
+        Event::InitApply(lean) => Event::InitApply(lean.0),
+        Event::InitDone => Event::InitDone,
     }
 }
 

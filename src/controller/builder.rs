@@ -37,7 +37,6 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
     let (store, writer) = reflector::store();
     let builders = context.cluster.watch::<Builder>(paged.clone());
     let builders = builders
-        .modify(brief::builder)
         .reflect(writer)
         .touched_objects()
         .predicate_filter(triggers::builder_spec, PredicateConfig::default());
@@ -47,7 +46,6 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
     let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let builds = builds
-        .modify(brief::image_build)
         .touched_objects()
         .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
@@ -172,7 +170,9 @@ async fn carry_out(builder: &Builder, context: &Context) -> Result<Requeue, Erro
         .as_ref()
         .is_some_and(|set| builder_state::would_restart(set, &wanted.stateful_set));
     let active = if restarts {
-        context.cluster.active_builds(&namespace, &name).await?
+        let builds = context.image_builds().await?;
+        let active = context.cluster.active_builds(&namespace, &name, &builds);
+        active.await?
     } else {
         0
     };
@@ -260,7 +260,9 @@ async fn rest(
         return Ok(Rest::Awake((!idle.is_zero()).then_some(idle)));
     }
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
-    let used = context.cluster.builder_use(&namespace, &name).await?;
+    let builds = context.image_builds().await?;
+    let used = context.cluster.builder_use(&namespace, &name, &builds);
+    let used = used.await?;
     let started = pod
         .and_then(|pod| pod.status.as_ref()?.start_time.as_ref())
         .map(|time| time.0);

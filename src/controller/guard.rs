@@ -34,7 +34,7 @@ type Images = BTreeMap<String, Image>;
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
     let paged = watcher::Config::default().page_size(crate::plan::brief::PAGE);
-    let mut events = context.cluster.watch_selected::<ImageBuild>(paged);
+    let mut events = context.cluster.watch_selected_whole::<ImageBuild>(paged);
     let mut found = workloads::watch(&context).boxed();
     let mut workloads = workloads::Workloads::default();
     let mut audits = audit::State::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc::Receiver;
+use futures::channel::mpsc::{self, Receiver};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -44,10 +44,17 @@ pub async fn run(
     let (store, writer) = reflector::store();
     let config = PredicateConfig::default;
     let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
+    let _ = context.builds.set(store.clone());
+    // Of the same watch: what wakes the next one in the queue stands in the store before.
+    let (ended, ends) = mpsc::unbounded();
     let builds = builds
-        .modify(brief::image_build)
         .reflect(writer)
         .touched_objects()
+        .inspect(move |seen| {
+            let _ = seen
+                .as_ref()
+                .map(|build| ended.unbounded_send(build.clone()));
+        })
         .predicate_filter(triggers::image_build, config());
     let jobs = context.cluster.watch::<Job>(mine.clone());
     let jobs = jobs
@@ -59,13 +66,10 @@ pub async fn run(
         .predicate_filter(triggers::pod, config());
     let builders = context.cluster.watch::<Builder>(paged.clone());
     let builders = builders
-        .modify(brief::builder)
         .touched_objects()
         .predicate_filter(triggers::builder_ready, config());
-    let ends = context.cluster.watch_selected::<ImageBuild>(paged.clone());
     let ends = ends
-        .modify(brief::image_build)
-        .touched_objects()
+        .map(Ok)
         .predicate_filter(triggers::build_runs, config());
     let waiting = store.clone();
     let queued = store.clone();
@@ -193,8 +197,9 @@ async fn go_on(
     let report = job
         .as_ref()
         .and_then(|job| context.board.report(&namespace, job));
+    let all = context.image_builds().await?;
     let now = Timestamp::now();
-    let observed = context.cluster.observe(build, report, now).await?;
+    let observed = context.cluster.observe(build, &all, report, now).await?;
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {

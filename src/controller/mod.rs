@@ -9,13 +9,15 @@ mod triggers;
 mod workloads;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::Store;
 
+use crate::api::ImageBuild;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
 use crate::plan::settings::Settings;
@@ -40,6 +42,7 @@ pub struct Context {
     pub metrics: Metrics,
     recorder: Recorder,
     others: others::Others,
+    builds: OnceLock<Store<ImageBuild>>,
 }
 
 impl Context {
@@ -64,11 +67,21 @@ impl Context {
             metrics,
             recorder,
             others: others::Others::default(),
+            builds: OnceLock::new(),
         }
     }
 }
 
 impl Context {
+    /// The ImageBuilds that are looked after, shortened, once all are known. What a reconcile was woken for is among
+    /// them; what was written just now may not be.
+    async fn image_builds(&self) -> Result<Vec<Arc<ImageBuild>>, Error> {
+        let broken = || Error::Broken("the loop over ImageBuilds has ended".into());
+        let store = self.builds.get().ok_or_else(broken)?;
+        store.wait_until_ready().await.map_err(|_| broken())?;
+        Ok(store.state())
+    }
+
     /// Writes an Event about an object. It is a courtesy: the status holds what counts.
     async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
         let event = Event {

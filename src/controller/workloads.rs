@@ -8,13 +8,13 @@ use futures::stream::{Stream, StreamExt, select_all};
 use k8s_openapi::api::core::v1::{ObjectReference, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::runtime::events::{Event, EventType};
 use kube::runtime::watcher;
 
 use super::{AFTER_ERROR, Context, Error, in_time};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Meta};
 use crate::packed::{deflate, inflate};
 use crate::probe::{canonical, essence, templates_of};
 
@@ -44,7 +44,7 @@ const TEMPLATE: u64 = 256 << 10;
 /// changes.
 const ATTEMPTS: u32 = 5;
 /// Objects of a page: their labels and annotations may have a MiB.
-const PAGE: u32 = 20;
+const PAGE: u32 = 10;
 
 /// A workload with probes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -225,18 +225,17 @@ fn is_audited(owner: &OwnerReference) -> bool {
 
 enum Step {
     Tell(Change),
-    Read(Box<PartialObjectMeta<DynamicObject>>),
+    Read(Box<Meta<DynamicObject>>),
 }
 
 /// What an event asks for: nothing where a workload has been read as it is.
 fn next(
     kind: usize,
-    event: Result<watcher::Event<PartialObjectMeta<DynamicObject>>, watcher::Error>,
+    event: Result<watcher::Event<Meta<DynamicObject>>, watcher::Error>,
     seen: &mut BTreeMap<(String, String), (String, i64)>,
 ) -> Option<Step> {
-    let place = |meta: &PartialObjectMeta<DynamicObject>| {
-        (meta.namespace().unwrap_or_default(), meta.name_any())
-    };
+    let place =
+        |meta: &Meta<DynamicObject>| (meta.namespace().unwrap_or_default(), meta.name_any());
     match event {
         Err(error) => {
             tracing::debug!(kind = KINDS[kind].2, %error, "workloads cannot be watched; trying again");
@@ -273,7 +272,7 @@ async fn read(
     kind: usize,
     cluster: &Cluster,
     resource: &ApiResource,
-    meta: &PartialObjectMeta<DynamicObject>,
+    meta: &Meta<DynamicObject>,
 ) -> Option<Change> {
     let (namespace, name) = (meta.namespace().unwrap_or_default(), meta.name_any());
     let mut attempt = 1;

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
@@ -84,18 +83,9 @@ pub fn builder(builder: &mut Builder) {
     }
 }
 
-/// Leaves of a Job whose it is, and how it stands.
-pub fn job(job: &mut Job) {
-    let owners = job.metadata.owner_references.take();
-    metadata(&mut job.metadata, &[]);
-    job.metadata.owner_references = owners;
-    job.spec = None;
-}
-
 /// Leaves of a runner's Pod whose it is, how it stands, and its limits.
 pub fn pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
-    pod.metadata.annotations = None;
     let Some(spec) = &mut pod.spec else { return };
     spec.volumes = None;
     spec.init_containers = None;

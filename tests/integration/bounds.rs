@@ -1,5 +1,6 @@
 //! Objects as large as the API server takes them, and a controller that has the chart's memory.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -88,6 +89,30 @@ async fn objects_from_before_the_bounds_do_not_end_the_controller() {
         let label = |at: usize| (format!("{prefix}/{at:063}"), "v".repeat(63));
         build.metadata.labels = Some((0..1300).map(label).collect());
         evil.create(&PostParams::default(), &build).await.unwrap();
+    }
+
+    // Short ones take ten times their text where each is kept.
+    let short: std::collections::BTreeMap<String, String> = (0..45_000)
+        .map(|at| (format!("a{at:05}"), String::new()))
+        .collect();
+    let deployments: Api<Deployment> = Api::namespaced(stage.client.clone(), "evil");
+    for number in 0..12 {
+        let name = format!("short-{number}");
+        let mut build = large(&name, number > 3, 100);
+        build.metadata.labels = Some(short.clone());
+        evil.create(&PostParams::default(), &build).await.unwrap();
+        let deployment = json!({
+            "metadata": {"name": name, "labels": short},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "a", "image": "a"}]},
+            }},
+        });
+        let deployment = serde_json::from_value(deployment).unwrap();
+        deployments
+            .create(&PostParams::default(), &deployment)
+            .await
+            .unwrap();
     }
 
     stage.everywhere();

@@ -288,3 +288,70 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn metadata_may_not_grow_beyond_a_bound_but_what_stands_may_stay() {
+    let stage = Stage::new().await;
+    let builds: Api<ImageBuild> = stage.api();
+    let labels = |count: usize| {
+        let label = |at: usize| (format!("a{at:05}"), Value::from(""));
+        Value::Object((0..count).map(label).collect())
+    };
+    let change = async |name: &str, metadata: Value| {
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        builds.patch(name, &PatchParams::default(), &patch).await
+    };
+    stage.apply("old", json!({})).await.unwrap();
+    change("old", json!({"labels": labels(1000)}))
+        .await
+        .unwrap();
+    for object in stage.rendered("metadatabounds.yaml", &[]) {
+        stage.install(object).await;
+    }
+    stage.apply("new", json!({})).await.unwrap();
+    let mut count = 64;
+    let told = stage
+        .until("the policy holds", async || {
+            count += 1;
+            let made = change("new", json!({"labels": labels(count)})).await;
+            made.err().map(|error| error.to_string())
+        })
+        .await;
+    assert!(
+        told.contains("metadata.labels: invalid") && told.contains("64 at most"),
+        "{told}"
+    );
+    let owner =
+        |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": "a"});
+    for (metadata, with) in [
+        (json!({"annotations": labels(65)}), "metadata.annotations"),
+        (
+            json!({"finalizers": (0..33).map(|at| format!("example.com/a{at}")).collect::<Vec<_>>()}),
+            "metadata.finalizers",
+        ),
+        (
+            json!({"ownerReferences": (0..33).map(|at| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": format!("a{at}")})).collect::<Vec<_>>()}),
+            "metadata.ownerReferences",
+        ),
+        (
+            json!({"ownerReferences": [owner(&"x".repeat(2000))]}),
+            "more than 1024 characters",
+        ),
+    ] {
+        let error = change("new", metadata).await.expect_err(with).to_string();
+        assert!(error.contains(with), "{with}: {error}");
+    }
+    change(
+        "new",
+        json!({"annotations": labels(64), "ownerReferences": [owner("a")]}),
+    )
+    .await
+    .unwrap();
+    // It may shrink, and the rest of it may change.
+    change("old", json!({"labels": {"a00001": null}}))
+        .await
+        .unwrap();
+    stage.apply("old", json!({"suspend": true})).await.unwrap();
+    let error = change("old", json!({"labels": {"b": "", "c": ""}})).await;
+    error.expect_err("it grows");
+}
