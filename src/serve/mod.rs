@@ -76,7 +76,9 @@ pub async fn serve_health(
                 }
             },
         };
-        let Some(seat) = seats.take(None) else { continue };
+        let Some(seat) = seats.take(None) else {
+            continue;
+        };
         let (id, app) = (seat.id(), app.clone());
         let task = tokio::spawn(async move {
             let service = TowerToHyperService::new(app);
