@@ -41,6 +41,7 @@ renders 'name: zz-controller' --set fullnameOverride=zz
 renders '"whittle-system/zz"' --set fullnameOverride=zz
 renders 'name: zz-self-pods' --set fullnameOverride=zz
 renders 'c.image in ..r.example.com/runner:1","r.example.com/m:1"' --set runner.image=r.example.com/runner:1,selfGuard.extraImages='{r.example.com/m:1}'
+renders '\["cost-center"\].exists\(p, k.startsWith\(p\)\)' --set selfGuard.extraLabels='{cost-center}'
 renders 'namespace: team-b' --set watchNamespaces='{team-a,team-b}'
 renders '"operator": "NotIn"' --set 'watchSelector.matchExpressions[0].key=a,watchSelector.matchExpressions[0].operator=NotIn,watchSelector.matchExpressions[0].values[0]=b'
 render --set watchNamespaces='{team-a}' && [[ $(grep -A1 'kind: ClusterRoleBinding' "$out" | wc -l) -eq 2 ]] ||
@@ -64,7 +65,7 @@ render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that
 for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
   builder.defaults.cache.sise=1Gi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
-  'selfGuard.extraImages[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x; do
+  'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 

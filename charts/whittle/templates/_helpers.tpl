@@ -81,7 +81,7 @@ annotations:
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}
 {{- define "whittle.selfGuard" -}}
-{{- $defaults := dict "enabled" true "protectedNamespaces" (list "kube-system" "kube-public" "kube-node-lease") "extraImages" list -}}
+{{- $defaults := dict "enabled" true "protectedNamespaces" (list "kube-system" "kube-public" "kube-node-lease") "extraImages" list "extraLabels" list -}}
 {{- $guard := mergeOverwrite $defaults (default (dict) .Values.selfGuard) -}}
 {{- if eq (toString (dig "enabled" true (default (dict) .Values.secretGuard))) "false" }}{{ $_ := set $guard "enabled" false }}{{ end -}}
 {{- toJson $guard -}}

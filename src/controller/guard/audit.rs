@@ -9,7 +9,7 @@ use super::super::workloads::{self, Found, Workloads};
 use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Image, packed, print};
-use super::write::Round;
+use super::write::{Round, TELL, in_turns, namespace_of};
 use crate::api::{ImageBuild, PROBES_COMPATIBLE};
 use crate::plan::record::recorded;
 use crate::probe::{Audit, Audited, Handler, Speakers, Workload, audit, unpack};
@@ -26,6 +26,8 @@ pub struct State {
     told: BTreeMap<String, String>,
     /// The image that was audited last: the next round goes on after it.
     last: String,
+    /// The namespace that was told something last: the next round begins after it.
+    last_told: String,
 }
 
 /// Audits, writes the conditions that differ, and tells each workload once per change. An image is judged again
@@ -78,8 +80,13 @@ pub async fn inspect(
         }
     }
     let mut now_told = BTreeMap::new();
-    for (key, image) in images.iter_mut() {
-        let used = used(key);
+    let begun = Instant::now();
+    for key in in_turns(images.keys().map(String::as_str), &state.last_told) {
+        let Some(image) = images.get_mut(&key) else {
+            continue;
+        };
+        let used = used(&key);
+        let late = begun.elapsed() > TELL;
         let Some((_, result)) = &image.audited else {
             continue;
         };
@@ -90,6 +97,11 @@ pub async fn inspect(
         for (name, line) in &result.broken {
             let known = state.told.get(name) == Some(line) || before.lines().any(|old| old == line);
             if !known && let Some(found) = used.iter().find(|found| found.title() == *name) {
+                if late {
+                    round.more = true;
+                    continue;
+                }
+                namespace_of(&key).clone_into(&mut state.last_told);
                 workloads::tell(context, found, line).await;
             }
             now_told.insert(name.clone(), line.clone());
@@ -104,6 +116,11 @@ pub async fn inspect(
             if context.others.has(builder::KIND, namespace, &image.builder) {
                 continue;
             }
+            if late {
+                round.more = true;
+                continue;
+            }
+            namespace.clone_into(&mut state.last_told);
             let cluster = &context.cluster;
             match cluster
                 .write_condition(namespace, name, PROBES_COMPATIBLE, wanted.as_ref())

@@ -15,11 +15,13 @@ use crate::probe::{Earlier, Entry, NotKnown, Profiled, Speakers, covers, profile
 
 /// Images are judged for so long before what is known of them is written.
 const JUDGE: Duration = Duration::from_secs(5);
+/// Conditions are written for so long in one round: profiles that changed meanwhile go first in the next.
+pub const TELL: Duration = Duration::from_secs(5);
 
 /// What a round of writing came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
-    /// Images are left to be judged.
+    /// Something is left for the next round, for want of time.
     pub more: bool,
     /// The API server has refused something.
     pub refused: bool,
@@ -37,8 +39,29 @@ pub struct Written {
     /// Namespaces of each entry of the installation's trust.
     trusted: Vec<BTreeSet<String>>,
     pool: Pool,
+    /// The namespace whose condition was written last: the next round begins after it.
+    told: String,
     /// Whose word counts.
     pub speakers: Arc<Speakers>,
+}
+
+/// Keys `namespace/name`, first the first of each namespace, then the second of each: who has thousands holds up nobody
+/// else for long. The namespaces after `last` come before the others.
+pub fn in_turns<'a>(keys: impl Iterator<Item = &'a str>, last: &str) -> Vec<String> {
+    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut due: Vec<(usize, bool, &str)> = vec![];
+    for key in keys {
+        let namespace = namespace_of(key);
+        let turn = turns.entry(namespace).or_default();
+        due.push((*turn, namespace <= last, key));
+        *turn += 1;
+    }
+    due.sort_unstable();
+    due.into_iter().map(|(_, _, key)| key.to_owned()).collect()
+}
+
+pub fn namespace_of(key: &str) -> &str {
+    key.split('/').next().unwrap_or_default()
 }
 
 /// Judges images that changed, those of each namespace in turn, off the event loop and one at a time: its reports
@@ -48,17 +71,10 @@ pub async fn judge(
     images: &mut Images,
     written: &mut Written,
 ) -> Result<bool, Error> {
-    let mut turns: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut due: Vec<(usize, String)> = vec![];
-    for (key, _) in images.iter().filter(|(_, image)| !image.judged) {
-        let namespace = key.split('/').next().unwrap_or_default();
-        let turn = turns.entry(namespace).or_default();
-        due.push((*turn, key.clone()));
-        *turn += 1;
-    }
-    due.sort_unstable();
+    let waiting = images.iter().filter(|(_, image)| !image.judged);
+    let due = in_turns(waiting.map(|(key, _)| key.as_str()), "");
     let begun = Instant::now();
-    for (_, key) in due {
+    for key in due {
         if begun.elapsed() > JUDGE {
             return Ok(false);
         }
@@ -154,7 +170,7 @@ impl Written {
     fn profiled(&self, context: &Context, images: &Images) -> Vec<Profiled> {
         let trust = &context.settings.probe_guard.trust;
         let all = images.iter().filter_map(|(key, image)| {
-            let namespace = key.split('/').next().unwrap_or_default();
+            let namespace = namespace_of(key);
             let mut trust = trust.iter().zip(&self.trusted);
             Some(Profiled {
                 image_build: key.clone(),
@@ -232,19 +248,49 @@ pub async fn write(
         .builds()
         .filter(|(at, _)| layout.told(*at).is_some_and(|told| !told.0));
     context.metrics.images_not_known(unknown.count());
+    let mut due: BTreeMap<String, Told> = BTreeMap::new();
     for (at, key) in layout.builds() {
         let told = layout.told(at).map(|(known, reason, message)| {
             let status = if known { "True" } else { "False" };
             (status.to_owned(), reason.to_owned(), message)
         });
-        let Some(image) = images.get_mut(key).filter(|image| image.profile != told) else {
+        if images.get(key).is_some_and(|image| image.profile != told) {
+            due.insert(key.to_owned(), told);
+        }
+    }
+    let rest = tell(context, images, due, &mut written.told).await?;
+    round.more |= rest.more;
+    round.refused |= rest.refused;
+    Ok(round)
+}
+
+/// A condition's status, reason and message; none where it is to go.
+type Told = Option<(String, String, String)>;
+
+/// Writes those conditions, in turns and until the time is up.
+async fn tell(
+    context: &Context,
+    images: &mut Images,
+    mut due: BTreeMap<String, Told>,
+    last: &mut String,
+) -> Result<Round, Error> {
+    let mut round = Round::default();
+    let begun = Instant::now();
+    for key in in_turns(due.keys().map(String::as_str), last) {
+        let (namespace, name) = key.split_once('/').unwrap_or_default();
+        let (Some(told), Some(image)) = (due.remove(&key), images.get_mut(&key)) else {
             continue;
         };
-        let (namespace, name) = key.split_once('/').unwrap_or_default();
         if context.others.has(builder::KIND, namespace, &image.builder) {
             continue;
         }
-        match cluster
+        if begun.elapsed() > TELL {
+            round.more = true;
+            break;
+        }
+        namespace.clone_into(last);
+        match context
+            .cluster
             .write_condition(namespace, name, PROBE_PROFILE, told.as_ref())
             .await
         {
@@ -261,4 +307,17 @@ pub async fn write(
 
 fn digest(spec: &ProbeProfileSpec) -> String {
     digest_of(&serde_json::to_vec(spec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_with_many_holds_up_no_other() {
+        let keys = ["a/1", "a/2", "a/3", "b/1", "c/1", "c/2"];
+        let all = |last| in_turns(keys.into_iter(), last);
+        assert_eq!(all(""), ["a/1", "b/1", "c/1", "a/2", "c/2", "a/3"]);
+        assert_eq!(all("b"), ["c/1", "a/1", "b/1", "c/2", "a/2", "a/3"]);
+    }
 }
