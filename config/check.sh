@@ -59,6 +59,7 @@ render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || 
 render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"
 render && ! grep -q whittle.dev/build, "$out" || fail "Secrets need a label though nobody asked for it"
 render --set builder.tenants.enabled=false && ! grep -q -- -builders "$out" || fail "builder.tenants.enabled=false"
+render --set metadataBounds.enabled=false && ! grep -q 'name: whittle-metadata' "$out" || fail "metadataBounds.enabled=false"
 render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that nobody asked for"
 
 # What the schema refuses.

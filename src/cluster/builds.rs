@@ -117,7 +117,14 @@ impl Cluster {
         };
         let (queue, stray_checks) = match attempt {
             State::Absent => {
-                futures::try_join!(self.queue(&build, all), self.stray_checks(&build))?
+                let queue = async {
+                    match builder.as_ref().is_some_and(decide::is_ready) {
+                        true => self.queue(&build, all).await,
+                        // Nobody's turn comes before it is ready, and then each is looked at again.
+                        false => Ok(Queue::default()),
+                    }
+                };
+                futures::try_join!(queue, self.stray_checks(&build))?
             }
             _ => Default::default(),
         };
@@ -364,7 +371,7 @@ impl Cluster {
         builder: &str,
         builds: &[Arc<ImageBuild>],
     ) -> Result<Use, Error> {
-        let jobs = self.jobs_of_builder(namespace, builder).await?;
+        let jobs = self.jobs_of_builder(namespace, builder, true).await?;
         let waiting = builds.iter().filter(|build| {
             build.namespace().as_deref() == Some(namespace)
                 && build.spec.builder_ref.name == builder
@@ -392,7 +399,7 @@ impl Cluster {
 
     async fn runners(&self, namespace: &str, builder: &str) -> Result<Runners, Error> {
         let (jobs, started) = futures::try_join!(
-            self.jobs_of_builder(namespace, builder),
+            self.jobs_of_builder(namespace, builder, false),
             self.started(namespace, builder),
         )?;
         let active = jobs
@@ -418,8 +425,17 @@ impl Cluster {
         Ok(pods.iter().filter_map(uid).collect())
     }
 
-    async fn jobs_of_builder(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {
-        let params = ListParams::default().labels(&runners_of(builder));
+    /// The runner Jobs of a Builder that have not succeeded, or all.
+    async fn jobs_of_builder(
+        &self,
+        namespace: &str,
+        builder: &str,
+        all: bool,
+    ) -> Result<Vec<Job>, Error> {
+        let params = ListParams {
+            field_selector: (!all).then(|| "status.successful=0".into()),
+            ..ListParams::default().labels(&runners_of(builder))
+        };
         briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
             .await
             .map_err(during(format!(

@@ -11,8 +11,10 @@ pub mod pki;
 mod profiles;
 mod watch;
 
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::core::Selector;
+use kube::api::{
+    ApiResource, DynamicObject, ListParams, ObjectList, Patch, PatchParams, PostParams,
+};
+use kube::core::{Request, Selector};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -149,7 +151,11 @@ fn writing<K: Resource<DynamicType = ()>>(
 }
 
 /// Objects of a page that is listed for a reconcile: each may have 1.5 MiB of text.
-const PAGE: u32 = 16;
+const PAGE: u32 = 8;
+/// The same after a page of ordinary ones; should all of the next be as large as can be, they still fit.
+const ORDINARY_PAGE: u32 = 32;
+/// Bytes of text of an ordinary object.
+const ORDINARY: usize = 32 * 1024;
 /// Pods with the labels of one Job or ImageBuild that are looked at, at most: each has one at a time.
 const MOST_PODS: usize = 200;
 /// One page at a time is in memory, whoever lists.
@@ -164,13 +170,24 @@ async fn listed<K>(
     enough: impl Fn(&K) -> bool,
 ) -> kube::Result<Vec<K>>
 where
-    K: Clone + DeserializeOwned + std::fmt::Debug,
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
+    let (client, request) = (api.clone().into_client(), Request::new(api.resource_url()));
     let mut params = params.limit(PAGE);
     let mut all = vec![];
     loop {
         let _turn = PAGES.acquire().await.expect("it is never closed");
-        let page = api.list(&params).await?;
+        let asked = match K::metadata_api() {
+            true => request.list_metadata(&params),
+            false => request.list(&params),
+        };
+        let text = client
+            .request_text(asked.map_err(kube::Error::BuildRequest)?)
+            .await?;
+        let page: ObjectList<K> = serde_json::from_str(&text).map_err(kube::Error::SerdeError)?;
+        let ordinary = text.len() <= ORDINARY * page.items.len();
+        params = params.limit(if ordinary { ORDINARY_PAGE } else { PAGE });
+        drop(text);
         let ends = page.items.iter().any(&enough);
         all.extend(page.items);
         if ends || all.len() >= most {
