@@ -52,6 +52,7 @@ async fn objects_from_before_the_bounds_do_not_end_the_controller() {
     let mut old = serde_json::to_value(&bounded).unwrap();
     unbounded(&mut old["spec"]["versions"][0]["schema"]);
     apply_crd(&stage.client, &serde_json::from_value(old).unwrap()).await;
+    stage.unbind_metadata().await;
     make_namespace(&stage.client, "evil").await;
     let evil: Api<ImageBuild> = Api::namespaced(stage.client.clone(), "evil");
     // The API server takes a CRD that changes into use a moment later.

@@ -301,10 +301,13 @@ async fn metadata_may_not_grow_beyond_a_bound_but_what_stands_may_stay() {
         let patch = Patch::Merge(json!({"metadata": metadata}));
         builds.patch(name, &PatchParams::default(), &patch).await
     };
+    stage.unbind_metadata().await;
     stage.apply("old", json!({})).await.unwrap();
-    change("old", json!({"labels": labels(1000)}))
-        .await
-        .unwrap();
+    stage
+        .until("there is no bound", async || {
+            change("old", json!({"labels": labels(1000)})).await.ok()
+        })
+        .await;
     for object in stage.rendered("metadatabounds.yaml", &[]) {
         stage.install(object).await;
     }

@@ -130,6 +130,15 @@ impl Stage {
         serde_saphyr::from_multiple::<Value>(&String::from_utf8(output.stdout).unwrap()).unwrap()
     }
 
+    /// Metadata has no bound any more, as before there was the policy; it stops to hold a moment later.
+    pub async fn unbind_metadata(&self) {
+        let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(self.client.clone());
+        bindings
+            .delete("whittle-metadata", &DeleteParams::default())
+            .await
+            .unwrap();
+    }
+
     /// Applies an object of any kind.
     pub async fn install(&self, object: Value) {
         apply(&self.client, object).await;
