@@ -156,6 +156,19 @@ impl Scene {
         contents: &Contents,
         digest: &str,
     ) {
+        self.built_with(namespace, name, image, &pack(contents), digest)
+            .await;
+    }
+
+    /// The same, with a packed report as it stands.
+    async fn built_with(
+        &self,
+        namespace: &str,
+        name: &str,
+        image: &str,
+        packed: &str,
+        digest: &str,
+    ) {
         let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
             "spec": {"suspend": true, "source": {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}},
                 "output": {"image": image, "tags": ["not-yet-moved"]}}});
@@ -177,7 +190,7 @@ impl Scene {
         let digest = format!("sha256:{digest:0>64}");
         let held = json!({"base": "Scratch", "starts": "Yes", "command": [], "root": true, "shell": false,
             "packageManager": false, "caCertificates": false, "timeZones": false, "writableTmp": false,
-            "setuidFiles": 0, "files": 1, "unpackedSize": 1, "programs": pack(contents)});
+            "setuidFiles": 0, "files": 1, "unpackedSize": 1, "programs": packed});
         let status = json!({"status": {"image": format!("{image}@{digest}"), "digest": digest, "tags": ["1"],
             "platforms": [{"platform": "linux/amd64", "digest": digest, "size": 1, "contents": held}]}});
         builds
@@ -561,6 +574,110 @@ async fn hostile_images_are_not_known_and_nobody_elses_trouble() {
         .refused("good", "registry.example.com/good/app:1")
         .await;
     assert!(scene.peak() < LIMIT, "{} KiB", scene.peak());
+}
+
+/// Numbers that come out the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        // Knuth's linear congruential generator; the upper bits are the better ones.
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % most.max(1)
+    }
+
+    fn path(&mut self) -> String {
+        let length = [1, 3, 40, 255][self.below(4)];
+        let part = ["a", "..", ".", "", "b\u{202e}", "usr", "bin", "%2f"][self.below(8)];
+        let depth = 1 + self.below(40);
+        let parts: Vec<String> = (0..depth)
+            .map(|_| match self.below(3) {
+                0 => part.to_owned(),
+                1 => "x".repeat(1 + self.below(length)),
+                _ => format!("d{}", self.below(6)),
+            })
+            .collect();
+        format!("/{}", parts.join("/"))
+    }
+
+    /// Programs and links of which none is as it should be.
+    fn contents(&mut self) -> Contents {
+        let (programs, links) = (self.below(800), self.below(300));
+        let mut contents = holding((0..programs).map(|_| self.path()).collect::<Vec<_>>());
+        contents.links.items = (0..links)
+            .map(|number| FolderLink {
+                path: match self.below(3) {
+                    0 => format!("/l{number}"),
+                    1 => format!("/l{}/l{number}", self.below(links)),
+                    _ => self.path(),
+                },
+                folder: match self.below(4) {
+                    0 => "/".to_owned(),
+                    1 => format!("/l{}", self.below(links)),
+                    2 => format!("/l{}/l{}", self.below(links), self.below(links)),
+                    _ => self.path(),
+                },
+            })
+            .collect();
+        contents.env_path = Some((0..self.below(100)).map(|_| self.path() + ":").collect());
+        contents
+    }
+
+    /// A report that is none, or not one that a runner writes.
+    fn packed(&mut self) -> String {
+        let deep = format!("{0}{1}", "[".repeat(60_000), "]".repeat(60_000));
+        let of = |bytes: &[u8]| {
+            let mut all = flate2::write::DeflateEncoder::new(vec![], Default::default());
+            std::io::Write::write_all(&mut all, bytes).unwrap();
+            base64::Engine::encode(
+                &base64::engine::general_purpose::STANDARD,
+                all.finish().unwrap(),
+            )
+        };
+        match self.below(6) {
+            0 => of(deep.as_bytes()),
+            1 => of(format!(r#"{{"platform": "x", "links": {{"items": {deep}}}}}"#).as_bytes()),
+            // Thirty mebibytes of nothing.
+            2 => of(&vec![b' '; 30 << 20]),
+            3 => "x".repeat(self.below(300_000)),
+            4 => {
+                let whole = pack(&self.contents());
+                whole[..self.below(whole.len())].to_owned()
+            }
+            _ => pack(&self.contents()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_reports_hold_the_controller_lives_and_the_others_are_guarded() {
+    let scene = Scene::new(&["wild", "tame"]).await;
+    let mut dice = Dice(20_261_125);
+    for number in 0..48 {
+        let name = format!("wild-{number}");
+        let image = format!("registry.example.com/wild/{name}");
+        let packed = dice.packed();
+        let digest = format!("f{number}");
+        scene
+            .built_with("wild", &name, &image, &packed, &digest)
+            .await;
+        if number % 16 == 15 {
+            // An honest one, while the others are judged.
+            let name = format!("tame-{number}");
+            let image = format!("registry.example.com/tame/{name}");
+            scene
+                .built("tame", &name, &image, &small(), &format!("a{number}"))
+                .await;
+            scene.refused("tame", &format!("{image}:1")).await;
+        }
+    }
+    assert!(scene.peak() < LIMIT, "{} KiB", scene.peak());
+    let builds = scene.builds("wild");
+    let (now, all) = (DeleteParams::default(), ListParams::default());
+    builds.delete_collection(&now, &all).await.unwrap();
 }
 
 #[tokio::test]
