@@ -361,7 +361,8 @@ impl Cluster {
         builds: &[Arc<ImageBuild>],
     ) -> Result<usize, Error> {
         let runners = self.runners(namespace, builder).await?;
-        Ok(runners.busy(&of_builder(builds, namespace, builder)))
+        let builds: Vec<_> = of_builder(builds, namespace, builder).cloned().collect();
+        Ok(runners.busy(&builds))
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.
@@ -372,12 +373,8 @@ impl Cluster {
         builds: &[Arc<ImageBuild>],
     ) -> Result<Use, Error> {
         let jobs = self.jobs_of_builder(namespace, builder, true).await?;
-        let waiting = builds.iter().filter(|build| {
-            build.namespace().as_deref() == Some(namespace)
-                && build.spec.builder_ref.name == builder
-                && !build.spec.suspend
-                && !decide::is_built(build)
-        });
+        let waiting = of_builder(builds, namespace, builder)
+            .filter(|build| !build.spec.suspend && !decide::is_built(build));
         Ok(Use {
             wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
             last: jobs.iter().flat_map(times).max(),
@@ -388,12 +385,8 @@ impl Cluster {
     async fn queue(&self, build: &ImageBuild, all: &[Arc<ImageBuild>]) -> Result<Queue, Error> {
         let (namespace, _) = key(build);
         let builder = &build.spec.builder_ref.name;
-        if names::check_builder(builder).is_err() {
-            // It cannot even be asked for: a label's value is shorter.
-            return Ok(Queue::default());
-        }
         let runners = self.runners(&namespace, builder).await?;
-        let builds = of_builder(all, &namespace, builder);
+        let builds: Vec<_> = of_builder(all, &namespace, builder).cloned().collect();
         Ok(Queue::of(build, &builds, &runners))
     }
 
@@ -459,12 +452,14 @@ fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
 }
 
 /// Those of `all` that name this Builder.
-fn of_builder(all: &[Arc<ImageBuild>], namespace: &str, builder: &str) -> Vec<ImageBuild> {
-    let beside = |other: &&Arc<ImageBuild>| {
+fn of_builder<'a>(
+    all: &'a [Arc<ImageBuild>],
+    namespace: &str,
+    builder: &str,
+) -> impl Iterator<Item = &'a ImageBuild> {
+    all.iter().map(Arc::as_ref).filter(move |other| {
         other.namespace().as_deref() == Some(namespace) && other.spec.builder_ref.name == builder
-    };
-    let found = all.iter().filter(beside);
-    found.map(|other| other.as_ref().clone()).collect()
+    })
 }
 
 /// The labels of a Builder's runners.

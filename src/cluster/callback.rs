@@ -27,14 +27,13 @@ impl Cluster {
             uid,
             job,
         } = attempt;
-        let (build, made) =
-            futures::try_join!(self.image_build(namespace, name), self.job(namespace, job),)?;
-        let pods = match &made {
-            Some(made) => self.pods_of(made, uid).await?,
+        let (build, job) =
+            futures::try_join!(self.image_build(namespace, name), self.job(namespace, job))?;
+        let pods = match &job {
+            Some(job) => self.pods_of(job, uid).await?,
             None => vec![],
         };
-        let job = made;
-        Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods, uid))
+        Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods))
     }
 
     /// The Pods of a Job, up to the first that runs.
@@ -82,8 +81,8 @@ fn objection(
     build: Option<&ImageBuild>,
     job: Option<&Job>,
     pods: &[Pod],
-    uid: &str,
 ) -> Option<&'static str> {
+    let uid = attempt.uid.as_str();
     let Some(build) = build.filter(|build| build.uid().as_deref() == Some(uid)) else {
         return Some("its ImageBuild does not exist");
     };

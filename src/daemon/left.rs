@@ -69,10 +69,13 @@ pub(super) fn left(all: &[Process], own: i32) -> BTreeSet<i32> {
 
 /// All processes that can be seen.
 pub(super) fn all() -> Vec<Process> {
-    std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
+    each(read)
+}
+
+/// What `read` makes of each process, given its ID and its folder in `/proc`.
+pub(super) fn each<T>(read: impl Fn(i32, &Path) -> Option<T>) -> Vec<T> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
         .filter_map(|entry| {
             let id = entry.file_name().to_str()?.parse().ok()?;
             read(id, &entry.path())

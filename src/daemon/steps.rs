@@ -31,10 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs runc; where it runs a container, ends what is left of it.
 pub(super) fn run(args: &[OsString]) -> ExitCode {
-    if !is_run(args) {
-        return become_real(&RUNC, args, |_| {});
-    }
-    if real(&RUNC).is_none() {
+    if !is_run(args) || real(&RUNC).is_none() {
         return become_real(&RUNC, args, |_| {});
     }
     let left = end(|| left::left(&left::all(), own()));
@@ -50,7 +47,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     }
     let child = Command::new("/proc/self/exe")
         .arg0(CHILD)
-        .arg(getpid().as_raw_nonzero().to_string())
+        .arg(own().to_string())
         .args(args)
         .spawn();
     let child = match child {
@@ -161,16 +158,10 @@ fn signal(pid: i32, signal: Signal) {
 /// Processes that descend from this one, zombies included.
 fn descendants() -> BTreeSet<i32> {
     let own = own();
-    let all: Vec<(i32, i32)> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-            Some((pid, left::stat(&stat)?.1))
-        })
-        .collect();
+    let all: Vec<(i32, i32)> = left::each(|id, at| {
+        let stat = std::fs::read_to_string(at.join("stat")).ok()?;
+        Some((id, left::stat(&stat)?.1))
+    });
     let mut found = BTreeSet::from([own]);
     loop {
         let more = all
