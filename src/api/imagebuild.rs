@@ -108,7 +108,13 @@ pub struct ImageBuildSpec {
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
     pub builder_ref: BuilderRef,
-    /// Time for the whole build, for example 30m: at most 24h.
+    /// Any text, for example a date: another one builds again though nothing else has changed. It is part of the spec,
+    /// so that tools which wait for a generation to be observed wait for that build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub rebuild: Option<String>,
+    /// Time for each attempt from its start, for example 30m: at most 24h. Waiting for a turn on the builder does not
+    /// count; a build that cannot start for want of something else ends after this time, too.
     #[serde(default = "defaults::timeout")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("timeout: give a duration between 1s and 24h, for example 30m or 1h30m"))]
@@ -118,8 +124,8 @@ pub struct ImageBuildSpec {
     #[serde(default = "defaults::retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: i32,
-    /// True holds: nothing new is started until it is false again. A build that runs goes on, unless what it is
-    /// built from changes too.
+    /// True holds: no Job is started until it is false again, also none in the place of one that was deleted. An
+    /// attempt that runs goes on, unless what it is built from changes too.
     #[serde(default)]
     pub suspend: bool,
     /// How many builds of the past to keep in `status.history`, and how many of their Jobs.

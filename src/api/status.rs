@@ -48,15 +48,22 @@ pub struct ImageBuildStatus {
     /// Steps of the last finished build.
     #[serde(default)]
     pub steps: Option<Steps>,
-    /// When the last build started.
+    /// The value of the annotation whittle.dev/requestedAt that the last build was started with, its first 256
+    /// characters: what has asked for a build waits until its own value stands here, and for Ready then.
+    #[serde(default)]
+    pub last_handled_request: Option<String>,
+    /// When the last build became due.
     #[serde(default)]
     pub started_at: Option<Time>,
     /// When the last build ended.
     #[serde(default)]
     pub completed_at: Option<Time>,
-    /// Seconds from start to end of the last build.
+    /// Seconds from the start of the first attempt to the end of the last build.
     #[serde(default)]
     pub duration_seconds: Option<i64>,
+    /// Seconds before that, from when the last build became due: it waited for its turn, or for its builder.
+    #[serde(default)]
+    pub queued_seconds: Option<i64>,
     /// Number of the last build that was started; 1 is the first.
     #[serde(default)]
     pub build: Option<i64>,
@@ -75,6 +82,16 @@ pub struct ImageBuildStatus {
     /// The last builds, newest first, at most `spec.historyLimit`.
     #[serde(default)]
     pub history: Vec<HistoryEntry>,
+}
+
+impl ImageBuildStatus {
+    /// Since when the attempt under way runs, or waits. A status of an earlier version has no such time: then since the
+    /// build became due.
+    pub fn since(&self) -> Option<&Time> {
+        let current = self.current.as_ref();
+        let since = current.and_then(|current| current.since.as_ref());
+        since.or(self.started_at.as_ref())
+    }
 }
 
 /// One platform's image.
@@ -144,6 +161,13 @@ pub struct Current {
     pub retry_at: Option<Time>,
     /// What ended the attempt before this one.
     pub last_failure: Option<String>,
+    /// Since when the attempt runs: `spec.timeout` counts from here. Before it does, since when it waits for something
+    /// other than its turn on the builder.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// True once the attempt's Job was made.
+    #[serde(default)]
+    pub started: Option<bool>,
     /// What the attempt has pushed, while no tag points to it: its report, as in the termination message.
     #[serde(default)]
     pub pushed: Option<String>,
@@ -206,6 +230,9 @@ pub struct HistoryEntry {
     pub revision: Option<String>,
     /// When it ended.
     pub completed_at: Option<Time>,
-    /// Seconds from start to end.
+    /// Seconds from the start of its first attempt to its end.
     pub duration_seconds: Option<i64>,
+    /// Seconds that it waited before.
+    #[serde(default)]
+    pub queued_seconds: Option<i64>,
 }

@@ -107,10 +107,8 @@ impl Cluster {
                 State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
                 Some(builder),
             ) if failed.failure.reason == FailureReason::BuilderLost => {
-                let since = build
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.started_at.clone());
+                let since = build.status.as_ref().and_then(|status| status.since());
+                let since = since.cloned();
                 self.builder_out_of_memory(builder, since).await?
             }
             _ => None,

@@ -299,9 +299,8 @@ async fn carry_out(build: &mut ImageBuild, step: &Step, context: &Context) -> Re
 async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
     if step.status.current.is_none() {
-        context
-            .metrics
-            .built(&notice.reason, step.status.duration_seconds);
+        let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
+        context.metrics.built(&notice.reason, seconds, queued);
     }
     say(build, notice, context).await;
 }

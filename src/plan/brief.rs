@@ -44,6 +44,7 @@ pub fn image_build(build: &mut ImageBuild) {
         debug: None,
         contract: None,
         health_check: None,
+        rebuild: None,
         builder_ref: spec.builder_ref.clone(),
         timeout: String::new(),
         retries: 0,
@@ -61,6 +62,7 @@ pub fn image_build(build: &mut ImageBuild) {
                 current.message = None;
                 current.last_failure = None;
                 current.pushed = current.pushed.map(|_| String::new());
+                current.since = None;
                 current
             }),
             input: settled.then_some(trimmed),
@@ -193,6 +195,8 @@ mod tests {
             message: Some("m".into()),
             retry_at: None,
             last_failure: None,
+            since: None,
+            started: None,
             pushed: Some("p".into()),
             checked: None,
         });

@@ -35,6 +35,8 @@ use crate::image::digest_of;
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
+/// Characters of a request that stand in the status.
+const REQUEST: usize = 256;
 
 /// What was read for one ImageBuild.
 #[derive(Clone, Debug)]
@@ -113,6 +115,8 @@ struct Input<'a> {
     health_check: &'a Option<crate::api::HealthCheck>,
     builder: &'a str,
     requested_at: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rebuild: &'a Option<String>,
 }
 
 /// Digest of everything that makes a build due when it changes: so `suspend`, `timeout`, `retries`
@@ -132,6 +136,7 @@ pub fn input(build: &ImageBuild) -> String {
         health_check: &spec.health_check,
         builder: &spec.builder_ref.name,
         requested_at: build.annotations().get(REQUESTED_AT),
+        rebuild: &spec.rebuild,
     };
     digest_of(&serde_json::to_vec(&input).expect("plain data is always JSON"))
 }
@@ -291,6 +296,9 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
     status.started_at = Some(Time(now));
     status.completed_at = None;
     status.duration_seconds = None;
+    status.queued_seconds = None;
+    let request = build.annotations().get(REQUESTED_AT);
+    status.last_handled_request = request.map(|text| text.chars().take(REQUEST).collect());
     status.current = Some(Current {
         attempt: 1,
         job: attempt_name(build, number, build.metadata.generation.unwrap_or(0), 1),
@@ -298,6 +306,8 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
         message: None,
         retry_at: None,
         last_failure: None,
+        since: Some(Time(now)),
+        started: None,
         pushed: None,
         checked: None,
     });
@@ -328,7 +338,22 @@ fn start(
         let report = failed(FailureReason::BuildRejected, message);
         return end(observed, status, report, now);
     }
+    // Moving tags is part of an attempt that runs already.
+    let tags_only = current.checked == Some(true);
+    if build.spec.suspend && !tags_only {
+        let message = format!(
+            "spec.suspend is true: attempt {} of this build starts once it is false",
+            current.attempt
+        );
+        status::hold_back(&mut status, build, &message, now);
+        unstart(&mut status);
+        return step(status, Action::None);
+    }
+    let since = clock(&status, now);
     let left = deadline(build, &status, now).duration_since(now);
+    if let Some(current) = &mut status.current {
+        current.since = Some(Time(since));
+    }
     if left <= SignedDuration::ZERO {
         let waited_for = find(&status.conditions, READY)
             .map(|c| c.message.clone())
@@ -425,7 +450,6 @@ fn start(
         }
     };
     // Moving tags needs the builder's settings, and nothing of its daemon.
-    let tags_only = current.checked == Some(true);
     if !tags_only && !is_ready(builder) {
         let wait = refused::builder(builder);
         let message = format!("Builder {name} is not ready: {}", wait.message);
@@ -457,8 +481,13 @@ fn start(
             observed.queue.running, observed.queue.before
         );
         status::working(&mut status, build, QUEUED, message, now);
+        // The clock stands still: it is not written down anew at each look.
+        if let Some(now) = &mut status.current {
+            now.since = current.since.clone();
+        }
+        unstart(&mut status);
         return Step {
-            look_again: Some(SignedDuration::from_secs(30).min(left)),
+            look_again: Some(SignedDuration::from_secs(30)),
             ..step(status, Action::None)
         };
     }
@@ -478,6 +507,7 @@ fn start(
                 };
                 status::working(&mut status, build, "Building", message.into(), now);
             }
+            run(&mut status, now);
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {
@@ -612,7 +642,7 @@ fn wait(
         };
         status::working(&mut status, build, reason, pending.message.clone(), now);
     }
-    let started = status.started_at.as_ref().map_or(now, |time| time.0);
+    let started = clock(&status, now);
     // A Pod's own trouble is not all in its status: look at its events, ever less often, and within ten seconds as
     // long as nothing is known.
     let most = if pending.reason == POD_PENDING { 5 } else { 15 };
@@ -623,8 +653,42 @@ fn wait(
     }
 }
 
+/// The attempt is being started: its clock runs from here, and the time before was waiting. One that is started once
+/// more, as its Job was refused or deleted, has no more time for that.
+fn run(status: &mut ImageBuildStatus, now: Timestamp) {
+    let Some(current) = &mut status.current else {
+        return;
+    };
+    if current.started != Some(true) && current.checked != Some(true) {
+        current.since = Some(Time(now));
+    }
+    current.started = Some(true);
+    if status.queued_seconds.is_none() {
+        status.queued_seconds = Some(status::seconds_since(status.started_at.as_ref(), now));
+    }
+}
+
+/// The attempt waits for its turn, or is held: its time begins after that.
+fn unstart(status: &mut ImageBuildStatus) {
+    if let Some(current) = &mut status.current {
+        current.started = None;
+    }
+}
+
+/// Since when `spec.timeout` counts: since the attempt was started, and before that since it has waited for something
+/// other than its turn.
+fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
+    let current = status.current.as_ref();
+    let ready = find(&status.conditions, READY).map(|c| c.reason.as_str());
+    let started = current.is_some_and(|current| current.started == Some(true));
+    if !started && matches!(ready, Some(QUEUED | status::SUSPENDED)) {
+        return now;
+    }
+    status.since().map_or(now, |time| time.0)
+}
+
 fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    let started = status.started_at.as_ref().map_or(now, |time| time.0);
+    let started = clock(status, now);
     started + duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
 }
 
@@ -731,6 +795,12 @@ fn retry(
         message: None,
         retry_at: Some(Time(now + wait)),
         last_failure: Some(why.clone()),
+        since: match checked {
+            // The same attempt, as far as its time goes: all that is left are the tags.
+            true => current.since.clone(),
+            false => Some(Time(now + wait)),
+        },
+        started: current.started.filter(|_| checked),
     });
     let message = format!(
         "attempt {} of {} ended: {why}; the next one starts in {} s",

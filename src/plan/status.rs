@@ -12,6 +12,9 @@ use crate::api::{
 };
 use crate::image::display_size;
 
+/// Reason of what `spec.suspend` holds.
+pub const SUSPENDED: &str = "Suspended";
+
 /// An Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -75,11 +78,13 @@ pub fn blocked(
 
 /// `spec.suspend` holds a build that is due.
 pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
-    let why = (
-        "Suspended",
-        "spec.suspend is true: the build of this spec starts once it is false",
-    );
-    put(status, build, READY, Some(false), why, now);
+    let message = "spec.suspend is true: the build of this spec starts once it is false";
+    hold_back(status, build, message, now);
+}
+
+/// `spec.suspend` holds something: what it is.
+pub fn hold_back(status: &mut ImageBuildStatus, build: &ImageBuild, message: &str, now: Timestamp) {
+    put(status, build, READY, Some(false), (SUSPENDED, message), now);
     clear(&mut status.conditions, RECONCILING);
     clear(&mut status.conditions, STALLED);
 }
@@ -87,7 +92,7 @@ pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
 /// Nothing is due: what the last build came to holds for this generation too.
 pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
     let generation = build.metadata.generation;
-    let suspended = find(&status.conditions, READY).is_none_or(|c| c.reason == "Suspended");
+    let suspended = find(&status.conditions, READY).is_none_or(|c| c.reason == SUSPENDED);
     if suspended {
         match (status.failure.clone(), status.image.clone()) {
             (Some(failure), _) => {
@@ -119,12 +124,14 @@ pub fn end(
         .current
         .take()
         .map_or(0, |current| current.generation);
-    let seconds = status
-        .started_at
-        .as_ref()
-        .map(|started| now.duration_since(started.0).as_secs().max(0));
+    let all = seconds_since(status.started_at.as_ref(), now);
+    // One that ends before its first attempt has waited all the time.
+    let queued = status.queued_seconds.unwrap_or(all).min(all);
+    let seconds = status.started_at.as_ref().map(|_| all - queued);
+    let queued = status.started_at.as_ref().map(|_| queued);
     status.completed_at = Some(Time(now));
     status.duration_seconds = seconds;
+    status.queued_seconds = queued;
     status.history.insert(
         0,
         HistoryEntry {
@@ -136,11 +143,17 @@ pub fn end(
             revision: built.and_then(|built| built.revision.clone()),
             completed_at: Some(Time(now)),
             duration_seconds: seconds,
+            queued_seconds: queued,
         },
     );
     status
         .history
         .truncate(usize::try_from(build.spec.history_limit).unwrap_or(0));
+}
+
+/// Whole seconds from `start` to `now`; 0 without a start.
+pub fn seconds_since(start: Option<&Time>, now: Timestamp) -> i64 {
+    start.map_or(0, |start| now.duration_since(start.0).as_secs().max(0))
 }
 
 fn largest(built: &Built) -> Option<i64> {
@@ -177,8 +190,12 @@ pub fn succeed(
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
+    let waited = match status.queued_seconds {
+        Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
+        _ => String::new(),
+    };
     let message = format!(
-        "{image} ({}; {} of {} steps from the cache; {} s)",
+        "{image} ({}; {} of {} steps from the cache; {} s{waited})",
         status.display_size.as_deref().unwrap_or("size unknown"),
         built.steps.cached,
         built.steps.total,

@@ -21,6 +21,7 @@ pub struct Metrics {
     refused: Family<Refusal, Counter>,
     disagreements: Counter,
     seconds: Histogram,
+    queued: Histogram,
     profiles_refused: Counter,
     images_not_known: Gauge,
 }
@@ -50,8 +51,9 @@ impl Default for Metrics {
         let left_alone = Family::<Kind, Counter>::default();
         let refused = Family::<Refusal, Counter>::default();
         let disagreements = Counter::default();
-        let seconds =
-            Histogram::new([1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0]);
+        let buckets = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+        let seconds = Histogram::new(buckets);
+        let queued = Histogram::new(buckets);
         registry.register("reconciles", "Reconciles, by kind", reconciles.clone());
         registry.register(
             "reconcile_errors",
@@ -77,8 +79,13 @@ impl Default for Metrics {
         );
         registry.register(
             "build_duration_seconds",
-            "Seconds from start to end of a build",
+            "Seconds from the start of a build's first attempt to its end",
             seconds.clone(),
+        );
+        registry.register(
+            "build_queued_seconds",
+            "Seconds that a build waited before its first attempt, for its turn or its builder",
+            queued.clone(),
         );
         let profiles_refused = Counter::default();
         registry.register(
@@ -102,6 +109,7 @@ impl Default for Metrics {
             refused,
             disagreements,
             seconds,
+            queued,
             profiles_refused,
             images_not_known,
         }
@@ -140,7 +148,7 @@ impl Metrics {
     }
 
     /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.
-    pub fn built(&self, result: &str, seconds: Option<i64>) {
+    pub fn built(&self, result: &str, seconds: Option<i64>, queued: Option<i64>) {
         self.builds
             .get_or_create(&Outcome {
                 result: result.to_owned(),
@@ -148,6 +156,9 @@ impl Metrics {
             .inc();
         if let Some(seconds) = seconds {
             self.seconds.observe(seconds as f64);
+        }
+        if let Some(queued) = queued {
+            self.queued.observe(queued as f64);
         }
     }
 
@@ -181,7 +192,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.reconcile("ImageBuild");
         metrics.reconcile("ImageBuild");
-        metrics.built("StepFailed", Some(3));
+        metrics.built("StepFailed", Some(3), Some(40));
         let text = metrics.text();
         assert!(
             text.contains(r#"whittle_reconciles_total{kind="ImageBuild"} 2"#),
@@ -191,5 +202,11 @@ mod tests {
             text.contains(r#"whittle_builds_total{result="StepFailed"} 1"#),
             "{text}"
         );
+        for sum in [
+            "whittle_build_duration_seconds_sum 3.0",
+            "whittle_build_queued_seconds_sum 40.0",
+        ] {
+            assert!(text.contains(sum), "{text}");
+        }
     }
 }

@@ -133,6 +133,8 @@ fn emptied(status: ImageBuildStatus) -> ImageBuildStatus {
         conditions: status.conditions,
         started_at: status.started_at,
         build: status.build,
+        last_handled_request: status.last_handled_request,
+        queued_seconds: status.queued_seconds,
         input: status.input,
         current: status.current,
         history: status.history.into_iter().skip(1).collect(),
