@@ -197,13 +197,8 @@ impl Cluster {
             .into_iter()
             .flat_map(|status| status.container_statuses.unwrap_or_default())
             .any(|container| killed_for_memory(&container, since.as_ref()));
-        let limit = builder
-            .spec
-            .resources
-            .limits
-            .as_ref()
-            .and_then(|limits| limits.get("memory"));
-        Ok(killed.then(|| limit.map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone())))
+        let limit = decide::memory_limit(builder).unwrap_or("of its node");
+        Ok(killed.then(|| limit.to_owned()))
     }
 
     /// Writes the status where it differs. What goes on is left out where the attempt is the same: the

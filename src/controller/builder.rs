@@ -262,11 +262,13 @@ async fn rest(
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
     let builds = context.image_builds().await?;
     let used = context.cluster.builder_use(&namespace, &name, &builds);
-    let used = used.await?;
+    let mut used = used.await?;
+    let seen = context.used.last(&namespace, &name);
+    used.last = used.last.max(Some(seen));
     let started = pod
         .and_then(|pod| pod.status.as_ref()?.start_time.as_ref())
         .map(|time| time.0);
-    Ok(builder_state::rest(builder, &used, started, now))
+    Ok(builder_state::rest(builder, sleeps, &used, started, now))
 }
 
 /// The Builder that an ImageBuild wakes.

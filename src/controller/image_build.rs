@@ -47,13 +47,15 @@ pub async fn run(
     let _ = context.builds.set(store.clone());
     // Of the same watch: what wakes the next one in the queue stands in the store before.
     let (ended, ends) = mpsc::unbounded();
+    let seeing = context.clone();
     let builds = builds
         .reflect(writer)
         .touched_objects()
         .inspect(move |seen| {
-            let _ = seen
-                .as_ref()
-                .map(|build| ended.unbounded_send(build.clone()));
+            if let Ok(build) = seen {
+                seeing.used.see(build, Timestamp::now());
+                let _ = ended.unbounded_send(build.clone());
+            }
         })
         .predicate_filter(triggers::image_build, config());
     let jobs = context.cluster.watch::<Job>(mine.clone());

@@ -6,6 +6,7 @@ mod image_build;
 mod others;
 mod run;
 mod triggers;
+mod used;
 mod workloads;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::reflector::Store;
@@ -42,6 +44,7 @@ pub struct Context {
     pub metrics: Metrics,
     recorder: Recorder,
     others: others::Others,
+    used: used::Used,
     builds: OnceLock<Store<ImageBuild>>,
 }
 
@@ -67,6 +70,7 @@ impl Context {
             metrics,
             recorder,
             others: others::Others::default(),
+            used: used::Used::since(Timestamp::now()),
             builds: OnceLock::new(),
         }
     }

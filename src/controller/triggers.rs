@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
+use crate::api::{Builder, ImageBuild, REQUESTED_AT};
 use crate::plan::{builder_state, decide, gate, names, outcome};
 
 fn digest(value: impl Hash) -> Option<u64> {
@@ -53,18 +53,7 @@ pub fn builder_spec(builder: &Builder) -> Option<u64> {
 
 /// What ImageBuilds that wait for a Builder depend on.
 pub fn builder_ready(builder: &Builder) -> Option<u64> {
-    let ready = builder
-        .status
-        .as_ref()
-        .and_then(|status| find(&status.conditions, READY))
-        .map(|c| (c.status.as_str(), c.reason.as_str()));
-    digest((
-        builder.uid(),
-        installation(builder),
-        ready,
-        builder_state::has_certificates(builder),
-        builder.metadata.deletion_timestamp.is_some(),
-    ))
+    digest((builder.uid(), decide::Readiness::of(builder)))
 }
 
 /// An attempt's end, and its going.
@@ -103,13 +92,9 @@ fn is_check(pod: &Pod) -> bool {
 
 /// What a Builder's own condition depends on.
 pub fn stateful_set(set: &StatefulSet) -> Option<u64> {
-    let status = set.status.as_ref();
     digest((
         set.uid(),
-        set.metadata.generation,
-        status.and_then(|status| status.ready_replicas),
-        status.and_then(|status| status.update_revision.as_deref()),
-        status.and_then(|status| status.current_revision.as_deref()),
+        builder_state::Rollout::of(set),
         set.metadata.deletion_timestamp.is_some(),
     ))
 }

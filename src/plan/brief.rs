@@ -58,6 +58,7 @@ pub fn image_build(build: &mut ImageBuild) {
             observed_generation: status.observed_generation,
             conditions: ready(std::mem::take(&mut status.conditions)),
             started_at: status.started_at.take(),
+            completed_at: status.completed_at.take(),
             current: status.current.take().map(|mut current| {
                 current.message = None;
                 current.last_failure = None;

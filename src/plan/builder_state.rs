@@ -27,7 +27,7 @@ pub const DRAINING: &str = "Draining";
 pub struct Use {
     /// Builds that run on it or wait for it.
     pub wanted: usize,
-    /// When it was last used, as far as Jobs tell.
+    /// When it was last used, as far as anybody knows.
     pub last: Option<Timestamp>,
 }
 
@@ -40,14 +40,24 @@ pub enum Rest {
     Asleep,
 }
 
-/// Whether the daemon is to be up, given its use and when its Pod started.
-pub fn rest(builder: &Builder, used: &Use, pod_started: Option<Timestamp>, now: Timestamp) -> Rest {
+/// Whether the daemon is to be up, given whether it sleeps, its use, and when its Pod started. One that sleeps is woken
+/// by a build alone.
+pub fn rest(
+    builder: &Builder,
+    sleeps: bool,
+    used: &Use,
+    pod_started: Option<Timestamp>,
+    now: Timestamp,
+) -> Rest {
     let idle = duration(&builder.spec.idle_timeout);
     if idle.is_zero() {
         return Rest::Awake(None);
     }
     if used.wanted > 0 {
         return Rest::Awake(Some(idle));
+    }
+    if sleeps {
+        return Rest::Asleep;
     }
     let made = builder.metadata.creation_timestamp.as_ref().map(|t| t.0);
     let Some(last) = [used.last, pod_started, made].into_iter().flatten().max() else {
@@ -229,18 +239,34 @@ pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: 
     false
 }
 
+/// How far a StatefulSet is: what is looked at, and what wakes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rollout {
+    generation: Option<i64>,
+    observed: Option<i64>,
+    ready: i32,
+    updated: i32,
+}
+
+impl Rollout {
+    /// That of a StatefulSet.
+    pub fn of(set: &StatefulSet) -> Self {
+        let status = set.status.as_ref();
+        Self {
+            generation: set.metadata.generation,
+            observed: status.and_then(|status| status.observed_generation),
+            ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
+            updated: status.and_then(|s| s.updated_replicas).unwrap_or(0),
+        }
+    }
+}
+
 /// True where every replica runs the newest template and is ready.
 pub fn is_ready(set: &StatefulSet) -> bool {
-    let wanted = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1);
-    set.status.as_ref().is_some_and(|status| {
-        status.observed_generation == set.metadata.generation
-            && status.ready_replicas.unwrap_or(0) >= wanted
-            && status.updated_replicas.unwrap_or(0) >= wanted
-    })
+    let spec = set.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let rollout = Rollout::of(set);
+    rollout.observed == rollout.generation && rollout.ready >= wanted && rollout.updated >= wanted
 }
 
 #[cfg(test)]
@@ -339,7 +365,7 @@ mod tests {
         let ago = |minutes| Some(now() - SignedDuration::from_mins(minutes));
         let used = |wanted, last| Use { wanted, last };
         assert_eq!(
-            rest(&builder, &used(0, ago(11)), ago(20), now()),
+            rest(&builder, false, &used(0, ago(11)), ago(20), now()),
             Rest::Asleep
         );
         for (used, started) in [
@@ -347,16 +373,24 @@ mod tests {
             (used(0, ago(9)), ago(20)),
             (used(0, ago(11)), ago(9)),
         ] {
-            let rest = rest(&builder, &used, started, now());
+            let rest = rest(&builder, false, &used, started, now());
             assert!(matches!(rest, Rest::Awake(Some(_))), "{used:?}");
         }
         assert_eq!(
-            rest(&builder, &used(0, ago(9)), None, now()),
+            rest(&builder, false, &used(0, ago(9)), None, now()),
             Rest::Awake(Some(SignedDuration::from_secs(61)))
         );
+        assert_eq!(
+            rest(&builder, true, &used(0, ago(9)), None, now()),
+            Rest::Asleep
+        );
+        assert!(matches!(
+            rest(&builder, true, &used(1, None), None, now()),
+            Rest::Awake(_)
+        ));
         builder.spec.idle_timeout = "0s".into();
         assert_eq!(
-            rest(&builder, &used(0, None), None, now()),
+            rest(&builder, false, &used(0, None), None, now()),
             Rest::Awake(None)
         );
     }

@@ -29,7 +29,7 @@ use super::settings::Settings;
 use super::status::{self, Notice};
 use crate::api::{
     Builder, Current, DEFAULT_BUILDER, FailureReason, IDLE, ImageBuild, ImageBuildStatus, READY,
-    REQUESTED_AT, find, is_true,
+    REQUESTED_AT, find,
 };
 use crate::image::digest_of;
 
@@ -536,23 +536,73 @@ fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     builder
 }
 
-/// True where the Builder takes builds: one that sleeps is well, but takes none; and one that an earlier version left
-/// lacks keys until its certificates are renewed.
+/// What builds that wait for a Builder look at, and all that they are woken for. Whoever asks for more of it adds it
+/// here: what is looked at and does not wake is waited for without end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Readiness {
+    /// Its spec, as the API server counts them: how many builds it takes, its limits.
+    generation: Option<i64>,
+    /// The one that its status speaks of.
+    observed: Option<i64>,
+    /// Status and reason of its condition Ready.
+    ready: Option<(String, String)>,
+    /// It has all keys that runners of this version mount.
+    certificates: bool,
+    /// It is being deleted.
+    leaving: bool,
+    /// The installation that it belongs to.
+    installation: Option<String>,
+}
+
+impl Readiness {
+    /// That of a Builder.
+    pub fn of(builder: &Builder) -> Self {
+        let status = builder.status.as_ref();
+        let ready = status.and_then(|status| find(&status.conditions, READY));
+        Self {
+            generation: builder.metadata.generation,
+            observed: status.and_then(|status| status.observed_generation),
+            ready: ready.map(|c| (c.status.clone(), c.reason.clone())),
+            certificates: builder_state::has_certificates(builder),
+            leaving: builder.metadata.deletion_timestamp.is_some(),
+            installation: status.and_then(|status| status.installation.clone()),
+        }
+    }
+
+    /// True where its status speaks of the spec that stands.
+    pub(crate) fn is_current(&self) -> bool {
+        self.observed.is_some() && self.observed == self.generation
+    }
+
+    /// True where its daemon sleeps until the next build.
+    fn is_asleep(&self) -> bool {
+        self.ready
+            .as_ref()
+            .is_some_and(|(_, reason)| reason == IDLE)
+    }
+
+    /// True where its daemon is up, or sleeps.
+    pub(crate) fn is_well(&self) -> bool {
+        self.ready
+            .as_ref()
+            .is_some_and(|(status, _)| status == "True")
+    }
+
+    /// True where it takes builds: one that sleeps is well, but takes none; and one that an earlier version left lacks
+    /// keys until its certificates are renewed.
+    fn takes_builds(&self) -> bool {
+        self.is_current() && self.is_well() && !self.is_asleep() && self.certificates
+    }
+}
+
+/// True where the Builder takes builds.
 pub fn is_ready(builder: &Builder) -> bool {
-    builder.status.as_ref().is_some_and(|status| {
-        status.observed_generation == builder.metadata.generation
-            && is_true(&status.conditions, READY)
-            && !is_asleep(builder)
-            && builder_state::has_certificates(builder)
-    })
+    Readiness::of(builder).takes_builds()
 }
 
 /// True where the Builder's daemon sleeps until the next build.
 pub fn is_asleep(builder: &Builder) -> bool {
-    let conditions = builder.status.as_ref().map(|status| &status.conditions);
-    conditions
-        .and_then(|conditions| find(conditions, READY))
-        .is_some_and(|c| c.reason == IDLE)
+    Readiness::of(builder).is_asleep()
 }
 
 /// A build is under way: where its attempt stands decides.
@@ -757,7 +807,23 @@ fn refine(mut failed: Failed, observed: &Observed) -> Failed {
             observed.build.spec.builder_ref.name
         );
     }
+    // The runner knows that a step was killed, and not whose limit that was.
+    if failed.failure.reason == FailureReason::OutOfMemory && failed.failure.step.is_some() {
+        let name = &observed.build.spec.builder_ref.name;
+        let limit = observed.builder.as_ref().and_then(memory_limit);
+        let limit = limit.map_or_else(
+            || format!("Builder {name} has no memory limit: its node may have run out of memory"),
+            |limit| format!("Builder {name} has the memory limit {limit}"),
+        );
+        failed.failure.message = format!("{} ({limit})", failed.failure.message);
+    }
     failed
+}
+
+/// The memory limit of a Builder's daemon.
+pub fn memory_limit(builder: &Builder) -> Option<&str> {
+    let limits = builder.spec.resources.limits.as_ref()?;
+    limits.get("memory").map(|limit| limit.0.as_str())
 }
 
 fn succeed(

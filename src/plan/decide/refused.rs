@@ -3,11 +3,9 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Action, Step, is_asleep, step};
-use crate::api::{
-    Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find, is_true,
-};
-use crate::plan::builder_state::{DRAINING, STARTING, has_certificates};
+use super::{Action, Readiness, Step, is_asleep, step};
+use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find};
+use crate::plan::builder_state::{DRAINING, STARTING};
 use crate::plan::outcome::{Pending, UNSCHEDULABLE, failed};
 use crate::plan::refusal::{self, Refusal, Whose};
 use crate::plan::report::Report;
@@ -101,20 +99,18 @@ pub(super) fn builder(builder: &Builder) -> Pending {
         let message = "it was asleep, and is being woken".to_owned();
         return working("WaitingForBuilder", message);
     }
+    let readiness = Readiness::of(builder);
     let said = builder
         .status
         .as_ref()
-        .filter(|status| status.observed_generation == builder.metadata.generation)
+        .filter(|_| readiness.is_current())
         .and_then(|status| find(&status.conditions, READY))
         .filter(|c| c.status != "True");
     let Some(said) = said else {
-        let up = builder.status.as_ref().is_some_and(|status| {
-            status.observed_generation == builder.metadata.generation
-                && is_true(&status.conditions, READY)
-        });
-        let message = match up && !has_certificates(builder) {
-            true => "its certificates are being renewed",
-            false => "it is being started",
+        let message = match (readiness.is_well(), readiness.is_current()) {
+            (true, true) => "its certificates are being renewed",
+            (true, false) => "its spec has changed, and is being carried out",
+            (false, _) => "it is being started",
         };
         return working("WaitingForBuilder", message.into());
     };
