@@ -168,7 +168,7 @@ pub struct Current {
     /// True once the attempt's Job was made.
     #[serde(default)]
     pub started: Option<bool>,
-    /// What the attempt has pushed, while no tag points to it: its report, as in the termination message.
+    /// What the attempt has pushed, while no tag points to it: its report, packed.
     #[serde(default)]
     pub pushed: Option<String>,
     /// True once that has answered `spec.healthCheck`.

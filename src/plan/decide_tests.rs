@@ -792,3 +792,6 @@ fn a_check_ends_with_the_builds_own_time() {
 
 #[path = "decide/refused_tests.rs"]
 mod refused;
+
+#[path = "decide/time_tests.rs"]
+mod time;

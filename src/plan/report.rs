@@ -176,6 +176,22 @@ pub fn encode(report: &Report) -> String {
     }
 }
 
+/// Bytes of a report that a status keeps, packed.
+const KEPT: usize = 96 * 1024;
+
+/// A report that a status keeps while its image is being checked: whole, programs and all, where that takes no more
+/// than 96 KiB, else as a termination message. [`decode`] reads it.
+pub fn keep(report: &Report) -> String {
+    let json = to_json(report);
+    if json.len() > TERMINATION_LIMIT && json.len() as u64 <= EXPANDED_LIMIT {
+        let packed = compressed(&json);
+        if packed.len() <= KEPT {
+            return packed;
+        }
+    }
+    encode(report)
+}
+
 /// Reads a termination message that [`encode`] wrote.
 pub fn decode(message: &str) -> Result<Report, DecodeError> {
     Ok(decode_whole(message)?.0)
@@ -464,6 +480,26 @@ mod tests {
         assert_ne!(record, told);
         assert_eq!(whole, super::digest(&told));
         assert_ne!(whole, super::digest(&forged));
+    }
+
+    #[test]
+    fn what_a_status_keeps_has_the_programs_that_a_termination_message_has_no_room_for() {
+        let with = |bytes: usize| {
+            let mut report = built(2);
+            if let Report::Succeeded(built) = &mut report {
+                built.platforms[0].contents = Some(ContentsStatus {
+                    programs: Some(noise(5, bytes)),
+                    ..ContentsStatus::default()
+                });
+            }
+            report
+        };
+        let debian = with(20_000);
+        assert_ne!(decode(&encode(&debian)).unwrap(), debian);
+        assert_eq!(decode(&keep(&debian)).unwrap(), debian);
+        let huge = keep(&with(400_000));
+        assert!(huge.len() <= TERMINATION_LIMIT);
+        assert!(decode(&huge).is_ok());
     }
 
     #[test]

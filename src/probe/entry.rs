@@ -72,8 +72,9 @@ impl Entry {
             let contents = packed.and_then(unpack).ok_or_else(|| {
                 NotKnown::new(
                     "NoReport",
-                    "the status has no report of the image's programs that can be read: there was no room for it, \
-                     or it is too large",
+                    "the status has no report of the image's programs: the runner's callback did not arrive, and its \
+                     termination message has no room for them; or they are too many. Build again (another \
+                     spec.rebuild); where that does not help, see that the runner's Pod reaches the controller",
                 )
             })?;
             gathered.add(&contents)?;

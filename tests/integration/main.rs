@@ -8,6 +8,8 @@ mod bounds;
 mod builds;
 mod callback;
 mod crashes;
+mod due;
+mod finished;
 mod guard_tenants;
 mod installations;
 mod policies;

@@ -152,7 +152,12 @@ impl Stage {
             true => vec![],
             false => vec![&self.namespace],
         };
-        let here = json!({"watch": {"namespaces": namespaces}});
+        // With the API server to itself it is the one that the policies know.
+        let name = match self.everywhere {
+            true => "whittle",
+            false => &self.namespace,
+        };
+        let here = json!({"watch": {"namespaces": namespaces}, "probeGuard": {"name": name}});
         let account = self.server.controllers_kubeconfig();
         let (controller, callback) = self.start("whittle-system", here, account).await;
         self.controller = Some(controller);

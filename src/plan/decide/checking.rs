@@ -84,7 +84,7 @@ pub(super) fn begin(
     now: Timestamp,
 ) -> Step {
     if let Some(current) = &mut status.current {
-        current.pushed = Some(report::encode(&Report::Succeeded(built)));
+        current.pushed = Some(report::keep(&Report::Succeeded(built)));
     }
     let message = "the image is pushed, and its healthCheck begins".to_owned();
     status::working(&mut status, build, "HealthCheck", message, now);
