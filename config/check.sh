@@ -38,7 +38,11 @@ renders 'helm.sh/resource-policy: keep' --set commonLabels.team=x
 renders 'serviceAccountName: other' --set serviceAccount.create=false,serviceAccount.name=other
 renders 'priorityClassName: high' --set priorityClassName=high
 renders 'name: zz-controller' --set fullnameOverride=zz
-renders '"whittle-system/zz"' --set fullnameOverride=zz
+renders '"\$\(POD_NAMESPACE\)/zz"' --set fullnameOverride=zz
+renders '- name: regcred' --set 'imagePullSecrets[0].name=regcred'
+renders '- name: regcred' --set 'imagePullSecrets={regcred}'
+renders '^ +"regcred"' --set 'runner.imagePullSecrets[0].name=regcred'
+renders '^ +"regcred"' --set 'builder.imagePullSecrets[0].name=regcred'
 renders 'name: zz-self-pods' --set fullnameOverride=zz
 renders 'c.image in ..r.example.com/runner:1","r.example.com/m:1"' --set runner.image=r.example.com/runner:1,selfGuard.extraImages='{r.example.com/m:1}'
 renders '\["cost-center"\].exists\(p, k.startsWith\(p\)\)' --set selfGuard.extraLabels='{cost-center}'
@@ -70,6 +74,12 @@ for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.dige
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 
+# Values of an earlier chart (helm upgrade --reuse-values) lack what is new: that is said.
+while read -r key; do
+  if render --set "$key=null"; then fail "the schema does not miss $key"; fi
+  grep -q "missing property '$key'" "$out" || fail "without $key: $(cat "$out")"
+done < <(sed -n 's/^\([A-Za-z]*\):.*/\1/p' charts/whittle/values.yaml)
+
 # Each reason has its cure in the documentation, and no other has one.
 diff <(sed -n 's/^    \([A-Z][A-Za-z]*\),$/\1/p' src/api/reason.rs | sort) <(sed -n 's/^### //p' docs/failures.md | sort) ||
   { echo "docs/failures.md and src/api/reason.rs differ" >&2; exit 1; }
@@ -80,5 +90,11 @@ grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*_[a-z0-9_]*`' docs/security.md | tr -d '`' | 
 done
 
 "$tools/kubectl" kustomize config/default >/dev/null
+# An overlay with another namespace: the account that the policies hold is found by its role, so one name may stay.
+overlay=$(mktemp -d -p config)
+trap 'rm -rf "$out" "$overlay"' EXIT
+printf 'namespace: elsewhere\nresources: [../default]\n' >"$overlay/kustomization.yaml"
+"$tools/kubectl" kustomize "$overlay" | grep -v "system:serviceaccount:whittle-system:whittle'" >"$out"
+! grep -q whittle-system "$out" || fail "an overlay with another namespace leaves: $(grep whittle-system "$out")"
 "$tools/kubectl" kustomize config/samples >/dev/null
 echo "chart, kustomize base and CRDs: fine"

@@ -20,6 +20,9 @@ use crate::serve::{Board, Desk, Metrics, serve_callback, serve_health};
 /// ImageBuilds with new reports that wait to be looked at.
 const WOKEN: usize = 1024;
 
+/// Stands in the settings for Whittle's own namespace.
+const POD_NAMESPACE: &str = "$(POD_NAMESPACE)";
+
 /// What the command line says.
 pub struct Options {
     /// Path of the settings.
@@ -42,6 +45,8 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let path = options.settings.display();
     let text = std::fs::read_to_string(&options.settings)
         .map_err(|error| format!("settings {path}: {error}"))?;
+    // What installs the chart may put it into another namespace than the one that the chart was rendered for.
+    let text = text.replace(POD_NAMESPACE, &options.namespace);
     let mut settings: Settings =
         serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
     if !options.watch_namespaces.is_empty() {

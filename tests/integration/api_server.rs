@@ -196,6 +196,11 @@ impl ApiServer {
         self.kubeconfig("controller")
     }
 
+    /// Path of a kubeconfig that may do everything.
+    pub fn kubeconfig_of_admin(&self) -> PathBuf {
+        self.kubeconfig("admin")
+    }
+
     /// Path of a kubeconfig with the account [`BOUND`].
     pub fn bound_kubeconfig(&self) -> PathBuf {
         self.kubeconfig("bound")

@@ -97,10 +97,7 @@ async fn a_thousand_finished_image_builds_take_a_part_of_the_charts_memory() {
     }
     let client = stage.client.clone();
     let builds = |number: usize| -> Api<ImageBuild> {
-        Api::namespaced(
-            client.clone(),
-            &format!("team-{}", number % NAMESPACES),
-        )
+        Api::namespaced(client.clone(), &format!("team-{}", number % NAMESPACES))
     };
     let sizes = futures::stream::iter(0..COUNT).map(async |number| {
         let made = build(number);

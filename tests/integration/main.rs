@@ -12,6 +12,7 @@ mod due;
 mod finished;
 mod guard_tenants;
 mod installations;
+mod installing;
 mod policies;
 mod refusals;
 mod rights;

@@ -92,6 +92,11 @@ impl Stage {
         stage
     }
 
+    /// Its API server.
+    pub fn server(&self) -> &'static ApiServer {
+        self.server
+    }
+
     /// From now on a controller that starts looks after all namespaces: for a test that has the API server to itself.
     pub fn everywhere(&mut self) {
         self.everywhere = true;

@@ -73,10 +73,12 @@ annotations:
 
 {{- /* what the controller reads at /etc/whittle/settings.json */ -}}
 {{- define "whittle.settings" -}}
-{{- $callback := default (printf "https://%s.%s.svc:8443" (include "whittle.fullname" .) .Release.Namespace) .Values.callback.url -}}
-{{- $runner := merge (dict "image" (include "whittle.runnerImage" .)) .Values.runner -}}
+{{- /* $(POD_NAMESPACE) is put in by the controller. */ -}}
+{{- $callback := default (printf "https://%s.$(POD_NAMESPACE).svc:8443" (include "whittle.fullname" .)) .Values.callback.url -}}
+{{- $runner := merge (dict "image" (include "whittle.runnerImage" .) "imagePullSecrets" (include "whittle.secretNames" .Values.runner.imagePullSecrets | fromJsonArray)) .Values.runner -}}
+{{- $builder := merge (dict "imagePullSecrets" (include "whittle.secretNames" .Values.builder.imagePullSecrets | fromJsonArray)) (omit .Values.builder "tenants") -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" (omit .Values.builder "tenants") "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "%s/%s" .Release.Namespace (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
+{{- dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
 {{- end }}
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}
@@ -87,10 +89,34 @@ annotations:
 {{- toJson $guard -}}
 {{- end }}
 
+{{- /* CEL: by the controller's own account, whatever namespace that is in: what moves the objects of this chart to another
+one (kustomize) moves the role's subject, and knows nothing of an expression. Who has all verbs is somebody else. */ -}}
+{{- define "whittle.isTheController" -}}
+(request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "whittle.serviceAccount" . }}'
+|| request.userInfo.username.startsWith('system:serviceaccount:')
+&& authorizer.group('whittle.dev').resource('probeprofiles').name('{{ include "whittle.fullname" . }}').check('guarded').allowed()
+&& !authorizer.group('whittle.dev').resource('probeprofiles').name('{{ include "whittle.fullname" . }}').check('unrestricted').allowed())
+{{- end }}
+
 {{- /* a policy's condition: by the controller's own account */ -}}
 {{- define "whittle.byTheController" -}}
 - name: by-the-controller
-  expression: request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "whittle.serviceAccount" . }}'
+  expression: >-
+    {{- include "whittle.isTheController" . | nindent 4 }}
+{{- end }}
+
+{{- /* CEL: the namespace of the account that asks. */ -}}
+{{- define "whittle.home" -}}
+request.userInfo.username.split(':')[2]
+{{- end }}
+
+{{- /* Names of Secrets, which may also stand as a Pod has them: {name: x}. */ -}}
+{{- define "whittle.secretNames" -}}
+{{- $names := list -}}
+{{- range . -}}
+{{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end -}}
+{{- end -}}
+{{- toJson $names -}}
 {{- end }}
 
 {{/* CEL: the image of container c as ProbeProfiles name it: by digest where there is one, without the tag before it;
