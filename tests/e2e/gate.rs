@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use whittle::api::{FailureReason::HealthCheckFailed, ImageBuild, find};
+use whittle::api::{FailureReason::HealthCheckFailed, ImageBuild, ProbeProfile, find};
 
 use crate::field::Field;
 use crate::registry::{find_manifest, manifest};
@@ -222,5 +222,49 @@ async fn a_check_ends_with_the_build_that_it_belongs_to() {
         .await
         .unwrap();
     gone(&field).await;
+    field.close().await;
+}
+
+#[tokio::test]
+async fn the_guard_knows_the_programs_of_a_whole_distribution_that_was_checked() {
+    let field = Field::new("gate-knows").await;
+    // Hundreds of programs: the termination message has no room for them, and the check comes between it and the result.
+    let dockerfile = "FROM debian:12-slim\nUSER 65534\nCMD [\"sleep\", \"600\"]\n";
+    let check = json!({"healthCheck": {"exec": {"command": ["/bin/true"]}, "timeoutSeconds": 60}});
+    field
+        .build("hello", json!({"Dockerfile": dockerfile}), check)
+        .await;
+    let status = field.succeeds("hello").await;
+    assert!(
+        status.platforms[0]
+            .contents
+            .as_ref()
+            .unwrap()
+            .programs
+            .is_some()
+    );
+    let profiles = kube::Api::<ProbeProfile>::all(field.client.clone());
+    let build = format!("{}/hello", field.namespace);
+    let known = field
+        .until("the guard knows the image", async || {
+            let all = profiles.list(&ListParams::default()).await.unwrap();
+            all.items.into_iter().find_map(|profile| {
+                let spec = profile.spec;
+                let image = spec
+                    .images
+                    .values()
+                    .find(|image| image.image_build == build)?;
+                let folders = image.folders.values();
+                Some(folders.map(|id| spec.programs[id].len()).sum::<usize>())
+            })
+        })
+        .await;
+    assert!(known > 200, "{known} programs");
+    let build = field.api::<ImageBuild>().get("hello").await.unwrap();
+    let conditions = build.status.unwrap().conditions;
+    assert!(
+        find(&conditions, "ProbeProfile").is_none(),
+        "{conditions:#?}"
+    );
     field.close().await;
 }
