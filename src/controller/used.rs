@@ -43,8 +43,11 @@ impl Used {
         let key = (build.namespace().unwrap_or_default(), builder);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() >= MOST && !last.contains_key(&key) {
-            // None of them sleeps too early: what is not known is taken for used when this process began.
-            last.pop_first();
+            // The one that was used the longest ago.
+            let oldest = last.iter().min_by_key(|(_, at)| **at);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                last.remove(&key);
+            }
         }
         let known = last.entry(key).or_insert(at);
         *known = at.max(*known);
