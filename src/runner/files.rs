@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::api::{Failure, FailureReason, GitSource};
-use crate::plan::buildctl::{Files, basic_auth, server, source_policy};
+use crate::plan::buildctl::{Files, Pin, basic_auth, server, source_policy};
 use crate::plan::failure::plain;
 use crate::plan::request::{BuildRequest, paths};
 use crate::seal;
@@ -30,8 +30,8 @@ impl Prepared {
     }
 
     /// Holds the git source to this commit from now on.
-    pub(super) fn pin(&mut self, git: &GitSource, job: &str, commit: &str) -> Result<(), Failure> {
-        self.files.commit = Some(commit.to_owned());
+    pub(super) fn pin(&mut self, git: &GitSource, job: &str, pin: Pin) -> Result<(), Failure> {
+        self.files.pin = Some(pin);
         let mounted = Path::new(paths::GIT_AUTH);
         write_policy(git, job, mounted, &self.folder, &mut self.files).map_err(broken)
     }
@@ -119,7 +119,7 @@ fn write_policy(
 ) -> io::Result<()> {
     let known_hosts = read_key(mounted, KNOWN_HOSTS)?;
     let path = folder.join("source-policy.json");
-    let policy = source_policy(git, files.commit.as_deref(), job, known_hosts.as_deref());
+    let policy = source_policy(git, files.pin.as_ref(), job, known_hosts.as_deref());
     write_private(&path, &policy)?;
     files.policy = Some(path.to_string_lossy().into_owned());
     Ok(())
