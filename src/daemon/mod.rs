@@ -14,6 +14,7 @@ mod left;
 mod steps;
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -30,6 +31,42 @@ pub fn called_as(name: &OsStr, args: &[OsString]) -> Option<ExitCode> {
         steps::CHILD => Some(steps::child(args)),
         _ => None,
     }
+}
+
+/// Folders of BuildKit's that lie in its state and hold those of images, for each way to keep them
+/// (<https://github.com/moby/buildkit/blob/v0.33.1/cmd/buildkitd/main_oci_worker.go>).
+const SNAPSHOTS: [&str; 3] = ["runc-overlayfs", "runc-fuse-overlayfs", "runc-native"];
+
+/// Takes the set-group-ID bit off the folders in the daemon's state that folders of images are made in. The kubelet gives
+/// a volume to the Pod's group (`fsGroup`) by that bit, and every folder takes it on from the one that it is made in: each
+/// `COPY` and `RUN mkdir` would make folders of mode 2755. The state's own folder keeps it, or the kubelet would hand out
+/// all of the volume anew at every start.
+///
+/// # Errors
+/// Where a folder cannot be made or changed.
+pub fn settle(state: &Path) -> std::io::Result<()> {
+    for name in SNAPSHOTS {
+        let mut folder = state.join(name);
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        // `NAME/snapshots/snapshots` holds one folder for each layer.
+        for below in ["", "snapshots", "snapshots"] {
+            if !below.is_empty() {
+                folder.push(below);
+            }
+            let Ok(found) = std::fs::symlink_metadata(&folder) else {
+                break;
+            };
+            let mode = found.permissions().mode() & 0o7777;
+            if found.is_dir() && mode & 0o2000 != 0 {
+                let plain = std::fs::Permissions::from_mode(mode & !0o2000);
+                std::fs::set_permissions(&folder, plain)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Copies the running program into `folder`, under the names that it stands for there.
@@ -103,6 +140,30 @@ mod tests {
             std::fs::read_dir(folder.path()).unwrap().count(),
             1 + NAMES.len()
         );
+    }
+
+    #[test]
+    fn folders_of_images_take_on_no_group_from_the_volume() {
+        let state = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        let of_group = std::fs::Permissions::from_mode(0o2775);
+        std::fs::set_permissions(state.path(), of_group).unwrap();
+        // A volume from before, and one that is new.
+        let old = state.path().join("runc-overlayfs/snapshots/snapshots");
+        std::fs::create_dir_all(&old).unwrap();
+        assert_eq!(mode(&old) & 0o2000, 0o2000);
+        for _ in 0..2 {
+            settle(state.path()).unwrap();
+            for name in SNAPSHOTS {
+                assert_eq!(mode(&state.path().join(name)) & 0o2000, 0, "{name}");
+            }
+            assert_eq!(mode(&old) & 0o2000, 0);
+            assert_eq!(mode(&state.path().join("runc-native")), 0o700);
+        }
+        assert_eq!(mode(state.path()), 0o2775);
+        let layer = old.join("1/fs/src");
+        std::fs::create_dir_all(&layer).unwrap();
+        assert_eq!(mode(&layer) & 0o2000, 0);
     }
 
     #[test]
