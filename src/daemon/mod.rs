@@ -11,13 +11,15 @@
 
 mod git;
 mod left;
+mod lookup;
 mod steps;
+mod submodules;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 /// The names under which [`install`] puts the program.
 const NAMES: [&str; 3] = [git::NAME, git::HELPER, steps::NAME];
@@ -107,16 +109,37 @@ fn is_own(path: &Path) -> bool {
 
 /// Becomes the program of one of these names; returns only where that fails.
 fn become_real(names: &[&str], args: &[OsString], change: impl FnOnce(&mut Command)) -> ExitCode {
+    let mut command = match real_command(names) {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    change(command.args(args));
+    let error = command.exec();
+    not_started(&command, &error)
+}
+
+/// The program of one of these names, without arguments.
+fn real_command(names: &[&str]) -> Result<Command, ExitCode> {
     let Some(program) = real(names) else {
         eprintln!("whittle: {} was not found on PATH", names[0]);
-        return ExitCode::from(127);
+        return Err(ExitCode::from(127));
     };
     let mut command = Command::new(&program);
-    command.arg0(names[0]).args(args);
-    change(&mut command);
-    let error = command.exec();
-    eprintln!("whittle: {} cannot be started: {error}", program.display());
+    command.arg0(names[0]);
+    Ok(command)
+}
+
+fn not_started(command: &Command, error: &std::io::Error) -> ExitCode {
+    let program = command.get_program().display();
+    eprintln!("whittle: {program} cannot be started: {error}");
     ExitCode::from(126)
+}
+
+/// How a program ended, as a shell would say it.
+fn code_of(status: ExitStatus) -> ExitCode {
+    let signal = || status.signal().map(|signal| 128 + signal);
+    let code = status.code().or_else(signal).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 #[cfg(test)]

@@ -395,10 +395,18 @@ fn is_http(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
 
-/// Scheme, host and port of an http(s) URL, as `https://host:port`: what credentials are for.
+/// Scheme, host and port of an http(s) URL, as `https://host:port`: what credentials are for. In small letters, and
+/// without a port that goes without saying.
 pub fn server(url: &str) -> String {
     let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
-    format!("{scheme}://{}", host(url))
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host(url).to_ascii_lowercase());
+    let usual = match scheme.as_str() {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let host = host.strip_suffix(usual).unwrap_or(&host);
+    format!("{scheme}://{host}")
 }
 
 /// Host and port of an http(s) or ssh URL, without the user.
