@@ -226,11 +226,10 @@ fn ssh_host(url: &str) -> Option<&str> {
     let place = match url.split_once("://") {
         Some((scheme, place)) if scheme.to_ascii_lowercase().contains("ssh") => place,
         Some(_) => return None,
-        // As git has it: a colon before the first slash.
+        // As git has it: a colon before the first slash. Two of them name a helper.
         None => {
-            url.split_once(':')
-                .filter(|(host, _)| !host.contains('/'))?
-                .0
+            let (host, path) = url.split_once(':')?;
+            Some(host).filter(|host| !host.contains('/') && !path.starts_with(':'))?
         }
     };
     let authority = place.split('/').next()?;
