@@ -126,8 +126,8 @@ fn no_credentials(git: &GitSource, lost: &Lost, own: &str, http: bool) -> String
             "the server of the source"
         };
         return format!(
-            "asks for credentials, and lies on another server than the source: those of git.secretRef are never sent to \
-             another server. Make it public, or keep a copy of it on {relative} and write that URL into .gitmodules"
+            "asks for credentials, and lies on another server than the source (scheme, host and port count): those of \
+             git.secretRef are never sent to another server. Make it public, or keep a copy of it on {relative} and write that URL into .gitmodules"
         );
     }
     match &git.secret_ref {
