@@ -75,8 +75,9 @@ impl Bare {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = format!("unix://{}/socket", folder.path().display());
-        let daemon = Command::new("buildkitd")
-            .arg("--root")
+        // It goes with this process also where that is ended from outside.
+        let daemon = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "buildkitd", "--root"])
             .arg(folder.path().join("state"))
             .args(["--addr", &socket, "--oci-worker-snapshotter", "native"])
             .args(["--config", "/dev/null"])
