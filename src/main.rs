@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
@@ -36,6 +36,9 @@ enum Command {
     Install {
         /// The folder.
         folder: PathBuf,
+        /// The daemon's state, whose folders hand on no group from then on.
+        #[arg(long)]
+        state: Option<PathBuf>,
     },
     Probes(whittle::probes_cli::Options),
 }
@@ -164,19 +167,29 @@ fn main() -> ExitCode {
     run(Arguments::parse().command)
 }
 
+fn install(folder: &Path, state: Option<&Path>) -> ExitCode {
+    if let Some(state) = state
+        && let Err(error) = whittle::daemon::settle(state)
+    {
+        // The daemon can do without: folders of images have an odd mode then.
+        eprintln!("{}: {error}", state.display());
+    }
+    match whittle::daemon::install(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} cannot be written: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
 async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
         Command::Crds => crds(),
-        Command::Install { folder } => match whittle::daemon::install(&folder) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{} cannot be written: {error}", folder.display());
-                ExitCode::FAILURE
-            }
-        },
+        Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             ExitCode::from(whittle::probes_cli::run(&options, &mut out, &mut err).await)

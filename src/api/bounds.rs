@@ -14,9 +14,43 @@ pub const LABELS: usize = 32_768;
 /// Characters of all annotations of an image, names and values: they share one argument of buildctl.
 pub const ANNOTATIONS: usize = 16_384;
 
+/// True for names of objects.
+pub(super) const OBJECT_NAME: &str = "self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')";
+/// True for keys of ConfigMaps and Secrets.
+pub(super) const DATA_KEY: &str = "self.matches('^[-._a-zA-Z0-9]+$')";
+/// True without NUL, which no argument and no variable can hold.
+pub(super) const NO_NUL: &str = "!self.contains('\\x00')";
+
+// What git's check-ref-format forbids (https://git-scm.com/docs/git-check-ref-format), and whole names of refs.
+/// True for a short name.
+pub(super) const REF_WHOLE: &str = "!self.startsWith('refs/')";
+/// True without signs that mean something to git.
+pub(super) const REF_SIGNS: &str = r"!self.matches('[\\x00-\\x20\\x7f~^:?*\\[\\\\]')";
+/// True for a name of allowed parts.
+pub(super) const REF_FORM: &str = "self != '@' && !self.startsWith('-') && !self.startsWith('/') && !self.endsWith('/') && \
+     !self.endsWith('.') && !self.contains('..') && !self.contains('//') && !self.contains('@{') && \
+     !self.split('/').exists(p, p.startsWith('.') || p.endsWith('.lock'))";
+
+/// One rule that says in words what is wrong: a `pattern` of a schema would show the regular expression.
+fn said(rule: &str, message: &str) -> Value {
+    json!([{"rule": rule, "message": message}])
+}
+
+/// One text of a list, held to a rule.
+pub(super) fn item(least: u32, most: u32, rule: &str, message: &str) -> Value {
+    json!({
+        "type": "string",
+        "minLength": least,
+        "maxLength": most,
+        "x-kubernetes-validations": said(rule, message),
+    })
+}
+
 /// Values of a map: texts of at most `most` characters, without NUL, which no argument can hold.
-pub(super) fn text(most: u32) -> Value {
-    json!({"type": "string", "maxLength": most, "pattern": "^[^\\x00]*$"})
+pub(super) fn text(field: &str, most: u32) -> Value {
+    let message =
+        format!("{field}: a value has a character NUL, which no argument can hold: take it out");
+    json!({"type": "string", "maxLength": most, "x-kubernetes-validations": said(NO_NUL, &message)})
 }
 
 /// Contents of files.

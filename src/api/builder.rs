@@ -11,6 +11,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{DATA_KEY, OBJECT_NAME, item};
+
 /// The name of the Builder that is made on demand.
 pub const DEFAULT_BUILDER: &str = "default";
 
@@ -123,7 +125,8 @@ pub struct Cache {
     pub storage_class_name: Option<String>,
     /// What the daemon keeps free on the volume, in percent of it.
     #[serde(default = "min_free")]
-    #[schemars(length(max = 3), regex(pattern = r"^([1-9]|[1-8][0-9]|90)%$"))]
+    #[schemars(length(max = 3))]
+    #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)%$')").message("cache.minFree: give a part of the volume from 1% to 90%, for example 10%"))]
     pub min_free: String,
 }
 
@@ -162,19 +165,15 @@ fn min_free() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct RegistryConfig {
     /// The host as written in image names, with its port where it has one.
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?$")
-    )]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9.-]+(:[0-9]+)?$')").message("registries.host: give a host as it stands in image names, with its port and without https:// and a path, for example registry.example.com:5000"))]
     pub host: String,
     /// Hosts to ask first, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
-        inner(
-            length(max = 255),
-            regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._/-]+)?$")
-        )
+        extend("items" = item(0, 255, "self.matches('^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._/-]+)?$')",
+                "registries.mirrors: give a host, with a port and a path where there are, and without https://, for example mirror.example.com/docker"))
     )]
     pub mirrors: Vec<String>,
     /// True speaks HTTP without TLS: for registries within a cluster.
@@ -201,14 +200,13 @@ impl RegistryConfig {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("caRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
     pub name: String,
     /// Key within the ConfigMap.
     #[serde(default = "ca_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(DATA_KEY).message("caRef.key: not a key that a ConfigMap or Secret can have: write letters, digits, -, _ and . only"))]
     pub key: String,
 }
 

@@ -4,6 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{NO_NUL, item};
+
 /// A probe that the image must answer as a Pod before any tag points to it: exactly one of `httpGet`,
 /// `tcpSocket`, `grpc` and `exec`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
@@ -30,7 +32,7 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        inner(length(max = 4096), regex(pattern = r"^[^\x00]*$"))
+        extend("items" = item(0, 4096, NO_NUL, "healthCheck.args: a character NUL is not allowed: no argument can hold one"))
     )]
     #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.args: more than 16,384 characters in all"))]
     pub args: Vec<String>,
@@ -52,12 +54,13 @@ fn timeout_seconds() -> i32 {
 }
 
 /// An HTTP request, as the kubelet sends it.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpGet {
     /// Its path, with a query where there is one.
     #[serde(default = "root")]
-    #[schemars(length(max = 1024), regex(pattern = "^/"))]
+    #[schemars(length(max = 1024))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("healthCheck.httpGet.path: begin it with /, for example /healthz"))]
     pub path: String,
     /// The port within the container.
     #[schemars(range(min = 1, max = 65535))]
@@ -123,21 +126,23 @@ pub struct Exec {
     /// The program and its arguments.
     #[schemars(
         length(min = 1, max = 64),
-        inner(length(max = 4096), regex(pattern = r"^[^\x00]*$"))
+        extend("items" = item(0, 4096, NO_NUL, "healthCheck.exec: a character NUL is not allowed: no argument can hold one"))
     )]
     #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.exec: more than 16,384 characters in all"))]
     pub command: Vec<String>,
 }
 
 /// A variable of the environment.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Variable {
     /// Its name.
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^[ -<>-~]+$"))]
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^[ -<>-~]+$')").message("healthCheck.env: a name has printable signs of ASCII only, and no ="))]
     pub name: String,
     /// Its value.
     #[serde(default)]
-    #[schemars(length(max = 8192), regex(pattern = r"^[^\x00]*$"))]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = Rule::new(NO_NUL).message("healthCheck.env: a character NUL is not allowed: no variable can hold one"))]
     pub value: String,
 }

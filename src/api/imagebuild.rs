@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bounds::text;
+use super::bounds::{item, text};
 use super::{BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
@@ -72,14 +72,12 @@ pub struct ImageBuildSpec {
     pub dockerfile: String,
     /// The stage to build; the last one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 128),
-        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    )]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("target: not the name of a stage: it has letters, digits, _, . and - only, and begins with a letter or digit"))]
     pub target: Option<String>,
     /// Values of the Dockerfile's ARGs. Not for secrets: they stand in the image's history.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(8192)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("buildArgs", 8192)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: a name has letters, digits and _ only, and does not begin with a digit"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 65536").message("buildArgs: more than 65,536 characters in all: put what is long into a file of the source"))]
     #[x_kube(validation = Rule::new("!self.exists(k, k == 'BUILDKIT_SYNTAX')").message("buildArgs: BUILDKIT_SYNTAX is not allowed: external frontends are off"))]
@@ -139,10 +137,8 @@ pub struct ImageBuildSpec {
 #[serde(rename_all = "camelCase")]
 pub struct BuildSecret {
     /// The id in the Dockerfile's `--mount=type=secret,id=…`.
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$")
-    )]
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$')").message("secrets: an id has letters, digits, _, . and - only, and neither begins nor ends with . or -: write the same in --mount=type=secret,id="))]
     #[x_kube(validation = Rule::new("!self.startsWith('GIT_AUTH_')").message("secrets: ids that begin with GIT_AUTH_ belong to the source's own credentials: use git.secretRef"))]
     pub id: String,
     /// The Secret and its key.
@@ -184,7 +180,8 @@ pub struct Output {
     #[serde(default = "defaults::tags")]
     #[schemars(
         length(min = 1, max = 32),
-        inner(length(max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"))
+        extend("items" = item(1, 128, "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')",
+                "output.tags: a tag has letters, digits, _, . and - only, and does not begin with . or -: write for example feature-x for feature/x, and 1.2.3-4 for 1.2.3+4"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub tags: Vec<String>,
@@ -196,13 +193,13 @@ pub struct Output {
     pub compression: Compression,
     /// Labels in the image's config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(4096)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.labels", 4096)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-<>-~]+$'))").message("output.labels: a name has letters, digits and signs of ASCII, without space, = and quotes: a label named a=b would become another"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 32768").message("output.labels: more than 32,768 characters in all"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations of each platform's manifest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text(4096)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.annotations", 4096)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-+\\\\x2d-<>-@\\\\x5b-~]+$'))").message("output.annotations: write names in lower case, in ASCII, without space, =, comma and quotes: buildctl lower-cases them, and cannot carry these"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 16384").message("output.annotations: more than 16,384 characters in all: attach what is long to the image as an artifact"))]
     pub annotations: BTreeMap<String, String>,
@@ -216,22 +213,19 @@ pub struct Output {
 pub struct Debug {
     /// A stage of the Dockerfile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 128),
-        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    )]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("debug.target: not the name of a stage: it has letters, digits, _, . and - only, and begins with a letter or digit"))]
     pub target: Option<String>,
     /// An image whose files are put beneath those of the result: where both have a file, the result's
     /// stays. Entry point, user and environment stay those of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 512),
-        regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
-    )]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')").message("debug.image: not an image: write host/path:tag or host/path@sha256:…, for example busybox:1.36"))]
     pub image: Option<String>,
     /// Added to each of `output.tags`.
     #[serde(default = "defaults::tag_suffix")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9._-]+$"))]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._-]+$')").message("debug.tagSuffix: it becomes the end of a tag: write letters, digits, _, . and - only, for example -debug"))]
     pub tag_suffix: String,
 }
 

@@ -61,3 +61,5 @@ fn default_observed_generation(crd: &mut CustomResourceDefinition) {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_tests;

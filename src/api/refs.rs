@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds::{DATA_KEY, OBJECT_NAME};
+
 /// Characters of a Builder's name: the StatefulSet's revision label is made of `whittle-builder-`, the name and
 /// eleven more, and has 63 at most.
 pub const BUILDER_NAME_LENGTH: usize = 36;
@@ -30,10 +32,8 @@ pub struct BuilderRef {
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// Name of the Secret, in the namespace of the one that refers to it.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
     #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
     pub name: String,
 }
@@ -43,13 +43,12 @@ pub struct LocalRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
     #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
     pub name: String,
     /// Key within the Secret.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(DATA_KEY).message("secretRef.key: not a key that a ConfigMap or Secret can have: write letters, digits, -, _ and . only"))]
     pub key: String,
 }

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalRef;
-use super::bounds::file;
+use super::bounds::{DATA_KEY, OBJECT_NAME, REF_FORM, REF_SIGNS, REF_WHOLE, file};
 
 /// Where the Dockerfile and its context come from.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -59,21 +59,25 @@ pub struct GitSource {
 pub struct GitRef {
     /// A branch: its newest commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
-    )]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new(REF_WHOLE).message("git.ref.branch: write the branch's name alone, main and not refs/heads/main; for what refs/tags, refs/pull and the like hold, give git.ref.tag or git.ref.commit"))]
+    #[x_kube(validation = Rule::new(REF_SIGNS).message("git.ref.branch: git allows no spaces, no control characters and none of ~ ^ : ? * [ and backslash in the name of a branch"))]
+    #[x_kube(validation = Rule::new(REF_FORM).message("git.ref.branch: no name that git allows: it may not begin with - or /, nor end with / or ., nor hold .., // or @{, and no part of it between slashes may begin with . or end with .lock"))]
+    #[x_kube(validation = Rule::new("self != 'HEAD'").message("git.ref.branch: HEAD is no branch: leave git.ref out for the branch that the remote's HEAD names"))]
     pub branch: Option<String>,
     /// A tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./+=@-]*$")
-    )]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new(REF_WHOLE).message("git.ref.tag: write the tag's name alone, v1 and not refs/tags/v1; for a branch give git.ref.branch"))]
+    #[x_kube(validation = Rule::new(REF_SIGNS).message("git.ref.tag: git allows no spaces, no control characters and none of ~ ^ : ? * [ and backslash in the name of a tag"))]
+    #[x_kube(validation = Rule::new(REF_FORM).message("git.ref.tag: no name that git allows: it may not begin with - or /, nor end with / or ., nor hold .., // or @{, and no part of it between slashes may begin with . or end with .lock"))]
     pub tag: Option<String>,
     /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = r"^([0-9a-f]{40}|[0-9a-f]{64})$"))]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-fA-F]*$')").message("git.ref.commit: a commit has hexadecimal digits alone (0-9 and a-f): for a branch or a tag give git.ref.branch or git.ref.tag"))]
+    #[x_kube(validation = Rule::new("size(self) == 40 || size(self) == 64 || !self.matches('^[0-9a-fA-F]*$')").message(Message::Expression("'git.ref.commit: ' + self + ' is no full commit, which has 40 hexadecimal digits (64 in a repository of SHA-256): git rev-parse prints all of them'".into())))]
+    #[x_kube(validation = Rule::new("!self.matches('[A-F]')").message("git.ref.commit: write the hexadecimal digits in small letters, as git does"))]
     pub commit: Option<String>,
 }
 
@@ -94,10 +98,8 @@ pub struct InlineSource {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapSource {
     /// Its name.
-    #[schemars(
-        length(min = 1, max = 253),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("configMap.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
     pub name: String,
     /// Which keys are files, and where: a key itself can hold no `/`. Without it, each key is a file of
     /// its name.
@@ -113,7 +115,8 @@ pub struct ConfigMapSource {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapItem {
     /// The key.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(DATA_KEY).message("configMap.items: not a key that a ConfigMap or Secret can have: write letters, digits, -, _ and . only"))]
     pub key: String,
     /// The file's path within the source.
     #[schemars(length(min = 1, max = 512))]

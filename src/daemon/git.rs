@@ -4,14 +4,15 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{become_real, is_own};
-use crate::plan::buildctl::server;
+use super::{become_real, is_own, lookup, real_command, submodules};
+use crate::plan::buildctl::server as of_url;
 use crate::plan::builder::TLS;
 use crate::seal;
 
@@ -36,35 +37,77 @@ enum Error {
     Helper,
 }
 
-/// Becomes git.
+/// Becomes git, or runs it where more than one run of it is needed.
 pub(super) fn run(args: &[OsString]) -> ExitCode {
     let key = || std::fs::read_to_string(Path::new(TLS).join(seal::KEY_FILE)).unwrap_or_default();
-    let ready = opened(args, key).and_then(|(args, credential)| {
-        let helper = match credential {
-            Some(_) => Some(helper().ok_or(Error::Helper)?),
-            None => None,
-        };
-        Ok((args, credential.zip(helper)))
+    let ready = opened(args, key).and_then(|(args, credential)| match credential {
+        Some(credential) => {
+            let helper = helper().ok_or(Error::Helper)?;
+            Ok((with_helper(args, &credential, &helper), Some(credential)))
+        }
+        None => Ok((args, None)),
     });
-    match ready {
-        Ok((args, credential)) => become_real(&[NAME], &args, |command| {
-            let Some((Credential { server, words }, helper)) = credential else {
-                return;
-            };
-            // https://git-scm.com/docs/git-config#ENVIRONMENT
-            command
-                .env("GIT_CONFIG_COUNT", "1")
-                .env("GIT_CONFIG_KEY_0", format!("credential.{server}.helper"))
-                .env("GIT_CONFIG_VALUE_0", helper)
-                .env(SERVER, server)
-                .env(CREDENTIAL, words);
-        }),
+    let (mut args, credential) = match ready {
+        Ok(ready) => ready,
         Err(error) => {
             // In git's own form, so that it is found in the output like other words of git.
             eprintln!("fatal: {error}");
-            ExitCode::from(128)
+            return ExitCode::from(128);
         }
+    };
+    let with_credential = |command: &mut Command| {
+        if let Some(Credential { server, words }) = &credential {
+            command.env(SERVER, server).env(CREDENTIAL, words);
+        }
+    };
+    let real = match real_command(&[NAME]) {
+        Ok(command) => command.get_program().to_owned(),
+        Err(code) => return code,
+    };
+    let git = || {
+        let mut command = Command::new(&real);
+        command.arg0(NAME);
+        with_credential(&mut command);
+        command
+    };
+    let Some(at) = command_at(&args) else {
+        return become_real(&[NAME], &args, with_credential);
+    };
+    if let Some(look_up) = lookup::of(&args, at) {
+        return lookup::run(&look_up, &args, git);
     }
+    if let Some(repository) = submodules::of(&args, at) {
+        if std::env::var_os("SSH_AUTH_SOCK").is_none() {
+            // Without a key and the keys of servers nobody is asked by ssh.
+            let never = ["-c", "protocol.ssh.allow=never"].map(OsString::from);
+            args.splice(0..0, never);
+        }
+        return submodules::run(&repository, &args, git);
+    }
+    become_real(&[NAME], &args, with_credential)
+}
+
+/// Where git's command stands, behind the options that BuildKit gives
+/// (<https://github.com/moby/buildkit/blob/v0.33.1/util/gitutil/git_cli.go>).
+fn command_at(args: &[OsString]) -> Option<usize> {
+    let mut at = 0;
+    while args.get(at)?.to_str()?.starts_with('-') {
+        let has_value = ["-c", "--work-tree", "--git-dir"]
+            .iter()
+            .any(|it| args[at] == *it);
+        at += if has_value { 2 } else { 1 };
+    }
+    Some(at)
+}
+
+/// Names the helper for its server alone. As an option, since that is what git hands on to the runs for submodules: it
+/// takes `GIT_CONFIG_COUNT` away from them.
+fn with_helper(args: Vec<OsString>, credential: &Credential, helper: &Path) -> Vec<OsString> {
+    let mut setting = OsString::from(format!("credential.{}.helper=", credential.server));
+    setting.push(helper);
+    let mut all = vec![OsString::from("-c"), setting];
+    all.extend(args);
+    all
 }
 
 /// Answers git's question for credentials, where it is for their server.
@@ -94,7 +137,7 @@ fn answer(question: &str, server: &str, words: &str) -> String {
         return String::new();
     };
     match words.split_once(':') {
-        Some((user, password)) if server == format!("{protocol}://{host}") => {
+        Some((user, password)) if server == of_url(&format!("{protocol}://{host}")) => {
             format!("username={user}\npassword={password}\n")
         }
         _ => String::new(),
@@ -125,7 +168,7 @@ fn opened(
             continue;
         };
         rest.next();
-        let server = server(scope);
+        let server = of_url(scope);
         let header = seal::open(&key(), &server, sealed)?;
         let basic = header.strip_prefix("basic ").ok_or(Error::Header)?;
         let words = STANDARD
@@ -195,6 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn the_helper_is_named_for_its_server_among_the_options() {
+        let credential = Credential {
+            server: "https://h:8443".into(),
+            words: "bob:hunter2:2".into(),
+        };
+        let args = words(&["--git-dir", "/g", "submodule", "update"]);
+        let args = with_helper(
+            args,
+            &credential,
+            Path::new("/whittle/tools/git-credential-whittle"),
+        );
+        let named = "credential.https://h:8443.helper=/whittle/tools/git-credential-whittle";
+        assert_eq!(args[..2], words(&["-c", named]));
+        assert!(
+            !args
+                .iter()
+                .any(|arg| arg.to_string_lossy().contains("hunter2"))
+        );
+        assert_eq!(command_at(&args), Some(4));
+        assert_eq!(command_at(&words(&["-c"])), None);
+        assert_eq!(command_at(&words(&["fetch", "-u"])), Some(0));
+    }
+
+    #[test]
     fn all_else_stays_as_it_is() {
         let plain = setting("https://h/", "basic x");
         let args = words(&["-c", &plain, "-c"]);
@@ -208,7 +275,16 @@ mod tests {
             ask("protocol=https\nhost=h:1\npath=x\n\n"),
             "username=bob\npassword=hunter2:2\n"
         );
+        let answered = answer(
+            "protocol=https\nhost=GIT.example.com:443\n",
+            "https://git.example.com",
+            "a:b",
+        );
+        assert_eq!(answered, "username=a\npassword=b\n");
         for other in [
+            "protocol=https\nhost=h:2\n",
+            "protocol=https\nhost=h\n",
+            "protocol=https\nhost=h:1.evil\n",
             "protocol=http\nhost=h:1\n",
             "protocol=https\nhost=evil\n",
             "",

@@ -19,14 +19,33 @@ use crate::api::{GitRef, GitSource};
 pub struct Files {
     /// Folder with the context; none where the builder itself reads it from git.
     pub context: Option<String>,
-    /// The commit that a context from git is held to, once it is known.
-    pub commit: Option<String>,
+    /// What a context from git is held to, once it is known.
+    pub pin: Option<Pin>,
     /// File with the value of an Authorization header for the git server.
     pub git_header: Option<String>,
     /// File with the private key for the git server.
     pub ssh_key: Option<String>,
     /// File with the source policy of [`source_policy`].
     pub policy: Option<String>,
+}
+
+/// What a context from git is held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The commit.
+    pub commit: String,
+    /// Where `.git` is kept, also the ref by its whole name, and the object that it stands for: an annotated tag has one
+    /// of its own. A clone of a commit alone would have no branch and no tag, and `git describe` nothing to tell.
+    pub kept: Option<(String, String)>,
+}
+
+/// The argument of a build that keeps `.git` in a context from git.
+const KEEP_GIT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// True where the build asks for `.git` in its context, as the Dockerfile frontend reads that.
+pub fn keeps_git(request: &BuildRequest) -> bool {
+    let value = request.build_args.get(KEEP_GIT).map(String::as_str);
+    value.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// What a run of buildctl is to make.
@@ -147,10 +166,18 @@ pub fn basic_auth(username: &str, password: &str) -> String {
 /// Git repository, ref and folder in the form that BuildKit's Dockerfile frontend takes as context:
 /// `https://host/path.git#refs/heads/main:folder`. Names of refs are written in full, so that a tag
 /// never stands in for a branch. The frontend takes an http(s) URL for a git repository only where it
-/// ends in `.git`; where the user's does not, [`source_policy`] turns it back. A `commit` stands in for
-/// the ref once it is known which commit that is.
-pub fn git_context(git: &GitSource, commit: Option<&str>) -> String {
-    format!("{}{}", with_suffix(&git.url), fragment(git, commit))
+/// ends in `.git`; where the user's does not, [`source_policy`] turns it back. The commit of a `pin` stands in
+/// for the ref once it is known; where the ref is kept beside it, what it stands for is fetched by name, without
+/// asking the server again.
+pub fn git_context(git: &GitSource, pin: Option<&Pin>) -> String {
+    let query = match pin.and_then(|pin| pin.kept.as_ref()) {
+        Some((_, object)) => format!("?checksum={object}&fetch-by-commit=true"),
+        None => String::new(),
+    };
+    // A URL is decoded once more than what has none of a URL's form.
+    let decoded = if git.url.contains("://") { 3 } else { 2 };
+    let fragment = fragment(git, pin, decoded);
+    format!("{}{query}{fragment}", with_suffix(&git.url))
 }
 
 /// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Three things have
@@ -163,7 +190,7 @@ pub fn git_context(git: &GitSource, commit: Option<&str>) -> String {
 ///   cached is found by the commit, so it is shared all the same.
 pub fn source_policy(
     git: &GitSource,
-    commit: Option<&str>,
+    pin: Option<&Pin>,
     job: &str,
     known_hosts: Option<&str>,
 ) -> String {
@@ -173,7 +200,7 @@ pub fn source_policy(
         let given = given.trim_end_matches('/');
         let identifier = |url: &str| {
             let place = url.split_once("://").map_or(url, |(_, place)| place);
-            format!("git://{}{}", percent_decoded(place), fragment(git, commit))
+            format!("git://{}{}", percent_decoded(place), fragment(git, pin, 2))
         };
         rules.push(Rule {
             action: "CONVERT",
@@ -260,6 +287,10 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
             // With a key of its own the Dockerfile comes from here, though the context comes from git.
             pair(args, "--opt", "dockerfilekey=recipe".into());
             pair(args, "--local", format!("recipe={recipe}"));
+            // Also where only a few files are taken: both are then of one checkout.
+            if let Some(value) = request.build_args.get(KEEP_GIT) {
+                pair(args, "--opt", format!("build-arg:{KEEP_GIT}={value}"));
+            }
             git_context_option(request, files, args);
             git_credentials(request, files, args);
         }
@@ -300,7 +331,7 @@ fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args:
 /// A context from git.
 fn git_context_option(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
     if let Some(git) = &request.source.git {
-        let context = git_context(git, files.commit.as_deref());
+        let context = git_context(git, files.pin.as_ref());
         pair(args, "--opt", format!("context={context}"));
     }
 }
@@ -364,10 +395,18 @@ fn is_http(url: &str) -> bool {
     url.starts_with("http://") || url.starts_with("https://")
 }
 
-/// Scheme, host and port of an http(s) URL, as `https://host:port`: what credentials are for.
+/// Scheme, host and port of an http(s) URL, as `https://host:port`: what credentials are for. In small letters, and
+/// without a port that goes without saying.
 pub fn server(url: &str) -> String {
     let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
-    format!("{scheme}://{}", host(url))
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host(url).to_ascii_lowercase());
+    let usual = match scheme.as_str() {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let host = host.strip_suffix(usual).unwrap_or(&host);
+    format!("{scheme}://{host}")
 }
 
 /// Host and port of an http(s) or ssh URL, without the user.
@@ -388,32 +427,41 @@ fn with_suffix(url: &str) -> String {
     }
 }
 
-/// `#ref:folder`, with what is not needed left out.
-fn fragment(git: &GitSource, commit: Option<&str>) -> String {
-    let name = match &git.reference {
-        _ if commit.is_some() => commit.unwrap_or_default().to_owned(),
-        Some(GitRef {
-            branch: Some(branch),
+/// The whole name of the ref that is asked for; none for the remote's HEAD, and for a commit.
+pub fn whole_ref(git: &GitSource) -> Option<String> {
+    let reference = git.reference.as_ref()?;
+    match (&reference.branch, &reference.tag) {
+        (Some(branch), _) => Some(format!("refs/heads/{branch}")),
+        (_, Some(tag)) => Some(format!("refs/tags/{tag}")),
+        _ => None,
+    }
+}
+
+/// `#ref:folder`, with what is not needed left out. BuildKit reads it so many times as a URL: each time it decodes it.
+fn fragment(git: &GitSource, pin: Option<&Pin>, decoded: usize) -> String {
+    let commit = |reference: &GitRef| reference.commit.clone();
+    let name = match pin {
+        Some(Pin {
+            kept: Some((name, _)),
             ..
-        }) => format!("refs/heads/{branch}"),
-        Some(GitRef { tag: Some(tag), .. }) => format!("refs/tags/{tag}"),
-        Some(GitRef {
-            commit: Some(commit),
-            ..
-        }) => commit.clone(),
-        _ => String::new(),
+        }) => name.clone(),
+        Some(pin) => pin.commit.clone(),
+        None => whole_ref(git)
+            .or_else(|| git.reference.as_ref().and_then(commit))
+            .unwrap_or_default(),
     };
     let folder = git.sub_path.as_deref().unwrap_or_default();
     let parts: Vec<&str> = folder
         .split('/')
         .filter(|part| !part.is_empty() && *part != ".")
         .collect();
-    match (name.is_empty(), parts.is_empty()) {
+    let text = match (name.is_empty(), parts.is_empty()) {
         (true, true) => String::new(),
         (false, true) => format!("#{name}"),
-        // A percent sign would be read as the start of an escape.
-        (_, false) => format!("#{name}:{}", parts.join("/").replace('%', "%25")),
-    }
+        (_, false) => format!("#{name}:{}", parts.join("/")),
+    };
+    // A percent sign would be read as the start of an escape; no other sign of a ref or path means anything there.
+    text.replace('%', &format!("%{}", "25".repeat(decoded)))
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -228,7 +228,7 @@ fn a_folder_is_written_cleanly_also_without_a_ref() {
         )
     };
     assert_eq!(folder("./cmd//hello/"), format!("{url}#:cmd/hello"));
-    assert_eq!(folder("50%"), format!("{url}#:50%25"));
+    assert_eq!(folder("50%"), format!("{url}#:50%252525"));
     assert_eq!(folder("."), url);
 }
 
@@ -299,7 +299,53 @@ fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
 fn a_commit_that_is_known_takes_the_place_of_the_ref() {
     let url = "https://git.example.com/hello.git";
     let source = branch(url, "main", Some("cmd"));
-    assert_eq!(git_context(&source, Some("abc")), format!("{url}#abc:cmd"));
+    let mut pin = Pin {
+        commit: "abc".into(),
+        kept: None,
+    };
+    assert_eq!(git_context(&source, Some(&pin)), format!("{url}#abc:cmd"));
+    pin.kept = Some(("refs/heads/main".into(), "abc".into()));
+    assert_eq!(
+        git_context(&source, Some(&pin)),
+        format!("{url}?checksum=abc&fetch-by-commit=true#refs/heads/main:cmd")
+    );
+}
+
+#[test]
+fn a_percent_sign_is_escaped_as_often_as_it_is_decoded() {
+    let of = |url| git_context(&branch(url, "100%", None), None);
+    assert_eq!(
+        of("https://git.example.com/x.git"),
+        "https://git.example.com/x.git#refs/heads/100%252525"
+    );
+    assert_eq!(
+        of("git@git.example.com:x.git"),
+        "git@git.example.com:x.git#refs/heads/100%2525"
+    );
+    let odd = branch("https://git.example.com/x", "feature/#12(ü)%", None);
+    let policy = source_policy(&odd, None, "hello-1", None);
+    assert!(policy.contains("git://git.example.com/x.git#refs/heads/feature/#12(ü)%2525"));
+}
+
+#[test]
+fn git_is_kept_in_what_is_taken_out_of_the_source_where_the_build_asks_for_it() {
+    let mut request = request();
+    request.source.git = Some(git("https://git.example.com/hello.git"));
+    let goal = Goal::Files {
+        recipe: "/tmp/recipe",
+        into: "/tmp/survey",
+    };
+    let option = "build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR=";
+    for (value, kept) in [("1", true), ("true", true), ("0", false), ("yes", false)] {
+        let name = "BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned();
+        request.build_args = [(name, value.to_owned())].into();
+        assert_eq!(keeps_git(&request), kept, "{value}");
+        let args = build(&request, &Files::default(), &goal);
+        assert!(args.contains(&format!("{option}{value}")), "{args:?}");
+    }
+    request.build_args.clear();
+    let args = build(&request, &Files::default(), &goal);
+    assert!(!keeps_git(&request) && !args.iter().any(|arg| arg.starts_with(option)));
 }
 
 #[test]

@@ -319,13 +319,18 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
     }
 }
 
-/// Puts the programs of `src/daemon` where the daemon finds them first.
+/// Puts the programs of `src/daemon` where the daemon finds them first, and takes off its folders what `fsGroup` put there.
 fn tools(settings: &Settings) -> Container {
     Container {
         name: "tools".into(),
         image: Some(settings.runner.image.clone()),
         image_pull_policy: settings.runner.image_pull_policy.clone(),
-        args: Some(vec!["install".into(), TOOLS.into()]),
+        args: Some(vec![
+            "install".into(),
+            TOOLS.into(),
+            "--state".into(),
+            STATE.into(),
+        ]),
         resources: Some(settings.runner.resources.clone()),
         security_context: Some(SecurityContext {
             read_only_root_filesystem: Some(true),
@@ -335,7 +340,10 @@ fn tools(settings: &Settings) -> Container {
             }),
             ..unprivileged()
         }),
-        volume_mounts: Some(vec![mount("tools", TOOLS.to_owned(), false)]),
+        volume_mounts: Some(vec![
+            mount("tools", TOOLS.to_owned(), false),
+            mount("cache", STATE.to_owned(), false),
+        ]),
         ..Container::default()
     }
 }

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod installation;
 pub mod job;
 pub mod names;
+pub mod near;
 pub mod outcome;
 pub mod pods;
 pub mod quantity;

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use crate::api::{Failure, FailureReason, GitSource};
-use crate::plan::buildctl::{Files, basic_auth, server, source_policy};
+use crate::plan::buildctl::{Files, Pin, basic_auth, server, source_policy};
 use crate::plan::failure::plain;
 use crate::plan::request::{BuildRequest, paths};
 use crate::seal;
@@ -30,8 +30,8 @@ impl Prepared {
     }
 
     /// Holds the git source to this commit from now on.
-    pub(super) fn pin(&mut self, git: &GitSource, job: &str, commit: &str) -> Result<(), Failure> {
-        self.files.commit = Some(commit.to_owned());
+    pub(super) fn pin(&mut self, git: &GitSource, job: &str, pin: Pin) -> Result<(), Failure> {
+        self.files.pin = Some(pin);
         let mounted = Path::new(paths::GIT_AUTH);
         write_policy(git, job, mounted, &self.folder, &mut self.files).map_err(broken)
     }
@@ -48,7 +48,7 @@ pub(super) fn broken(error: io::Error) -> Failure {
 /// Makes the files for a request, in `scratch`.
 pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared, Failure> {
     let folder = scratch.join("whittle");
-    fs::create_dir_all(&folder).map_err(broken)?;
+    plain_folder(&folder).map_err(broken)?;
     let mut files = Files::default();
     let context = folder.join("context");
     if let Some(inline) = &request.source.inline {
@@ -80,6 +80,13 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
         docker_config,
         folder,
     })
+}
+
+/// Makes a folder that hands on no group. The kubelet gives a volume to the Pod's group (`fsGroup`) by the
+/// set-group-ID bit, which every folder in it would take on, and with a context each folder of the image.
+fn plain_folder(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
@@ -119,7 +126,7 @@ fn write_policy(
 ) -> io::Result<()> {
     let known_hosts = read_key(mounted, KNOWN_HOSTS)?;
     let path = folder.join("source-policy.json");
-    let policy = source_policy(git, files.commit.as_deref(), job, known_hosts.as_deref());
+    let policy = source_policy(git, files.pin.as_ref(), job, known_hosts.as_deref());
     write_private(&path, &policy)?;
     files.policy = Some(path.to_string_lossy().into_owned());
     Ok(())
@@ -222,8 +229,6 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn git(url: &str) -> GitSource {
@@ -241,6 +246,33 @@ mod tests {
         write_within(folder.path(), "cmd/app/main.go", b"package main").unwrap();
         let text = fs::read_to_string(folder.path().join("cmd/app/main.go")).unwrap();
         assert_eq!(text, "package main");
+    }
+
+    #[test]
+    fn folders_of_a_source_do_not_take_on_the_group_of_the_volume() {
+        let scratch = tempfile::tempdir().unwrap();
+        // As the kubelet leaves a volume where the Pod has an fsGroup.
+        let of_group = fs::Permissions::from_mode(0o2777);
+        fs::set_permissions(scratch.path(), of_group).unwrap();
+        let inherits = scratch.path().join("other");
+        fs::create_dir(&inherits).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(
+            mode(&inherits) & 0o2000,
+            0o2000,
+            "as long as nobody asks otherwise"
+        );
+        let folder = scratch.path().join("whittle");
+        plain_folder(&folder).unwrap();
+        write_within(&folder, "cmd/app/main.go", b"package main").unwrap();
+        for (name, expected) in [
+            ("", 0o755),
+            ("cmd", 0o755),
+            ("cmd/app", 0o755),
+            ("cmd/app/main.go", 0o644),
+        ] {
+            assert_eq!(mode(&folder.join(name)), expected, "{name}");
+        }
     }
 
     #[test]

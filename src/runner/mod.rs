@@ -30,6 +30,8 @@ use crate::plan::request::{BuildRequest, paths};
 
 /// Runs the attempt that [`paths::REQUEST`] asks for.
 pub async fn run() -> ExitCode {
+    // What is written of a source has the modes that it would have on anybody's disk.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Another provider may stand already, for example in a test.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut terminated = match signal(SignalKind::terminate()) {

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
@@ -23,6 +25,8 @@ use crate::registry::{Client, DockerConfig, RegistryError, causes};
 const LAYER_LIMIT: u64 = 4 << 30;
 /// The most entries that a source may have.
 const ENTRIES: usize = 500_000;
+/// Bytes that the paths of all folders may have: they are kept until all is unpacked.
+const NAMES: usize = 32 << 20;
 
 /// Fetches and unpacks a source; its revision, `oci@sha256:…`.
 pub(super) async fn fetch(
@@ -49,6 +53,7 @@ pub(super) async fn fetch(
         bytes: request.scratch_bytes,
         entries: ENTRIES,
     };
+    let mut looks = Looks::default();
     for layer in &layers {
         let packed = PathBuf::from(prepared.path("layer"));
         if u64::try_from(layer.size).is_ok_and(|size| size > room.bytes) {
@@ -61,12 +66,12 @@ pub(super) async fn fetch(
             // Both lie there until all is unpacked.
             let size = fs::metadata(&packed)?.len();
             room.bytes = room.bytes.saturating_sub(size);
-            unpack(&packed, &layer, &into, &mut room)?;
+            unpack(&packed, &layer, &into, &mut room, &mut looks)?;
             fs::remove_file(&packed)?;
             room.bytes += size;
-            Ok::<_, io::Error>(room)
+            Ok::<_, io::Error>((room, looks))
         });
-        room = unpacked
+        (room, looks) = unpacked
             .await
             .map_err(io::Error::other)
             .flatten()
@@ -75,6 +80,7 @@ pub(super) async fn fetch(
                 _ => not_a_source(source, &causes(&error)),
             })?;
     }
+    looks.apply(&folder);
     let context = within(&folder, source.sub_path.as_deref()).ok_or_else(|| {
         let folder = source.sub_path.as_deref().unwrap_or_default();
         plain(
@@ -163,6 +169,72 @@ async fn resolve(
     }
 }
 
+/// Mode and time of an entry, as an archive states them. What a build makes of a folder on disk has both, and belongs to
+/// root; extended attributes are left out.
+#[derive(Clone, Copy)]
+struct Look {
+    mode: u32,
+    seconds: i64,
+}
+
+impl Look {
+    fn of(entry: &Entry<impl Read>) -> io::Result<Self> {
+        let header = entry.header();
+        Ok(Self {
+            mode: header.mode()? & 0o7777,
+            seconds: i64::try_from(header.mtime()?).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// `and`: what buildctl needs to read it as this user.
+    fn apply(self, place: &Path, and: u32) -> io::Result<()> {
+        fs::set_permissions(place, fs::Permissions::from_mode(self.mode | and))?;
+        self.times(place)
+    }
+
+    fn times(self, place: &Path) -> io::Result<()> {
+        let at = Timespec {
+            tv_sec: self.seconds,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: at,
+            last_modification: at,
+        };
+        utimensat(CWD, place, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)
+    }
+}
+
+/// How folders are to look once all of them are filled.
+#[derive(Default)]
+struct Looks {
+    folders: Vec<(PathBuf, Look)>,
+    bytes: usize,
+}
+
+impl Looks {
+    fn later(&mut self, path: PathBuf, look: Look) -> io::Result<()> {
+        self.bytes += path.as_os_str().len();
+        if self.bytes > NAMES {
+            let said = format!("the names of its folders have more than {NAMES} bytes");
+            return Err(io::Error::other(said));
+        }
+        self.folders.push((path, look));
+        Ok(())
+    }
+
+    /// What has gone since, or has become something else, is left alone.
+    fn apply(&self, root: &Path) {
+        for (path, look) in &self.folders {
+            if let Ok(place) = folder(root, path)
+                && fs::symlink_metadata(&place).is_ok_and(|found| found.is_dir())
+            {
+                let _ = look.apply(&place, 0o500);
+            }
+        }
+    }
+}
+
 /// What may still be unpacked.
 struct Room {
     bytes: u64,
@@ -170,7 +242,13 @@ struct Room {
 }
 
 /// Unpacks one layer into `root`: a tar archive, or one file where its title names it.
-fn unpack(packed: &Path, layer: &Layer, root: &Path, room: &mut Room) -> io::Result<()> {
+fn unpack(
+    packed: &Path,
+    layer: &Layer,
+    root: &Path,
+    room: &mut Room,
+    looks: &mut Looks,
+) -> io::Result<()> {
     let mut head = [0_u8; 4];
     let mut file = BufReader::new(fs::File::open(packed)?);
     let size = file.get_ref().metadata()?.len();
@@ -179,19 +257,20 @@ fn unpack(packed: &Path, layer: &Layer, root: &Path, room: &mut Room) -> io::Res
     drop(file);
     let file = BufReader::new(fs::File::open(packed)?);
     match head {
-        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), root, room),
+        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), root, room, looks),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let decoder = StreamingDecoder::new(file).map_err(io::Error::other)?;
-            unpack_tar(decoder, root, room)
+            unpack_tar(decoder, root, room, looks)
         }
         _ => match &layer.title {
             Some(title) if !is_tar(packed)? => {
                 let place = place(root, Path::new(title))?;
                 fs::create_dir_all(place.parent().unwrap_or(root))?;
                 room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
-                fs::copy(packed, place).map(drop)
+                fs::copy(packed, &place)?;
+                fs::set_permissions(place, fs::Permissions::from_mode(0o644))
             }
-            _ => unpack_tar(file, root, room),
+            _ => unpack_tar(file, root, room, looks),
         },
     }
 }
@@ -203,7 +282,12 @@ fn is_tar(path: &Path) -> io::Result<bool> {
     Ok(head.get(257..262) == Some(b"ustar"))
 }
 
-fn unpack_tar(stream: impl Read, root: &Path, room: &mut Room) -> io::Result<()> {
+fn unpack_tar(
+    stream: impl Read,
+    root: &Path,
+    room: &mut Room,
+    looks: &mut Looks,
+) -> io::Result<()> {
     let left = Cell::new(room.bytes);
     let mut archive = Archive::new(Limited {
         stream,
@@ -220,13 +304,13 @@ fn unpack_tar(stream: impl Read, root: &Path, room: &mut Room) -> io::Result<()>
         if entry.header().entry_type() == EntryType::GNUSparse {
             take(&left, entry.size())?;
         }
-        unpack_entry(&mut entry, root)?;
+        unpack_entry(&mut entry, root, looks)?;
     }
     room.bytes = left.get();
     Ok(())
 }
 
-fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path) -> io::Result<()> {
+fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path, looks: &mut Looks) -> io::Result<()> {
     let path = entry.path()?.into_owned();
     let name = path
         .file_name()
@@ -243,8 +327,15 @@ fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path) -> io::Result<()> {
         };
     }
     match entry.header().entry_type() {
-        // Without their own modes: a folder that we may not write could not be filled.
-        EntryType::Directory => fs::create_dir_all(place(root, &path)?),
+        EntryType::Directory => {
+            let place = place(root, &path)?;
+            // Not under its own mode yet: a folder that we may not write could not be filled.
+            fs::create_dir_all(&place)?;
+            if place == root {
+                return Ok(());
+            }
+            looks.later(path, Look::of(entry)?)
+        }
         EntryType::Regular
         | EntryType::Continuous
         | EntryType::GNUSparse
@@ -258,7 +349,12 @@ fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path) -> io::Result<()> {
             if !entry.unpack_in(root)? {
                 return Err(outside(&path));
             }
-            Ok(())
+            match entry.header().entry_type() {
+                // The file's own look stands already.
+                EntryType::Link => Ok(()),
+                EntryType::Symlink => Look::of(entry)?.times(&place),
+                _ => Look::of(entry)?.apply(&place, 0o400),
+            }
         }
         _ => Ok(()),
     }
@@ -336,6 +432,7 @@ impl<R: Read> Read for Limited<'_, R> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -377,7 +474,10 @@ mod tests {
             bytes: most,
             entries: 100,
         };
-        unpack(&packed, &layer(title), root, &mut room)
+        let mut looks = Looks::default();
+        unpack(&packed, &layer(title), root, &mut room, &mut looks)?;
+        looks.apply(root);
+        Ok(())
     }
 
     fn root() -> (tempfile::TempDir, PathBuf) {
@@ -440,6 +540,54 @@ mod tests {
         assert!(root.join("Dockerfile").exists());
         assert!(unpacked(&root, b"FROM scratch\n", Some("../x"), 1 << 20).is_err());
         assert!(unpacked(&root, b"FROM scratch\n", None, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn modes_and_times_are_those_of_the_archive() {
+        let (_folder, root) = root();
+        let entries = [
+            ("closed/", EntryType::Directory, 0o555, 1_000_000_000),
+            ("closed/run.sh", EntryType::Regular, 0o755, 1_100_000_000),
+            ("closed/tool", EntryType::Regular, 0o4755, 0),
+            ("open/", EntryType::Directory, 0o1777, 1_200_000_000),
+            ("open/none", EntryType::Regular, 0o000, 1),
+            ("link", EntryType::Symlink, 0o777, 1_300_000_000),
+            ("group/", EntryType::Directory, 0o2775, 1_400_000_000),
+        ];
+        let mut builder = tar::Builder::new(vec![]);
+        for (name, kind, mode, time) in entries {
+            let mut header = tar::Header::new_ustar();
+            header.set_path(name).unwrap();
+            header.set_entry_type(kind);
+            header.set_mode(mode);
+            header.set_mtime(time);
+            header.set_uid(1000);
+            header.set_size(0);
+            if kind == EntryType::Symlink {
+                header.set_link_name("closed/tool").unwrap();
+            }
+            header.set_cksum();
+            builder.append(&header, io::empty()).unwrap();
+        }
+        unpacked(&root, &builder.into_inner().unwrap(), None, 1 << 20).unwrap();
+        for (name, kind, mode, time) in entries {
+            let found = fs::symlink_metadata(root.join(name.trim_end_matches('/'))).unwrap();
+            assert_eq!(
+                found
+                    .modified()
+                    .unwrap()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs(),
+                time,
+                "{name}"
+            );
+            // A file that nobody may read could not be sent to the builder.
+            let readable = if mode == 0 { 0o400 } else { mode };
+            if kind != EntryType::Symlink {
+                assert_eq!(found.permissions().mode() & 0o7777, readable, "{name}");
+            }
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::{GitRef, GitSource};
 use crate::image::digest_text;
+use crate::plan::buildctl::whole_ref;
 use crate::plan::request::BuildRequest;
 
 /// `inline@sha256:digest` or `configmap@sha256:digest`, where `context` holds the files of such a source.
@@ -86,9 +87,7 @@ pub(super) fn of_git(source: &GitSource, output: &str) -> Option<String> {
             Some(format!("{tag}@{}:{commit}", algorithm(commit)))
         }
         _ => {
-            let name = output
-                .lines()
-                .find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"));
+            let name = head(output);
             let commit = name
                 .and_then(|name| commit_of(output, name))
                 .or_else(|| commit_of(output, "HEAD"))?;
@@ -96,6 +95,24 @@ pub(super) fn of_git(source: &GitSource, output: &str) -> Option<String> {
             Some(format!("{short}@{}:{commit}", algorithm(commit)))
         }
     }
+}
+
+/// The whole name of the ref that the source stands for, and the object behind it, as git's output says; none for a
+/// commit.
+pub(super) fn named(source: &GitSource, output: &str) -> Option<(String, String)> {
+    let name = match &source.reference {
+        Some(_) => whole_ref(source)?,
+        None => head(output)?.to_owned(),
+    };
+    let object = commit_of(output, &name)?.to_owned();
+    Some((name, object))
+}
+
+/// The ref that the remote's HEAD stands for.
+fn head(output: &str) -> Option<&str> {
+    output
+        .lines()
+        .find_map(|line| line.strip_prefix("ref: ")?.strip_suffix("\tHEAD"))
 }
 
 /// The commit in a line `<commit>\t<name>`.
@@ -182,6 +199,28 @@ mod tests {
             }));
             assert_eq!(of_git(&fixed, ""), Some(format!("{algorithm}:{commit}")));
         }
+    }
+
+    #[test]
+    fn a_kept_ref_has_its_whole_name_and_an_annotated_tag_its_own_object() {
+        let tag = source(Some(GitRef {
+            tag: Some("v1".into()),
+            ..GitRef::default()
+        }));
+        let annotated = format!("{TAG}\trefs/tags/v1\n{COMMIT}\trefs/tags/v1^{{}}\n");
+        let named_as = |name: &str, object: &str| Some((name.to_owned(), object.to_owned()));
+        assert_eq!(named(&tag, &annotated), named_as("refs/tags/v1", TAG));
+        let output =
+            format!("ref: refs/heads/main\tHEAD\n{COMMIT}\tHEAD\n{COMMIT}\trefs/heads/main\n");
+        assert_eq!(
+            named(&source(None), &output),
+            named_as("refs/heads/main", COMMIT)
+        );
+        let commit = source(Some(GitRef {
+            commit: Some(COMMIT.into()),
+            ..GitRef::default()
+        }));
+        assert_eq!(named(&commit, &output), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::solve::Solver;
 use super::{oci, revision};
 use crate::api::{Failure, FailureReason, GitSource};
 use crate::plan::advice::{self, ContextFile};
-use crate::plan::buildctl::{EXPORT_RECIPE, Goal, pattern_of, survey_recipe};
+use crate::plan::buildctl::{EXPORT_RECIPE, Goal, Pin, keeps_git, pattern_of, survey_recipe};
 use crate::plan::failure::{Facts, plain};
 use crate::plan::outcome::scratch_full;
 use crate::plan::rawjson::State;
@@ -89,9 +89,15 @@ async fn from_git(
         .collect();
     let recipe = survey_recipe(&patterns);
     let survey = files_of(solver, "survey", &recipe, facts, prepared, &mut state).await?;
-    let revision = revision::of_git(git, &state.git_output());
+    let output = state.git_output();
+    let revision = revision::of_git(git, &output);
     if let Some(commit) = revision.as_deref().and_then(revision::commit) {
-        prepared.pin(git, &request.job, commit)?;
+        let kept = keeps_git(request).then(|| revision::named(git, &output));
+        let pin = Pin {
+            commit: commit.to_owned(),
+            kept: kept.flatten(),
+        };
+        prepared.pin(git, &request.job, pin)?;
     }
     let exists = |name: &str| fs::symlink_metadata(survey.join(name)).is_ok();
     if exists(DOCKERIGNORE) || exists(&own) {

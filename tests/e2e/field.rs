@@ -386,6 +386,31 @@ impl Repository {
         }
     }
 
+    /// The work tree's folder.
+    pub fn tree(&self) -> &std::path::Path {
+        self.tree.path()
+    }
+
+    /// An annotated tag on the last commit.
+    pub fn tag(&self, name: &str) {
+        let tree = self.tree.path().display().to_string();
+        let user = ["-c", "user.name=e2e", "-c", "user.email=e2e@example.com"];
+        git(&[
+            &["-C", &tree][..],
+            &user,
+            &["tag", "--annotate", "--message", name, name],
+        ]
+        .concat());
+        git(&[
+            "-C",
+            &tree,
+            "push",
+            "--quiet",
+            &self.bare.display().to_string(),
+            name,
+        ]);
+    }
+
     /// Enters another repository's commit as a submodule; the next commit has it.
     pub fn submodule(&self, path: &str, url: &str, commit: &str) {
         let tree = self.tree.path().display().to_string();

@@ -20,7 +20,17 @@ echo no > ignored
 git add --all
 git -c user.name=e2e -c user.email=e2e@example.com commit -q -m first
 git clone -q --bare /tmp/tree /srv/hello.git
-chown -R root:root /srv/hello.git
+git init -q --initial-branch main /tmp/super
+cd /tmp/super
+printf 'FROM scratch\nCOPY . /src/\n' > Dockerfile
+printf '[submodule "lib"]\n\tpath = lib\n\turl = ../hello.git\n' > .gitmodules
+mkdir lib
+git update-index --add --cacheinfo "160000,$(git -C /tmp/tree rev-parse HEAD),lib"
+git add Dockerfile .gitmodules
+git -c user.name=e2e -c user.email=e2e@example.com commit -q -m first
+git clone -q --bare /tmp/super /srv/super.git
+cd /tmp/tree
+chown -R root:root /srv/hello.git /srv/super.git
 for name in user stranger; do echo "BEGIN $name"; cat "/keys/$name"; echo "END $name"; done
 for name in host other; do echo "BEGIN $name"; cut -d' ' -f1,2 "/keys/$name.pub"; echo "END $name"; done
 echo "BEGIN commit"; git rev-parse HEAD; echo "END commit"
@@ -78,6 +88,9 @@ async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
         let source = json!({"git": {"url": url, "secretRef": {"name": name}}});
         field.apply(name, source, json!({})).await;
     }
+    let url = format!("ssh://root@{host}/srv/super.git");
+    let source = json!({"git": {"url": url, "secretRef": {"name": "right"}}});
+    field.apply("submodule", source, json!({})).await;
     let url = format!("root@{host}:/srv/hello.git");
     field
         .apply("without", json!({"git": {"url": url}}), json!({}))
@@ -90,6 +103,9 @@ async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
         .into_keys()
         .collect();
     assert_eq!(files, ["src/.dockerignore", "src/Dockerfile", "src/kept"]);
+    let status = field.succeeds("submodule").await;
+    let files = files_of(&field.image("submodule"), &status.digest.unwrap()).await;
+    assert_eq!(files["src/lib/kept"], b"yes\n");
     for (name, words) in [
         ("unknown", "Secret unknown has no key known_hosts"),
         ("another", "has another host key than known"),

@@ -50,8 +50,8 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     .await;
     refused(
         &stage,
-        json!({"output": {"image": "a/b", "tags": ["a b"]}}),
-        "tags[0]",
+        json!({"output": {"image": "a/b", "tags": ["latest", "feature/x"]}}),
+        "spec.output.tags[1]",
     )
     .await;
     let secret = json!({"id": "npmrc", "secretRef": {"name": "npm", "key": ".npmrc"}});
@@ -96,4 +96,66 @@ async fn what_is_left_out_is_filled_in() {
         ),
         ("30m", 2, 5)
     );
+}
+
+/// As [`refused`], and nobody is shown a regular expression.
+async fn told(stage: &Stage, patch: Value, words: &str) {
+    let error = stage.apply("bad", patch).await.expect_err("accepted");
+    let error = error.to_string();
+    assert!(error.contains(words), "{error}");
+    for sign in ["should match", "[A-Za-z", "a-z0-9", "failed rule"] {
+        assert!(!error.contains(sign), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expression() {
+    let stage = Stage::new().await;
+    let git = |reference: Value| json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a.git", "ref": reference}}});
+    for (patch, words) in [
+        (
+            git(json!({"commit": "837dd14"})),
+            "837dd14 is no full commit, which has 40",
+        ),
+        (
+            git(json!({"commit": "main"})),
+            "a commit has hexadecimal digits alone",
+        ),
+        (
+            git(json!({"branch": "refs/heads/main"})),
+            "main and not refs/heads/main",
+        ),
+        (git(json!({"branch": "my branch"})), "git allows no spaces"),
+        (git(json!({"branch": "a\nb"})), "no control characters"),
+        (git(json!({"tag": "v1.lock"})), "no name that git allows"),
+        (
+            json!({"output": {"image": "a/b", "tags": ["feature/x"]}}),
+            "write for example feature-x",
+        ),
+        (
+            json!({"output": {"image": "a/b", "tags": ["1.2.3+4"]}}),
+            "1.2.3-4 for 1.2.3+4",
+        ),
+        (
+            json!({"output": {"image": "a/b", "secretRef": {"name": "My_Secret"}}}),
+            "secretRef.name: not a name",
+        ),
+        (json!({"target": "a/b"}), "target: not the name of a stage"),
+        (
+            json!({"buildArgs": {"A": "\u{0}"}}),
+            "a value has a character NUL",
+        ),
+        (
+            json!({"healthCheck": {"httpGet": {"port": 80, "path": "healthz"}}}),
+            "begin it with /",
+        ),
+    ] {
+        told(&stage, patch, words).await;
+    }
+    for name in ["feature/#12(ü)", "100%", "a&b;c|d$e!f\"g'"] {
+        for kind in ["branch", "tag"] {
+            let patch = git(json!({kind: name}));
+            stage.apply("good", patch).await.unwrap();
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Failures of the build's git source.
 
 use super::registry::{Fault, fault};
-use super::{Again, Case, Finding};
+use super::{Again, Case, Finding, submodule};
 use crate::api::{FailureReason, GitRef, GitSource};
+use crate::plan::buildctl::whole_ref;
+use crate::plan::near::{self, Near};
 
 const DENIED: [&str; 9] = [
     "could not read username",
@@ -42,12 +44,15 @@ impl Case<'_> {
             );
             return Some((FailureReason::BuilderLost, message, Again::Later));
         }
+        if let Some(finding) = submodule::finding(git, self.error, &DENIED) {
+            return Some(finding);
+        }
         let not_found = |message: String| Some((FailureReason::SourceNotFound, message, Again::No));
-        if lower.contains("does not contain ref ") {
-            return not_found(format!(
-                "git repository {url} has no {}: check git.ref",
-                reference(git)
-            ));
+        let no_head = lower.contains("could not find default branch for repository");
+        if no_head || lower.contains("does not contain ref ") {
+            let log = self.failed.as_ref().map_or(&[][..], |step| &step.log);
+            let near = near::told(log.iter().map(String::as_str));
+            return not_found(no_ref(git, &near));
         }
         if lower.contains("invalid subdir ") || lower.contains("failed to open subdir ") {
             let folder = git.sub_path.as_deref().unwrap_or_default();
@@ -99,6 +104,52 @@ impl Case<'_> {
     }
 }
 
+/// What to say where the ref is not there.
+fn no_ref(git: &GitSource, near: &Near) -> String {
+    let url = &git.url;
+    let names = match near {
+        Near::Empty => {
+            return format!(
+                "git repository {url} is empty, it has no branch and no tag: push a commit to it"
+            );
+        }
+        Near::Names(names) => names,
+    };
+    let wanted = whole_ref(git);
+    let what = match &git.reference {
+        Some(_) => format!("has no {}", reference(git)),
+        None => "has a HEAD that names no branch of it".to_owned(),
+    };
+    let hint = match names.split_first() {
+        None => "check git.ref".to_owned(),
+        Some((first, rest)) => {
+            let rest: String = rest
+                .iter()
+                .map(|name| format!(", or {}", near::named(name)))
+                .collect();
+            let is_tag = |name: &str| name.starts_with("refs/tags/");
+            let as_asked = wanted
+                .as_deref()
+                .is_some_and(|name| is_tag(name) == is_tag(first));
+            let cure = match (as_asked, is_tag(first)) {
+                (true, _) => "Check git.ref",
+                (_, true) => "Give it as git.ref.tag",
+                _ => "Give it as git.ref.branch",
+            };
+            format!("did you mean {}{rest}? {cure}", near::named(first))
+        }
+    };
+    let name = wanted.as_deref().and_then(|name| name.rsplit('/').next());
+    let like_commit = name.is_some_and(|name| {
+        (7..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit())
+    });
+    let commit = match like_commit {
+        true => "; for a commit give git.ref.commit, with all its 40 digits",
+        false => "",
+    };
+    format!("git repository {url} {what}: {hint}{commit}")
+}
+
 fn reference(git: &GitSource) -> String {
     match &git.reference {
         Some(GitRef {
@@ -147,4 +198,66 @@ fn stderr(error: &str) -> &str {
         .or_else(|| after("fatal: "))
         .or_else(|| said.lines().next())
         .unwrap_or(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(branch: Option<&str>, tag: Option<&str>) -> GitSource {
+        let reference = GitRef {
+            branch: branch.map(Into::into),
+            tag: tag.map(Into::into),
+            commit: None,
+        };
+        GitSource {
+            url: "https://h/x.git".into(),
+            reference: (reference != GitRef::default()).then_some(reference),
+            sub_path: None,
+            secret_ref: None,
+        }
+    }
+
+    fn told(git: &GitSource, lines: &[&str]) -> String {
+        no_ref(git, &near::told(lines.iter().copied()))
+    }
+
+    #[test]
+    fn what_is_near_to_a_ref_that_is_not_there_is_named_with_its_field() {
+        let main = [
+            "near by name: refs/heads/main",
+            "near by name: refs/tags/main-1",
+        ];
+        assert_eq!(
+            told(&source(Some("mian"), None), &main),
+            "git repository https://h/x.git has no branch \"mian\": did you mean branch \"main\", or tag \"main-1\"? Check git.ref"
+        );
+        assert_eq!(
+            told(&source(Some("v1"), None), &["near by name: refs/tags/v1"]),
+            "git repository https://h/x.git has no branch \"v1\": did you mean tag \"v1\"? Give it as git.ref.tag"
+        );
+        assert_eq!(
+            told(&source(None, Some("main")), &main[..1]),
+            "git repository https://h/x.git has no tag \"main\": did you mean branch \"main\"? Give it as git.ref.branch"
+        );
+        assert_eq!(
+            told(&source(None, None), &main[..1]),
+            "git repository https://h/x.git has a HEAD that names no branch of it: did you mean branch \"main\"? Give it as git.ref.branch"
+        );
+        assert_eq!(
+            told(
+                &source(None, None),
+                &["the repository has no branch and no tag"]
+            ),
+            "git repository https://h/x.git is empty, it has no branch and no tag: push a commit to it"
+        );
+    }
+
+    #[test]
+    fn a_commit_that_was_given_as_a_branch_is_told_where_it_belongs() {
+        assert_eq!(
+            told(&source(Some("837dd14"), None), &[]),
+            "git repository https://h/x.git has no branch \"837dd14\": check git.ref; for a commit give git.ref.commit, with all its 40 digits"
+        );
+    }
 }

@@ -10,6 +10,7 @@ mod hints;
 mod images;
 mod registry;
 mod stages;
+mod submodule;
 
 pub use images::{PushFault, push_failure};
 use stages::{from_dockerfile, nearest};
