@@ -1,5 +1,7 @@
 //! Which images of an index are meant.
 
+use std::collections::BTreeSet;
+
 use super::error::InspectError;
 use crate::image::Entry;
 
@@ -63,12 +65,14 @@ fn matching<'a>(entries: &'a [Entry], asked: &str) -> Result<Option<&'a Entry>, 
     if let Some(entry) = entries.iter().find(stated) {
         return Ok(Some(entry));
     }
+    let mut seen = BTreeSet::new();
     let same: Vec<&Entry> = entries
         .iter()
         .filter(|entry| {
             let platform = entry.platform.as_deref();
             platform.is_some_and(|platform| same_platform(platform, asked))
         })
+        .filter(|entry| seen.insert(&entry.digest))
         .collect();
     match same[..] {
         [] => Ok(None),

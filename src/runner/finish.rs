@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use futures::future::try_join_all;
-use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
 use super::contents;
 use crate::api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use crate::image::{
-    ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
-    parse, platform_of, verify,
+    ConfigError, Descriptor, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size,
+    media_type, parse, verify,
 };
 use crate::plan::buildctl::registry_ca;
 use crate::plan::contract::{self, Breach};
@@ -51,7 +50,11 @@ pub(super) fn pushed(request: &BuildRequest, metadata: &Path) -> Result<Pushed, 
         serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
     let asked = request.platforms.first().map(|platform| platform.0.clone());
     Ok(Pushed {
-        platform: metadata.descriptor.as_ref().and_then(platform_of).or(asked),
+        platform: metadata
+            .descriptor
+            .as_ref()
+            .and_then(Descriptor::platform)
+            .or(asked),
         digest: metadata.digest,
     })
 }
