@@ -4,7 +4,7 @@ use super::*;
 use kube::core::cel::validate_cel;
 use serde_json::{Value, json};
 
-fn image_build(patch: Value) -> ImageBuild {
+pub(super) fn image_build(patch: Value) -> ImageBuild {
     let mut spec = json!({
         "source": {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}},
         "output": {"image": "registry.example.com/team/hello"},
@@ -29,7 +29,7 @@ fn merge(into: &mut Value, patch: Value) {
 }
 
 #[track_caller]
-fn refused(patch: Value, with: &str) {
+pub(super) fn refused(patch: Value, with: &str) {
     let error = validate_cel(&image_build(patch))
         .expect_err("accepted")
         .to_string();
@@ -37,7 +37,7 @@ fn refused(patch: Value, with: &str) {
 }
 
 #[track_caller]
-fn accepted(patch: Value) {
+pub(super) fn accepted(patch: Value) {
     validate_cel(&image_build(patch)).unwrap();
 }
 

@@ -7,6 +7,7 @@ use super::contents::{Base, CommandForm, Contents, Executable, Fault, ProgramKin
 use super::display_size;
 use super::libraries::Libc;
 use super::limits::short;
+use super::platform::same_platform;
 use super::resolve::list;
 
 /// Bytes of one message.
@@ -533,17 +534,6 @@ fn platform_matches(contents: &Contents, platform: Option<&str>) -> Outcome {
             fix(contents, program, Fault::WrongMachine)
         )),
         None => Outcome::Kept,
-    }
-}
-
-/// True where two platforms are the same, a variant that one does not state left out.
-fn same_platform(one: &str, other: &str) -> bool {
-    let mut one = one.split('/');
-    let mut other = other.split('/');
-    let same = one.next() == other.next() && one.next() == other.next();
-    match (one.next(), other.next()) {
-        (Some(one), Some(other)) => same && one == other,
-        _ => same,
     }
 }
 

@@ -17,6 +17,7 @@ mod inspect;
 mod layer;
 mod libraries;
 mod limits;
+mod platform;
 #[cfg(test)]
 mod pod_tests;
 mod reference;
@@ -44,6 +45,7 @@ pub use inspect::is_library_name;
 pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
+pub use platform::{normal_platform, same_platform};
 pub use reference::{Reference, Repository};
 pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};

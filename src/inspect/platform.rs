@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::InspectError;
-use crate::image::Entry;
+use crate::image::{Entry, same_platform};
 
 /// Which platforms are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,18 +81,6 @@ fn matching<'a>(entries: &'a [Entry], asked: &str) -> Result<Option<&'a Entry>, 
             there: same.iter().map(|entry| name(entry)).collect(),
             how: "--platform",
         }),
-    }
-}
-
-/// True where two platforms are the same; a variant that one of them does not state counts as the same.
-pub(super) fn same_platform(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    if one.next() != other.next() || one.next() != other.next() {
-        return false;
-    }
-    match (one.next(), other.next()) {
-        (Some(one), Some(other)) => one == other,
-        _ => true,
     }
 }
 

@@ -13,7 +13,7 @@ use super::attempt::docker_config;
 use super::files::{Prepared, broken};
 use super::finish::{Trouble, client};
 use crate::api::{Failure, FailureReason, OciSource};
-use crate::image::{Layer, Manifest, Reference, digest_of, parse, verify};
+use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
 use crate::plan::failure::plain;
 use crate::plan::outcome::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
@@ -150,7 +150,10 @@ async fn resolve(
                 .map(|platform| platform.0.as_str());
             let entry = entries
                 .iter()
-                .find(|entry| asked.is_some() && entry.platform.as_deref() == asked)
+                .find(|entry| {
+                    let stated = entry.platform.as_deref().map(normal_platform);
+                    asked.is_some() && stated == asked.map(normal_platform)
+                })
                 .or(entries.first())
                 .ok_or(Trouble::Nested)?;
             let bytes = client.manifest(&entry.digest).await?;
