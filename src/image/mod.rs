@@ -21,6 +21,7 @@ mod platform;
 #[cfg(test)]
 mod pod_tests;
 mod reference;
+mod registry_key;
 mod report;
 mod resolve;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use platform::{normal_platform, same_platform};
 pub use reference::{Reference, Repository};
+pub use registry_key::{Fit, RegistryKey};
 pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;

@@ -28,3 +28,4 @@ pub mod status;
 
 #[cfg(test)]
 pub mod fixtures;
+pub mod used_images;

@@ -279,7 +279,7 @@ pub(super) fn client(
     let settings = Settings {
         plain_http: known.map_or_else(|| repository.is_loopback(), |r| r.plain_http),
         ca,
-        credentials: config.get(&repository.host).cloned(),
+        credentials: config.find(repository).cloned(),
         patience: Patience::USUAL,
         access: Access::PullPush,
     };

@@ -9,9 +9,9 @@ use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use super::attempt::docker_config;
 use super::files::{Prepared, broken};
 use super::finish::{Trouble, client};
+use super::registry_secret::docker_config;
 use crate::api::{Failure, FailureReason, OciSource};
 use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
 use crate::plan::failure::plain;
@@ -31,7 +31,8 @@ pub(super) async fn fetch(
     output: &DockerConfig,
     prepared: &mut Prepared,
 ) -> Result<String, Failure> {
-    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef")?;
+    let secret = source.secret_ref.as_ref().map(|it| it.name.as_str());
+    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef", secret)?;
     let config = match &source.secret_ref {
         Some(_) => &own,
         None => output,

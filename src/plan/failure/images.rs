@@ -3,7 +3,7 @@
 use super::registry::{Fault, cause, fault};
 use super::{Again, Case, Facts, Finding, listed, plain};
 use crate::api::{Failure, FailureReason};
-use crate::image::Repository;
+use crate::image::{RegistryKey, Repository};
 use crate::plan::request::BuildRequest;
 
 impl Case<'_> {
@@ -25,7 +25,8 @@ impl Case<'_> {
         const MARK: &str = "failed to resolve source metadata for ";
         let rest = &self.error[self.error.find(MARK)? + MARK.len()..];
         let image = rest.split(": ").next().unwrap_or(rest);
-        let host = Repository::parse(image).host;
+        let repository = Repository::parse(image);
+        let host = repository.host.clone();
         if rest.contains("no match for platform in manifest") {
             let asked: Vec<&str> = self
                 .request
@@ -54,7 +55,7 @@ impl Case<'_> {
                 format!(
                     "the registry of base image {image} refuses: {}; {}",
                     cause(rest),
-                    credentials_hint(self.request, self.facts, &host, "pull")
+                    credentials_hint(self.request, self.facts, &repository, "pull")
                 ),
                 Again::No,
             ),
@@ -105,13 +106,14 @@ pub fn push_failure(request: &BuildRequest, facts: &Facts, how: PushFault, said:
 }
 
 fn push_finding(request: &BuildRequest, facts: &Facts, said: &str, fault: Fault) -> Finding {
-    let Repository { host, path } = Repository::parse(&request.image);
+    let repository = Repository::parse(&request.image);
+    let Repository { host, path } = &repository;
     match fault {
         Fault::Denied => (
             FailureReason::PushDenied,
             format!(
                 "registry {host} refuses the push of {path}: {said}; {}",
-                credentials_hint(request, facts, &host, "push")
+                credentials_hint(request, facts, &repository, "push")
             ),
             Again::No,
         ),
@@ -145,15 +147,65 @@ fn untrusted(host: &str, said: &str) -> String {
     )
 }
 
-fn credentials_hint(request: &BuildRequest, facts: &Facts, host: &str, right: &str) -> String {
-    match &request.registry_secret {
-        None => format!(
+fn credentials_hint(
+    request: &BuildRequest,
+    facts: &Facts,
+    repository: &Repository,
+    right: &str,
+) -> String {
+    let host = &repository.host;
+    let Some(secret) = &request.registry_secret else {
+        return format!(
             "no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in \
              output.secretRef that may {right}"
-        ),
-        Some(secret) if facts.credentials.iter().any(|known| known == host) => format!(
+        );
+    };
+    let keys: Vec<RegistryKey> = facts
+        .credentials
+        .iter()
+        .map(|key| RegistryKey::parse(key))
+        .collect();
+    if keys.iter().any(|key| key.fit(repository).is_some()) {
+        return format!(
             "check that the credentials for {host} in Secret {secret} are valid and may {right}"
-        ),
-        Some(secret) => format!("Secret {secret} has no credentials for {host}"),
+        );
     }
+    let of_host = |key: &str| RegistryKey::parse(key).is_of_host(host);
+    let notes = &facts.secret;
+    if let Some((_, why)) = notes
+        .unusable
+        .iter()
+        .find(|(key, why)| of_host(key) && (why.contains("base64") || notes.helpers.is_empty()))
+    {
+        return format!(
+            "Secret {secret} has an entry for {host} that cannot be used: {why}; make it anew with `kubectl create secret \
+             docker-registry {secret} --docker-server={host} …`"
+        );
+    }
+    // A program for this host alone goes before one for all.
+    let helper = notes
+        .helpers
+        .iter()
+        .find(|(key, _)| !key.is_empty() && of_host(key))
+        .or(notes.helpers.iter().find(|(key, _)| key.is_empty()));
+    if let Some((_, program)) = helper {
+        return format!(
+            "Secret {secret} names the credential store {program} and holds no password for {host}: such a store is a \
+             program of the machine that the file was written on; make the Secret with `kubectl create secret \
+             docker-registry {secret} --docker-server={host} …`"
+        );
+    }
+    let others: Vec<String> = keys
+        .iter()
+        .filter(|key| key.is_of_host(host))
+        .map(ToString::to_string)
+        .collect();
+    if !others.is_empty() {
+        return format!(
+            "Secret {secret} has credentials for {}, and none for {host}/{}",
+            listed(&others),
+            repository.path
+        );
+    }
+    format!("Secret {secret} has no credentials for {host}")
 }
