@@ -1,6 +1,7 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
 pub mod advice;
+pub mod answer;
 mod bounds;
 pub mod brief;
 pub mod buildctl;

@@ -158,7 +158,8 @@ async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
             let head = ask(Method::HEAD, client.url("blobs", &digest)?, &[][..]);
             match client.ask(&head, &what).await {
                 Ok(_) => return Ok(()),
-                Err(RegistryError::NotFound(_)) => {}
+                // Some let no HEAD through: a blob that is there is taken again.
+                Err(RegistryError::NotFound(_) | RegistryError::Other(_)) => {}
                 Err(error) => return Err(error),
             }
             let begin = ask(Method::POST, client.url("blobs", "uploads/")?, &[][..]);

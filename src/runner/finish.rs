@@ -95,7 +95,8 @@ pub(super) async fn finish(
     breaches: &mut Vec<Breach>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let client =
+        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
     let mut first = check(&client, &image).await.map_err(failed)?;
     for stored in &first.platforms {
         let platform = &stored.status;
@@ -153,7 +154,8 @@ pub(super) async fn retag(
     debug: Option<&str>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let client =
+        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
     let mut images = vec![(image, "")];
     if let (Some(digest), Some(debug)) = (debug, &request.debug) {
         images.push((digest, debug.tag_suffix.as_str()));
@@ -260,11 +262,12 @@ impl Trouble {
     }
 }
 
-/// A client for a repository, as the builder is configured.
+/// A client for a repository, as the builder is configured. `fresh`: the build has just pushed to it.
 pub(super) fn client(
     request: &BuildRequest,
     repository: &Repository,
     config: &DockerConfig,
+    fresh: bool,
 ) -> Result<Client, Trouble> {
     let known = request
         .registries
@@ -280,10 +283,14 @@ pub(super) fn client(
         plain_http: known.map_or_else(|| repository.is_loopback(), |r| r.plain_http),
         ca,
         credentials: config.find(repository).cloned(),
-        patience: Patience::USUAL,
+        patience: match fresh {
+            true => Patience::FRESH,
+            false => Patience::USUAL,
+        },
         access: Access::PullPush,
     };
-    Ok(Client::new(repository.clone(), settings)?)
+    let client = Client::new(repository.clone(), settings)?;
+    Ok(if fresh { client.fresh() } else { client })
 }
 
 async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {

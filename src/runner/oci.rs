@@ -39,7 +39,7 @@ pub(super) async fn fetch(
     };
     let reference = Reference::parse(&source.image);
     let failed = |error: Trouble| failure(source, error);
-    let client = client(request, &reference.repository, config).map_err(failed)?;
+    let client = client(request, &reference.repository, config, false).map_err(failed)?;
     let (digest, layers) = resolve(&client, &reference, request)
         .await
         .map_err(failed)?;

@@ -116,7 +116,6 @@ fn keys(folder: &Path) -> io::Result<Vec<String>> {
 /// What of the credentials is told where a registry refuses.
 pub(super) fn facts(config: &DockerConfig) -> Facts {
     Facts {
-        dockerfile: None,
         credentials: config.keys().map(ToString::to_string).collect(),
         secret: SecretNotes {
             unusable: config
@@ -129,6 +128,7 @@ pub(super) fn facts(config: &DockerConfig) -> Facts {
                 .map(|(host, program)| (host.to_owned(), program.to_owned()))
                 .collect(),
         },
+        ..Facts::default()
     }
 }
 

@@ -455,4 +455,6 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 #[cfg(test)]
+mod registry_cures_tests;
+#[cfg(test)]
 mod tests;
