@@ -18,6 +18,7 @@ mod leaks;
 mod mistakes;
 mod pairs;
 mod probes;
+mod quirks;
 mod refusals;
 mod registry;
 mod safety;
