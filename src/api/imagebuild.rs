@@ -10,12 +10,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{item, text};
+use super::names;
 use super::{BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
 const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
      'linux/arm64/v8', 'linux/arm/v7', 'linux/arm/v6', 'linux/arm/v5', 'linux/386', 'linux/ppc64le', 'linux/s390x', \
      'linux/riscv64', 'linux/loong64', 'linux/mips64', 'linux/mips64le']";
+
+/// What to write instead of a name that other tools have for a platform.
+const PLATFORM_MESSAGE: &str = "'platforms: ' + self + ' is not known: ' + (self in ['linux/aarch64', 'linux/aarch64/v8', \
+     'aarch64', 'arm64'] ? 'write linux/arm64' : self in ['linux/x86_64', 'linux/x86-64', 'linux/amd64/v1', 'x86_64', \
+     'amd64'] ? 'write linux/amd64' : self in ['linux/arm', 'linux/armhf', 'linux/armv7', 'linux/armv7l', 'linux/arm/7'] ? \
+     'write linux/arm/v7' : self in ['linux/armel', 'linux/armv6', 'linux/arm/6'] ? 'write linux/arm/v6' : self in \
+     ['linux/i386', 'linux/x86'] ? 'write linux/386' : 'use for example linux/amd64 or linux/arm64')";
 
 /// Turns a source with a Dockerfile into an image in a registry.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
@@ -90,6 +98,7 @@ pub struct ImageBuildSpec {
     /// Platforms to build for, for example linux/amd64 and linux/arm64; the builder's own by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 32)))]
+    #[x_kube(validation = Rule::new("!('linux/arm64' in self && 'linux/arm64/v8' in self)").message("platforms: linux/arm64 and linux/arm64/v8 are the same platform: name it once, as linux/arm64"))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub platforms: Vec<Platform>,
     /// Where the image goes.
@@ -161,7 +170,7 @@ impl JsonSchema for Platform {
             "maxLength": 32,
             "x-kubernetes-validations": [{
                 "rule": PLATFORM_RULE,
-                "messageExpression": "'platforms: ' + self + ' is not known: use for example linux/amd64 or linux/arm64'",
+                "messageExpression": PLATFORM_MESSAGE,
             }],
         })
     }
@@ -174,7 +183,7 @@ pub struct Output {
     /// A repository, for example registry.example.com/team/hello: without tag and digest.
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("output.image: give the repository alone: tags belong into output.tags, and the digest is what the build finds"))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*([:@][^/]*)?$')").message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello"))]
+    #[x_kube(validation = Rule::new(names::repository_or_more()).message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello; each part of the path begins and ends with a letter or a digit, with a single . or _, __, or dashes between"))]
     pub image: String,
     /// Tags that are to point to the image.
     #[serde(default = "defaults::tags")]
@@ -220,7 +229,8 @@ pub struct Debug {
     /// stays. Entry point, user and environment stay those of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')").message("debug.image: not an image: write host/path:tag or host/path@sha256:…, for example busybox:1.36"))]
+    #[x_kube(validation = Rule::new(names::image()).message("debug.image: not an image: write host/path:tag or host/path@sha256:… in lower case, for example busybox:1.36; each part of the path begins and ends with a letter or a digit, with a single . or _, __, or dashes between"))]
+    #[x_kube(validation = Rule::new(names::SHORT).message("debug.image: the repository's name has more than 255 characters"))]
     pub image: Option<String>,
     /// Added to each of `output.tags`.
     #[serde(default = "defaults::tag_suffix")]

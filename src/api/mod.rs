@@ -8,6 +8,7 @@ mod conditions;
 mod contract;
 mod health;
 mod imagebuild;
+mod names;
 mod probe_profile;
 mod reason;
 mod refs;
@@ -59,6 +60,8 @@ fn default_observed_generation(crd: &mut CustomResourceDefinition) {
     }
 }
 
+#[cfg(test)]
+mod names_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

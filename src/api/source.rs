@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LocalRef;
 use super::bounds::{DATA_KEY, OBJECT_NAME, REF_FORM, REF_SIGNS, REF_WHOLE, file};
+use super::names;
 
 /// Where the Dockerfile and its context come from.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -133,7 +134,8 @@ pub struct ConfigMapItem {
 pub struct OciSource {
     /// `host/path@sha256:…`, or `host/path:tag`: `status.revision` is the digest that was really built.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("self.matches('^([A-Za-z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$')").message("oci.image: give host/path@sha256:… or host/path:tag, for example registry.example.com/team/source:main"))]
+    #[x_kube(validation = Rule::new(names::image()).message("oci.image: give host/path@sha256:… or host/path:tag in lower case, for example registry.example.com/team/source:main; each part of the path begins and ends with a letter or a digit, with a single . or _, __, or dashes between"))]
+    #[x_kube(validation = Rule::new(names::SHORT).message("oci.image: the repository's name has more than 255 characters"))]
     pub image: String,
     /// A folder within the layers to use as the context.
     #[serde(default, skip_serializing_if = "Option::is_none")]

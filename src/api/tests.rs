@@ -4,7 +4,7 @@ use super::*;
 use kube::core::cel::validate_cel;
 use serde_json::{Value, json};
 
-fn image_build(patch: Value) -> ImageBuild {
+pub(super) fn image_build(patch: Value) -> ImageBuild {
     let mut spec = json!({
         "source": {"inline": {"files": {"Dockerfile": "FROM scratch\n"}}},
         "output": {"image": "registry.example.com/team/hello"},

@@ -1,9 +1,9 @@
 //! The image's config: what is started, as whom, and what each layer was made by
 //! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
 
-use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 
+use super::document::{ConfigDocument, read};
 use super::limits::short;
 
 /// The PATH that containerd and runc give to a container whose image sets none.
@@ -67,20 +67,21 @@ struct HealthCheck {
 impl ImageConfig {
     /// Reads the config blob.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config = ImageConfiguration::from_reader(bytes)
-            .map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        let config: ConfigDocument = read(bytes).map_err(ConfigError::Malformed)?;
+        let stated = |field: Option<String>, name: &str| {
+            field.ok_or_else(|| ConfigError::Malformed(format!("it does not say its {name}")))
+        };
         // A health check of another shape counts as none.
         let health_check = serde_json::from_slice::<Docker>(bytes)
             .ok()
             .and_then(|docker| docker.config?.healthcheck?.test)
             .filter(|test| test.len() > 1 && test[0] != "NONE");
-        let diff_ids = config.rootfs().diff_ids().clone();
+        let diff_ids = config.rootfs.diff_ids;
         let mut instructions: Vec<String> = config
-            .history()
+            .history
             .iter()
-            .flatten()
-            .filter(|step| !step.empty_layer().unwrap_or(false))
-            .map(|step| instruction(step.created_by().as_deref().unwrap_or_default()))
+            .filter(|step| !step.empty_layer)
+            .map(|step| instruction(&step.created_by))
             .collect();
         // A history of another length says nothing about which layer is whose. BuildKit makes up for a base
         // without history by entries of its own at the end, named as its steps are: then all are shifted.
@@ -88,23 +89,20 @@ impl ImageConfig {
         if instructions.len() != diff_ids.len() || instructions.iter().any(made_up) {
             instructions = vec![String::new(); diff_ids.len()];
         }
-        let mut found = Self {
-            os: config.os().to_string(),
-            architecture: config.architecture().to_string(),
-            variant: config.variant().clone().unwrap_or_default(),
+        let run = config.config;
+        Ok(Self {
+            os: stated(config.os, "os")?,
+            architecture: stated(config.architecture, "architecture")?,
+            variant: config.variant,
+            user: run.user,
+            env: run.env,
+            entrypoint: run.entrypoint,
+            cmd: run.cmd,
+            working_dir: run.working_dir,
             health_check,
             diff_ids,
             instructions,
-            ..Self::default()
-        };
-        if let Some(run) = config.config() {
-            found.user = run.user().clone().unwrap_or_default();
-            found.env = run.env().clone().unwrap_or_default();
-            found.entrypoint = run.entrypoint().clone().unwrap_or_default();
-            found.cmd = run.cmd().clone().unwrap_or_default();
-            found.working_dir = run.working_dir().clone().unwrap_or_default();
-        }
-        Ok(found)
+        })
     }
 
     /// `os/architecture` or `os/architecture/variant`.

@@ -105,7 +105,7 @@ pub struct Contents {
     /// Files that give their caller more rights.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
     pub setuid: Listed<Privileged>,
-    /// Regular files.
+    /// Regular files by their names: each hard link is one; folders, symbolic links and devices are none.
     pub files: i64,
     /// Bytes of all files, hard links counted once.
     pub bytes: i64,
@@ -238,6 +238,9 @@ pub struct Executable {
     /// Libraries that it names; the first of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needed: Vec<String>,
+    /// True where Go's linker made it; false also where that is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub go: bool,
     /// Whether it starts.
     pub runs: Runs,
     /// True where it starts for the image's user and permissions may keep another from it.

@@ -7,6 +7,7 @@ use super::contents::{Base, CommandForm, Contents, Executable, Fault, ProgramKin
 use super::display_size;
 use super::libraries::Libc;
 use super::limits::short;
+use super::platform::same_platform;
 use super::resolve::list;
 
 /// Bytes of one message.
@@ -288,9 +289,9 @@ fn static_binary(contents: &Contents) -> Outcome {
             let mut needs: Vec<&str> = program.interpreter.as_deref().into_iter().collect();
             needs.extend(program.needed.iter().map(String::as_str));
             Outcome::Broken(format!(
-                "{path} is linked dynamically, with {}: build it statically (Go: CGO_ENABLED=0; Rust: --target \
-                 x86_64-unknown-linux-musl; C: -static)",
-                list(&needs, 0)
+                "{path} is linked dynamically, with {}: {}",
+                list(&needs, 0),
+                statically(program)
             ))
         }
         ProgramKind::Script => Outcome::Broken(format!(
@@ -344,14 +345,19 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
                 .into(),
         },
         Fault::MissingLoader => missing_loader(contents, program),
-        Fault::MissingLibraries => match contents.base {
-            Base::Musl => "install what holds them with apk add, or copy them from the build stage, or link statically".into(),
-            Base::Glibc => "install the packages that hold them, or copy them from the build stage, or link statically".into(),
-            _ => format!("copy them from the build stage, or link statically, or use {}", glibc_base(program)),
-        },
-        Fault::OldLibraries => "it was built on a newer distribution than the image has: build it on that of the image, \
-                                or use a newer base, or link statically"
-            .into(),
+        Fault::MissingLibraries => {
+            let get = match contents.base {
+                Base::Musl => "install what holds them with apk add, or copy them from the build stage",
+                Base::Glibc => "install the packages that hold them, or copy them from the build stage",
+                _ => return format!("copy them from the build stage, or {}, or use {}", statically(program), glibc_base(program)),
+            };
+            format!("{get}, or {}", statically(program))
+        }
+        Fault::OldLibraries => format!(
+            "it was built on a newer distribution than the image has: build it on that of the image, or use a newer base, \
+             or {}",
+            statically(program)
+        ),
         Fault::MissingInterpreter => {
             "use a base that has it, or start a program that needs no interpreter".into()
         }
@@ -380,6 +386,23 @@ fn alike<'a>(contents: &'a Contents, program: &Executable) -> Option<&'a str> {
         .find(|path| path.rsplit('/').next() == Some(name) && *path != program.path)
 }
 
+/// How a program comes to need no libraries: that is another switch in each language.
+fn statically(program: &Executable) -> &'static str {
+    let needs = |start: &str| program.needed.iter().any(|name| name.starts_with(start));
+    match program {
+        Executable { go: true, .. } => "build with CGO_ENABLED=0",
+        _ if needs("libstdc++") || needs("libc++") => "link it statically (C++: -static)",
+        // What Rust takes its unwinding from; Go and plain C need it seldom.
+        _ if needs("libgcc_s") => {
+            "link it statically (Rust: build for a target such as x86_64-unknown-linux-musl; C: -static)"
+        }
+        _ => {
+            "link it statically (C: -static; Rust: build for a target such as x86_64-unknown-linux-musl; Go: \
+             CGO_ENABLED=0)"
+        }
+    }
+}
+
 fn glibc_base(program: &Executable) -> &'static str {
     let cc = program
         .needed
@@ -393,18 +416,21 @@ fn glibc_base(program: &Executable) -> &'static str {
 }
 
 fn missing_loader(contents: &Contents, program: &Executable) -> String {
-    match (Libc::of(program.interpreter.as_deref().unwrap_or_default()), contents.base) {
+    match (
+        Libc::of(program.interpreter.as_deref().unwrap_or_default()),
+        contents.base,
+    ) {
         (Libc::Glibc, Base::Musl) => format!(
-            "it was built for glibc, and the image has musl: build it on Alpine, or with CGO_ENABLED=0, or use {}",
+            "it was built for glibc, and the image has musl: build it on Alpine, or {}, or use {}",
+            statically(program),
             glibc_base(program)
         ),
-        (Libc::Musl, Base::Glibc | Base::Distroless) => {
-            "it was built for musl, and the image has glibc: build it on the distribution of the image, or link it \
-             statically"
-                .into()
-        }
-        (Libc::Musl, _) => "link it statically, or use alpine as the base".into(),
-        _ => format!("build with CGO_ENABLED=0, or use {}", glibc_base(program)),
+        (Libc::Musl, Base::Glibc | Base::Distroless) => format!(
+            "it was built for musl, and the image has glibc: build it on the distribution of the image, or {}",
+            statically(program)
+        ),
+        (Libc::Musl, _) => format!("{}, or use alpine as the base", statically(program)),
+        _ => format!("{}, or use {}", statically(program), glibc_base(program)),
     }
 }
 
@@ -508,17 +534,6 @@ fn platform_matches(contents: &Contents, platform: Option<&str>) -> Outcome {
             fix(contents, program, Fault::WrongMachine)
         )),
         None => Outcome::Kept,
-    }
-}
-
-/// True where two platforms are the same, a variant that one does not state left out.
-fn same_platform(one: &str, other: &str) -> bool {
-    let mut one = one.split('/');
-    let mut other = other.split('/');
-    let same = one.next() == other.next() && one.next() == other.next();
-    match (one.next(), other.next()) {
-        (Some(one), Some(other)) => same && one == other,
-        _ => same,
     }
 }
 

@@ -68,8 +68,9 @@ fn a_dynamic_program_on_scratch_is_told_what_it_needs_and_what_to_do() {
     let contents = report(Tar::new().file("app", 0o755, &app), &["/app"], "");
     assert_eq!(
         broken(Rule::RunnableEntrypoint, &contents),
-        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which the image does not have: build with \
-         CGO_ENABLED=0, or use gcr.io/distroless/base-debian12"
+        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which the image does not have: link it \
+         statically (C: -static; Rust: build for a target such as x86_64-unknown-linux-musl; Go: CGO_ENABLED=0), or use \
+         gcr.io/distroless/base-debian12"
     );
     assert!(broken(Rule::StaticBinary, &contents).starts_with("/app is linked dynamically, with"));
     let app = ElfFile::program(GLIBC, &["libstdc++.so.6"]).bytes();
@@ -102,9 +103,37 @@ fn a_program_of_glibc_on_alpine_is_told_so() {
         &report(Tar::new().file("app", 0o755, &app), &["/app"], ""),
     );
     assert!(
-        message.ends_with("link it statically, or use alpine as the base"),
+        message.contains(": link it statically (C: -static;")
+            && message.ends_with(", or use alpine as the base"),
         "{message}"
     );
+}
+
+#[test]
+fn the_cure_is_that_of_the_language_where_the_program_shows_it() {
+    let cure = |program: &Executable| statically(program);
+    let needs = |libraries: &[&str]| Executable {
+        needed: libraries.iter().map(|name| (*name).to_owned()).collect(),
+        ..Executable::default()
+    };
+    let go = Executable {
+        go: true,
+        ..needs(&["libc.so.6"])
+    };
+    assert_eq!(cure(&go), "build with CGO_ENABLED=0");
+    for (libraries, words) in [
+        (&["libstdc++.so.6", "libgcc_s.so.1"][..], "C++: -static"),
+        (&["libgcc_s.so.1", "libc.so.6"], "(Rust: "),
+    ] {
+        let text = cure(&needs(libraries));
+        assert!(
+            text.contains(words) && !text.contains("CGO_ENABLED"),
+            "{text}"
+        );
+    }
+    // It may be any: each language has its own switch.
+    assert!(cure(&needs(&["libc.so.6"])).contains("C: -static; Rust: "));
+    assert!(cure(&needs(&["libc.so.6"])).contains("Go: CGO_ENABLED=0"));
 }
 
 #[test]

@@ -268,6 +268,7 @@ fn executable(image: &Image, program: Program) -> Executable {
         machine: program.machine.map(super::elf::Machine::display),
         interpreter: program.interpreter.map(|name| short(&name, MAX_TEXT)),
         needed: words(&program.needed),
+        go: program.go,
         runs,
         restricted: false,
         fault,

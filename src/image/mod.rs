@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod contents;
 mod contract;
+mod document;
 mod elf;
 mod facts;
 #[cfg(test)]
@@ -16,9 +17,11 @@ mod inspect;
 mod layer;
 mod libraries;
 mod limits;
+mod platform;
 #[cfg(test)]
 mod pod_tests;
 mod reference;
+mod registry_key;
 mod report;
 mod resolve;
 #[cfg(test)]
@@ -36,20 +39,22 @@ pub use contents::{
     Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
+pub use document::{Descriptor, IndexDocument, ManifestDocument, read};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::Fact;
 pub use inspect::is_library_name;
 pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
+pub use platform::{normal_platform, same_platform};
 pub use reference::{Reference, Repository};
+pub use registry_key::{Fit, RegistryKey};
 pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
 pub use user::{Identity, Passwd};
 
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -75,7 +80,7 @@ const TITLE: &str = "org.opencontainers.image.title";
 pub enum ManifestError {
     /// Not JSON, or not of the shape that the media type promises.
     #[error("the manifest cannot be read: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(String),
     /// Neither an image manifest nor an index.
     #[error("the manifest has the media type {0}, which is neither an image manifest nor an index")]
     UnknownType(String),
@@ -159,25 +164,24 @@ pub fn verify(bytes: &[u8], expected: &str) -> Result<(), ManifestError> {
 
 /// The media type of a manifest: its own `mediaType`, or, where it has none, by its shape.
 pub fn media_type(bytes: &[u8]) -> Result<String, ManifestError> {
+    /// That a field stands there, also with null.
+    fn there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+    }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Shape {
         media_type: Option<String>,
-        config: Option<serde::de::IgnoredAny>,
-        manifests: Option<serde::de::IgnoredAny>,
+        #[serde(default, deserialize_with = "there")]
+        config: bool,
+        #[serde(default, deserialize_with = "there")]
+        manifests: bool,
     }
-    let shape: Shape = serde_json::from_slice(bytes)?;
-    match shape {
-        Shape {
-            media_type: Some(stated),
-            ..
-        } => Ok(stated),
-        Shape {
-            manifests: Some(_), ..
-        } => Ok(OCI_INDEX.into()),
-        Shape {
-            config: Some(_), ..
-        } => Ok(OCI_MANIFEST.into()),
+    let shape: Shape = read(bytes).map_err(ManifestError::Malformed)?;
+    match shape.media_type {
+        Some(stated) if !stated.is_empty() => Ok(stated),
+        _ if shape.manifests => Ok(OCI_INDEX.into()),
+        _ if shape.config => Ok(OCI_MANIFEST.into()),
         _ => Err(ManifestError::UnknownType("(none)".into())),
     }
 }
@@ -186,67 +190,47 @@ pub fn media_type(bytes: &[u8]) -> Result<String, ManifestError> {
 pub fn parse(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     match media_type(bytes)?.as_str() {
         OCI_INDEX | DOCKER_LIST => {
-            let index: ImageIndex = serde_json::from_slice(bytes)?;
+            let index = IndexDocument::parse(bytes).map_err(ManifestError::Malformed)?;
+            let images = index
+                .manifests
+                .into_iter()
+                .filter(|entry| !entry.annotations.contains_key(ATTESTATION));
             Ok(Manifest::Index(
-                index
-                    .manifests()
-                    .iter()
-                    .filter(|entry| !is_attestation(entry))
+                images
                     .map(|entry| Entry {
-                        platform: platform_of(entry),
-                        digest: entry.digest().to_string(),
+                        platform: entry.platform(),
+                        digest: entry.digest,
                     })
                     .collect(),
             ))
         }
         OCI_MANIFEST | DOCKER_MANIFEST => {
-            let manifest: ImageManifest = serde_json::from_slice(bytes)?;
+            let manifest = ManifestDocument::parse(bytes).map_err(ManifestError::Malformed)?;
             let size = manifest
-                .layers()
+                .layers
                 .iter()
-                .try_fold(manifest.config().size(), |sum, layer| {
-                    sum.checked_add(layer.size())
+                .try_fold(manifest.config.size, |sum, layer| {
+                    sum.checked_add(layer.size)
                 })
                 .and_then(|sum| i64::try_from(sum).ok())
                 .ok_or(ManifestError::TooLarge)?;
             Ok(Manifest::Image {
                 size,
-                config: manifest.config().digest().to_string(),
+                config: manifest.config.digest,
                 layers: manifest
-                    .layers()
-                    .iter()
-                    .map(|layer| Layer {
-                        media_type: layer.media_type().to_string(),
-                        digest: layer.digest().to_string(),
-                        size: i64::try_from(layer.size()).unwrap_or(i64::MAX),
-                        title: layer
-                            .annotations()
-                            .as_ref()
-                            .and_then(|all| all.get(TITLE).cloned()),
+                    .layers
+                    .into_iter()
+                    .map(|mut layer| Layer {
+                        size: i64::try_from(layer.size).unwrap_or(i64::MAX),
+                        title: layer.annotations.remove(TITLE),
+                        media_type: layer.media_type,
+                        digest: layer.digest,
                     })
                     .collect(),
             })
         }
         other => Err(ManifestError::UnknownType(other.to_owned())),
     }
-}
-
-/// `os/architecture[/variant]` of a descriptor, where it has a platform.
-pub fn platform_of(descriptor: &Descriptor) -> Option<String> {
-    let platform = descriptor.platform().as_ref()?;
-    let mut text = format!("{}/{}", platform.os(), platform.architecture());
-    if let Some(variant) = platform.variant() {
-        text.push('/');
-        text.push_str(variant);
-    }
-    Some(text)
-}
-
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    descriptor
-        .annotations()
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(ATTESTATION))
 }
 
 #[cfg(test)]

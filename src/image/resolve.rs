@@ -80,6 +80,8 @@ pub struct Program {
     pub needed: Vec<String>,
     /// What it runs on, where it is ELF.
     pub machine: Option<Machine>,
+    /// True where it is known to be made by Go.
+    pub go: bool,
     /// Whether it starts.
     pub verdict: Verdict,
 }
@@ -93,6 +95,7 @@ impl Program {
             interpreter: None,
             needed: Vec::new(),
             machine: None,
+            go: false,
             verdict,
         }
     }
@@ -296,6 +299,7 @@ impl<'a> Resolver<'a> {
                 program.interpreter.clone_from(&elf.interpreter);
                 program.needed.clone_from(&elf.needed);
                 program.machine = Some(elf.machine);
+                program.go = elf.go;
                 if is_loader(elf, &path) {
                     // What it then starts is dynamic.
                     program.make = Make::Dynamic;

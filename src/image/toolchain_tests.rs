@@ -93,6 +93,7 @@ fn real_programs_of_the_toolchains_of_this_machine_are_judged_as_they_run() {
         }
         let found = report(&at(name), &[]).start.program;
         assert_eq!(found.kind, kind, "{name}: {found:?}");
+        assert_eq!(found.go, name.starts_with("go-"), "{name}: {found:?}");
         let runs = if kind == ProgramKind::Static {
             Runs::Yes
         } else {

@@ -1,13 +1,11 @@
 //! Credentials, from the files that `docker login` and `podman login` write. Credential helpers are not
 //! run: they are programs that the file names.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::PathBuf;
 
 use super::error::{InspectError, file};
+use crate::image::Repository;
 use crate::registry::{Credentials, DockerConfig};
 
 /// What was found for one registry.
@@ -19,15 +17,6 @@ pub(super) struct Login {
     pub(super) file: Option<PathBuf>,
     /// The helper that would have them, where no file has them.
     pub(super) helper: Option<String>,
-}
-
-/// What a config file says of helpers
-/// (<https://docs.docker.com/reference/cli/docker/login/#credential-stores>).
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Helpers {
-    creds_store: Option<String>,
-    cred_helpers: BTreeMap<String, String>,
 }
 
 /// The files that may have credentials, the first to be looked at first, and whether one must be there:
@@ -51,8 +40,11 @@ pub(super) fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<(PathBuf
     .collect()
 }
 
-/// Looks for a registry's credentials. The first file that has some goes before all others.
-pub(super) fn look(host: &str, files: &[(PathBuf, bool)]) -> Result<Login, InspectError> {
+/// Looks for a repository's credentials. The first file that has some goes before all others.
+pub(super) fn look(
+    repository: &Repository,
+    files: &[(PathBuf, bool)],
+) -> Result<Login, InspectError> {
     let mut login = Login::default();
     for (path, must_exist) in files {
         let text = match std::fs::read_to_string(path) {
@@ -60,32 +52,25 @@ pub(super) fn look(host: &str, files: &[(PathBuf, bool)]) -> Result<Login, Inspe
             Err(error) if !must_exist && error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(file(path)(error)),
         };
-        let config = DockerConfig::parse(&text).map_err(|error| malformed(path, &error))?;
-        if let Some(found) = config.get(host) {
+        let config = DockerConfig::parse(&text).map_err(|why| InspectError::Credentials {
+            path: path.to_owned(),
+            why,
+        })?;
+        if let Some(found) = config.find(repository) {
             return Ok(Login {
                 credentials: Some(found.clone()),
                 file: Some(path.clone()),
                 helper: None,
             });
         }
-        if login.helper.is_none() {
-            let helpers: Helpers = serde_json::from_str(&text).unwrap_or_default();
-            let own = helpers.cred_helpers.get(host).cloned();
-            if let Some(helper) = own.or(helpers.creds_store).filter(|name| !name.is_empty()) {
-                login.helper = Some(helper);
-                login.file = Some(path.clone());
-            }
+        if login.helper.is_none()
+            && let Some(helper) = config.helper(&repository.host)
+        {
+            login.helper = Some(helper.to_owned());
+            login.file = Some(path.clone());
         }
     }
     Ok(login)
-}
-
-/// Where the file is wrong, and not what stands there: that may be a password.
-fn malformed(path: &Path, error: &serde_json::Error) -> InspectError {
-    InspectError::Credentials {
-        path: path.to_owned(),
-        line: error.line(),
-    }
 }
 
 #[cfg(test)]
@@ -147,10 +132,10 @@ mod tests {
                 r#"{"auths":{"a.example":{"username":"v","password":"q"}}}"#,
             ),
         ];
-        let login = look("a.example", &files).unwrap();
+        let login = look(&Repository::parse("a.example/x"), &files).unwrap();
         assert_eq!(login.credentials, basic("u", "p"));
         assert_eq!((login.file, login.helper), (Some(files[2].0.clone()), None));
-        let login = look("b.example", &files).unwrap();
+        let login = look(&Repository::parse("b.example/x"), &files).unwrap();
         assert_eq!(login.credentials, None);
         assert_eq!(login.helper.as_deref(), Some("desktop"));
         assert_eq!(login.file.as_deref(), Some(files[1].0.as_path()));
@@ -160,10 +145,12 @@ mod tests {
     fn a_file_that_was_named_must_be_there_and_a_broken_one_tells_no_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
-        assert!(look("a.example", &[(path.clone(), true)]).is_err());
+        assert!(look(&Repository::parse("a.example/x"), &[(path.clone(), true)]).is_err());
         std::fs::write(&path, "{\"auths\":\n\"hunter22\"}").unwrap();
-        let said = look("a.example", &[(path, false)]).unwrap_err().to_string();
-        assert!(said.contains("line 2"), "{said}");
+        let said = look(&Repository::parse("a.example/x"), &[(path, false)])
+            .unwrap_err()
+            .to_string();
+        assert!(said.ends_with("auths is of the wrong type"), "{said}");
         assert!(!said.contains("hunter22"), "{said}");
     }
 }

@@ -1,6 +1,7 @@
 //! What `docker save` writes, in a tar or unpacked
 //! (<https://github.com/moby/moby/blob/master/image/spec/spec.md#combined-image-json--filesystem-changeset-format>).
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use super::files::Files;
 use super::manifest::CONFIG_LIMIT;
 use super::source::same_name;
 use crate::image::{
-    Compression, Contents, Image, ImageConfig, LayerSource, Limits, ManifestError, digest_of,
+    Compression, Contents, Image, ImageConfig, LayerSource, Limits, ManifestError, digest_of, read,
 };
 
 /// What it has.
@@ -67,14 +68,19 @@ impl Archive {
                 "it has no {MANIFEST}, so it is not what `docker save` writes"
             )));
         };
-        let all: Vec<Saved> = serde_json::from_slice(&bytes).map_err(ManifestError::Malformed)?;
+        let all: Vec<Saved> = read::<Option<_>>(&bytes)
+            .map_err(ManifestError::Malformed)?
+            .unwrap_or_default();
         let mut names: Vec<String> = all.iter().flat_map(Saved::names).collect();
         names.sort();
         names.dedup();
-        let found: Vec<&Saved> = match &self.name {
+        let mut found: Vec<&Saved> = match &self.name {
             None => all.iter().collect(),
             Some(asked) => all.iter().filter(|saved| saved.is_called(asked)).collect(),
         };
+        // Several names of one image are no question: one config has one list of layers.
+        let mut seen = BTreeSet::new();
+        found.retain(|saved| seen.insert(&saved.config));
         let saved = match (&found[..], &self.name) {
             ([one], _) => (*one).clone(),
             ([], None) => return Err(InspectError::EmptyIndex),

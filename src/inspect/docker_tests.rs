@@ -76,10 +76,23 @@ fn layers_may_be_compressed_as_crane_writes_them() {
 
 #[test]
 fn an_image_is_found_by_its_name_or_its_id() {
-    let bytes = saved(&[
-        image(&["hello:1"], &BOTH),
-        image(&["example.com/a:2"], &BOTH),
+    let other = config("linux/arm64", &[program(), program()]);
+    let mut bytes =
+        Tar::new()
+            .file("other.json", 0o644, &other)
+            .file("a/layer.tar", 0o644, &program());
+    let first = config("linux/amd64", &[program(), program()]);
+    let name = format!("{}.json", &digest_of(&first)[7..]);
+    let manifest = Value::from(vec![
+        image(&["hello:1"], &["a/layer.tar", "a/layer.tar"]),
+        json!({"Config": "other.json", "RepoTags": ["example.com/a:2"], "Layers": ["a/layer.tar", "a/layer.tar"]}),
     ]);
+    bytes = bytes.file(&name, 0o644, &first).file(
+        "manifest.json",
+        0o644,
+        manifest.to_string().replace("CONFIG", &name).as_bytes(),
+    );
+    let bytes = bytes.bytes();
     let id = digest_of(&config("linux/amd64", &[program(), program()]));
     for name in ["hello:1", "docker.io/library/hello:1", "example.com/a:2"] {
         open(&bytes, Some(name)).unwrap();
@@ -87,6 +100,47 @@ fn an_image_is_found_by_its_name_or_its_id() {
     assert!(said(&bytes, None).contains("name one of example.com/a:2, hello:1, with"));
     assert!(said(&bytes, Some("hello")).contains("has no image hello; it has example.com/a:2"));
     open(&saved(&[image(&[], &BOTH)]), Some(&id)).unwrap();
+}
+
+#[test]
+fn several_names_of_one_image_are_no_question() {
+    for images in [
+        &[image(&["hello:1", "hello:latest"], &BOTH)][..],
+        &[
+            image(&["hello:1"], &BOTH),
+            image(&["example.com/a:2"], &BOTH),
+        ],
+        &[image(&[], &BOTH), image(&["example.com/a:2"], &BOTH)],
+    ] {
+        open(&saved(images), None).unwrap();
+        let text = said(&saved(images), Some("gone:1"));
+        assert!(text.contains("has no image gone:1; it has "), "{text}");
+    }
+}
+
+#[test]
+fn null_is_empty_in_what_docker_saved() {
+    let bytes = |manifest: &str, layers: &[Vec<u8>]| {
+        Tar::new()
+            .file("c.json", 0o644, &config("linux/amd64", layers))
+            .file("manifest.json", 0o644, manifest.as_bytes())
+            .bytes()
+    };
+    for rest in [
+        "",
+        r#","Layers":null,"RepoTags":null"#,
+        r#","Layers":[],"RepoTags":[]"#,
+    ] {
+        let manifest = format!(r#"[{{"Config":"c.json"{rest}}}]"#);
+        let (mut archive, opened) = open(&bytes(&manifest, &[]), None).unwrap();
+        let contents = archive.contents(&opened, 0).unwrap();
+        assert_eq!((contents.files, contents.layers.items.len()), (0, 0));
+    }
+    for empty in ["null", "[]"] {
+        assert_eq!(said(&bytes(empty, &[]), None), "the index names no image");
+    }
+    let text = said(&bytes(r#"[{"Config":"c.json","Layers":"a"}]"#, &[]), None);
+    assert!(text.contains("[0].Layers: invalid type"), "{text}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::image::{ConfigError, LayerError, ManifestError};
-use crate::registry::RegistryError;
+use crate::registry::{ConfigFault, RegistryError};
 
 /// Why an image cannot be inspected. The messages say what to do next, where something can be done.
 #[derive(thiserror::Error, Debug)]
@@ -40,12 +40,12 @@ pub enum InspectError {
         why: String,
     },
     /// A file with credentials that is none.
-    #[error("{} holds no credentials that can be read: it is wrong at line {line}", path.display())]
+    #[error("{} holds no credentials that can be read: {why}", path.display())]
     Credentials {
         /// Which one.
         path: PathBuf,
-        /// Where it is wrong, from 1.
-        line: usize,
+        /// What is wrong with it.
+        why: ConfigFault,
     },
     /// The file of --ca.
     #[error("{}: it has no certificate in PEM", path.display())]

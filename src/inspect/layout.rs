@@ -1,14 +1,16 @@
 //! An OCI layout, in a folder or a tar
 //! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 
-use oci_spec::image::{Descriptor, ImageIndex};
+use std::collections::BTreeSet;
 
 use super::error::InspectError;
 use super::files::Files;
 use super::location::is_digest;
 use super::manifest::{CONFIG_LIMIT, Document, ImageDocument, MANIFEST_LIMIT, read, verify};
 use super::source::{Pointed, same_name};
-use crate::image::{Contents, Entry, Image, ImageConfig, Limits, ManifestError, platform_of};
+use crate::image::{
+    Contents, Descriptor, Entry, Image, ImageConfig, IndexDocument, Limits, ManifestError,
+};
 
 /// What marks a layout.
 pub(super) const MARK: &str = "oci-layout";
@@ -34,6 +36,15 @@ impl Layout {
         files.has(MARK) && files.has(INDEX)
     }
 
+    /// True for a layout whose index names no image: what Docker 25 saved where it had no manifest to save.
+    pub(super) fn is_empty(files: &mut Files) -> Result<bool, InspectError> {
+        let Some(bytes) = files.read(INDEX, MANIFEST_LIMIT)? else {
+            return Ok(true);
+        };
+        let index = IndexDocument::parse(&bytes).map_err(ManifestError::Malformed)?;
+        Ok(index.manifests.iter().all(attests))
+    }
+
     /// A layout; nothing is read yet. `name`: a tag, a whole name or a digest.
     pub(super) fn new(files: Files, name: Option<String>) -> Self {
         Self { files, name }
@@ -44,12 +55,15 @@ impl Layout {
         let Some(bytes) = self.files.read(INDEX, MANIFEST_LIMIT)? else {
             return Err(self.refuse(format!("it has no {INDEX}, so it is no OCI layout")));
         };
-        let index: ImageIndex = serde_json::from_slice(&bytes).map_err(ManifestError::Malformed)?;
-        let all: Vec<&Descriptor> = index.manifests().iter().filter(|d| !attests(d)).collect();
-        let found: Vec<&Descriptor> = match &self.name {
+        let index = IndexDocument::parse(&bytes).map_err(ManifestError::Malformed)?;
+        let all: Vec<&Descriptor> = index.manifests.iter().filter(|d| !attests(d)).collect();
+        let mut found: Vec<&Descriptor> = match &self.name {
             None => all.clone(),
             Some(name) => all.iter().copied().filter(|d| is_called(d, name)).collect(),
         };
+        // Several names of one image are no question.
+        let mut seen = BTreeSet::new();
+        found.retain(|descriptor| seen.insert(&descriptor.digest));
         let mut names: Vec<String> = all.iter().flat_map(|d| names(d)).collect();
         names.sort();
         names.dedup();
@@ -60,7 +74,7 @@ impl Layout {
             ([], Some(name)) => Err(self.refuse(format!("it has no image {name}; it has {}", names.join(", ")))),
             ([], None) => Err(InspectError::EmptyIndex),
             ([one], _) => {
-                let digest = one.digest().to_string();
+                let digest = one.digest.clone();
                 let pointed = match self.document(&digest, None)? {
                     Document::Image(document) => Pointed::One { digest, document },
                     Document::Index(entries) => Pointed::Many {
@@ -73,8 +87,8 @@ impl Layout {
             // One image for each platform, without an index of its own.
             (several, _) if several.iter().all(|d| names_of(d) == names_of(several[0])) => {
                 let entries = several.iter().map(|descriptor| Entry {
-                    platform: platform_of(descriptor),
-                    digest: descriptor.digest().to_string(),
+                    platform: descriptor.platform(),
+                    digest: descriptor.digest.clone(),
                 });
                 let entries = entries.collect();
                 Ok(Pointed::Many {
@@ -178,8 +192,7 @@ fn attests(descriptor: &Descriptor) -> bool {
 }
 
 fn annotation<'a>(descriptor: &'a Descriptor, key: &str) -> Option<&'a str> {
-    let annotations = descriptor.annotations().as_ref()?;
-    annotations.get(key).map(String::as_str)
+    descriptor.annotations.get(key).map(String::as_str)
 }
 
 /// The tag and the whole name of an image.
@@ -196,7 +209,7 @@ fn names(descriptor: &Descriptor) -> Option<String> {
 fn is_called(descriptor: &Descriptor, asked: &str) -> bool {
     let (tag, name) = names_of(descriptor);
     tag == Some(asked)
-        || descriptor.digest().to_string() == asked
+        || descriptor.digest == asked
         || [tag, name]
             .into_iter()
             .flatten()

@@ -108,6 +108,82 @@ async fn of_several_images_one_must_be_named() {
 }
 
 #[tokio::test]
+async fn two_tags_on_one_digest_are_one_image() {
+    let layout = LayoutFolder::new();
+    let one = layout.image("linux/amd64", &[program()]);
+    let named = |digest: &str, tag| entry(digest, OCI_MANIFEST, Some("linux/amd64"), Some(tag));
+    layout.top(&[named(&one, "1"), named(&one, "latest"), named(&one, "1.2")]);
+    let (_, target) = find(&layout, None, Platforms::Default).await.unwrap();
+    assert_eq!(target.digest, Some(one.clone()));
+    // Two images, each with two tags, are two all the same.
+    let two = layout.image("linux/amd64", &[program(), program()]);
+    layout.top(&[
+        named(&one, "1"),
+        named(&one, "2"),
+        named(&two, "3"),
+        named(&two, "4"),
+    ]);
+    assert!(
+        said(&layout, None)
+            .await
+            .contains("name one of 1, 2, 3, 4, with")
+    );
+    let (_, target) = find(&layout, Some("4"), Platforms::Default).await.unwrap();
+    assert_eq!(target.digest, Some(two));
+}
+
+#[tokio::test]
+async fn an_image_without_layers_is_read_also_where_the_lists_are_null() {
+    let layout = LayoutFolder::new();
+    for (layers, diff_ids) in [("null", "null"), ("[]", "[]"), ("null", "[]")] {
+        let config = format!(
+            r#"{{"os":"linux","architecture":"amd64","config":{{"Labels":{{"a":"b"}},"Env":null}},
+            "rootfs":{{"type":"layers","diff_ids":{diff_ids}}},"history":null}}"#
+        );
+        let config_digest = layout.blob(config.as_bytes());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"{CONFIG}","digest":"{config_digest}",
+            "size":{}}},"layers":{layers},"annotations":null}}"#,
+            config.len()
+        );
+        let manifest = layout.blob(manifest.as_bytes());
+        layout.top(&[entry(&manifest, OCI_MANIFEST, None, Some("1"))]);
+        let (mut source, target) = find(&layout, None, Platforms::Default).await.unwrap();
+        assert_eq!(target.images[0].size as usize, config.len());
+        let contents = source.contents(&target.images[0], 0).await.unwrap();
+        assert_eq!((contents.bytes, contents.files), (0, 0));
+        assert_eq!(contents.start.program.runs, crate::image::Runs::No);
+        assert_eq!(
+            contents.start.program.message.as_deref(),
+            Some("the image has neither ENTRYPOINT nor CMD")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_layout_that_names_nothing_leaves_the_word_to_what_docker_saved_beside_it() {
+    for manifests in ["null", "[]"] {
+        let layout = LayoutFolder::new();
+        let index =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":{manifests}}}"#);
+        std::fs::write(layout.path().join("index.json"), index).unwrap();
+        assert_eq!(said(&layout, None).await, "the index names no image");
+        let config = layout.blob(&config("linux/amd64", &[program()]));
+        let layer = layout.blob(&program());
+        let blob = |digest: &str| digest.replace("sha256:", "blobs/sha256/");
+        let saved = json!([{"Config": blob(&config), "RepoTags": null, "Layers": [blob(&layer)]}]);
+        std::fs::write(layout.path().join("manifest.json"), saved.to_string()).unwrap();
+        let location =
+            crate::inspect::location::Location::parse(&layout.name(), |path| path.exists());
+        let mut source = Source::open(location.unwrap(), &Default::default()).unwrap();
+        let target = source.find(&Platforms::Default).await.unwrap();
+        assert_eq!(target.images[0].id, config);
+        let contents = source.contents(&target.images[0], 0).await.unwrap();
+        assert_eq!(contents.start.program.path, "/app");
+    }
+}
+
+#[tokio::test]
 async fn a_manifest_that_was_replaced_is_told_by_its_digest() {
     let layout = LayoutFolder::of("linux/amd64", &[program()]);
     let (_, target) = find(&layout, None, Platforms::Default).await.unwrap();

@@ -114,6 +114,18 @@ fn fault(name: &str, reference: &Reference) -> Option<String> {
     if !path.split('/').all(whole) {
         return Some("each part of it must begin and end with a letter or a digit".into());
     }
+    let parted = |part: &str| {
+        let mut between = part.split(|c: char| c.is_ascii_alphanumeric());
+        between.all(|text| ["", ".", "_", "__"].contains(&text) || text.bytes().all(|b| b == b'-'))
+    };
+    if let Some(part) = path.split('/').find(|part| !parted(part)) {
+        return Some(format!(
+            "{part} has more between its letters than a single . or _, __, or dashes"
+        ));
+    }
+    if path.len() > 255 {
+        return Some("its path has more than 255 characters".into());
+    }
     let in_host = |c: char| c.is_ascii_alphanumeric() || "-.:[]_".contains(c);
     if !reference.repository.host.chars().all(in_host) {
         return Some("its host is none".into());
@@ -223,6 +235,10 @@ mod tests {
             ("Hello", "small letters"),
             ("a b", "' '"),
             ("example.com/", "each part"),
+            ("example.com/a..b", "more between its letters"),
+            ("example.com/a___b", "more between its letters"),
+            ("example.com/a_.b/c", "more between its letters"),
+            ("example.com/-a", "each part"),
             ("a:", "no tag"),
             ("a@sha256:12", "no digest"),
             ("a@", "no digest"),
@@ -231,6 +247,10 @@ mod tests {
             let said = parse(image, &[]).unwrap_err().to_string();
             assert!(said.contains(why), "{image}: {said}");
         }
-        assert!(parse(&format!("a:1@{DIGEST}"), &[]).is_ok());
+        let long = format!("example.com/{}", "a".repeat(256));
+        assert!(parse(&long, &[]).is_err());
+        for image in [&format!("a:1@{DIGEST}"), "example.com/a.b_c__d---e"] {
+            assert!(parse(image, &[]).is_ok(), "{image}");
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! A manifest's bytes: an image, an index of images, or something that is neither.
 
-use oci_spec::image::{Descriptor, ImageManifest};
-use serde::Deserialize;
 use sha2::{Digest, Sha512};
 
 use super::error::InspectError;
 use super::location::is_digest;
-use crate::image::{self, Entry, Layer, LayerSource};
+use crate::image::{self, Descriptor, Entry, Layer, LayerSource, ManifestDocument};
 
 /// The most that is read of a manifest, in bytes: what registries take.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
@@ -98,13 +96,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, InspectError> {
             layers,
         } => (size, config, layers),
     };
-    let manifest: ImageManifest =
-        serde_json::from_slice(bytes).map_err(image::ManifestError::Malformed)?;
-    let kind = manifest.config().media_type().to_string();
+    let manifest = ManifestDocument::parse(bytes).map_err(image::ManifestError::Malformed)?;
+    let kind = &manifest.config.media_type;
     if !CONFIGS.contains(&kind.as_str()) {
-        return Err(InspectError::Artifact(artifact(bytes, &kind)));
+        return Err(InspectError::Artifact(artifact(&manifest)));
     }
-    let foreign = manifest.layers().iter().enumerate();
+    let foreign = manifest.layers.iter().enumerate();
     Ok(Document::Image(ImageDocument {
         size,
         config,
@@ -116,17 +113,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, InspectError> {
 }
 
 /// What an artifact is, by its own type or that of its config.
-fn artifact(bytes: &[u8], config: &str) -> String {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Typed {
-        artifact_type: Option<String>,
-    }
-    let stated = serde_json::from_slice::<Typed>(bytes)
-        .ok()
-        .and_then(|typed| typed.artifact_type)
-        .filter(|stated| !stated.is_empty())
-        .unwrap_or_else(|| config.to_owned());
+fn artifact(manifest: &ManifestDocument) -> String {
+    let stated = match manifest.artifact_type.as_str() {
+        "" => &manifest.config.media_type,
+        stated => stated,
+    };
     match KNOWN.iter().find(|(start, _)| stated.starts_with(start)) {
         Some((_, name)) => format!("{name} ({stated})"),
         None => format!("an artifact of the type {stated}"),
@@ -135,10 +126,9 @@ fn artifact(bytes: &[u8], config: &str) -> String {
 
 /// Where a layer lies, if not with the image.
 fn elsewhere(layer: &Descriptor) -> Option<String> {
-    let kind = layer.media_type().to_string();
-    let url = layer.urls().as_ref().and_then(|urls| urls.first().cloned());
-    match url {
-        Some(url) => Some(url),
+    let kind = &layer.media_type;
+    match layer.urls.first() {
+        Some(url) => Some(url.clone()),
         None if kind.contains("foreign") || kind.contains("nondistributable") => {
             Some("an address that the manifest does not say".into())
         }

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::image::{Budget, Contents, Finding, Reference, Rule};
+use crate::image::{Budget, Contents, Finding, Reference, Rule, same_platform};
 use location::Location;
 use remote::{Connection, Remote};
 use rules::{Previous, Terms, Verdict};
@@ -189,7 +189,7 @@ async fn compare(
 async fn counterpart(before: &mut Source, found: &Found) -> Result<Found, InspectError> {
     let platform = found.config.platform();
     let target = before.find(&Platforms::One(platform.clone())).await?;
-    let same = |old: &Found| platform::same_platform(&old.config.platform(), &platform);
+    let same = |old: &Found| same_platform(&old.config.platform(), &platform);
     let there: Vec<String> = target
         .images
         .iter()

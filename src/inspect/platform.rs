@@ -1,7 +1,9 @@
 //! Which images of an index are meant.
 
+use std::collections::BTreeSet;
+
 use super::error::InspectError;
-use crate::image::Entry;
+use crate::image::{Entry, same_platform};
 
 /// Which platforms are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +65,14 @@ fn matching<'a>(entries: &'a [Entry], asked: &str) -> Result<Option<&'a Entry>, 
     if let Some(entry) = entries.iter().find(stated) {
         return Ok(Some(entry));
     }
+    let mut seen = BTreeSet::new();
     let same: Vec<&Entry> = entries
         .iter()
         .filter(|entry| {
             let platform = entry.platform.as_deref();
             platform.is_some_and(|platform| same_platform(platform, asked))
         })
+        .filter(|entry| seen.insert(&entry.digest))
         .collect();
     match same[..] {
         [] => Ok(None),
@@ -77,18 +81,6 @@ fn matching<'a>(entries: &'a [Entry], asked: &str) -> Result<Option<&'a Entry>, 
             there: same.iter().map(|entry| name(entry)).collect(),
             how: "--platform",
         }),
-    }
-}
-
-/// True where two platforms are the same; a variant that one of them does not state counts as the same.
-pub(super) fn same_platform(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    if one.next() != other.next() || one.next() != other.next() {
-        return false;
-    }
-    match (one.next(), other.next()) {
-        (Some(one), Some(other)) => one == other,
-        _ => true,
     }
 }
 

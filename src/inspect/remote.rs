@@ -45,8 +45,7 @@ pub(super) struct Remote {
 impl Remote {
     /// Prepares the asking: nothing is sent yet.
     pub(super) fn new(reference: Reference, connection: &Connection) -> Result<Self, InspectError> {
-        let host = &reference.repository.host;
-        let login = look(host, &files(|name| std::env::var_os(name)))?;
+        let login = look(&reference.repository, &files(|name| std::env::var_os(name)))?;
         let ca = match &connection.ca {
             Some(path) => Some(certificates(path)?),
             None => None,

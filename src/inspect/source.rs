@@ -72,12 +72,16 @@ impl Source {
             }
             Location::Files { path, form, name } => (path, form, name),
         };
-        let files = Files::open(&path)?;
+        let mut files = Files::open(&path)?;
         match form {
             Some(Form::OciLayout) => Ok(Self::Layout(Layout::new(files, name))),
             Some(Form::DockerArchive) => Ok(Self::Archive(Archive::new(files, name))),
-            // Docker writes both into one tar; the layout has the digests of manifests.
-            None if Layout::is(&files) => Ok(Self::Layout(Layout::new(files, name))),
+            // Docker writes both into one tar; the layout has the digests of manifests, where it has any.
+            None if Layout::is(&files)
+                && !(Archive::is(&files) && Layout::is_empty(&mut files)?) =>
+            {
+                Ok(Self::Layout(Layout::new(files, name)))
+            }
             None if Archive::is(&files) => Ok(Self::Archive(Archive::new(files, name))),
             None => Err(InspectError::NoImage {
                 path,

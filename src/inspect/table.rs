@@ -119,7 +119,7 @@ fn size(image: &PlatformReport) -> String {
         "{} {stored}; {} unpacked, in {} and {}",
         display_size(image.size),
         display_size(contents.bytes),
-        count(contents.files, "file", "files"),
+        count(contents.files, "regular file", "regular files"),
         count(contents.layers.len(), "layer", "layers"),
     )
 }
@@ -252,7 +252,7 @@ fn links(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
 
 fn layers(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
     let layers = &contents.layers;
-    let titles = ["Layers", "stored", "files", "hidden"];
+    let titles = ["Layers", "stored", "file bytes", "hidden"];
     let [first, stored, files, hidden] = titles;
     heading(
         out,

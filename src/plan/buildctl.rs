@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::request::{BuildRequest, paths};
 use crate::api::{GitRef, GitSource};
+use crate::image::normal_platform;
 
 /// Files that the runner made ready before it starts buildctl.
 #[derive(Clone, Debug, Default)]
@@ -296,7 +297,14 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
         }
     }
     if !request.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
-        let names: Vec<&str> = request.platforms.iter().map(|p| p.0.as_str()).collect();
+        // Each once: two names of one platform would be two entries of the index.
+        let mut names: Vec<String> = vec![];
+        for platform in &request.platforms {
+            let name = normal_platform(&platform.0);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         pair(args, "--opt", format!("platform={}", names.join(",")));
     }
 }

@@ -389,3 +389,16 @@ fn a_pattern_for_one_path_matches_it_alone_and_need_not_match() {
         "FROM scratch\nCOPY --parents [\"**/.en[v]\", \"a \\\"b\", \"/\"]\n"
     );
 }
+
+#[test]
+fn a_platform_with_two_names_is_built_once() {
+    let mut request = request();
+    request.platforms = ["linux/arm64/v8", "linux/amd64", "linux/arm64"]
+        .map(|name| crate::api::Platform(name.into()))
+        .into();
+    let args = build(&request, &Files::default(), &IMAGE);
+    assert!(
+        args.contains(&"platform=linux/arm64,linux/amd64".to_owned()),
+        "{args:?}"
+    );
+}

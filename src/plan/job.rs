@@ -322,12 +322,18 @@ fn volumes(
         mount(SCRATCH_VOLUME, paths::SCRATCH.into(), false),
     ];
     if let Some(secret) = &spec.output.secret_ref {
-        volumes.push(secret_volume(
-            "registry",
-            secret.name.clone(),
-            Some((".dockerconfigjson", "config.json")),
-        ));
+        // All keys: which of them there are says what is wrong with a Secret of another type.
+        volumes.push(secret_volume("registry", secret.name.clone(), None));
         mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
+        volumes.push(Volume {
+            name: "docker".into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".into()),
+                size_limit: Some(Quantity("4Mi".into())),
+            }),
+            ..Volume::default()
+        });
+        mounts.push(mount("docker", paths::DOCKER.into(), false));
     }
     if !matches!(which.tagging, Tagging::Only { .. }) {
         source_volumes(build, &mut volumes, &mut mounts);
@@ -364,11 +370,7 @@ fn source_volumes(build: &ImageBuild, volumes: &mut Vec<Volume>, mounts: &mut Ve
     if let Some(oci) = &spec.source.oci
         && let Some(secret) = &oci.secret_ref
     {
-        volumes.push(secret_volume(
-            "source-registry",
-            secret.name.clone(),
-            Some((".dockerconfigjson", "config.json")),
-        ));
+        volumes.push(secret_volume("source-registry", secret.name.clone(), None));
         mounts.push(mount("source-registry", paths::SOURCE_AUTH.into(), true));
     }
     if let Some(source) = &spec.source.config_map {

@@ -1,6 +1,7 @@
 //! Pure: what was observed in, the next step out. No client, clock or environment.
 
 pub mod advice;
+pub mod answer;
 mod bounds;
 pub mod brief;
 pub mod buildctl;
@@ -29,3 +30,4 @@ pub mod status;
 
 #[cfg(test)]
 pub mod fixtures;
+pub mod used_images;

@@ -21,11 +21,13 @@ pub mod paths {
     pub const ATTEMPT: &str = "/whittle/attempt";
     /// Key of the attempt's own Secret, and name of the file: what the runner is known by at the callback.
     pub const TOKEN_KEY: &str = "token";
-    /// Folder with `config.json`, from the Secret of `output.secretRef`; absent without one.
+    /// Folder with the keys of the Secret of `output.secretRef`; absent without one.
     pub const REGISTRY_AUTH: &str = "/whittle/registry";
     /// Folder with the keys of the Secret of `git.secretRef`; absent without one.
     pub const GIT_AUTH: &str = "/whittle/git";
-    /// Folder with `config.json`, from the Secret of `oci.secretRef`; absent without one.
+    /// Folder in memory for the `config.json` that buildctl reads; absent without `output.secretRef`.
+    pub const DOCKER: &str = "/whittle/docker";
+    /// Folder with the keys of the Secret of `oci.secretRef`; absent without one.
     pub const SOURCE_AUTH: &str = "/whittle/source-registry";
     /// Folder with the files of the ConfigMap of `source.configMap`; absent without one.
     pub const SOURCE: &str = "/whittle/source";

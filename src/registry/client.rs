@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, SERVER, WWW_AUTHENTICATE,
 };
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
 use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
+use crate::plan::answer::{Kind, answer};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
@@ -72,6 +73,7 @@ pub struct Client {
     plain: reqwest::Client,
     secure: OnceLock<Result<reqwest::Client, String>>,
     authorization: Mutex<Option<String>>,
+    fresh: bool,
 }
 
 /// One request, so that it can be sent again.
@@ -96,7 +98,15 @@ impl Client {
             plain,
             secure: OnceLock::new(),
             authorization: Mutex::new(None),
+            fresh: false,
         })
+    }
+
+    /// For what was pushed a moment ago: what is not there by its digest may not be seen everywhere yet, and is asked
+    /// for again.
+    pub fn fresh(mut self) -> Self {
+        self.fresh = true;
+        self
     }
 
     /// The bytes of a manifest or index, by digest or tag. The caller checks the digest.
@@ -113,7 +123,12 @@ impl Client {
                     body: &[],
                 };
                 let response = self.ask(&ask, &what).await?;
+                let (status, server) = (response.status(), server(&response));
                 let (bytes, whole) = body(response, MANIFEST_LIMIT).await?;
+                if bytes.trim_ascii_start().starts_with(b"<") {
+                    let found = answer(&status.to_string(), "GET", server.as_deref(), &bytes);
+                    return Err(RegistryError::Other(format!("{what}: {}", found.said)));
+                }
                 if !whole {
                     return Err(RegistryError::Other(format!(
                         "{what} has more than {MANIFEST_LIMIT} bytes"
@@ -243,16 +258,41 @@ impl Client {
             .clone();
         let response = self.send(ask, known.as_deref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return checked(response, what).await;
+            return self.settled(ask, checked(response, &ask.method, what).await);
         }
         let headers = response.headers().get_all(WWW_AUTHENTICATE);
         let challenge = challenge(headers.iter().filter_map(|value| value.to_str().ok()));
         let Some(fresh) = self.authorize(challenge).await? else {
-            return checked(response, what).await;
+            return checked(response, &ask.method, what).await;
         };
         let response = self.send(ask, Some(&fresh)).await?;
         *self.authorization.lock().expect("no panic while held") = Some(fresh);
-        checked(response, what).await
+        self.settled(ask, checked(response, &ask.method, what).await)
+    }
+
+    /// What is not there yet is a fault that passes.
+    fn settled(
+        &self,
+        ask: &Ask<'_>,
+        result: Result<Response, RegistryError>,
+    ) -> Result<Response, RegistryError> {
+        let by_digest = ask
+            .url
+            .path()
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains(':'));
+        match result {
+            Err(RegistryError::NotFound(message))
+                if self.fresh && ask.method == Method::GET && by_digest =>
+            {
+                Err(RegistryError::Transient {
+                    message,
+                    retry_after: None,
+                })
+            }
+            other => other,
+        }
     }
 
     async fn send(
@@ -308,6 +348,7 @@ impl Client {
         let scope = format!("repository:{}:{actions}", self.repository.path);
         let mut fields = vec![("scope", scope.as_str())];
         fields.extend(service.map(|service| ("service", service)));
+        let what = format!("token server {}", url.host_str().unwrap_or(realm));
         let http = self.http(&url)?;
         let request = match &self.settings.credentials {
             Some(Credentials::Refresh(token)) => {
@@ -332,18 +373,21 @@ impl Client {
             }
         };
         let response = request.send().await.map_err(network)?;
-        let response = checked(response, "token").await?;
+        let response = checked(response, &Method::GET, &what).await?;
         #[derive(Deserialize)]
         struct Token {
             token: Option<String>,
             access_token: Option<String>,
         }
         let (bytes, _) = body(response, ERROR_LIMIT).await?;
+        // Some send one of both empty.
         serde_json::from_slice::<Token>(&bytes)
             .ok()
-            .and_then(|answer| answer.token.or(answer.access_token))
-            .filter(|token| !token.is_empty())
-            .ok_or_else(|| RegistryError::Other("the token server answered without a token".into()))
+            .and_then(|answer| {
+                let both = [answer.token, answer.access_token].into_iter().flatten();
+                both.into_iter().find(|token| !token.is_empty())
+            })
+            .ok_or_else(|| RegistryError::Other(format!("{what} answered without a token")))
     }
 
     fn http(&self, url: &Url) -> Result<&reqwest::Client, RegistryError> {
@@ -393,7 +437,11 @@ fn form(fields: &[(&str, &str)]) -> String {
 }
 
 /// The response where it is a success, else what it says.
-async fn checked(response: Response, what: &str) -> Result<Response, RegistryError> {
+async fn checked(
+    response: Response,
+    method: &Method,
+    what: &str,
+) -> Result<Response, RegistryError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -403,24 +451,30 @@ async fn checked(response: Response, what: &str) -> Result<Response, RegistryErr
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok())
         .and_then(retry_after);
-    let said = match body(response, ERROR_LIMIT).await {
-        Ok((bytes, _)) => envelope(&bytes),
-        Err(_) => None,
-    };
-    let mut message = format!("{what}: {status}");
-    if let Some(said) = said {
-        message.push_str(": ");
-        message.push_str(&said);
-    }
-    Err(match status.as_u16() {
-        401 | 403 => RegistryError::Denied(message),
-        404 => RegistryError::NotFound(message),
-        408 | 429 | 500.. => RegistryError::Transient {
+    let server = server(&response);
+    let said = body(response, ERROR_LIMIT).await.unwrap_or_default().0;
+    let found = answer(
+        &status.to_string(),
+        method.as_str(),
+        server.as_deref(),
+        &said,
+    );
+    let message = format!("{what}: {}", found.said);
+    Err(match found.kind {
+        _ if status == StatusCode::NOT_FOUND => RegistryError::NotFound(message),
+        Kind::Denied | Kind::Expired | Kind::Blocked => RegistryError::Denied(message),
+        Kind::Away | Kind::RateLimited => RegistryError::Transient {
             message,
             retry_after,
         },
         _ => RegistryError::Other(message),
     })
+}
+
+/// What the other end calls itself.
+fn server(response: &Response) -> Option<String> {
+    let value = response.headers().get(SERVER)?.to_str().ok()?;
+    Some(value.to_owned())
 }
 
 /// Up to `limit` bytes of a body, and whether these are all.
@@ -436,30 +490,6 @@ pub(super) async fn body(
         bytes.extend_from_slice(&chunk);
     }
     Ok((bytes, true))
-}
-
-/// The first message of an error body
-/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>).
-fn envelope(bytes: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        errors: Vec<Said>,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let envelope: Envelope = serde_json::from_slice(bytes).ok()?;
-    let first = envelope.errors.into_iter().next()?;
-    let said = if first.message.is_empty() {
-        first.code
-    } else {
-        first.message
-    };
-    (!said.is_empty()).then(|| crate::api::bounded(said, 300))
 }
 
 /// Seconds, or a date (<https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>); dates are seldom and

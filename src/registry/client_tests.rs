@@ -285,6 +285,120 @@ async fn nobody_at_the_other_end_is_transient() {
     );
 }
 
+#[tokio::test]
+async fn an_answer_has_its_words_and_is_tried_again_where_it_may_pass() {
+    let json = "content-type: application/json\r\n";
+    let immutable = r#"{"errors":[{"code":"TAG_INVALID","message":"The image tag 'v1' already exists in the 'a' repository and cannot be overwritten because the tag is immutable."}]}"#;
+    let quota = r#"{"errors":[{"code":"DENIED","message":"this will exceed the configured upper limit of 1.0 GiB."}]}"#;
+    let page = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<hr><center>nginx/1.25.3</center>";
+    for (status, headers, body, message) in [
+        (
+            "400 Bad Request",
+            json,
+            immutable,
+            "400 Bad Request: The image tag 'v1' already exists",
+        ),
+        // A refusal that no credentials mend is no denial.
+        (
+            "403 Forbidden",
+            json,
+            quota,
+            "403 Forbidden: this will exceed",
+        ),
+        (
+            "413 Payload Too Large",
+            "content-type: text/html\r\n",
+            page,
+            "413 Payload Too Large, with an HTML page titled '413 Request Entity Too Large' (nginx)",
+        ),
+    ] {
+        let fake = Fake::start(&[&answer(status, headers, body)]).await;
+        let result = fake
+            .client(None)
+            .put_manifest("v1", OCI_MANIFEST, b"{}")
+            .await;
+        let Err(RegistryError::Other(said)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(
+            said.starts_with(&format!("tag v1 of team/hello: {message}")),
+            "{said}"
+        );
+        assert!(!said.contains('<'), "{said}");
+    }
+    // Once too often, then a page of something before it, then it is there.
+    let busy = r#"{"errors":[{"code":"ThrottlingException","message":"Rate exceeded"}]}"#;
+    let fake = Fake::start(&[
+        &answer("400 Bad Request", json, busy),
+        &answer("502 Bad Gateway", "server: cloudflare\r\n", "<html></html>"),
+        &answer("201 Created", "", ""),
+    ])
+    .await;
+    fake.client(None)
+        .put_manifest("v1", OCI_MANIFEST, b"{}")
+        .await
+        .unwrap();
+    assert_eq!(fake.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_a_manifest_is_that_of_a_web_server() {
+    let page = "<!doctype html><html><head><title>Welcome</title></head></html>";
+    let fake = Fake::start(&[&answer("200 OK", "server: nginx\r\n", page)]).await;
+    assert_eq!(
+        fake.client(None).manifest("v1").await,
+        Err(RegistryError::Other(
+            "manifest v1 of team/hello: 200 OK, with an HTML page titled 'Welcome' (nginx)".into()
+        ))
+    );
+}
+
+#[tokio::test]
+async fn what_was_just_pushed_is_waited_for_by_its_digest_alone() {
+    let gone = answer("404 Not Found", "", "");
+    let fake = Fake::start(&[&gone, &gone, &answer("200 OK", "", "{}")]).await;
+    let client = fake.client(None).fresh();
+    assert_eq!(client.manifest("sha256:00").await.unwrap(), b"{}");
+    let fake = Fake::start(&[&gone]).await;
+    let client = fake.client(None).fresh();
+    assert!(matches!(
+        client.manifest("sha256-00").await,
+        Err(RegistryError::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_token_server_may_fill_either_field_and_is_named_where_it_refuses() {
+    for body in [
+        r#"{"token":"","access_token":"t0"}"#,
+        r#"{"token":"t0","access_token":""}"#,
+        r#"{"token":null,"access_token":"t0"}"#,
+    ] {
+        let fake = Fake::start(&[
+            &answer("401 Unauthorized", BEARER, ""),
+            &answer("200 OK", "", body),
+            &answer("200 OK", "", "one"),
+        ])
+        .await;
+        assert_eq!(fake.client(bob()).manifest("a").await.unwrap(), b"one");
+        assert!(
+            fake.asked()[2].contains("authorization: Bearer t0"),
+            "{body}"
+        );
+    }
+    let fake = Fake::start(&[
+        &answer("401 Unauthorized", BEARER, ""),
+        &answer("403 Forbidden", "", ""),
+    ])
+    .await;
+    assert_eq!(
+        fake.client(bob()).manifest("a").await,
+        Err(RegistryError::Denied(
+            "token server 127.0.0.1: 403 Forbidden".into()
+        ))
+    );
+}
+
 #[test]
 fn retry_after_is_read_in_seconds() {
     assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));

@@ -3,14 +3,16 @@
 
 mod auth;
 mod client;
+mod docker_config;
 mod layers;
 mod referrers;
 mod retry;
 
-pub use auth::{Credentials, DockerConfig};
+pub use auth::Credentials;
 #[cfg(test)]
 pub(crate) use client::tests::{Fake, answer};
 pub use client::{Access, Client, Settings};
+pub use docker_config::{ConfigFault, DockerConfig};
 pub use layers::{ReadError, read_image};
 pub use referrers::{attach, attached};
 pub use retry::Patience;

@@ -1,21 +1,20 @@
 //! Artifacts that refer to an image: pushed and found beside it
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
 
-use oci_spec::OciSpecError;
-use oci_spec::image::{
-    Descriptor, DescriptorBuilder, Digest, ImageIndex, ImageIndexBuilder, ImageManifest,
-    ImageManifestBuilder, MediaType,
-};
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 
 use super::client::{Ask, body};
 use super::{Client, RegistryError};
-use crate::image::{OCI_INDEX, OCI_MANIFEST, digest_of, media_type, verify};
+use crate::image::{
+    Descriptor, IndexDocument, ManifestDocument, OCI_INDEX, OCI_MANIFEST, digest_of, media_type,
+    verify,
+};
 
 /// The config of an artifact that has none
 /// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
 const EMPTY: &[u8] = b"{}";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The largest list of referrers that is read.
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -27,29 +26,27 @@ pub async fn attach(
     artifact_type: &str,
     bytes: &[u8],
 ) -> Result<String, RegistryError> {
-    let subject = media_type(manifest).map_err(other)?;
-    let subject = descriptor(subject.as_str().into(), manifest)?;
+    let subject = descriptor(&media_type(manifest).map_err(other)?, manifest);
     put_blob(client, EMPTY).await?;
     put_blob(client, bytes).await?;
-    let artifact = ImageManifestBuilder::default()
-        .schema_version(2_u32)
-        .media_type(MediaType::ImageManifest)
-        .artifact_type(MediaType::from(artifact_type))
-        .config(descriptor(MediaType::EmptyJSON, EMPTY)?)
-        .layers(vec![descriptor(MediaType::from(artifact_type), bytes)?])
-        .subject(subject.clone())
-        .build()
-        .and_then(|artifact| artifact.to_string())
-        .map_err(spec)?
-        .into_bytes();
+    let artifact = ManifestDocument {
+        schema_version: 2,
+        media_type: OCI_MANIFEST.into(),
+        artifact_type: artifact_type.into(),
+        config: descriptor(EMPTY_TYPE, EMPTY),
+        layers: vec![descriptor(artifact_type, bytes)],
+        subject: Some(subject.clone()),
+        ..ManifestDocument::default()
+    };
+    let artifact = serde_json::to_vec(&artifact).map_err(other)?;
     let digest = digest_of(&artifact);
     let listed = client
         .put_manifest(&digest, OCI_MANIFEST, &artifact)
         .await?;
     if !listed {
-        let mut entry = descriptor(MediaType::ImageManifest, &artifact)?;
-        entry.set_artifact_type(Some(MediaType::from(artifact_type)));
-        list(client, subject.digest(), entry).await?;
+        let mut entry = descriptor(OCI_MANIFEST, &artifact);
+        entry.artifact_type = artifact_type.into();
+        list(client, &subject.digest, entry).await?;
     }
     Ok(digest)
 }
@@ -64,23 +61,18 @@ pub async fn attached(
     let Some(found) = referrers(client, digest)
         .await?
         .into_iter()
-        .find(|entry| kind(entry).is_some_and(|kind| kind == artifact_type))
+        .find(|entry| entry.artifact_type == artifact_type)
     else {
         return Ok(None);
     };
-    let reference = found.digest().to_string();
-    let manifest = client.manifest(&reference).await?;
-    verify(&manifest, &reference).map_err(other)?;
-    let artifact: ImageManifest = serde_json::from_slice(&manifest).map_err(other)?;
-    let Some(layer) = artifact.layers().first() else {
+    let manifest = client.manifest(&found.digest).await?;
+    verify(&manifest, &found.digest).map_err(other)?;
+    let artifact = ManifestDocument::parse(&manifest).map_err(RegistryError::Other)?;
+    let Some(layer) = artifact.layers.first() else {
         return Ok(None);
     };
-    let bytes = client.blob(layer.digest().as_ref(), limit).await?;
+    let bytes = client.blob(&layer.digest, limit).await?;
     Ok(Some(bytes))
-}
-
-fn kind(entry: &Descriptor) -> Option<String> {
-    entry.artifact_type().as_ref().map(ToString::to_string)
 }
 
 /// All artifacts that refer to the image with this digest.
@@ -112,8 +104,8 @@ async fn referrers(client: &Client, digest: &str) -> Result<Vec<Descriptor>, Reg
         }
         Err(error) => return Err(error),
     };
-    let index: ImageIndex = serde_json::from_slice(&bytes).map_err(other)?;
-    Ok(index.manifests().clone())
+    let index = IndexDocument::parse(&bytes).map_err(RegistryError::Other)?;
+    Ok(index.manifests)
 }
 
 /// The tag of the list, where the registry keeps none: `sha256-…`.
@@ -122,32 +114,30 @@ fn tag(digest: &str) -> String {
 }
 
 /// Enters an artifact into the list under the tag. An entry of the same type is replaced.
-async fn list(client: &Client, subject: &Digest, entry: Descriptor) -> Result<(), RegistryError> {
-    let tag = tag(subject.as_ref());
+async fn list(client: &Client, subject: &str, entry: Descriptor) -> Result<(), RegistryError> {
+    let tag = tag(subject);
     let mut entries = match client.manifest(&tag).await {
-        Ok(bytes) => serde_json::from_slice::<ImageIndex>(&bytes)
-            .map_err(other)?
-            .manifests()
-            .clone(),
+        Ok(bytes) => {
+            IndexDocument::parse(&bytes)
+                .map_err(RegistryError::Other)?
+                .manifests
+        }
         Err(RegistryError::NotFound(_)) => vec![],
         Err(error) => return Err(error),
     };
     if entries.contains(&entry) {
         return Ok(());
     }
-    entries.retain(|old| kind(old) != kind(&entry));
+    entries.retain(|old| old.artifact_type != entry.artifact_type);
     entries.push(entry);
-    let index = ImageIndexBuilder::default()
-        .schema_version(2_u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(entries)
-        .build()
-        .and_then(|index| index.to_string())
-        .map_err(spec)?;
-    client
-        .put_manifest(&tag, OCI_INDEX, index.as_bytes())
-        .await
-        .map(drop)
+    let index = IndexDocument {
+        schema_version: 2,
+        media_type: OCI_INDEX.into(),
+        manifests: entries,
+        ..IndexDocument::default()
+    };
+    let index = serde_json::to_vec(&index).map_err(other)?;
+    client.put_manifest(&tag, OCI_INDEX, &index).await.map(drop)
 }
 
 /// Pushes a blob, unless it is there
@@ -168,7 +158,8 @@ async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
             let head = ask(Method::HEAD, client.url("blobs", &digest)?, &[][..]);
             match client.ask(&head, &what).await {
                 Ok(_) => return Ok(()),
-                Err(RegistryError::NotFound(_)) => {}
+                // Some let no HEAD through: a blob that is there is taken again.
+                Err(RegistryError::NotFound(_) | RegistryError::Other(_)) => {}
                 Err(error) => return Err(error),
             }
             let begin = ask(Method::POST, client.url("blobs", "uploads/")?, &[][..]);
@@ -191,18 +182,13 @@ async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
         .await
 }
 
-fn descriptor(media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, RegistryError> {
-    let digest: Digest = digest_of(bytes).parse().map_err(spec)?;
-    DescriptorBuilder::default()
-        .media_type(media_type)
-        .digest(digest)
-        .size(bytes.len() as u64)
-        .build()
-        .map_err(spec)
-}
-
-fn spec(error: OciSpecError) -> RegistryError {
-    RegistryError::Other(format!("an artifact cannot be written: {error}"))
+fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: media_type.into(),
+        digest: digest_of(bytes),
+        size: bytes.len() as u64,
+        ..Descriptor::default()
+    }
 }
 
 fn other(error: impl std::error::Error) -> RegistryError {

@@ -29,6 +29,13 @@ impl Patience {
         longest: Duration::from_secs(15),
     };
 
+    /// Eight tries, begun within 60 s: for a registry that has just been written to.
+    pub const FRESH: Self = Self {
+        tries: 8,
+        longest: Duration::from_secs(8),
+        ..Self::USUAL
+    };
+
     /// The pause after try number `tried` (from 1), given how much of the time is spent: none where
     /// no further try is due. The other side's wish goes before our own measure, unless it is shorter.
     pub fn pause(&self, tried: u32, spent: Duration, wish: Option<Duration>) -> Option<Duration> {

@@ -6,18 +6,18 @@ use super::callback::Callback;
 use super::files::prepare;
 use super::finish::{Published, finish, pushed, retag};
 use super::redact::Redactor;
+use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
 use super::{debug, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::Goal;
 use crate::plan::contract::Breach;
-use crate::plan::failure::{Facts, plain};
+use crate::plan::failure::plain;
 use crate::plan::rawjson::State;
 use crate::plan::report::{Built, Failed, Report};
 use crate::plan::request::{BuildRequest, Tagging, paths};
 use crate::plan::request_rules::refusal;
-use crate::registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
 #[derive(Default)]
@@ -89,18 +89,18 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     if let Some(message) = refusal(request) {
         return Err(plain(FailureReason::BuildRejected, message));
     }
-    let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef")?;
+    let secret = request.registry_secret.as_deref();
+    let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
     if let Tagging::Only { image, debug } = &request.tagging {
-        let facts = Facts::default();
+        let facts = registry_secret::facts(&config);
         return retag(request, &config, &facts, image, debug.as_deref()).await;
     }
-    let mut facts = Facts {
-        dockerfile: None,
-        credentials: config.hosts().map(str::to_owned).collect(),
-    };
+    let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
+    registry_secret::write(&prepared, &config, request, None)?;
     known.source = source::read(solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
+    registry_secret::write(&prepared, &config, request, facts.dockerfile.as_deref())?;
     let metadata = prepared.path("image.json");
     let goal = Goal::Image {
         target: request.target.as_deref(),
@@ -147,31 +147,4 @@ fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hin
         hint.message = redactor.line(&hint.message);
     }
     hints
-}
-
-/// The credentials in a mounted Docker config file; none where none is mounted.
-pub(super) fn docker_config(folder: &str, field: &str) -> Result<DockerConfig, Failure> {
-    let path = Path::new(folder).join("config.json");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(DockerConfig::default());
-        }
-        Err(error) => {
-            return Err(plain(
-                FailureReason::BuildFailed,
-                format!("the registry credentials cannot be read: {error}"),
-            ));
-        }
-    };
-    // The parser's words could hold a part of the file: they stay here.
-    DockerConfig::parse(&text).map_err(|_| {
-        plain(
-            FailureReason::PushDenied,
-            format!(
-                "the Secret of {field} holds no Docker config file: its type must be \
-                 kubernetes.io/dockerconfigjson"
-            ),
-        )
-    })
 }

@@ -4,7 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::finish::{Stored, Trouble};
 use crate::api::ContentsStatus;
-use crate::image::{Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge};
+use crate::image::{
+    Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge, normal_platform,
+};
 use crate::plan::contract::{self, Breach};
 use crate::plan::request::{BuildRequest, Previous};
 use crate::probe::pack;
@@ -48,7 +50,7 @@ async fn weigh(
     let asked = request
         .platforms
         .iter()
-        .any(|platform| platform.0 == status.platform)
+        .any(|platform| normal_platform(&platform.0) == normal_platform(&status.platform))
         .then_some(status.platform.as_str());
     let previous = request
         .previous

@@ -17,7 +17,7 @@ use crate::seal;
 pub(super) struct Prepared {
     /// Named in buildctl's arguments.
     pub files: Files,
-    /// Folder with Docker's `config.json`: the mounted one, or an empty one.
+    /// Folder for Docker's `config.json`: in memory where there is something to write.
     pub docker_config: PathBuf,
     /// Where everything of this attempt lies.
     folder: PathBuf,
@@ -67,9 +67,9 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
         git_files(git, mounted, Path::new(paths::TLS), &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
-    let mounted = Path::new(paths::REGISTRY_AUTH);
-    let docker_config = if mounted.join("config.json").exists() {
-        mounted.to_owned()
+    let memory = Path::new(paths::DOCKER);
+    let docker_config = if memory.exists() {
+        memory.to_owned()
     } else {
         let empty = folder.join("docker");
         fs::create_dir_all(&empty).map_err(broken)?;
@@ -217,7 +217,7 @@ fn write_within(context: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs::write(path, bytes)
 }
 
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use futures::future::try_join_all;
-use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
 use super::contents;
 use crate::api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use crate::image::{
-    ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
-    parse, platform_of, verify,
+    ConfigError, Descriptor, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size,
+    media_type, parse, verify,
 };
 use crate::plan::buildctl::registry_ca;
 use crate::plan::contract::{self, Breach};
@@ -51,7 +50,11 @@ pub(super) fn pushed(request: &BuildRequest, metadata: &Path) -> Result<Pushed, 
         serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
     let asked = request.platforms.first().map(|platform| platform.0.clone());
     Ok(Pushed {
-        platform: metadata.descriptor.as_ref().and_then(platform_of).or(asked),
+        platform: metadata
+            .descriptor
+            .as_ref()
+            .and_then(Descriptor::platform)
+            .or(asked),
         digest: metadata.digest,
     })
 }
@@ -92,7 +95,8 @@ pub(super) async fn finish(
     breaches: &mut Vec<Breach>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let client =
+        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
     let mut first = check(&client, &image).await.map_err(failed)?;
     for stored in &first.platforms {
         let platform = &stored.status;
@@ -150,7 +154,8 @@ pub(super) async fn retag(
     debug: Option<&str>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
+    let client =
+        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
     let mut images = vec![(image, "")];
     if let (Some(digest), Some(debug)) = (debug, &request.debug) {
         images.push((digest, debug.tag_suffix.as_str()));
@@ -257,11 +262,12 @@ impl Trouble {
     }
 }
 
-/// A client for a repository, as the builder is configured.
+/// A client for a repository, as the builder is configured. `fresh`: the build has just pushed to it.
 pub(super) fn client(
     request: &BuildRequest,
     repository: &Repository,
     config: &DockerConfig,
+    fresh: bool,
 ) -> Result<Client, Trouble> {
     let known = request
         .registries
@@ -276,11 +282,15 @@ pub(super) fn client(
     let settings = Settings {
         plain_http: known.map_or_else(|| repository.is_loopback(), |r| r.plain_http),
         ca,
-        credentials: config.get(&repository.host).cloned(),
-        patience: Patience::USUAL,
+        credentials: config.find(repository).cloned(),
+        patience: match fresh {
+            true => Patience::FRESH,
+            false => Patience::USUAL,
+        },
         access: Access::PullPush,
     };
-    Ok(Client::new(repository.clone(), settings)?)
+    let client = Client::new(repository.clone(), settings)?;
+    Ok(if fresh { client.fresh() } else { client })
 }
 
 async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {

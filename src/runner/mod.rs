@@ -14,6 +14,7 @@ mod finish;
 mod oci;
 mod print;
 mod redact;
+mod registry_secret;
 mod revision;
 mod solve;
 mod source;

@@ -11,11 +11,11 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use super::attempt::docker_config;
 use super::files::{Prepared, broken};
 use super::finish::{Trouble, client};
+use super::registry_secret::docker_config;
 use crate::api::{Failure, FailureReason, OciSource};
-use crate::image::{Layer, Manifest, Reference, digest_of, parse, verify};
+use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
 use crate::plan::failure::plain;
 use crate::plan::outcome::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
@@ -35,14 +35,15 @@ pub(super) async fn fetch(
     output: &DockerConfig,
     prepared: &mut Prepared,
 ) -> Result<String, Failure> {
-    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef")?;
+    let secret = source.secret_ref.as_ref().map(|it| it.name.as_str());
+    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef", secret)?;
     let config = match &source.secret_ref {
         Some(_) => &own,
         None => output,
     };
     let reference = Reference::parse(&source.image);
     let failed = |error: Trouble| failure(source, error);
-    let client = client(request, &reference.repository, config).map_err(failed)?;
+    let client = client(request, &reference.repository, config, false).map_err(failed)?;
     let (digest, layers) = resolve(&client, &reference, request)
         .await
         .map_err(failed)?;
@@ -156,7 +157,10 @@ async fn resolve(
                 .map(|platform| platform.0.as_str());
             let entry = entries
                 .iter()
-                .find(|entry| asked.is_some() && entry.platform.as_deref() == asked)
+                .find(|entry| {
+                    let stated = entry.platform.as_deref().map(normal_platform);
+                    asked.is_some() && stated == asked.map(normal_platform)
+                })
                 .or(entries.first())
                 .ok_or(Trouble::Nested)?;
             let bytes = client.manifest(&entry.digest).await?;

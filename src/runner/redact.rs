@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::Path;
 
+use super::registry_secret;
 use crate::api::{ContentsStatus, Failure};
 use crate::plan::buildctl::basic_auth;
 use crate::plan::report::Progress;
 use crate::plan::request::{BuildRequest, paths};
-use crate::registry::DockerConfig;
 
 /// Shorter values are not looked for: they would turn every log into blots, and hide nothing.
 const SHORTEST: usize = 6;
@@ -43,12 +43,9 @@ impl Redactor {
         if !password.is_empty() {
             found.add_git(read("username").trim(), password.trim_end());
         }
-        for folder in [paths::REGISTRY_AUTH, paths::SOURCE_AUTH] {
-            let config = Path::new(folder).join("config.json");
-            if let Ok(config) = fs::read_to_string(config).map(|text| DockerConfig::parse(&text)) {
-                for secret in config.unwrap_or_default().secrets() {
-                    found.add(secret);
-                }
+        for config in registry_secret::mounted() {
+            for secret in config.secrets() {
+                found.add(secret);
             }
         }
         found

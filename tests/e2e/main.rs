@@ -19,6 +19,7 @@ mod leaks;
 mod mistakes;
 mod pairs;
 mod probes;
+mod quirks;
 mod refusals;
 mod registry;
 mod repositories;

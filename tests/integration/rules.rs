@@ -44,6 +44,42 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     .await;
     refused(
         &stage,
+        json!({"platforms": ["linux/aarch64"]}),
+        "write linux/arm64",
+    )
+    .await;
+    refused(
+        &stage,
+        json!({"platforms": ["linux/arm64", "linux/arm64/v8"]}),
+        "are the same platform: name it once",
+    )
+    .await;
+    for image in [
+        "registry.example.com/a..b",
+        "registry.example.com/a___b/c",
+        "Team/a",
+    ] {
+        refused(
+            &stage,
+            json!({"output": {"image": image}}),
+            "output.image: not a repository",
+        )
+        .await;
+        refused(
+            &stage,
+            json!({"source": {"inline": null, "oci": {"image": image}}}),
+            "oci.image: give host/path",
+        )
+        .await;
+        refused(
+            &stage,
+            json!({"debug": {"image": format!("{image}:1")}}),
+            "debug.image: not an image",
+        )
+        .await;
+    }
+    refused(
+        &stage,
         json!({"timeout": "soon"}),
         "timeout: give a duration",
     )

@@ -26,6 +26,8 @@ const MAX_PART: u64 = 4 << 20;
 const MAX_SEGMENTS: usize = 4096;
 /// Places of one file that are read past its beginning.
 const MAX_PARTS: usize = 32;
+/// Bytes of notes that are looked into.
+const MAX_NOTES: u64 = 4096;
 /// Bytes that suffice for programs without a dynamic section.
 const FIRST: usize = 64 << 10;
 
@@ -115,6 +117,8 @@ pub struct Elf {
     pub no_default_paths: bool,
     /// Of glibc's loader: the directories that it was built to search.
     pub system_paths: Vec<String>,
+    /// True where Go's linker has noted its build ID, as it does unless told otherwise.
+    pub go: bool,
 }
 
 impl Elf {
@@ -280,6 +284,7 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         versions: Vec::new(),
         no_default_paths: false,
         system_paths: Vec::new(),
+        go: false,
     };
     let kind = header.e_type(endian);
     if kind != elf::ET_EXEC && kind != elf::ET_DYN {
@@ -296,6 +301,13 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
             && offset.checked_add(size).is_none_or(|end| end > parts.size)
         {
             return Err(ElfFault::CutShort);
+        }
+        // It stands at the beginning; where it does not, it is not worth a search.
+        if segment.p_type(endian) == elf::PT_NOTE
+            && let Some(held) = parts.held(offset)
+        {
+            let size = usize::try_from(size.min(MAX_NOTES)).unwrap_or(0);
+            found.go |= is_go(&held[..held.len().min(size)]);
         }
         if segment.p_type(endian) == elf::PT_INTERP {
             if size > MAX_STRING {
@@ -322,6 +334,17 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         _ => Form::Library,
     };
     Ok(found)
+}
+
+/// True where notes have one of the owner Go of type 4, its build ID
+/// (<https://github.com/golang/go/blob/go1.26.0/src/cmd/link/internal/ld/elf.go>), in either byte order.
+fn is_go(notes: &[u8]) -> bool {
+    notes.windows(8).any(|window| {
+        matches!(
+            window,
+            [4, 0, 0, 0, b'G', b'o', 0, 0] | [0, 0, 0, 4, b'G', b'o', 0, 0]
+        )
+    })
 }
 
 /// Reads the dynamic section; true where it says that the file is a program (DF_1_PIE).

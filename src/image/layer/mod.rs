@@ -115,7 +115,18 @@ pub enum LayerError {
         /// The media type.
         media_type: String,
     },
-    /// Not a tar, or packed wrongly.
+    /// All of it came as it was written, and it is something else.
+    #[error(
+        "layer {layer} is no tar archive, neither a plain one nor one compressed by gzip or zstd ({cause}): whatever wrote \
+         the image put something else there"
+    )]
+    NoTar {
+        /// Which layer.
+        layer: usize,
+        /// What the reader says.
+        cause: String,
+    },
+    /// A damaged tar, or packed wrongly.
     #[error("layer {layer} is damaged: {cause}")]
     Corrupt {
         /// Which layer.
@@ -123,6 +134,27 @@ pub enum LayerError {
         /// What the reader says.
         cause: String,
     },
+}
+
+/// Digest and diff ID of what was read, where they were asked for.
+type Digests = (Option<String>, Option<String>);
+
+/// Reads what is left.
+fn rest<R: Read>(archive: Archive<BufReader<Unpacked<R>>>) -> Result<Digests, ArchiveError> {
+    let mut stream = archive.into_inner();
+    io::copy(&mut stream, &mut io::sink())?;
+    Ok(stream.into_inner().finish()?)
+}
+
+fn cut_short(number: usize, packed: u64, layer: &LayerSource) -> LayerError {
+    LayerError::CutShort {
+        layer: number,
+        read: size(packed),
+        stated: layer
+            .size
+            .map(|stated| format!(", and the manifest says {}", size(stated)))
+            .unwrap_or_default(),
+    }
 }
 
 /// An image as far as its layers were read.
@@ -246,8 +278,9 @@ impl Image {
         let (packed, unpacked) = (hasher(&layer.digest)?, hasher(&layer.diff_id)?);
         let left = self.limits.unpacked_bytes - self.unpacked.min(self.limits.unpacked_bytes);
         let (stream, state) = stream::open(source, packed, unpacked, left, &self.limits);
+        let mut digests = None;
         let result = match stream {
-            Ok(stream) => self.apply(stream, number),
+            Ok(stream) => self.apply(stream, number, &mut digests),
             Err(error) => Err(error.into()),
         };
         self.unpacked += state.unpacked.get();
@@ -265,8 +298,44 @@ impl Image {
                 }
                 Ok(())
             }
-            Err(error) => self.fault(error, &state, layer, number),
+            Err(error) => match digests {
+                Some(digests) => self.no_tar(error, &state, layer, number, digests),
+                None => self.fault(error, &state, layer, number),
+            },
         }
+    }
+
+    /// What it means that all of a layer came, and is no tar from some place on.
+    fn no_tar(
+        &self,
+        error: ArchiveError,
+        state: &State,
+        layer: &LayerSource,
+        number: usize,
+        (digest, diff_id): (Option<String>, Option<String>),
+    ) -> Result<(), LayerError> {
+        let packed = state.packed.get();
+        let short = layer.size.is_some_and(|stated| packed < stated);
+        let proven = digest.is_some() && digest == layer.digest
+            || diff_id.is_some() && diff_id == layer.diff_id;
+        // A tar that just ends is one that was cut, unless its digest says that there never was more.
+        if short || matches!(error, ArchiveError::CutShort) && !proven {
+            return Err(cut_short(number, packed, layer));
+        }
+        compare(number, "digest", "manifest", layer.digest.as_ref(), digest)?;
+        compare(number, "diff ID", "config", layer.diff_id.as_ref(), diff_id)?;
+        let cause = error.to_string();
+        let entries = self.layers.last().map_or(0, |facts| facts.entries);
+        Err(match entries {
+            0 => LayerError::NoTar {
+                layer: number,
+                cause,
+            },
+            _ => LayerError::Corrupt {
+                layer: number,
+                cause: format!("after {entries} entries, {cause}"),
+            },
+        })
     }
 
     /// What a failed read means: a limit that was passed, or an error.
@@ -308,14 +377,7 @@ impl Image {
             _ => false,
         };
         if early {
-            return Err(LayerError::CutShort {
-                layer: number,
-                read: size(packed),
-                stated: layer
-                    .size
-                    .map(|stated| format!(", and the manifest says {}", size(stated)))
-                    .unwrap_or_default(),
-            });
+            return Err(cut_short(number, packed, layer));
         }
         Err(LayerError::Corrupt {
             layer: number,
@@ -330,13 +392,14 @@ impl Image {
             .add(u32::try_from(number).ok(), exceeded.to_string());
     }
 
-    /// Applies one layer. The digests of what was read; `None` where a limit ended it.
-    #[allow(clippy::type_complexity)]
+    /// Applies one layer. The digests of what was read; `None` where a limit ended it. Where it is no tar, the rest is
+    /// read all the same, and `read` has the digests.
     fn apply<R: Read>(
         &mut self,
         stream: Unpacked<R>,
         number: usize,
-    ) -> Result<Option<(Option<String>, Option<String>)>, ArchiveError> {
+        read: &mut Option<Digests>,
+    ) -> Result<Option<Digests>, ArchiveError> {
         let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
         let mut applying = Applying {
             layer: u16::try_from(number - 1).unwrap_or(u16::MAX - 1),
@@ -345,7 +408,16 @@ impl Image {
             purged: HashSet::new(),
             opaque: HashSet::new(),
         };
-        while let Some(entry) = archive.next()? {
+        loop {
+            let entry = match archive.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error @ ArchiveError::Read(_)) => return Err(error),
+                Err(error) => {
+                    *read = Some(rest(archive)?);
+                    return Err(error);
+                }
+            };
             self.entries += 1;
             let over = if self.entries > self.limits.entries {
                 Some(Exceeded::Entries(self.limits.entries))
@@ -366,9 +438,7 @@ impl Image {
             }
             self.entry(&entry, &mut archive, &mut applying)?;
         }
-        let mut stream = archive.into_inner();
-        io::copy(&mut stream, &mut io::sink())?;
-        Ok(Some(stream.into_inner().finish()?))
+        Ok(Some(rest(archive)?))
     }
 
     fn entry<R: Read>(

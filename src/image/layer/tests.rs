@@ -359,17 +359,65 @@ fn a_layer_without_entries_is_whole() {
 }
 
 #[test]
-fn a_layer_that_is_no_tar_is_an_error() {
-    for bytes in [&b"<html>not found</html>"[..], &[0xff; 4096]] {
-        let error = add(&mut Image::new(Limits::default()), bytes).unwrap_err();
+fn a_layer_that_is_no_tar_is_said_to_be_none() {
+    let xz = b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46".repeat(100);
+    let long = b"no tar at all. ".repeat(20_000);
+    for bytes in [
+        &b"<html>not found</html>"[..],
+        b"{}",
+        &[0xff; 4096],
+        &xz,
+        &long,
+        &gzip(b"a plain file"),
+        &gzip(&long),
+    ] {
+        // As a manifest states it: all of it came, so nothing is cut short.
+        let layer = LayerSource {
+            digest: Some(crate::image::digest_of(bytes)),
+            size: Some(bytes.len() as u64),
+            ..LayerSource::default()
+        };
+        let error = Image::new(Limits::default())
+            .add_layer(bytes, &layer)
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("layer 1 is no tar archive"),
+            "{error}"
+        );
+        // The same bytes in the place of others, and less of them than there should be.
+        let other = LayerSource {
+            digest: Some(crate::image::digest_of(b"other")),
+            ..layer.clone()
+        };
+        let error = Image::new(Limits::default())
+            .add_layer(bytes, &other)
+            .unwrap_err();
         assert!(
             matches!(
                 error,
-                LayerError::Corrupt { .. } | LayerError::CutShort { .. }
+                LayerError::WrongDigest { .. } | LayerError::CutShort { .. }
             ),
             "{error}"
         );
+        let more = LayerSource {
+            size: Some(bytes.len() as u64 + 1),
+            ..layer
+        };
+        let error = Image::new(Limits::default())
+            .add_layer(bytes, &more)
+            .unwrap_err();
+        assert!(matches!(error, LayerError::CutShort { .. }), "{error}");
     }
+    // Without a digest a short one may have been cut.
+    let error = add(&mut Image::new(Limits::default()), &[0xff; 4096]).unwrap_err();
+    assert!(matches!(error, LayerError::NoTar { .. }), "{error}");
+    let tar = [Tar::new().file("a", 0o644, b"1").bytes(), vec![0xff; 600]].concat();
+    let tar = [&tar[..1024], &tar[tar.len() - 600..]].concat();
+    let error = add(&mut Image::new(Limits::default()), &tar).unwrap_err();
+    assert!(
+        error.to_string().contains("is damaged: after 1 entries"),
+        "{error}"
+    );
     let layer = LayerSource {
         media_type: "application/vnd.in-toto+json".into(),
         ..LayerSource::default()

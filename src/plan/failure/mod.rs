@@ -31,8 +31,19 @@ const MESSAGE_BYTES: usize = 1000;
 pub struct Facts {
     /// Text of the Dockerfile, where it is known.
     pub dockerfile: Option<String>,
-    /// Hosts for which the registry Secret has credentials.
+    /// For which registries the registry Secret has credentials, as its keys say it.
     pub credentials: Vec<String>,
+    /// What else that Secret holds: for those who expect more of it.
+    pub secret: SecretNotes,
+}
+
+/// What a registry Secret holds that is no password.
+#[derive(Clone, Debug, Default)]
+pub struct SecretNotes {
+    /// Entries without a password: the key, and why.
+    pub unusable: Vec<(String, String)>,
+    /// Programs that would have one: the host, or nothing for all hosts, and the program.
+    pub helpers: Vec<(String, String)>,
 }
 
 /// Whether the runner itself should try again.
@@ -444,5 +455,7 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
     if text.is_empty() { "none".into() } else { text }
 }
 
+#[cfg(test)]
+mod registry_cures_tests;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What BuildKit's words about a registry mean.
 
+use crate::plan::answer::{Kind, told};
+
 /// How a registry failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -38,16 +40,6 @@ const NETWORK: [&str; 17] = [
     "failed to connect to",
 ];
 
-const DENIED: [&str; 7] = [
-    "denied",
-    "insufficient_scope",
-    "unauthorized",
-    "authentication required",
-    "no basic auth credentials",
-    "authorization failed",
-    "failed to authorize",
-];
-
 /// Reads a fault out of an error text.
 pub(super) fn fault(error: &str) -> Fault {
     let lower = error.to_lowercase();
@@ -63,59 +55,59 @@ pub(super) fn fault(error: &str) -> Fault {
     if has(&NETWORK) || lower.ends_with(": eof") {
         return Fault::Away;
     }
-    match status(error) {
-        Some(401 | 403) => return Fault::Denied,
-        Some(404) => return Fault::NotFound,
-        Some(408 | 429 | 500..) => return Fault::Away,
-        Some(400..=499) => return Fault::Refused,
-        _ => {}
-    }
-    if has(&DENIED) {
-        Fault::Denied
-    } else if has(&["not found", "name unknown", "manifest unknown"]) {
-        Fault::NotFound
-    } else if has(&["toomanyrequests"]) {
-        Fault::Away
-    } else {
-        Fault::Unclear
+    match kind(error) {
+        Kind::Denied | Kind::Expired | Kind::Blocked => Fault::Denied,
+        Kind::NotFound | Kind::Missing => Fault::NotFound,
+        Kind::Away | Kind::RateLimited => Fault::Away,
+        Kind::Unclear => Fault::Unclear,
+        Kind::Immutable
+        | Kind::Overwrite
+        | Kind::TooLarge
+        | Kind::Quota
+        | Kind::ReadOnly
+        | Kind::NoHead
+        | Kind::NoRegistry
+        | Kind::WantsTls
+        | Kind::Format
+        | Kind::Refused => Fault::Refused,
     }
 }
 
-/// The HTTP status in texts such as
-/// `unexpected status from HEAD request to http://host/v2/…: 401 Unauthorized`.
-fn status(error: &str) -> Option<u16> {
-    let rest = &error[error.find("unexpected status")?..];
-    rest.match_indices(": ").find_map(|(at, _)| {
-        let code = rest.get(at + 2..at + 5)?;
-        let after = rest.as_bytes().get(at + 5);
-        (code.bytes().all(|b| b.is_ascii_digit()) && after.is_none_or(|b| *b == b' '))
-            .then(|| code.parse().ok())
-            .flatten()
-    })
+/// What an answer that the error tells of comes down to.
+pub(super) fn kind(error: &str) -> Kind {
+    told(inner(error)).kind
 }
 
-/// The part of an error that says what happened, for people: the digest and URL of a request left out.
+/// The error without what BuildKit puts before the registry's own words: which may name a repository of any name.
+fn inner(error: &str) -> &str {
+    const BEFORE: [&str; 2] = ["failed to push ", "failed to resolve source metadata for "];
+    for before in BEFORE {
+        if let Some(at) = error.find(before)
+            && let Some((_, rest)) = error[at + before.len()..].split_once(": ")
+        {
+            return rest;
+        }
+    }
+    error
+}
+
+/// The part of an error that says what happened, for people: the digest and URL of a request left out, and markup.
 pub(super) fn cause(error: &str) -> String {
-    let last = error.lines().next().unwrap_or(error);
-    const MARKS: [&str; 5] = [
-        "dial tcp ",
-        "unexpected status from ",
-        "tls: ",
-        "x509: ",
-        "invalid peer certificate",
-    ];
+    let first = error.lines().next().unwrap_or(error);
+    const MARKS: [&str; 4] = ["dial tcp ", "tls: ", "x509: ", "invalid peer certificate"];
     for mark in MARKS {
-        let Some(at) = last.find(mark) else { continue };
-        let rest = &last[at..];
-        return match mark {
-            "unexpected status from " => rest
-                .rsplit_once(": ")
-                .map_or(rest, |(_, status)| status)
-                .to_owned(),
-            _ => rest.to_owned(),
-        };
+        if let Some(at) = first.find(mark) {
+            return first[at..].to_owned();
+        }
     }
-    last.to_owned()
+    let rest = inner(error);
+    let answer = told(rest);
+    let pushed = error.contains("failed to push ");
+    match answer.status {
+        Some(_) => answer.said,
+        None if pushed => answer.said,
+        None => first.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +124,7 @@ mod tests {
         (
             "failed to push 127.0.0.1:5010/s403/x: denied",
             Fault::Denied,
-            "failed to push 127.0.0.1:5010/s403/x: denied",
+            "denied",
         ),
         (
             "failed to push 127.0.0.1:5010/x: unexpected status from HEAD request to http://127.0.0.1:5010/v2/x/blobs/sha256:d7d2: 503 Service Unavailable",

@@ -8,7 +8,7 @@ use crate::api::{
 
 use FailureReason as R;
 
-fn request() -> BuildRequest {
+pub(super) fn request() -> BuildRequest {
     BuildRequest {
         namespace: "demo".into(),
         name: "hello".into(),
@@ -79,7 +79,7 @@ fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verd
     judge_with(request, &facts, vertex, text)
 }
 
-fn judge_with(
+pub(super) fn judge_with(
     request: &BuildRequest,
     facts: &Facts,
     (name, error, output): (&str, &str, &str),
