@@ -10,6 +10,8 @@ mod caches;
 mod checks;
 mod dockerfile;
 mod ignore;
+mod managers;
+mod modules;
 mod order;
 mod secrets;
 mod shell;

@@ -17,8 +17,8 @@ pub(super) struct Command {
     pub(super) at: usize,
     /// Its program without folders, and its arguments, quotes taken off, variables left as they are.
     pub(super) words: Vec<String>,
-    /// Names of the variables that are set for it alone.
-    pub(super) env: Vec<String>,
+    /// Variables that are set for it alone, with their values as written.
+    pub(super) env: Vec<(String, String)>,
 }
 
 impl Command {
@@ -37,6 +37,25 @@ impl Command {
 
     pub(super) fn has(&self, flag: &str) -> bool {
         self.args().any(|word| word == flag)
+    }
+
+    /// True where an option has one of these beginnings: `--cache-dir` for `--cache-dir=x` too.
+    pub(super) fn has_option(&self, begins: &[&str]) -> bool {
+        self.args()
+            .any(|word| begins.iter().any(|begin| word.starts_with(begin)))
+    }
+
+    /// Arguments that are neither flags nor the values of these, which stand as words of their own.
+    pub(super) fn words_but(&self, valued: &[&str]) -> Vec<&str> {
+        let mut found = vec![];
+        let mut value = false;
+        for word in self.args() {
+            if !value && !word.starts_with('-') {
+                found.push(word);
+            }
+            value = !value && valued.contains(&word);
+        }
+        found
     }
 }
 
@@ -58,6 +77,8 @@ pub(super) struct Script {
     pub(super) uses: Vec<Use>,
     /// Variables that it sets itself.
     pub(super) assigned: BTreeSet<String>,
+    /// The same, with the values as written, where they stand.
+    pub(super) values: Vec<(String, String)>,
     /// It may set variables that nobody sees here.
     pub(super) opaque: bool,
 }
@@ -98,6 +119,7 @@ pub(super) fn script(run: &Instruction) -> Option<Script> {
                 }
             }
         }
+        [only] if feeds_a_shell(&run.rest.text) => text = only.body.clone(),
         several => {
             for doc in several {
                 let mut end = Text::default();
@@ -125,6 +147,22 @@ fn is_one_word(text: &str) -> bool {
     text.starts_with("<<") && !end.trim().contains([' ', '\t', '>', '<', '|', '&', ';'])
 }
 
+/// True for `bash -e <<EOF` and `<<EOF sh`: the here-document is what the shell runs.
+fn feeds_a_shell(text: &str) -> bool {
+    let script = read(text, 0);
+    let [command] = script.commands.as_slice() else {
+        return false;
+    };
+    let mut option = false;
+    is_shell(command.program())
+        && !text.contains(['>', '|'])
+        && command.args().all(|word| {
+            let good = option || (word.starts_with('-') && !is_script_flag(word));
+            option = word.starts_with('-') && word.ends_with('o');
+            good || word == "-"
+        })
+}
+
 pub(super) fn is_shell(program: &str) -> bool {
     matches!(
         base_name(program),
@@ -133,7 +171,7 @@ pub(super) fn is_shell(program: &str) -> bool {
 }
 
 /// `-c`, `-lc`, `-exc`.
-fn is_script_flag(word: &str) -> bool {
+pub(super) fn is_script_flag(word: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
@@ -415,10 +453,24 @@ impl Reader<'_> {
         text
     }
 
+    /// What stands between backticks is taken out first and read then: a comment in it ends with it.
     fn backticks(&mut self, into: &mut String) {
         self.next();
         into.push_str("$()");
-        self.list(Some('`'));
+        let begin = self.at;
+        let mut escaped = false;
+        let rest = self.text.get(begin..).unwrap_or_default();
+        let close = rest.find(|c| {
+            let ends = c == '`' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        let close = close.map_or(self.text.len(), |at| begin + at);
+        let whole = self.text;
+        self.text = &whole[..close];
+        self.list(None);
+        self.text = whole;
+        self.at = (close + 1).min(whole.len());
     }
 
     fn name(&mut self) -> String {
@@ -581,20 +633,14 @@ impl Reader<'_> {
         while let Some((first, more)) = rest.split_first()
             && let Some(name) = &first.sets
         {
-            env.push(
-                first
-                    .text
-                    .split(['=', '+'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
-            );
+            env.extend(assignment(&first.text));
             if !name.is_empty() {
                 self.script.assigned.insert(name.clone());
             }
             rest = more;
         }
         let Some(first) = rest.first() else {
+            self.script.values.extend(env);
             return;
         };
         match first.text.as_str() {
@@ -606,6 +652,8 @@ impl Reader<'_> {
             }
             "case" | "function" if !first.quoted => return,
             "export" | "readonly" | "local" | "declare" | "typeset" => {
+                let values = rest[1..].iter().filter_map(|word| assignment(&word.text));
+                self.script.values.extend(values);
                 let names = rest.iter().filter_map(|word| word.sets.clone());
                 self.script
                     .assigned
@@ -628,8 +676,12 @@ impl Reader<'_> {
             return;
         };
         command.env.extend(env);
-        if is_shell(command.program())
-            && let Some(flag) = command.words.iter().position(|word| is_script_flag(word))
+        let runs = is_shell(command.program()) || matches!(command.program(), "su" | "runuser");
+        if runs
+            && let Some(flag) = command
+                .words
+                .iter()
+                .position(|word| is_script_flag(word) || word == "--command")
             && let Some(text) = command.words.get(flag + 1)
             && self.depth < DEPTH
         {
@@ -651,6 +703,31 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// `NAME=value` and `NAME+=value`.
+fn assignment(word: &str) -> Option<(String, String)> {
+    let (name, value) = word.split_once('=')?;
+    let name = name.strip_suffix('+').unwrap_or(name);
+    is_name(name).then(|| (name.to_owned(), value.to_owned()))
+}
+
+/// Programs that only start another one: their options that take a value, and how many words they take
+/// themselves before it.
+fn starter(program: &str) -> Option<(&'static [&'static str], usize)> {
+    Some(match program {
+        "sudo" | "doas" => (&["-u", "-g", "-h", "-p", "-C", "--user", "--group"], 0),
+        "env" => (&["-u", "-C", "--unset", "--chdir"], 0),
+        "timeout" => (&["-k", "-s", "--kill-after", "--signal"], 1),
+        "nice" => (&["-n"], 0),
+        "ionice" => (&["-c", "-n"], 0),
+        "stdbuf" => (&["-i", "-o", "-e"], 0),
+        "xargs" => (&["-n", "-I", "-P", "-L", "-d", "-a", "-s"], 0),
+        "gosu" | "su-exec" => (&[], 1),
+        "exec" | "command" | "builtin" | "nohup" | "time" | "eatmydata" | "retry" | "linux32"
+        | "linux64" | "dumb-init" | "busybox" | "corepack" => (&[], 0),
+        _ => return None,
+    })
+}
+
 /// A command without the programs that only start it (`sudo`, `env`, `exec` …).
 fn command(words: Vec<String>, at: usize) -> Option<Command> {
     let mut env = vec![];
@@ -658,22 +735,43 @@ fn command(words: Vec<String>, at: usize) -> Option<Command> {
     loop {
         let first = words.next()?;
         let program = base_name(&first);
-        let starter = matches!(
-            program,
-            "sudo" | "doas" | "env" | "exec" | "command" | "nohup" | "nice" | "xargs" | "timeout"
-        );
-        if !starter {
+        // `corepack yarn install` starts; `corepack enable` does not. `conda run -n name program` does.
+        let next = words.peek().map_or("", String::as_str);
+        let started = match program {
+            "corepack" => matches!(next, "yarn" | "pnpm" | "npm"),
+            "conda" | "mamba" | "micromamba" | "poetry" | "pipenv" | "uv" => next == "run",
+            // `command -v yarn` only asks.
+            "command" => !matches!(next, "-v" | "-V"),
+            _ => starter(program).is_some(),
+        };
+        if program == "command" && !started {
+            return None;
+        }
+        if !started {
             let words = std::iter::once(program.to_owned()).chain(words).collect();
             return Some(Command { at, words, env });
         }
+        let (valued, mut own) = starter(program).unwrap_or((
+            &[
+                "-n", "-p", "--name", "--prefix", "--cwd", "--with", "--python", "--group",
+                "--extra",
+            ],
+            1,
+        ));
         while let Some(word) = words.peek() {
             let number = word.starts_with(|c: char| c.is_ascii_digit());
-            match word.split_once('=') {
-                Some((name, _)) if is_name(name) => env.push(name.to_owned()),
-                _ if word.starts_with('-') || number => {}
-                _ => break,
+            let valued = valued.contains(&word.as_str());
+            match assignment(word) {
+                Some(pair) => env.push(pair),
+                None if word.starts_with('-') => {}
+                None if own > 0 => own -= 1,
+                None if number => {}
+                None => break,
             }
             words.next();
+            if valued {
+                words.next();
+            }
         }
     }
 }

@@ -81,6 +81,22 @@ fn a_download_behind_the_copy_of_everything_is_hinted_at() {
         ("go mod download", "go mod download"),
         ("npm ci --omit=dev && npm cache clean --force", "npm ci"),
         ("npm install --prefix web && rm -rf ~/.npm", "npm install"),
+        ("npm --prefix web ci", "npm ci"),
+        ("yarn --cwd web install", "yarn install"),
+        ("pnpm --filter web install", "pnpm install"),
+        ("pip3.11 install -r requirements.txt", "pip install -r"),
+        (
+            "python3.12 -m pip install -r requirements.txt",
+            "pip install -r",
+        ),
+        ("sudo -u app env X=1 npm ci", "npm ci"),
+        ("su app -c 'npm ci'", "npm ci"),
+        ("conda env create -f environment.yml", "conda env create"),
+        ("uv pip sync requirements.txt", "uv pip sync"),
+        ("mix do local.hex --force, deps.get", "mix deps.get"),
+        ("./mvnw dependency:resolve", "mvn dependency:resolve"),
+        ("./gradlew --no-daemon dependencies", "gradlew dependencies"),
+        ("R -e 'renv::restore()'", "renv::restore()"),
         ("yarn --frozen-lockfile", "yarn install"),
         (
             "corepack enable && pnpm i --frozen-lockfile",
@@ -103,7 +119,7 @@ fn a_download_behind_the_copy_of_everything_is_hinted_at() {
         ("mvn -B dependency:go-offline", "mvn dependency:go-offline"),
     ] {
         let hint = one(&format!(
-            "FROM a@@\nWORKDIR /src\nCOPY . .\nRUN true && \\\n  {run}\n"
+            "FROM a@@ AS b\nWORKDIR /src\nCOPY . .\nRUN true && \\\n  {run}\nFROM c@@\nCOPY --from=b /a /a\n"
         ));
         assert_eq!((hint.kind, hint.line), (K::SourcesBeforeModules, Some(3)));
         let start =
@@ -383,7 +399,7 @@ fn a_variable_that_has_a_value_here_is_no_missing_arg() {
     }
     silent(&[
         "FROM a@@\nRUN echo $HTTP_PROXY $https_proxy $HOME $PATH $PWD",
-        "# escape=`\nARG V=1\nFROM a@@\nRUN echo $V",
+        "# escape=`\nARG V=1\nFROM mcr.microsoft.com/windows/nanoserver@@\nRUN echo $V",
         // The base image brings these.
         "ARG NODE_VERSION=22\nARG D=@@\nFROM node:${NODE_VERSION}$D\nRUN echo $NODE_VERSION",
         "ARG APP_VERSION=22\nFROM registry.example.com/app/base@@\nRUN echo $APP_VERSION",
