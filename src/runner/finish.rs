@@ -12,6 +12,7 @@ use crate::image::{
     ConfigError, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size, media_type,
     parse, platform_of, verify,
 };
+use crate::plan::advice::Unhealthy;
 use crate::plan::buildctl::registry_ca;
 use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
@@ -66,6 +67,15 @@ pub(super) struct Published {
     pub debug: Option<DebugStatus>,
 }
 
+/// What an image's contents say.
+#[derive(Default)]
+pub(super) struct Held {
+    /// What of the contract it breaks.
+    pub breaches: Vec<Breach>,
+    /// Health checks that cannot work in it.
+    pub unhealthy: Vec<Unhealthy>,
+}
+
 /// What was read back of a pushed image.
 struct Checked {
     bytes: Vec<u8>,
@@ -83,13 +93,13 @@ pub(super) struct Stored {
 }
 
 /// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
-/// of them only once all is well. `breaches`: what of the contract is broken, also where that is no failure.
+/// of them only once all is well. `held`: what was found on the way, also where that is no failure.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
     (image, debug): (Pushed, Option<Pushed>),
-    breaches: &mut Vec<Breach>,
+    held: &mut Held,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client = client(request, &Repository::parse(&request.image), config).map_err(failed)?;
@@ -106,11 +116,11 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
-    *breaches = contents::hold(&client, request, &mut first.platforms)
+    (held.breaches, held.unhealthy) = contents::hold(&client, request, &mut first.platforms)
         .await
         .map_err(failed)?;
     let reference = format!("{}@{}", request.image, image.digest);
-    if let Some(failure) = contract::failure(breaches, &request.contract, &reference) {
+    if let Some(failure) = contract::failure(&held.breaches, &request.contract, &reference) {
         return Err(failure);
     }
     let later = request.tagging == Tagging::Later;

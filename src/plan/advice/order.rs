@@ -37,7 +37,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
             if step.takes_context() && step.sources().iter().any(vendor) {
                 offline.insert("go");
             }
-            for script in &step.script {
+            if let Some(script) = &step.script {
                 done.extend(script.commands.iter().filter_map(makes));
                 let values = script.values.iter();
                 offline.extend(values.filter_map(|(name, value)| brings_none(name, value)));

@@ -5,6 +5,7 @@
 
 use super::ignore::{Pattern, clean, kept};
 use super::order::shown;
+use super::sensitive::{has_a_password, is_value, names_a_secret};
 use super::{ContextFile, Hint, HintKind, Look, listed};
 
 /// How many files one hint names.
@@ -54,11 +55,13 @@ pub fn is_candidate(path: &str) -> bool {
 }
 
 /// Folders whose keys and passwords are made for trying.
-const FOR_TRYING: [&str; 20] = [
-    "__fixtures__",
-    "__mocks__",
-    "__tests__",
+const FOR_TRYING: [&str; 35] = [
+    "bench",
+    "benchmark",
+    "benchmarks",
+    "cypress",
     "demo",
+    "demos",
     "doc",
     "docs",
     "e2e",
@@ -66,20 +69,62 @@ const FOR_TRYING: [&str; 20] = [
     "examples",
     "fixture",
     "fixtures",
+    "fuzz",
+    "mock",
     "mocks",
-    "node_modules",
+    "playground",
     "sample",
     "samples",
+    "selftest",
+    "snakeoil",
     "spec",
+    "specs",
+    "stub",
+    "stubs",
     "test",
+    "testcases",
     "testdata",
+    "testfixtures",
+    "testing",
+    "testresources",
     "tests",
+    "testutil",
+    "tutorial",
+    "tutorials",
+];
+
+/// Folders of somebody else's files.
+const FOREIGN: [&str; 5] = [
+    "node_modules",
+    "site-packages",
+    "third_party",
     "vendor",
+    "vendored",
 ];
 
 /// Words in the names of files that show how a secret would look.
-const SHOWN: [&str; 7] = [
-    "example", "sample", "template", "dist", "schema", "defaults", "dummy",
+const SHOWN: [&str; 21] = [
+    "ci",
+    "defaults",
+    "demo",
+    "dist",
+    "dummy",
+    "example",
+    "fake",
+    "insecure",
+    "localhost",
+    "mock",
+    "sample",
+    "schema",
+    "selfsigned",
+    "snakeoil",
+    "template",
+    "test",
+    "testing",
+    "tests",
+    "tmpl",
+    "tpl",
+    "vagrant",
 ];
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
@@ -154,11 +199,18 @@ fn is_excluded(patterns: &[&str], path: &str) -> bool {
 fn is_secret(file: &ContextFile) -> bool {
     let path = clean(&file.path).to_lowercase();
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-    if folder.split('/').any(|part| FOR_TRYING.contains(&part)) {
+    // `test-certs`, `__fixtures__`, `src.test`: each word of a folder's name counts.
+    let for_trying = |part: &str| {
+        FOREIGN.contains(&part)
+            || part
+                .split(['-', '_', '.'])
+                .any(|word| FOR_TRYING.contains(&word))
+    };
+    if folder.split('/').any(for_trying) {
         return false;
     }
     let mut words = name.split(['.', '-', '_']);
-    if words.any(|word| SHOWN.contains(&word)) {
+    if words.any(|word| SHOWN.contains(&word)) || name.ends_with(".env.default") {
         return false;
     }
     let head = String::from_utf8_lossy(&file.head);
@@ -253,92 +305,5 @@ fn sets_a_secret(line: &str) -> bool {
     if public.iter().any(|start| name.starts_with(start)) {
         return false;
     }
-    has_a_password(value) || names_a_secret(&name)
-}
-
-/// The words are BuildKit's own (its check SecretsUsedInArgOrEnv), `KEY` and `AUTH` only where they end
-/// the name.
-fn names_a_secret(name: &str) -> bool {
-    const SECRET: [&str; 9] = [
-        "APIKEY",
-        "CREDENTIAL",
-        "CREDENTIALS",
-        "PASS",
-        "PASSWORD",
-        "PASSWD",
-        "PWD",
-        "SECRET",
-        "TOKEN",
-    ];
-    const ABOUT: [&str; 17] = [
-        "ALGORITHM",
-        "AUDIENCE",
-        "ENABLED",
-        "ENDPOINT",
-        "EXPIRATION",
-        "EXPIRES",
-        "EXPIRY",
-        "FILE",
-        "ID",
-        "ISSUER",
-        "LENGTH",
-        "NAME",
-        "PATH",
-        "PUBLIC",
-        "TTL",
-        "URL",
-        "VERSION",
-    ];
-    let words: Vec<&str> = name.split('_').collect();
-    let last = words.last().copied().unwrap_or_default();
-    !words.iter().any(|word| ABOUT.contains(word))
-        && (words.iter().any(|word| SECRET.contains(word))
-            || (words.len() > 1 && matches!(last, "KEY" | "AUTH" | "DSN")))
-}
-
-/// A value that is written out: neither empty, nor taken from elsewhere, nor a stand-in.
-fn is_value(text: &str) -> bool {
-    let text = text.split(" #").next().unwrap_or(text);
-    let value = text.trim().trim_matches(['"', '\'']).to_lowercase();
-    const STAND_IN: [&str; 16] = [
-        "changeme",
-        "change-me",
-        "change_me",
-        "dummy",
-        "example",
-        "false",
-        "none",
-        "null",
-        "password",
-        "placeholder",
-        "replaceme",
-        "secret",
-        "test",
-        "todo",
-        "true",
-        "xxx",
-    ];
-    let foreign = ["$", "<", "{{", "your", "xxxx", "****", "%"];
-    !value.is_empty()
-        && !STAND_IN.contains(&value.as_str())
-        && !foreign.iter().any(|start| value.starts_with(start))
-        && !value.bytes().all(|b| b.is_ascii_digit() && value.len() < 6)
-}
-
-/// `scheme://user:password@host`
-fn has_a_password(text: &str) -> bool {
-    let mut parts = text.split("://");
-    parts.next();
-    parts.any(|after| {
-        let end = after
-            .find(['/', '?', '#', ' ', '"', '\''])
-            .unwrap_or(after.len());
-        after[..end]
-            .rsplit_once('@')
-            .and_then(|(user, host)| {
-                let local = host.starts_with("localhost") || host.starts_with("127.");
-                user.split_once(':').filter(|_| !local)
-            })
-            .is_some_and(|(_, password)| is_value(password))
-    })
+    has_a_password(value) || names_a_secret(&name, value)
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::dockerfile::{Instruction, Text};
+use super::start::{assignment, command};
 
 /// How deep commands may stand within commands.
 const DEPTH: u32 = 24;
@@ -175,7 +176,7 @@ pub(super) fn is_script_flag(word: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
-fn base_name(program: &str) -> &str {
+pub(super) fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
@@ -277,7 +278,8 @@ impl Reader<'_> {
                 _ => {
                     let word = self.word(end);
                     let number = !word.quoted && word.text.bytes().all(|b| b.is_ascii_digit());
-                    if !(number && matches!(self.peek(), Some('<' | '>'))) {
+                    let none = word.text.is_empty() && !word.quoted;
+                    if !none && !(number && matches!(self.peek(), Some('<' | '>'))) {
                         words.push(word);
                     }
                 }
@@ -456,7 +458,6 @@ impl Reader<'_> {
     /// What stands between backticks is taken out first and read then: a comment in it ends with it.
     fn backticks(&mut self, into: &mut String) {
         self.next();
-        into.push_str("$()");
         let begin = self.at;
         let mut escaped = false;
         let rest = self.text.get(begin..).unwrap_or_default();
@@ -467,6 +468,10 @@ impl Reader<'_> {
         });
         let close = close.map_or(self.text.len(), |at| begin + at);
         let whole = self.text;
+        // A note alone comes to nothing: what stands behind it is the command.
+        if !whole[begin..close].trim_start().starts_with('#') {
+            into.push_str("$()");
+        }
         self.text = &whole[..close];
         self.list(None);
         self.text = whole;
@@ -697,211 +702,12 @@ impl Reader<'_> {
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// `NAME=value` and `NAME+=value`.
-fn assignment(word: &str) -> Option<(String, String)> {
-    let (name, value) = word.split_once('=')?;
-    let name = name.strip_suffix('+').unwrap_or(name);
-    is_name(name).then(|| (name.to_owned(), value.to_owned()))
-}
-
-/// Programs that only start another one: their options that take a value, and how many words they take
-/// themselves before it.
-fn starter(program: &str) -> Option<(&'static [&'static str], usize)> {
-    Some(match program {
-        "sudo" | "doas" => (&["-u", "-g", "-h", "-p", "-C", "--user", "--group"], 0),
-        "env" => (&["-u", "-C", "--unset", "--chdir"], 0),
-        "timeout" => (&["-k", "-s", "--kill-after", "--signal"], 1),
-        "nice" => (&["-n"], 0),
-        "ionice" => (&["-c", "-n"], 0),
-        "stdbuf" => (&["-i", "-o", "-e"], 0),
-        "xargs" => (&["-n", "-I", "-P", "-L", "-d", "-a", "-s"], 0),
-        "gosu" | "su-exec" => (&[], 1),
-        "exec" | "command" | "builtin" | "nohup" | "time" | "eatmydata" | "retry" | "linux32"
-        | "linux64" | "dumb-init" | "busybox" | "corepack" => (&[], 0),
-        _ => return None,
-    })
-}
-
-/// A command without the programs that only start it (`sudo`, `env`, `exec` …).
-fn command(words: Vec<String>, at: usize) -> Option<Command> {
-    let mut env = vec![];
-    let mut words = words.into_iter().peekable();
-    loop {
-        let first = words.next()?;
-        let program = base_name(&first);
-        // `corepack yarn install` starts; `corepack enable` does not. `conda run -n name program` does.
-        let next = words.peek().map_or("", String::as_str);
-        let started = match program {
-            "corepack" => matches!(next, "yarn" | "pnpm" | "npm"),
-            "conda" | "mamba" | "micromamba" | "poetry" | "pipenv" | "uv" => next == "run",
-            // `command -v yarn` only asks.
-            "command" => !matches!(next, "-v" | "-V"),
-            _ => starter(program).is_some(),
-        };
-        if program == "command" && !started {
-            return None;
-        }
-        if !started {
-            let words = std::iter::once(program.to_owned()).chain(words).collect();
-            return Some(Command { at, words, env });
-        }
-        let (valued, mut own) = starter(program).unwrap_or((
-            &[
-                "-n", "-p", "--name", "--prefix", "--cwd", "--with", "--python", "--group",
-                "--extra",
-            ],
-            1,
-        ));
-        while let Some(word) = words.peek() {
-            let number = word.starts_with(|c: char| c.is_ascii_digit());
-            let valued = valued.contains(&word.as_str());
-            match assignment(word) {
-                Some(pair) => env.push(pair),
-                None if word.starts_with('-') => {}
-                None if own > 0 => own -= 1,
-                None if number => {}
-                None => break,
-            }
-            words.next();
-            if valued {
-                words.next();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::advice::dockerfile::parse;
-
-    fn of(run: &str) -> Script {
-        let file = parse(&format!("FROM a\n{run}\n")).unwrap();
-        script(&file.instructions[1]).unwrap()
-    }
-
-    fn commands(run: &str) -> Vec<String> {
-        of(run).commands.iter().map(|c| c.words.join(" ")).collect()
-    }
-
-    fn unset(run: &str) -> Vec<String> {
-        let script = of(run);
-        script
-            .uses
-            .into_iter()
-            .filter(|used| !used.guarded && !script.assigned.contains(&used.name))
-            .map(|used| used.name)
-            .collect()
-    }
-
-    #[test]
-    fn commands_are_found_wherever_a_shell_would_run_them() {
-        assert_eq!(
-            commands("RUN a 1 && b '2 3'|c; (d) || { e; } & f"),
-            ["a 1", "b 2 3", "c", "d", "e", "f"]
-        );
-        assert_eq!(
-            commands("RUN if [ -f x ]; then a; elif b; else c; fi; for i in 1 2; do d $i; done"),
-            ["[ -f x ]", "a", "b", "c", "d $i"]
-        );
-        assert_eq!(
-            commands("RUN x=$(a b) y=`c`; d \"$(e)\""),
-            ["a b", "c", "e", "d $()"]
-        );
-        assert_eq!(
-            commands(
-                "RUN DEBIAN_FRONTEND=noninteractive sudo -E /usr/bin/apt-get -y install x >/dev/null 2>&1"
-            ),
-            ["apt-get -y install x"]
-        );
-        assert_eq!(
-            commands("RUN bash -lc 'a && b'"),
-            ["a", "b", "bash -lc a && b"]
-        );
-        assert_eq!(commands("RUN [\"a\", \"b\"]"), ["a b"]);
-        assert_eq!(
-            commands("RUN [\"/bin/sh\", \"-c\", \"a && b\"]"),
-            ["a", "b"]
-        );
-        assert_eq!(commands("RUN a \\\n # a note\n  && b"), ["a", "b"]);
-        assert_eq!(
-            commands("RUN <<EOF\n# note\na\nb \\\n  c\nEOF"),
-            ["a", "b c"]
-        );
-        assert_eq!(
-            commands("RUN cat <<EOF > /x && b\napt-get update\nEOF"),
-            ["cat", "b"]
-        );
-    }
-
-    #[test]
-    fn a_script_of_another_language_is_not_read() {
-        let file = parse("FROM a\nRUN <<EOF\n#!/usr/bin/env python3\nprint('$X')\nEOF\n").unwrap();
-        assert!(script(&file.instructions[1]).is_none());
-        assert_eq!(commands("RUN <<EOF\n#!/usr/bin/env -S bash\na\nEOF"), ["a"]);
-    }
-
-    #[test]
-    fn only_what_the_shell_would_fill_in_is_a_use() {
-        assert_eq!(
-            unset("RUN a $A ${B} \"$C\" ${D#v} ${#E} x${F}y"),
-            ["A", "B", "C", "D", "E", "F"]
-        );
-        assert_eq!(
-            unset("RUN a '$A' \\$B \"\\$C\" $$ $? $1 ${1} $'$D' # $E"),
-            [""; 0]
-        );
-        assert_eq!(
-            unset("RUN a ${A:-x} ${B-x} ${C:+x} ${D:?x} ${E:=x} $E"),
-            [""; 0]
-        );
-        assert_eq!(unset("RUN a ${A:-$B}"), ["B"]);
-        assert_eq!(unset("RUN cat <<EOF\n$A\nEOF"), ["A"]);
-        assert_eq!(unset("RUN cat <<'EOF'\n$A\nEOF"), [""; 0]);
-        assert_eq!(unset("RUN <<'EOF'\necho $A\nEOF"), ["A"]);
-        assert_eq!(unset("RUN [\"echo\", \"$A\"]"), [""; 0]);
-        assert_eq!(unset("RUN a $(( $A + 1 )) $B"), ["A", "B"]);
-    }
-
-    #[test]
-    fn what_the_text_sets_itself_is_set() {
-        for run in [
-            "RUN A=1; b $A",
-            "RUN A=1 b && c $A",
-            "RUN export A=1 && b $A",
-            "RUN for A in 1 2; do b $A; done",
-            "RUN b | while read -r X A; do c $A; done",
-            "RUN local A=$(b); c $A",
-            "RUN A=${A:-1}; b $A",
-            "RUN case x in y) A=1 ;; esac; b $A",
-            "RUN printf -v A x; b $A",
-        ] {
-            assert_eq!(unset(run), [""; 0], "{run}");
-        }
-        assert_eq!(unset("RUN A=$A b"), ["A"]);
-        assert!(of("RUN . /etc/os-release && b $VERSION").opaque);
-        assert!(of("RUN eval \"$(b)\" && c $A").opaque);
-    }
-
-    #[test]
-    fn places_lead_to_the_very_line() {
-        let script = of("RUN a \\\n\n  # note\n  && b \\\n  && c $X");
-        let lines: Vec<_> = script
-            .commands
-            .iter()
-            .map(|c| script.text.line(c.at))
-            .collect();
-        assert_eq!(lines, [2, 5, 6]);
-        assert_eq!(script.text.line(script.uses[0].at), 6);
-        let script = of("RUN <<EOF\na\nb\nEOF");
-        assert_eq!(script.text.line(script.commands[1].at), 4);
-        let script = of("RUN cat <<EOF\na\n$X\nEOF");
-        assert_eq!(script.text.line(script.uses[0].at), 4);
-    }
-}
+#[path = "shell_tests.rs"]
+mod tests;
