@@ -4,6 +4,7 @@ mod args;
 mod bases;
 mod caches;
 mod checks;
+mod corpus;
 mod forms;
 mod order;
 mod secrets;
