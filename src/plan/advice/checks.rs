@@ -125,26 +125,41 @@ fn is_no_secret(look: &Look, warning: &BuildWarning, said: &str) -> bool {
 }
 
 fn holds_a_secret(look: &Look, keyword: &str, name: &str, value: Option<String>) -> bool {
-    let value = value.map(|value| value.trim_matches(['"', '\'']).to_owned());
     if keyword == "ARG" {
-        // An empty default waits for the build's value as none does.
-        let given = look.view.build_args.get(name).cloned();
-        let value = given.or(value).filter(|value| !value.is_empty());
-        return is_secret(name, value.as_deref());
+        return is_secret(name, given(look, name, value).as_deref());
     }
-    let value = value.unwrap_or_default();
+    let value = bare(value.unwrap_or_default());
     // `ENV TOKEN=$TOKEN` writes down what the ARG is given.
-    let of = value
-        .strip_prefix('$')
-        .map(|rest| rest.trim_start_matches('{'));
-    let of = of.map(|rest| {
+    let of = value.strip_prefix('$').map(|rest| {
+        let rest = rest.trim_start_matches('{');
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         &rest[..end.unwrap_or(rest.len())]
     });
-    match of {
-        Some(of) => is_declared_somewhere(look, of) && is_secret(name, None) && is_secret(of, None),
-        None => is_secret(name, Some(&value)),
-    }
+    let Some(of) = of else {
+        return is_secret(name, Some(&value));
+    };
+    let steps = look.stages.all.iter().flat_map(|stage| &stage.steps);
+    let arg = steps
+        .filter(|step| step.keyword == "ARG")
+        .flat_map(|step| pairs(step))
+        .find(|(own, _)| own == of);
+    arg.is_some_and(|(_, default)| {
+        let given = given(look, of, default);
+        is_secret(name, given.as_deref()) && is_secret(of, given.as_deref())
+    })
+}
+
+/// What an ARG comes to: by the build, by its own default, or by the one before the first FROM. An empty
+/// default waits for the build's value as none does.
+fn given(look: &Look, name: &str, default: Option<String>) -> Option<String> {
+    let given = look.view.build_args.get(name).cloned();
+    let global = look.stages.values.get(name).cloned();
+    let value = given.or(default).or(global).map(bare);
+    value.filter(|value| !value.is_empty())
+}
+
+fn bare(value: String) -> String {
+    value.trim_matches(['"', '\'']).to_owned()
 }
 
 /// True where the shell is needed, and where what looks like JSON has a hint of its own.

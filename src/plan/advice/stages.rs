@@ -43,6 +43,8 @@ pub(super) struct Stage<'a> {
 pub(super) struct Stages<'a> {
     /// ARGs before the first FROM: name and line.
     pub(super) global: BTreeMap<String, i32>,
+    /// Their values, as far as they are known before the build.
+    pub(super) values: BTreeMap<String, String>,
     pub(super) all: Vec<Stage<'a>>,
     /// The stage that becomes the image.
     pub(super) target: usize,
@@ -118,6 +120,7 @@ impl<'a> Stages<'a> {
         };
         let mut stages = Self {
             global,
+            values,
             all,
             target,
             reached: BTreeSet::new(),

@@ -61,15 +61,17 @@ fn a_secret_in_arg_or_env_is_told_by_its_name_and_its_value() {
         let (keyword, rest) = line.split_once(' ').unwrap();
         let name = rest.split(['=', ' ']).next().unwrap();
         let check = format!(
-            "SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\") (line 3)"
+            "SecretsUsedInArgOrEnv: Do not use ARG or ENV instructions for sensitive data ({keyword} \"{name}\") (line 4)"
         );
         let case = Case {
-            warnings: &[(&check, 3)],
+            warnings: &[(&check, 4)],
             build_args,
             ..Case::default()
         };
-        case.of(&format!("FROM a@@\nARG NPM_TOKEN EMPTY\n{line}\n"))
-            .len()
+        case.of(&format!(
+            "ARG GLOBAL_TOKEN=none\nFROM a@@\nARG NPM_TOKEN\n{line}\n"
+        ))
+        .len()
     };
     for line in [
         "ARG GITHUB_TOKEN",
@@ -99,6 +101,7 @@ fn a_secret_in_arg_or_env_is_told_by_its_name_and_its_value() {
     ] {
         assert_eq!(told(line, &[]), 0, "{line}");
     }
+    assert_eq!(told("ARG GLOBAL_TOKEN", &[]), 0);
     assert_eq!(
         told("ARG AUTH_KEY=none", &[("AUTH_KEY", "s3cr3tvalue9")]),
         1
