@@ -15,12 +15,18 @@ const SPELLING: usize = 200;
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let mut hints = vec![];
-    for (_, stage) in look.stages.each() {
+    for (at, stage) in look.stages.each() {
+        let entrypoint = look
+            .stages
+            .flow(at)
+            .any(|(_, step)| step.keyword == "ENTRYPOINT");
         for step in &stage.steps {
             let instruction = step.trigger.as_deref().unwrap_or(step.instruction);
-            if step.heredocs.is_empty()
-                && let Some(text) = broken(instruction)
-            {
+            if !step.heredocs.is_empty() {
+                continue;
+            }
+            let one_word = || one_word(instruction, entrypoint);
+            if let Some(text) = broken(instruction).or_else(one_word) {
                 hints.push(look.hint(HintKind::BrokenJsonForm, Some(step.lines.0), &text));
             }
         }
@@ -44,8 +50,9 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
         }
         _ => return None,
     };
-    if !is_meant_as_a_list(keyword, text) || serde_json::from_str::<serde_json::Value>(text).is_ok()
-    {
+    // A list of something else than words is BuildKit's own error.
+    let json = text.starts_with('[') && serde_json::from_str::<serde_json::Value>(text).is_ok();
+    if json || !is_meant_as_a_list(keyword, text) {
         return None;
     }
     let list = read(text);
@@ -56,14 +63,7 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
         _ => "so a shell runs it literally and ends with 127, command not found",
     };
     let cure = match &list.right {
-        Some(words) => {
-            let words: Vec<String> = words
-                .iter()
-                .map(|word| serde_json::json!(word).to_string())
-                .collect();
-            let right = crate::api::bounded(format!("[{}]", words.join(", ")), SPELLING);
-            format!("write `{head} {right}`")
-        }
+        Some(words) => format!("write `{head} {}`", spelled(words)),
         None => format!("write `{head} [\"program\", \"argument\"]` and nothing behind it"),
     };
     Some(format!(
@@ -71,6 +71,55 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
         shown(instruction),
         list.why
     ))
+}
+
+/// `ENTRYPOINT ["java -jar app.jar"]`: a list whose one word is a whole command line. That of a CMD may be
+/// what an ENTRYPOINT takes.
+fn one_word(instruction: &Instruction, entrypoint: bool) -> Option<String> {
+    const PROGRAMS: [&str; 22] = [
+        "bash", "bundle", "bun", "deno", "dotnet", "flask", "go", "gunicorn", "java", "nginx",
+        "node", "npm", "npx", "php", "pnpm", "python", "python3", "rails", "ruby", "sh", "uvicorn",
+        "yarn",
+    ];
+    let [line] = instruction.json.as_deref()? else {
+        return None;
+    };
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [first, _, ..] = words.as_slice() else {
+        return None;
+    };
+    let meant = match instruction.keyword.as_str() {
+        "ENTRYPOINT" => true,
+        "CMD" => !entrypoint && PROGRAMS.contains(first),
+        _ => false,
+    };
+    meant.then(|| {
+        let cure = spelled(&words_of(line));
+        format!(
+            "`{}` has one word with spaces in it, and no program has that name, so it ends with 127, not found; \
+             write `{} {}`",
+            shown(instruction),
+            instruction.keyword,
+            cure
+        )
+    })
+}
+
+/// A list in JSON, as people write it.
+fn spelled(words: &[String]) -> String {
+    let words: Vec<String> = words
+        .iter()
+        .map(|word| serde_json::json!(word).to_string())
+        .collect();
+    crate::api::bounded(format!("[{}]", words.join(", ")), SPELLING)
+}
+
+/// The words of a command line, or a shell's that runs it.
+fn words_of(line: &str) -> Vec<String> {
+    match needs_a_shell(line) || line.contains(['"', '\'', '\\']) {
+        true => vec!["/bin/sh".into(), "-c".into(), line.to_owned()],
+        false => line.split_whitespace().map(str::to_owned).collect(),
+    }
 }
 
 /// True where no shell text begins so.
@@ -84,8 +133,12 @@ fn is_meant_as_a_list(keyword: &str, text: &str) -> bool {
         return match rest.next() {
             Some(c) if CURLY.contains(&c) => true,
             Some(c @ ('"' | '\'')) => {
-                let behind = rest.as_str().split_once(c).map_or("", |(_, behind)| behind);
-                behind.starts_with(',') || (!files && behind.trim_end() == "]")
+                let (within, behind) = rest.as_str().split_once(c).unwrap_or_default();
+                // `"npm start"` is one word for the shell too.
+                let whole = behind.trim().is_empty() && within.trim().contains(' ');
+                behind.starts_with(',')
+                    || (!files && behind.trim_end() == "]")
+                    || (whole && matches!(keyword, "CMD" | "ENTRYPOINT" | "HEALTHCHECK"))
             }
             _ => false,
         };
@@ -116,11 +169,24 @@ fn is_meant_as_a_list(keyword: &str, text: &str) -> bool {
                         end.is_empty() || end.starts_with('#')
                     }))
         }
-        Some(_) => first
-            .split_whitespace()
-            .next()
-            .is_some_and(|word| word.ends_with(',')),
+        Some(_) => {
+            let mut words = first.split_whitespace();
+            let begins = words.next().unwrap_or_default();
+            // `[ npm start ]`, where nothing is tested.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+            let rest = first.trim_end().strip_suffix(']');
+            let list = rest.is_some_and(|rest| {
+                rest.split_whitespace().all(|word| word.chars().all(plain))
+                    && !rest.split_whitespace().any(is_test)
+            });
+            begins.ends_with(',') || (keyword != "RUN" && list)
+        }
     }
+}
+
+/// `-f`, `-eq` and their like of `[`.
+fn is_test(word: &str) -> bool {
+    word.len() < 4 && word.starts_with('-') && !word.starts_with("--")
 }
 
 /// A list as it was meant.
@@ -195,6 +261,11 @@ fn read(text: &str) -> List {
     }
     let behind: String = chars.collect();
     let behind = behind.trim();
+    let whole = !opened && !closed && words.len() == 1;
+    if whole {
+        let line = words.remove(0);
+        words = words_of(&line);
+    }
     let comment = behind.starts_with('#');
     let why = match () {
         () if equals => "no = stands there",
@@ -202,6 +273,7 @@ fn read(text: &str) -> List {
         () if comment => "a comment stands behind it: a comment needs a line of its own",
         () if !behind.is_empty() => "something stands behind the ]",
         () if open => "a quote is not closed",
+        () if whole => "its quotes make one word of it",
         () if !opened => "its [ is missing",
         () if !closed => "its ] is missing",
         () if single => "it takes double quotes alone",
