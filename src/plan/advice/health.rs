@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{Container, ExecAction, PodSpec, Probe};
 
 use super::stages::Stages;
-use super::{Hint, HintKind, Look, View, dockerfile};
+use super::{Hint, HintKind, Look, View, dockerfile, forms};
 use crate::image::Contents;
 use crate::probe::{Images, Known, Verdict, judge};
 
@@ -96,11 +96,14 @@ pub fn health(view: &View, found: &[Unhealthy]) -> Vec<Hint> {
     let Some(stages) = Stages::read(&file, view.target, view.build_args) else {
         return vec![];
     };
-    let line = stages
+    let own = stages
         .flow(stages.target)
-        .filter(|(_, step)| step.keyword == "HEALTHCHECK")
-        .last()
-        .map(|(_, step)| step.lines.0);
+        .map(|(_, step)| step)
+        .filter(|step| step.keyword == "HEALTHCHECK")
+        .last();
+    let line = own.map(|step| step.lines.0);
+    // What is no list has a hint of its own.
+    let broken = own.is_some_and(|step| forms::broken(step).is_some());
     let look = Look {
         view,
         stages: &stages,
@@ -109,7 +112,8 @@ pub fn health(view: &View, found: &[Unhealthy]) -> Vec<Hint> {
     let mut hints = vec![];
     for one in found {
         // The same on every platform is told once.
-        if told.contains(&(one.whose, &one.program)) {
+        let known = told.contains(&(one.whose, &one.program));
+        if known || (broken && one.whose == Whose::Image) {
             continue;
         }
         told.push((one.whose, &one.program));
@@ -238,6 +242,12 @@ mod tests {
             hints[1].message
         );
         assert_eq!(told(&debian(), &[], &["cat", "/x"], "FROM a\n"), []);
+    }
+
+    #[test]
+    fn a_health_check_that_is_no_list_is_told_as_that_alone() {
+        let text = "FROM a\nHEALTHCHECK CMD ['curl']\n";
+        assert_eq!(told(&debian(), &["CMD-SHELL", "['curl']"], &[], text), []);
     }
 
     #[test]

@@ -127,6 +127,15 @@ const SHOWN: [&str; 21] = [
     "vagrant",
 ];
 
+/// `testkey`, `mocks`, `dummycert`.
+fn is_made_up(word: &str) -> bool {
+    [
+        "dummy", "example", "fake", "fixture", "mock", "sample", "test",
+    ]
+    .iter()
+    .any(|begin| word.starts_with(begin))
+}
+
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let mut open: Vec<&ContextFile> = look
         .view
@@ -204,13 +213,14 @@ fn is_secret(file: &ContextFile) -> bool {
         FOREIGN.contains(&part)
             || part
                 .split(['-', '_', '.'])
-                .any(|word| FOR_TRYING.contains(&word))
+                .any(|word| FOR_TRYING.contains(&word) || is_made_up(word))
     };
     if folder.split('/').any(for_trying) {
         return false;
     }
     let mut words = name.split(['.', '-', '_']);
-    if words.any(|word| SHOWN.contains(&word)) || name.ends_with(".env.default") {
+    if words.any(|word| SHOWN.contains(&word) || is_made_up(word)) || name.ends_with(".env.default")
+    {
         return false;
     }
     let head = String::from_utf8_lossy(&file.head);

@@ -657,6 +657,8 @@ impl Reader<'_> {
             }
             "case" | "function" if !first.quoted => return,
             "export" | "readonly" | "local" | "declare" | "typeset" => {
+                // `export $(cat .env)` may set anything.
+                self.script.opaque |= rest[1..].iter().any(|word| word.text.starts_with('$'));
                 let values = rest[1..].iter().filter_map(|word| assignment(&word.text));
                 self.script.values.extend(values);
                 let names = rest.iter().filter_map(|word| word.sets.clone());

@@ -108,6 +108,8 @@ fn what_the_text_sets_itself_is_set() {
     }
     assert_eq!(unset("RUN A=$A b"), ["A"]);
     assert!(of("RUN . /etc/os-release && b $VERSION").opaque);
+    assert!(of("RUN export $(cat .env | xargs) && b $VERSION").opaque);
+    assert!(!of("RUN export A=$(b) && b $VERSION").opaque);
     assert!(of("RUN eval \"$(b)\" && c $A").opaque);
 }
 

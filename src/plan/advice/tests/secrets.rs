@@ -114,6 +114,8 @@ fn a_file_that_only_has_such_a_name_is_no_secret() {
             "-----BEGIN PRIVATE KEY-----",
         ),
         ("certs/snakeoil.key", "-----BEGIN PRIVATE KEY-----"),
+        ("certs/testkey.pem", "-----BEGIN PRIVATE KEY-----"),
+        ("testcerts/a.key", "-----BEGIN PRIVATE KEY-----"),
         ("localhost-key.pem", "-----BEGIN PRIVATE KEY-----"),
         ("config.json", "{\"auth\": \"x\"}"),
     ] {
