@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 
 use super::dockerfile::{Instruction, pairs};
 use super::managers::{MANAGERS, Manager, PIP_VALUED, plainly};
-use super::shell::{Command, Script};
+use super::shell::Command;
 use super::stages::Step;
 use super::{Hint, HintKind, Look};
 
 /// What is known where a RUN is.
 struct Place<'a> {
     run: &'a Instruction,
-    script: &'a Script,
     /// Its commands, each under its manager's name.
     commands: Vec<Command>,
+    /// Names that it sets itself, in capitals.
+    own: BTreeSet<String>,
+    /// For each manager the last command that takes its cache away; `usize::MAX` where that may come at any
+    /// time.
+    cleaned: Vec<Option<usize>>,
     /// Names of the ENV and ARG above it, in capitals.
     env: &'a BTreeSet<String>,
     /// Managers whose cache has been put elsewhere by a setting.
@@ -33,10 +37,16 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
         let Some(script) = &step.script else {
             continue;
         };
+        let commands: Vec<Command> = script.commands.iter().map(plainly).collect();
+        let names = script.values.iter().map(|(name, _)| name.to_uppercase());
         let place = Place {
             run: step.instruction,
-            script,
-            commands: script.commands.iter().map(plainly).collect(),
+            cleaned: MANAGERS
+                .iter()
+                .map(|manager| cleaned(manager, &commands, &script.text.text))
+                .collect(),
+            own: names.collect(),
+            commands,
             env: &env,
             set: &set,
         };
@@ -97,12 +107,15 @@ impl Place<'_> {
     /// The package manager, where the command leaves a cache in the layer.
     fn left(&self, at: usize) -> Option<&'static Manager> {
         let command = &self.commands[at];
-        let manager = MANAGERS.iter().find(|manager| manager.leaves(command))?;
+        let which = MANAGERS
+            .iter()
+            .position(|manager| manager.leaves(command))?;
+        let manager = &MANAGERS[which];
         let silent = self.set.contains(manager.name)
             || command.args().any(|word| word.contains("Dir::"))
             || self.is_told_where(manager, command)
             || self.is_mounted(manager)
-            || self.is_cleaned(manager, at)
+            || self.cleaned[which].is_some_and(|last| last > at)
             || (manager.name == "pip" && is_local(command))
             || (manager.name == "apt"
                 && self.commands.iter().any(|c| c.program() == "debootstrap"));
@@ -111,15 +124,16 @@ impl Place<'_> {
 
     /// True where a variable says where the cache is, or that there is none.
     fn is_told_where(&self, manager: &Manager, command: &Command) -> bool {
-        let own = command.env.iter().chain(&self.script.values);
-        let own: Vec<String> = own.map(|(name, _)| name.to_uppercase()).collect();
+        let own = command.env.iter().map(|(name, _)| name.to_uppercase());
+        let own: Vec<String> = own.collect();
+        let sets = |name: &String| own.contains(name) || self.own.contains(name);
         let known = |name: &str| {
             let name = name.to_uppercase();
-            self.env.contains(&name) || own.contains(&name)
+            self.env.contains(&name) || sets(&name)
         };
         let home = manager.paths.iter().any(|path| path.starts_with('.'));
         manager.env.iter().any(|name| known(name))
-            || (home && (known("XDG_CACHE_HOME") || own.iter().any(|name| name == "HOME")))
+            || (home && (known("XDG_CACHE_HOME") || sets(&"HOME".to_owned())))
     }
 
     /// True where a mount takes the cache out of the layer.
@@ -147,39 +161,40 @@ impl Place<'_> {
             outside && (above || within || target.contains('$'))
         })
     }
+}
 
-    /// True where something takes the cache away again behind the command, in the same RUN.
-    fn is_cleaned(&self, manager: &Manager, at: usize) -> bool {
-        // A function may be called later than it stands, a trap is.
-        let text = &self.script.text.text;
-        let any = text.contains("() {") || text.contains("(){") || text.contains("function ");
-        let cleans = |command: &Command| {
-            manager.cleans(command)
-                || command.program().contains("clean")
-                || command.program() == "paccache"
-                || self.removes(manager, command)
-        };
-        self.commands[at + 1..].iter().any(cleans)
-            || self.commands[..at]
-                .iter()
-                .any(|command| (any || command.program() == "trap") && cleans(command))
+/// The last command of a RUN that takes a manager's cache away.
+fn cleaned(manager: &Manager, commands: &[Command], text: &str) -> Option<usize> {
+    let cleans = |command: &&Command| {
+        manager.cleans(command)
+            || command.program().contains("clean")
+            || command.program() == "paccache"
+            || removes(manager, command)
+    };
+    // A function may be called later than it stands, a trap is.
+    let functions = ["() {", "(){", "function "];
+    let functions = functions.iter().any(|mark| text.contains(mark));
+    let any = |command: &&Command| (functions || command.program() == "trap") && cleans(command);
+    match commands.iter().find(any) {
+        Some(_) => Some(usize::MAX),
+        None => commands.iter().rposition(|command| cleans(&command)),
     }
+}
 
-    fn removes(&self, manager: &Manager, command: &Command) -> bool {
-        let program = command.program();
-        // Names that many things have count only where something is removed.
-        let careful = matches!(
-            manager.name,
-            "bundle" | "pnpm" | "yarn" | "composer" | "pip"
-        );
-        if HARMLESS.contains(&program) || (careful && !matches!(program, "rm" | "find" | "trap")) {
-            return false;
-        }
-        command.args().any(|word| {
-            let word = word.replace(".npmrc", "").replace(".yarnrc", "");
-            manager.paths.iter().any(|path| word.contains(path))
-        })
+fn removes(manager: &Manager, command: &Command) -> bool {
+    let program = command.program();
+    // Names that many things have count only where something is removed.
+    let careful = matches!(
+        manager.name,
+        "bundle" | "pnpm" | "yarn" | "composer" | "pip"
+    );
+    if HARMLESS.contains(&program) || (careful && !matches!(program, "rm" | "find" | "trap")) {
+        return false;
     }
+    command.args().any(|word| {
+        let word = word.replace(".npmrc", "").replace(".yarnrc", "");
+        manager.paths.iter().any(|path| word.contains(path))
+    })
 }
 
 /// True where pip takes nothing from elsewhere.

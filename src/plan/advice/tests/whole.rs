@@ -250,7 +250,20 @@ fn no_text_whatever_makes_it_panic() {
     }
     // Deep and long.
     for piece in [
-        "$(", "${a", "`", "\"$(", "(", "$((", "${a:-\"", "sh -c '", "<<a ", "sudo ",
+        "$(",
+        "${a",
+        "`",
+        "apk add x; ",
+        "A=1; npm ci; ",
+        "rm -rf /var/cache; ",
+        "pip install x && ",
+        "\"$(",
+        "(",
+        "$((",
+        "${a:-\"",
+        "sh -c '",
+        "<<a ",
+        "sudo ",
     ] {
         let text = format!("FROM a\nRUN {}\n", piece.repeat(20_000));
         look(&text, ".env");
