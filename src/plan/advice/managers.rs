@@ -524,7 +524,7 @@ impl Manager {
             form => words.starts_with(form),
         };
         // `apk -X address add`, `dnf -x name install`: a value that is not known as one stands before the verb.
-        let stray = self.name == "apk" && words.iter().any(|word| *word == "add");
+        let stray = self.name == "apk" && words.contains(&"add");
         stray || self.leaves.iter().any(begins)
     }
 

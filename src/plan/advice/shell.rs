@@ -279,7 +279,8 @@ impl Reader<'_> {
                     let word = self.word(end);
                     let number = !word.quoted && word.text.bytes().all(|b| b.is_ascii_digit());
                     let none = word.text.is_empty() && !word.quoted;
-                    if !none && !(number && matches!(self.peek(), Some('<' | '>'))) {
+                    let descriptor = number && matches!(self.peek(), Some('<' | '>'));
+                    if !none && !descriptor {
                         words.push(word);
                     }
                 }
