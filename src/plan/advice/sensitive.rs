@@ -387,6 +387,7 @@ pub(super) fn is_value(text: &str) -> bool {
         && !SAYS_SO.iter().any(|word| value.contains(word))
         && !FOREIGN.iter().any(|start| value.starts_with(start))
         && !value.contains("{{")
+        && !(value.starts_with('{') && !value.contains(':'))
         && !here
         && !address
         && !path
@@ -481,6 +482,8 @@ mod tests {
             ("LICENSE_KEY", "<license key>"),
             ("API_KEY", "your-api-key"),
             ("API_KEY", "{{ .Values.key }}"),
+            ("ACCESS_KEY", "{Your Key}"),
+            ("SECRET_KEY", "{some key}"),
             ("API_KEY", "xxxxxxxx-xxxx"),
             ("SECRET_KEY", "change_me"),
             ("SECRET_KEY", "dummy-for-build"),
