@@ -82,10 +82,11 @@ fn settings(step: &Step) -> Vec<&'static str> {
     }
     for command in step.script.iter().flat_map(|script| &script.commands) {
         let command = plainly(command);
+        let about = |word: &str| {
+            (word.contains("cache") || word.contains("store")) && !word.contains("://")
+        };
         let sets = command.args().any(|word| matches!(word, "config" | "set"))
-            && command
-                .args()
-                .any(|word| word.contains("cache") || word.contains("store"))
+            && command.args().any(about)
             && !command.has("get");
         found.extend(
             MANAGERS

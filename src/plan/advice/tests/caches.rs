@@ -137,6 +137,7 @@ fn every_package_manager_is_known_however_it_is_called() {
         "conda run -n x pip install flask",
         "npm --prefix web install",
         "npm ci && rm -f .npmrc",
+        "npm config set registry https://cache.example.com && npm ci",
         "npm install -g serve",
         "yarn --frozen-lockfile",
         "yarn global add serve",
