@@ -127,13 +127,14 @@ const SHOWN: [&str; 21] = [
     "vagrant",
 ];
 
-/// `testkey`, `mocks`, `dummycert`.
+/// `testkey`, `mocks`, `dummycert`, `androidtest`.
 fn is_made_up(word: &str) -> bool {
-    [
+    let tests = (word.ends_with("test") || word.ends_with("tests"))
+        && !["attest", "contest", "latest", "protest"].contains(&word);
+    let begins = [
         "dummy", "example", "fake", "fixture", "mock", "sample", "test",
-    ]
-    .iter()
-    .any(|begin| word.starts_with(begin))
+    ];
+    tests || begins.iter().any(|begin| word.starts_with(begin))
 }
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
@@ -237,7 +238,11 @@ fn is_secret(file: &ContextFile) -> bool {
             let key = key.rsplit(':').next().unwrap_or(key);
             matches!(key, "_authToken" | "_auth" | "_password") && is_value(value)
         }),
-        (".netrc", _) => head.split_whitespace().any(|word| word == "password"),
+        (".netrc", _) => {
+            let words: Vec<&str> = head.split_whitespace().collect();
+            let given = |pair: &[&str]| pair[0] == "password" && is_value(pair[1]);
+            words.windows(2).any(given)
+        }
         (".pypirc", _) => head.lines().any(|line| {
             let pair = line.split_once(['=', ':']);
             pair.is_some_and(|(key, value)| key.trim() == "password" && is_value(value))
@@ -247,7 +252,12 @@ fn is_secret(file: &ContextFile) -> bool {
         ("config.json", _) if parent == ".docker" => {
             has_field(head, "auth") || has_field(head, "identitytoken")
         }
-        ("credentials", _) if parent == ".aws" => head.contains("aws_secret_access_key"),
+        ("credentials", _) if parent == ".aws" => head.lines().any(|line| {
+            let pair = line.split_once('=');
+            pair.is_some_and(|(key, value)| {
+                key.trim() == "aws_secret_access_key" && is_value(value)
+            })
+        }),
         ("config", _) if parent == ".kube" => is_kubeconfig(head),
         ("kubeconfig", _) | (_, "kubeconfig") => is_kubeconfig(head),
         ("terraform.tfstate" | "terraform.tfstate.backup", _) => {
@@ -266,8 +276,14 @@ fn is_secret(file: &ContextFile) -> bool {
     }
 }
 
+/// A key, and not the frame of one for somebody to fill.
 fn is_private_key(head: &str) -> bool {
-    head.contains("PRIVATE KEY-----") || head.contains("PuTTY-User-Key-File")
+    const TO_FILL: [&str; 8] = ["...", "<", "$", "{", "your", "replace", "insert", "xxx"];
+    let framed = head.split("PRIVATE KEY-----").nth(1).is_some_and(|body| {
+        let body = body.replace("\\n", "\n").trim_start().to_lowercase();
+        !TO_FILL.iter().any(|word| body.starts_with(word))
+    });
+    framed || head.contains("PuTTY-User-Key-File")
 }
 
 fn is_kubeconfig(head: &str) -> bool {

@@ -14,6 +14,7 @@ fn a_secret_that_is_copied_is_hinted_at() {
             "DATABASE_URL=postgres://app:s3cr3t@db.example.com/app",
         ),
         ("id_ed25519", KEY),
+        ("latest/id_rsa", KEY),
         ("certs/tls.key", "-----BEGIN PRIVATE KEY-----"),
         (
             "certs/server.pem",
@@ -114,6 +115,21 @@ fn a_file_that_only_has_such_a_name_is_no_secret() {
             "-----BEGIN PRIVATE KEY-----",
         ),
         ("certs/snakeoil.key", "-----BEGIN PRIVATE KEY-----"),
+        (
+            "app/src/androidTest/assets/a.pem",
+            "-----BEGIN PRIVATE KEY-----\nMIIEvQ",
+        ),
+        ("tls.key", "-----BEGIN PRIVATE KEY-----\n<your key>\n"),
+        ("tls.pem", "-----BEGIN RSA PRIVATE KEY-----\n...\n"),
+        (
+            "gcp-service-account.json",
+            "{\"private_key\": \"-----BEGIN PRIVATE KEY-----\\nREPLACE_ME\\n\"}",
+        ),
+        (".netrc", "machine x login y password <token>"),
+        (
+            "home/.aws/credentials",
+            "aws_secret_access_key = YOUR_SECRET_KEY",
+        ),
         ("certs/testkey.pem", "-----BEGIN PRIVATE KEY-----"),
         ("testcerts/a.key", "-----BEGIN PRIVATE KEY-----"),
         ("localhost-key.pem", "-----BEGIN PRIVATE KEY-----"),
