@@ -185,6 +185,7 @@ fn request(
         annotations: spec.output.annotations.clone(),
         contract: spec.contract.clone().unwrap_or_default(),
         previous: previous(build),
+        health_command: health_command(build),
         registries: builder.spec.registries.clone(),
         registry_secret: spec
             .output
@@ -203,6 +204,13 @@ fn scratch_bytes(settings: &Settings) -> u64 {
 }
 
 /// The last good image, where it lies in the repository that this build pushes to.
+fn health_command(build: &ImageBuild) -> Vec<String> {
+    let check = build.spec.health_check.as_ref();
+    check
+        .and_then(|check| check.exec.as_ref())
+        .map_or(vec![], |exec| exec.command.clone())
+}
+
 fn previous(build: &ImageBuild) -> Vec<Previous> {
     let Some(status) = &build.status else {
         return vec![];

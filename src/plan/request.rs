@@ -99,6 +99,9 @@ pub struct BuildRequest {
     /// Each platform of the last good image, for its growth.
     #[serde(default)]
     pub previous: Vec<Previous>,
+    /// The command of `spec.healthCheck.exec`, for hints; empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_command: Vec<String>,
     /// Name of the Secret of `output.secretRef`, for messages.
     pub registry_secret: Option<String>,
     /// Bytes that the scratch folder may hold.

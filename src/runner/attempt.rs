@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::callback::Callback;
 use super::files::prepare;
-use super::finish::{Published, finish, pushed, retag};
+use super::finish::{Held, Published, finish, pushed, retag};
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
@@ -12,7 +12,6 @@ use super::{debug, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::Goal;
-use crate::plan::contract::Breach;
 use crate::plan::failure::plain;
 use crate::plan::rawjson::State;
 use crate::plan::report::{Built, Failed, Report};
@@ -25,8 +24,7 @@ struct Known {
     /// The build of the image.
     state: State,
     source: source::Source,
-    /// What of the contract the image breaks.
-    breaches: Vec<Breach>,
+    held: Held,
 }
 
 /// Attempts the build. What it returns holds no secret.
@@ -45,7 +43,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
     }
     let revision = known.source.revision;
     let steps = known.state.steps();
-    for breach in &mut known.breaches {
+    for breach in &mut known.held.breaches {
         breach.message = redactor.line(&breach.message);
         let level = if breach.enforced { "broken" } else { "warning" };
         println!("contract: {level}: {}", breach.line());
@@ -64,7 +62,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 revision,
                 steps,
                 advice,
-                breaches: known.breaches,
+                breaches: known.held.breaches,
             })
         }
         Err(failure) => {
@@ -78,7 +76,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 revision,
                 steps,
                 advice,
-                breaches: known.breaches,
+                breaches: known.held.breaches,
             })
         }
     }
@@ -111,14 +109,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         .await?;
     let image = pushed(request, Path::new(&metadata))?;
     let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
-    finish(
-        request,
-        &config,
-        &facts,
-        (image, debug),
-        &mut known.breaches,
-    )
-    .await
+    finish(request, &config, &facts, (image, debug), &mut known.held).await
 }
 
 fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {
@@ -135,14 +126,16 @@ fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hin
             url: warning.url.clone(),
         })
         .collect();
-    let mut hints = advice::advise(&View {
+    let view = View {
         dockerfile_path: &request.dockerfile,
         dockerfile,
         target: request.target.as_deref(),
         build_args: &request.build_args,
         files: &known.source.candidates,
         warnings: &warnings,
-    });
+    };
+    let health = advice::health(&view, &known.held.unhealthy);
+    let mut hints = advice::with(advice::advise(&view), health);
     for hint in &mut hints {
         hint.message = redactor.line(&hint.message);
     }

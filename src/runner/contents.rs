@@ -7,6 +7,7 @@ use crate::api::ContentsStatus;
 use crate::image::{
     Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge, normal_platform,
 };
+use crate::plan::advice::{Unhealthy, unhealthy};
 use crate::plan::contract::{self, Breach};
 use crate::plan::request::{BuildRequest, Previous};
 use crate::probe::pack;
@@ -16,18 +17,19 @@ use crate::registry::{Client, attach, attached, read_image};
 const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Reads each platform's layers, enters what they hold, pushes the reports, and says what of the contract
-/// is broken. One platform after the other: each takes up to 64 MiB of memory.
+/// is broken and which health checks cannot work. One platform after the other: each takes up to 64 MiB of memory.
 pub(super) async fn hold(
     client: &Client,
     request: &BuildRequest,
     platforms: &mut [Stored],
-) -> Result<Vec<Breach>, Trouble> {
+) -> Result<(Vec<Breach>, Vec<Unhealthy>), Trouble> {
     let budget = contract::budget(&request.contract);
-    let mut found = Vec::new();
+    let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
         let image = read_image(client, &stored.layers, &stored.config, Limits::default()).await?;
         let contents = Contents::of(&image, &stored.config, Timestamp::now().as_second());
         drop(image);
+        checks.extend(unhealthy(&contents, &request.health_command));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
         status.programs = Some(pack(&contents));
@@ -35,7 +37,7 @@ pub(super) async fn hold(
         stored.status.contents = Some(status);
         found.push((stored.status.platform.clone(), findings));
     }
-    Ok(contract::breaches(found))
+    Ok((contract::breaches(found), checks))
 }
 
 /// Judges; where it is about size, against what the last good image held.

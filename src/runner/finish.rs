@@ -11,6 +11,7 @@ use crate::image::{
     ConfigError, Descriptor, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size,
     media_type, parse, verify,
 };
+use crate::plan::advice::Unhealthy;
 use crate::plan::buildctl::registry_ca;
 use crate::plan::contract::{self, Breach};
 use crate::plan::failure::{Facts, PushFault, plain, push_failure};
@@ -69,6 +70,15 @@ pub(super) struct Published {
     pub debug: Option<DebugStatus>,
 }
 
+/// What an image's contents say.
+#[derive(Default)]
+pub(super) struct Held {
+    /// What of the contract it breaks.
+    pub breaches: Vec<Breach>,
+    /// Health checks that cannot work in it.
+    pub unhealthy: Vec<Unhealthy>,
+}
+
 /// What was read back of a pushed image.
 struct Checked {
     bytes: Vec<u8>,
@@ -86,13 +96,13 @@ pub(super) struct Stored {
 }
 
 /// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
-/// of them only once all is well. `breaches`: what of the contract is broken, also where that is no failure.
+/// of them only once all is well. `held`: what was found on the way, also where that is no failure.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
     (image, debug): (Pushed, Option<Pushed>),
-    breaches: &mut Vec<Breach>,
+    held: &mut Held,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client =
@@ -110,11 +120,11 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
-    *breaches = contents::hold(&client, request, &mut first.platforms)
+    (held.breaches, held.unhealthy) = contents::hold(&client, request, &mut first.platforms)
         .await
         .map_err(failed)?;
     let reference = format!("{}@{}", request.image, image.digest);
-    if let Some(failure) = contract::failure(breaches, &request.contract, &reference) {
+    if let Some(failure) = contract::failure(&held.breaches, &request.contract, &reference) {
         return Err(failure);
     }
     let later = request.tagging == Tagging::Later;

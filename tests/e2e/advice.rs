@@ -96,3 +96,44 @@ async fn hints_have_their_lines_for_every_source_and_what_is_right_has_none() {
     }
     field.close().await;
 }
+
+#[tokio::test]
+async fn a_health_check_without_its_program_and_a_list_that_is_none_are_told_after_the_build() {
+    let field = Field::new("advice-built").await;
+    let dockerfile = |check: &str| {
+        format!(
+            "FROM debian:12-slim\nVOLUME ['/data']\nHEALTHCHECK --interval=5s \\\n  CMD {check}\nCMD [\"cat\", \
+             \"/etc/hostname\"]\n"
+        )
+    };
+    for (name, check) in [
+        ("lacks", "curl -f http://localhost/ || exit 1"),
+        ("has", "test -e /etc/hostname || exit 1"),
+    ] {
+        let text = dockerfile(check);
+        let source = files(&[("Dockerfile", text.as_str())]);
+        field.build(name, source, json!({})).await;
+    }
+    for (name, told) in [("lacks", true), ("has", false)] {
+        let (status, message) = advice(&field.succeeds(name).await);
+        assert_eq!(status, "True");
+        let lines: Vec<&str> = message.lines().collect();
+        assert!(
+            lines[0].starts_with("Dockerfile:2: `VOLUME ['/data']` is not JSON"),
+            "{message}"
+        );
+        let health = "Dockerfile:3: HEALTHCHECK cannot work in the image for linux/";
+        let found = lines.iter().find(|line| line.starts_with(health));
+        assert_eq!(found.is_some(), told, "{message}");
+        if let Some(line) = found {
+            assert!(line.contains("curl"), "{message}");
+        }
+        // One for all bases, and the last.
+        let last = lines.last().unwrap();
+        assert!(
+            last.starts_with("Dockerfile: debian:12-slim (line 1) is named by a tag alone"),
+            "{message}"
+        );
+    }
+    field.close().await;
+}

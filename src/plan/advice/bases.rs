@@ -36,7 +36,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
             look.hint(HintKind::BaseImageLatest, lines.first().copied(), &text)
         })
         .collect();
-    if let Some((first, _)) = tagged.first() {
+    if !tagged.is_empty() {
         let names: Vec<String> = tagged
             .iter()
             .take(NAMED)
@@ -55,7 +55,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
              every build",
             listed(&names)
         );
-        hints.push(look.hint(HintKind::BaseImageNotPinned, Some(*first), &text));
+        hints.push(look.hint(HintKind::BaseImageNotPinned, None, &text));
     }
     hints
 }

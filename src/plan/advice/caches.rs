@@ -4,168 +4,209 @@
 use std::collections::BTreeSet;
 
 use super::dockerfile::{Instruction, pairs};
-use super::shell::{Command, Script};
+use super::managers::{MANAGERS, Manager, PIP_VALUED, plainly};
+use super::shell::Command;
+use super::stages::Step;
 use super::{Hint, HintKind, Look};
 
 /// What is known where a RUN is.
 struct Place<'a> {
     run: &'a Instruction,
-    script: &'a Script,
-    /// Names of the ENV and ARG above it.
+    /// Its commands, each under its manager's name.
+    commands: Vec<Command>,
+    /// Names that it sets itself, in capitals.
+    own: BTreeSet<String>,
+    /// For each manager the last command that takes its cache away; `usize::MAX` where that may come at any
+    /// time.
+    cleaned: Vec<Option<usize>>,
+    /// Names of the ENV and ARG above it, in capitals.
     env: &'a BTreeSet<String>,
+    /// Managers whose cache has been put elsewhere by a setting.
+    set: &'a BTreeSet<&'static str>,
 }
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let mut env = BTreeSet::new();
+    let mut set = BTreeSet::new();
     let mut hints = vec![];
     for (_, step) in look.stages.flow(look.stages.target) {
         if matches!(step.keyword.as_str(), "ENV" | "ARG") {
-            env.extend(pairs(step).into_iter().map(|(name, _)| name));
+            env.extend(pairs(step).into_iter().map(|(name, _)| name.to_uppercase()));
         }
+        set.extend(settings(step));
         let Some(script) = &step.script else {
             continue;
         };
+        let commands: Vec<Command> = script.commands.iter().map(plainly).collect();
+        let names = script.values.iter().map(|(name, _)| name.to_uppercase());
         let place = Place {
             run: step.instruction,
-            script,
+            cleaned: MANAGERS
+                .iter()
+                .map(|manager| cleaned(manager, &commands, &script.text.text))
+                .collect(),
+            own: names.collect(),
+            commands,
             env: &env,
+            set: &set,
         };
         let mut told = BTreeSet::new();
-        for command in &script.commands {
-            if let Some((manager, text)) = place.left(command)
-                && told.insert(manager)
+        for at in 0..place.commands.len() {
+            if let Some(manager) = place.left(at)
+                && told.insert(manager.name)
             {
-                let line = script.text.line(command.at);
-                hints.push(look.hint(HintKind::PackageCacheInLayer, Some(line), text));
+                let line = script.text.line(place.commands[at].at);
+                hints.push(look.hint(HintKind::PackageCacheInLayer, Some(line), manager.text));
             }
         }
     }
     hints
 }
 
-impl Place<'_> {
-    /// The package manager and the hint, where the command leaves a cache in the layer.
-    fn left(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        match command.program() {
-            "apt-get" | "apt" | "aptitude" => self.apt(command),
-            "apk" => self.apk(command),
-            "pip" | "pip3" => self.pip(command),
-            "python" | "python3" if command.has("-m") && command.has("pip") => self.pip(command),
-            "npm" => self.npm(command),
-            "dnf" | "yum" | "microdnf" => self.dnf(command),
-            _ => None,
-        }
-    }
-
-    /// True where the RUN speaks of one of these: it cleans up, or has said where its cache goes.
-    fn speaks_of(&self, words: &[&str]) -> bool {
-        words
+/// Managers whose settings a step changes in a way that may be about the cache.
+fn settings(step: &Step) -> Vec<&'static str> {
+    let mut found = vec![];
+    let text = &step.rest.text;
+    if text.contains("pip.conf")
+        || step
+            .heredocs
             .iter()
-            .any(|word| self.script.text.text.contains(word))
+            .any(|doc| doc.body.text.contains("pip.conf"))
+    {
+        found.push("pip");
+    }
+    // Yarn 2 and later: its cache may be what the program runs from.
+    if text.contains(".yarnrc.yml") || text.contains(".yarn/") || text.contains("yarn set version")
+    {
+        found.push("yarn");
+    }
+    for command in step.script.iter().flat_map(|script| &script.commands) {
+        let command = plainly(command);
+        let about = |word: &str| {
+            (word.contains("cache") || word.contains("store")) && !word.contains("://")
+        };
+        let sets = command.args().any(|word| matches!(word, "config" | "set"))
+            && command.args().any(about)
+            && !command.has("get");
+        found.extend(
+            MANAGERS
+                .iter()
+                .filter(|m| sets && m.is(&command))
+                .map(|m| m.name),
+        );
+    }
+    found
+}
+
+/// Programs that name a folder and leave what is in it.
+const HARMLESS: [&str; 13] = [
+    "chmod", "chown", "cp", "du", "echo", "export", "install", "ls", "mkdir", "printf", "test",
+    "touch", "[",
+];
+
+impl Place<'_> {
+    /// The package manager, where the command leaves a cache in the layer.
+    fn left(&self, at: usize) -> Option<&'static Manager> {
+        let command = &self.commands[at];
+        let which = MANAGERS
+            .iter()
+            .position(|manager| manager.leaves(command))?;
+        let manager = &MANAGERS[which];
+        let silent = self.set.contains(manager.name)
+            || command.args().any(|word| word.contains("Dir::"))
+            || self.is_told_where(manager, command)
+            || self.is_mounted(manager)
+            || self.cleaned[which].is_some_and(|last| last > at)
+            || (manager.name == "pip" && is_local(command))
+            || (manager.name == "apt"
+                && self.commands.iter().any(|c| c.program() == "debootstrap"));
+        (!silent).then_some(manager)
     }
 
-    /// True where a mount takes one of these folders, or what lies in them, out of the layer.
-    fn mounts(&self, folders: &[&str]) -> bool {
+    /// True where a variable says where the cache is, or that there is none.
+    fn is_told_where(&self, manager: &Manager, command: &Command) -> bool {
+        let own = command.env.iter().map(|(name, _)| name.to_uppercase());
+        let own: Vec<String> = own.collect();
+        let sets = |name: &String| own.contains(name) || self.own.contains(name);
+        let known = |name: &str| {
+            let name = name.to_uppercase();
+            self.env.contains(&name) || sets(&name)
+        };
+        let home = manager.paths.iter().any(|path| path.starts_with('.'));
+        manager.env.iter().any(|name| known(name))
+            || (home && (known("XDG_CACHE_HOME") || sets(&"HOME".to_owned())))
+    }
+
+    /// True where a mount takes the cache out of the layer.
+    fn is_mounted(&self, manager: &Manager) -> bool {
         self.run.mounts().iter().any(|mount| {
             let outside = mount
                 .get("type")
                 .is_some_and(|kind| kind == "cache" || kind == "tmpfs");
             let target = mount.get("target").map_or("", String::as_str);
-            outside && folders.iter().any(|folder| target.contains(folder))
+            let target = target.trim_end_matches('/');
+            let system = manager
+                .paths
+                .iter()
+                .any(|path| path.starts_with("/var/cache"));
+            let above = match manager.name {
+                "apt" => ["/var", "/var/lib"].contains(&target),
+                _ if system => ["/var", "/var/cache"].contains(&target),
+                _ => target == "/root" || target.starts_with("/home"),
+            };
+            let within = manager
+                .paths
+                .iter()
+                .filter(|path| **path != "/var/cache")
+                .any(|path| target.contains(path));
+            outside && (above || within || target.contains('$'))
         })
     }
+}
 
-    fn apt(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        // The lists come with the update; an install alone adds none.
-        let leaves = command.plain().next() == Some("update")
-            && !self.mounts(&["/var/lib"])
-            && !self.speaks_of(&["/var/lib/apt", "/var/lib/{", "/var/lib/*", "debootstrap"]);
-        leaves.then_some((
-            "apt",
-            "`apt-get update` leaves its package lists in the layer: end the same RUN with `rm -rf \
-             /var/lib/apt/lists/*`",
-        ))
+/// The last command of a RUN that takes a manager's cache away.
+fn cleaned(manager: &Manager, commands: &[Command], text: &str) -> Option<usize> {
+    let cleans = |command: &&Command| {
+        manager.cleans(command)
+            || command.program().contains("clean")
+            || command.program() == "paccache"
+            || removes(manager, command)
+    };
+    // A function may be called later than it stands, a trap is.
+    let functions = ["() {", "(){", "function "];
+    let functions = functions.iter().any(|mark| text.contains(mark));
+    let any = |command: &&Command| (functions || command.program() == "trap") && cleans(command);
+    match commands.iter().find(any) {
+        Some(_) => Some(usize::MAX),
+        None => commands.iter().rposition(|command| cleans(&command)),
     }
+}
 
-    fn apk(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        let leaves = command.plain().any(|word| word == "add")
-            && !command.has("--no-cache")
-            && !command.args().any(|word| {
-                word == "-p" || word.starts_with("--root") || word.starts_with("--cache-dir")
-            })
-            && !self.mounts(&["/var/cache", "/etc/apk"])
-            && !self.speaks_of(&["/var/cache", "/etc/apk/cache", "apk cache clean"]);
-        leaves.then_some((
-            "apk",
-            "`apk add` leaves its package index in the layer: add --no-cache",
-        ))
+fn removes(manager: &Manager, command: &Command) -> bool {
+    let program = command.program();
+    // Names that many things have count only where something is removed.
+    let careful = matches!(
+        manager.name,
+        "bundle" | "pnpm" | "yarn" | "composer" | "pip"
+    );
+    if HARMLESS.contains(&program) || (careful && !matches!(program, "rm" | "find" | "trap")) {
+        return false;
     }
+    command.args().any(|word| {
+        let word = word.replace(".npmrc", "").replace(".yarnrc", "");
+        manager.paths.iter().any(|path| word.contains(path))
+    })
+}
 
-    fn pip(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        let installs = command.plain().any(|word| word == "install");
-        let what: Vec<&str> = command
-            .plain()
-            .filter(|word| !matches!(*word, "pip" | "install"))
-            .collect();
-        let local = command.has("--no-index")
-            || (!what.is_empty()
-                && what
-                    .iter()
-                    .all(|word| word.ends_with(".whl") || word.contains('*')));
-        let set = ["PIP_NO_CACHE_DIR", "PIP_CACHE_DIR"];
-        let leaves = installs
-            && !local
-            && !command.has("--dry-run")
-            && !set
-                .iter()
-                .any(|name| self.env.contains(*name) || command.env.iter().any(|own| own == name))
-            && !self.mounts(&["pip", ".cache", "/root", "/home"])
-            && !self.speaks_of(&[
-                "no-cache-dir",
-                "cache-dir",
-                ".cache",
-                "pip cache",
-                "PIP_NO_CACHE",
-            ]);
-        leaves.then_some((
-            "pip",
-            "`pip install` leaves its download cache in the layer: add --no-cache-dir, or \
-             --mount=type=cache,target=/root/.cache/pip to the RUN",
-        ))
-    }
-
-    fn npm(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        let installs = matches!(
-            command.plain().next(),
-            Some("ci" | "clean-install" | "install" | "i")
-        );
-        let set = |name: &&String| name.eq_ignore_ascii_case("npm_config_cache");
-        let leaves = installs
-            && !command.args().any(|word| word.starts_with("--cache"))
-            && self.env.iter().find(set).is_none()
-            && command.env.iter().find(set).is_none()
-            && !self.mounts(&["npm", ".cache", "/root", "/home"])
-            && !self.speaks_of(&["npm cache clean", ".npm", "_cacache", "npm_config_cache"]);
-        leaves.then_some((
-            "npm",
-            "npm leaves its download cache in the layer: end the same RUN with `npm cache clean --force`, \
-             or add --mount=type=cache,target=/root/.npm to it",
-        ))
-    }
-
-    fn dnf(&self, command: &Command) -> Option<(&'static str, &'static str)> {
-        let installs = matches!(
-            command.plain().next(),
-            Some("install" | "update" | "upgrade" | "groupinstall")
-        );
-        let leaves = installs
-            && !command.args().any(|word| word.starts_with("--installroot"))
-            && !self.mounts(&["/var/cache"])
-            && !self.speaks_of(&["clean all", "/var/cache"]);
-        leaves.then_some((
-            "dnf",
-            "dnf and yum leave their metadata in the layer: end the same RUN with `dnf clean all` (or `yum \
-             clean all`)",
-        ))
-    }
+/// True where pip takes nothing from elsewhere.
+fn is_local(command: &Command) -> bool {
+    let what = command.words_but(PIP_VALUED);
+    let what = what.get(1..).unwrap_or_default();
+    let files = what
+        .iter()
+        .all(|word| word.ends_with(".whl") || word.contains('*'));
+    let folders = what.iter().all(|word| word.starts_with(['.', '/']));
+    !what.is_empty()
+        && !command.has_option(&["-r", "--requirement"])
+        && (files || (folders && command.has("--no-deps")))
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::dockerfile::pairs;
+use super::forms;
+use super::sensitive::is_secret;
 use super::stages::Step;
 use super::{BuildWarning, Hint, HintKind, Look};
 
@@ -54,9 +56,14 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
         .filter_map(|warning| {
             let (rule, said) = parts(warning)?;
             let (_, cure) = PASSED.iter().find(|(name, _)| *name == rule)?;
-            if (rule == "UndefinedVar" && is_added_to_itself(look, warning))
-                || (rule == "InvalidDefaultArgInFrom" && is_given(look, warning))
-            {
+            let wrong = match rule {
+                "UndefinedVar" => is_added_to_itself(look, warning),
+                "InvalidDefaultArgInFrom" => is_given(look, warning),
+                "SecretsUsedInArgOrEnv" => is_no_secret(look, warning, said),
+                "JSONArgsRecommended" => is_better_so(look, warning),
+                _ => false,
+            };
+            if wrong || is_elsewhere(look, warning) {
                 return None;
             }
             let of_arg = rule == "UndefinedVar"
@@ -74,6 +81,94 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
             Some(look.hint(kind, warning.line, &text))
         })
         .collect()
+}
+
+/// The instructions of a warning's line.
+fn steps_at<'l, 'a>(
+    look: &'l Look<'a>,
+    warning: &BuildWarning,
+) -> impl Iterator<Item = &'l Step<'a>> {
+    let line = warning.line.unwrap_or(0);
+    let steps = look.stages.all.iter().flat_map(|stage| &stage.steps);
+    steps.filter(move |step| (step.lines.0..=step.lines.1).contains(&line))
+}
+
+/// True where the line is of a stage that the target does not reach.
+fn is_elsewhere(look: &Look, warning: &BuildWarning) -> bool {
+    let Some(line) = warning.line else {
+        return false;
+    };
+    let of = look.stages.all.iter().rposition(|stage| stage.line <= line);
+    of.is_some_and(|at| !look.stages.reached.contains(&at))
+}
+
+/// The check goes by the name alone: `ENV "USE_AUTH_PLUGIN"`. The value, as the build gives it, has a say too.
+fn is_no_secret(look: &Look, warning: &BuildWarning, said: &str) -> bool {
+    let Some(name) = said
+        .split_once('"')
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map(|(name, _)| name)
+    else {
+        return false;
+    };
+    let mut found = steps_at(look, warning)
+        .filter(|step| matches!(step.keyword.as_str(), "ARG" | "ENV"))
+        .flat_map(|step| {
+            pairs(step)
+                .into_iter()
+                .map(|pair| (step.keyword.as_str(), pair))
+        })
+        .filter(|(_, (own, _))| own == name)
+        .peekable();
+    found.peek().is_some()
+        && !found.any(|(keyword, (_, value))| holds_a_secret(look, keyword, name, value))
+}
+
+fn holds_a_secret(look: &Look, keyword: &str, name: &str, value: Option<String>) -> bool {
+    if keyword == "ARG" {
+        return is_secret(name, given(look, name, value).as_deref());
+    }
+    let value = bare(value.unwrap_or_default());
+    // `ENV TOKEN=$TOKEN` writes down what the ARG is given.
+    let of = value.strip_prefix('$').map(|rest| {
+        let rest = rest.trim_start_matches('{');
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    });
+    let Some(of) = of else {
+        return is_secret(name, Some(&value));
+    };
+    let steps = look.stages.all.iter().flat_map(|stage| &stage.steps);
+    let arg = steps
+        .filter(|step| step.keyword == "ARG")
+        .flat_map(|step| pairs(step))
+        .find(|(own, _)| own == of);
+    arg.is_some_and(|(_, default)| {
+        let given = given(look, of, default);
+        is_secret(name, given.as_deref()) && is_secret(of, given.as_deref())
+    })
+}
+
+/// What an ARG comes to: by the build, by its own default, or by the one before the first FROM. An empty
+/// default waits for the build's value as none does.
+fn given(look: &Look, name: &str, default: Option<String>) -> Option<String> {
+    let given = look.view.build_args.get(name).cloned();
+    let global = look.stages.values.get(name).cloned();
+    let value = given.or(default).or(global).map(bare);
+    value.filter(|value| !value.is_empty())
+}
+
+fn bare(value: String) -> String {
+    value.trim_matches(['"', '\'']).to_owned()
+}
+
+/// True where the shell is needed, and where what looks like JSON has a hint of its own.
+fn is_better_so(look: &Look, warning: &BuildWarning) -> bool {
+    steps_at(look, warning)
+        .filter(|step| matches!(step.keyword.as_str(), "CMD" | "ENTRYPOINT"))
+        .any(|step| {
+            forms::needs_a_shell(&step.rest.text) || forms::broken(step.instruction).is_some()
+        })
 }
 
 /// The rule, and what it says, without the line at the end.

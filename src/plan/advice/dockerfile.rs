@@ -75,6 +75,10 @@ pub(super) struct Instruction {
     /// The same, where it is a list in JSON.
     pub(super) json: Option<Vec<String>>,
     pub(super) heredocs: Vec<HereDoc>,
+    /// What an ONBUILD keeps for later.
+    pub(super) trigger: Option<Box<Instruction>>,
+    /// The file's own escape character.
+    pub(super) escape: char,
 }
 
 impl Instruction {
@@ -231,8 +235,9 @@ pub(super) fn parse(text: &str) -> Option<Dockerfile> {
             goes_on = more;
         }
         let mut instruction = instruction(&whole, escape, (first, last))?;
-        let may = matches!(instruction.keyword.as_str(), "ADD" | "COPY" | "RUN");
-        if may && instruction.json.is_none() && whole.text.contains("<<") {
+        let own = instruction.trigger.as_deref().unwrap_or(&instruction);
+        let may = matches!(own.keyword.as_str(), "ADD" | "COPY" | "RUN") && own.json.is_none();
+        if may && whole.text.contains("<<") {
             for (name, chomp) in heredocs(&whole.text) {
                 let mut body = Text::default();
                 loop {
@@ -292,6 +297,16 @@ fn instruction(whole: &Text, escape: char, lines: (i32, i32)) -> Option<Instruct
         .starts_with('[')
         .then(|| serde_json::from_str(&rest.text).ok())
         .flatten();
+    let trigger = match keyword.as_str() {
+        "ONBUILD" => {
+            let first = rest.text.split_whitespace().next()?.to_ascii_uppercase();
+            if ["FROM", "MAINTAINER", "ONBUILD"].contains(&first.as_str()) {
+                return None;
+            }
+            Some(Box::new(instruction(&rest, escape, lines)?))
+        }
+        _ => None,
+    };
     Some(Instruction {
         keyword,
         lines,
@@ -299,6 +314,8 @@ fn instruction(whole: &Text, escape: char, lines: (i32, i32)) -> Option<Instruct
         rest,
         json,
         heredocs: vec![],
+        trigger,
+        escape,
     })
 }
 
@@ -439,14 +456,15 @@ fn heredoc(word: &str) -> Option<(String, bool)> {
 }
 
 /// Splits a list such as that of ENV and ARG into words, as the quotes say; quotes are left in.
-pub(super) fn quoted_words(text: &str) -> Vec<String> {
+fn quoted_words(text: &str, escape: char) -> Vec<String> {
     let mut words = vec![];
     let mut word = String::new();
     let mut quote = None;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match quote {
-            _ if c == '\\' => {
+            // Nothing is escaped in single quotes.
+            _ if c == escape && quote != Some('\'') => {
                 word.push(c);
                 word.extend(chars.next());
             }
@@ -478,7 +496,7 @@ pub(super) fn quoted_words(text: &str) -> Vec<String> {
 /// Names and values of ENV and ARG; no value where none stands.
 pub(super) fn pairs(instruction: &Instruction) -> Vec<(String, Option<String>)> {
     let text = &instruction.rest.text;
-    let words = quoted_words(text);
+    let words = quoted_words(text, instruction.escape);
     let Some(first) = words.first() else {
         return vec![];
     };

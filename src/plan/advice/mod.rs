@@ -9,11 +9,17 @@ mod bases;
 mod caches;
 mod checks;
 mod dockerfile;
+mod forms;
+mod health;
 mod ignore;
+mod managers;
+mod modules;
 mod order;
 mod secrets;
+mod sensitive;
 mod shell;
 mod stages;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +28,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use health::{Unhealthy, Whose, health, unhealthy};
 pub use ignore::kept;
 pub use secrets::{CANDIDATES, is_candidate};
 pub use stages::{StageName, instruction_at, stages};
@@ -78,6 +85,10 @@ pub struct BuildWarning {
 pub enum HintKind {
     /// A file that looks like a secret is copied out of the context.
     SecretInContext,
+    /// What looks like a list in JSON is none.
+    BrokenJsonForm,
+    /// A health check that cannot work in the image: its program is not there.
+    HealthCheckCannotWork,
     /// A variable is used in a stage that does not declare it as an ARG.
     ArgNotDeclared,
     /// No ARG declares what `buildArgs` gives.
@@ -96,8 +107,10 @@ pub enum HintKind {
 
 impl HintKind {
     /// All kinds, those that matter most first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::SecretInContext,
+        Self::BrokenJsonForm,
+        Self::HealthCheckCannotWork,
         Self::ArgNotDeclared,
         Self::BuildArgNotDeclared,
         Self::SourcesBeforeModules,
@@ -111,6 +124,8 @@ impl HintKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::SecretInContext => "SecretInContext",
+            Self::BrokenJsonForm => "BrokenJsonForm",
+            Self::HealthCheckCannotWork => "HealthCheckCannotWork",
             Self::ArgNotDeclared => "ArgNotDeclared",
             Self::BuildArgNotDeclared => "BuildArgNotDeclared",
             Self::SourcesBeforeModules => "SourcesBeforeModules",
@@ -175,8 +190,9 @@ pub fn advise(view: &View) -> Vec<Hint> {
         view,
         stages: &stages,
     };
-    let mut hints = [
+    let hints = [
         secrets::hints(&look),
+        forms::hints(&look),
         args::hints(&look),
         order::hints(&look),
         caches::hints(&look),
@@ -184,6 +200,17 @@ pub fn advise(view: &View) -> Vec<Hint> {
         checks::hints(&look),
     ]
     .concat();
+    few(hints)
+}
+
+/// The same together with what is known of the built image; by line, at most ten.
+pub fn with(mut hints: Vec<Hint>, more: Vec<Hint>) -> Vec<Hint> {
+    hints.extend(more);
+    few(hints)
+}
+
+/// Those that matter most, each once, by line; those about no line last.
+fn few(mut hints: Vec<Hint>) -> Vec<Hint> {
     hints.sort_by_key(|hint| (hint.kind, hint.line));
     let mut few: Vec<Hint> = vec![];
     for hint in hints {

@@ -5,6 +5,7 @@
 
 use super::ignore::{Pattern, clean, kept};
 use super::order::shown;
+use super::sensitive::{has_a_password, is_value, names_a_secret};
 use super::{ContextFile, Hint, HintKind, Look, listed};
 
 /// How many files one hint names.
@@ -54,11 +55,13 @@ pub fn is_candidate(path: &str) -> bool {
 }
 
 /// Folders whose keys and passwords are made for trying.
-const FOR_TRYING: [&str; 20] = [
-    "__fixtures__",
-    "__mocks__",
-    "__tests__",
+const FOR_TRYING: [&str; 35] = [
+    "bench",
+    "benchmark",
+    "benchmarks",
+    "cypress",
     "demo",
+    "demos",
     "doc",
     "docs",
     "e2e",
@@ -66,21 +69,73 @@ const FOR_TRYING: [&str; 20] = [
     "examples",
     "fixture",
     "fixtures",
+    "fuzz",
+    "mock",
     "mocks",
-    "node_modules",
+    "playground",
     "sample",
     "samples",
+    "selftest",
+    "snakeoil",
     "spec",
+    "specs",
+    "stub",
+    "stubs",
     "test",
+    "testcases",
     "testdata",
+    "testfixtures",
+    "testing",
+    "testresources",
     "tests",
+    "testutil",
+    "tutorial",
+    "tutorials",
+];
+
+/// Folders of somebody else's files.
+const FOREIGN: [&str; 5] = [
+    "node_modules",
+    "site-packages",
+    "third_party",
     "vendor",
+    "vendored",
 ];
 
 /// Words in the names of files that show how a secret would look.
-const SHOWN: [&str; 7] = [
-    "example", "sample", "template", "dist", "schema", "defaults", "dummy",
+const SHOWN: [&str; 21] = [
+    "ci",
+    "defaults",
+    "demo",
+    "dist",
+    "dummy",
+    "example",
+    "fake",
+    "insecure",
+    "localhost",
+    "mock",
+    "sample",
+    "schema",
+    "selfsigned",
+    "snakeoil",
+    "template",
+    "test",
+    "testing",
+    "tests",
+    "tmpl",
+    "tpl",
+    "vagrant",
 ];
+
+/// `testkey`, `mocks`, `dummycert`, `androidtest`.
+fn is_made_up(word: &str) -> bool {
+    let tests = (word.ends_with("test") || word.ends_with("tests"))
+        && !["attest", "contest", "latest", "protest"].contains(&word);
+    let begins = [
+        "dummy", "example", "fake", "fixture", "mock", "sample", "test",
+    ];
+    tests || begins.iter().any(|begin| word.starts_with(begin))
+}
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let mut open: Vec<&ContextFile> = look
@@ -154,11 +209,19 @@ fn is_excluded(patterns: &[&str], path: &str) -> bool {
 fn is_secret(file: &ContextFile) -> bool {
     let path = clean(&file.path).to_lowercase();
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-    if folder.split('/').any(|part| FOR_TRYING.contains(&part)) {
+    // `test-certs`, `__fixtures__`, `src.test`: each word of a folder's name counts.
+    let for_trying = |part: &str| {
+        FOREIGN.contains(&part)
+            || part
+                .split(['-', '_', '.'])
+                .any(|word| FOR_TRYING.contains(&word) || is_made_up(word))
+    };
+    if folder.split('/').any(for_trying) {
         return false;
     }
     let mut words = name.split(['.', '-', '_']);
-    if words.any(|word| SHOWN.contains(&word)) {
+    if words.any(|word| SHOWN.contains(&word) || is_made_up(word)) || name.ends_with(".env.default")
+    {
         return false;
     }
     let head = String::from_utf8_lossy(&file.head);
@@ -175,7 +238,11 @@ fn is_secret(file: &ContextFile) -> bool {
             let key = key.rsplit(':').next().unwrap_or(key);
             matches!(key, "_authToken" | "_auth" | "_password") && is_value(value)
         }),
-        (".netrc", _) => head.split_whitespace().any(|word| word == "password"),
+        (".netrc", _) => {
+            let words: Vec<&str> = head.split_whitespace().collect();
+            let given = |pair: &[&str]| pair[0] == "password" && is_value(pair[1]);
+            words.windows(2).any(given)
+        }
         (".pypirc", _) => head.lines().any(|line| {
             let pair = line.split_once(['=', ':']);
             pair.is_some_and(|(key, value)| key.trim() == "password" && is_value(value))
@@ -185,7 +252,12 @@ fn is_secret(file: &ContextFile) -> bool {
         ("config.json", _) if parent == ".docker" => {
             has_field(head, "auth") || has_field(head, "identitytoken")
         }
-        ("credentials", _) if parent == ".aws" => head.contains("aws_secret_access_key"),
+        ("credentials", _) if parent == ".aws" => head.lines().any(|line| {
+            let pair = line.split_once('=');
+            pair.is_some_and(|(key, value)| {
+                key.trim() == "aws_secret_access_key" && is_value(value)
+            })
+        }),
         ("config", _) if parent == ".kube" => is_kubeconfig(head),
         ("kubeconfig", _) | (_, "kubeconfig") => is_kubeconfig(head),
         ("terraform.tfstate" | "terraform.tfstate.backup", _) => {
@@ -204,8 +276,14 @@ fn is_secret(file: &ContextFile) -> bool {
     }
 }
 
+/// A key, and not the frame of one for somebody to fill.
 fn is_private_key(head: &str) -> bool {
-    head.contains("PRIVATE KEY-----") || head.contains("PuTTY-User-Key-File")
+    const TO_FILL: [&str; 8] = ["...", "<", "$", "{", "your", "replace", "insert", "xxx"];
+    let framed = head.split("PRIVATE KEY-----").nth(1).is_some_and(|body| {
+        let body = body.replace("\\n", "\n").trim_start().to_lowercase();
+        !TO_FILL.iter().any(|word| body.starts_with(word))
+    });
+    framed || head.contains("PuTTY-User-Key-File")
 }
 
 fn is_kubeconfig(head: &str) -> bool {
@@ -253,92 +331,5 @@ fn sets_a_secret(line: &str) -> bool {
     if public.iter().any(|start| name.starts_with(start)) {
         return false;
     }
-    has_a_password(value) || names_a_secret(&name)
-}
-
-/// The words are BuildKit's own (its check SecretsUsedInArgOrEnv), `KEY` and `AUTH` only where they end
-/// the name.
-fn names_a_secret(name: &str) -> bool {
-    const SECRET: [&str; 9] = [
-        "APIKEY",
-        "CREDENTIAL",
-        "CREDENTIALS",
-        "PASS",
-        "PASSWORD",
-        "PASSWD",
-        "PWD",
-        "SECRET",
-        "TOKEN",
-    ];
-    const ABOUT: [&str; 17] = [
-        "ALGORITHM",
-        "AUDIENCE",
-        "ENABLED",
-        "ENDPOINT",
-        "EXPIRATION",
-        "EXPIRES",
-        "EXPIRY",
-        "FILE",
-        "ID",
-        "ISSUER",
-        "LENGTH",
-        "NAME",
-        "PATH",
-        "PUBLIC",
-        "TTL",
-        "URL",
-        "VERSION",
-    ];
-    let words: Vec<&str> = name.split('_').collect();
-    let last = words.last().copied().unwrap_or_default();
-    !words.iter().any(|word| ABOUT.contains(word))
-        && (words.iter().any(|word| SECRET.contains(word))
-            || (words.len() > 1 && matches!(last, "KEY" | "AUTH" | "DSN")))
-}
-
-/// A value that is written out: neither empty, nor taken from elsewhere, nor a stand-in.
-fn is_value(text: &str) -> bool {
-    let text = text.split(" #").next().unwrap_or(text);
-    let value = text.trim().trim_matches(['"', '\'']).to_lowercase();
-    const STAND_IN: [&str; 16] = [
-        "changeme",
-        "change-me",
-        "change_me",
-        "dummy",
-        "example",
-        "false",
-        "none",
-        "null",
-        "password",
-        "placeholder",
-        "replaceme",
-        "secret",
-        "test",
-        "todo",
-        "true",
-        "xxx",
-    ];
-    let foreign = ["$", "<", "{{", "your", "xxxx", "****", "%"];
-    !value.is_empty()
-        && !STAND_IN.contains(&value.as_str())
-        && !foreign.iter().any(|start| value.starts_with(start))
-        && !value.bytes().all(|b| b.is_ascii_digit() && value.len() < 6)
-}
-
-/// `scheme://user:password@host`
-fn has_a_password(text: &str) -> bool {
-    let mut parts = text.split("://");
-    parts.next();
-    parts.any(|after| {
-        let end = after
-            .find(['/', '?', '#', ' ', '"', '\''])
-            .unwrap_or(after.len());
-        after[..end]
-            .rsplit_once('@')
-            .and_then(|(user, host)| {
-                let local = host.starts_with("localhost") || host.starts_with("127.");
-                user.split_once(':').filter(|_| !local)
-            })
-            .is_some_and(|(_, password)| is_value(password))
-    })
+    has_a_password(value) || names_a_secret(&name, value)
 }

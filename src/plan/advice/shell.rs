@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::dockerfile::{Instruction, Text};
+use super::start::{assignment, command};
 
 /// How deep commands may stand within commands.
 const DEPTH: u32 = 24;
@@ -17,8 +18,8 @@ pub(super) struct Command {
     pub(super) at: usize,
     /// Its program without folders, and its arguments, quotes taken off, variables left as they are.
     pub(super) words: Vec<String>,
-    /// Names of the variables that are set for it alone.
-    pub(super) env: Vec<String>,
+    /// Variables that are set for it alone, with their values as written.
+    pub(super) env: Vec<(String, String)>,
 }
 
 impl Command {
@@ -37,6 +38,25 @@ impl Command {
 
     pub(super) fn has(&self, flag: &str) -> bool {
         self.args().any(|word| word == flag)
+    }
+
+    /// True where an option has one of these beginnings: `--cache-dir` for `--cache-dir=x` too.
+    pub(super) fn has_option(&self, begins: &[&str]) -> bool {
+        self.args()
+            .any(|word| begins.iter().any(|begin| word.starts_with(begin)))
+    }
+
+    /// Arguments that are neither flags nor the values of these, which stand as words of their own.
+    pub(super) fn words_but(&self, valued: &[&str]) -> Vec<&str> {
+        let mut found = vec![];
+        let mut value = false;
+        for word in self.args() {
+            if !value && !word.starts_with('-') {
+                found.push(word);
+            }
+            value = !value && valued.contains(&word);
+        }
+        found
     }
 }
 
@@ -58,6 +78,8 @@ pub(super) struct Script {
     pub(super) uses: Vec<Use>,
     /// Variables that it sets itself.
     pub(super) assigned: BTreeSet<String>,
+    /// The same, with the values as written, where they stand.
+    pub(super) values: Vec<(String, String)>,
     /// It may set variables that nobody sees here.
     pub(super) opaque: bool,
 }
@@ -98,6 +120,7 @@ pub(super) fn script(run: &Instruction) -> Option<Script> {
                 }
             }
         }
+        [only] if feeds_a_shell(&run.rest.text) => text = only.body.clone(),
         several => {
             for doc in several {
                 let mut end = Text::default();
@@ -125,6 +148,22 @@ fn is_one_word(text: &str) -> bool {
     text.starts_with("<<") && !end.trim().contains([' ', '\t', '>', '<', '|', '&', ';'])
 }
 
+/// True for `bash -e <<EOF` and `<<EOF sh`: the here-document is what the shell runs.
+fn feeds_a_shell(text: &str) -> bool {
+    let script = read(text, 0);
+    let [command] = script.commands.as_slice() else {
+        return false;
+    };
+    let mut option = false;
+    is_shell(command.program())
+        && !text.contains(['>', '|'])
+        && command.args().all(|word| {
+            let good = option || (word.starts_with('-') && !is_script_flag(word));
+            option = word.starts_with('-') && word.ends_with('o');
+            good || word == "-"
+        })
+}
+
 pub(super) fn is_shell(program: &str) -> bool {
     matches!(
         base_name(program),
@@ -133,11 +172,11 @@ pub(super) fn is_shell(program: &str) -> bool {
 }
 
 /// `-c`, `-lc`, `-exc`.
-fn is_script_flag(word: &str) -> bool {
+pub(super) fn is_script_flag(word: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
-fn base_name(program: &str) -> &str {
+pub(super) fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
@@ -239,7 +278,9 @@ impl Reader<'_> {
                 _ => {
                     let word = self.word(end);
                     let number = !word.quoted && word.text.bytes().all(|b| b.is_ascii_digit());
-                    if !(number && matches!(self.peek(), Some('<' | '>'))) {
+                    let none = word.text.is_empty() && !word.quoted;
+                    let descriptor = number && matches!(self.peek(), Some('<' | '>'));
+                    if !none && !descriptor {
                         words.push(word);
                     }
                 }
@@ -309,247 +350,6 @@ impl Reader<'_> {
         }
     }
 
-    fn word(&mut self, end: Option<char>) -> Word {
-        let mut word = Word {
-            at: self.at,
-            ..Word::default()
-        };
-        let before = self.script.uses.len();
-        let begin = self.at;
-        while let Some(c) = self.peek() {
-            match c {
-                '(' if word.text.ends_with('=') => {
-                    // A list of values.
-                    self.next();
-                    let known = self.script.commands.len();
-                    self.list(Some(')'));
-                    self.script.commands.truncate(known);
-                }
-                ';' | '&' | '|' | '(' | ')' | '<' | '>' => break,
-                c if c.is_whitespace() || Some(c) == end => break,
-                '\'' => {
-                    self.next();
-                    word.quoted = true;
-                    self.literal(&mut word.text);
-                }
-                '"' => {
-                    self.next();
-                    word.quoted = true;
-                    let text = self.quoted(Some('"'));
-                    word.text.push_str(&text);
-                }
-                '\\' => {
-                    self.next();
-                    if let Some(next) = self.next()
-                        && next != '\n'
-                    {
-                        word.quoted = true;
-                        word.text.push(next);
-                    }
-                }
-                '$' => self.dollar(&mut word.text, false),
-                '`' => self.backticks(&mut word.text),
-                c => {
-                    self.next();
-                    word.text.push(c);
-                }
-            }
-        }
-        let raw = &self.text[begin..self.at];
-        if let Some((name, _)) = raw.split_once('=')
-            && let name = name.strip_suffix('+').unwrap_or(name)
-            && is_name(name.split('[').next().unwrap_or(name))
-        {
-            let name = name.split('[').next().unwrap_or(name);
-            let of_itself = self.script.uses[before..]
-                .iter()
-                .any(|used| used.name == name && !used.guarded);
-            word.sets = Some(if of_itself {
-                String::new()
-            } else {
-                name.to_owned()
-            });
-        }
-        word
-    }
-
-    /// Up to the next single quote.
-    fn literal(&mut self, into: &mut String) {
-        while let Some(c) = self.next() {
-            if c == '\'' {
-                return;
-            }
-            into.push(c);
-        }
-    }
-
-    /// Text in double quotes up to `end`, or a here-document up to the end of the text.
-    fn quoted(&mut self, end: Option<char>) -> String {
-        let mut text = String::new();
-        while let Some(c) = self.peek() {
-            if Some(c) == end {
-                self.next();
-                break;
-            }
-            match c {
-                '\\' => {
-                    self.next();
-                    match self.next() {
-                        Some('\n') | None => {}
-                        Some(next) => {
-                            if !matches!(next, '$' | '`' | '"' | '\\') {
-                                text.push('\\');
-                            }
-                            text.push(next);
-                        }
-                    }
-                }
-                '$' => self.dollar(&mut text, true),
-                '`' => self.backticks(&mut text),
-                c => {
-                    self.next();
-                    text.push(c);
-                }
-            }
-        }
-        text
-    }
-
-    fn backticks(&mut self, into: &mut String) {
-        self.next();
-        into.push_str("$()");
-        self.list(Some('`'));
-    }
-
-    fn name(&mut self) -> String {
-        let mut name = String::new();
-        while let Some(c) = self.peek()
-            && (c.is_ascii_alphabetic() || c == '_' || (c.is_ascii_digit() && !name.is_empty()))
-        {
-            self.next();
-            name.push(c);
-        }
-        name
-    }
-
-    fn dollar(&mut self, into: &mut String, in_quotes: bool) {
-        let begin = self.at;
-        self.next();
-        match self.peek() {
-            Some('(') if self.sees("((") => {
-                self.at += 2;
-                into.push_str("$()");
-                self.arithmetic();
-            }
-            Some('(') => {
-                self.next();
-                into.push_str("$()");
-                self.list(Some(')'));
-            }
-            Some('{') => {
-                self.next();
-                self.parameter(begin);
-                into.push_str(&self.text[begin..self.at]);
-            }
-            Some('\'') if !in_quotes => {
-                self.next();
-                while let Some(c) = self.next() {
-                    match c {
-                        '\\' => {
-                            self.next();
-                        }
-                        '\'' => break,
-                        c => into.push(c),
-                    }
-                }
-            }
-            _ => {
-                let name = self.name();
-                if name.is_empty() {
-                    into.push('$');
-                } else {
-                    into.push('$');
-                    into.push_str(&name);
-                    self.found(name, begin, false);
-                }
-            }
-        }
-    }
-
-    fn found(&mut self, name: String, at: usize, guarded: bool) {
-        self.script.uses.push(Use { name, at, guarded });
-    }
-
-    /// `$((…))`: names count with and without a dollar, but only those with one are looked at.
-    fn arithmetic(&mut self) {
-        let mut open = 2;
-        while open > 0
-            && let Some(c) = self.peek()
-        {
-            match c {
-                '$' if self.depth <= DEPTH => {
-                    self.depth += 1;
-                    self.dollar(&mut String::new(), true);
-                    self.depth -= 1;
-                    continue;
-                }
-                '(' => open += 1,
-                ')' => open -= 1,
-                _ => {}
-            }
-            self.next();
-        }
-    }
-
-    /// `${NAME…}`, its `${` already read.
-    fn parameter(&mut self, begin: usize) {
-        if self.depth > DEPTH {
-            self.script.opaque = true;
-            self.at = self.text.len();
-            return;
-        }
-        self.depth += 1;
-        if matches!(self.peek(), Some('#' | '!')) {
-            self.next();
-        }
-        let name = self.name();
-        if !name.is_empty() {
-            let operation = self.text.get(self.at..).unwrap_or_default();
-            let operation = operation.strip_prefix(':').unwrap_or(operation);
-            let guarded = operation.starts_with(['-', '+', '=', '?']);
-            if operation.starts_with('=') {
-                self.script.assigned.insert(name.clone());
-            }
-            self.found(name, begin, guarded);
-        }
-        while let Some(c) = self.peek() {
-            match c {
-                '}' => {
-                    self.next();
-                    break;
-                }
-                '\\' => {
-                    self.next();
-                    self.next();
-                }
-                '$' => self.dollar(&mut String::new(), true),
-                '`' => self.backticks(&mut String::new()),
-                '\'' => {
-                    self.next();
-                    self.literal(&mut String::new());
-                }
-                '"' => {
-                    self.next();
-                    self.quoted(Some('"'));
-                }
-                _ => {
-                    self.next();
-                }
-            }
-        }
-        self.depth -= 1;
-    }
-
     /// One simple command is complete.
     fn flush(&mut self, words: &mut Vec<Word>) {
         let words = std::mem::take(words);
@@ -581,20 +381,14 @@ impl Reader<'_> {
         while let Some((first, more)) = rest.split_first()
             && let Some(name) = &first.sets
         {
-            env.push(
-                first
-                    .text
-                    .split(['=', '+'])
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
-            );
+            env.extend(assignment(&first.text));
             if !name.is_empty() {
                 self.script.assigned.insert(name.clone());
             }
             rest = more;
         }
         let Some(first) = rest.first() else {
+            self.script.values.extend(env);
             return;
         };
         match first.text.as_str() {
@@ -606,6 +400,10 @@ impl Reader<'_> {
             }
             "case" | "function" if !first.quoted => return,
             "export" | "readonly" | "local" | "declare" | "typeset" => {
+                // `export $(cat .env)` may set anything.
+                self.script.opaque |= rest[1..].iter().any(|word| word.text.starts_with('$'));
+                let values = rest[1..].iter().filter_map(|word| assignment(&word.text));
+                self.script.values.extend(values);
                 let names = rest.iter().filter_map(|word| word.sets.clone());
                 self.script
                     .assigned
@@ -628,8 +426,12 @@ impl Reader<'_> {
             return;
         };
         command.env.extend(env);
-        if is_shell(command.program())
-            && let Some(flag) = command.words.iter().position(|word| is_script_flag(word))
+        let runs = is_shell(command.program()) || matches!(command.program(), "su" | "runuser");
+        if runs
+            && let Some(flag) = command
+                .words
+                .iter()
+                .position(|word| is_script_flag(word) || word == "--command")
             && let Some(text) = command.words.get(flag + 1)
             && self.depth < DEPTH
         {
@@ -645,165 +447,15 @@ impl Reader<'_> {
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// A command without the programs that only start it (`sudo`, `env`, `exec` …).
-fn command(words: Vec<String>, at: usize) -> Option<Command> {
-    let mut env = vec![];
-    let mut words = words.into_iter().peekable();
-    loop {
-        let first = words.next()?;
-        let program = base_name(&first);
-        let starter = matches!(
-            program,
-            "sudo" | "doas" | "env" | "exec" | "command" | "nohup" | "nice" | "xargs" | "timeout"
-        );
-        if !starter {
-            let words = std::iter::once(program.to_owned()).chain(words).collect();
-            return Some(Command { at, words, env });
-        }
-        while let Some(word) = words.peek() {
-            let number = word.starts_with(|c: char| c.is_ascii_digit());
-            match word.split_once('=') {
-                Some((name, _)) if is_name(name) => env.push(name.to_owned()),
-                _ if word.starts_with('-') || number => {}
-                _ => break,
-            }
-            words.next();
-        }
-    }
-}
+#[path = "shell_words.rs"]
+mod words;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::advice::dockerfile::parse;
-
-    fn of(run: &str) -> Script {
-        let file = parse(&format!("FROM a\n{run}\n")).unwrap();
-        script(&file.instructions[1]).unwrap()
-    }
-
-    fn commands(run: &str) -> Vec<String> {
-        of(run).commands.iter().map(|c| c.words.join(" ")).collect()
-    }
-
-    fn unset(run: &str) -> Vec<String> {
-        let script = of(run);
-        script
-            .uses
-            .into_iter()
-            .filter(|used| !used.guarded && !script.assigned.contains(&used.name))
-            .map(|used| used.name)
-            .collect()
-    }
-
-    #[test]
-    fn commands_are_found_wherever_a_shell_would_run_them() {
-        assert_eq!(
-            commands("RUN a 1 && b '2 3'|c; (d) || { e; } & f"),
-            ["a 1", "b 2 3", "c", "d", "e", "f"]
-        );
-        assert_eq!(
-            commands("RUN if [ -f x ]; then a; elif b; else c; fi; for i in 1 2; do d $i; done"),
-            ["[ -f x ]", "a", "b", "c", "d $i"]
-        );
-        assert_eq!(
-            commands("RUN x=$(a b) y=`c`; d \"$(e)\""),
-            ["a b", "c", "e", "d $()"]
-        );
-        assert_eq!(
-            commands(
-                "RUN DEBIAN_FRONTEND=noninteractive sudo -E /usr/bin/apt-get -y install x >/dev/null 2>&1"
-            ),
-            ["apt-get -y install x"]
-        );
-        assert_eq!(
-            commands("RUN bash -lc 'a && b'"),
-            ["a", "b", "bash -lc a && b"]
-        );
-        assert_eq!(commands("RUN [\"a\", \"b\"]"), ["a b"]);
-        assert_eq!(
-            commands("RUN [\"/bin/sh\", \"-c\", \"a && b\"]"),
-            ["a", "b"]
-        );
-        assert_eq!(commands("RUN a \\\n # a note\n  && b"), ["a", "b"]);
-        assert_eq!(
-            commands("RUN <<EOF\n# note\na\nb \\\n  c\nEOF"),
-            ["a", "b c"]
-        );
-        assert_eq!(
-            commands("RUN cat <<EOF > /x && b\napt-get update\nEOF"),
-            ["cat", "b"]
-        );
-    }
-
-    #[test]
-    fn a_script_of_another_language_is_not_read() {
-        let file = parse("FROM a\nRUN <<EOF\n#!/usr/bin/env python3\nprint('$X')\nEOF\n").unwrap();
-        assert!(script(&file.instructions[1]).is_none());
-        assert_eq!(commands("RUN <<EOF\n#!/usr/bin/env -S bash\na\nEOF"), ["a"]);
-    }
-
-    #[test]
-    fn only_what_the_shell_would_fill_in_is_a_use() {
-        assert_eq!(
-            unset("RUN a $A ${B} \"$C\" ${D#v} ${#E} x${F}y"),
-            ["A", "B", "C", "D", "E", "F"]
-        );
-        assert_eq!(
-            unset("RUN a '$A' \\$B \"\\$C\" $$ $? $1 ${1} $'$D' # $E"),
-            [""; 0]
-        );
-        assert_eq!(
-            unset("RUN a ${A:-x} ${B-x} ${C:+x} ${D:?x} ${E:=x} $E"),
-            [""; 0]
-        );
-        assert_eq!(unset("RUN a ${A:-$B}"), ["B"]);
-        assert_eq!(unset("RUN cat <<EOF\n$A\nEOF"), ["A"]);
-        assert_eq!(unset("RUN cat <<'EOF'\n$A\nEOF"), [""; 0]);
-        assert_eq!(unset("RUN <<'EOF'\necho $A\nEOF"), ["A"]);
-        assert_eq!(unset("RUN [\"echo\", \"$A\"]"), [""; 0]);
-        assert_eq!(unset("RUN a $(( $A + 1 )) $B"), ["A", "B"]);
-    }
-
-    #[test]
-    fn what_the_text_sets_itself_is_set() {
-        for run in [
-            "RUN A=1; b $A",
-            "RUN A=1 b && c $A",
-            "RUN export A=1 && b $A",
-            "RUN for A in 1 2; do b $A; done",
-            "RUN b | while read -r X A; do c $A; done",
-            "RUN local A=$(b); c $A",
-            "RUN A=${A:-1}; b $A",
-            "RUN case x in y) A=1 ;; esac; b $A",
-            "RUN printf -v A x; b $A",
-        ] {
-            assert_eq!(unset(run), [""; 0], "{run}");
-        }
-        assert_eq!(unset("RUN A=$A b"), ["A"]);
-        assert!(of("RUN . /etc/os-release && b $VERSION").opaque);
-        assert!(of("RUN eval \"$(b)\" && c $A").opaque);
-    }
-
-    #[test]
-    fn places_lead_to_the_very_line() {
-        let script = of("RUN a \\\n\n  # note\n  && b \\\n  && c $X");
-        let lines: Vec<_> = script
-            .commands
-            .iter()
-            .map(|c| script.text.line(c.at))
-            .collect();
-        assert_eq!(lines, [2, 5, 6]);
-        assert_eq!(script.text.line(script.uses[0].at), 6);
-        let script = of("RUN <<EOF\na\nb\nEOF");
-        assert_eq!(script.text.line(script.commands[1].at), 4);
-        let script = of("RUN cat <<EOF\na\n$X\nEOF");
-        assert_eq!(script.text.line(script.uses[0].at), 4);
-    }
-}
+#[path = "shell_tests.rs"]
+mod tests;

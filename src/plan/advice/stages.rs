@@ -43,6 +43,8 @@ pub(super) struct Stage<'a> {
 pub(super) struct Stages<'a> {
     /// ARGs before the first FROM: name and line.
     pub(super) global: BTreeMap<String, i32>,
+    /// Their values, as far as they are known before the build.
+    pub(super) values: BTreeMap<String, String>,
     pub(super) all: Vec<Stage<'a>>,
     /// The stage that becomes the image.
     pub(super) target: usize,
@@ -86,7 +88,6 @@ impl<'a> Stages<'a> {
                 global.insert(name, arg.lines.0);
             }
         }
-        let posix = file.directives.get("escape").is_none_or(|c| c == "\\");
         let mut all: Vec<Stage<'a>> = vec![];
         for (n, &at) in froms.iter().enumerate() {
             let end = froms.get(n + 1).copied().unwrap_or(file.instructions.len());
@@ -107,7 +108,7 @@ impl<'a> Stages<'a> {
                 written: words[0],
                 image,
                 parent,
-                steps: steps(&file.instructions[at + 1..end], posix),
+                steps: steps(&file.instructions[at + 1..end], !is_windows(words[0])),
             });
         }
         let target = match target {
@@ -119,6 +120,7 @@ impl<'a> Stages<'a> {
         };
         let mut stages = Self {
             global,
+            values,
             all,
             target,
             reached: BTreeSet::new(),
@@ -180,11 +182,7 @@ fn steps(instructions: &[Instruction], mut posix: bool) -> Vec<Step<'_>> {
         .iter()
         .map(|instruction| {
             if instruction.keyword == "SHELL" {
-                posix = instruction
-                    .json
-                    .as_ref()
-                    .and_then(|words| words.first())
-                    .is_some_and(|shell| super::shell::is_shell(shell));
+                posix = instruction.json.as_deref().is_some_and(is_posix);
             }
             let runs = instruction.keyword == "RUN" && posix;
             Step {
@@ -193,6 +191,21 @@ fn steps(instructions: &[Instruction], mut posix: bool) -> Vec<Step<'_>> {
             }
         })
         .collect()
+}
+
+/// True for `["bash", "-c"]`, and where another program starts a shell: `["conda", "run", …, "sh", "-c"]`.
+fn is_posix(shell: &[String]) -> bool {
+    let mut words = shell.iter().map(|word| super::shell::is_shell(word));
+    let flag = |word: &String| super::shell::is_script_flag(word);
+    words.next() == Some(true) || (words.any(|is| is) && shell.last().is_some_and(flag))
+}
+
+/// Images whose RUNs are no POSIX shell's.
+fn is_windows(image: &str) -> bool {
+    let image = image.to_lowercase();
+    ["windows", "nanoserver", "servercore", "framework/"]
+        .iter()
+        .any(|word| image.contains(word))
 }
 
 impl Stage<'_> {

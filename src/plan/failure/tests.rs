@@ -41,6 +41,7 @@ pub(super) fn request() -> BuildRequest {
         annotations: Default::default(),
         contract: Default::default(),
         previous: vec![],
+        health_command: vec![],
         registries: vec![],
         registry_secret: None,
         scratch_bytes: 8 << 30,
