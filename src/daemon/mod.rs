@@ -12,6 +12,7 @@
 mod git;
 mod left;
 mod steps;
+mod volume;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;

@@ -166,6 +166,8 @@ fn request(
         job: which.job.clone(),
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
+        builder: builder.name_any(),
+        builder_memory: memory_limit(builder),
         callback: settings
             .callback
             .as_ref()
@@ -194,6 +196,12 @@ fn request(
         scratch_bytes: scratch_bytes(settings),
         namespace,
     }
+}
+
+/// The memory limit of a Builder's daemon.
+fn memory_limit(builder: &Builder) -> Option<String> {
+    let limits = builder.spec.resources.limits.as_ref()?;
+    Some(limits.get("memory")?.0.clone())
 }
 
 /// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.

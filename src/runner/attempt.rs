@@ -7,7 +7,7 @@ use super::files::prepare;
 use super::finish::{Published, finish, pushed, retag};
 use super::redact::Redactor;
 use super::solve::Solver;
-use super::{debug, source};
+use super::{debug, scripts, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::Goal;
@@ -95,12 +95,15 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         return retag(request, &config, &facts, image, debug.as_deref()).await;
     }
     let mut facts = Facts {
-        dockerfile: None,
         credentials: config.hosts().map(str::to_owned).collect(),
+        ..Facts::default()
     };
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
     known.source = source::read(solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
+    if let Some(context) = &prepared.files.context {
+        facts.scripts = scripts::scripts(Path::new(context));
+    }
     let metadata = prepared.path("image.json");
     let goal = Goal::Image {
         target: request.target.as_deref(),

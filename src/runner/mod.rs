@@ -15,6 +15,7 @@ mod oci;
 mod print;
 mod redact;
 mod revision;
+mod scripts;
 mod solve;
 mod source;
 

@@ -1,6 +1,7 @@
 //! Words that tools print when a step fails, and what cures that most often. Few and sure: where the
 //! words leave a doubt, there is no hint.
 
+use super::{Script, starts};
 use crate::api::FailureReason;
 
 /// Words of an output, and the cure. Each group of words must be found, in one and the same line.
@@ -8,6 +9,12 @@ struct Known {
     words: &'static [&'static str],
     cure: &'static str,
 }
+
+const FULL: &str = "the builder's volume was not full: it is most likely a file system of the step's own, for example its \
+                    tmpfs mount (size=…), or one that the step asked for more than the volume has left (cache.size of \
+                    the Builder)";
+const MEMORY: &str = "a process of the step was ended for want of memory: raise spec.resources.limits.memory of the \
+                      Builder, or let the step do less at once";
 
 const KNOWN: &[Known] = &[
     Known {
@@ -19,6 +26,55 @@ const KNOWN: &[Known] = &[
         words: &["exec /bin/sh:", "no such file or directory"],
         cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
                and COPY its result, or write RUN as a JSON array",
+    },
+    Known {
+        words: &["o space left on device", "/dev/shm"],
+        cure: "a step's /dev/shm holds 64 MB and is full, not the builder's volume: write elsewhere, for example to \
+               a mount of its own (RUN --mount=type=tmpfs,target=…)",
+    },
+    Known {
+        words: &["o space left on device"],
+        cure: FULL,
+    },
+    Known {
+        words: &["isk quota exceeded"],
+        cure: FULL,
+    },
+    Known {
+        words: &["ead-only file system"],
+        cure: "the step writes into a mount that it may only read: a bind mount takes writes with rw (and throws them \
+               away after the step), /proc and /sys never do",
+    },
+    Known {
+        words: &["/run/secrets/", "o such file or directory"],
+        cure: "a secret that the build does not give is not mounted, and without `required` no error says so: give it by \
+               spec.secrets, with the id of the mount",
+    },
+    Known {
+        words: &["argument list too long"],
+        cure: "the step's command or its environment is larger than the kernel takes (128 KiB for one of them): put \
+               it into a file and COPY that",
+    },
+    Known {
+        words: &["unable to setup user: ", "invalid argument"],
+        cure: "the step's user, or one of its groups, has an ID that the builder does not know: it knows those up to \
+               65535. It is the base image that names it: write a USER of a smaller ID before the RUN",
+    },
+    Known {
+        words: &["Killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["signal: killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["JavaScript heap out of memory"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["annot allocate memory"],
+        cure: MEMORY,
     },
     Known {
         words: &["error obtaining VCS status"],
@@ -97,8 +153,13 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// What most often cures a failure whose step printed `log`.
-pub(super) fn hint(reason: FailureReason, step: Option<&str>, log: Option<&str>) -> Option<String> {
+/// What most often cures a failure whose step printed `log`. `scripts`: those of the context that are known.
+pub(super) fn hint(
+    reason: FailureReason,
+    step: Option<&str>,
+    log: Option<&str>,
+    scripts: &[Script],
+) -> Option<String> {
     if !matches!(
         reason,
         FailureReason::StepFailed | FailureReason::BuildFailed
@@ -106,6 +167,9 @@ pub(super) fn hint(reason: FailureReason, step: Option<&str>, log: Option<&str>)
         return None;
     }
     let log = log?;
+    if let Some(cure) = starts::hint(step.unwrap_or_default(), log, scripts) {
+        return Some(cure);
+    }
     let known = log.lines().find_map(|line| {
         KNOWN
             .iter()
@@ -147,7 +211,7 @@ mod tests {
     use super::*;
 
     fn given(step: &str, log: &str) -> Option<String> {
-        hint(FailureReason::StepFailed, Some(step), Some(log))
+        hint(FailureReason::StepFailed, Some(step), Some(log), &[])
     }
 
     #[test]
@@ -201,10 +265,14 @@ mod tests {
             hint(
                 FailureReason::PushDenied,
                 None,
-                Some("no such host dial tcp")
+                Some("no such host dial tcp"),
+                &[]
             ),
             None
         );
-        assert_eq!(hint(FailureReason::StepFailed, Some("RUN x"), None), None);
+        assert_eq!(
+            hint(FailureReason::StepFailed, Some("RUN x"), None, &[]),
+            None
+        );
     }
 }
