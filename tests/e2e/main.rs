@@ -23,6 +23,7 @@ mod registry;
 mod safety;
 mod sources;
 mod ssh;
+mod steps_words;
 mod tell;
 mod tenants;
 mod truth;

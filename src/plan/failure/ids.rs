@@ -21,7 +21,7 @@ impl Case<'_> {
 
     /// BuildKit's words where it has no image in which it could look a name up.
     fn unknown_names(&self) -> Option<Finding> {
-        if !self.error.contains("invalid user index") {
+        if !self.daemon().contains("invalid user index") {
             return None;
         }
         let text = self.step_text().unwrap_or_default();

@@ -328,4 +328,6 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
 #[cfg(test)]
 mod mistakes_tests;
 #[cfg(test)]
+mod speakers_tests;
+#[cfg(test)]
 mod tests;

@@ -72,7 +72,7 @@ fn branch(name: &str) -> BuildRequest {
 }
 
 /// What comes of a failed vertex (name, error, output; none without a name) and a text.
-fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
+pub(super) fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
     let inline = request.source.inline.as_ref();
     let facts = Facts {
         dockerfile: inline.and_then(|inline| inline.files.get("Dockerfile").cloned()),
@@ -81,7 +81,7 @@ fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verd
     judge_with(request, &facts, vertex, text)
 }
 
-fn judge_with(
+pub(super) fn judge_with(
     request: &BuildRequest,
     facts: &Facts,
     (name, error, output): (&str, &str, &str),
@@ -106,7 +106,7 @@ fn judge_with(
     verdict(&state, Some(1), request, facts)
 }
 
-const NONE: (&str, &str, &str) = ("", "", "");
+pub(super) const NONE: (&str, &str, &str) = ("", "", "");
 
 #[track_caller]
 fn assert_is(verdict: &Verdict, reason: R, again: Again, message: &str) {
@@ -445,7 +445,7 @@ fn a_registry_of_base_images_that_is_away_is_asked_again() {
     }
 }
 
-fn step(error: &str, output: &str) -> Verdict {
+pub(super) fn step(error: &str, output: &str) -> Verdict {
     judge(
         &request(),
         ("[2/2] RUN go build", error, output),
@@ -626,27 +626,6 @@ fn a_certificate_that_is_not_trusted_leads_to_the_builders_settings() {
             .message
             .contains("registries[].caRef of the Builder")
     );
-}
-
-#[test]
-fn a_volume_that_the_daemon_finds_full_is_pruned() {
-    let text = "error: failed to solve: ResourceExhausted: failed to read dockerfile: write /snapshots/15/fs/Dockerfile: no space left on device";
-    assert_eq!(judge(&request(), NONE, text).again, Again::Pruned);
-}
-
-#[test]
-fn a_builder_that_went_away_is_lost() {
-    for text in [
-        "error: failed to solve: Unavailable: error reading from server: EOF",
-        "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF",
-    ] {
-        assert_is(
-            &judge(&request(), NONE, text),
-            R::BuilderLost,
-            Again::No,
-            "the connection to the builder broke: error reading from server: EOF",
-        );
-    }
 }
 
 #[test]
