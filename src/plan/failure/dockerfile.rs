@@ -1,6 +1,6 @@
 //! Faults of the Dockerfile itself: what it says, and the stages and files that it names.
 
-use super::lines::{LINE_LIMIT, Stage, nearest};
+use super::lines::{LINE_LIMIT, Stage, heredoc, nearest};
 use super::{Again, Case, Finding, listed, place, quoted_after};
 use crate::api::FailureReason;
 
@@ -151,12 +151,41 @@ impl Case<'_> {
                 "this is no text in UTF-8: save the Dockerfile as plain text in UTF-8".into()
             }
         };
+        let said = match self.cure_of_syntax(&said) {
+            Some(cure) => format!("{said}: {cure}"),
+            None => said,
+        };
         let line = line.map_or(String::new(), |n| format!(":{n}"));
         (
             FailureReason::DockerfileSyntax,
             format!("{}{line}: {said}", self.request.dockerfile),
             Again::No,
         )
+    }
+
+    /// What to do about some that the parser's words alone do not tell.
+    fn cure_of_syntax(&self, said: &str) -> Option<String> {
+        let one = self.instruction()?;
+        if said == "no build stage in current context" {
+            return Some("it stands above the first FROM, where only ARG may".into());
+        }
+        if said == "unterminated heredoc" {
+            let (end, _) = one.text.split_whitespace().find_map(heredoc)?;
+            return Some(format!("no line below is {end} alone"));
+        }
+        let empty =
+            said.contains("should not be blank") || said.contains("failed to parse stage name");
+        if one.keyword == "FROM" && empty && one.text.contains('$') {
+            let names = variables(&one.text);
+            return Some(format!(
+                "{} has no value there: give it one by ARG above the first FROM (ARG NAME=value), or in spec.buildArgs, \
+                 which need that ARG, too",
+                listed(&names)
+            ));
+        }
+        // Words without what they are about.
+        let bare = said.len() < 40 && !said.contains(['"', ':']);
+        (bare && self.failed.is_none() && !said.starts_with("file with")).then(|| one.text.clone())
     }
 
     /// The frontend marks a line, and no step had begun: it does not accept what that line says.
@@ -320,6 +349,17 @@ impl Case<'_> {
             _ => format!("in {from}"),
         }
     }
+}
+
+/// The names of the variables of a text.
+fn variables(text: &str) -> Vec<&str> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split('$')
+        .skip(1)
+        .map(|rest| rest.strip_prefix('{').unwrap_or(rest))
+        .map(|rest| &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())])
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// True for an instruction with `--from=name`, or a mount with `from=name`.

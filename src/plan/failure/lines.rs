@@ -230,7 +230,7 @@ impl Lines {
 }
 
 /// The end of a heredoc that a word opens, `<<EOF` or `<<-"EOF"`, and whether tabs before it do not count.
-fn heredoc(word: &str) -> Option<(String, bool)> {
+pub(super) fn heredoc(word: &str) -> Option<(String, bool)> {
     let rest = word
         .trim_start_matches(|c: char| c.is_ascii_digit())
         .strip_prefix("<<")?;
