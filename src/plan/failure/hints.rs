@@ -61,7 +61,7 @@ const KNOWN: &[Known] = &[
                65535. It is the base image that names it: write a USER of a smaller ID before the RUN",
     },
     Known {
-        words: &["Killed"],
+        words: &["Killed signal terminated program"],
         cure: MEMORY,
     },
     Known {
@@ -69,8 +69,17 @@ const KNOWN: &[Known] = &[
         cure: MEMORY,
     },
     Known {
-        words: &["JavaScript heap out of memory"],
+        words: &["signal: 9, SIGKILL"],
         cure: MEMORY,
+    },
+    Known {
+        words: &["make", "***", "Killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["JavaScript heap out of memory"],
+        cure: "node's own limit was hit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a memory limit of the Builder that \
+               is larger than that",
     },
     Known {
         words: &["annot allocate memory"],
@@ -178,6 +187,10 @@ pub(super) fn hint(
     if let Some(known) = known {
         return Some(known.cure.to_owned());
     }
+    // A shell's word for it, alone in its line.
+    if log.lines().any(|line| line.trim() == "Killed") {
+        return Some(MEMORY.to_owned());
+    }
     missing_program(step, log)
 }
 
@@ -244,6 +257,20 @@ mod tests {
                 "ca-certificates",
             ),
             ("E: Unable to locate package curl", "apt-get update"),
+            ("Killed", "limits.memory"),
+            (
+                "cc1plus: fatal error: Killed signal terminated program cc1plus",
+                "limits.memory",
+            ),
+            (
+                "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory",
+                "NODE_OPTIONS",
+            ),
+            (
+                "tar: /dev/shm/x: Cannot write: No space left on device",
+                "64 MB",
+            ),
+            ("cp: can't create '/x': Read-only file system", "rw"),
             ("error: externally-managed-environment", "venv"),
             (
                 "dial tcp: lookup proxy.golang.org on 10.96.0.10:53: no such host",
@@ -261,6 +288,7 @@ mod tests {
             given("RUN go test ./...", "--- FAIL: TestAdd (0.00s)"),
             None
         );
+        assert_eq!(given("RUN x", "Killed 3 of 5 mutants"), None);
         assert_eq!(
             hint(
                 FailureReason::PushDenied,

@@ -42,6 +42,9 @@ const STARTS: [&str; 6] = [
     "failed to get session",
 ];
 
+/// Those of gRPC, which BuildKit puts before what it wraps: a registry's "503 Service Unavailable" is none.
+const CODES: [&str; 2] = ["Unavailable: ", "Canceled: "];
+
 /// Who else has connections that break: a registry, a server of files, git.
 const OTHERS: [&str; 9] = [
     "failed to do request",
@@ -70,9 +73,12 @@ impl Case<'_> {
     pub(super) fn connection(&self, exit: Option<i32>) -> Option<Finding> {
         let said = self.daemon();
         let lower = unquoted(&said.to_lowercase());
-        let starts = self.ended.is_none()
-            && STARTS.iter().any(|start| said.starts_with(start))
-            && !others(&lower);
+        let code = |start: &&str| {
+            said.starts_with(*start)
+                || CODES.contains(start) && said.contains(&format!(": {start}"))
+        };
+        let starts =
+            self.ended.is_none() && STARTS.iter().any(|start| code(&start)) && !others(&lower);
         // A step that ended by itself: its exit code is all there is.
         let grpc = GRPC.iter().any(|words| lower.contains(words));
         // Nobody but the daemon itself ends what it does: buildctl is never told to.
@@ -87,9 +93,7 @@ impl Case<'_> {
     pub(super) fn lost(&self, exit: Option<i32>) -> Option<Finding> {
         let lower = self.daemon().to_lowercase();
         let broken = CONNECTION.iter().any(|words| lower.contains(words))
-            || lower == "eof"
-            || lower.ends_with(": eof")
-            || lower.ends_with("unexpected eof");
+            || matches!(lower.as_str(), "eof" | "unexpected eof");
         (exit.is_some() && self.ended.is_none() && broken && !others(&lower)).then(|| self.broken())
     }
 

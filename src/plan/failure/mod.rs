@@ -16,6 +16,7 @@ mod ids;
 mod images;
 mod lines;
 mod lost;
+mod pull;
 mod registry;
 mod rejected;
 mod space;
@@ -120,6 +121,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
         .or_else(|| case.ids(&mut line))
         .or_else(|| case.step())
         .or_else(|| case.push())
+        .or_else(|| case.pull(&mut line))
         .or_else(|| case.source())
         .or_else(|| case.fetch())
         .or_else(|| case.lint(&mut line))

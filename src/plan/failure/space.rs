@@ -16,18 +16,19 @@ const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 impl Case<'_> {
     /// The words of a line that says that something is full, unless it is another machine that says so.
     fn full(&self) -> Option<&str> {
-        // A registry's or a server's answer is about its own disk.
-        const ELSEWHERE: [&str; 5] = [
+        // The answer of a registry or a server is about its own disk. Its words come after its status, in lines of their own.
+        const ANSWERS: [&str; 3] = [
             "unexpected status",
             "server message: ",
-            "remote: ",
             "invalid response status",
-            "error from registry",
         ];
+        let mut answered = false;
         self.daemon().lines().find(|line| {
             let lower = line.to_lowercase();
-            FULL.iter().any(|words| lower.contains(words))
-                && !ELSEWHERE.iter().any(|words| lower.contains(words))
+            answered |= ANSWERS.iter().any(|words| lower.contains(words));
+            let full = FULL.iter().any(|words| lower.contains(words));
+            // A git server's.
+            full && !answered && !lower.starts_with("remote: ")
         })
     }
 
