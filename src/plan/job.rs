@@ -454,6 +454,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_knows_the_builder_and_its_memory_limit() {
+        let mut builder = fixtures::builder();
+        let limit = Quantity("2Gi".into());
+        builder.spec.resources.limits = Some([("memory".to_owned(), limit)].into());
+        let request = request(
+            &fixtures::inline(),
+            &builder,
+            &which(),
+            &fixtures::settings(),
+        );
+        assert_eq!(request.builder, builder.name_any());
+        assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
+    }
+
+    #[test]
     fn an_attempt_mounts_just_the_secrets_that_the_build_names() {
         let attempt = attempt(
             &fixtures::git_with_secrets(),

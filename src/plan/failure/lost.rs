@@ -77,8 +77,7 @@ impl Case<'_> {
             said.starts_with(*start)
                 || CODES.contains(start) && said.contains(&format!(": {start}"))
         };
-        let starts =
-            self.ended.is_none() && STARTS.iter().any(|start| code(&start)) && !others(&lower);
+        let starts = self.ended.is_none() && STARTS.iter().any(code) && !others(&lower);
         // A step that ended by itself: its exit code is all there is.
         let grpc = GRPC.iter().any(|words| lower.contains(words));
         // Nobody but the daemon itself ends what it does: buildctl is never told to.
