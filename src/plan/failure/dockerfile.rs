@@ -363,7 +363,7 @@ fn variables(text: &str) -> Vec<&str> {
 }
 
 /// True for an instruction with `--from=name`, or a mount with `from=name`.
-fn comes_from(text: &str, name: &str) -> bool {
+pub(super) fn comes_from(text: &str, name: &str) -> bool {
     let from = format!("from={name}");
     let rest = |word: &str| word.strip_suffix(&from).map(|rest| rest.to_owned());
     text.split(|c: char| c == ',' || c.is_whitespace())

@@ -178,14 +178,22 @@ impl Lines {
     pub(super) fn user(&self, before: &Instruction) -> Option<(&str, i32)> {
         let mut stage = before.stage?;
         let mut until = before.line;
+        let last = |start: &str, stage: usize, until: i32| {
+            let found = self.instructions.iter().rfind(|one| {
+                let text = one_space(&one.text).to_uppercase();
+                text.starts_with(start) && one.stage == Some(stage) && one.line < until
+            })?;
+            let value = found
+                .text
+                .split_whitespace()
+                .nth(start.matches(' ').count())?;
+            Some((value.trim_matches(['"', '\'']), found.line))
+        };
         loop {
-            let own = self
-                .instructions
-                .iter()
-                .rfind(|one| one.keyword == "USER" && one.stage == Some(stage) && one.line < until);
-            if let Some(found) = own {
-                let value = found.text.split_whitespace().nth(1)?;
-                return Some((value.trim_matches(['"', '\'']), found.line));
+            // What a stage leaves to those that come from it is done there, and before their own.
+            let left = || (until == i32::MAX).then(|| last("ONBUILD USER ", stage, until));
+            if let Some(found) = left().flatten().or_else(|| last("USER ", stage, until)) {
+                return Some(found);
             }
             // A stage begins with the user of the one it comes from, which stands above it.
             let base = &self.stages[stage].base;
@@ -359,6 +367,8 @@ mod tests {
     fn a_user_holds_for_the_stages_that_come_from_its_own() {
         let lines = Lines::read(TEXT);
         assert_eq!(lines.user(lines.at(19).unwrap()), Some(("1000", 5)));
+        let left = Lines::read("FROM a AS b\nONBUILD USER 7\nUSER 8\nFROM b\nRUN id\n");
+        assert_eq!(left.user(left.at(5).unwrap()), Some(("7", 2)));
         let other = Lines::read("FROM a AS b\nUSER app\nFROM a\nRUN id\n");
         assert_eq!(other.user(other.at(4).unwrap()), None);
     }

@@ -133,6 +133,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
         .or_else(|| case.refused_by_frontend())
         .unwrap_or_else(|| case.unknown(exit));
     let message = case.of_frontend(message);
+    let line = line.or_else(|| case.line_of_image());
     let log = case
         .failed
         .as_ref()
@@ -211,6 +212,16 @@ impl Case<'_> {
         self.excerpt.line.or_else(found)
     }
 
+    /// The line of an image that BuildKit looks for without saying where it is named: that of a mount.
+    fn line_of_image(&self) -> Option<i32> {
+        let (name, _) = self
+            .error
+            .split_once(": failed to resolve source metadata for ")?;
+        let mut all = self.lines.instructions.iter();
+        let by = all.find(|one| dockerfile::comes_from(&one.text, name))?;
+        Some(by.line)
+    }
+
     /// A line of the Dockerfile, for the start of a sentence.
     fn place(&self, line: Option<i32>) -> String {
         match line {
@@ -229,7 +240,11 @@ impl Case<'_> {
         let failed = self.failed.as_ref().map(|failed| failed.name.as_str());
         match failed {
             Some(name) if name.starts_with("resolve image config for docker-image://") => {
-                message.replacen("base image ", "the frontend of # syntax=, image ", 1)
+                let message =
+                    message.replacen("base image ", "the frontend of # syntax=, image ", 1);
+                format!(
+                    "{message}; without that line the builder's own frontend reads the Dockerfile"
+                )
             }
             _ => message,
         }

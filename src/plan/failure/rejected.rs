@@ -59,6 +59,15 @@ impl Case<'_> {
                 "{who} asks for {what}, which builders never grant: take it out"
             ));
         }
+        if let Some(device) = quoted_after(said, "required device ") {
+            let mut all = self.lines.instructions.iter();
+            let by = all.find(|one| one.text.contains("--device="));
+            *line = line.or_else(|| by.map(|one| one.line));
+            return rejected(format!(
+                "{} asks for the device {device}, and builders have none: take it out",
+                self.place(*line)
+            ));
+        }
         if said.starts_with("exit code: ") && self.lines_name_a_frontend() {
             return rejected(format!(
                 "the image that # syntax= names did not work as the frontend of a Dockerfile ({said}): check its name, or \

@@ -24,6 +24,32 @@ pub(super) fn hint(step: &str, log: &str, scripts: &[Script]) -> Option<String> 
     if let Some(cure) = sure(step, log) {
         return Some(cure);
     }
+    not_started(step, log, scripts).or_else(|| line_ends(step, scripts))
+}
+
+/// A shell's script with Windows line ends that the step names: whatever it did, that is why.
+fn line_ends(step: &str, scripts: &[Script]) -> Option<String> {
+    let named = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let mut words = step.split(|c: char| c.is_whitespace() || "\"'[],;&|()".contains(c));
+        words.any(|word| word.rsplit('/').next() == Some(name))
+    };
+    let of_shell = |script: &&Script| {
+        let line = script.first_line.trim_end();
+        let ending = script.path.rsplit('.').next();
+        line.starts_with("#!") && line.ends_with("sh") || matches!(ending, Some("sh" | "bash"))
+    };
+    let found = scripts
+        .iter()
+        .filter(of_shell)
+        .find(|script| script.first_line.ends_with('\r') && named(&script.path))?;
+    Some(format!(
+        "{} has Windows line ends, so a carriage return belongs to the last word of each line: {LINE_FEEDS}",
+        found.path
+    ))
+}
+
+fn not_started(step: &str, log: &str, scripts: &[Script]) -> Option<String> {
     let (what, how) = log.lines().rev().find_map(|line| {
         let (what, how) = started(line.trim_end())?;
         // A shell tries things that need not be there: what the step itself names counts.
@@ -237,7 +263,13 @@ mod tests {
     }
 
     /// Step, what it printed, the script's first line (none where it is not known), and words of the cure.
-    const CASES: [(&str, &str, Option<&str>, &str); 27] = [
+    const CASES: &[(&str, &str, Option<&str>, &str)] = &[
+        (
+            "RUN sh /run.sh",
+            "/run.sh: line 4: syntax error: unexpected end of file",
+            Some("#!/bin/sh\r"),
+            "bin/run.sh has Windows line ends",
+        ),
         (
             "RUN [\"/run.sh\"]",
             "exec /run.sh: exec format error",

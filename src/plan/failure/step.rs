@@ -1,6 +1,6 @@
 //! Steps that ran and failed.
 
-use super::{Again, Case, Finding, command, place};
+use super::{Again, Case, Finding, command, place, within};
 use crate::api::{FailureReason, bounded};
 
 /// What stands between the command and how it ended.
@@ -43,7 +43,7 @@ impl Case<'_> {
         let message = if let Some(code) = how.strip_prefix("exit code: ") {
             match how == NO_EXIT_CODE {
                 true => format!("{what} was killed, and what ran it, too"),
-                false => format!("{what} ended with exit code {code}"),
+                false => format!("{what} ended with exit code {code}{}", signal(code)),
             }
         } else if how.starts_with("unable to find ") {
             format!(
@@ -51,7 +51,7 @@ impl Case<'_> {
                  above (adduser, addgroup), or write numbers"
             )
         } else {
-            format!("{what} cannot run: {how}")
+            format!("{what} cannot run: {}", within(how))
         };
         (FailureReason::StepFailed, message, Again::No)
     }
@@ -140,6 +140,19 @@ impl Case<'_> {
             ),
             Again::No,
         ))
+    }
+}
+
+/// What an exit code above 128 means, where a signal of that number tells something.
+fn signal(code: &str) -> &'static str {
+    match code {
+        "132" => " (SIGILL: a program uses instructions that this processor does not have)",
+        "134" => " (SIGABRT: a program gave up)",
+        "135" => " (SIGBUS: most often a full /dev/shm)",
+        "139" => " (SIGSEGV: a program crashed)",
+        "141" => " (SIGPIPE: what a program wrote to had ended)",
+        "143" => " (SIGTERM: a program was told to end)",
+        _ => "",
     }
 }
 
