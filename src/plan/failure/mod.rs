@@ -150,7 +150,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
                 reason,
                 case.step_text().as_deref(),
                 log.as_deref(),
-                &facts.scripts,
+                &case.scripts(),
             ),
             log,
             image: None,
@@ -210,6 +210,18 @@ impl Case<'_> {
     fn line(&self) -> Option<i32> {
         let found = || self.instruction().map(|one| one.line);
         self.excerpt.line.or_else(found)
+    }
+
+    /// The scripts of the context, as the steps see them: a Dockerfile that deals with line ends may have mended them.
+    fn scripts(&self) -> Vec<Script> {
+        let text = self.facts.dockerfile.as_deref().unwrap_or_default();
+        let mends = text.contains("\\r") || text.contains("dos2unix");
+        let mut scripts = self.facts.scripts.clone();
+        for script in scripts.iter_mut().filter(|_| mends) {
+            let kept = script.first_line.trim_end_matches('\r').len();
+            script.first_line.truncate(kept);
+        }
+        scripts
     }
 
     /// The line of an image that BuildKit looks for without saying where it is named: that of a mount.

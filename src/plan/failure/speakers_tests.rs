@@ -320,3 +320,29 @@ fn a_very_long_command_does_not_hide_how_it_ended() {
         failure.message
     );
 }
+
+#[test]
+fn line_ends_that_the_dockerfile_mends_are_not_to_blame() {
+    let text = "Dockerfile:3\n--------------------\n   3 | >>> RUN ./ci.sh\n--------------------\nerror: failed to solve: process \"/bin/sh -c ./ci.sh\" did not complete successfully: exit code: 1";
+    let vertex = ("[2/2] RUN ./ci.sh", "process", "--- FAIL: TestAdd\n");
+    for (mends, hint) in [
+        ("", true),
+        ("RUN dos2unix ci.sh", false),
+        (r"RUN sed -i 's/\r$//' ci.sh", false),
+    ] {
+        let facts = Facts {
+            dockerfile: Some(format!("FROM a\n{mends}\nRUN ./ci.sh\n")),
+            scripts: vec![Script {
+                path: "ci.sh".into(),
+                first_line: "#!/bin/sh\r".into(),
+            }],
+            ..Facts::default()
+        };
+        let found = judge_with(&request(), &facts, vertex, text).failure.hint;
+        assert_eq!(
+            found.is_some_and(|it| it.contains("carriage return")),
+            hint,
+            "{mends}"
+        );
+    }
+}
