@@ -1,6 +1,7 @@
 //! Faults of the Dockerfile itself: what it says, and the stages and files that it names.
 
 use super::lines::{LINE_LIMIT, Stage, heredoc, nearest};
+use super::registry::{Fault, fault};
 use super::{Again, Case, Finding, listed, place, quoted_after};
 use crate::api::FailureReason;
 
@@ -249,12 +250,18 @@ impl Case<'_> {
             Some(source) => names_it(source),
             None => by.is_some(),
         };
-        if !bare || !is_stage {
+        // That a registry is away says nothing of whether there is such an image.
+        let unknown = matches!(fault(self.error), Fault::NotFound | Fault::Denied);
+        if !bare || !is_stage || !unknown && nearest(name, &stages).is_none() {
             return None;
         }
         *line = line.or_else(|| by.map(|one| one.line));
+        let image = match unknown {
+            true => "; nor is there an image of that name",
+            false => "",
+        };
         not_found(format!(
-            "stage \"{name}\" is not in the Dockerfile{}; nor is there an image of that name",
+            "stage \"{name}\" is not in the Dockerfile{}{image}",
             it_has(name)
         ))
     }

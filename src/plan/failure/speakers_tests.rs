@@ -346,3 +346,24 @@ fn line_ends_that_the_dockerfile_mends_are_not_to_blame() {
         );
     }
 }
+
+#[test]
+fn a_registry_that_is_away_makes_no_missing_stage_of_an_image() {
+    let away = "dial tcp 10.0.0.9:443: connect: connection refused";
+    for (name, said, reason) in [
+        ("busybox", away, R::BaseImageUnreachable),
+        (
+            "busybox",
+            "docker.io/library/busybox:latest: not found",
+            R::StageNotFound,
+        ),
+        ("biuld", away, R::StageNotFound),
+    ] {
+        let text = format!(
+            "Dockerfile:3\n--------------------\n   3 | >>> COPY --from={name} /bin/sh /sh\n--------------------\nerror: failed to solve: {name}: failed to resolve source metadata for docker.io/library/{name}:latest: failed to do request: {said}"
+        );
+        let dockerfile = format!("FROM a AS build\nFROM b\nCOPY --from={name} /bin/sh /sh\n");
+        let failure = with_dockerfile(&dockerfile, NONE, &text);
+        assert_eq!(failure.reason, reason, "{failure:#?}");
+    }
+}
