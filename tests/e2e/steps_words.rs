@@ -215,5 +215,18 @@ async fn a_mistake_has_its_reason_its_line_its_words_and_its_cure() {
         let hint = failure.hint.as_deref().unwrap_or_default();
         assert!(hint.contains(cure), "{name}: {failure:#?}");
     }
+    // What a base image leaves to the step: it can be built, and no step can run in it.
+    let base = "FROM busybox:1.36\nUSER 1000740000\n";
+    field
+        .build("base", json!({"Dockerfile": base}), json!({}))
+        .await;
+    field.succeeds("base").await;
+    let inherits = format!("FROM {}:latest\nRUN id\n", field.image("base"));
+    field
+        .build("inherits", json!({"Dockerfile": inherits}), json!({}))
+        .await;
+    let failure = field.fails("inherits", StepFailed).await;
+    assert_eq!(failure.dockerfile_line, Some(2), "{failure:#?}");
+    assert!(failure.message.contains("up to 65535"), "{failure:#?}");
     field.close().await;
 }

@@ -56,11 +56,6 @@ const KNOWN: &[Known] = &[
                it into a file and COPY that",
     },
     Known {
-        words: &["unable to setup user: ", "invalid argument"],
-        cure: "the step's user, or one of its groups, has an ID that the builder does not know: it knows those up to \
-               65535. It is the base image that names it: write a USER of a smaller ID before the RUN",
-    },
-    Known {
         words: &["Killed signal terminated program"],
         cure: MEMORY,
     },

@@ -5,7 +5,7 @@ use super::{Again, Case, Finding};
 use crate::api::FailureReason;
 
 /// The largest user ID, and group ID, of a rootless builder: it has 65,536 of its node's.
-const LARGEST: u64 = 65_535;
+pub(super) const LARGEST: u64 = 65_535;
 
 /// A number that is too large, and what gives it.
 struct Id {

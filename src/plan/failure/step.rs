@@ -1,5 +1,6 @@
 //! Steps that ran and failed.
 
+use super::ids::LARGEST;
 use super::{Again, Case, Finding, command, place, within};
 use crate::api::{FailureReason, bounded};
 
@@ -40,7 +41,12 @@ impl Case<'_> {
 
     fn failed_step(&self, how: &str) -> Finding {
         let what = self.what();
-        let message = if let Some(code) = how.strip_prefix("exit code: ") {
+        let message = if self.start_failed() {
+            format!(
+                "{what} cannot start: the builder knows user IDs up to {LARGEST}, and the one that the base image gives the \
+                 step, or a group of it, is larger: write a USER of a smaller ID above it"
+            )
+        } else if let Some(code) = how.strip_prefix("exit code: ") {
             match how == NO_EXIT_CODE {
                 true => format!("{what} was killed, and what ran it, too"),
                 false => format!("{what} ended with exit code {code}{}", signal(code)),
