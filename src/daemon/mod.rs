@@ -14,6 +14,7 @@ mod left;
 mod lookup;
 mod steps;
 mod submodules;
+mod volume;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

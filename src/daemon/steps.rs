@@ -5,10 +5,15 @@
 //! (`PR_SET_CHILD_SUBREAPER`, prctl(2)), waits for runc, and ends all that it has been given then. Only after
 //! that does BuildKit hear that the step is done: no later step runs beside what an earlier one has left. And since a
 //! step may end this program, too, what such a step has left is ended before the next one begins ([`super::left`]).
+//!
+//! And it tells whether the daemon's volume was full meanwhile ([`super::volume`]): of a step that fails for that, BuildKit
+//! knows an exit code alone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -17,7 +22,9 @@ use rustix::process::{
     set_parent_process_death_signal, wait,
 };
 
+use super::volume::Volume;
 use super::{become_real, left, real};
+use crate::plan::failure::STEP_FULL;
 
 /// The name on `PATH`: the first that BuildKit looks for.
 pub(super) const NAME: &str = "buildkit-runc";
@@ -57,11 +64,19 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
             return ExitCode::from(126);
         }
     };
+    let volume = bundle(args).map(Volume::watch);
     let code = end_of(child.id());
+    let full = volume.is_some_and(Volume::was_full);
     let left = end(descendants);
     if left > 0 {
         eprintln!("whittle: {left} processes that this step has left behind do not end");
         return ExitCode::FAILURE;
+    }
+    if full && code != 0 {
+        // A step can print anything and end with any code. So this program ends as no step does, by a signal: BuildKit
+        // tells that, and the runner reads the line then. It stands alone: what comes before it may have no line end.
+        let _ = std::io::stderr().write_all(format!("\n{STEP_FULL}\n").as_bytes());
+        signal(own(), Signal::KILL);
     }
     ExitCode::from(code)
 }
@@ -96,6 +111,12 @@ fn is_run(args: &[OsString]) -> bool {
         }
     }
     false
+}
+
+/// The folder of a container's description, which lies on the daemon's volume.
+fn bundle(args: &[OsString]) -> Option<PathBuf> {
+    let at = args.iter().position(|arg| arg == "--bundle")?;
+    Some(args.get(at + 1)?.into())
 }
 
 /// Waits for the process; meanwhile those that have lost their parents are taken as they end.

@@ -11,6 +11,8 @@ fn request() -> BuildRequest {
         job: "hello-1".into(),
         builder_address: "tcp://builder.demo.svc:1234".into(),
         builder_server_name: "builder.demo.svc".into(),
+        builder: "default".into(),
+        builder_memory: None,
         callback: None,
         source: Source::default(),
         dockerfile: "Dockerfile".into(),

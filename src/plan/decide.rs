@@ -807,16 +807,6 @@ fn refine(mut failed: Failed, observed: &Observed) -> Failed {
             observed.build.spec.builder_ref.name
         );
     }
-    // The runner knows that a step was killed, and not whose limit that was.
-    if failed.failure.reason == FailureReason::OutOfMemory && failed.failure.step.is_some() {
-        let name = &observed.build.spec.builder_ref.name;
-        let limit = observed.builder.as_ref().and_then(memory_limit);
-        let limit = limit.map_or_else(
-            || format!("Builder {name} has no memory limit: its node may have run out of memory"),
-            |limit| format!("Builder {name} has the memory limit {limit}"),
-        );
-        failed.failure.message = format!("{} ({limit})", failed.failure.message);
-    }
     failed
 }
 

@@ -166,6 +166,8 @@ fn request(
         job: which.job.clone(),
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
+        builder: builder.name_any(),
+        builder_memory: memory_limit(builder),
         callback: settings
             .callback
             .as_ref()
@@ -195,6 +197,12 @@ fn request(
         scratch_bytes: scratch_bytes(settings),
         namespace,
     }
+}
+
+/// The memory limit of a Builder's daemon.
+fn memory_limit(builder: &Builder) -> Option<String> {
+    let limits = builder.spec.resources.limits.as_ref()?;
+    Some(limits.get("memory")?.0.clone())
 }
 
 /// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.
@@ -453,6 +461,21 @@ mod tests {
         .unwrap();
         insta::assert_yaml_snapshot!("attempt-config-map", attempt.config_map);
         insta::assert_yaml_snapshot!("attempt-job", attempt.job);
+    }
+
+    #[test]
+    fn a_request_knows_the_builder_and_its_memory_limit() {
+        let mut builder = fixtures::builder();
+        let limit = Quantity("2Gi".into());
+        builder.spec.resources.limits = Some([("memory".to_owned(), limit)].into());
+        let request = request(
+            &fixtures::inline(),
+            &builder,
+            &which(),
+            &fixtures::settings(),
+        );
+        assert_eq!(request.builder, builder.name_any());
+        assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
     }
 
     #[test]

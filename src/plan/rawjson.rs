@@ -6,7 +6,7 @@
 //! its own error text follows as plain lines; those are kept as text.
 //!
 //! Memory is bounded: of each step the last [`LOG_LINES`] lines of its output are kept, of plain
-//! text the last [`TEXT_BYTES`].
+//! text the first and last lines, [`TEXT_BYTES`] in all.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -400,7 +400,7 @@ impl State {
             return;
         }
         let canceled = is_canceled(&raw.error);
-        vertex.error = Some(bounded(raw.error.clone(), 4 * LINE_BYTES));
+        vertex.error = Some(ends(&clean(&raw.error), 4 * LINE_BYTES));
         if !canceled && self.failed.is_none() {
             self.failed = Some(raw.digest);
         }
@@ -437,13 +437,17 @@ impl State {
         }
     }
 
+    /// Keeps a line of text. Of what is too much the middle goes: where the trouble lies stands in the first lines, and
+    /// what it is in the last.
     fn keep_text(&mut self, line: &str) {
-        self.text
-            .push_str(&bounded(line.to_owned(), TEXT_BYTES / 2));
+        self.text.push_str(&ends(line, TEXT_BYTES / 4));
         self.text.push('\n');
         while self.text.len() > TEXT_BYTES {
-            let first = self.text.find('\n').map_or(self.text.len(), |at| at + 1);
-            self.text.drain(..first);
+            let head = self.text.floor_char_boundary(TEXT_BYTES / 4);
+            let after = |from: usize| self.text[from..].find('\n').map(|at| from + at + 1);
+            let from = after(head).unwrap_or(0);
+            let to = after(from).unwrap_or(self.text.len());
+            self.text.drain(from..to);
         }
     }
 }
@@ -475,6 +479,17 @@ fn is_git_source(name: &str) -> bool {
 /// True for the error of a step that ended only because another one failed.
 fn is_canceled(error: &str) -> bool {
     error.ends_with("context canceled")
+}
+
+/// A text without its middle, where it is longer than `most` bytes: an error begins with the command, and ends with what
+/// became of it.
+fn ends(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(most / 2);
+    let tail = text.ceil_char_boundary(text.len() - (most / 2).saturating_sub('…'.len_utf8()));
+    format!("{}…{}", &text[..head], &text[tail..])
 }
 
 /// What a terminal would show of a line: the text after the last carriage return.

@@ -62,6 +62,12 @@ pub struct BuildRequest {
     pub builder_address: String,
     /// Name in the builder's certificate.
     pub builder_server_name: String,
+    /// Name of the Builder, for messages.
+    #[serde(default)]
+    pub builder: String,
+    /// Its memory limit, for messages; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder_memory: Option<String>,
     /// Where to send progress and the early result, `https://host:port`; none without a callback.
     pub callback: Option<String>,
     /// Where the Dockerfile and the context come from.

@@ -8,7 +8,7 @@ use super::finish::{Held, Published, finish, pushed, retag};
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
-use super::{debug, source};
+use super::{debug, scripts, source};
 use crate::api::{Failure, FailureReason};
 use crate::plan::advice::{self, BuildWarning, Hint, View};
 use crate::plan::buildctl::Goal;
@@ -99,6 +99,9 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     known.source = source::read(solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
     registry_secret::write(&prepared, &config, request, facts.dockerfile.as_deref())?;
+    if let Some(context) = &prepared.files.context {
+        facts.scripts = scripts::scripts(Path::new(context));
+    }
     let metadata = prepared.path("image.json");
     let goal = Goal::Image {
         target: request.target.as_deref(),

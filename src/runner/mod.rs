@@ -16,6 +16,7 @@ mod print;
 mod redact;
 mod registry_secret;
 mod revision;
+mod scripts;
 mod solve;
 mod source;
 

@@ -78,7 +78,12 @@ impl Solver<'_> {
             if exit == Some(0) {
                 return Ok(());
             }
-            let found = verdict(state, exit, self.request, facts);
+            let mut found = verdict(state, exit, self.request, facts);
+            if !matches!(goal, Goal::Image { .. }) {
+                // A line of a Dockerfile of our own is none that anybody could mend.
+                found.failure.dockerfile_line = None;
+                found.failure.step = None;
+            }
             match found.again {
                 Again::No => return Err(found.failure),
                 Again::Pruned if pruned => return Err(found.failure),

@@ -240,7 +240,7 @@ fn walk(root: &Path, folder: &Path, seen: &mut usize, found: &mut Vec<String>) {
 
 /// The first bytes of a file within `root`; none where any part of its path is a link, which might lead
 /// to this Pod's own files.
-fn head_of(root: &Path, path: &str, most: u64) -> Option<Vec<u8>> {
+pub(super) fn head_of(root: &Path, path: &str, most: u64) -> Option<Vec<u8>> {
     let mut place = root.to_owned();
     for part in Path::new(path).components() {
         match part {

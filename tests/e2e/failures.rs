@@ -120,11 +120,9 @@ async fn a_step_that_needs_more_memory_than_the_builder_has_is_told_so() {
         .await
         .failure
         .unwrap();
-    assert!(
-        failure.message.contains("resources.limits.memory"),
-        "{}",
-        failure.message
-    );
+    for words in ["resources.limits.memory", "192Mi of Builder default"] {
+        assert!(failure.message.contains(words), "{}", failure.message);
+    }
     field.close().await;
 }
 

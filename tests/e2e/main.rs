@@ -26,6 +26,7 @@ mod repositories;
 mod safety;
 mod sources;
 mod ssh;
+mod steps_words;
 mod tell;
 mod tenants;
 mod truth;

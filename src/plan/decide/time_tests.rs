@@ -270,29 +270,3 @@ fn what_a_builder_waited_for_is_not_said_once_it_is_ready() {
         );
     }
 }
-
-#[test]
-fn a_step_that_was_killed_for_memory_is_told_with_the_builder_and_its_limit() {
-    let mut report = failed(FailureReason::OutOfMemory, "a RUN step was killed".into());
-    if let Report::Failed(failed) = &mut report {
-        failed.failure.step = Some("RUN make".into());
-    }
-    let mut observed = with_attempt(running(), State::Ended(report));
-    observed.build.spec.retries = 0;
-    let words = |observed: &Observed| {
-        let failure = next(observed, later(5)).status.failure.unwrap();
-        failure.message
-    };
-    let none = words(&observed);
-    assert!(
-        none.contains("Builder default has no memory limit"),
-        "{none}"
-    );
-    let limits = serde_json::from_value(serde_json::json!({"limits": {"memory": "2Gi"}}));
-    observed.builder.as_mut().unwrap().spec.resources = limits.unwrap();
-    let some = words(&observed);
-    assert!(
-        some.contains("Builder default has the memory limit 2Gi"),
-        "{some}"
-    );
-}

@@ -42,17 +42,18 @@ pub(super) fn excerpt(text: &str) -> Excerpt {
     }
 }
 
-/// The error, without what buildctl puts before each: all lines from the last one that begins with
-/// `error: `, or all of the text where there is none.
+/// The error, without what buildctl puts before each: all lines from the first one that begins with
+/// `error: `, or all of the text where there is none. Later ones are part of it: git's words, for example.
 pub(super) fn error(text: &str) -> &str {
     let from = text
-        .rfind("\nerror: ")
+        .find("\nerror: ")
         .map(|at| at + 1)
+        .filter(|_| !text.starts_with("error: "))
         .or_else(|| text.starts_with("error: ").then_some(0));
     let Some(from) = from else {
         return text.trim();
     };
-    let error = text[from..].trim_start_matches("error: ").trim();
+    let error = text[from..]["error: ".len()..].trim();
     error.strip_prefix("failed to solve: ").unwrap_or(error)
 }
 
@@ -107,6 +108,10 @@ error: failed to solve: process \"/bin/sh -c x\" did not complete successfully: 
         assert_eq!(
             error("error: failed to solve: a\nb\n: exit status 128"),
             "a\nb\n: exit status 128"
+        );
+        assert_eq!(
+            error("error: failed to solve: git stderr:\nerror: RPC failed\nfatal: x"),
+            "git stderr:\nerror: RPC failed\nfatal: x"
         );
         assert_eq!(error("error: listing workers"), "listing workers");
         assert_eq!(error("panic: x"), "panic: x");

@@ -72,9 +72,7 @@ impl Case<'_> {
                 reference(git)
             ));
         }
-        let server_denies =
-            lower.contains("returned error: 403") || lower.contains("returned error: 401");
-        if server_denies || DENIED.iter().any(|words| lower.contains(words)) {
+        if denies(&lower) {
             return Some((FailureReason::SourceDenied, denied(git, &lower), Again::No));
         }
         if lower.contains("not found") && lower.contains("repository")
@@ -150,6 +148,13 @@ fn no_ref(git: &GitSource, near: &Near) -> String {
     format!("git repository {url} {what}: {hint}{commit}")
 }
 
+/// True where git's words, in small letters, say that its server refuses.
+pub(super) fn denies(lower: &str) -> bool {
+    lower.contains("returned error: 403")
+        || lower.contains("returned error: 401")
+        || DENIED.iter().any(|words| lower.contains(words))
+}
+
 fn reference(git: &GitSource) -> String {
     match &git.reference {
         Some(GitRef {
@@ -191,7 +196,7 @@ fn denied(git: &GitSource, said: &str) -> String {
 
 /// What git itself said after `git stderr:`: where ssh could not connect, that; else the line that begins
 /// with `fatal:`.
-fn stderr(error: &str) -> &str {
+pub(super) fn stderr(error: &str) -> &str {
     let said = error.split("git stderr:\n").nth(1).unwrap_or(error);
     let after = |mark| said.lines().find_map(|line| line.strip_prefix(mark));
     after("ssh: ")

@@ -1,6 +1,7 @@
 //! Words that tools print when a step fails, and what cures that most often. Few and sure: where the
 //! words leave a doubt, there is no hint.
 
+use super::{Script, starts};
 use crate::api::FailureReason;
 
 /// Words of an output, and the cure. Each group of words must be found, in one and the same line.
@@ -8,6 +9,12 @@ struct Known {
     words: &'static [&'static str],
     cure: &'static str,
 }
+
+const FULL: &str = "the builder's volume was not full: it is most likely a file system of the step's own, for example its \
+                    tmpfs mount (size=…), or one that the step asked for more than the volume has left (cache.size of \
+                    the Builder)";
+const MEMORY: &str = "a process of the step was ended for want of memory: raise spec.resources.limits.memory of the \
+                      Builder, or let the step do less at once";
 
 const KNOWN: &[Known] = &[
     Known {
@@ -19,6 +26,59 @@ const KNOWN: &[Known] = &[
         words: &["exec /bin/sh:", "no such file or directory"],
         cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
                and COPY its result, or write RUN as a JSON array",
+    },
+    Known {
+        words: &["o space left on device", "/dev/shm"],
+        cure: "a step's /dev/shm holds 64 MB and is full, not the builder's volume: write elsewhere, for example to \
+               a mount of its own (RUN --mount=type=tmpfs,target=…)",
+    },
+    Known {
+        words: &["o space left on device"],
+        cure: FULL,
+    },
+    Known {
+        words: &["isk quota exceeded"],
+        cure: FULL,
+    },
+    Known {
+        words: &["ead-only file system"],
+        cure: "the step writes into a mount that it may only read: a bind mount takes writes with rw (and throws them \
+               away after the step), /proc and /sys never do",
+    },
+    Known {
+        words: &["/run/secrets/", "o such file or directory"],
+        cure: "a secret that the build does not give is not mounted, and without `required` no error says so: give it by \
+               spec.secrets, with the id of the mount",
+    },
+    Known {
+        words: &["argument list too long"],
+        cure: "the step's command or its environment is larger than the kernel takes (128 KiB for one of them): put \
+               it into a file and COPY that",
+    },
+    Known {
+        words: &["Killed signal terminated program"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["signal: killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["signal: 9, SIGKILL"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["make", "***", "Killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["JavaScript heap out of memory"],
+        cure: "node's own limit was hit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a memory limit of the Builder that \
+               is larger than that",
+    },
+    Known {
+        words: &["annot allocate memory"],
+        cure: MEMORY,
     },
     Known {
         words: &["error obtaining VCS status"],
@@ -97,8 +157,13 @@ const KNOWN: &[Known] = &[
     },
 ];
 
-/// What most often cures a failure whose step printed `log`.
-pub(super) fn hint(reason: FailureReason, step: Option<&str>, log: Option<&str>) -> Option<String> {
+/// What most often cures a failure whose step printed `log`. `scripts`: those of the context that are known.
+pub(super) fn hint(
+    reason: FailureReason,
+    step: Option<&str>,
+    log: Option<&str>,
+    scripts: &[Script],
+) -> Option<String> {
     if !matches!(
         reason,
         FailureReason::StepFailed | FailureReason::BuildFailed
@@ -106,6 +171,9 @@ pub(super) fn hint(reason: FailureReason, step: Option<&str>, log: Option<&str>)
         return None;
     }
     let log = log?;
+    if let Some(cure) = starts::hint(step.unwrap_or_default(), log, scripts) {
+        return Some(cure);
+    }
     let known = log.lines().find_map(|line| {
         KNOWN
             .iter()
@@ -113,6 +181,10 @@ pub(super) fn hint(reason: FailureReason, step: Option<&str>, log: Option<&str>)
     });
     if let Some(known) = known {
         return Some(known.cure.to_owned());
+    }
+    // A shell's word for it, alone in its line.
+    if log.lines().any(|line| line.trim() == "Killed") {
+        return Some(MEMORY.to_owned());
     }
     missing_program(step, log)
 }
@@ -147,7 +219,7 @@ mod tests {
     use super::*;
 
     fn given(step: &str, log: &str) -> Option<String> {
-        hint(FailureReason::StepFailed, Some(step), Some(log))
+        hint(FailureReason::StepFailed, Some(step), Some(log), &[])
     }
 
     #[test]
@@ -180,6 +252,20 @@ mod tests {
                 "ca-certificates",
             ),
             ("E: Unable to locate package curl", "apt-get update"),
+            ("Killed", "limits.memory"),
+            (
+                "cc1plus: fatal error: Killed signal terminated program cc1plus",
+                "limits.memory",
+            ),
+            (
+                "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory",
+                "NODE_OPTIONS",
+            ),
+            (
+                "tar: /dev/shm/x: Cannot write: No space left on device",
+                "64 MB",
+            ),
+            ("cp: can't create '/x': Read-only file system", "rw"),
             ("error: externally-managed-environment", "venv"),
             (
                 "dial tcp: lookup proxy.golang.org on 10.96.0.10:53: no such host",
@@ -197,14 +283,19 @@ mod tests {
             given("RUN go test ./...", "--- FAIL: TestAdd (0.00s)"),
             None
         );
+        assert_eq!(given("RUN x", "Killed 3 of 5 mutants"), None);
         assert_eq!(
             hint(
                 FailureReason::PushDenied,
                 None,
-                Some("no such host dial tcp")
+                Some("no such host dial tcp"),
+                &[]
             ),
             None
         );
-        assert_eq!(hint(FailureReason::StepFailed, Some("RUN x"), None), None);
+        assert_eq!(
+            hint(FailureReason::StepFailed, Some("RUN x"), None, &[]),
+            None
+        );
     }
 }

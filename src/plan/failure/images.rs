@@ -42,18 +42,12 @@ impl Case<'_> {
         let repository = Repository::parse(image);
         let host = repository.host.clone();
         if rest.contains("no match for platform in manifest") {
-            let asked: Vec<&str> = self
-                .request
-                .platforms
-                .iter()
-                .map(|p| p.0.as_str())
-                .collect();
             return Some((
                 FailureReason::BaseImageNotFound,
                 format!(
                     "base image {image} has no variant for the platform ({}): take another image, or \
                      build that stage with FROM --platform=$BUILDPLATFORM",
-                    listed(&asked)
+                    self.asked()
                 ),
                 Again::No,
             ));
@@ -100,6 +94,23 @@ impl Case<'_> {
                 Again::No,
             ),
         })
+    }
+}
+
+impl Case<'_> {
+    /// The platforms that were asked for: by the `FROM`, or by the build.
+    fn asked(&self) -> String {
+        let text = self.instruction().map_or("", |one| one.text.as_str());
+        let mut words = text.split_whitespace();
+        let flag = words.find_map(|word| word.strip_prefix("--platform="));
+        if let Some(flag) = flag.filter(|flag| !flag.contains("PLATFORM")) {
+            return self.lines.expand(flag, &self.request.build_args);
+        }
+        let asked = &self.request.platforms;
+        match asked.is_empty() {
+            true => "the builder's own".into(),
+            false => listed(&asked.iter().map(|p| p.0.as_str()).collect::<Vec<_>>()),
+        }
     }
 }
 

@@ -3,21 +3,33 @@
 //!
 //! The words are those of BuildKit 0.33; the tests hold what it really printed. What is not known here
 //! becomes `BuildFailed` with BuildKit's own words.
+//!
+//! Who speaks is told first. What a step printed, and the command that BuildKit quotes, are the step's own: they
+//! never make another reason than `StepFailed`, and only lead to hints.
 
+mod dockerfile;
 mod excerpt;
+mod fetch;
 mod git;
 mod hints;
+mod ids;
 mod images;
+mod lines;
+mod lost;
+mod pull;
 mod registry;
-mod stages;
+mod rejected;
+mod space;
+mod starts;
+mod step;
 mod submodule;
 
 pub use images::{PushFault, push_failure};
-use stages::{from_dockerfile, nearest};
+pub use space::STEP_FULL;
 
 use excerpt::{Excerpt, error, excerpt, quoted_after};
 use hints::hint;
-use registry::{Fault, fault};
+use lines::{Instruction, Lines};
 
 use super::rawjson::{FailedStep, State, instruction};
 use super::request::BuildRequest;
@@ -25,6 +37,9 @@ use crate::api::{Failure, FailureReason, Source, bounded};
 
 /// Bytes of a message, and of a step, at most.
 const MESSAGE_BYTES: usize = 1000;
+
+/// Before the name of a step that a base image has left to those that come from it.
+const ONBUILD: &str = "ONBUILD ";
 
 /// What the runner knows besides BuildKit's words.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +50,8 @@ pub struct Facts {
     pub credentials: Vec<String>,
     /// What else that Secret holds: for those who expect more of it.
     pub secret: SecretNotes,
+    /// Scripts of the context, as far as it lies with the runner.
+    pub scripts: Vec<Script>,
 }
 
 /// What a registry Secret holds that is no password.
@@ -44,6 +61,15 @@ pub struct SecretNotes {
     pub unusable: Vec<(String, String)>,
     /// Programs that would have one: the host, or nothing for all hosts, and the program.
     pub helpers: Vec<(String, String)>,
+}
+
+/// A script of the context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Script {
+    /// From the context's root, with `/`.
+    pub path: String,
+    /// Its first line, bounded, without the line feed.
+    pub first_line: String,
 }
 
 /// Whether the runner itself should try again.
@@ -70,9 +96,14 @@ pub struct Verdict {
 struct Case<'a> {
     request: &'a BuildRequest,
     facts: &'a Facts,
+    state: &'a State,
+    /// All that BuildKit said at the end.
     error: &'a str,
+    /// How a step's process ended, in the daemon's words, where that is the error.
+    ended: Option<&'a str>,
     excerpt: Excerpt,
     failed: Option<FailedStep>,
+    lines: Lines,
 }
 
 /// A reason, a message, and whether to try again.
@@ -81,25 +112,40 @@ type Finding = (FailureReason, String, Again);
 /// Says why buildctl failed. `state` has read all that it printed; `exit` is its exit code, none where
 /// a signal ended it.
 pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: &Facts) -> Verdict {
+    let error = error(state.text());
     let case = Case {
         request,
         facts,
-        error: error(state.text()),
+        state,
+        error,
+        ended: step::ended(error),
         excerpt: excerpt(state.text()),
         failed: state.failed(),
+        lines: Lines::read(facts.dockerfile.as_deref().unwrap_or_default()),
     };
+    let mut line = case.line();
     let (reason, message, again) = case
-        .cache_full()
-        .or_else(|| case.push())
-        .or_else(|| case.source())
-        .or_else(|| case.dockerfile())
-        .or_else(|| case.stage())
+        .parse_error(line)
+        .or_else(|| case.scratch_full())
         .or_else(|| case.copy())
-        .or_else(|| case.base_image())
-        .or_else(|| case.rejected())
+        .or_else(|| case.connection(exit))
+        .or_else(|| case.cache_full())
+        .or_else(|| case.ids(&mut line))
         .or_else(|| case.step())
+        .or_else(|| case.push())
+        .or_else(|| case.pull(&mut line))
+        .or_else(|| case.source())
+        .or_else(|| case.fetch())
+        .or_else(|| case.lint(&mut line))
+        .or_else(|| case.dockerfile(&mut line))
+        .or_else(|| case.stage(&mut line))
+        .or_else(|| case.base_image())
+        .or_else(|| case.rejected(&mut line))
         .or_else(|| case.lost(exit))
+        .or_else(|| case.refused_by_frontend())
         .unwrap_or_else(|| case.unknown(exit));
+    let message = case.of_frontend(message);
+    let line = line.or_else(|| case.line_of_image());
     let log = case
         .failed
         .as_ref()
@@ -111,8 +157,13 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
             reason,
             message: bounded(message, MESSAGE_BYTES),
             step: case.step_text().map(|text| bounded(text, MESSAGE_BYTES)),
-            dockerfile_line: case.excerpt.line,
-            hint: hint(reason, case.step_text().as_deref(), log.as_deref()),
+            dockerfile_line: line,
+            hint: hint(
+                reason,
+                case.step_text().as_deref(),
+                log.as_deref(),
+                &case.scripts(),
+            ),
             log,
             image: None,
         },
@@ -138,257 +189,117 @@ fn has_output(reason: FailureReason) -> bool {
 impl Case<'_> {
     /// The Dockerfile instruction, as written, or as BuildKit names it.
     fn step_text(&self) -> Option<String> {
+        let name = self.failed.as_ref().map(|failed| failed.name.as_str());
+        let named = name.and_then(instruction);
+        // BuildKit marks the FROM that it came by.
+        if let Some(inherited) = named.filter(|text| text.starts_with(ONBUILD)) {
+            return Some(inherited.to_owned());
+        }
         self.excerpt.source.clone().or_else(|| {
             let failed = self.failed.as_ref()?;
             instruction(&failed.name).map(str::to_owned)
         })
     }
 
-    fn cache_full(&self) -> Option<Finding> {
-        // A step's shared memory is not on the volume.
-        let full = |text: &str| {
-            text.to_lowercase().contains("no space left on device") && !text.contains("/dev/shm")
-        };
-        let step = self.failed.as_ref();
-        let found = full(self.error)
-            || step.is_some_and(|step| full(&step.error) || step.log.iter().any(|l| full(l)));
-        found.then(|| {
-            (
-                FailureReason::CacheFull,
-                "the builder's cache volume is full, also after pruning: give the Builder a larger \
-                 cache.size, or build less at once"
-                    .into(),
-                Again::Pruned,
-            )
-        })
+    /// The instruction that failed, with its variables written out where BuildKit did so.
+    fn vertex(&self) -> &str {
+        let failed = self.failed.as_ref();
+        failed
+            .and_then(|failed| instruction(&failed.name))
+            .map(|text| text.strip_prefix(ONBUILD).unwrap_or(text))
+            .unwrap_or_default()
     }
 
-    fn dockerfile(&self) -> Option<Finding> {
-        let request = self.request;
-        if self.error.starts_with("failed to read dockerfile: open ")
-            || self.error.contains("failed to read dockerfile: ")
-                && self.error.contains("no such file")
-        {
-            let place = place(&request.source);
-            return Some((
-                FailureReason::DockerfileNotFound,
-                format!(
-                    "there is no {} {place}: set spec.dockerfile to its path within the source",
-                    request.dockerfile
-                ),
-                Again::No,
-            ));
+    /// The instruction of the Dockerfile that is to blame: where BuildKit says so, or that which failed.
+    fn instruction(&self) -> Option<&Instruction> {
+        match self.excerpt.line {
+            Some(line) => self.lines.at(line),
+            None => self.lines.of_vertex(&self.failed.as_ref()?.name),
         }
-        const SYNTAX: [&str; 9] = [
-            "dockerfile parse error",
-            "no build stage in current context",
-            "the Dockerfile cannot be empty",
-            "file with no instructions",
-            "should not be blank",
-            "circular dependency detected on stage",
-            "failed to parse stage name",
-            "failed to process",
-            "invalid reference format",
-        ];
-        SYNTAX
-            .iter()
-            .any(|words| self.error.contains(words))
-            .then(|| {
-                let line = self.excerpt.line.map_or(String::new(), |n| format!(":{n}"));
-                let said = self.error.lines().next().unwrap_or_default();
-                let said = match said.split_once("parse error on line ") {
-                    Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, words)| words),
-                    None => said,
-                };
-                (
-                    FailureReason::DockerfileSyntax,
-                    format!("{}{line}: {said}", request.dockerfile),
-                    Again::No,
-                )
-            })
     }
 
-    fn stage(&self) -> Option<Finding> {
-        let stages = self
-            .facts
-            .dockerfile
-            .as_deref()
-            .map(from_dockerfile)
-            .unwrap_or_default();
-        let it_has = |name: &str| match (nearest(name, &stages), stages.is_empty()) {
-            (_, true) => String::new(),
-            (Some(near), _) => format!("; did you mean {near}? It has {}", listed(&stages)),
-            (None, _) => format!("; it has {}", listed(&stages)),
-        };
-        if let Some(target) = quoted_after(self.error, "target stage ") {
-            return Some((
-                FailureReason::StageNotFound,
-                format!(
-                    "stage \"{target}\" is not in the Dockerfile{}: change spec.target",
-                    it_has(target)
-                ),
-                Again::No,
-            ));
+    /// The line of it.
+    fn line(&self) -> Option<i32> {
+        let found = || self.instruction().map(|one| one.line);
+        self.excerpt.line.or_else(found)
+    }
+
+    /// The scripts of the context, as the steps see them: a Dockerfile that deals with line ends may have mended them.
+    fn scripts(&self) -> Vec<Script> {
+        let text = self.facts.dockerfile.as_deref().unwrap_or_default();
+        let mends = text.contains("\\r") || text.contains("dos2unix");
+        let mut scripts = self.facts.scripts.clone();
+        for script in scripts.iter_mut().filter(|_| mends) {
+            let kept = script.first_line.trim_end_matches('\r').len();
+            script.first_line.truncate(kept);
         }
-        // `COPY --from=name`: BuildKit takes a name that is no stage for an image.
-        let name = self
+        scripts
+    }
+
+    /// The line of an image that BuildKit looks for without saying where it is named: that of a mount.
+    fn line_of_image(&self) -> Option<i32> {
+        let (name, _) = self
             .error
-            .split(": failed to resolve source metadata for ")
-            .next()?;
-        let bare = !name.is_empty() && !name.contains(['/', ':', '@', ' ', '.']);
-        let from = self.excerpt.source.as_deref().is_some_and(|source| {
-            let word = source.split_whitespace().next().unwrap_or_default();
-            !word.eq_ignore_ascii_case("FROM") && source.contains(&format!("from={name}"))
-        });
-        // A mount's `from=` comes without an excerpt, but then with no FROM of that name.
-        let mount = self.excerpt.source.is_none() && !stages.is_empty();
-        (bare
-            && (from || mount)
-            && self
-                .error
-                .contains(": failed to resolve source metadata for "))
-        .then(|| {
-            (
-                FailureReason::StageNotFound,
-                format!(
-                    "stage \"{name}\" is not in the Dockerfile{}; nor is there an image of that name",
-                    it_has(name)
-                ),
-                Again::No,
-            )
-        })
+            .split_once(": failed to resolve source metadata for ")?;
+        let mut all = self.lines.instructions.iter();
+        let by = all.find(|one| dockerfile::comes_from(&one.text, name))?;
+        Some(by.line)
     }
 
-    fn copy(&self) -> Option<Finding> {
-        let missing = quoted_after(
-            &self.error[self.error.find("failed to calculate checksum of ref ")?..],
-            ": ",
-        )?;
-        let missing = missing.trim_start_matches('/');
-        let step = self.step_text().unwrap_or_default();
-        let from = step
-            .split_whitespace()
-            .find_map(|word| word.strip_prefix("--from="));
-        let (place, hint) = match from {
-            Some(stage) => (format!("in {stage}"), "check the path there"),
-            None => (
-                place(&self.request.source),
-                "the path counts from the context's root, and .dockerignore may leave it out",
-            ),
-        };
-        Some((
-            FailureReason::CopySourceNotFound,
-            format!("/{missing} is not {place}: {hint}"),
-            Again::No,
-        ))
-    }
-
-    fn rejected(&self) -> Option<Finding> {
-        let said = self.error.lines().next().unwrap_or_default();
-        if let Some(id) = said
-            .strip_prefix("secret ")
-            .and_then(|r| r.strip_suffix(": not found"))
-        {
-            let ids: Vec<&str> = self.request.secrets.iter().map(|s| s.id.as_str()).collect();
-            let given = if ids.is_empty() {
-                "gives none".into()
-            } else {
-                format!("gives {}", listed(&ids))
-            };
-            return Some((
-                FailureReason::BuildRejected,
-                format!("the Dockerfile asks for the secret \"{id}\", but spec.secrets {given}"),
-                Again::No,
-            ));
-        }
-        if let Some(what) = said
-            .strip_prefix("failed to load LLB: ")
-            .and_then(|rest| rest.strip_suffix(" is not allowed"))
-        {
-            return Some((
-                FailureReason::BuildRejected,
-                format!("the Dockerfile asks for {what}, which builders never grant: take it out"),
-                Again::No,
-            ));
-        }
-        let log = self.failed.as_ref().map_or(&[][..], |step| &step.log);
-        let foreign = log.iter().any(|line| line.contains("exec format error"))
-            || said.contains("exec format error");
-        foreign.then(|| {
-            (
-                FailureReason::BuildRejected,
-                "a RUN step starts a program of another platform than the builder's: let stages with \
-                 RUN begin with FROM --platform=$BUILDPLATFORM and cross-compile"
-                    .into(),
-                Again::No,
-            )
-        })
-    }
-
-    fn step(&self) -> Option<Finding> {
-        let ended = self.error.find("did not complete successfully: ")?;
-        let how = &self.error[ended + "did not complete successfully: ".len()..];
-        let how = how.lines().next().unwrap_or(how);
-        if how.contains("cannot allocate memory") || how == "exit code: 137" {
-            return Some((
-                FailureReason::OutOfMemory,
-                format!(
-                    "a RUN step was killed ({how}), most often because the builder's memory limit was \
-                     hit: raise resources.limits.memory of the Builder, or let the step do less at once"
-                ),
-                Again::No,
-            ));
-        }
-        let place = match self.excerpt.line {
+    /// A line of the Dockerfile, for the start of a sentence.
+    fn place(&self, line: Option<i32>) -> String {
+        match line {
             Some(line) => format!("{} line {line}", self.request.dockerfile),
-            None => "a RUN step".into(),
-        };
-        let what = bounded(command(&self.step_text().unwrap_or_default()), 200);
-        let how = how.replace("exit code: ", "exit code ");
-        Some((
-            FailureReason::StepFailed,
-            format!("{place}: {what} ended with {how}"),
-            Again::No,
-        ))
+            None => self.request.dockerfile.clone(),
+        }
     }
 
-    fn lost(&self, exit: Option<i32>) -> Option<Finding> {
-        let error = self.error;
-        let lost = error.starts_with("listing workers for Build: ")
-            || error.starts_with("Unavailable: ")
-            || error.starts_with("Canceled: ")
-            || error.contains("error reading from server: EOF")
-            || error.contains("transport is closing")
-            || error.contains("no active session for ")
-            || error.contains("no active sessions")
-            || error.contains("graceful_stop");
-        // Before anything has begun, the builder may just be coming up.
-        let never_there = error.starts_with("listing workers for Build: ");
-        (exit.is_some() && lost).then(|| {
-            let said = error.lines().next().unwrap_or_default();
-            let said = said.rsplit_once("desc = ").map_or(said, |(_, said)| said);
-            let said = said.strip_prefix("Unavailable: ").unwrap_or(said);
-            let (what, again) = match (never_there, fault(error)) {
-                (true, Fault::Untrusted) => ("the builder cannot be reached", Again::No),
-                (true, _) => ("the builder cannot be reached", Again::Later),
-                (false, _) => ("the connection to the builder broke", Again::No),
-            };
-            (
-                FailureReason::BuilderLost,
-                format!("{what}: {}", said.trim_matches('"')),
-                again,
-            )
-        })
+    /// What the daemon itself says: no command, no output.
+    fn daemon(&self) -> &str {
+        self.ended.unwrap_or(self.error)
+    }
+
+    /// The image of `# syntax=` is looked up as a base image is.
+    fn of_frontend(&self, message: String) -> String {
+        let failed = self.failed.as_ref().map(|failed| failed.name.as_str());
+        match failed {
+            Some(name) if name.starts_with("resolve image config for docker-image://") => {
+                let message =
+                    message.replacen("base image ", "the frontend of # syntax=, image ", 1);
+                format!(
+                    "{message}; without that line the builder's own frontend reads the Dockerfile"
+                )
+            }
+            _ => message,
+        }
     }
 
     fn unknown(&self, exit: Option<i32>) -> Finding {
         let message = match (self.error, exit) {
             ("", None) => "buildctl was ended by a signal and said nothing".into(),
             ("", Some(code)) => format!("buildctl ended with exit code {code} and said nothing"),
-            (said, _) => said.to_owned(),
+            (said, _) => match self.line() {
+                Some(line) => format!("{}: {}", self.place(Some(line)), within(said)),
+                None => within(said),
+            },
         };
         (FailureReason::BuildFailed, message, Again::No)
     }
+}
+
+/// BuildKit's words with the paths within a step's files in the place of those on the builder's volume:
+/// `/home/user/.local/share/buildkit/runc-overlayfs/cachemounts/buildkit2468/f` is `/f`.
+fn within(said: &str) -> String {
+    const MOUNTS: &str = "/cachemounts/buildkit";
+    let mut out = String::new();
+    let mut rest = said;
+    while let Some((before, after)) = rest.split_once(MOUNTS) {
+        let start = before.rfind([' ', '"', '\'']).map_or(0, |at| at + 1);
+        out.push_str(&before[..start]);
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out.push_str(rest);
+    out
 }
 
 /// An instruction in one line: without the line ends that continue it, and without its flags, which say
@@ -456,6 +367,10 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 #[cfg(test)]
+mod mistakes_tests;
+#[cfg(test)]
 mod registry_cures_tests;
+#[cfg(test)]
+mod speakers_tests;
 #[cfg(test)]
 mod tests;

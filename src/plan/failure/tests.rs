@@ -16,6 +16,8 @@ pub(super) fn request() -> BuildRequest {
         job: "hello-1".into(),
         builder_address: "tcp://builder:1234".into(),
         builder_server_name: "builder".into(),
+        builder: "default".into(),
+        builder_memory: None,
         callback: None,
         source: Source {
             inline: Some(InlineSource {
@@ -71,7 +73,7 @@ fn branch(name: &str) -> BuildRequest {
 }
 
 /// What comes of a failed vertex (name, error, output; none without a name) and a text.
-fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
+pub(super) fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
     let inline = request.source.inline.as_ref();
     let facts = Facts {
         dockerfile: inline.and_then(|inline| inline.files.get("Dockerfile").cloned()),
@@ -105,7 +107,7 @@ pub(super) fn judge_with(
     verdict(&state, Some(1), request, facts)
 }
 
-const NONE: (&str, &str, &str) = ("", "", "");
+pub(super) const NONE: (&str, &str, &str) = ("", "", "");
 
 #[track_caller]
 fn assert_is(verdict: &Verdict, reason: R, again: Again, message: &str) {
@@ -444,7 +446,7 @@ fn a_registry_of_base_images_that_is_away_is_asked_again() {
     }
 }
 
-fn step(error: &str, output: &str) -> Verdict {
+pub(super) fn step(error: &str, output: &str) -> Verdict {
     judge(
         &request(),
         ("[2/2] RUN go build", error, output),
@@ -625,33 +627,6 @@ fn a_certificate_that_is_not_trusted_leads_to_the_builders_settings() {
             .message
             .contains("registries[].caRef of the Builder")
     );
-}
-
-#[test]
-fn a_full_volume_is_pruned_wherever_it_shows() {
-    let text = "error: failed to solve: ResourceExhausted: failed to read dockerfile: write /snapshots/15/fs/Dockerfile: no space left on device";
-    assert_eq!(judge(&request(), NONE, text).again, Again::Pruned);
-    let error = r#"process "/bin/sh -c dd" did not complete successfully: exit code: 1"#;
-    let verdict = step(error, "dd: error writing '/big': No space left on device\n");
-    assert_eq!(
-        (verdict.failure.reason, verdict.again),
-        (R::CacheFull, Again::Pruned)
-    );
-}
-
-#[test]
-fn a_builder_that_went_away_is_lost() {
-    for text in [
-        "error: failed to solve: Unavailable: error reading from server: EOF",
-        "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF",
-    ] {
-        assert_is(
-            &judge(&request(), NONE, text),
-            R::BuilderLost,
-            Again::No,
-            "the connection to the builder broke: error reading from server: EOF",
-        );
-    }
 }
 
 #[test]
