@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod contents;
 mod contract;
+mod directory;
 mod elf;
 mod facts;
 #[cfg(test)]
@@ -21,9 +22,12 @@ mod pod_tests;
 mod reference;
 mod report;
 mod resolve;
+mod script;
 #[cfg(test)]
 mod seeds;
+pub(crate) mod shell;
 mod size;
+mod start;
 #[cfg(test)]
 mod toolchain_tests;
 mod tree;
@@ -37,7 +41,7 @@ pub use contents::{
 };
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
-pub use facts::Fact;
+pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
 pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};

@@ -255,10 +255,11 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
                 .collect::<Vec<_>>()
                 .join(" ")
         )),
-        _ => Fix::advice(without(
-            hook,
-            judged.program.as_deref().unwrap_or("the program"),
-        )),
+        _ => {
+            Fix::advice(judged.cure.clone().unwrap_or_else(|| {
+                without(hook, judged.program.as_deref().unwrap_or("the program"))
+            }))
+        }
     }
 }
 

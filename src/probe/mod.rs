@@ -9,6 +9,7 @@
 //! (pkg/apis/core/validation), containerd 2 and runc 1.5.
 
 mod audit;
+mod bounds;
 mod declared;
 mod derive;
 mod entry;

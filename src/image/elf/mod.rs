@@ -6,6 +6,7 @@
 mod parts;
 mod versions;
 
+use super::shell::ShellFile;
 use std::cell::Cell;
 use std::io::{self, Read};
 
@@ -115,6 +116,8 @@ pub struct Elf {
     pub no_default_paths: bool,
     /// Of glibc's loader: the directories that it was built to search.
     pub system_paths: Vec<String>,
+    /// Of a file that is named as shells are: which it is.
+    pub shell: Option<ShellFile>,
 }
 
 impl Elf {
@@ -280,6 +283,7 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         versions: Vec::new(),
         no_default_paths: false,
         system_paths: Vec::new(),
+        shell: None,
     };
     let kind = header.e_type(endian);
     if kind != elf::ET_EXEC && kind != elf::ET_DYN {

@@ -134,7 +134,7 @@ fn a_script_that_can_only_fail_for_want_of_a_program_cannot_work() {
             ("{ curl x; }", "lacks curl"),
             ("curl x || nc -z y || false", "lacks curl"),
             ("eval curl x", "lacks curl"),
-            ("set -eo pipefail; curl x | cat", "lacks curl"),
+            ("bash -c 'set -eo pipefail; curl x | cat'", "lacks curl"),
             ("exec curl x; echo ok", "lacks curl"),
         ],
     );
@@ -180,7 +180,6 @@ fn a_missing_program_that_may_not_decide_leaves_doubt() {
             ("export PATH=/opt/bin; curl x", "unknown"),
             ("cd /opt && ./probe", "unknown"),
             ("f() { curl x; }; f", "unknown"),
-            ("[[ -f /x ]]", "unknown"),
             ("cat <<E\nE", "unknown"),
             ("eval \"$X\"", "unknown"),
             ("trap x EXIT; curl y", "unknown"),
@@ -351,6 +350,201 @@ fn a_script_of_thousands_of_programs_is_not_followed_to_its_end() {
     assert_eq!(verdict(&["sh", "-c", &short], debian()), "lacks a");
     for long in ["a;".repeat(5_000), "command -v a;".repeat(1_200)] {
         assert_eq!(verdict(&["sh", "-c", &long], debian()), "unknown");
+    }
+}
+
+#[test]
+fn a_script_is_judged_by_the_shell_that_sh_is() {
+    let bash = || {
+        contents(&[
+            "/usr/bin/bash",
+            "/usr/bin/sh -> /usr/bin/bash",
+            "/usr/bin/cat",
+        ])
+    };
+    let other = || contents(&["/usr/bin/sh", "/usr/bin/cat"]);
+    let images: [&dyn Fn() -> Contents; 4] = [&debian, &alpine, &bash, &other];
+    for (script, expected) in [
+        // In dash the command runs in the background, and the script succeeds.
+        (
+            "curl x &>/dev/null",
+            ["unknown", "lacks curl", "lacks curl", "unknown"],
+        ),
+        ("cat x &>/dev/null", ["works", "works", "works", "unknown"]),
+        (
+            "curl x >&/dev/null",
+            ["unknown", "lacks curl", "lacks curl", "unknown"],
+        ),
+        ("cat x |& cat", ["unknown", "unknown", "works", "unknown"]),
+        (
+            "</dev/tcp/127.0.0.1/8080",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "echo x >/dev/tcp/$HOST/$PORT",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "{ echo x; } </dev/tcp/127.0.0.1/80",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "(exec 3<>/dev/tcp/a/1) && echo ok",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "</dev/tcp/a/1 || cat x",
+            ["works", "works", "works", "unknown"],
+        ),
+        (
+            "set -o pipefail; cat x | cat",
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        (
+            "set -euo pipefail; cat x",
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        ("set -E; cat x", ["works", "works", "works", "works"]),
+        ("set -h; cat x", ["lacks sh", "lacks sh", "works", "works"]),
+        (
+            "set -o errtrace; cat x",
+            ["lacks sh", "lacks sh", "works", "works"],
+        ),
+        ("[[ -f /x ]]", ["lacks [[", "unknown", "unknown", "unknown"]),
+        ("[ \"$X\" == y ]", ["lacks sh", "works", "works", "works"]),
+        ("test a == b", ["lacks sh", "works", "works", "works"]),
+        ("[ $X == y ]", ["works", "works", "works", "works"]),
+        ("[ a = == ]", ["works", "works", "works", "works"]),
+        (
+            "source /etc/profile",
+            ["lacks source", "unknown", "unknown", "unknown"],
+        ),
+        ("let x=1", ["lacks let", "works", "works", "unknown"]),
+        (
+            "pushd /",
+            ["lacks pushd", "lacks pushd", "works", "unknown"],
+        ),
+        ("read -t 1 x", ["lacks sh", "works", "works", "works"]),
+        ("read -r x", ["works", "works", "works", "works"]),
+        ("type cat >/dev/null", ["works", "works", "works", "works"]),
+        (
+            "type curl >/dev/null 2>&1",
+            ["lacks curl", "lacks curl", "lacks curl", "lacks curl"],
+        ),
+        (
+            "type cat curl",
+            ["lacks curl", "lacks curl", "lacks curl", "lacks curl"],
+        ),
+        ("type -t cat", ["lacks sh", "works", "works", "works"]),
+        ("type if", ["works", "works", "works", "works"]),
+        ("type curl || cat x", ["works", "works", "works", "works"]),
+        (
+            "curl x || return 1; echo ok",
+            ["lacks curl", "lacks curl", "unknown", "unknown"],
+        ),
+        (
+            "cat x || return 1; echo ok",
+            ["works", "works", "works", "works"],
+        ),
+        // More than eight bits of a code do not count.
+        (
+            "curl x || exit 256",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "curl x || exit 257",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "local x=1; cat x",
+            ["unknown", "unknown", "works", "unknown"],
+        ),
+        ("cat <<<x", ["unknown", "unknown", "unknown", "unknown"]),
+        (
+            "a=(1 2); cat x",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "f() { cat x; }; f",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "function f { cat x; }",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "time cat x",
+            ["lacks time", "unknown", "unknown", "unknown"],
+        ),
+        ("(( 1 ))", ["unknown", "unknown", "unknown", "unknown"]),
+        ("echo $'x'", ["unknown", "unknown", "unknown", "unknown"]),
+    ] {
+        let found = images.map(|image| verdict(&["sh", "-c", script], image()));
+        assert_eq!(found, expected, "{script}");
+    }
+    // The shell itself is given the option.
+    for (command, expected) in [
+        (
+            ["-o", "pipefail", "-c", "true"],
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        (
+            ["-euo", "pipefail", "-c", "true"],
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+    ] {
+        let found = images.map(|image| verdict(&[&["sh"], &command[..]].concat(), image()));
+        assert_eq!(found, expected, "{command:?}");
+    }
+    assert_eq!(
+        verdict(&["bash", "-o", "pipefail", "-c", "true"], debian()),
+        "works"
+    );
+}
+
+#[test]
+fn what_a_shells_file_shows_counts_before_its_name() {
+    use crate::image::shell::{Shell, ShellFile};
+    let with = |kind: Shell, pipefail: bool| {
+        let mut found = contents(&["/bin/sh"]);
+        found.executables.items[0].shell = Some(ShellFile { kind, pipefail });
+        found
+    };
+    let command = ["sh", "-c", "set -o pipefail; true"];
+    assert_eq!(verdict(&command, with(Shell::Dash, true)), "works");
+    assert_eq!(verdict(&command, with(Shell::Dash, false)), "lacks sh");
+    assert_eq!(verdict(&command, with(Shell::Bash, true)), "works");
+    assert_eq!(verdict(&command, with(Shell::Busybox, false)), "lacks sh");
+    assert_eq!(verdict(&command, with(Shell::Other, true)), "unknown");
+    // Of dash alone nothing says which.
+    let bare = || contents(&["/usr/bin/dash", "/usr/bin/sh -> /usr/bin/dash"]);
+    assert_eq!(verdict(&command, bare()), "unknown");
+    // Not a shell of POSIX, and a script.
+    let toybox = || contents(&["/bin/toybox", "/bin/sh -> /bin/toybox"]);
+    assert_eq!(verdict(&["sh", "-c", "true"], toybox()), "unknown");
+    let script = || contents(&["/bin/sh # /bin/other"]);
+    assert_eq!(verdict(&["sh", "-c", "true"], script()), "unknown");
+}
+
+#[test]
+fn which_finds_what_is_in_path() {
+    let with = || {
+        let mut found = debian();
+        found
+            .executables
+            .items
+            .extend(contents(&["/usr/bin/which"]).executables.items);
+        found
+    };
+    for (command, expected) in [
+        (&["which", "curl"][..], "lacks curl"),
+        (&["which", "cat"], "works"),
+        (&["which", "cat", "curl"], "lacks curl"),
+        (&["which", "-a", "curl"], "works"),
+        (&["sh", "-c", "which curl >/dev/null"], "lacks curl"),
+        (&["sh", "-c", "which cd"], "works"),
+    ] {
+        assert_eq!(verdict(command, with()), expected, "{command:?}");
     }
 }
 
