@@ -9,6 +9,8 @@ use crate::probe::place::{Found, Starter};
 
 /// Letters of `set` that dash and ash of busybox take, with those of the shell itself.
 const LETTERS: &str = "abcefilmnopsuvxCEIV";
+/// Letters that POSIX has.
+const POSIX: &str = "abcefilmnosuvxC";
 /// Names of `set -o` that they take.
 const NAMES: &str = "allexport debug emacs errexit ignoreeof interactive monitor noclobber noexec noglob nolog notify \
     nounset stdin verbose vi xtrace";
@@ -76,10 +78,16 @@ impl Eval<'_, '_> {
                 ))),
             };
         }
-        if !matches!(kind, Shell::Dash | Shell::Busybox) {
-            return None;
+        let all = if kind == Shell::Other { POSIX } else { LETTERS };
+        let letter = letters.chars().find(|letter| !all.contains(*letter));
+        match kind {
+            Shell::Bash => return None,
+            Shell::Other if letter.is_some() || name.is_some_and(|name| !known(name)) => {
+                return Some(self.opaque("it sets an option that not every shell has"));
+            }
+            Shell::Other => return None,
+            Shell::Dash | Shell::Busybox => {}
         }
-        let letter = letters.chars().find(|letter| !LETTERS.contains(*letter));
         match (letter, name) {
             (Some(letter), _) => Some(self.lacks(&format!("option -{letter}"), EXIT_FAIL)),
             (None, Some(name)) if !known(name) => {
@@ -124,7 +132,9 @@ impl Eval<'_, '_> {
         if options > 0 {
             match self.kind() {
                 Shell::Dash => return self.lacks("options of type", FAIL),
-                Shell::Other => return GOES_ON,
+                Shell::Other => {
+                    return self.opaque("it gives type options, which not every shell has");
+                }
                 // Functions and builtins are passed over by some of them.
                 Shell::Bash | Shell::Busybox => {}
             }
@@ -152,8 +162,10 @@ impl Eval<'_, '_> {
     /// unless it is called sh.
     pub(super) fn returns(&mut self, prior: Flow, code: Option<&Word>) -> Flow {
         let ends = Self::exits(prior, code);
+        let posix = self.shell.as_ref().is_some_and(|shell| shell.name == "sh");
         match self.kind() {
-            Shell::Bash => FAIL | EXIT_FAIL,
+            Shell::Bash if posix => EXIT_FAIL,
+            Shell::Bash => FAIL,
             Shell::Dash | Shell::Busybox => ends,
             Shell::Other => ends | FAIL,
         }
@@ -193,6 +205,9 @@ impl Eval<'_, '_> {
             .flat_map(str::chars)
             .find(|letter| !"pr-".contains(*letter));
         match other {
+            Some(_) if self.kind() == Shell::Other => {
+                self.opaque("it gives read options, which not every shell has")
+            }
             Some(letter) if self.kind() == Shell::Dash && !words[0].pieces.is_empty() => {
                 // A value of -p may begin with a dash.
                 let prompts = words.iter().any(|word| {
