@@ -102,12 +102,12 @@ mod probe {
             return;
         };
         if mode & 2 != 0 {
-            derive::derive(&words, &container);
+            derive::derive(&words, &container, &PodSpec::default());
             shell::judge(&place, &words);
             return;
         }
         let script = words.join(" ");
-        derive::derive(&command(&script), &container);
+        derive::derive(&command(&script), &container, &PodSpec::default());
         let bare = shell::judge(&place, &command(&script));
         // In a subshell a script comes to the same, unless it is too long or too deep for one. One that begins
         // with a sign is taken for options.
