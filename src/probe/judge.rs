@@ -244,10 +244,12 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
         if split.is_some() && !matches!(handler, Handler::Exec(_)) {
             advice = format!("{}. {advice}", in_words(&command));
         }
-        let remote = matches!(
-            handler,
-            Handler::HttpGet(_) | Handler::TcpSocket(_) | Handler::Grpc(_)
-        );
+        let remote = match &handler {
+            Handler::HttpGet(action) => action.host.is_none(),
+            Handler::TcpSocket(action) => action.host.is_none(),
+            Handler::Grpc(_) => true,
+            Handler::Exec(_) | Handler::Sleep(_) => false,
+        };
         if remote && matches!(current, Some(Handler::Exec(_))) {
             advice.push_str(
                 "; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone",

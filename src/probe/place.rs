@@ -153,6 +153,10 @@ impl<'a> Place<'a> {
                 At::Program(program) => self.judge(program, starter),
                 At::Doubt(why) => Found::Unknown(why),
                 At::Unmarked => self.unmarked(&path, starter),
+                // As it was written where blanks show that it was meant as several words.
+                At::Absent if name.contains(char::is_whitespace) => {
+                    Found::Fails(format!("the image has no program \"{name}\""))
+                }
                 At::Absent => Found::Fails(format!("the image has no program {path}")),
             };
         }
@@ -349,7 +353,8 @@ impl<'a> Place<'a> {
                 .iter()
                 .find(|name| !self.bounds.has(name));
             return match lacking {
-                Some(name) => Found::Fails(format!(
+                // As execve fails with it, and not the lookup before.
+                Some(name) => Found::Breaks(format!(
                     "{path} has the file capability {name}, which the container may not have, so that Linux does not \
                      start it (Operation not permitted)"
                 )),

@@ -401,7 +401,7 @@ fn file_capabilities_are_held_against_those_that_the_container_may_have() {
         let place = Place::new(&PodSpec::default(), &container, contents);
         match place.find("ping", Starter::Runtime) {
             Found::Runs(_) => true,
-            Found::Fails(_) => false,
+            Found::Breaks(_) => false,
             other => panic!("{other:?}"),
         }
     };
