@@ -173,9 +173,9 @@ pub(super) fn tab(text: &str, taken: &[Range<usize>]) -> Option<Place> {
             let place = at + column;
             let before = taken.partition_point(|range| range.start <= place);
             // They do not lie within one another.
-            if !taken[..before]
+            if taken[..before]
                 .last()
-                .is_some_and(|range| place < range.end)
+                .is_none_or(|range| place >= range.end)
             {
                 return Some(Place {
                     line: number + 1,
