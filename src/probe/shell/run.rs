@@ -1,6 +1,6 @@
 //! One command without operators: a builtin, a program, and what programs start in turn.
 
-use super::eval::{EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
+use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
 use super::wrappers::{Inner, inner};
 use crate::image::shell::syntax::{Piece, Word, harmless, parse};
 use crate::image::shell::{Shell, is_applet, is_builtin, is_shell};
@@ -30,7 +30,12 @@ impl Eval<'_, '_> {
         self.other_path |= assigns.iter().any(|(name, _)| name == "PATH");
         if let Some(flow) = self.network(redirects) {
             self.other_path = outer;
-            return flow;
+            // A special builtin ends the script with it (POSIX, 2.8.1).
+            let special = matches!(words.first().and_then(Word::literal), Some("exec" | ":"));
+            return match flow {
+                FAIL if special => EXIT_FAIL,
+                flow => flow,
+            };
         }
         // A file that cannot be opened keeps the command from being run.
         let mut flow = if redirects

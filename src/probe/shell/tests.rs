@@ -393,6 +393,10 @@ fn a_script_is_judged_by_the_shell_that_sh_is() {
             ["lacks sh", "lacks sh", "works", "unknown"],
         ),
         (
+            "exec 3<>/dev/tcp/a/1; echo x >&3",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
             "</dev/tcp/a/1 || cat x",
             ["works", "works", "works", "unknown"],
         ),

@@ -111,7 +111,9 @@ mod probe {
         let bare = shell::judge(&place, &command(&script));
         // In a subshell a script comes to the same, unless it is too long or too deep for one. One that begins
         // with a sign is taken for options.
-        if crate::image::shell::syntax::parse(&script, crate::image::shell::Shell::Dash).is_ok() && !script.starts_with(['-', '+']) {
+        let reads = |shell| crate::image::shell::syntax::parse(&script, shell).is_ok();
+        use crate::image::shell::Shell::{Busybox, Dash};
+        if reads(Dash) && reads(Busybox) && !script.starts_with(['-', '+']) {
             let wrapped = shell::judge(&place, &command(&format!("( {script}\n)")));
             let bounded = matches!(&wrapped, Outcome::Unknown(why) if why.contains("too deep") || why.contains("longer"));
             assert!(bounded || wrapped == bare, "{bare:?}, and {wrapped:?}");
