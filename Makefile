@@ -23,7 +23,7 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────
 
-.PHONY: generate lint test test-unit test-integration
+.PHONY: generate lint test test-unit test-shells test-integration
 generate: ## Write what is derived: CRDs, the chart's copies of them, the kustomize base
 	@config/generate.sh
 
@@ -40,6 +40,9 @@ test: ## Everything: lint, unit tests, a real API server, a whole cluster
 test-unit: ## Unit tests and snapshots
 	cargo test --locked --lib --bins
 	cd tests/cluster && go test ./...
+
+test-shells: ## What is said of scripts, against random ones in dash, bash, busybox and mksh
+	tests/shells.sh
 
 test-integration: ## The controller on a real etcd and API server
 	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" cargo test --locked --test integration

@@ -35,6 +35,9 @@ make --no-print-directory lint
 stage "What reads layers, ELF files, manifests, commands and YAML, fuzzed for 12 seconds each"
 SECONDS_EACH=12 make --no-print-directory fuzz
 
+stage "Random scripts in real shells"
+make --no-print-directory test-shells
+
 stage "The controller on a real API server"
 make --no-print-directory test-integration
 

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limits::Note;
+use super::shell::ShellFile;
 
 /// The first entries of a list.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
@@ -216,6 +217,12 @@ pub enum Fault {
     NotPermitted,
     /// The image's user is not in its /etc/passwd.
     UnknownUser,
+    /// Its file capabilities: only a container that may have them all may run it.
+    Capabilities,
+    /// WORKDIR is no directory, and none can be made there.
+    WorkingDirectory,
+    /// The text that a shell is given starts no program that is there.
+    ShellText,
 }
 
 /// One program or script.
@@ -241,6 +248,12 @@ pub struct Executable {
     /// True where Go's linker made it; false also where that is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub go: bool,
+    /// Capabilities of Linux that a container must be able to have, for its file demands them: `cap_net_raw`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Which shell it is, where its file shows that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell: Option<ShellFile>,
     /// Whether it starts.
     pub runs: Runs,
     /// True where it starts for the image's user and permissions may keep another from it.

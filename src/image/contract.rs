@@ -369,6 +369,17 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
         Fault::NotPermitted => {
             "copy it with COPY --chmod=755 (and its folders readable by the image's user)".into()
         }
+        Fault::Capabilities => format!(
+            "take the capabilities away with `RUN setcap -r FILE`, or set them without the effective bit (`setcap \
+             {}=p FILE`), which lets it start without them; or add them in the Pod (securityContext.capabilities.add)",
+            program.capabilities.join(",")
+        ),
+        Fault::WorkingDirectory => {
+            "write a WORKDIR that is a directory, or leave what lies there out of the image".into()
+        }
+        Fault::ShellText => "write what is to be started as a JSON array, for example ENTRYPOINT [\"/app\"]: \
+                             double quotes, no comma behind the last word, nothing behind the bracket"
+            .into(),
         Fault::UnknownUser => {
             "write USER with numbers, for example USER 65532:65532, or copy an /etc/passwd that has it".into()
         }

@@ -403,3 +403,22 @@ fn a_size_budget_that_breaks_names_the_layers_and_files_that_grew() {
     };
     assert_eq!(judge(&budget, unknown, None, None).len(), 1);
 }
+
+#[test]
+fn what_capabilities_the_working_directory_and_a_broken_list_break_is_told_with_the_cure() {
+    let with = |fault: Fault, message: &str| {
+        let mut contents = good();
+        contents.start.program = Executable {
+            runs: Runs::No,
+            fault: Some(fault),
+            message: Some(message.into()),
+            capabilities: vec!["cap_ipc_lock".into()],
+            ..contents.start.program
+        };
+        broken(Rule::RunnableEntrypoint, &contents)
+    };
+    assert!(with(Fault::Capabilities, "x").contains("setcap -r"));
+    assert!(with(Fault::Capabilities, "x").contains("cap_ipc_lock=p"));
+    assert!(with(Fault::WorkingDirectory, "x").contains("WORKDIR"));
+    assert!(with(Fault::ShellText, "x").contains("double quotes"));
+}

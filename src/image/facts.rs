@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use super::certificates::Certificates;
 use super::elf::{Elf, ElfFault, is_elf, read_elf};
 use super::limits::Limits;
+use super::shell::{Marks, may_be_shell};
 
 /// Bytes of a script's first line that Linux reads (BINPRM_BUF_SIZE).
 const SCRIPT_LINE: usize = 256;
@@ -39,6 +40,20 @@ impl Fact {
             Self::BadElf(_) | Self::Foreign(_) | Self::TooLarge => 0,
         };
         own + size_of::<Self>() + 48
+    }
+}
+
+/// A file in which a shell's marks are looked for as it is read.
+struct Marked<R> {
+    inner: R,
+    marks: Marks,
+}
+
+impl<R: Read> Read for Marked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.marks.add(&buffer[..count]);
+        Ok(count)
     }
 }
 
@@ -92,9 +107,21 @@ pub(super) fn examine(
     content.take(4).read_to_end(&mut start)?;
     if is_elf(&start) {
         let mut whole = start.as_slice().chain(content);
-        let found = read_elf(&mut whole, size, limits.elf_bytes, scratch)?;
+        let name = String::from_utf8_lossy(path.last().copied().unwrap_or_default());
+        let (found, shell) = if may_be_shell(&name) {
+            let mut marked = Marked {
+                inner: whole,
+                marks: Marks::default(),
+            };
+            let found = read_elf(&mut marked, size, limits.elf_bytes, scratch)?;
+            io::copy(&mut marked, &mut io::sink())?;
+            (found, Some(marked.marks.shell()))
+        } else {
+            let found = read_elf(&mut whole, size, limits.elf_bytes, scratch)?;
+            (found, None)
+        };
         return Ok(Some(match found {
-            Ok(elf) => Fact::Elf(elf),
+            Ok(elf) => Fact::Elf(Elf { shell, ..elf }),
             Err(fault) => Fact::BadElf(fault),
         }));
     }
@@ -118,17 +145,68 @@ pub(super) fn examine(
     })
 }
 
-/// Capabilities of a file: the value of the attribute security.capability (capabilities(7), `struct
-/// vfs_cap_data`), as a mask of what is permitted. `None` where the value is none.
-pub(super) fn permitted(value: &[u8]) -> Option<u64> {
+/// Capabilities of a file (capabilities(7), `struct vfs_cap_data`), as masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileCapabilities {
+    /// What it gives.
+    pub(super) permitted: u64,
+    /// What whoever runs it must be able to gain: with the effective bit all that is permitted, else nothing.
+    pub(super) demanded: u64,
+}
+
+/// The value of the attribute security.capability. `None` where the value is none.
+///
+/// With the effective bit Linux refuses to run the file (EPERM) where it cannot give all that is permitted, which
+/// the bounding set bounds, for root as for others, with no_new_privs as without (bprm_caps_from_vfs_caps of
+/// security/commoncap.c). A file whose root is another user namespace's gives nothing and demands nothing.
+pub(super) fn file_capabilities(value: &[u8]) -> Option<FileCapabilities> {
     let word = |at: usize| -> Option<u32> {
         Some(u32::from_le_bytes(value.get(at..at + 4)?.try_into().ok()?))
     };
-    match word(0)? >> 24 {
-        1 => Some(u64::from(word(4)?)),
-        2 | 3 => Some(u64::from(word(4)?) | u64::from(word(12)?) << 32),
-        _ => None,
-    }
+    let magic = word(0)?;
+    let revision = magic >> 24;
+    let permitted = match revision {
+        1 => u64::from(word(4)?),
+        2 | 3 => u64::from(word(4)?) | u64::from(word(12)?) << 32,
+        _ => return None,
+    };
+    let foreign = revision == 3 && word(20).unwrap_or_default() != 0;
+    let effective = magic & 1 != 0 && !foreign;
+    // Bits that Linux has no capability for are passed over (CAP_VALID_MASK).
+    let valid = (1 << CAPABILITIES.len()) - 1;
+    Some(FileCapabilities {
+        permitted,
+        demanded: if effective { permitted & valid } else { 0 },
+    })
+}
+
+/// What containers have where their Pod says nothing of capabilities (defaultUnixCaps of containerd,
+/// pkg/oci/spec.go).
+pub const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "chown",
+    "dac_override",
+    "fsetid",
+    "fowner",
+    "mknod",
+    "net_raw",
+    "setgid",
+    "setuid",
+    "setfcap",
+    "setpcap",
+    "net_bind_service",
+    "sys_chroot",
+    "kill",
+    "audit_write",
+];
+
+/// True where every container has all of a mask that drops none.
+pub(super) fn had_by_default(mask: u64) -> bool {
+    let default = |bit: usize| {
+        CAPABILITIES
+            .get(bit)
+            .is_some_and(|name| DEFAULT_CAPABILITIES.contains(name))
+    };
+    (0..64).all(|bit| mask >> bit & 1 == 0 || default(bit))
 }
 
 /// Names of capabilities, by their bit (include/uapi/linux/capability.h of Linux 6.6).
@@ -248,11 +326,46 @@ mod tests {
     #[test]
     fn capabilities_have_their_names() {
         let value = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        let mask = permitted(&value).unwrap();
+        let found = file_capabilities(&value).unwrap();
         assert_eq!(
-            capability_names(mask),
+            capability_names(found.permitted),
             ["cap_net_bind_service", "cap_mac_override"]
         );
-        assert_eq!(permitted(&[1, 0]), None);
+        assert_eq!(file_capabilities(&[1, 0]), None);
+    }
+
+    #[test]
+    fn the_effective_bit_demands_what_is_permitted() {
+        let value = |revision: u8, effective: u8, mask: u64, root: u32| {
+            let mut value = vec![effective, 0, 0, revision];
+            value.extend((mask as u32).to_le_bytes());
+            value.extend([0; 4]);
+            if revision > 1 {
+                value.extend(((mask >> 32) as u32).to_le_bytes());
+                value.extend([0; 4]);
+            }
+            if revision == 3 {
+                value.extend(root.to_le_bytes());
+            }
+            file_capabilities(&value).unwrap()
+        };
+        let (ipc_lock, bpf) = (1 << 14, 1 << 39);
+        for (found, permitted, demanded) in [
+            (value(1, 1, ipc_lock, 0), ipc_lock, ipc_lock),
+            (
+                value(2, 1, ipc_lock | bpf, 0),
+                ipc_lock | bpf,
+                ipc_lock | bpf,
+            ),
+            (value(2, 0, ipc_lock, 0), ipc_lock, 0),
+            (value(3, 1, ipc_lock, 0), ipc_lock, ipc_lock),
+            (value(3, 1, ipc_lock, 1000), ipc_lock, 0),
+            (value(2, 1, 1 << 62, 0), 1 << 62, 0),
+            (value(2, 1, 0, 0), 0, 0),
+        ] {
+            assert_eq!((found.permitted, found.demanded), (permitted, demanded));
+        }
+        assert!(had_by_default(1 << 10 | 1 << 13) && had_by_default(0));
+        assert!(!had_by_default(1 << 10 | ipc_lock) && !had_by_default(1 << 63));
     }
 }

@@ -2,14 +2,16 @@
 
 use super::config::ImageConfig;
 use super::contents::{
-    Base, CaCertificates, CommandForm, Contents, Executable, Fault, FolderLink, LayerSize, Listed,
-    Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
+    Base, CaCertificates, Contents, Executable, Fault, FolderLink, LayerSize, Listed, Os,
+    Privileged, ProgramKind, Runs, SizedFile, TimeZones, Tmp, User,
 };
 use super::elf::Form;
-use super::facts::{Fact, capability_names};
+use super::facts::{Fact, capability_names, had_by_default};
 use super::layer::Image;
 use super::limits::short;
 use super::resolve::{Make, Program, Resolver, Verdict, reason};
+use super::shell::is_shell;
+use super::start::start;
 use super::tree::{Kind, NodeId};
 use super::user::{Identity, text};
 
@@ -28,7 +30,7 @@ const MAX_TEXT: usize = 1000;
 /// Bytes of PATH and of WORKDIR; PATH_MAX of Linux.
 const MAX_PATH: usize = 4096;
 
-const SHELLS: [&str; 13] = [
+pub(super) const SHELLS: [&str; 13] = [
     "sh", "ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mksh", "pwsh", "tcsh", "toybox",
     "zsh",
 ];
@@ -36,8 +38,6 @@ const PACKAGE_MANAGERS: [&str; 14] = [
     "apk", "apt", "apt-get", "dnf", "dnf5", "dpkg", "emerge", "microdnf", "opkg", "pacman", "rpm",
     "tdnf", "yum", "zypper",
 ];
-/// Programs that start the one that they are given.
-const INITS: [&str; 4] = ["tini", "tini-static", "dumb-init", "catatonit"];
 
 /// Where TLS libraries look for one file with all certificates
 /// (crypto/x509/root_linux.go of Go, which knows every distribution's place).
@@ -161,7 +161,7 @@ fn number(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn words(words: &[String]) -> Vec<String> {
+pub(super) fn words(words: &[String]) -> Vec<String> {
     words
         .iter()
         .take(MAX_WORDS)
@@ -169,75 +169,14 @@ fn words(words: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// What the container starts, and what that starts in turn.
-fn start(resolver: &mut Resolver<'_>, config: &ImageConfig, identity: &Identity) -> Start {
-    let command = config.command();
-    let image = resolver.image();
-    let Some(first) = command.first() else {
-        return Start {
-            program: Executable {
-                runs: Runs::No,
-                fault: Some(Fault::NoCommand),
-                message: Some("the image has neither ENTRYPOINT nor CMD".into()),
-                ..Executable::default()
-            },
-            ..Start::default()
-        };
-    };
-    let name = first.rsplit('/').next().unwrap_or_default();
-    let shell = SHELLS.contains(&name) && command.get(1).is_some_and(|word| word == "-c");
-    let mut program = executable(image, resolver.command(first));
-    if let (Some(unknown), Runs::Yes) = (&identity.unknown, program.runs) {
-        program.runs = Runs::No;
-        program.fault = Some(Fault::UnknownUser);
-        program.message = Some(format!(
-            "the image runs as user {unknown}, which its /etc/passwd does not have"
-        ));
-    }
-    let next = if shell {
-        command.get(2).and_then(|script| plain_command(script))
-    } else if INITS.contains(&name) {
-        wrapped(&command[1..])
-    } else {
-        None
-    };
-    Start {
-        then: next.map(|next| executable(image, resolver.called(&next))),
-        command: words(&command),
-        form: if shell {
-            CommandForm::Shell
-        } else {
-            CommandForm::Exec
-        },
-        program,
-    }
-}
-
-/// The program that a shell's script starts, where that is beyond doubt: an absolute path as its first
-/// word, with or without `exec`.
-fn plain_command(script: &str) -> Option<String> {
-    let mut words = script.split_whitespace();
-    let mut word = words.next()?;
-    if word == "exec" {
-        word = words.next()?;
-    }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
-    (word.starts_with('/') && word.bytes().all(plain)).then(|| word.to_owned())
-}
-
-/// The program that an init is given, behind its options.
-fn wrapped(words: &[String]) -> Option<String> {
-    match words.iter().position(|word| word == "--") {
-        Some(at) => words.get(at + 1).cloned(),
-        // An option may have a value: then it is not known which word is the program.
-        None => words.first().filter(|word| !word.starts_with('-')).cloned(),
-    }
-}
-
-fn executable(image: &Image, program: Program) -> Executable {
+pub(super) fn executable(image: &Image, program: Program) -> Executable {
     let (runs, fault) = match &program.verdict {
         Verdict::Runnable => (Runs::Yes, None),
         Verdict::Unknown(_) | Verdict::Overriding(_) => (Runs::Unknown, None),
+        Verdict::Demanding { mask, .. } if had_by_default(*mask) => {
+            (Runs::Unknown, Some(Fault::Capabilities))
+        }
+        Verdict::Demanding { .. } => (Runs::No, Some(Fault::Capabilities)),
         Verdict::NotFound(_) => (Runs::No, Some(Fault::NotFound)),
         Verdict::WrongMachine { .. } => (Runs::No, Some(Fault::WrongMachine)),
         Verdict::NotExecutable(_) => (Runs::No, Some(Fault::NotExecutable)),
@@ -256,7 +195,18 @@ fn executable(image: &Image, program: Program) -> Executable {
     };
     let message = reason(&program);
     let file = program.file.map(|id| image.tree.path(id));
+    let capabilities = match program.verdict {
+        Verdict::Demanding { mask, .. } => capability_names(mask),
+        _ => Vec::new(),
+    };
+    // Its own name says that it is one; so does the name that it is called by.
+    let shell = program.file.and_then(|id| match image.fact(id) {
+        Some(Fact::Elf(elf)) => elf.shell,
+        _ => None,
+    });
     Executable {
+        capabilities,
+        shell: shell.filter(|_| is_shell(program.path.rsplit('/').next().unwrap_or_default())),
         file: file.filter(|file| *file != program.path),
         path: program.path,
         kind: match program.make {

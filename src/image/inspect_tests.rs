@@ -1,4 +1,5 @@
 use super::*;
+use crate::image::CommandForm;
 use crate::image::fixtures::{ElfFile, GLIBC, Tar, image};
 use crate::image::{Image, Limits};
 
@@ -117,7 +118,7 @@ fn a_shell_form_is_told_and_what_it_starts_is_judged_where_that_is_plain() {
     assert_eq!(found.start.form, CommandForm::Shell);
     assert_eq!(found.start.decisive().path, "/app");
     assert_eq!(found.start.decisive().fault, Some(Fault::NotFound));
-    for script in ["cd /x && ./app", "A=1 /app", "$APP", "/opt/*/app"] {
+    for script in ["cd /x && ./app", "PATH=/x app", "$APP", "/opt/*/app"] {
         let found = report(shell(), &config(&["/bin/sh", "-c", script]));
         assert_eq!(found.start.then, None, "{script}");
     }
@@ -359,4 +360,265 @@ fn an_image_that_was_not_read_whole_says_so() {
     assert!(found.partial);
     assert_eq!(found.start.program.runs, Runs::Unknown);
     assert!(found.notes.items[0].message.contains("more than 1 entries"));
+}
+
+/// What RunnableEntrypoint says of a shell's text.
+fn text(script: &str) -> (Runs, Option<Fault>, String) {
+    let tar = Tar::new()
+        .file("bin/sh", 0o755, &app())
+        .file("usr/bin/mkdir", 0o755, &app())
+        .file("usr/bin/app", 0o755, &app())
+        .file("srv/app", 0o755, &app());
+    let found = report(tar, &config(&["/bin/sh", "-c", script]));
+    let program = found.start.decisive();
+    let message = program.message.clone().unwrap_or_default();
+    (program.runs, program.fault, message)
+}
+
+#[test]
+fn a_list_that_is_no_json_is_told_with_what_the_shell_makes_of_it() {
+    for (script, word) in [
+        ("[\"app\"] # the service", "a program named [app]"),
+        ("[\"app\", \"serve\"] # x", "a program named [app,"),
+        ("[\"app\", \"serve\",]", "a program named [app,"),
+        ("['app', 'serve']", "a program named [app,"),
+        ("['app']", "a program named [app]"),
+        ("[app]", "a program named [app]"),
+        ("[app, serve]", "a program named [app,"),
+        (
+            "[\u{201c}app\u{201d}]",
+            "a program named [\u{201c}app\u{201d}]",
+        ),
+        ("[\"app\"", "a program named [app"),
+        ("[\"app\" \"serve\"]", "a program named [app"),
+        ("[\"app]", "a quote that is not closed"),
+        ("[ \"app\", \"serve\" ] # x", "takes it for a test"),
+        ("[ \"app\" ] # x", "takes it for a test"),
+        ("[ \"app\", ]", "takes it for a test"),
+    ] {
+        let (runs, fault, message) = text(script);
+        assert_eq!(
+            (runs, fault),
+            (Runs::No, Some(Fault::ShellText)),
+            "{script}"
+        );
+        assert!(message.contains(word), "{script}: {message}");
+    }
+    // Tests, and what goes on all the same.
+    for script in [
+        "[ -f /x ] && exec app",
+        "[ \"$DEBUG\" ] && exec app",
+        "[ \"$A\" = b ] || exec app",
+        "[[ -f /x ]] && app",
+        "[\"x\"] || exec app",
+        "[x]; exec app",
+    ] {
+        assert_eq!(text(script).0, Runs::Yes, "{script}");
+    }
+}
+
+#[test]
+fn what_a_shells_text_cannot_do_without_is_looked_up() {
+    for (script, missing) in [
+        ("server", "server is in no directory of PATH"),
+        ("exec server --port 1", "server is in no directory"),
+        ("A=1 server", "server is in no directory"),
+        ("server || exit 1", ""),
+        ("mkdir -p /data && server", "server is in no directory"),
+        (
+            "set -e; export A=1; mkdir -p /d; exec server",
+            "server is in no directory",
+        ),
+        ("set -e; mkdirs; exec app", "mkdirs is in no directory"),
+        ("echo starting && /srv/server", "/srv/server does not exist"),
+        ("(server)", "server is in no directory"),
+        ("\"app\", \"serve\"", "app, is in no directory"),
+        // It goes on, or something else runs first that may never end.
+        ("server; exec app", ""),
+        ("app; server", ""),
+        ("app && server", ""),
+        ("server & app", ""),
+        ("server | app", ""),
+        ("if server; then app; fi", ""),
+        ("PATH=/opt/bin:$PATH; server", ""),
+        ("export PATH=/opt/bin:$PATH; server", ""),
+        ("cd /srv && ./server", ""),
+        (". /etc/profile; server", ""),
+        ("f() { app; }; f", ""),
+        ("nc -l 80", ""),
+        ("app", ""),
+        ("\"$@\"", ""),
+        ("", ""),
+    ] {
+        let (runs, _, message) = text(script);
+        assert_eq!(runs == Runs::No, !missing.is_empty(), "{script}: {message}");
+        assert!(message.contains(missing), "{script}: {message}");
+    }
+}
+
+#[test]
+fn a_shell_is_seen_through_with_its_options_behind_an_init_and_as_cmd() {
+    let tar = || {
+        Tar::new()
+            .file("bin/sh", 0o755, &app())
+            .file("bin/bash", 0o755, &app())
+            .file("bin/fish", 0o755, &app())
+            .file("tini", 0o755, &app())
+            .file("entry", 0o755, &app())
+    };
+    let of = |entrypoint: &[&str], cmd: &[&str]| {
+        let config = ImageConfig {
+            cmd: cmd.iter().map(|word| (*word).to_owned()).collect(),
+            ..config(entrypoint)
+        };
+        let start = report(tar(), &config).start;
+        let program = start.decisive();
+        (program.runs, program.fault)
+    };
+    let (broken, missing) = (
+        (Runs::No, Some(Fault::ShellText)),
+        (Runs::No, Some(Fault::NotFound)),
+    );
+    let list = "[\"app\"] # x";
+    for (entrypoint, cmd, expected) in [
+        (
+            &["/bin/bash", "-o", "pipefail", "-c", list][..],
+            &[][..],
+            broken,
+        ),
+        (
+            &["/bin/bash", "-euxo", "pipefail", "-c", "app"],
+            &[],
+            missing,
+        ),
+        (&["/bin/bash", "-ec", "app"], &[], missing),
+        (&["/tini", "--", "/bin/sh", "-c", list], &[], broken),
+        (&["/tini", "--"], &["/bin/sh", "-c", "app"], missing),
+        (&["/bin/sh", "-c", list], &["serve"], broken),
+        (&[], &["/bin/sh", "-c", list], broken),
+        // What the program makes of a shell and a text is its own affair.
+        (&["/entry"], &["/bin/sh", "-c", list], (Runs::Unknown, None)),
+        (&["/entry"], &["/bin/sh", "-c", "app"], (Runs::Yes, None)),
+        // PATH may be another, and the language.
+        (&["/bin/bash", "-lc", "app"], &[], (Runs::Yes, None)),
+        (&["/bin/fish", "-c", "app"], &[], (Runs::Yes, None)),
+        (&["/bin/sh", "/run.sh"], &[], (Runs::Yes, None)),
+    ] {
+        assert_eq!(of(entrypoint, cmd), expected, "{entrypoint:?} {cmd:?}");
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_a_file_or_leads_nowhere_keeps_the_image_from_starting() {
+    let of = |folder: &str| {
+        let tar = Tar::new()
+            .file("app", 0o755, &app())
+            .symlink("lost", "/none");
+        let config = ImageConfig {
+            working_dir: folder.into(),
+            ..config(&["/app"])
+        };
+        report(tar, &config).start.program
+    };
+    for folder in ["/app", "/lost", "/lost/below"] {
+        let program = of(folder);
+        assert_eq!(program.fault, Some(Fault::WorkingDirectory), "{folder}");
+        assert_eq!(program.runs, Runs::No);
+    }
+    assert_eq!(of("/new").runs, Runs::Yes);
+}
+
+/// The attribute of a file: revision 2, as setcap writes it.
+fn attribute(mask: u64, effective: bool) -> Vec<u8> {
+    let mut value = vec![u8::from(effective), 0, 0, 2];
+    value.extend((mask as u32).to_le_bytes());
+    value.extend([0; 4]);
+    value.extend(((mask >> 32) as u32).to_le_bytes());
+    value.extend([0; 4]);
+    value
+}
+
+const NET_BIND: u64 = 1 << 10;
+const IPC_LOCK: u64 = 1 << 14;
+
+#[test]
+fn file_capabilities_decide_whether_a_container_starts_a_program() {
+    let record = "SCHILY.xattr.security.capability";
+    let with = |mask: u64, effective: bool, mode: u32| {
+        Tar::new()
+            .pax(&[(record, &attribute(mask, effective))])
+            .file("app", mode, &app())
+    };
+    let start = |tar: Tar, user: &str, command: &str| {
+        let config = ImageConfig {
+            user: user.into(),
+            ..config(&[command])
+        };
+        report(tar, &config).start.program
+    };
+    for user in ["", "1000"] {
+        let program = start(with(IPC_LOCK, true, 0o755), user, "/app");
+        assert_eq!(
+            (program.runs, program.fault),
+            (Runs::No, Some(Fault::Capabilities))
+        );
+        assert_eq!(program.capabilities, ["cap_ipc_lock"]);
+        assert!(program.message.unwrap().contains("Operation not permitted"));
+        let program = start(with(NET_BIND, true, 0o755), user, "/app");
+        assert_eq!(
+            (program.runs, program.fault),
+            (Runs::Unknown, Some(Fault::Capabilities))
+        );
+        assert!(
+            program
+                .message
+                .unwrap()
+                .contains("drops no capabilities starts it")
+        );
+        let program = start(with(NET_BIND | IPC_LOCK, true, 0o755), user, "/app");
+        assert_eq!(program.runs, Runs::No);
+        // Without the effective bit, it starts without them; with setuid the same.
+        for mask in [NET_BIND, IPC_LOCK] {
+            assert_eq!(
+                start(with(mask, false, 0o755), user, "/app").runs,
+                Runs::Yes
+            );
+        }
+        assert_eq!(
+            start(with(IPC_LOCK, true, 0o4755), user, "/app").runs,
+            Runs::No
+        );
+    }
+    // By links; a copy without the attribute, and a file in its place, are free.
+    let linked = with(IPC_LOCK, true, 0o755).symlink("run", "app");
+    assert_eq!(start(linked, "", "/run").runs, Runs::No);
+    let shared = with(IPC_LOCK, true, 0o755)
+        .pax(&[(record, &attribute(IPC_LOCK, true))])
+        .hard_link("run", "app");
+    assert_eq!(start(shared, "", "/run").runs, Runs::No);
+    let replaced = with(IPC_LOCK, true, 0o755).file("app", 0o755, &app());
+    assert_eq!(start(replaced, "", "/app").runs, Runs::Yes);
+    // Of a script the interpreter's count, and its own do not.
+    let script = |mask: u64, tar: Tar| {
+        tar.pax(&[(record, &attribute(mask, true))])
+            .file("run", 0o755, b"#!/app\n")
+    };
+    let program = start(script(0, with(IPC_LOCK, true, 0o755)), "", "/run");
+    assert_eq!(
+        (program.runs, program.fault),
+        (Runs::No, Some(Fault::Capabilities))
+    );
+    let free = Tar::new().file("app", 0o755, &app());
+    assert_eq!(start(script(IPC_LOCK, free), "", "/run").runs, Runs::Yes);
+    // What a shell starts has the same bounds.
+    let shell = with(IPC_LOCK, true, 0o755).file("bin/sh", 0o755, &app());
+    let found = report(shell, &config(&["/bin/sh", "-c", "exec /app"]));
+    assert_eq!(found.start.decisive().fault, Some(Fault::Capabilities));
+    assert!(
+        found
+            .executables
+            .items
+            .iter()
+            .any(|program| program.capabilities == ["cap_ipc_lock"])
+    );
 }

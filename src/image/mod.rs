@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod contents;
 mod contract;
+mod directory;
 mod document;
 mod elf;
 mod facts;
@@ -24,9 +25,12 @@ mod reference;
 mod registry_key;
 mod report;
 mod resolve;
+mod script;
 #[cfg(test)]
 mod seeds;
+pub(crate) mod shell;
 mod size;
+mod start;
 #[cfg(test)]
 mod toolchain_tests;
 mod tree;
@@ -41,7 +45,7 @@ pub use contents::{
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
 pub use document::{Descriptor, IndexDocument, ManifestDocument, read};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
-pub use facts::Fact;
+pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
 pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::config::ImageConfig;
 use super::elf::{Elf, ElfFault, Form, Machine};
-use super::facts::Fact;
+use super::facts::{Fact, capability_names, had_by_default};
 use super::layer::Image;
 use super::libraries::{Libc, Libraries, Loader, MissingLibrary};
 use super::tree::{Kind, Lookup, NodeId};
@@ -48,6 +48,13 @@ pub enum Verdict {
     /// Its permissions keep the image's user out, and yet it starts where the Pod drops no capabilities: until
     /// it runs, the runtime has CAP_DAC_OVERRIDE.
     Overriding(String),
+    /// Its file, or its interpreter's, demands capabilities: it starts where the container may have all of them.
+    Demanding {
+        /// Which file.
+        file: String,
+        /// Which capabilities: a mask.
+        mask: u64,
+    },
     /// It cannot be told.
     Unknown(String),
 }
@@ -341,6 +348,17 @@ impl<'a> Resolver<'a> {
         {
             program.verdict = Verdict::Overriding(why);
         }
+        let mask = image.demands(id);
+        let open = match &program.verdict {
+            // What depends on the Pod in one way may be sure in another.
+            Verdict::Overriding(_) => !had_by_default(mask),
+            Verdict::Runnable => true,
+            _ => false,
+        };
+        // Of a script the interpreter's count (begin_new_exec of fs/exec.c).
+        if open && mask != 0 && program.make != Make::Script {
+            program.verdict = Verdict::Demanding { file: path, mask };
+        }
         program
     }
 
@@ -495,7 +513,7 @@ impl<'a> Resolver<'a> {
         let judged = self.file(found, depth + 1);
         match judged.verdict {
             Verdict::Runnable => {}
-            Verdict::Overriding(why) => return Verdict::Overriding(why),
+            found @ (Verdict::Overriding(_) | Verdict::Demanding { .. }) => return found,
             _ => return missing(interpreter, Some(reason(&judged))),
         }
         let Some(name) = (interpreter.rsplit('/').next() == Some("env"))
@@ -506,8 +524,7 @@ impl<'a> Resolver<'a> {
         };
         let judged = self.called(&name);
         match judged.verdict {
-            Verdict::Runnable => Verdict::Runnable,
-            Verdict::Unknown(why) => Verdict::Unknown(why),
+            found @ (Verdict::Runnable | Verdict::Unknown(_) | Verdict::Demanding { .. }) => found,
             Verdict::NotFound(why) => missing(&name, Some(why)),
             _ => missing(&name, Some(reason(&judged))),
         }
@@ -527,6 +544,27 @@ pub fn reason(program: &Program) -> String {
             "{why}: a Pod that drops no capabilities starts it all the same, as the runtime has DAC_OVERRIDE until \
              then, and one that drops them does not; COPY --chmod=755, and folders that all may enter, make it start in both"
         ),
+        Verdict::Demanding { file, mask } => {
+            let (names, plural) = (capability_names(*mask), mask.count_ones() > 1);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let start = format!(
+                "{file} has the file {} {}, and Linux starts it in no container that may not have {} (Operation not \
+                 permitted), as root neither",
+                if plural { "capabilities" } else { "capability" },
+                list(&names, 0),
+                if plural { "all of them" } else { "it" },
+            );
+            match had_by_default(*mask) {
+                true => format!(
+                    "{start}: a Pod that drops no capabilities starts it, and one that drops them, as Pod Security \
+                     level restricted wants it, does not; setcap -r {file} makes it start in both"
+                ),
+                false => format!(
+                    "{start}: and no Pod has {} that does not add {0}",
+                    if plural { "them" } else { "it" }
+                ),
+            }
+        }
         Verdict::WrongMachine { found, expected } => {
             format!("{path} is for {found}, and the image for {expected}")
         }

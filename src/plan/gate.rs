@@ -31,6 +31,9 @@ const GONE_AFTER: i32 = 60;
 const PREPARATION: i64 = 600;
 /// The most of its node's disk that a container may fill, its log included.
 const DISK: &str = "2Gi";
+/// Why Linux does not let the check's Pod start a program that others start.
+const CAPABILITIES: &str = ": the program has file capabilities, and the check's Pod drops all of them: take them away \
+    (setcap -r FILE), or set them without the effective bit (setcap CAPABILITY=p FILE)";
 /// The user of images whose own is a name that the kubelet cannot judge is known from their contents; this
 /// one is never taken.
 const ROOT: i64 = 0;
@@ -409,13 +412,25 @@ pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool) {
 /// Adds to a failed check what the kubelet said of the probe, and the container's last lines.
 pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> State {
     match state {
-        State::Failed { message, log: None } => State::Failed {
-            message: match unhealthy {
+        State::Failed { message, log: None } => {
+            let mut message = match unhealthy {
                 Some(said) => format!("{message}: {said}"),
                 None => message,
-            },
-            log: log.filter(|log| !log.trim().is_empty()),
-        },
+            };
+            // EPERM of execve, in runc's words; closed permissions are another error.
+            let refused = |text: &str| {
+                text.ends_with("operation not permitted")
+                    && (text.starts_with("exec ") || text.contains("exec: "))
+            };
+            let lines = log.iter().flat_map(|log| log.lines()).map(str::trim);
+            if lines.chain([message.trim()]).any(refused) {
+                message.push_str(CAPABILITIES);
+            }
+            State::Failed {
+                message,
+                log: log.filter(|log| !log.trim().is_empty()),
+            }
+        }
         other => other,
     }
 }

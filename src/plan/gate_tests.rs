@@ -242,3 +242,24 @@ fn platforms_without_a_node_are_said() {
         )
     );
 }
+
+#[test]
+fn a_program_with_file_capabilities_is_told_with_the_cure() {
+    let of = |message: &str, log: Option<&str>| {
+        let failed = State::Failed {
+            message: message.into(),
+            log: None,
+        };
+        match explain(failed, None, log.map(str::to_owned)) {
+            State::Failed { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ended = "the container ended with exit code 255 before it was Ready";
+    assert!(of(ended, Some("exec /app: operation not permitted\n")).contains("setcap -r"));
+    let start = "the container could not be started: runc create failed: exec: \"/app\": operation not permitted";
+    assert!(of(start, None).contains("setcap -r"));
+    // Of the program itself, and closed permissions.
+    assert_eq!(of(ended, Some("bind: operation not permitted\n")), ended);
+    assert_eq!(of(ended, Some("exec /app: permission denied\n")), ended);
+}

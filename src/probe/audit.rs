@@ -90,6 +90,7 @@ pub fn essence(pod: &PodSpec) -> PodSpec {
         containers: containers(&pod.containers),
         init_containers: pod.init_containers.as_deref().map(containers),
         security_context: pod.security_context.clone(),
+        host_network: pod.host_network,
         ..PodSpec::default()
     }
 }

@@ -5,7 +5,7 @@
 //! an option that is not known here, and there is no handler.
 
 use k8s_openapi::api::core::v1::{
-    Container, GRPCAction, HTTPGetAction, HTTPHeader, SleepAction, TCPSocketAction,
+    Container, GRPCAction, HTTPGetAction, HTTPHeader, PodSpec, SleepAction, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -31,21 +31,24 @@ impl Derived {
 }
 
 /// The handler that does what a command does; `command` as the manifest has it.
-pub(super) fn derive(command: &[String], container: &Container) -> Option<Derived> {
+pub(super) fn derive(command: &[String], container: &Container, pod: &PodSpec) -> Option<Derived> {
     let env = container.env.as_deref().unwrap_or_default();
     let words = plain(command, env)?;
     let (name, arguments) = words.split_first()?;
+    // On its node's network, a program that listens on the loopback alone is reached there, and its Pod's address
+    // is the node's.
+    let node = pod.host_network.unwrap_or(false);
     match paths::name(name) {
-        "curl" => curl(arguments),
-        "wget" => wget(arguments),
-        "nc" | "ncat" | "netcat" => connect(arguments),
-        "grpc_health_probe" | "grpc-health-probe" => grpc(arguments),
+        "curl" => curl(arguments, node),
+        "wget" => wget(arguments, node),
+        "nc" | "ncat" | "netcat" => connect(arguments, node),
+        "grpc_health_probe" | "grpc-health-probe" => grpc(arguments, node),
         "sleep" => sleep(arguments),
         _ => None,
     }
 }
 
-fn curl(words: &[String]) -> Option<Derived> {
+fn curl(words: &[String], node: bool) -> Option<Derived> {
     let options = Options {
         plain: &[
             "-f",
@@ -103,7 +106,7 @@ fn curl(words: &[String]) -> Option<Derived> {
             _ => {}
         }
     }
-    let action = http(&url?, headers)?;
+    let action = http(&url?, headers, node)?;
     Some(Derived {
         handler: Handler::HttpGet(action),
         caution: (!strict).then(|| {
@@ -113,7 +116,7 @@ fn curl(words: &[String]) -> Option<Derived> {
     })
 }
 
-fn wget(words: &[String]) -> Option<Derived> {
+fn wget(words: &[String], node: bool) -> Option<Derived> {
     // GNU wget has options of several letters behind one dash.
     let words: Vec<String> = words
         .iter()
@@ -157,7 +160,7 @@ fn wget(words: &[String]) -> Option<Derived> {
             _ => {}
         }
     }
-    Derived::new(Handler::HttpGet(http(&url?, headers)?))
+    Derived::new(Handler::HttpGet(http(&url?, headers, node)?))
 }
 
 /// `Name: value`, where Kubernetes takes the name (IsHTTPHeaderName, apimachinery).
@@ -171,7 +174,7 @@ fn header(line: &str) -> Option<HTTPHeader> {
 }
 
 /// An address of this very Pod to an httpGet.
-fn http(url: &str, headers: Vec<HTTPHeader>) -> Option<HTTPGetAction> {
+fn http(url: &str, headers: Vec<HTTPHeader>, node: bool) -> Option<HTTPGetAction> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (scheme, default) = match scheme.to_ascii_lowercase().as_str() {
         "http" => (None, 80),
@@ -181,7 +184,7 @@ fn http(url: &str, headers: Vec<HTTPHeader>) -> Option<HTTPGetAction> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     let path = path.split('#').next().unwrap_or_default();
-    let port = local(authority, Some(default))?;
+    let (port, loopback) = local(authority, Some(default))?;
     // The path is a part of a URL there too.
     let plain = path.bytes().all(|b| b.is_ascii_graphic());
     plain.then(|| HTTPGetAction {
@@ -193,12 +196,12 @@ fn http(url: &str, headers: Vec<HTTPHeader>) -> Option<HTTPGetAction> {
         port: IntOrString::Int(port),
         scheme,
         http_headers: Some(headers).filter(|headers| !headers.is_empty()),
-        host: None,
+        host: loopback.filter(|_| node),
     })
 }
 
-/// The port of `host:port`, where the host is this very Pod.
-fn local(authority: &str, default: Option<i32>) -> Option<i32> {
+/// The port of `host:port`, where the host is this very Pod, and its address where that is the loopback alone.
+fn local(authority: &str, default: Option<i32>) -> Option<(i32, Option<String>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']')?;
@@ -215,10 +218,17 @@ fn local(authority: &str, default: Option<i32>) -> Option<i32> {
         Some(port) => port.parse().ok().filter(|port| (1..=65535).contains(port)),
         None => default,
     };
-    port.filter(|_| here && !(host.is_empty() && authority.is_empty()))
+    let port = port.filter(|_| here && !(host.is_empty() && authority.is_empty()))?;
+    let loopback = match host {
+        "localhost" => Some("127.0.0.1".to_owned()),
+        "::1" => Some(host.to_owned()),
+        _ if host.starts_with("127.") => Some(host.to_owned()),
+        _ => None,
+    };
+    Some((port, loopback))
 }
 
-fn connect(words: &[String]) -> Option<Derived> {
+fn connect(words: &[String], node: bool) -> Option<Derived> {
     let options = Options {
         plain: &["-z", "-v", "-n", "-4"],
         valued: &["-w"],
@@ -234,15 +244,15 @@ fn connect(words: &[String]) -> Option<Derived> {
     let [host, port] = plain.as_slice() else {
         return None;
     };
-    let port = local(&format!("{host}:{port}"), None).filter(|_| tests)?;
+    let (port, loopback) = local(&format!("{host}:{port}"), None).filter(|_| tests)?;
     Derived::new(Handler::TcpSocket(TCPSocketAction {
-        host: None,
+        host: loopback.filter(|_| node),
         port: IntOrString::Int(port),
     }))
 }
 
 /// grpc_health_probe, whose options begin with one dash or two (flag of Go).
-fn grpc(words: &[String]) -> Option<Derived> {
+fn grpc(words: &[String], node: bool) -> Option<Derived> {
     let (mut port, mut service) = (None, None);
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -253,7 +263,14 @@ fn grpc(words: &[String]) -> Option<Derived> {
             None => (option, rest.next()?.clone()),
         };
         match name {
-            "addr" => port = Some(local(&value, None)?),
+            "addr" => {
+                let (found, loopback) = local(&value, None)?;
+                // grpc names no host: it asks the node's own address.
+                if node && loopback.is_some() {
+                    return None;
+                }
+                port = Some(found);
+            }
             "service" => service = Some(value).filter(|value| !value.is_empty()),
             "connect-timeout" | "rpc-timeout" | "user-agent" => {}
             _ => return None,

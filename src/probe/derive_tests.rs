@@ -32,7 +32,7 @@ fn container() -> Container {
 
 fn of(command: &[&str]) -> Option<String> {
     let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-    derive(&command, &container()).map(|derived| derived.handler.display())
+    derive(&command, &container(), &PodSpec::default()).map(|derived| derived.handler.display())
 }
 
 /// A command in exec form, its words separated by blanks.
@@ -153,9 +153,54 @@ fn what_is_not_the_same_has_none() {
 fn what_is_stricter_is_said() {
     let command = ["curl", "localhost:80"].map(str::to_owned);
     assert!(
-        derive(&command, &Container::default())
+        derive(&command, &Container::default(), &PodSpec::default())
             .unwrap()
             .caution
             .is_some()
     );
+}
+
+#[test]
+fn on_the_nodes_network_the_loopback_stays_the_host() {
+    let pod = PodSpec {
+        host_network: Some(true),
+        ..PodSpec::default()
+    };
+    let of = |command: &str| {
+        let command: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        derive(&command, &Container::default(), &pod).map(|derived| derived.handler.display())
+    };
+    for (command, handler) in [
+        (
+            "curl -f http://127.0.0.1:9099/live",
+            Some(r#"httpGet {"host":"127.0.0.1","path":"/live","port":9099}"#),
+        ),
+        (
+            "wget -q localhost:80/x",
+            Some(r#"httpGet {"host":"127.0.0.1","path":"/x","port":80}"#),
+        ),
+        (
+            "curl -f http://[::1]:80/x",
+            Some(r#"httpGet {"host":"::1","path":"/x","port":80}"#),
+        ),
+        (
+            "curl -f http://127.0.0.53:80/x",
+            Some(r#"httpGet {"host":"127.0.0.53","path":"/x","port":80}"#),
+        ),
+        (
+            "curl -f http://0.0.0.0:80/x",
+            Some(r#"httpGet {"path":"/x","port":80}"#),
+        ),
+        (
+            "nc -z localhost 5432",
+            Some(r#"tcpSocket {"host":"127.0.0.1","port":5432}"#),
+        ),
+        ("grpc_health_probe -addr=localhost:50051", None),
+        (
+            "grpc_health_probe -addr=:50051",
+            Some(r#"grpc {"port":50051}"#),
+        ),
+    ] {
+        assert_eq!(of(command).as_deref(), handler, "{command}");
+    }
 }

@@ -202,7 +202,9 @@ impl Gathered {
                 Some(Fault::MissingLibraries | Fault::OldLibraries)
             );
             let programs = own.entry(paths::folder(&path).to_owned()).or_default();
-            if program.runs == Runs::No {
+            // What a file's capabilities come to, the container decides.
+            let depends = program.fault == Some(Fault::Capabilities);
+            if program.runs == Runs::No && !depends {
                 // What it lacks may come with a volume there: the guard leaves such containers alone.
                 for folder in lacked(program) {
                     own.entry(folder).or_default();

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Finding, Handler, Images, Judgement, Known, judge};
-use crate::image::{Contents, Executable, Fault, FolderLink, ProgramKind, Runs, User};
+use crate::image::{Contents, Executable, Fault, FolderLink, Os, ProgramKind, Runs, User};
 
 /// The image that all of them are about.
 pub(crate) const IMAGE: &str = "registry.example.com/team/app:1";
@@ -73,7 +73,7 @@ pub(crate) fn contents(programs: &[&str]) -> Contents {
 
 /// A small distribution with dash and coreutils, and without curl.
 pub(crate) fn debian() -> Contents {
-    contents(&[
+    let mut debian = contents(&[
         "/bin/ -> /usr/bin/",
         "/sbin/ -> /usr/sbin/",
         "/usr/bin/cat",
@@ -88,7 +88,12 @@ pub(crate) fn debian() -> Contents {
         "/usr/bin/wget",
         "/usr/bin/python3",
         "/app",
-    ])
+    ]);
+    debian.os = Some(Os {
+        id: "debian".into(),
+        version: Some("12".into()),
+    });
+    debian
 }
 
 /// Alpine: busybox with links for its applets.

@@ -7,9 +7,11 @@ use k8s_openapi::api::core::v1::{
 use super::derive::derive;
 use super::fix::Fix;
 use super::handler::{Handler, Malformed};
-use super::message::{consequence, subject, without};
+use super::message::{called, consequence, subject, without};
 use super::verdict::{Judged, Subject, of_handler, reports};
 use super::{Finding, Hook, Images, Judgement, Known, Role, Verdict, Warning};
+use crate::image::shell::Shell;
+use crate::image::shell::syntax::{Node, parse};
 
 /// Always of a container's restartPolicy.
 const ALWAYS: &str = "Always";
@@ -162,6 +164,7 @@ fn finding(
     judged: Judged,
 ) -> Finding {
     let hook = present.hook;
+    let name = called(&about.container.name, pointer);
     let fix = match judged.verdict {
         Verdict::Works => None,
         _ => Some(cure(about, present, pointer, &judged)),
@@ -169,21 +172,21 @@ fn finding(
     let message = match (&judged.verdict, &fix) {
         (Verdict::CannotWork(why), Some(fix)) => format!(
             "{}, {} of image {image}: cannot work: {why}. {}. {}.",
-            subject(role, &about.container.name),
+            subject(role, &name),
             hook.field(),
             consequence(hook, judged.failing),
             fix.advice,
         ),
         (Verdict::Unknown(why), Some(fix)) => format!(
             "{}, {} of image {image}: not known to work: {why}. {}.",
-            subject(role, &about.container.name),
+            subject(role, &name),
             hook.field(),
             fix.advice,
         ),
         _ => String::new(),
     };
     Finding {
-        container: about.container.name.clone(),
+        container: name,
         role,
         hook,
         pointer: pointer.to_owned(),
@@ -208,7 +211,16 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
         Some(Handler::Exec(action)) => action.command.clone().unwrap_or_default(),
         _ => Vec::new(),
     };
-    let derived = derive(&command, about.container)
+    // A command in one word is meant as several.
+    let split = split(&command);
+    let as_words = split.clone().map(|words| {
+        let handler = Handler::Exec(ExecAction {
+            command: Some(words),
+        });
+        (handler, None, "which is the same in words of their own")
+    });
+    let command = split.clone().unwrap_or(command);
+    let derived = derive(&command, about.container, about.pod)
         .map(|derived| (derived.handler, derived.caution, "which does the same"));
     let declared = about.known.health_check.clone().map(|handler| {
         (
@@ -220,7 +232,8 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
     let own = health_check(about.known)
         .map(|handler| (handler, None, "which is the image's own HEALTHCHECK"));
     let healthy = [declared, own].into_iter().filter(|_| !hook.is_lifecycle());
-    let found = std::iter::once(derived)
+    let found = [as_words, derived]
+        .into_iter()
         .chain(healthy)
         .flatten()
         .find(|(handler, ..)| {
@@ -228,10 +241,15 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
         });
     if let Some((handler, caution, why)) = found {
         let mut advice = format!("Use {}, {why}", handler.display());
-        let remote = matches!(
-            handler,
-            Handler::HttpGet(_) | Handler::TcpSocket(_) | Handler::Grpc(_)
-        );
+        if split.is_some() && !matches!(handler, Handler::Exec(_)) {
+            advice = format!("{}. {advice}", in_words(&command));
+        }
+        let remote = match &handler {
+            Handler::HttpGet(action) => action.host.is_none(),
+            Handler::TcpSocket(action) => action.host.is_none(),
+            Handler::Grpc(_) => true,
+            Handler::Exec(_) | Handler::Sleep(_) => false,
+        };
         if remote && matches!(current, Some(Handler::Exec(_))) {
             advice.push_str(
                 "; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone",
@@ -242,24 +260,69 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
         }
         return Fix::replace(pointer, &present.fields, handler, advice, caution);
     }
+    if split.is_some() && matches!(judged.verdict, Verdict::CannotWork(_)) {
+        let program = command.first().map_or("the program", String::as_str);
+        return Fix::advice(format!(
+            "{}. {}",
+            in_words(&command),
+            without(hook, program)
+        ));
+    }
     match &judged.verdict {
         Verdict::Unknown(_) if about.known.contents.is_empty() => Fix::advice(
             "Build the image with an ImageBuild, which reports what it holds, or hand a report of it over",
         ),
         Verdict::Unknown(_) if !command.is_empty() => Fix::advice(format!(
-            "Try it in a running container: kubectl exec POD -c {} -- {}",
-            about.container.name,
+            "Try it in a running container: kubectl exec POD {}-- {}",
+            match about.container.name.as_str() {
+                "" => String::new(),
+                name => format!("-c {name} "),
+            },
             command
                 .iter()
                 .map(|word| quoted(word))
                 .collect::<Vec<_>>()
                 .join(" ")
         )),
-        _ => Fix::advice(without(
-            hook,
-            judged.program.as_deref().unwrap_or("the program"),
-        )),
+        _ => {
+            Fix::advice(judged.cure.clone().unwrap_or_else(|| {
+                without(hook, judged.program.as_deref().unwrap_or("the program"))
+            }))
+        }
     }
+}
+
+/// The words of a command whose first one has blanks in it: no program is called so.
+fn split(command: &[String]) -> Option<Vec<String>> {
+    let (first, rest) = command.split_first()?;
+    let first = first.trim();
+    if !first.contains(char::is_whitespace) {
+        return None;
+    }
+    let words = match parse(first, Shell::Bash) {
+        Ok(Node::Simple {
+            assigns,
+            words,
+            redirects,
+        }) if assigns.is_empty() && redirects.is_empty() => words
+            .iter()
+            .map(|word| word.literal().map(str::to_owned))
+            .collect(),
+        _ => None,
+    };
+    match words {
+        Some(words) => Some([words, rest.to_vec()].concat()),
+        // What only a shell reads.
+        None if rest.is_empty() => Some(vec!["sh".into(), "-c".into(), first.to_owned()]),
+        None => None,
+    }
+}
+
+fn in_words(command: &[String]) -> String {
+    format!(
+        "The command is one word with blanks in it, and no shell parts it: write {}",
+        serde_json::to_string(command).unwrap_or_default()
+    )
 }
 
 /// A word as a shell takes it back.
@@ -314,7 +377,7 @@ fn unused_health_check(
         Handler::Exec(action) => action.command.clone().unwrap_or_default(),
         _ => Vec::new(),
     };
-    let derived = derive(&command, container).map(|derived| derived.handler);
+    let derived = derive(&command, container, pod).map(|derived| derived.handler);
     let works = |handler: &Handler| of_handler(&about, handler).verdict == Verdict::Works;
     let works = [Some(handler), derived].into_iter().flatten().find(works);
     let fix = works.map(|handler| {
@@ -324,12 +387,13 @@ fn unused_health_check(
         );
         Fix::add(pointer, "readinessProbe", handler, advice)
     });
+    let name = called(&container.name, pointer);
     Some(Warning {
-        container: container.name.clone(),
+        container: name.clone(),
         pointer: pointer.to_owned(),
         message: format!(
             "{}: its image has a HEALTHCHECK ({}), which Kubernetes ignores, and the container has no probe. {}.",
-            subject(role, &container.name),
+            subject(role, &name),
             command.join(" "),
             fix.as_ref()
                 .map_or("Give it a probe", |fix| fix.advice.as_str()),

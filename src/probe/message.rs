@@ -64,3 +64,12 @@ pub(super) fn without(hook: Hook, program: &str) -> String {
         ),
     }
 }
+
+/// A container's name; where it has none, its place: `containers[0]`.
+pub(super) fn called(name: &str, pointer: &str) -> String {
+    let mut parts = pointer.split('/').skip(1);
+    match (name, parts.next(), parts.next()) {
+        ("", Some(list), Some(index)) => format!("{list}[{index}]"),
+        _ => name.to_owned(),
+    }
+}

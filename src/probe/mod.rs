@@ -9,6 +9,7 @@
 //! (pkg/apis/core/validation), containerd 2 and runc 1.5.
 
 mod audit;
+mod bounds;
 mod declared;
 mod derive;
 mod entry;
@@ -38,7 +39,7 @@ pub use handler::Handler;
 pub use judge::judge;
 pub use pack::{pack, unpack};
 pub use profile::{Earlier, Layout, Profiled, Speakers, Told, profiles};
-pub use templates::{Template, templates_of};
+pub use templates::{Malformed, PassedOver, Template, passed_over, templates_of};
 pub use trust::{Trust, covers};
 
 use serde::Serialize;

@@ -16,6 +16,8 @@ pub(super) const PACKED: usize = 256 << 10;
 pub fn pack(contents: &Contents) -> String {
     let small = Contents {
         platform: contents.platform.clone(),
+        // By which distribution a shell is known.
+        os: contents.os.clone(),
         user: contents.user.clone(),
         env_path: contents.env_path.clone(),
         working_dir: contents.working_dir.clone(),
@@ -40,6 +42,8 @@ fn small(program: &Executable) -> Executable {
         kind: program.kind,
         runs: program.runs,
         restricted: program.restricted,
+        capabilities: program.capabilities.clone(),
+        shell: program.shell,
         fault: program.fault,
         message: program
             .message
@@ -67,7 +71,13 @@ mod tests {
 
     #[test]
     fn what_is_packed_comes_back_and_is_small() {
-        let contents = fixtures::debian();
+        use crate::image::shell::{Shell, ShellFile};
+        let mut contents = fixtures::debian();
+        contents.executables.items[0].capabilities = vec!["cap_net_raw".into()];
+        contents.executables.items[1].shell = Some(ShellFile {
+            kind: Shell::Dash,
+            pipefail: false,
+        });
         let packed = pack(&contents);
         let back = unpack(&packed).unwrap();
         let paths = |contents: &Contents| -> Vec<String> {
@@ -75,6 +85,18 @@ mod tests {
             items.map(|program| program.path.clone()).collect()
         };
         assert_eq!(paths(&back), paths(&contents));
+        assert_eq!(back.os, contents.os);
+        for (back, item) in back
+            .executables
+            .items
+            .iter()
+            .zip(&contents.executables.items)
+        {
+            assert_eq!(
+                (&back.capabilities, back.shell),
+                (&item.capabilities, item.shell)
+            );
+        }
         assert_eq!(back.links, contents.links);
         assert_eq!(back.user, contents.user);
         assert_eq!(unpack("x"), None);

@@ -10,10 +10,12 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use super::bounds::Bounds;
 use super::expand;
 use super::later;
 use super::mounts::Mount;
 use super::paths::{self, Links};
+use crate::image::shell::Shell;
 use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, is_library_name};
 
 /// Bytes of a container's PATH that are read; reports hold no more of an image's.
@@ -71,6 +73,8 @@ pub(super) struct Place<'a> {
     other_user: Option<String>,
     /// True where the container sets LD_LIBRARY_PATH, or `envFrom` may.
     library_path: bool,
+    /// Capabilities that a program may have in the container.
+    bounds: Bounds,
     /// What may add programs to the container that no report lists: one clause.
     added: Option<String>,
     /// What the container's own command may write.
@@ -130,6 +134,7 @@ impl<'a> Place<'a> {
                 .unwrap_or_else(|| "/".into()),
             other_user: other_user(pod, container, contents),
             library_path: sets("LD_LIBRARY_PATH") || from_afar("LD_LIBRARY_PATH"),
+            bounds: Bounds::of(container),
             added: later::added(pod, container),
             writes: later::Writes::of(container),
             links,
@@ -148,6 +153,10 @@ impl<'a> Place<'a> {
                 At::Program(program) => self.judge(program, starter),
                 At::Doubt(why) => Found::Unknown(why),
                 At::Unmarked => self.unmarked(&path, starter),
+                // As it was written where blanks show that it was meant as several words.
+                At::Absent if name.contains(char::is_whitespace) => {
+                    Found::Fails(format!("the image has no program \"{name}\""))
+                }
                 At::Absent => Found::Fails(format!("the image has no program {path}")),
             };
         }
@@ -204,6 +213,25 @@ impl<'a> Place<'a> {
             .items
             .iter()
             .any(|other| paths::name(&other.path) == name && other.file.as_deref() == Some(file))
+    }
+
+    /// Whether a shell knows pipefail, where that is known: by what its file holds, else by the distribution.
+    /// dash has it from 0.5.13 on, which Debian 13 and Ubuntu 25.10 do not have yet.
+    pub(super) fn knows_pipefail(&self, program: &Executable, kind: Shell) -> Option<bool> {
+        if let Some(shell) = program.shell.filter(|shell| shell.kind == kind) {
+            return (kind != Shell::Other).then_some(shell.pipefail);
+        }
+        let os = self.contents.os.as_ref();
+        let version: f32 = os
+            .and_then(|os| os.version.as_deref())
+            .and_then(|version| version.parse().ok())
+            .unwrap_or(f32::INFINITY);
+        match (kind, os.map(|os| os.id.as_str())) {
+            (Shell::Bash | Shell::Busybox, _) => Some(true),
+            (Shell::Dash, Some("debian")) if version < 14.0 => Some(false),
+            (Shell::Dash, Some("ubuntu")) if version < 26.0 => Some(false),
+            _ => None,
+        }
     }
 
     /// True where busybox is one of the image's programs.
@@ -319,6 +347,20 @@ impl<'a> Place<'a> {
             ));
         }
         let message = program.message.as_deref().unwrap_or("it cannot be started");
+        if program.fault == Some(Fault::Capabilities) {
+            let lacking = program
+                .capabilities
+                .iter()
+                .find(|name| !self.bounds.has(name));
+            return match lacking {
+                // As execve fails with it, and not the lookup before.
+                Some(name) => Found::Breaks(format!(
+                    "{path} has the file capability {name}, which the container may not have, so that Linux does not \
+                     start it (Operation not permitted)"
+                )),
+                None => Found::Runs(program),
+            };
+        }
         match (program.runs, program.fault) {
             (Runs::Yes, _) => match &self.other_user {
                 Some(user) if program.restricted => Found::Unknown(format!(

@@ -375,3 +375,39 @@ fn a_path_of_very_many_directories_is_not_looked_into() {
     assert_eq!(name(&with(&["cat"], debian(), long)), "Unknown");
     assert_eq!(name(&with(&["/usr/bin/cat"], debian(), long)), "Works");
 }
+
+#[test]
+fn file_capabilities_are_held_against_those_that_the_container_may_have() {
+    let image = |name: &str, runs: Runs| {
+        let mut found = contents(&["/usr/bin/ping"]);
+        let program = &mut found.executables.items[0];
+        program.runs = runs;
+        program.fault = Some(Fault::Capabilities);
+        program.capabilities = vec![name.to_owned()];
+        found
+    };
+    let of = |contents: &Contents, add: &[&str], drop: &[&str]| {
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let container = Container {
+            security_context: Some(SecurityContext {
+                capabilities: Some(Capabilities {
+                    add: names(add),
+                    drop: names(drop),
+                }),
+                ..SecurityContext::default()
+            }),
+            ..Container::default()
+        };
+        let place = Place::new(&PodSpec::default(), &container, contents);
+        match place.find("ping", Starter::Runtime) {
+            Found::Runs(_) => true,
+            Found::Breaks(_) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    let raw = image("cap_net_raw", Runs::Unknown);
+    assert!(of(&raw, &[], &[]) && of(&raw, &["NET_RAW"], &["ALL"]));
+    assert!(!of(&raw, &[], &["ALL"]) && !of(&raw, &[], &["NET_RAW"]));
+    let lock = image("cap_ipc_lock", Runs::No);
+    assert!(!of(&lock, &[], &[]) && of(&lock, &["IPC_LOCK"], &[]));
+}

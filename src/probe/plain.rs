@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::expand;
 use super::paths;
-use super::shell::is_shell;
-use super::shell::syntax::{Node, Word, parse};
+use crate::image::shell::syntax::{Node, Word, parse};
+use crate::image::shell::{Shell, is_shell};
 
 /// The one program that a command comes to, with its arguments: shells, `exit` behind it and programs that
 /// only start it taken off.
@@ -34,7 +34,8 @@ pub(super) fn plain(command: &[String], env: &[EnvVar]) -> Option<Vec<String>> {
                 None => break word,
             }
         };
-        let node = parse(script).ok().filter(|_| flagged)?;
+        // What was meant, whatever the image's shell makes of it.
+        let node = parse(script, Shell::Bash).ok().filter(|_| flagged)?;
         only(&node)?
             .iter()
             .map(|word| {

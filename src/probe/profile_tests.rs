@@ -108,6 +108,23 @@ fn what_cannot_start_is_not_among_the_programs_and_what_is_not_known_is() {
 }
 
 #[test]
+fn what_depends_on_capabilities_is_among_the_programs_for_pods_may_add_and_drop_them() {
+    for runs in [Runs::No, Runs::Unknown] {
+        let mut contents = fixtures::contents(&["/usr/bin/ping"]);
+        let program = &mut contents.executables.items[0];
+        program.runs = runs;
+        program.fault = Some(crate::image::Fault::Capabilities);
+        program.capabilities = vec!["cap_net_raw".into()];
+        let profile = only(vec![image("app", contents)]);
+        assert!(has(
+            &profile,
+            "registry.example.com/team/app:1",
+            "/usr/bin/ping"
+        ));
+    }
+}
+
+#[test]
 fn a_shell_that_may_be_busybox_may_have_applets() {
     for (programs, applets) in [
         (&["/bin/sh"][..], true),

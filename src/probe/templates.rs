@@ -1,10 +1,23 @@
 //! Pod templates within objects of any kind.
 
 use k8s_openapi::api::core::v1::PodSpec;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Lists within lists that are followed.
 const DEPTH: usize = 8;
+/// Values within values in which containers are looked for that no known place has.
+const DEEP: usize = 24;
+/// The group of Knative's Services: its queue-proxy stands between the kubelet and the container.
+const KNATIVE: &str = "serving.knative.dev/";
+/// The port that Knative gives to a container that names none.
+const KNATIVE_PORT: i64 = 8080;
+/// Fields by which a value is told to be a container with probes.
+const PROBES: [&str; 4] = [
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
 
 /// One Pod template of an object.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +31,31 @@ pub struct Template {
     /// The object's name, else its generateName.
     pub name: String,
     /// The PodSpec, or why it is none.
-    pub spec: Result<PodSpec, String>,
+    pub spec: Result<PodSpec, Malformed>,
+}
+
+/// Why a value is no PodSpec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// The place of the wrong value in the PodSpec, a JSON pointer: `/containers/0/image`.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Containers with probes that are in no Pod template that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The object's kind.
+    pub kind: String,
+    /// The object's namespace, where it names one.
+    pub namespace: Option<String>,
+    /// The object's name.
+    pub name: String,
+    /// The place of the first of them: `/spec/containers/0`.
+    pub pointer: String,
+    /// How many containers.
+    pub containers: usize,
 }
 
 /// The Pod templates of an object: of the kinds of Kubernetes itself, of a List's items, and of other kinds
@@ -29,28 +66,106 @@ pub fn templates_of(object: &Value) -> Vec<Template> {
     found
 }
 
-fn add(object: &Value, at: &str, found: &mut Vec<Template>, depth: usize) {
-    let text = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
-    let Some(kind) = text("/kind") else {
+/// Containers with probes in places that are not known: of a kind that holds them otherwise than a Pod template
+/// does, such as a SidecarSet, or of objects within an object, such as a Template of OpenShift.
+pub fn passed_over(object: &Value) -> Vec<PassedOver> {
+    let known: Vec<String> = templates_of(object)
+        .into_iter()
+        .map(|template| template.pointer)
+        .collect();
+    let mut found = Vec::new();
+    objects(object, "", &known, &mut found, 0);
+    found
+}
+
+fn text(object: &Value, pointer: &str) -> Option<String> {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+fn is_list(object: &Value) -> bool {
+    let kind = object.get("kind").and_then(Value::as_str);
+    kind.is_some_and(|kind| kind.ends_with("List"))
+        && object.get("items").is_some_and(Value::is_array)
+}
+
+fn objects(object: &Value, at: &str, known: &[String], found: &mut Vec<PassedOver>, depth: usize) {
+    if is_list(object) && depth < DEPTH {
+        for (index, item) in object["items"].as_array().into_iter().flatten().enumerate() {
+            objects(
+                item,
+                &format!("{at}/items/{index}"),
+                known,
+                found,
+                depth + 1,
+            );
+        }
+        return;
+    }
+    let Some(kind) = text(object, "/kind") else {
         return;
     };
-    if let Some(items) = object.get("items").and_then(Value::as_array)
-        && kind.ends_with("List")
-        && depth < DEPTH
-    {
-        for (index, item) in items.iter().enumerate() {
+    let mut places = Vec::new();
+    containers(object, at, known, &mut places, 0);
+    if let Some(first) = places.first() {
+        found.push(PassedOver {
+            kind,
+            namespace: text(object, "/metadata/namespace"),
+            name: text(object, "/metadata/name")
+                .or_else(|| text(object, "/metadata/generateName"))
+                .unwrap_or_default(),
+            pointer: first.clone(),
+            containers: places.len(),
+        });
+    }
+}
+
+/// Places of values that look like containers with probes, outside of the templates that are known.
+fn containers(value: &Value, at: &str, known: &[String], found: &mut Vec<String>, depth: usize) {
+    if depth > DEEP || known.iter().any(|place| place == at) {
+        return;
+    }
+    match value {
+        Value::Object(entries) => {
+            let named = ["image", "name", "command", "args"];
+            let probed = PROBES
+                .iter()
+                .any(|field| entries.get(*field).is_some_and(Value::is_object));
+            if probed && named.iter().any(|field| entries.contains_key(*field)) {
+                found.push(at.to_owned());
+                return;
+            }
+            for (key, inner) in entries {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                containers(inner, &format!("{at}/{key}"), known, found, depth + 1);
+            }
+        }
+        Value::Array(items) => {
+            for (index, inner) in items.iter().enumerate() {
+                containers(inner, &format!("{at}/{index}"), known, found, depth + 1);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn add(object: &Value, at: &str, found: &mut Vec<Template>, depth: usize) {
+    let Some(kind) = text(object, "/kind") else {
+        return;
+    };
+    if is_list(object) && depth < DEPTH {
+        for (index, item) in object["items"].as_array().into_iter().flatten().enumerate() {
             add(item, &format!("{at}/items/{index}"), found, depth + 1);
         }
         return;
     }
+    let knative = text(object, "/apiVersion").is_some_and(|version| version.starts_with(KNATIVE));
     let places: &[&str] = match kind.as_str() {
         "Pod" => &["/spec"],
+        "Revision" if knative => &["/spec"],
         "PodTemplate" => &["/template/spec"],
         "CronJob" => &["/spec/jobTemplate/spec/template/spec"],
         _ => &[
@@ -66,15 +181,69 @@ fn add(object: &Value, at: &str, found: &mut Vec<Template>, depth: usize) {
         if !spec.get("containers").is_some_and(Value::is_array) {
             continue;
         }
+        let mut spec = spec.clone();
+        if knative {
+            give_ports(&mut spec);
+        }
         found.push(Template {
             pointer: format!("{at}{place}"),
             kind: kind.clone(),
-            namespace: text("/metadata/namespace"),
-            name: text("/metadata/name")
-                .or_else(|| text("/metadata/generateName"))
+            namespace: text(object, "/metadata/namespace"),
+            name: text(object, "/metadata/name")
+                .or_else(|| text(object, "/metadata/generateName"))
                 .unwrap_or_default(),
-            spec: serde_json::from_value(spec.clone()).map_err(|error| error.to_string()),
+            spec: read(spec),
         });
+    }
+}
+
+fn read(spec: Value) -> Result<PodSpec, Malformed> {
+    use serde_path_to_error::Segment;
+    serde_path_to_error::deserialize(spec).map_err(|error| {
+        let pointer = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                Segment::Seq { index } => Some(format!("/{index}")),
+                Segment::Map { key } => {
+                    Some(format!("/{}", key.replace('~', "~0").replace('/', "~1")))
+                }
+                Segment::Enum { .. } | Segment::Unknown => None,
+            })
+            .collect();
+        Malformed {
+            pointer,
+            why: error.inner().to_string(),
+        }
+    })
+}
+
+/// The ports of Knative's probes that name none: that of their own container, else 8080 (SetDefaults of
+/// pkg/apis/serving/v1/revision_defaults.go, and pkg/reconciler/revision/resources/deploy.go).
+fn give_ports(spec: &mut Value) {
+    let Some(containers) = spec.get_mut("containers").and_then(Value::as_array_mut) else {
+        return;
+    };
+    for container in containers {
+        let own = container
+            .pointer("/ports/0/containerPort")
+            .and_then(Value::as_i64)
+            .unwrap_or(KNATIVE_PORT);
+        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            for handler in ["httpGet", "tcpSocket", "grpc"] {
+                let found = container.pointer_mut(&format!("/{probe}/{handler}"));
+                let Some(Value::Object(action)) = found else {
+                    continue;
+                };
+                let none = match action.get("port") {
+                    None | Some(Value::Null) => true,
+                    Some(port) => port.as_i64() == Some(0),
+                };
+                if none {
+                    action.insert("port".into(), json!(own));
+                }
+            }
+        }
     }
 }
 
@@ -187,5 +356,127 @@ mod tests {
         });
         broken["spec"]["containers"][0]["image"] = 1.into();
         assert!(templates_of(&broken)[0].spec.is_err());
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_its_place() {
+        for (spec, pointer, word) in [
+            (
+                json!({"containers": [{"name": "a", "image": 1}]}),
+                "/containers/0/image",
+                "string",
+            ),
+            (
+                json!({"containers": [{"name": "a"}, {"name": "b", "ports": [{"containerPort": "http"}]}]}),
+                "/containers/1/ports/0/containerPort",
+                "i32",
+            ),
+            (
+                json!({"containers": [{"livenessProbe": {"exec": {"command": "curl"}}}]}),
+                "/containers/0/livenessProbe/exec/command",
+                "sequence",
+            ),
+            (json!({"containers": [1]}), "/containers/0", "Container"),
+            (
+                json!({"containers": [], "nodeSelector": {"a/b": 1}}),
+                "/nodeSelector/a~1b",
+                "string",
+            ),
+        ] {
+            let object = json!({"kind": "Pod", "spec": spec});
+            let error = templates_of(&object).remove(0).spec.unwrap_err();
+            assert_eq!(error.pointer, pointer);
+            assert!(error.why.contains(word), "{}", error.why);
+        }
+    }
+
+    #[test]
+    fn a_probe_of_knative_without_a_port_asks_that_of_its_container() {
+        let port = |api: &str, kind: &str, container: Value, at: &str| {
+            let spec = json!({"containers": [container]});
+            let object = match at {
+                "/spec" => json!({"apiVersion": api, "kind": kind, "spec": spec}),
+                _ => json!({"apiVersion": api, "kind": kind, "spec": {"template": {"spec": spec}}}),
+            };
+            let spec = templates_of(&object).remove(0).spec.unwrap();
+            let probe = spec.containers[0].liveness_probe.clone().unwrap();
+            serde_json::to_value(probe).unwrap()["httpGet"]["port"].clone()
+        };
+        let bare = json!({"livenessProbe": {"httpGet": {"path": "/"}}});
+        let zero =
+            json!({"livenessProbe": {"httpGet": {"port": 0}}, "ports": [{"containerPort": 3000}]});
+        let own = json!({"livenessProbe": {"httpGet": {"port": 9}}});
+        let v1 = "serving.knative.dev/v1";
+        for kind in ["Service", "Configuration"] {
+            let at = "/spec/template/spec";
+            assert_eq!(port(v1, kind, bare.clone(), at), json!(8080));
+            assert_eq!(port(v1, kind, zero.clone(), at), json!(3000));
+            assert_eq!(port(v1, kind, own.clone(), at), json!(9));
+        }
+        assert_eq!(port(v1, "Revision", bare.clone(), "/spec"), json!(8080));
+        // Of another group it is missing.
+        assert_eq!(
+            port("apps/v1", "Deployment", bare, "/spec/template/spec"),
+            json!(0)
+        );
+    }
+
+    #[test]
+    fn containers_with_probes_in_other_places_are_counted() {
+        let container =
+            json!({"name": "a", "image": "x", "livenessProbe": {"exec": {"command": ["a"]}}});
+        let pod = json!({"spec": {"containers": [container]}});
+        let deployment =
+            json!({"kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": pod}});
+        for (object, expected) in [
+            (deployment.clone(), None),
+            (json!({"kind": "List", "items": [deployment]}), None),
+            (
+                json!({"kind": "Template", "metadata": {"name": "t"}, "objects": [deployment, deployment]}),
+                Some(("Template", 2, "/objects/0/spec/template/spec/containers/0")),
+            ),
+            (
+                json!({"kind": "SidecarSet", "spec": {"containers": [container], "initContainers": [container]}}),
+                Some(("SidecarSet", 2, "/spec/containers/0")),
+            ),
+            (
+                json!({"kind": "JobSet", "spec": {"replicatedJobs": [{"template": {"spec": {"template": pod}}}]}}),
+                Some((
+                    "JobSet",
+                    1,
+                    "/spec/replicatedJobs/0/template/spec/template/spec/containers/0",
+                )),
+            ),
+            (
+                json!({"kind": "Workflow", "spec": {"templates": [{"container": container, "sidecars": [container]}]}}),
+                Some(("Workflow", 2, "/spec/templates/0/container")),
+            ),
+            (
+                json!({"kind": "CronWorkflow", "spec": {"workflowSpec": {"templates": [{"container": container}]}}}),
+                Some((
+                    "CronWorkflow",
+                    1,
+                    "/spec/workflowSpec/templates/0/container",
+                )),
+            ),
+            (
+                json!({"kind": "List", "items": [{"kind": "Task", "spec": {"sidecars": [container]}}]}),
+                Some(("Task", 1, "/items/0/spec/sidecars/0")),
+            ),
+            (
+                json!({"kind": "SidecarSet", "spec": {"containers": [{"name": "a"}]}}),
+                None,
+            ),
+            (
+                json!({"kind": "ConfigMap", "data": {"livenessProbe": "x", "name": "y"}}),
+                None,
+            ),
+        ] {
+            let found = passed_over(&object);
+            let told = found
+                .first()
+                .map(|one| (one.kind.as_str(), one.containers, one.pointer.as_str()));
+            assert_eq!(told, expected, "{object}");
+        }
     }
 }

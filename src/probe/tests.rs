@@ -457,3 +457,58 @@ fn what_works_on_some_platforms_alone_is_not_known() {
             .contains("on linux/arm64, the image has no program /app")
     );
 }
+
+#[test]
+fn a_command_in_one_word_is_offered_in_words_of_their_own() {
+    let of = |command: &[&str]| of_command(command, debian());
+    let works = of(&["cat /tmp/x"]);
+    let fix = works.fix.unwrap();
+    assert!(matches!(works.verdict, Verdict::CannotWork(_)));
+    assert_eq!(
+        fix.handler.unwrap().display(),
+        r#"exec {"command":["cat","/tmp/x"]}"#
+    );
+    let asks = of(&["curl -f http://localhost:8080/x"]).fix.unwrap();
+    assert_eq!(
+        asks.handler.unwrap().display(),
+        r#"httpGet {"path":"/x","port":8080}"#
+    );
+    assert!(
+        asks.advice
+            .contains(r#"write ["curl","-f","http://localhost:8080/x"]"#),
+        "{}",
+        asks.advice
+    );
+    for (command, words) in [
+        (&["nope --check"][..], r#"write ["nope","--check"]"#),
+        (&["nope a", "b c"], r#"write ["nope","a","b c"]"#),
+        (&["nope 'a b'"], r#"write ["nope","a b"]"#),
+        (
+            &["nope a || exit 1"],
+            r#"write ["sh","-c","nope a || exit 1"]"#,
+        ),
+    ] {
+        let advice = of(command).fix.unwrap().advice;
+        assert!(advice.contains(words), "{command:?}: {advice}");
+    }
+    let fix = of(&["cat /tmp/x | grep -q y"]).fix.unwrap();
+    assert_eq!(
+        fix.handler.unwrap().display(),
+        r#"exec {"command":["sh","-c","cat /tmp/x | grep -q y"]}"#
+    );
+}
+
+#[test]
+fn a_container_without_a_name_is_named_by_its_place() {
+    let mut pod = pod(live(&["curl", "x"]));
+    pod.containers[0].name = String::new();
+    let finding = judged(&pod, scratch()).findings.remove(0);
+    assert_eq!(finding.container, "containers[0]");
+    assert!(
+        finding
+            .message
+            .starts_with("container containers[0], livenessProbe"),
+        "{}",
+        finding.message
+    );
+}

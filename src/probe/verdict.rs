@@ -33,6 +33,8 @@ pub(super) struct Judged {
     pub(super) warnings: Vec<String>,
     /// The cure in words, where no other handler is to be looked for.
     pub(super) advice: Option<String>,
+    /// The cure in words, where no other handler is known that works.
+    pub(super) cure: Option<String>,
 }
 
 impl Judged {
@@ -43,6 +45,7 @@ impl Judged {
             program: None,
             warnings: Vec::new(),
             advice: None,
+            cure: None,
         }
     }
 
@@ -263,11 +266,13 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
             }
             Outcome::NotStarted(missing) => Judged {
                 program: Some(missing.program),
+                cure: missing.cure,
                 ..Judged::new(Verdict::CannotWork(on(missing.why)))
             },
             Outcome::Fails(missing) => Judged {
                 failing: Failing::Failure,
                 program: Some(missing.program),
+                cure: missing.cure,
                 ..Judged::new(Verdict::CannotWork(on(missing.why)))
             },
             Outcome::Unknown(why) => Judged::new(Verdict::Unknown(on(why))),

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::Error;
 use super::edit::{Change, edit};
 use super::yaml::{self, Place, Text};
-use crate::probe::{Finding, Images, Template, Verdict, Warning, judge, templates_of};
+use crate::probe::{
+    Finding, Images, PassedOver, Template, Verdict, Warning, judge, passed_over, templates_of,
+};
 
 /// One file, read.
 #[derive(Clone, Debug)]
@@ -57,6 +60,8 @@ pub struct Judged {
     pub findings: Vec<(Spot, Finding)>,
     /// What is odd about containers.
     pub warnings: Vec<(Spot, Warning)>,
+    /// Containers with probes in places that are not looked at.
+    pub passed_over: Vec<(Spot, PassedOver)>,
     /// What could not be judged at all.
     pub errors: Vec<Error>,
 }
@@ -147,13 +152,16 @@ impl Manifest {
         for (document, template) in self.templates() {
             let spec = match &template.spec {
                 Ok(spec) => spec,
-                Err(why) => {
-                    let spot = self.spot(document, &template, "");
+                Err(malformed) => {
+                    let spot = self.spot(document, &template, &malformed.pointer);
                     into.errors.push(Error::new(
                         format!("{}:{}", spot.file, spot.line),
                         format!(
-                            "{} {} has a Pod template that is none: {why}",
-                            template.kind, template.name
+                            "{} {} has a Pod template that is none: {}: {}",
+                            template.kind,
+                            template.name,
+                            field(&spot.pointer),
+                            malformed.why
                         ),
                     ));
                     continue;
@@ -167,6 +175,22 @@ impl Manifest {
             for warning in judgement.warnings {
                 let spot = self.spot(document, &template, &warning.pointer);
                 into.warnings.push((spot, warning));
+            }
+        }
+    }
+
+    fn passed_over(&self, into: &mut Judged) {
+        for (index, document) in self.read.documents.iter().enumerate() {
+            for object in passed_over(&document.root.value()) {
+                let place = Template {
+                    pointer: String::new(),
+                    kind: object.kind.clone(),
+                    namespace: object.namespace.clone(),
+                    name: object.name.clone(),
+                    spec: Ok(PodSpec::default()),
+                };
+                let spot = self.spot(index, &place, &object.pointer);
+                into.passed_over.push((spot, object));
             }
         }
     }
@@ -223,6 +247,7 @@ impl Manifests {
         let mut judged = Judged::default();
         for manifest in &self.all {
             manifest.judge(images, &mut judged);
+            manifest.passed_over(&mut judged);
         }
         judged
     }
@@ -246,6 +271,23 @@ impl Manifests {
             .collect();
         (fixed, errors)
     }
+}
+
+/// A JSON pointer as people write fields: `spec.containers[0].image`.
+fn field(pointer: &str) -> String {
+    let mut text = String::new();
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if part.bytes().all(|b| b.is_ascii_digit()) {
+            text.push_str(&format!("[{part}]"));
+        } else {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            text.push_str(&part);
+        }
+    }
+    text
 }
 
 /// A patch of something as a patch of what it stands in.

@@ -114,6 +114,30 @@ pub async fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) ->
     judge(options, manifests, &reports, errors, (out, err))
 }
 
+/// What is missing where images are asked for and nothing tells what they hold.
+fn without_reports(options: &Options, reports: &Reports, judged: &Judged) -> Option<Error> {
+    let asked = judged
+        .findings
+        .iter()
+        .any(|(_, finding)| finding.verdict.name() == "Unknown");
+    let elsewhere = options.registry || options.cluster;
+    if !asked || elsewhere || !reports.is_empty() {
+        return None;
+    }
+    let sources = "whittle inspect -o json IMAGE makes a report for --reports; --registry takes those that lie beside \
+                   the images, and --cluster asks the ImageBuilds";
+    Some(match options.reports.first() {
+        None => Error::new(
+            "--reports",
+            format!("is missing, so what the images hold is not known: {sources}"),
+        ),
+        Some(path) => Error::new(
+            path.display().to_string(),
+            format!("has no report, so what the images hold is not known: {sources}"),
+        ),
+    })
+}
+
 /// Judges, mends and prints.
 fn judge(
     options: &Options,
@@ -154,6 +178,10 @@ fn judge(
     }
     let mut judged = manifests.judge(reports);
     errors.append(&mut judged.errors);
+    // What could not be read may have been a report.
+    if errors.is_empty() {
+        errors.extend(without_reports(options, reports, &judged));
+    }
     judged.errors = errors;
     let text = options.output.write(&judged, options.strict);
     let printed = if options.fix == Some(Fixing::Print) {
@@ -164,6 +192,20 @@ fn judge(
     for (name, count) in mended {
         let _ = writeln!(err, "{name}: {count} mended");
     }
+    for (spot, object) in &judged.passed_over {
+        let _ = writeln!(
+            err,
+            "note: {}:{} {} {} has {} with probes in a place that is not looked at: they are not judged",
+            spot.file,
+            spot.line,
+            object.kind,
+            object.name,
+            match object.containers {
+                1 => "1 container".to_owned(),
+                many => format!("{many} containers"),
+            }
+        );
+    }
     for error in &judged.errors {
         // Whoever closed standard error does not want to know.
         let _ = writeln!(err, "error: {error}");
@@ -171,7 +213,7 @@ fn judge(
     let (_, cannot, unknown) = judged.counts();
     if !judged.errors.is_empty() || printed.is_err() {
         FAILED
-    } else if cannot > 0 || (options.strict && unknown > 0) {
+    } else if cannot > 0 || (options.strict && (unknown > 0 || !judged.passed_over.is_empty())) {
         FOUND
     } else {
         0

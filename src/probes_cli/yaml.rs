@@ -2,13 +2,26 @@
 //!
 //! Values are read as kubectl reads them, which is YAML 1.1 for plain scalars (`yes` is true, `0755` is
 //! octal; sigs.k8s.io/yaml). Aliases and merge keys are followed; what they bring keeps the place of its
-//! anchor.
+//! anchor. What kubectl refuses is refused.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use serde_json::{Map, Number, Value};
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StructureStyle};
+use lines::Indented;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Options, Parser, ScalarStyle, Span, StructureStyle,
+};
+
+#[path = "lines.rs"]
+mod lines;
+#[path = "scalars.rs"]
+mod scalars;
+
+/// Values of JSON in one text, one after the other.
+const MOST_VALUES: usize = 1_000;
 
 /// Values that may stand in anchors and come by aliases, in all; YAML bombs end here.
 const MOST_NODES: usize = 200_000;
@@ -77,24 +90,116 @@ pub(super) struct Error {
 
 /// Reads all documents of a text; an empty one between two others is null.
 pub(super) fn read(text: &str) -> Result<Text, Error> {
+    if let Some(text) = json_stream(text)? {
+        return Ok(text);
+    }
+    let json = is_json(text);
+    let mut text = Indented::new(match json {
+        true => Cow::Borrowed(text),
+        false => lines::separated(text)?,
+    });
+    loop {
+        match parse(&text, json) {
+            Ok(found) => return Ok(found),
+            // Where a line of a quoted scalar begins counts for nothing.
+            Err(Fault::Quoted(error)) => {
+                if !text.indent(error.place.line) {
+                    return Err(error);
+                }
+            }
+            Err(Fault::Final(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why a text was not read.
+enum Fault {
+    /// A line of a quoted scalar is not indented enough for the parser.
+    Quoted(Error),
+    Final(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+fn parse(text: &Indented<'_>, json: bool) -> Result<Text, Fault> {
     let mut options = Options::default();
     // Comments are kept for the edits, however many stand together.
     options.max_buffered_comment_events = usize::MAX;
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str_with_options(text, options) {
+    // kubectl parts a text at ---, so that a directive stands alone.
+    options.disallow_directives = true;
+    let mut builder = Builder::new(text, json);
+    for event in Parser::new_from_str_with_options(&text.text, options) {
         let (event, span) = event.map_err(|error| {
             let marker = error.marker();
-            Error {
+            let told = Error {
                 place: Place {
                     line: marker.line(),
                     column: marker.col() + 1,
                 },
                 why: error.info(),
+            };
+            match error.kind() {
+                ErrorKind::InvalidQuotedScalarIndent | ErrorKind::TabInIndentation => {
+                    Fault::Quoted(told)
+                }
+                _ => Fault::Final(told),
             }
         })?;
         builder.event(event, span)?;
     }
-    Ok(builder.text)
+    builder.taken.sort_by_key(|range| range.start);
+    if let Some(place) = lines::tab(&text.text, &builder.taken) {
+        let why = "a tab stands where blanks indent a line".to_owned();
+        return Err(Error { place, why }.into());
+    }
+    Ok(builder.found)
+}
+
+/// True for a text that is one value of JSON.
+fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Values of JSON, one after the other, as kubectl takes them where the first is an object.
+fn json_stream(text: &str) -> Result<Option<Text>, Error> {
+    if !text.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut ends = Vec::new();
+    while let Some(value) = values.next() {
+        if value.is_err() || ends.len() >= MOST_VALUES {
+            return Ok(None);
+        }
+        ends.push(values.byte_offset());
+    }
+    if ends.len() < 2 {
+        return Ok(None);
+    }
+    let mut all = Text::default();
+    let mut start = 0;
+    for end in ends {
+        // What stands before becomes blank, so that each value keeps its place.
+        let blank: String = text[..start]
+            .chars()
+            .map(|c| {
+                if c == '\n' {
+                    "\n".into()
+                } else {
+                    " ".repeat(c.len_utf8())
+                }
+            })
+            .collect();
+        let mut one = read(&(blank + &text[start..end]))?;
+        all.documents.append(&mut one.documents);
+        all.doubled += one.doubled;
+        start = end;
+    }
+    Ok(Some(all))
 }
 
 impl Node {
@@ -169,7 +274,8 @@ enum Open {
         entries: Vec<Entry>,
         flow: bool,
         key: Option<Key>,
-        merged: Vec<Node>,
+        /// What `<<` brings, each with the number of entries before it.
+        merged: Vec<(usize, Node)>,
     },
 }
 
@@ -180,6 +286,10 @@ struct Key {
     place: Place,
     /// `<<`, neither quoted nor tagged (isMerge of go-yaml 2).
     merges: bool,
+    /// Neither quoted nor a collection.
+    is_plain: bool,
+    /// Why it can be no key.
+    no_key: Option<&'static str>,
 }
 
 impl Key {
@@ -189,6 +299,8 @@ impl Key {
             span,
             place,
             merges: false,
+            is_plain: false,
+            no_key: None,
         }
     }
 }
@@ -199,48 +311,108 @@ struct Level {
     anchor: usize,
 }
 
-#[derive(Default)]
-struct Builder {
-    text: Text,
+struct Builder<'t> {
+    source: &'t Indented<'t>,
+    json: bool,
+    found: Text,
     stack: Vec<Level>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Behind `...` kubectl reads nothing up to the next `---`.
+    passes: bool,
+    /// Scalars of several lines and flow collections: bytes of what was parsed.
+    taken: Vec<Range<usize>>,
+    flows: usize,
 }
 
-impl Builder {
+impl<'t> Builder<'t> {
+    fn new(source: &'t Indented<'t>, json: bool) -> Self {
+        Self {
+            source,
+            json,
+            found: Text::default(),
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            passes: false,
+            taken: Vec::new(),
+            flows: 0,
+        }
+    }
+
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Error> {
-        let range = span.byte_range().unwrap_or(0..0);
+        let parsed = span.byte_range().unwrap_or(0..0);
+        let range = self.source.back(parsed.start)..self.source.back(parsed.end);
         let start = Place {
             line: span.start.line(),
-            column: span.start.col() + 1,
+            column: self.source.column(parsed.start, span.start.col() + 1),
         };
         let end = Place {
             line: span.end.line(),
-            column: span.end.col() + 1,
+            column: self.source.column(parsed.end, span.end.col() + 1),
         };
         match event {
-            Event::DocumentStart(..) => self.anchors.clear(),
-            Event::Comment(..) => self.text.comments.push(range),
+            Event::DocumentStart(explicit, ..) => {
+                self.anchors.clear();
+                self.passes = !explicit && !self.found.documents.is_empty();
+            }
+            Event::Comment(..) => self.found.comments.push(range),
             Event::Scalar(text, style, anchor, tag) => {
-                let string = style != ScalarStyle::Plain
-                    || tag
-                        .as_ref()
-                        .is_some_and(|tag| tag.core_suffix() == Some("str"));
-                let value = if string {
-                    Value::String(text.clone().into_owned())
-                } else {
-                    plain(&text)
+                let written = &self.source.text[parsed.clone()];
+                let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if self.flows == 0 && (block || written.contains('\n')) {
+                    self.taken.push(parsed.clone());
+                }
+                if block
+                    && text.trim_start_matches('\n').starts_with('\t')
+                    && !lines::says_indentation(&self.source.text[..parsed.start])
+                {
+                    return Err(Error {
+                        place: start,
+                        why: "a tab stands where blanks indent a block scalar".into(),
+                    });
+                }
+                if !block && self.source.ends_within(&range) {
+                    return Err(Error {
+                        place: start,
+                        why: "found unexpected document indicator ... within a scalar".into(),
+                    });
+                }
+                if style == ScalarStyle::DoubleQuoted
+                    && !self.json
+                    && let Some(escape) = scalars::bad_escape(written)
+                {
+                    return Err(Error {
+                        place: start,
+                        why: format!("found unknown escape character {escape}"),
+                    });
+                }
+                let name = tag.as_ref().map(|tag| tag.to_string());
+                let own = name.as_deref().map(|name| {
+                    name.strip_prefix("tag:yaml.org,2002:")
+                        .or_else(|| name.strip_prefix("!!"))
+                });
+                let kind = match own {
+                    None => scalars::Tag::None,
+                    Some(Some(own)) => scalars::Tag::Own(own),
+                    Some(None) => scalars::Tag::Other,
                 };
+                let is_plain = style == ScalarStyle::Plain;
+                let value = scalars::value(&text, is_plain, kind)
+                    .map_err(|why| Error { place: start, why })?;
+                let named = scalars::key(&value);
                 let node = Node {
                     kind: Kind::Scalar(value),
                     span: range.clone(),
                     end,
                 };
                 let key = Key {
-                    merges: style == ScalarStyle::Plain && tag.is_none() && text == "<<",
-                    name: text.into_owned(),
+                    merges: is_plain && tag.is_none() && text == "<<",
+                    no_key: named.as_ref().err().copied(),
+                    name: named.unwrap_or_default(),
                     span: range,
                     place: start,
+                    is_plain,
                 };
                 self.add(node, anchor, key)?;
             }
@@ -256,29 +428,54 @@ impl Builder {
                     end,
                 };
                 let name = match &node.kind {
-                    Kind::Scalar(Value::String(text)) => text.clone(),
-                    Kind::Scalar(value) => value.to_string(),
-                    _ => String::new(),
+                    Kind::Scalar(value) => scalars::key(value),
+                    _ => Err("a key is no text but a list or a map"),
                 };
-                self.add(node, 0, Key::named(name, range, start))?;
+                let key = Key {
+                    no_key: name.as_ref().err().copied(),
+                    ..Key::named(name.unwrap_or_default(), range, start)
+                };
+                self.add(node, 0, key)?;
             }
-            Event::SequenceStart(_, anchor, _) => {
+            Event::SequenceStart(style, anchor, _) => {
+                self.begins(style, parsed.start);
                 self.open(Open::Sequence(Vec::new()), range.start, anchor);
             }
-            Event::MappingStart(style, anchor, _) => self.open(
-                Open::Mapping {
+            Event::MappingStart(style, anchor, _) => {
+                self.begins(style, parsed.start);
+                let open = Open::Mapping {
                     entries: Vec::new(),
                     flow: style == StructureStyle::Flow,
                     key: None,
                     merged: Vec::new(),
-                },
-                range.start,
-                anchor,
-            ),
-            Event::SequenceEnd | Event::MappingEnd => self.close(range, end, start)?,
+                };
+                self.open(open, range.start, anchor);
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                // Its end has bytes of its own where it is a bracket.
+                if self.flows > 0 {
+                    self.flows -= 1;
+                    if self.flows == 0
+                        && let Some(taken) = self.taken.last_mut()
+                    {
+                        taken.end = parsed.end;
+                    }
+                }
+                self.close(range, end, start)?;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// All within a flow collection is flow.
+    fn begins(&mut self, style: StructureStyle, at: usize) {
+        if self.flows > 0 || style == StructureStyle::Flow {
+            self.flows += 1;
+            if self.flows == 1 {
+                self.taken.push(at..usize::MAX);
+            }
+        }
     }
 
     fn open(&mut self, open: Open, start: usize, anchor: usize) {
@@ -309,13 +506,15 @@ impl Builder {
                 let last = entries
                     .iter()
                     .map(|entry| (entry.value.span.end, entry.value.end))
-                    .chain(merged.iter().map(|node| (node.span.end, node.end)))
+                    .chain(merged.iter().map(|(_, node)| (node.span.end, node.end)))
                     .max_by_key(|(at, _)| *at);
-                let mut known: HashSet<String> =
-                    entries.iter().map(|entry| entry.key.clone()).collect();
-                self.text.doubled += entries.len() - known.len();
-                for node in merged {
-                    merge(&mut entries, &mut known, node);
+                let own: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+                self.found.doubled += entries.len() - own.len();
+                if !merged.is_empty() {
+                    entries = with_merged(entries, merged).map_err(|why| Error {
+                        place: start,
+                        why: why.into(),
+                    })?;
                 }
                 (Kind::Mapping { entries, flow }, last)
             }
@@ -330,7 +529,11 @@ impl Builder {
             span: span.clone(),
             end,
         };
-        self.add(node, level.anchor, Key::named(String::new(), span, start))
+        let key = Key {
+            no_key: Some("a key is no text but a list or a map"),
+            ..Key::named(String::new(), span, start)
+        };
+        self.add(node, level.anchor, key)
     }
 
     /// Adds a value where one is due; as a key it is `own`.
@@ -348,22 +551,42 @@ impl Builder {
             self.anchors.insert(anchor, node.clone());
         }
         match self.stack.last_mut().map(|level| &mut level.open) {
-            None => self.text.documents.push(Document { root: node }),
+            None if self.passes => {}
+            None => self.found.documents.push(Document { root: node }),
             Some(Open::Sequence(items)) => items.push(node),
             Some(Open::Mapping {
                 entries,
                 key,
                 merged,
-                ..
+                flow,
             }) => match key.take() {
-                None => *key = Some(own),
-                Some(key) if key.merges => merged.push(node),
-                Some(key) => entries.push(Entry {
-                    key: key.name,
-                    span: key.span,
-                    place: key.place,
-                    value: node,
-                }),
+                None => match own.no_key.or_else(|| self.source.broken_key(&own.span)) {
+                    Some(why) => {
+                        return Err(Error {
+                            place: own.place,
+                            why: why.into(),
+                        });
+                    }
+                    None => *key = Some(own),
+                },
+                Some(key) if key.merges => merged.push((entries.len(), node)),
+                Some(mut key) => {
+                    // `{a:}`: go-yaml takes the colon for a part of the key.
+                    let behind = node.span.is_empty() && *flow && key.is_plain;
+                    if behind
+                        && self.source.text[..]
+                            .get(key.span.end..)
+                            .is_some_and(|rest| rest.starts_with(":}") || rest.starts_with(":,"))
+                    {
+                        key.name.push(':');
+                    }
+                    entries.push(Entry {
+                        key: key.name,
+                        span: key.span,
+                        place: key.place,
+                        value: node,
+                    });
+                }
             },
         }
         Ok(())
@@ -384,81 +607,56 @@ fn size(node: &Node) -> usize {
     }
 }
 
-/// Adds the entries of a merge key (`<<`), or of several, that the mapping does not have itself.
-fn merge(entries: &mut Vec<Entry>, known: &mut HashSet<String>, node: Node) {
-    match node.kind {
-        Kind::Mapping { entries: more, .. } => {
+/// The entries of a mapping with those of its merge keys (`<<`). What a merge brings takes the place of what stands
+/// before it, as go-yaml has it, and of what it brings itself the first counts.
+fn with_merged(
+    entries: Vec<Entry>,
+    merged: Vec<(usize, Node)>,
+) -> Result<Vec<Entry>, &'static str> {
+    const WRONG: &str = "map merge requires map or sequence of maps as the value";
+    let mut brought: Vec<(usize, Entry)> = Vec::new();
+    for (at, node) in merged {
+        let all = match node.kind {
+            Kind::Sequence(items) => items,
+            Kind::Mapping { .. } => vec![node],
+            Kind::Scalar(_) => return Err(WRONG),
+        };
+        let mut known = HashSet::new();
+        for node in all {
+            let Kind::Mapping { entries: more, .. } = node.kind else {
+                return Err(WRONG);
+            };
             for entry in more {
                 if known.insert(entry.key.clone()) {
-                    entries.push(entry);
+                    brought.push((at, entry));
                 }
             }
         }
-        Kind::Sequence(items) => items
-            .into_iter()
-            .for_each(|item| merge(entries, known, item)),
-        Kind::Scalar(_) => {}
     }
+    // From the end: of what is brought, what something later hides is left out.
+    let mut known: HashSet<String> = HashSet::new();
+    let mut all = Vec::new();
+    for (at, entry) in entries.into_iter().enumerate().rev() {
+        while let Some((_, entry)) = brought.pop_if(|(place, _)| *place > at) {
+            if known.insert(entry.key.clone()) {
+                all.push(entry);
+            }
+        }
+        known.insert(entry.key.clone());
+        all.push(entry);
+    }
+    for (_, entry) in brought.into_iter().rev() {
+        if known.insert(entry.key.clone()) {
+            all.push(entry);
+        }
+    }
+    all.reverse();
+    Ok(all)
 }
 
-/// A plain scalar (resolve.go of go-yaml 2, which sigs.k8s.io/yaml uses).
-fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "y" | "Y" => {
-            return true.into();
-        }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "n" | "N" => {
-            return false.into();
-        }
-        _ => {}
-    }
-    if text.starts_with('_') {
-        return Value::String(text.to_owned());
-    }
-    let digits = text.replace('_', "").to_ascii_lowercase();
-    let (sign, number) = match digits.strip_prefix('-') {
-        Some(number) => (-1, number),
-        None => (1, digits.strip_prefix('+').unwrap_or(&digits)),
-    };
-    let radix = |number: &str, radix| {
-        i64::from_str_radix(number, radix)
-            .ok()
-            .filter(|_| !number.starts_with(['+', '-']))
-    };
-    let integer = if let Some(number) = number.strip_prefix("0x") {
-        radix(number, 16)
-    } else if let Some(number) = number.strip_prefix("0b") {
-        radix(number, 2)
-    } else if let Some(number) = number.strip_prefix("0o") {
-        radix(number, 8)
-    } else if number.len() > 1
-        && number.starts_with('0')
-        && number.bytes().all(|b| b.is_ascii_digit())
-    {
-        radix(number, 8)
-    } else {
-        radix(number, 10)
-    };
-    if let Some(integer) = integer {
-        return (sign * integer).into();
-    }
-    // Dates, addresses and the like begin with digits too: only what has the shape of a number is one.
-    let shape = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && number
-            .bytes()
-            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-'));
-    match digits
-        .parse::<f64>()
-        .ok()
-        .filter(|_| shape)
-        .and_then(Number::from_f64)
-    {
-        Some(number) => Value::Number(number),
-        None => Value::String(text.to_owned()),
-    }
-}
-
+#[cfg(test)]
+#[path = "yaml_readings_tests.rs"]
+mod readings;
 #[cfg(test)]
 #[path = "yaml_tests.rs"]
 mod tests;

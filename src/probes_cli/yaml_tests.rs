@@ -37,9 +37,9 @@ fn documents_are_read_as_kubectl_reads_them() {
         ("!!str 12", "\"12\""),
         ("10.0.0.1", "\"10.0.0.1\""),
         ("2024-01-01", "\"2024-01-01\""),
-        ("1e3", "1000.0"),
-        ("1E3", "1000.0"),
-        ("08", "8.0"),
+        ("1e3", "1000"),
+        ("1E3", "1000"),
+        ("08", "8"),
         ("~", "null"),
         ("off", "false"),
         ("y", "true"),
@@ -56,9 +56,9 @@ fn documents_are_read_as_kubectl_reads_them() {
 #[test]
 fn aliases_and_merge_keys_are_followed_and_bombs_are_not() {
     assert_eq!(
-        values("a: &a {x: 1, y: 2}\nb: *a\nc:\n  <<: *a\n  y: 3\n"),
+        values("a: &a {x: 1, z: 2}\nb: *a\nc:\n  <<: *a\n  z: 3\n"),
         [json(
-            r#"{"a":{"x":1,"y":2},"b":{"x":1,"y":2},"c":{"x":1,"y":3}}"#
+            r#"{"a":{"x":1,"z":2},"b":{"x":1,"z":2},"c":{"x":1,"z":3}}"#
         )]
     );
     assert_eq!(
@@ -134,4 +134,58 @@ fn what_is_no_yaml_says_where() {
     ] {
         let _ = read(odd);
     }
+}
+
+#[test]
+fn lines_of_quoted_scalars_may_begin_anywhere_and_places_stay_those_of_the_file() {
+    let text = "a:\n- b: \"\n  -Dx=y\n    \"\n  c: 'x\n\ty\nz'\nd: {e: f}\n";
+    let found = read(text).unwrap();
+    let root = &found.documents[0].root;
+    assert_eq!(
+        root.value(),
+        json(r#"{"a":[{"b":" -Dx=y ","c":"x y z"}],"d":{"e":"f"}}"#)
+    );
+    let slice = |pointer: &str| &text[root.at(pointer).unwrap().span.clone()];
+    assert_eq!(slice("/a/0/b"), "\"\n  -Dx=y\n    \"");
+    assert_eq!(slice("/a/0/c"), "'x\n\ty\nz'");
+    assert_eq!(slice("/d/e"), "f");
+    let place = |pointer: &str| root.place(pointer).unwrap();
+    assert_eq!(place("/d/e").0, Place { line: 8, column: 5 });
+    assert_eq!(place("/a/0/b").1, Place { line: 4, column: 6 });
+    assert_eq!(place("/a/0/c").1, Place { line: 7, column: 3 });
+}
+
+#[test]
+fn what_kubectl_refuses_is_refused() {
+    for text in [
+        "a: {b: 1}\n? [c]\n: d\n",
+        "~: a\n",
+        "a: .inf\n",
+        "a: \"\\/\"\n",
+        "%YAML 1.1\n---\na: b\n",
+        "--- a\n",
+        "a:\n-\tb\n",
+        "a: b\n\t# c\n",
+        "a: !!int x\n",
+        "a:\n  <<: 7\n",
+        "a: \"b\n...\n\"\n",
+        "a: {b\nc: d}\n",
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+    // In JSON it is an escape; and values of JSON may stand one after the other.
+    assert_eq!(values("{\"a\": \"\\/\"}"), [json(r#"{"a":"/"}"#)]);
+    let two = "{\"a\": 1}\n{\"b\": {\"c\": 2}}\n";
+    assert_eq!(values(two), [json(r#"{"a":1}"#), json(r#"{"b":{"c":2}}"#)]);
+    let found = read(two).unwrap();
+    let place = found.documents[1].root.place("/b/c").unwrap();
+    assert_eq!(place.0, Place { line: 2, column: 8 });
+}
+
+#[test]
+fn many_lines_of_quoted_scalars_end() {
+    let text = format!("a: \"{}\"\n", "\nb".repeat(20_000));
+    assert!(read(&text).is_err());
+    let text = format!("a: \"{}\"\n", "\nb".repeat(500));
+    assert!(read(&text).is_ok());
 }

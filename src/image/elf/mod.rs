@@ -6,6 +6,7 @@
 mod parts;
 mod versions;
 
+use super::shell::ShellFile;
 use std::cell::Cell;
 use std::io::{self, Read};
 
@@ -119,6 +120,8 @@ pub struct Elf {
     pub system_paths: Vec<String>,
     /// True where Go's linker has noted its build ID, as it does unless told otherwise.
     pub go: bool,
+    /// Of a file that is named as shells are: which it is.
+    pub shell: Option<ShellFile>,
 }
 
 impl Elf {
@@ -285,6 +288,7 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         no_default_paths: false,
         system_paths: Vec::new(),
         go: false,
+        shell: None,
     };
     let kind = header.e_type(endian);
     if kind != elf::ET_EXEC && kind != elf::ET_DYN {

@@ -17,7 +17,7 @@ use archive::{Archive, ArchiveError, Entry, Wanted};
 use stream::{Hasher, State, Unpacked};
 
 use super::elf::Form;
-use super::facts::{Fact, examine, permitted};
+use super::facts::{Fact, FileCapabilities, examine, file_capabilities};
 use super::limits::{Exceeded, Limits, Notes, size};
 use super::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, Tree, parts};
 
@@ -172,7 +172,7 @@ pub struct Image {
     /// True where something was not read: what is missing may be there.
     pub partial: bool,
     facts: HashMap<NodeId, Arc<Fact>>,
-    capabilities: HashMap<NodeId, u64>,
+    capabilities: HashMap<NodeId, FileCapabilities>,
     fact_bytes: usize,
     limits: Limits,
     unpacked: u64,
@@ -218,7 +218,13 @@ impl Image {
 
     /// Capabilities that a file gives to whoever runs it: a mask.
     pub fn capability(&self, id: NodeId) -> Option<u64> {
-        self.capabilities.get(&id).copied()
+        let found = self.capabilities.get(&id)?;
+        Some(found.permitted).filter(|mask| *mask != 0)
+    }
+
+    /// Capabilities without which Linux runs a file for nobody: a mask.
+    pub fn demands(&self, id: NodeId) -> u64 {
+        self.capabilities.get(&id).map_or(0, |found| found.demanded)
     }
 
     /// Reads the next layer and applies it to the tree. All of `source` is read, and its digest and size
@@ -538,8 +544,8 @@ impl Image {
         let capability = entry
             .capability
             .as_deref()
-            .and_then(permitted)
-            .filter(|mask| *mask != 0);
+            .and_then(file_capabilities)
+            .filter(|found| found.permitted != 0);
         let name = path.last().copied().unwrap_or_default();
         if let Some(old) = self.tree.child(parent, name) {
             applying.folder = None;
@@ -552,8 +558,8 @@ impl Image {
             return Ok(());
         }
         let id = self.tree.insert(parent, name, meta, b"");
-        if let Some(mask) = capability {
-            self.capabilities.insert(id, mask);
+        if let Some(found) = capability {
+            self.capabilities.insert(id, found);
         }
         // Object files are many, and of no interest.
         let other = matches!(&fact, Some(Fact::Elf(elf)) if elf.form == Form::Other);
@@ -606,8 +612,14 @@ impl Image {
         if let Some(fact) = self.facts.get(&target).cloned() {
             self.keep(id, fact);
         }
-        if let Some(mask) = self.capabilities.get(&target).copied() {
-            self.capabilities.insert(id, mask);
+        // All names of a file share its attributes; who unpacks gives it an owner, by which Linux takes capabilities
+        // away, and sets those of this entry (createTarFile of containerd).
+        let found = entry.capability.as_deref().and_then(file_capabilities);
+        for id in [target, id] {
+            match found.filter(|found| found.permitted != 0) {
+                Some(found) => self.capabilities.insert(id, found),
+                None => self.capabilities.remove(&id),
+            };
         }
         Ok(())
     }

@@ -5,8 +5,8 @@
 //! the script either way. Evaluated a second time with every program taken to be there, it tells what the
 //! missing ones change.
 
-use super::programs::Shell;
-use super::syntax::{Node, Piece, Word};
+use crate::image::shell::Shell;
+use crate::image::shell::syntax::{Node, Piece, Word};
 use crate::probe::place::Place;
 
 /// Ways that a command may go on: with success, with failure, or by ending the script with either.
@@ -28,6 +28,18 @@ pub(crate) struct Missing {
     pub(crate) why: String,
     /// True where something is started, and fails.
     pub(crate) started: bool,
+    /// What to do about it, where that is no program's being put into the image.
+    pub(crate) cure: Option<String>,
+}
+
+/// The shell that carries out a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) kind: Shell,
+    /// As it is called.
+    pub(super) name: String,
+    /// Whether it knows pipefail, where that is known.
+    pub(super) pipefail: Option<bool>,
 }
 
 /// Follows one command.
@@ -35,7 +47,7 @@ pub(super) struct Eval<'p, 'a> {
     pub(super) place: &'p Place<'a>,
     /// Takes every program to be there.
     pub(super) assume: bool,
-    pub(super) shell: Option<Shell>,
+    pub(super) shell: Option<Running>,
     pub(super) errexit: bool,
     pub(super) pipefail: bool,
     /// Within what may not be carried out: options that are set there may or may not hold.

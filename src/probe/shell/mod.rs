@@ -1,16 +1,14 @@
 //! What a command runs, through the shells and programs that only start others.
 
+mod dialect;
 mod eval;
-mod programs;
 mod run;
-pub(super) mod syntax;
 mod wrappers;
 
 use super::place::{Place, Starter};
+use crate::image::shell::syntax::Word;
 use eval::Eval;
 pub(super) use eval::Missing;
-pub(super) use programs::is_shell;
-use syntax::Word;
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! One command without operators: a builtin, a program, and what programs start in turn.
 
-use super::eval::{EXIT_FAIL, EXIT_OK, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK};
-use super::programs::{Shell, is_applet, is_builtin, is_shell};
-use super::syntax::{Piece, Word, parse};
+use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
 use super::wrappers::{Inner, inner};
-use crate::image::Executable;
+use crate::image::shell::syntax::{Piece, Word, harmless, parse};
+use crate::image::shell::{Shell, is_applet, is_builtin, is_shell};
+use crate::image::{Executable, ProgramKind};
 use crate::probe::paths;
 use crate::probe::place::{Found, Starter};
 
@@ -28,6 +28,15 @@ impl Eval<'_, '_> {
         );
         let outer = self.other_path;
         self.other_path |= assigns.iter().any(|(name, _)| name == "PATH");
+        if let Some(flow) = self.network(redirects) {
+            self.other_path = outer;
+            // A special builtin ends the script with it (POSIX, 2.8.1).
+            let special = matches!(words.first().and_then(Word::literal), Some("exec" | ":"));
+            return match flow {
+                FAIL if special => EXIT_FAIL,
+                flow => flow,
+            };
+        }
         // A file that cannot be opened keeps the command from being run.
         let mut flow = if redirects
             .iter()
@@ -42,9 +51,13 @@ impl Eval<'_, '_> {
         }
         flow |= match words[0].literal() {
             None => self.opaque("its shell makes up the command's name as it runs"),
-            Some(name) if !name.contains('/') && self.is_builtin(name) => {
-                self.builtin(name, words, prior)
-            }
+            Some(name) if !name.contains('/') => match self.is_builtin(name) {
+                Some(true) => self.builtin(name, words, prior),
+                Some(false) => self.program(words, Starter::Shell),
+                None => self.opaque(format!(
+                    "it runs {name}, which some shells carry out themselves"
+                )),
+            },
             Some(_) => self.program(words, Starter::Shell),
         };
         // A value that stands before a program is for that program alone.
@@ -54,8 +67,9 @@ impl Eval<'_, '_> {
         flow
     }
 
-    fn is_builtin(&self, name: &str) -> bool {
-        self.shell.is_some_and(|shell| is_builtin(name, shell))
+    fn is_builtin(&self, name: &str) -> Option<bool> {
+        let shell = self.shell.as_ref();
+        shell.map_or(Some(false), |shell| is_builtin(name, shell.kind))
     }
 
     fn builtin(&mut self, name: &str, words: &[Word], prior: Flow) -> Flow {
@@ -63,15 +77,14 @@ impl Eval<'_, '_> {
         match name {
             ":" | "true" | "echo" => OK,
             "false" => FAIL,
-            "exit" | "return" | "logout" => match rest.first() {
-                None => (prior & GOES_ON) << 2,
-                Some(word) => match (word.literal(), word.pieces.as_slice()) {
-                    (Some("0"), _) => EXIT_OK,
-                    (Some(_), _) => EXIT_FAIL,
-                    (None, [Piece::Other(text)]) if text == "$?" => (prior & GOES_ON) << 2,
-                    _ => EXITS,
-                },
-            },
+            // Shells do not agree on what more than one code does.
+            "exit" if rest.len() > 1 => EXITS | FAIL,
+            "exit" => Self::exits(prior, rest.first()),
+            "return" => self.returns(prior, rest.first()),
+            "[" | "test" => self.test(name, rest),
+            "type" => self.asks_type(rest),
+            "read" => self.reads(rest),
+            "local" => self.local(),
             "exec" => match rest.first() {
                 None => OK,
                 Some(word) if word.literal().is_some_and(|text| text.starts_with('-')) => {
@@ -83,10 +96,11 @@ impl Eval<'_, '_> {
                     _ => EXITS,
                 },
             },
-            "command" | "builtin" => self.command(rest, prior),
+            "command" => self.command(rest, prior),
             "eval" => {
                 let text: Option<Vec<&str>> = rest.iter().map(Word::literal).collect();
-                match text.map(|text| parse(&text.join(" "))) {
+                let kind = self.kind();
+                match text.map(|text| parse(&text.join(" "), kind)) {
                     Some(Ok(node)) if self.depth < DEPTH => {
                         self.depth += 1;
                         // With set -e it may stand where a failure is asked about.
@@ -98,9 +112,8 @@ impl Eval<'_, '_> {
                 }
             }
             "set" => self.set(rest),
-            "alias" | "trap" | "enable" | "shopt" | "hash" | "." | "source" => {
-                self.opaque(format!("it uses {name}, which changes what commands mean"))
-            }
+            "alias" | "trap" | "enable" | "shopt" | "hash" | "." | "source" | "logout"
+            | "builtin" => self.opaque(format!("it uses {name}, which changes what commands mean")),
             "break" | "continue" => {
                 self.leaves_loop = true;
                 OK
@@ -127,33 +140,49 @@ impl Eval<'_, '_> {
                 let Some(name) = words.get(1).and_then(Word::literal) else {
                     return GOES_ON;
                 };
-                if self.is_builtin(name) || is_shell(name) && self.assume {
-                    return OK;
-                }
-                if self.looks_no_more() {
-                    return self.opaque("it names more programs than are looked up here");
-                }
-                match self.place.find(name, Starter::Shell) {
-                    _ if self.other_path || self.other_folder => GOES_ON,
-                    // It is there, whatever becomes of it.
-                    Found::Runs(_) | Found::Breaks(_) => OK,
-                    Found::Fails(_) if self.assume => OK,
-                    Found::Fails(_) if self.own_applet(name) => GOES_ON,
-                    Found::Fails(why) => {
-                        self.sought.push(Missing {
-                            program: name.to_owned(),
-                            why,
-                            started: false,
-                        });
-                        FAIL
-                    }
-                    Found::Unknown(_) => GOES_ON,
+                // With several names bash asks for one of them, and others for the first.
+                match words.len() {
+                    2 => self.sought(name),
+                    _ => GOES_ON,
                 }
             }
             Some(name) if name.starts_with('-') => self.opaque("it has command with options"),
-            Some(name) if self.is_builtin(name) => self.builtin(name, words, prior),
-            Some(_) => self.program(words, Starter::Shell),
+            Some(name) => match self.is_builtin(name) {
+                Some(true) => self.builtin(name, words, prior),
+                Some(false) => self.program(words, Starter::Shell),
+                None => self.opaque(format!(
+                    "it runs {name}, which some shells carry out themselves"
+                )),
+            },
             None => self.opaque("its shell makes up the command's name as it runs"),
+        }
+    }
+
+    /// Whether a name is a command: without running it.
+    pub(super) fn sought(&mut self, name: &str) -> Flow {
+        if self.is_builtin(name) == Some(true) || is_reserved(name) || is_shell(name) && self.assume
+        {
+            return OK;
+        }
+        if self.looks_no_more() {
+            return self.opaque("it names more programs than are looked up here");
+        }
+        match self.place.find(name, Starter::Shell) {
+            _ if self.other_path || self.other_folder => GOES_ON,
+            // It is there, whatever becomes of it.
+            Found::Runs(_) | Found::Breaks(_) => OK,
+            Found::Fails(_) if self.assume => OK,
+            Found::Fails(_) if self.own_applet(name) || self.is_builtin(name).is_none() => GOES_ON,
+            Found::Fails(why) => {
+                self.sought.push(Missing {
+                    program: name.to_owned(),
+                    why,
+                    started: false,
+                    cure: None,
+                });
+                FAIL
+            }
+            Found::Unknown(_) => GOES_ON,
         }
     }
 
@@ -167,29 +196,38 @@ impl Eval<'_, '_> {
             if self.branches > 0 && flags.contains(['e', 'o']) {
                 return self.opaque("it sets options of the shell on one of its ways");
             }
-            self.option(flags, on, &mut words);
+            if let Some(flow) = self.option(flags, on, &mut words) {
+                return flow;
+            }
         }
         OK
     }
 
-    /// Options of `set` and of the shell itself: `e`, and those that `o` names.
+    /// Options of `set` and of the shell itself: `e`, and those that `o` names. None where the shell takes them.
     fn option<'w>(
         &mut self,
         flags: &str,
         on: bool,
         words: &mut impl Iterator<Item = Option<&'w str>>,
-    ) {
+    ) -> Option<Flow> {
+        let mut refused = self.unknown_option(flags, None);
         for flag in flags.chars() {
             match flag {
                 'e' => self.errexit = on,
-                'o' => match words.next().flatten() {
-                    Some("errexit") => self.errexit = on,
-                    Some("pipefail") => self.pipefail = on,
-                    _ => {}
-                },
+                'o' => {
+                    let name = words.next().flatten();
+                    refused = refused.or_else(|| self.unknown_option("", name));
+                    match name {
+                        Some("errexit") => self.errexit = on,
+                        Some("pipefail") => self.pipefail = on,
+                        _ => {}
+                    }
+                }
                 _ => {}
             }
         }
+        // Where it is taken to know them, it does.
+        refused.filter(|_| !self.assume)
     }
 
     /// A program and what it starts in turn.
@@ -221,6 +259,7 @@ impl Eval<'_, '_> {
                     program: name.to_owned(),
                     why,
                     started: true,
+                    cure: None,
                 });
                 FAIL
             }
@@ -235,6 +274,7 @@ impl Eval<'_, '_> {
                     program: name.to_owned(),
                     why,
                     started: false,
+                    cure: None,
                 });
                 FAIL
             }
@@ -255,15 +295,32 @@ impl Eval<'_, '_> {
     /// FEATURE_PREFER_APPLETS of its configuration).
     fn own_applet(&self, name: &str) -> bool {
         is_applet(name)
-            && (matches!(self.shell, Some(Shell::Busybox | Shell::Other))
+            && (self.shell.is_some() && matches!(self.kind(), Shell::Busybox | Shell::Other)
                 || self.place.has_busybox())
     }
 
     fn runs(&mut self, program: &Executable, name: &str, words: &[Word]) -> Flow {
-        if let Some(shell) = Shell::of(program) {
-            return self.shell(shell, &words[1..]);
-        }
         let name = paths::name(name);
+        match Shell::of(program) {
+            // Its interpreter decides.
+            Some(_) if program.kind == ProgramKind::Script => {
+                return self.opaque(format!("{} is a script itself", program.path)) & GOES_ON;
+            }
+            Some(kind) => {
+                let pipefail = self.place.knows_pipefail(program, kind);
+                let shell = Running {
+                    kind,
+                    name: name.to_owned(),
+                    pipefail,
+                };
+                return self.shell(shell, &words[1..]);
+            }
+            None if is_shell(name) => {
+                return self.opaque(format!("{} is a shell that is not known", program.path))
+                    & GOES_ON;
+            }
+            None => {}
+        }
         if name == "busybox" {
             return self.busybox(program, &words[1..]);
         }
@@ -272,6 +329,20 @@ impl Eval<'_, '_> {
 
     /// What programs start that do little else.
     fn started(&mut self, name: &str, words: &[Word]) -> Flow {
+        if name == "which"
+            && !words[1..]
+                .iter()
+                .any(|word| word.literal().is_none_or(|word| word.starts_with('-')))
+        {
+            // It looks into PATH alone: what a shell carries out itself is no file.
+            return match words[1..].iter().any(|word| {
+                word.literal()
+                    .is_some_and(|name| self.is_builtin(name) != Some(false))
+            }) {
+                true => GOES_ON,
+                false => self.all_found(&words[1..]) | FAIL,
+            };
+        }
         match inner(name, &words[1..]) {
             Inner::None => GOES_ON,
             Inner::Always(succeeds) => {
@@ -311,7 +382,14 @@ impl Eval<'_, '_> {
             return GOES_ON;
         };
         match applet.map(paths::name) {
-            Some("sh" | "ash") => self.shell(Shell::Busybox, &words[1..]),
+            Some(called @ ("sh" | "ash")) => {
+                let shell = Running {
+                    kind: Shell::Busybox,
+                    name: called.to_owned(),
+                    pipefail: self.place.knows_pipefail(program, Shell::Busybox),
+                };
+                self.shell(shell, &words[1..])
+            }
             Some(applet) if applet.starts_with('-') => GOES_ON,
             Some(applet) if !is_applet(applet) => {
                 if self.assume {
@@ -321,6 +399,7 @@ impl Eval<'_, '_> {
                     program: format!("busybox {applet}"),
                     why: format!("busybox has no applet {applet}"),
                     started: true,
+                    cure: None,
                 });
                 FAIL
             }
@@ -337,7 +416,7 @@ impl Eval<'_, '_> {
     }
 
     /// A shell and its arguments: `-c` and a script, else a script's file, else nothing.
-    fn shell(&mut self, shell: Shell, words: &[Word]) -> Flow {
+    fn shell(&mut self, shell: Running, words: &[Word]) -> Flow {
         if self.depth >= DEPTH {
             return self.opaque("it starts shells too deep within one another") & GOES_ON;
         }
@@ -374,7 +453,7 @@ impl Eval<'_, '_> {
                 None => return OK,
                 Some(None) => return self.opaque("its shell's arguments are made up as it runs"),
                 Some(Some("--")) => break all.next().flatten(),
-                Some(Some("--posix" | "--norc" | "--noprofile")) => {}
+                Some(Some("--posix" | "--norc" | "--noprofile")) if self.kind() == Shell::Bash => {}
                 // Files such as /etc/profile are read first, which mostly set PATH.
                 Some(Some("--login")) => self.other_path = true,
                 Some(Some(word)) if word.starts_with("--") => {
@@ -384,7 +463,9 @@ impl Eval<'_, '_> {
                     let on = word.starts_with('-');
                     command |= on && word.contains('c');
                     self.other_path |= on && word.contains(['l', 'i']);
-                    self.option(&word[1..], on, &mut all);
+                    if let Some(flow) = self.option(&word[1..], on, &mut all) {
+                        return flow;
+                    }
                 }
                 Some(word) => break word,
             }
@@ -409,14 +490,31 @@ impl Eval<'_, '_> {
                 }
             };
         }
-        match parse(operand) {
+        match parse(operand, self.kind()) {
             Ok(node) => self.eval(&node, OK, false),
             Err(why) => self.opaque(format!("its script is not judged: {why}")),
         }
     }
 }
 
-/// True for redirections that do not fail: to other descriptors, and from and to /dev/null.
-fn harmless(operator: &str, word: &Word) -> bool {
-    operator.ends_with('&') || word.literal() == Some("/dev/null")
+/// True for the words that every shell's language is made of.
+fn is_reserved(name: &str) -> bool {
+    matches!(
+        name,
+        "if" | "then"
+            | "else"
+            | "elif"
+            | "fi"
+            | "do"
+            | "done"
+            | "case"
+            | "esac"
+            | "while"
+            | "until"
+            | "for"
+            | "{"
+            | "}"
+            | "!"
+            | "in"
+    )
 }

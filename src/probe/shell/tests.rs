@@ -134,7 +134,7 @@ fn a_script_that_can_only_fail_for_want_of_a_program_cannot_work() {
             ("{ curl x; }", "lacks curl"),
             ("curl x || nc -z y || false", "lacks curl"),
             ("eval curl x", "lacks curl"),
-            ("set -eo pipefail; curl x | cat", "lacks curl"),
+            ("bash -c 'set -eo pipefail; curl x | cat'", "lacks curl"),
             ("exec curl x; echo ok", "lacks curl"),
         ],
     );
@@ -180,7 +180,6 @@ fn a_missing_program_that_may_not_decide_leaves_doubt() {
             ("export PATH=/opt/bin; curl x", "unknown"),
             ("cd /opt && ./probe", "unknown"),
             ("f() { curl x; }; f", "unknown"),
-            ("[[ -f /x ]]", "unknown"),
             ("cat <<E\nE", "unknown"),
             ("eval \"$X\"", "unknown"),
             ("trap x EXIT; curl y", "unknown"),
@@ -354,93 +353,211 @@ fn a_script_of_thousands_of_programs_is_not_followed_to_its_end() {
     }
 }
 
-/// A script of present programs `p` and `q`, a missing one and everything that decides between them.
-fn random_script(next: &mut dyn FnMut(usize) -> usize, depth: usize) -> String {
-    const LEAVES: [&str; 14] = [
-        "p",
-        "q",
-        "curl",
-        "curl",
-        "true",
-        "false",
-        "exit 0",
-        "exit 1",
-        "exit",
-        "x=$(curl)",
-        "x=$(p)",
-        "set -e",
-        "command -v curl",
-        "exec curl",
-    ];
-    if depth == 0 || next(4) == 0 {
-        return LEAVES[next(LEAVES.len())].to_owned();
+#[test]
+fn a_script_is_judged_by_the_shell_that_sh_is() {
+    let bash = || {
+        contents(&[
+            "/usr/bin/bash",
+            "/usr/bin/sh -> /usr/bin/bash",
+            "/usr/bin/cat",
+        ])
+    };
+    let other = || contents(&["/usr/bin/sh", "/usr/bin/cat"]);
+    let images: [&dyn Fn() -> Contents; 4] = [&debian, &alpine, &bash, &other];
+    for (script, expected) in [
+        // In dash the command runs in the background, and the script succeeds.
+        (
+            "curl x &>/dev/null",
+            ["unknown", "lacks curl", "lacks curl", "unknown"],
+        ),
+        ("cat x &>/dev/null", ["works", "works", "works", "unknown"]),
+        (
+            "curl x >&/dev/null",
+            ["unknown", "lacks curl", "lacks curl", "unknown"],
+        ),
+        ("cat x |& cat", ["unknown", "unknown", "works", "unknown"]),
+        (
+            "</dev/tcp/127.0.0.1/8080",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "echo x >/dev/tcp/$HOST/$PORT",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "{ echo x; } </dev/tcp/127.0.0.1/80",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "(exec 3<>/dev/tcp/a/1) && echo ok",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "exec 3<>/dev/tcp/a/1; echo x >&3",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "</dev/tcp/a/1 || cat x",
+            ["works", "works", "works", "unknown"],
+        ),
+        (
+            "set -o pipefail; cat x | cat",
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        (
+            "set -euo pipefail; cat x",
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        ("set -E; cat x", ["works", "works", "works", "unknown"]),
+        (
+            "set -h; cat x",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        (
+            "set -o errtrace; cat x",
+            ["lacks sh", "lacks sh", "works", "unknown"],
+        ),
+        ("[[ -f /x ]]", ["lacks [[", "unknown", "unknown", "unknown"]),
+        ("[ \"$X\" == y ]", ["lacks sh", "works", "works", "works"]),
+        ("test a == b", ["lacks sh", "works", "works", "works"]),
+        ("[ $X == y ]", ["works", "works", "works", "works"]),
+        ("[ a = == ]", ["works", "works", "works", "works"]),
+        (
+            "source /etc/profile",
+            ["lacks source", "unknown", "unknown", "unknown"],
+        ),
+        ("let x=1", ["lacks let", "works", "works", "unknown"]),
+        (
+            "pushd /",
+            ["lacks pushd", "lacks pushd", "works", "unknown"],
+        ),
+        ("read -t 1 x", ["lacks sh", "works", "works", "unknown"]),
+        ("read -r x", ["works", "works", "works", "works"]),
+        ("type cat >/dev/null", ["works", "works", "works", "works"]),
+        (
+            "type curl >/dev/null 2>&1",
+            ["lacks curl", "lacks curl", "lacks curl", "lacks curl"],
+        ),
+        (
+            "type cat curl",
+            ["lacks curl", "lacks curl", "lacks curl", "lacks curl"],
+        ),
+        ("type -t cat", ["lacks sh", "works", "works", "unknown"]),
+        ("type if", ["works", "works", "works", "works"]),
+        ("type curl || cat x", ["works", "works", "works", "works"]),
+        (
+            "curl x || return 1; echo ok",
+            ["lacks curl", "lacks curl", "lacks curl", "unknown"],
+        ),
+        (
+            "cat x || return 1; echo ok",
+            ["works", "works", "works", "works"],
+        ),
+        // More than eight bits of a code do not count.
+        (
+            "curl x || exit 256",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "curl x || exit 257",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "local x=1; cat x",
+            ["unknown", "unknown", "works", "unknown"],
+        ),
+        ("cat <<<x", ["unknown", "unknown", "unknown", "unknown"]),
+        (
+            "a=(1 2); cat x",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "f() { cat x; }; f",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "function f { cat x; }",
+            ["unknown", "unknown", "unknown", "unknown"],
+        ),
+        (
+            "time cat x",
+            ["lacks time", "unknown", "unknown", "unknown"],
+        ),
+        ("(( 1 ))", ["unknown", "unknown", "unknown", "unknown"]),
+        ("echo $'x'", ["unknown", "unknown", "unknown", "unknown"]),
+    ] {
+        let found = images.map(|image| verdict(&["sh", "-c", script], image()));
+        assert_eq!(found, expected, "{script}");
     }
-    let mut part = || random_script(next, depth - 1);
-    let (a, b, c) = (part(), part(), part());
-    match next(11) {
-        0 | 1 => format!("{a} && {b}"),
-        2 | 3 => format!("{a} || {b}"),
-        4 | 5 => format!("{a}; {b}"),
-        6 => format!("if {a}; then {b}; else {c}; fi"),
-        7 => format!("({a})"),
-        8 => format!("{{ {a}; }}"),
-        9 => format!("! {{ {a}; }}"),
-        _ => format!("{{ {a}; }} | {{ {b}; }}"),
+    // The shell itself is given the option.
+    for (command, expected) in [
+        (
+            ["-o", "pipefail", "-c", "true"],
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+        (
+            ["-euo", "pipefail", "-c", "true"],
+            ["lacks sh", "works", "works", "unknown"],
+        ),
+    ] {
+        let found = images.map(|image| verdict(&[&["sh"], &command[..]].concat(), image()));
+        assert_eq!(found, expected, "{command:?}");
     }
+    // Called by its own name, bash goes on behind a return.
+    let script = "curl x || return 1; echo ok";
+    assert_eq!(verdict(&["bash", "-c", script], debian()), "unknown");
+    assert_eq!(verdict(&["dash", "-c", script], debian()), "lacks curl");
+    assert_eq!(
+        verdict(&["bash", "-o", "pipefail", "-c", "true"], debian()),
+        "works"
+    );
 }
 
 #[test]
-#[ignore = "needs a shell on this machine"]
-fn no_script_succeeds_in_a_real_shell_that_is_said_to_be_unable_to() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::process::Command;
-
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["p", "q"] {
-        let path = folder.path().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\nexit ${name}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let image = || {
-        contents(&[
-            "/usr/bin/dash",
-            "/usr/bin/sh -> /usr/bin/dash",
-            "/usr/bin/p",
-            "/usr/bin/q",
-        ])
+fn what_a_shells_file_shows_counts_before_its_name() {
+    use crate::image::shell::{Shell, ShellFile};
+    let with = |kind: Shell, pipefail: bool| {
+        let mut found = contents(&["/bin/sh"]);
+        found.executables.items[0].shell = Some(ShellFile { kind, pipefail });
+        found
     };
-    let mut state: u64 = 7;
-    let mut next = |most: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % most
-    };
-    let (mut refused, mut never) = (0, 0);
-    for _ in 0..1_500 {
-        let script = random_script(&mut next, 3);
-        let said = verdict(&["sh", "-c", &script], image());
-        let succeeds = [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
-            .iter()
-            .any(|(p, q)| {
-                Command::new("/bin/sh")
-                    .args(["-c", &script])
-                    .env_clear()
-                    .envs([
-                        ("PATH", folder.path().to_str().unwrap()),
-                        ("p", p),
-                        ("q", q),
-                    ])
-                    .stdin(std::process::Stdio::null())
-                    .stderr(std::process::Stdio::null())
-                    .stdout(std::process::Stdio::null())
-                    .status()
-                    .unwrap()
-                    .success()
-            });
-        assert!(!(said.starts_with("lacks") && succeeds), "{script}: {said}");
-        refused += usize::from(said.starts_with("lacks"));
-        never += usize::from(!succeeds);
-    }
-    println!("{refused} said to be unable, of {never} that never succeed");
+    let command = ["sh", "-c", "set -o pipefail; true"];
+    assert_eq!(verdict(&command, with(Shell::Dash, true)), "works");
+    assert_eq!(verdict(&command, with(Shell::Dash, false)), "lacks sh");
+    assert_eq!(verdict(&command, with(Shell::Bash, true)), "works");
+    assert_eq!(verdict(&command, with(Shell::Busybox, false)), "lacks sh");
+    assert_eq!(verdict(&command, with(Shell::Other, true)), "unknown");
+    // Of dash alone nothing says which.
+    let bare = || contents(&["/usr/bin/dash", "/usr/bin/sh -> /usr/bin/dash"]);
+    assert_eq!(verdict(&command, bare()), "unknown");
+    // Not a shell of POSIX, and a script.
+    let toybox = || contents(&["/bin/toybox", "/bin/sh -> /bin/toybox"]);
+    assert_eq!(verdict(&["sh", "-c", "true"], toybox()), "unknown");
+    let script = || contents(&["/bin/sh # /bin/other"]);
+    assert_eq!(verdict(&["sh", "-c", "true"], script()), "unknown");
 }
+
+#[test]
+fn which_finds_what_is_in_path() {
+    let with = || {
+        let mut found = debian();
+        found
+            .executables
+            .items
+            .extend(contents(&["/usr/bin/which"]).executables.items);
+        found
+    };
+    for (command, expected) in [
+        (&["which", "curl"][..], "lacks curl"),
+        (&["which", "cat"], "works"),
+        (&["which", "cat", "curl"], "lacks curl"),
+        (&["which", "-a", "curl"], "works"),
+        (&["sh", "-c", "which curl >/dev/null"], "lacks curl"),
+        (&["sh", "-c", "which cd"], "works"),
+    ] {
+        assert_eq!(verdict(command, with()), expected, "{command:?}");
+    }
+}
+
+#[path = "real_tests.rs"]
+mod real;

@@ -6,9 +6,12 @@ use crate::probe::{Fix, Hook, Role};
 use crate::probes_cli::manifests::{Judged, Spot, below};
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Output<'a> {
     findings: Vec<Finding<'a>>,
     warnings: Vec<Warning<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<PassedOver<'a>>,
     errors: Vec<String>,
     summary: Summary,
 }
@@ -70,6 +73,15 @@ struct Warning<'a> {
     fix: Option<Fix>,
 }
 
+/// Containers with probes that are not judged.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PassedOver<'a> {
+    #[serde(flatten)]
+    at: Where<'a>,
+    containers: usize,
+}
+
 fn at(spot: &Spot) -> Where<'_> {
     Where {
         file: &spot.file,
@@ -120,6 +132,14 @@ pub(super) fn write(judged: &Judged) -> String {
                 container: &warning.container,
                 message: &warning.message,
                 fix: from_root(warning.fix.as_ref(), spot, &warning.pointer),
+            })
+            .collect(),
+        passed_over: judged
+            .passed_over
+            .iter()
+            .map(|(spot, object)| PassedOver {
+                at: at(spot),
+                containers: object.containers,
             })
             .collect(),
         errors: judged.errors.iter().map(ToString::to_string).collect(),

@@ -59,11 +59,21 @@ pub(super) fn write(judged: &Judged) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
+    let passed: usize = judged
+        .passed_over
+        .iter()
+        .map(|(_, object)| object.containers)
+        .sum();
     text.push_str(&format!(
-        "{}: {works} work, {cannot} cannot work, {unknown} unknown\n",
+        "{}: {works} work, {cannot} cannot work, {unknown} unknown{}\n",
         match works + cannot + unknown {
             1 => "1 probe".to_owned(),
             all => format!("{all} probes"),
+        },
+        match passed {
+            0 => String::new(),
+            1 => "; 1 container with probes was not looked at".to_owned(),
+            many => format!("; {many} containers with probes were not looked at"),
         }
     ));
     text

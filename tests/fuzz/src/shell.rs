@@ -9,6 +9,7 @@ mod image;
 #[allow(dead_code)]
 #[path = "../../../src/probe"]
 mod probe {
+    mod bounds;
     mod derive;
     mod expand;
     mod handler;
@@ -101,16 +102,18 @@ mod probe {
             return;
         };
         if mode & 2 != 0 {
-            derive::derive(&words, &container);
+            derive::derive(&words, &container, &PodSpec::default());
             shell::judge(&place, &words);
             return;
         }
         let script = words.join(" ");
-        derive::derive(&command(&script), &container);
+        derive::derive(&command(&script), &container, &PodSpec::default());
         let bare = shell::judge(&place, &command(&script));
         // In a subshell a script comes to the same, unless it is too long or too deep for one. One that begins
         // with a sign is taken for options.
-        if shell::syntax::parse(&script).is_ok() && !script.starts_with(['-', '+']) {
+        let reads = |shell| crate::image::shell::syntax::parse(&script, shell).is_ok();
+        use crate::image::shell::Shell::{Busybox, Dash};
+        if reads(Dash) && reads(Busybox) && !script.starts_with(['-', '+']) {
             let wrapped = shell::judge(&place, &command(&format!("( {script}\n)")));
             let bounded = matches!(&wrapped, Outcome::Unknown(why) if why.contains("too deep") || why.contains("longer"));
             assert!(bounded || wrapped == bare, "{bare:?}, and {wrapped:?}");

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +27,7 @@ const server = "doctor.example"
 func main() {
 	tasks := map[string]func() error{
 		"authorities": authorities, "tls": handshake, "zone": zone, "tmp": tmp, "shell": shell,
-		"packages": packages, "rights": rights, "nothing": func() error { return nil },
+		"packages": packages, "rights": rights, "capability": capability, "nothing": func() error { return nil },
 	}
 	if err := tasks[os.Args[1]](); err != nil {
 		fmt.Println(err)
@@ -138,4 +141,19 @@ func rights() error {
 		return fmt.Errorf("user %d has the rights of user %d", caller, now)
 	}
 	return nil
+}
+
+// capability gives a file a capability by its number, as setcap does; "effective" with that bit.
+func capability() error {
+	number, err := strconv.Atoi(os.Args[3])
+	if err != nil {
+		return err
+	}
+	value := make([]byte, 20) // struct vfs_cap_data, revision 2
+	value[3] = 2
+	if os.Args[4] == "effective" {
+		value[0] = 1
+	}
+	binary.LittleEndian.PutUint32(value[4:], 1<<number)
+	return syscall.Setxattr(os.Args[2], "security.capability", value, 0)
 }

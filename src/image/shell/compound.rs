@@ -1,6 +1,6 @@
 //! Compound commands: `if`, loops, `case`, groups and subshells.
 
-use super::{Node, Read, Reader};
+use super::{Node, Read, Reader, harmless};
 
 impl Reader {
     pub(super) fn command(&mut self) -> Read<Node> {
@@ -48,11 +48,22 @@ impl Reader {
             }
             None => return self.simple(),
         };
-        // Redirections of a whole compound command do not change what it runs.
+        // Redirections of a whole compound command do not change what it runs; one that fails keeps it from being run.
+        let mut redirects = Vec::new();
         loop {
             self.blanks(false);
-            if self.redirection()?.is_none() {
-                return Ok(node);
+            match self.redirection()? {
+                Some((operator, word)) if harmless(&operator, &word) => {}
+                Some(redirect) => redirects.push(redirect),
+                None if redirects.is_empty() => return Ok(node),
+                None => {
+                    let opened = Node::Simple {
+                        assigns: Vec::new(),
+                        words: Vec::new(),
+                        redirects,
+                    };
+                    return Ok(Node::And(Box::new(opened), Box::new(node)));
+                }
             }
         }
     }

@@ -2,6 +2,8 @@
 //! groups, `if`, loops, `case`, quotes, redirections and substitutions. What else there is (functions,
 //! here-documents, arithmetic commands, arrays) is an error, so that nobody draws conclusions from it.
 
+use super::Shell;
+
 /// How deep commands may stand within commands.
 const DEPTH: usize = 24;
 /// `&&` and `||` in all: each stands within the next.
@@ -93,13 +95,15 @@ pub(crate) enum Node {
     Subshell(Box<Node>),
 }
 
-/// Reads a script; fails with what it holds that is not read here.
-pub(crate) fn parse(script: &str) -> Result<Node, &'static str> {
+/// Reads a script as a shell does; fails with what it holds that is not read here, or that this shell reads
+/// otherwise than others.
+pub(crate) fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     if script.len() > MOST {
         return Err("it is longer than is read here");
     }
     let mut reader = Reader {
         text: script.chars().collect(),
+        shell,
         at: 0,
         depth: 0,
         links: 0,
@@ -112,8 +116,19 @@ pub(crate) fn parse(script: &str) -> Result<Node, &'static str> {
     Ok(node)
 }
 
+/// True for redirections that do not fail: to other descriptors, and from and to /dev/null.
+pub(crate) fn harmless(operator: &str, word: &Word) -> bool {
+    let descriptor = |word: &str| word == "-" || word.bytes().all(|b| b.is_ascii_digit());
+    match word.literal() {
+        Some("/dev/null") => true,
+        Some(word) => operator.ends_with('&') && descriptor(word),
+        None => false,
+    }
+}
+
 struct Reader {
     text: Vec<char>,
+    shell: Shell,
     at: usize,
     depth: usize,
     links: usize,
@@ -256,7 +271,9 @@ impl Reader {
                 break;
             }
             self.at += 1;
-            self.eats("&");
+            if self.eats("&") && self.shell != Shell::Bash {
+                return Err("it has |&, which not every shell reads");
+            }
             self.blanks(true);
             all.push(self.command()?);
         }
@@ -293,10 +310,9 @@ impl Reader {
                 words.push(self.word()?);
                 if let [only] = words.as_slice()
                     && !only.quoted
-                    && matches!(
-                        only.literal(),
-                        Some("[[" | "function" | "time" | "select" | "coproc")
-                    )
+                    && only
+                        .literal()
+                        .is_some_and(|word| self.begins_compound(word))
                 {
                     return Err("it has a compound command of bash");
                 }
@@ -338,8 +354,14 @@ impl Reader {
             self.at += 1;
         }
         let ampersand = self.at == begin && self.sees("&>");
-        if ampersand {
-            self.at += 1;
+        match self.shell {
+            // In the background, and then a redirection of nothing.
+            Shell::Dash if ampersand => return Ok(None),
+            Shell::Other if ampersand => {
+                return Err("it has &>, which not every shell takes for a redirection");
+            }
+            _ if ampersand => self.at += 1,
+            _ => {}
         }
         let Some(c @ ('<' | '>')) = self.peek() else {
             self.at = begin;
@@ -355,9 +377,29 @@ impl Reader {
         if !(self.eats("&") || self.eats(">") || self.eats("|")) {
             self.eats("<");
         }
-        let operator = self.text[begin..self.at].iter().collect();
+        let operator: String = self.text[begin..self.at].iter().collect();
         self.blanks(false);
-        Ok(Some((operator, self.word()?)))
+        let word = self.word()?;
+        let to_file = operator.ends_with('&')
+            && word
+                .literal()
+                .is_some_and(|word| word != "-" && !word.bytes().all(|b| b.is_ascii_digit()));
+        if to_file && !matches!(self.shell, Shell::Bash | Shell::Busybox) {
+            return Err("it has >& with a file, which not every shell reads");
+        }
+        Ok(Some((operator, word)))
+    }
+
+    /// True for a word that begins a compound command which POSIX does not have.
+    fn begins_compound(&self, word: &str) -> bool {
+        match self.shell {
+            // Names like all others.
+            Shell::Dash => false,
+            Shell::Busybox => matches!(word, "[[" | "function"),
+            Shell::Bash | Shell::Other => {
+                matches!(word, "[[" | "function" | "time" | "select" | "coproc")
+            }
+        }
     }
 
     fn word(&mut self) -> Read<Word> {

@@ -1,5 +1,9 @@
 use super::*;
 
+fn parse(script: &str) -> Result<Node, &'static str> {
+    super::parse(script, Shell::Bash)
+}
+
 /// A script in one line: what stands where.
 fn shape(node: &Node) -> String {
     let join = |nodes: &[Node], by: &str| nodes.iter().map(shape).collect::<Vec<_>>().join(by);
