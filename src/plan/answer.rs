@@ -262,7 +262,7 @@ fn message(text: &str) -> Option<String> {
 
 /// Words that others follow: in one line, bounded, without a full stop.
 fn sentence(text: &str) -> String {
-    bounded(one_line(text).trim_end_matches('.'), WORDS)
+    bounded(one_line(text).trim_end_matches('.').to_owned(), WORDS)
 }
 
 /// Without line ends and control characters.

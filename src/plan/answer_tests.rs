@@ -483,7 +483,10 @@ fn each_registrys_words_have_one_meaning_for_both_who_meet_them() {
             "{registry}: {text}: {:?}",
             found.kind
         );
-        assert_eq!(found.said, bounded(text.trim_end_matches('.'), 300));
+        assert_eq!(
+            found.said,
+            bounded(text.trim_end_matches('.').to_owned(), 300)
+        );
     }
 }
 
