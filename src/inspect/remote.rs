@@ -194,6 +194,18 @@ impl Remote {
                         "{host} does not speak TLS there; for HTTP give --plain-http"
                     ));
                 }
+                if message.contains(", with an HTML page")
+                    && !matches!(error, RegistryError::Transient { .. })
+                {
+                    return Some(format!(
+                        "what answers at {host} is a web server and no registry: check the image's name"
+                    ));
+                }
+                if message.contains(": 429 ") {
+                    return Some(format!(
+                        "{host} limits how often it is asked, and those who log in less: `docker login {host}`"
+                    ));
+                }
                 (self.plain_http && message.contains("400 Bad Request"))
                     .then(|| format!("{host} may want TLS there, and was asked without"))
             }

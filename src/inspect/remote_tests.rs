@@ -177,3 +177,25 @@ fn a_file_without_certificates_is_refused() {
             .contains("No such file")
     );
 }
+
+#[tokio::test]
+async fn a_web_server_and_a_limit_are_told_with_what_to_do() {
+    let page = answer(
+        "200 OK",
+        "server: nginx\r\n",
+        "<!doctype html><html><head><title>Welcome</title></head></html>",
+    );
+    let text = said(&[&page], "").await;
+    assert!(
+        text.contains("with an HTML page titled 'Welcome' (nginx): what answers at 127.0.0.1"),
+        "{text}"
+    );
+    let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
+    let busy = answer("429 Too Many Requests", "", body);
+    let text = said(&[&busy, &busy, &busy], "").await;
+    assert!(
+        text.contains("You have reached your pull rate limit: 127.0.0.1")
+            && text.contains("docker login"),
+        "{text}"
+    );
+}

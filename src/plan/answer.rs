@@ -112,11 +112,11 @@ pub fn told(error: &str) -> Answer {
             answer(status, method, None, rest.as_bytes())
         }
         None => {
-            let text = one_line(error);
+            let said = sentence(error);
             Answer {
                 status: None,
-                kind: kind(None, method, &text, false),
-                said: bounded(text, WORDS),
+                kind: kind(None, method, &said, false),
+                said,
             }
         }
     }
@@ -163,7 +163,7 @@ fn words(body: &[u8], server: Option<&str>) -> Words {
         return Words::Page(one_line(text));
     }
     let said = message(text).unwrap_or_else(|| text.to_owned());
-    Words::Text(bounded(one_line(&said), WORDS))
+    Words::Text(sentence(&said))
 }
 
 /// `an HTML page titled '413 Request Entity Too Large' (nginx)`.
@@ -258,6 +258,11 @@ fn message(text: &str) -> Option<String> {
         .or_else(|| text_of(&body.detail))
         .or_else(|| text_of(&body.error_description))
         .or_else(|| text_of(&body.error))
+}
+
+/// Words that others follow: in one line, bounded, without a full stop.
+fn sentence(text: &str) -> String {
+    bounded(one_line(text).trim_end_matches('.').to_owned(), WORDS)
 }
 
 /// Without line ends and control characters.

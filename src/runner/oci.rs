@@ -16,6 +16,7 @@ use super::finish::{Trouble, client};
 use super::registry_secret::docker_config;
 use crate::api::{Failure, FailureReason, OciSource};
 use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
+use crate::plan::answer::{Kind, told};
 use crate::plan::failure::plain;
 use crate::plan::outcome::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
@@ -113,6 +114,14 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
                 "{image} cannot be fetched: its registry cannot be reached or is busy: {message}"
             ),
         ),
+        Trouble::Registry(RegistryError::Other(said)) if told(&said).kind == Kind::NoRegistry => {
+            plain(
+                FailureReason::SourceNotFound,
+                format!(
+                    "{image} cannot be fetched: {said}; what answers there is a web server and no registry: check oci.image"
+                ),
+            )
+        }
         other => not_a_source(source, &other.to_string()),
     }
 }

@@ -230,7 +230,7 @@ impl Quirks {
         let mut response = Response::builder().status(found.status());
         for (name, value) in found.headers() {
             let value = value.to_str().unwrap().to_owned();
-            let value = match name == LOCATION && quirk == "relative" {
+            let value = match name == LOCATION && quirk == "relative" && value.contains("://") {
                 true => format!("/{}", value.splitn(4, '/').nth(3).unwrap()),
                 false => value,
             };
