@@ -16,3 +16,4 @@ mod rights;
 mod rules;
 mod stage;
 mod steps;
+mod submodules;
