@@ -19,3 +19,4 @@ mod rights;
 mod rules;
 mod stage;
 mod steps;
+mod submodules;
