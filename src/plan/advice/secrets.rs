@@ -5,7 +5,7 @@
 
 use super::ignore::{Pattern, clean, kept};
 use super::order::shown;
-use super::sensitive::{has_a_password, is_value, names_a_secret};
+use super::sensitive::{has_a_password, is_for_browsers, is_value, names_a_secret};
 use super::{ContextFile, Hint, HintKind, Look, listed};
 
 /// How many files one hint names.
@@ -319,16 +319,7 @@ fn sets_a_secret(line: &str) -> bool {
     if !is_value(value) {
         return false;
     }
-    // Made for browsers: whatever stands there is public.
-    let public = [
-        "VITE_",
-        "NEXT_PUBLIC_",
-        "REACT_APP_",
-        "NUXT_PUBLIC_",
-        "VUE_APP_",
-        "PUBLIC_",
-    ];
-    if public.iter().any(|start| name.starts_with(start)) {
+    if is_for_browsers(&name) {
         return false;
     }
     has_a_password(value) || names_a_secret(&name, value)

@@ -193,8 +193,27 @@ const OPENS_NOTHING: [&str; 25] = [
     "YUM",
 ];
 
+/// Made for browsers: whatever stands there is public.
+pub(super) fn is_for_browsers(name: &str) -> bool {
+    [
+        "EXPO_PUBLIC_",
+        "GATSBY_",
+        "NEXT_PUBLIC_",
+        "NUXT_PUBLIC_",
+        "PUBLIC_",
+        "REACT_APP_",
+        "VITE_",
+        "VUE_APP_",
+    ]
+    .iter()
+    .any(|start| name.starts_with(start))
+}
+
 fn says(name: &str) -> Says {
     let name = name.to_uppercase();
+    if is_for_browsers(&name) {
+        return Says::Nothing;
+    }
     let words: Vec<&str> = name
         .split(['_', '-', '.'])
         .filter(|word| !word.is_empty())
@@ -205,7 +224,7 @@ fn says(name: &str) -> Says {
     if name == "PWD" || name == "OLDPWD" || name == "GOOGLE_APPLICATION_CREDENTIALS" {
         return Says::Nothing;
     }
-    if name.ends_with("ACCESS_KEY_ID") {
+    if name.ends_with("ACCESS_KEY_ID") || name == "DOCKER_AUTH_CONFIG" {
         return Says::Secret;
     }
     let opens = ["PASSPHRASE", "PASSWORD", "PRIVATE", "SECRET"];
@@ -248,7 +267,17 @@ pub(super) fn is_secret(name: &str, value: Option<&str>) -> bool {
     let bare = bare(value);
     let number = bare.len() >= 4 && bare.bytes().all(|b| b.is_ascii_digit());
     let password = number && name.to_uppercase().contains("PASS");
-    (is_value(value) || password) && names_a_secret(name, value)
+    (is_value(value) || password) && names_a_secret(name, value) && !repeats(name, bare)
+}
+
+/// `API_KEY=api_key`, `DB_PASSWORD=db-password`: the value only says the name again.
+fn repeats(name: &str, value: &str) -> bool {
+    let (name, value) = (name.to_uppercase(), value.to_uppercase());
+    let words: Vec<&str> = value.split(['_', '-', ' ']).collect();
+    words.len() > 1
+        && words
+            .iter()
+            .all(|word| name.split('_').any(|own| own == *word))
 }
 
 fn is_access_key(value: &str) -> bool {
@@ -375,7 +404,7 @@ pub(super) fn is_value(text: &str) -> bool {
         "$", "%", "***", "...", "/", "./", "../", "<", "@", "[", "arn:", "c:\\", "enter-",
         "enter_", "env:", "file:", "gcp:", "op://", "put-", "put_", "vault:", "your",
     ];
-    let here = ["_here", "-here", " here", ">", "}}"]
+    let here = ["_here", "-here", " here", ">"]
         .iter()
         .any(|end| value.ends_with(end));
     let address = value.contains("://");
@@ -437,6 +466,11 @@ mod tests {
             ("GPG_PASSPHRASE", "correct horse"),
             ("BASIC_AUTH", "http://me:s3cr3t@host"),
             ("github_token", "ghp_0123"),
+            ("POSTGRES_PASSWORD", "postgres"),
+            (
+                "DOCKER_AUTH_CONFIG",
+                "{\"auths\": {\"x\": {\"auth\": \"bWU6cHc\"}}}",
+            ),
         ] {
             assert!(is_secret(name, Some(value)), "{name}={value}");
         }
@@ -496,11 +530,18 @@ mod tests {
             ("GOOGLE_APPLICATION_CREDENTIALS", "key1.json"),
             ("MONKEY", "a1b2c3d4e5"),
             ("PWD", "a1b2c3d4"),
+            ("NEW_RELIC_LICENSE_KEY", "license_key"),
+            ("DB_PASSWORD", "db-password"),
+            ("VITE_API_KEY", "AIzaSyA1b2c3d4"),
+            ("SSH_AUTH_SOCK", "agent1234"),
+            ("POSTGRES_HOST_AUTH_METHOD", "trust"),
         ] {
             assert!(!is_secret(name, Some(value)), "{name}={value}");
         }
         for name in [
             "GPG_KEY",
+            "VITE_API_KEY",
+            "SSH_AUTH_SOCK",
             "USE_AUTH",
             "AUTH_TYPE",
             "TOKEN_URL",
