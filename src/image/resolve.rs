@@ -548,19 +548,19 @@ pub fn reason(program: &Program) -> String {
             let (names, plural) = (capability_names(*mask), mask.count_ones() > 1);
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let start = format!(
-                "{file} has the file {} {}, and Linux starts it in no container that may not have {} (Operation not \
-                 permitted), as root neither",
+                "{file} has the file {} {}: Linux starts it only where the container may have {} (else: Operation not \
+                 permitted, for root too)",
                 if plural { "capabilities" } else { "capability" },
                 list(&names, 0),
                 if plural { "all of them" } else { "it" },
             );
             match had_by_default(*mask) {
                 true => format!(
-                    "{start}: a Pod that drops no capabilities starts it, and one that drops them, as Pod Security \
+                    "{start}; a Pod that drops no capabilities starts it, and one that drops them, as Pod Security \
                      level restricted wants it, does not; setcap -r {file} makes it start in both"
                 ),
                 false => format!(
-                    "{start}: and no Pod has {} that does not add {0}",
+                    "{start}, and only a Pod that adds {} may",
                     if plural { "them" } else { "it" }
                 ),
             }
