@@ -407,6 +407,7 @@ pub(super) fn is_value(text: &str) -> bool {
     let here = ["_here", "-here", " here", ">"]
         .iter()
         .any(|end| value.ends_with(end));
+    let in_braces = value.starts_with('{') && !value.contains(':');
     let address = value.contains("://");
     let file = [".json", ".txt", ".pem", ".key"];
     let path = value.starts_with('~')
@@ -416,7 +417,7 @@ pub(super) fn is_value(text: &str) -> bool {
         && !SAYS_SO.iter().any(|word| value.contains(word))
         && !FOREIGN.iter().any(|start| value.starts_with(start))
         && !value.contains("{{")
-        && !(value.starts_with('{') && !value.contains(':'))
+        && !in_braces
         && !here
         && !address
         && !path
