@@ -164,7 +164,9 @@ pub struct RegistryConfig {
     /// The host as written in image names, with its port where it has one.
     #[schemars(
         length(min = 1, max = 255),
-        regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?$")
+        regex(
+            pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$"
+        )
     )]
     pub host: String,
     /// Hosts to ask first, in order.
@@ -173,7 +175,9 @@ pub struct RegistryConfig {
         length(max = 8),
         inner(
             length(max = 255),
-            regex(pattern = r"^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._/-]+)?$")
+            regex(
+                pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?(/[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*)*/?$"
+            )
         )
     )]
     pub mirrors: Vec<String>,
