@@ -433,7 +433,7 @@ fn missing_loader(contents: &Contents, program: &Executable) -> String {
     ) {
         (Libc::Glibc, Base::Musl) => format!(
             "it was built for glibc, and the image has musl: build it on Alpine, or {}, or use {}",
-            statically(program),
+            statically(program).trim_start_matches("build "),
             glibc_base(program)
         ),
         (Libc::Musl, Base::Glibc | Base::Distroless) => format!(

@@ -134,6 +134,7 @@ async fn what_is_left_out_is_filled_in() {
     );
 }
 
+<<<<<<< HEAD
 /// As [`refused`], and nobody is shown a regular expression.
 async fn told(stage: &Stage, patch: Value, words: &str) {
     let error = stage.apply("bad", patch).await.expect_err("accepted");
@@ -194,4 +195,37 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
             stage.apply("good", patch).await.unwrap();
         }
     }
+=======
+#[tokio::test]
+async fn hosts_of_registries_that_can_be_none_are_refused() {
+    let stage = Stage::new().await;
+    let builders: kube::Api<whittle::api::Builder> =
+        kube::Api::namespaced(stage.client.clone(), &stage.namespace);
+    let builder = |registry: Value| {
+        let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "hosts"},
+            "spec": {"registries": [registry]}});
+        serde_json::from_value::<whittle::api::Builder>(object).unwrap()
+    };
+    let dry = kube::api::PostParams {
+        dry_run: true,
+        ..Default::default()
+    };
+    for host in [
+        "a..b",
+        "-a.example.com",
+        "a.example.com.",
+        "a.example.com:",
+        "a:123456",
+    ] {
+        let made = builders.create(&dry, &builder(json!({"host": host}))).await;
+        assert_refused(made, "spec.registries[0].host");
+        let mirror = json!({"host": "docker.io", "mirrors": [host]});
+        assert_refused(
+            builders.create(&dry, &builder(mirror)).await,
+            "spec.registries[0].mirrors[0]",
+        );
+    }
+    let good = json!({"host": "Registry.example.com:5000", "mirrors": ["m.example.com", "m:5000/v2/proxy_cache/"]});
+    builders.create(&dry, &builder(good)).await.unwrap();
+>>>>>>> w-registry
 }
