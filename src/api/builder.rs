@@ -165,33 +165,15 @@ fn min_free() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct RegistryConfig {
     /// The host as written in image names, with its port where it has one.
-<<<<<<< HEAD
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9.-]+(:[0-9]+)?$')").message("registries.host: give a host as it stands in image names, with its port and without https:// and a path, for example registry.example.com:5000"))]
-=======
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(
-            pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$"
-        )
-    )]
->>>>>>> w-registry
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$')").message("registries.host: give a host as it stands in image names, with its port and without https:// and a path, for example registry.example.com:5000"))]
     pub host: String,
     /// Hosts to ask first, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
-<<<<<<< HEAD
-        extend("items" = item(0, 255, "self.matches('^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._/-]+)?$')",
+        extend("items" = item(0, 255, "self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?(/[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*)*/?$')",
                 "registries.mirrors: give a host, with a port and a path where there are, and without https://, for example mirror.example.com/docker"))
-=======
-        inner(
-            length(max = 255),
-            regex(
-                pattern = r"^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?(/[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*)*/?$"
-            )
-        )
->>>>>>> w-registry
     )]
     pub mirrors: Vec<String>,
     /// True speaks HTTP without TLS: for registries within a cluster.

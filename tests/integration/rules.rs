@@ -134,7 +134,6 @@ async fn what_is_left_out_is_filled_in() {
     );
 }
 
-<<<<<<< HEAD
 /// As [`refused`], and nobody is shown a regular expression.
 async fn told(stage: &Stage, patch: Value, words: &str) {
     let error = stage.apply("bad", patch).await.expect_err("accepted");
@@ -195,7 +194,8 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
             stage.apply("good", patch).await.unwrap();
         }
     }
-=======
+}
+
 #[tokio::test]
 async fn hosts_of_registries_that_can_be_none_are_refused() {
     let stage = Stage::new().await;
@@ -227,5 +227,4 @@ async fn hosts_of_registries_that_can_be_none_are_refused() {
     }
     let good = json!({"host": "Registry.example.com:5000", "mirrors": ["m.example.com", "m:5000/v2/proxy_cache/"]});
     builders.create(&dry, &builder(good)).await.unwrap();
->>>>>>> w-registry
 }
