@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
@@ -193,9 +194,12 @@ impl Look {
     }
 
     fn times(self, place: &Path) -> io::Result<()> {
+        // BuildKit takes a file of the same size and time for the one that it has from an earlier context, and archives
+        // may give all their files one time. Layers hold whole seconds: the rest tells the contents apart.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let at = Timespec {
             tv_sec: self.seconds,
-            tv_nsec: 0,
+            tv_nsec: now.map_or(0, |now| now.subsec_nanos()).into(),
         };
         let times = Timestamps {
             last_access: at,
@@ -432,7 +436,6 @@ impl<R: Read> Read for Limited<'_, R> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -588,6 +591,20 @@ mod tests {
                 assert_eq!(found.permissions().mode() & 0o7777, readable, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn two_archives_that_state_one_time_leave_files_of_another_time() {
+        let of = |content: &str| {
+            let (_folder, root) = root();
+            let archive = tar(&[("a", EntryType::Regular, content)]);
+            unpacked(&root, &archive, None, 1 << 20).unwrap();
+            fs::metadata(root.join("a")).unwrap().modified().unwrap()
+        };
+        let (one, other) = (of("1"), of("2"));
+        assert_ne!(one, other, "BuildKit would take the one for the other");
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!((seconds(one), seconds(other)), (0, 0));
     }
 
     #[test]

@@ -57,13 +57,13 @@ async fn private_submodules_of_the_same_server_are_read_and_others_are_named() {
         let port = host.rsplit(':').next().unwrap();
         format!("http://{}:{port}/{path}", ip.address)
     };
-    let (_nested, nested_commit) = with_submodule(&name("nested"), &relative, &commit);
+    let (_middle, nested_commit) = with_submodule(&name("middle"), &relative, &commit);
     let sources = [
         ("absolute", library.url.clone(), commit.as_str()),
         ("relative", relative.clone(), &commit),
         (
             "nested",
-            format!("../{}.git", name("nested")),
+            format!("../{}.git", name("middle")),
             &nested_commit,
         ),
         ("elsewhere-public", elsewhere(&public.url), &public_commit),
