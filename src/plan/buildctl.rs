@@ -220,7 +220,6 @@ pub fn source_policy(
     rules.push(Rule {
         action: "CONVERT",
         selector: Selector {
-            // A regular expression would match nothing: BuildKit 0.33 does not read that match type.
             identifier: "git://*".into(),
             match_type: "WILDCARD",
         },
@@ -246,9 +245,9 @@ struct Rule<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Selector {
     identifier: String,
+    // As buildctl reads it, which takes no other spelling; and a wildcard's answer would have each $ replaced.
     match_type: &'static str,
 }
 

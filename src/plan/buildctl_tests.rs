@@ -242,7 +242,7 @@ fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
         git_context(&source, None),
         "https://git.example.com/team/hello.git#refs/heads/main:cmd"
     );
-    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","matchType":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
     for url in [
         "https://git.example.com/hello.git",
         "ssh://git@git.example.com/hello",
@@ -261,7 +261,7 @@ fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
         "hello-1",
         Some(keys),
     );
-    insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","matchType":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
+    insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
 }
 
 #[test]

@@ -57,13 +57,13 @@ async fn private_submodules_of_the_same_server_are_read_and_others_are_named() {
         let port = host.rsplit(':').next().unwrap();
         format!("http://{}:{port}/{path}", ip.address)
     };
-    let (_nested, nested_commit) = with_submodule(&name("nested"), &relative, &commit);
+    let (_middle, nested_commit) = with_submodule(&name("middle"), &relative, &commit);
     let sources = [
         ("absolute", library.url.clone(), commit.as_str()),
         ("relative", relative.clone(), &commit),
         (
             "nested",
-            format!("../{}.git", name("nested")),
+            format!("../{}.git", name("middle")),
             &nested_commit,
         ),
         ("elsewhere-public", elsewhere(&public.url), &public_commit),
@@ -84,7 +84,9 @@ async fn private_submodules_of_the_same_server_are_read_and_others_are_named() {
         field.apply(build, source, json!({})).await;
         kept.push(repository);
     }
-    let source = json!({"git": {"url": kept[0].url}});
+    // One of its own: what a Secret has opened lies in the builder's cache, for all of the namespace.
+    let (alone, _) = with_submodule(&name("without"), &library.url, &commit);
+    let source = json!({"git": {"url": alone.url}});
     field.apply("without", source, json!({})).await;
     for (build, path, text) in [
         ("absolute", "vendor/library/lib.txt", "private"),
