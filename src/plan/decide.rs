@@ -1,13 +1,17 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
 mod checking;
+mod clock;
 mod early;
 mod queue;
+mod readiness;
 mod refused;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
 pub use queue::{Queue, Runners, lacks_its_own};
+pub use readiness::{Readiness, is_asleep, is_ready};
+
 pub use refused::{lean, refused};
 
 use std::collections::BTreeMap;
@@ -18,20 +22,19 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::builder_state;
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
 use super::names;
 use super::outcome::{self, POD_PENDING, Pending, Record, State, failed};
-use super::quantity::duration;
 use super::report::{Built, Failed, Report};
 use super::settings::Settings;
 use super::status::{self, Notice};
 use crate::api::{
-    Builder, Current, DEFAULT_BUILDER, FailureReason, IDLE, ImageBuild, ImageBuildStatus, READY,
+    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
     REQUESTED_AT, find,
 };
 use crate::image::digest_of;
+use clock::{clock, deadline, run, unstart};
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
@@ -536,75 +539,6 @@ fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     builder
 }
 
-/// What builds that wait for a Builder look at, and all that they are woken for. Whoever asks for more of it adds it
-/// here: what is looked at and does not wake is waited for without end.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Readiness {
-    /// Its spec, as the API server counts them: how many builds it takes, its limits.
-    generation: Option<i64>,
-    /// The one that its status speaks of.
-    observed: Option<i64>,
-    /// Status and reason of its condition Ready.
-    ready: Option<(String, String)>,
-    /// It has all keys that runners of this version mount.
-    certificates: bool,
-    /// It is being deleted.
-    leaving: bool,
-    /// The installation that it belongs to.
-    installation: Option<String>,
-}
-
-impl Readiness {
-    /// That of a Builder.
-    pub fn of(builder: &Builder) -> Self {
-        let status = builder.status.as_ref();
-        let ready = status.and_then(|status| find(&status.conditions, READY));
-        Self {
-            generation: builder.metadata.generation,
-            observed: status.and_then(|status| status.observed_generation),
-            ready: ready.map(|c| (c.status.clone(), c.reason.clone())),
-            certificates: builder_state::has_certificates(builder),
-            leaving: builder.metadata.deletion_timestamp.is_some(),
-            installation: status.and_then(|status| status.installation.clone()),
-        }
-    }
-
-    /// True where its status speaks of the spec that stands.
-    pub(crate) fn is_current(&self) -> bool {
-        self.observed.is_some() && self.observed == self.generation
-    }
-
-    /// True where its daemon sleeps until the next build.
-    fn is_asleep(&self) -> bool {
-        self.ready
-            .as_ref()
-            .is_some_and(|(_, reason)| reason == IDLE)
-    }
-
-    /// True where its daemon is up, or sleeps.
-    pub(crate) fn is_well(&self) -> bool {
-        self.ready
-            .as_ref()
-            .is_some_and(|(status, _)| status == "True")
-    }
-
-    /// True where it takes builds: one that sleeps is well, but takes none; and one that an earlier version left lacks
-    /// keys until its certificates are renewed.
-    fn takes_builds(&self) -> bool {
-        self.is_current() && self.is_well() && !self.is_asleep() && self.certificates
-    }
-}
-
-/// True where the Builder takes builds.
-pub fn is_ready(builder: &Builder) -> bool {
-    Readiness::of(builder).takes_builds()
-}
-
-/// True where the Builder's daemon sleeps until the next build.
-pub fn is_asleep(builder: &Builder) -> bool {
-    Readiness::of(builder).is_asleep()
-}
-
 /// A build is under way: where its attempt stands decides.
 fn go_on(
     observed: &Observed,
@@ -701,45 +635,6 @@ fn wait(
         look_again: Some(SignedDuration::from_secs(waited)),
         ..step(status, Action::None)
     }
-}
-
-/// The attempt is being started: its clock runs from here, and the time before was waiting. One that is started once
-/// more, as its Job was refused or deleted, has no more time for that.
-fn run(status: &mut ImageBuildStatus, now: Timestamp) {
-    let Some(current) = &mut status.current else {
-        return;
-    };
-    if current.started != Some(true) && current.checked != Some(true) {
-        current.since = Some(Time(now));
-    }
-    current.started = Some(true);
-    if status.queued_seconds.is_none() {
-        status.queued_seconds = Some(status::seconds_since(status.started_at.as_ref(), now));
-    }
-}
-
-/// The attempt waits for its turn, or is held: its time begins after that.
-fn unstart(status: &mut ImageBuildStatus) {
-    if let Some(current) = &mut status.current {
-        current.started = None;
-    }
-}
-
-/// Since when `spec.timeout` counts: since the attempt was started, and before that since it has waited for something
-/// other than its turn.
-fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    let current = status.current.as_ref();
-    let ready = find(&status.conditions, READY).map(|c| c.reason.as_str());
-    let started = current.is_some_and(|current| current.started == Some(true));
-    if !started && matches!(ready, Some(QUEUED | status::SUSPENDED)) {
-        return now;
-    }
-    status.since().map_or(now, |time| time.0)
-}
-
-fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    let started = clock(status, now);
-    started + duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
 }
 
 /// An attempt has ended: the build has too, or another attempt follows.
