@@ -300,6 +300,7 @@ fn kind(status: Option<u16>, method: &str, words: &str, page: bool) -> Kind {
     let success = status.is_some_and(|code| code < 400);
     if page && success
         || lower.contains("unknown type text/html")
+        || lower.contains("unexpected media type text/html")
         || lower.contains("invalid character '<' looking for beginning of value")
     {
         return Kind::NoRegistry;
@@ -367,6 +368,8 @@ fn kind(status: Option<u16>, method: &str, words: &str, page: bool) -> Kind {
             "insufficient storage",
             "disk usage is too high",
             "datastore is full",
+            "maximum allowed number of",
+            "registry contains",
         ])
     {
         return Kind::Quota;

@@ -44,7 +44,7 @@ type Row = (
 
 /// Answers in the form that the specification has for errors, as registries give them.
 #[rustfmt::skip]
-const SPOKEN: [Row; 52] = [
+const SPOKEN: [Row; 54] = [
     ("ECR", "400 Bad Request", "PUT", "TAG_INVALID", "The image tag 'v1' already exists in the 'team/app' repository and cannot be overwritten because the tag is immutable.", Kind::Immutable),
     ("ECR", "400 Bad Request", "PUT", "ImageTagAlreadyExistsException", "The image tag 'v1' already exists in the 'quota/app' repository and cannot be overwritten because the repository is immutable.", Kind::Immutable),
     ("ECR", "404 Not Found", "POST", "NAME_UNKNOWN", "The repository with name 'quota/immutable' does not exist in the registry with id '123456789012'", Kind::Missing),
@@ -52,6 +52,8 @@ const SPOKEN: [Row; 52] = [
     ("ECR", "403 Forbidden", "HEAD", "DENIED", "Your authorization token has expired. Reauthenticate and try again.", Kind::Expired),
     ("ECR", "403 Forbidden", "POST", "DENIED", "User: arn:aws:iam::123456789012:user/ci is not authorized to perform: ecr:InitiateLayerUpload on resource: arn:aws:ecr:eu-central-1:123456789012:repository/team/app because no identity-based policy allows the ecr:InitiateLayerUpload action", Kind::Denied),
     ("ECR", "400 Bad Request", "PUT", "ThrottlingException", "Rate exceeded", Kind::RateLimited),
+    ("ECR", "400 Bad Request", "PUT", "LimitExceededException", "The repository with name 'team/app' in registry with id '123456789012' already has the maximum allowed number of images which is '20000'", Kind::Quota),
+    ("DigitalOcean", "401 Unauthorized", "POST", "UNAUTHORIZED", "registry contains 1 repositories, limit is 1", Kind::Quota),
     ("ECR", "429 Too Many Requests", "GET", "TOOMANYREQUESTS", "Rate exceeded", Kind::RateLimited),
     ("Artifact Registry", "404 Not Found", "POST", "NAME_UNKNOWN", "Repository \"docker\" not found", Kind::Missing),
     ("Artifact Registry", "403 Forbidden", "POST", "DENIED", "Permission \"artifactregistry.repositories.uploadArtifacts\" denied on resource \"projects/p/locations/europe/repositories/docker\" (or it may not exist)", Kind::Denied),

@@ -292,9 +292,9 @@ fn read(text: &str) -> List {
 
 /// True where a text needs the shell that runs it: variables, several commands, files, patterns.
 pub(super) fn needs_a_shell(text: &str) -> bool {
-    const BUILT_IN: [&str; 21] = [
+    const BUILT_IN: [&str; 23] = [
         ".", "!", "[", "[[", ":", "cd", "eval", "exec", "export", "for", "if", "set", "source",
-        "test", "trap", "ulimit", "umask", "unset", "until", "while", "case",
+        "test", "trap", "ulimit", "umask", "unset", "until", "while", "case", "command", "time",
     ];
     let first = text.split_whitespace().next().unwrap_or_default();
     let sets = first.split_once('=').is_some_and(|(name, _)| {

@@ -102,6 +102,26 @@ fn another_machine_that_is_full_is_no_full_cache() {
         let verdict = of_daemon(said);
         assert_eq!(verdict.failure.reason, R::PushFailed, "{said}");
     }
+    // In the form that registries have for errors, of which BuildKit leaves the status out.
+    for said in [
+        "unknown: no space left on device",
+        "unknown: unknown error - write /var/lib/registry: no space left on device",
+        "unavailable: write /var/lib/registry: no space left on device",
+        "errors:\nunknown: unknown error\nunknown: no space left on device\n",
+    ] {
+        let push = of_daemon(&format!(
+            "failed to push registry.example.com/team/hello: {said}"
+        ));
+        assert_eq!(
+            (push.failure.reason, push.again),
+            (R::PushFailed, Again::Later),
+            "{said}"
+        );
+        let base = of_daemon(&format!(
+            "x:1: failed to resolve source metadata for docker.io/library/x:1: {said}"
+        ));
+        assert_ne!(base.again, Again::Pruned, "{said}");
+    }
     let said = "failed to fetch remote https://git.example.com/x.git: git stderr:\nremote: fatal: No space left on device\nfatal: early EOF\n: exit status 128";
     assert_ne!(of_daemon(said).again, Again::Pruned);
 }
@@ -156,6 +176,8 @@ fn a_connection_that_breaks_is_the_builder_that_was_lost() {
         "error: failed to solve: http2: server sent GOAWAY and closed the connection; LastStreamID=1",
         "error: failed to solve: write: broken pipe",
         "error: failed to solve: EOF",
+        "error: failed to solve: NotFound: no such job x9",
+        "error: failed to solve: failed to create lease: database not open",
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 137: context canceled"#,
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: context canceled: context canceled"#,
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 137: graceful_stop"#,
@@ -185,6 +207,8 @@ fn a_registry_whose_connection_breaks_is_no_lost_builder() {
             r#"Head "https://r.example.com/v2/": EOF"#,
             r#"Put "https://r.example.com/v2/": http2: server sent GOAWAY and closed the connection: connection reset by peer"#,
             r#"Get "https://r.example.com/v2/": use of closed network connection"#,
+            r#"Get "https://r.example.com/v2/": stream error: stream ID 1; INTERNAL_ERROR; received from peer"#,
+            r#"Get "https://r.example.com/v2/": http2: server sent GOAWAY and closed the connection; LastStreamID=1"#,
         ] {
             let verdict = of_daemon(&format!("{words}{said}"));
             assert_eq!(
@@ -194,6 +218,93 @@ fn a_registry_whose_connection_breaks_is_no_lost_builder() {
             );
         }
     }
+}
+
+#[test]
+fn a_servers_backend_that_goes_away_is_no_lost_builder() {
+    for said in [
+        "rpc error: code = Unavailable desc = transport is closing",
+        "rpc error: code = Canceled desc = grpc: the client connection is closing",
+        "upload session not found",
+        "Unavailable: keepalive ping failed",
+        "error reading from server: EOF",
+    ] {
+        for answer in [
+            format!(
+                "unexpected status from PUT request to https://r.example.com/v2/t/x/blobs/uploads/1: 500 Internal Server Error: {said}"
+            ),
+            format!("unknown: {said}"),
+            format!("errors:\nunknown: x\nunknown: {said}\n"),
+        ] {
+            let push = of_daemon(&format!("failed to push r.example.com/t/x: {answer}"));
+            let reason = push.failure.reason;
+            assert!(
+                matches!(reason, R::PushFailed | R::PushDenied),
+                "{answer}: {reason:?}"
+            );
+            let base = of_daemon(&format!(
+                "x:1: failed to resolve source metadata for docker.io/library/x:1: {answer}"
+            ));
+            let reason = base.failure.reason;
+            assert!(
+                matches!(
+                    reason,
+                    R::BaseImageUnreachable | R::BuildFailed | R::BaseImageNotFound
+                ),
+                "{answer}: {reason:?}"
+            );
+        }
+        let text = format!(
+            "failed to load cache key: git stderr:\nremote: {said}\nfatal: the remote end hung up\n: exit status 128"
+        );
+        assert_ne!(of_daemon(&text).failure.reason, R::BuilderLost, "{said}");
+    }
+}
+
+#[test]
+fn words_of_a_connection_in_a_registrys_answer_are_no_connection() {
+    for (said, reason) in [
+        (
+            "denied: connection refused by the policy of x509: y",
+            R::PushDenied,
+        ),
+        (
+            "unexpected status from PUT request to https://r.example.com/v2/t/x: 403 Forbidden: no route to host",
+            R::PushDenied,
+        ),
+    ] {
+        let verdict = of_daemon(&format!("failed to push r.example.com/t/x: {said}"));
+        assert_eq!(
+            (verdict.failure.reason, verdict.again),
+            (reason, Again::No),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_git_repository_of_add_that_has_another_commit_than_its_checksum_is_told() {
+    let add = "ADD --checksum=0123 https://git.example.com/x.git#main /x";
+    let said = "failed to load cache key: expected checksum to match 0123, got 4567";
+    let text = format!(
+        "Dockerfile:2\n--------------------\n   2 | >>> {add}\n--------------------\nerror: failed to solve: {said}"
+    );
+    let name = format!("[2/2] {add}");
+    let failure = with_dockerfile(&format!("FROM a\n{add}\n"), (&name, said, ""), &text);
+    assert_eq!(failure.reason, R::BuildRejected);
+    assert_eq!(failure.dockerfile_line, Some(2));
+    for words in ["https://git.example.com/x.git#main", "4567", "--checksum"] {
+        assert!(failure.message.contains(words), "{}", failure.message);
+    }
+}
+
+#[test]
+fn a_step_of_which_nothing_is_known_is_named_without_gaps() {
+    let said = r#"process "/bin/sh -c x" did not complete successfully: exit code: 3"#;
+    assert_eq!(
+        of_daemon(said).failure.message,
+        "a RUN step ended with exit code 3"
+    );
 }
 
 #[test]

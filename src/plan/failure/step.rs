@@ -36,7 +36,10 @@ impl Case<'_> {
             None => "a RUN step".into(),
         };
         let what = bounded(command(&self.step_text().unwrap_or_default()), 200);
-        format!("{place}: {what}")
+        match what.as_str() {
+            "" => place,
+            _ => format!("{place}: {what}"),
+        }
     }
 
     fn failed_step(&self, how: &str) -> Finding {
