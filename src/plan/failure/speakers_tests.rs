@@ -58,6 +58,36 @@ fn what_a_step_prints_never_decides() {
 }
 
 #[test]
+fn a_step_that_prints_the_runtimes_own_words_is_the_step() {
+    let user = "runc run failed: unable to start container process: error during container init: unable to setup user: chown /dev/stdin: invalid argument";
+    for (words, code) in [("exec /bin/sh: exec format error", 255), (user, 1)] {
+        let run = format!("RUN echo '{words}'; exit {code}");
+        let error = format!(
+            r#"process "/bin/sh -c echo '{words}'; exit {code}" did not complete successfully: exit code: {code}"#
+        );
+        let text = format!(
+            "Dockerfile:3\n--------------------\n   3 | >>> {run}\n--------------------\nerror: failed to solve: {error}"
+        );
+        let vertex = format!("[2/2] {run}");
+        let log = format!("{words}\n");
+        let dockerfile = format!("FROM a\nUSER app\n{run}\n");
+        let failure = with_dockerfile(&dockerfile, (&vertex, &error, &log), &text);
+        assert_eq!(failure.reason, R::StepFailed, "{failure:#?}");
+        let said = format!("ended with exit code {code}");
+        assert!(failure.message.contains(&said), "{}", failure.message);
+    }
+}
+
+#[test]
+fn strangers_words_move_no_cursor_and_turn_no_text() {
+    let said = "failed to push r.example.com/t/x: denied: a\u{1b}[2Jb\u{202e}c";
+    let message = of_daemon(said).failure.message;
+    assert!(message.contains("denied: a [2Jbc"), "{message:?}");
+    let message = plain(R::SourceNotFound, "a\u{1b}b\nc".into()).message;
+    assert_eq!(message, "a b\nc");
+}
+
+#[test]
 fn the_names_of_files_never_decide() {
     for words in WORDS {
         let said = format!(

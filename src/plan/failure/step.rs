@@ -103,7 +103,9 @@ impl Case<'_> {
             .strip_suffix(": exec format error")?;
         let started = format!("process \"{shell} ");
         let is_shell = shell.starts_with('/') && shell.ends_with("sh") && !shell.contains('.');
-        (how == "exit code: 255" && is_shell && self.error.contains(&started)).then(|| {
+        // A command that has these words itself may have printed them.
+        let own = self.error.contains("exec format error");
+        (how == "exit code: 255" && is_shell && !own && self.error.contains(&started)).then(|| {
             (
                 FailureReason::BuildRejected,
                 format!(
