@@ -54,13 +54,6 @@ pub enum Kind {
     Unclear,
 }
 
-impl Kind {
-    /// True where the same request may do better a moment later.
-    pub fn passes(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Away | Self::Unclear)
-    }
-}
-
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {

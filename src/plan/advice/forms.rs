@@ -147,8 +147,13 @@ fn is_meant_as_a_list(keyword: &str, text: &str) -> bool {
     let spaced = first.len() < inside.len();
     match first.chars().next() {
         None => true,
-        // COPY takes patterns: `[Mm]akefile`.
-        Some(c) if files => is_quote(c),
+        // No name of a volume is a pattern.
+        Some(_) if keyword == "VOLUME" => true,
+        // COPY takes patterns, `[Mm]akefile`: none of them ends with a comma before it is closed.
+        Some(c) if files => {
+            let word = first.split_whitespace().next().unwrap_or_default();
+            is_quote(c) || word.ends_with(',') && !word.contains(']') && text.ends_with(']')
+        }
         Some('[') => false,
         Some(']') => false,
         Some(_) if !spaced => true,
