@@ -36,7 +36,10 @@ impl Case<'_> {
             None => "a RUN step".into(),
         };
         let what = bounded(command(&self.step_text().unwrap_or_default()), 200);
-        format!("{place}: {what}")
+        match what.as_str() {
+            "" => place,
+            _ => format!("{place}: {what}"),
+        }
     }
 
     fn failed_step(&self, how: &str) -> Finding {
@@ -100,7 +103,9 @@ impl Case<'_> {
             .strip_suffix(": exec format error")?;
         let started = format!("process \"{shell} ");
         let is_shell = shell.starts_with('/') && shell.ends_with("sh") && !shell.contains('.');
-        (how == "exit code: 255" && is_shell && self.error.contains(&started)).then(|| {
+        // A command that has these words itself may have printed them.
+        let own = self.error.contains("exec format error");
+        (how == "exit code: 255" && is_shell && !own && self.error.contains(&started)).then(|| {
             (
                 FailureReason::BuildRejected,
                 format!(
