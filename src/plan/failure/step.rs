@@ -7,7 +7,8 @@ use crate::api::{FailureReason, bounded};
 /// What stands between the command and how it ended.
 const ENDED: &str = "\" did not complete successfully: ";
 /// The exit code of a process whose end has none: BuildKit takes the -1 of one that a signal ended as a number
-/// without sign. No process can choose it.
+/// without sign. No process can choose it; one that has all rights of its builder may end what watches it, and has
+/// its own builder's cache pruned by that.
 pub(super) const NO_EXIT_CODE: &str = "exit code: 4294967295";
 
 /// How the process of a step ended, where that is the error: `exit code: 3`, or why it could not be started.
