@@ -29,11 +29,18 @@ pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// A list, of which null entries are empty.
+fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let all: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
+    let all = all.unwrap_or_default().into_iter();
+    Ok(all.map(Option::unwrap_or_default).collect())
+}
+
 /// Texts, of which null ones are empty.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let texts: Option<Vec<Option<String>>> = Option::deserialize(deserializer)?;
-    let texts = texts.unwrap_or_default().into_iter();
-    Ok(texts.map(Option::unwrap_or_default).collect())
+    listed(deserializer)
 }
 
 /// Texts by name, of which null ones are empty.
@@ -161,7 +168,7 @@ pub struct IndexDocument {
     #[serde(deserialize_with = "given", skip_serializing_if = "String::is_empty")]
     pub media_type: String,
     /// What it names.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub manifests: Vec<Descriptor>,
     /// Notes.
     #[serde(deserialize_with = "named", skip_serializing_if = "BTreeMap::is_empty")]
@@ -197,7 +204,7 @@ pub struct ManifestDocument {
     #[serde(deserialize_with = "given")]
     pub config: Descriptor,
     /// Its layers, from the first to the last.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub layers: Vec<Descriptor>,
     /// What it refers to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,7 +239,7 @@ pub(super) struct ConfigDocument {
     pub(super) config: RunDocument,
     #[serde(deserialize_with = "given")]
     pub(super) rootfs: RootfsDocument,
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub(super) history: Vec<StepDocument>,
 }
 

@@ -71,6 +71,8 @@ fn null_and_absent_are_empty_in_every_list_and_map_of_a_config() {
     let read = config(run, steps).unwrap();
     assert_eq!(read.env, ["A=1", ""]);
     assert_eq!(read.instructions, [""]);
+    let steps = r#","history":[null],"rootfs":{"diff_ids":["sha256:a"]}"#;
+    assert_eq!(config(run, steps).unwrap(), read);
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             "layers: invalid type: string \"none\", expected a sequence",
         ),
         (r#","layers":{}"#, "layers: invalid type: map"),
-        (r#","layers":[null]"#, "layers[0]: invalid type: null"),
+        (r#","layers":[null]"#, "layer 1 has no digest"),
         (r#","layers":[{}]"#, "layer 1 has no digest"),
         (
             r#","layers":[{"digest":"../../etc"}]"#,
