@@ -98,19 +98,39 @@ fn canonical(host: &str) -> String {
 }
 
 /// As Go's path.Match, for a text without slashes: `*`, `?`, `[a-z]`, `[^a]`, `\\x`. A pattern that is none matches
-/// nothing.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        [b'*', rest @ ..] => (0..=text.len()).any(|at| matches(rest, &text[at..])),
-        [b'?', rest @ ..] => !text.is_empty() && matches(rest, &text[1..]),
+/// nothing. Of several `*` the last alone is tried again: the time does not grow with their number.
+fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut star = None;
+    loop {
+        if let [b'*', rest @ ..] = pattern {
+            star = Some((rest, text));
+            pattern = rest;
+            continue;
+        }
+        if pattern.is_empty() && text.is_empty() {
+            return true;
+        }
+        let next = text.split_first().and_then(|(first, text)| {
+            let pattern = one(pattern, *first)?;
+            Some((pattern, text))
+        });
+        match (next, star) {
+            (Some(next), _) => (pattern, text) = next,
+            (None, Some((behind, [_, later @ ..]))) => {
+                star = Some((behind, later));
+                (pattern, text) = (behind, later);
+            }
+            (None, _) => return false,
+        }
+    }
+}
+
+/// What is left of a pattern that begins with one letter's; none where that is for others.
+fn one(pattern: &[u8], letter: u8) -> Option<&[u8]> {
+    let (fits, rest) = match pattern {
+        [b'?', rest @ ..] => (true, rest),
         [b'[', rest @ ..] => {
-            let Some((first, text)) = text.split_first() else {
-                return false;
-            };
-            let Some(end) = rest.iter().skip(1).position(|&b| b == b']') else {
-                return false;
-            };
+            let end = rest.iter().skip(1).position(|&b| b == b']')?;
             let (class, rest) = (&rest[..end + 1], &rest[end + 2..]);
             let (negated, class) = match class {
                 [b'^', class @ ..] => (true, class),
@@ -121,20 +141,21 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             while let Some((low, more)) = left.split_first() {
                 match more {
                     [b'-', high, more @ ..] => {
-                        found |= (low..=high).contains(&first);
+                        found |= (low..=high).contains(&&letter);
                         left = more;
                     }
                     more => {
-                        found |= low == first;
+                        found |= *low == letter;
                         left = more;
                     }
                 }
             }
-            found != negated && matches(rest, text)
+            (found != negated, rest)
         }
-        [b'\\', literal, rest @ ..] => text.first() == Some(literal) && matches(rest, &text[1..]),
-        [literal, rest @ ..] => text.first() == Some(literal) && matches(rest, &text[1..]),
-    }
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (*literal == letter, rest),
+        [] => return None,
+    };
+    fits.then_some(rest)
 }
 
 #[cfg(test)]
@@ -211,6 +232,10 @@ mod tests {
             ("reg[a-c]?.example.com", "regb1.example.com/x", true),
             ("reg[^a-c].example.com", "regb.example.com/x", false),
             ("[.example.com", "r.example.com/x", false),
+            ("r*g*y.example.com", "registry.example.com/x", true),
+            ("*s*s*.example.com", "registry.example.com/x", false),
+            ("r***.example.com", "registry.example.com/x", true),
+            ("r?*\\y.example.com", "registry.example.com/x", true),
             ("https://index.docker.io/v1/", "busybox", true),
             ("index.docker.io", "team/app", true),
             ("docker.io", "docker.io/team/app", true),
@@ -221,6 +246,18 @@ mod tests {
         ] {
             assert_eq!(fits(key, image), expected, "{key} {image}");
         }
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_takes_no_longer_than_one() {
+        let host = format!("{}b", "a".repeat(200));
+        let begin = std::time::Instant::now();
+        assert!(!fits(&"a*".repeat(100), &format!("{host}:5000/x")));
+        assert!(!fits(
+            &format!("{}:5000", "*a".repeat(100)),
+            &format!("{host}:5000/x")
+        ));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]
