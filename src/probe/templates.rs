@@ -11,6 +11,18 @@ const DEEP: usize = 24;
 const KNATIVE: &str = "serving.knative.dev/";
 /// The port that Knative gives to a container that names none.
 const KNATIVE_PORT: i64 = 8080;
+/// Kinds of Kubernetes itself.
+const OWN: [&str; 9] = [
+    "Pod",
+    "PodTemplate",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+];
 /// Fields by which a value is told to be a container with probes.
 const PROBES: [&str; 4] = [
     "livenessProbe",
@@ -178,8 +190,11 @@ fn add(object: &Value, at: &str, found: &mut Vec<Template>, depth: usize) {
         let Some(spec) = object.pointer(place) else {
             continue;
         };
-        if !spec.get("containers").is_some_and(Value::is_array) {
-            continue;
+        match spec.get("containers") {
+            Some(Value::Array(_)) => {}
+            // What is of the wrong type is told; of other kinds it may be something else.
+            Some(wrong) if OWN.contains(&kind.as_str()) && !wrong.is_null() => {}
+            _ => continue,
         }
         let mut spec = spec.clone();
         if knative {
@@ -385,6 +400,12 @@ mod tests {
                 "sequence",
             ),
             (json!({"containers": [1]}), "/containers/0", "Container"),
+            (
+                json!({"containers": {"name": "a"}}),
+                "/containers",
+                "sequence",
+            ),
+            (json!({"containers": "a"}), "/containers", "sequence"),
             (
                 json!({"containers": [], "nodeSelector": {"a/b": 1}}),
                 "/nodeSelector/a~1b",
