@@ -138,6 +138,8 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             r#","layers":[{"size":-1}]"#,
             "layers[0].size: invalid value: integer `-1`",
         ),
+        (r#","layers":[[]]"#, "layers[0]: invalid type: sequence"),
+        (r#","subject":[]"#, "subject: invalid type: sequence"),
         (
             r#","annotations":["a"]"#,
             "annotations: invalid type: sequence",
@@ -164,7 +166,11 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             "config.ExposedPorts: ",
         ),
         (r#","config":{"Volumes":["/a"]}"#, "config.Volumes: "),
-        (r#","config":[1]"#, "config"),
+        (r#","config":[1]"#, "config: "),
+        (r#","config":[]"#, "config: "),
+        (r#","rootfs":[]"#, "rootfs: "),
+        (r#","history":[[]]"#, "history[0]: "),
+        (r#","history":["a"]"#, "history[0]: "),
         (r#","history":{}"#, "history: "),
         (r#","rootfs":{"diff_ids":"a"}"#, "rootfs.diff_ids: "),
     ] {
@@ -177,6 +183,12 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
 #[test]
 fn what_stands_behind_the_document_is_an_error() {
     assert!(IndexDocument::parse(br#"{"manifests":null} x"#).is_err());
+    // A list is no document.
+    for text in ["[]", "null", "[2]", "1"] {
+        assert!(IndexDocument::parse(text.as_bytes()).is_err(), "{text}");
+        assert!(ManifestDocument::parse(text.as_bytes()).is_err(), "{text}");
+        assert!(ImageConfig::parse(text.as_bytes()).is_err(), "{text}");
+    }
     assert_eq!(
         IndexDocument::parse(b"{}\n").unwrap(),
         IndexDocument::default()
