@@ -491,6 +491,11 @@ fn start(
             ..step(status, Action::None)
         };
     }
+    // What it waited for before its start is not taken from its time.
+    let left = match current.started == Some(true) || tags_only {
+        true => left,
+        false => timeout(build),
+    };
     let which = Which {
         build: status.build.unwrap_or(1),
         job: current.job.clone(),
@@ -738,8 +743,11 @@ fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
 }
 
 fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    let started = clock(status, now);
-    started + duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
+    clock(status, now) + timeout(build)
+}
+
+fn timeout(build: &ImageBuild) -> SignedDuration {
+    duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
 }
 
 /// An attempt has ended: the build has too, or another attempt follows.
