@@ -234,6 +234,9 @@ mod tests {
             ("r*g*x.example.com", "registry.example.com/x", false),
             ("*r*.example.com", "registry.example.com/x", true),
             ("**.example.com", "registry.example.com/x", true),
+            ("*s*s*.example.com", "registry.example.com/x", false),
+            ("r***.example.com", "registry.example.com/x", true),
+            ("r?*\\y.example.com", "registry.example.com/x", true),
             ("https://index.docker.io/v1/", "busybox", true),
             ("index.docker.io", "team/app", true),
             ("docker.io", "docker.io/team/app", true),
@@ -248,11 +251,12 @@ mod tests {
 
     #[test]
     fn a_key_of_many_stars_takes_no_time() {
-        let begun = std::time::Instant::now();
+        // One that is tried at every place for every star does not come to an end.
         let key = format!("{}b.example.com", "*a".repeat(200));
         let image = format!("{}.example.com/x", "a".repeat(63));
         assert!(!fits(&key, &image));
-        assert!(begun.elapsed().as_secs() < 2);
+        let host = format!("{}b", "a".repeat(200));
+        assert!(!fits(&"a*".repeat(100), &format!("{host}:5000/x")));
     }
 
     #[test]
