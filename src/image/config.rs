@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::document::{ConfigDocument, read};
+use super::document::{ConfigDocument, Object, read};
 use super::limits::short;
 
 /// The PATH that containerd and runc give to a container whose image sets none.
@@ -67,7 +67,7 @@ struct HealthCheck {
 impl ImageConfig {
     /// Reads the config blob.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
-        let config: ConfigDocument = read(bytes).map_err(ConfigError::Malformed)?;
+        let Object(config): Object<ConfigDocument> = read(bytes).map_err(ConfigError::Malformed)?;
         let stated = |field: Option<String>, name: &str| {
             field.ok_or_else(|| ConfigError::Malformed(format!("it does not say its {name}")))
         };

@@ -29,6 +29,54 @@ pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// What is written as an object alone: by itself, serde takes a list for one, too.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Entries<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        let entries = Entries(std::marker::PhantomData);
+        deserializer.deserialize_map(entries).map(Self)
+    }
+}
+
+/// An object; an empty one where null stands.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    maybe(deserializer).map(Option::unwrap_or_default)
+}
+
+/// An object; none where null stands.
+fn maybe<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let found: Option<Object<T>> = Option::deserialize(deserializer)?;
+    Ok(found.map(|object| object.0))
+}
+
+/// A list of objects, of which null ones are empty.
+fn listed<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let all: Option<Vec<Option<Object<T>>>> = Option::deserialize(deserializer)?;
+    let all = all.unwrap_or_default().into_iter();
+    Ok(all
+        .map(|entry| entry.map_or_else(T::default, |object| object.0))
+        .collect())
+}
+
 /// Texts, of which null ones are empty.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts: Option<Vec<Option<String>>> = Option::deserialize(deserializer)?;
@@ -65,7 +113,7 @@ pub struct Descriptor {
     #[serde(deserialize_with = "given", skip_serializing_if = "String::is_empty")]
     pub artifact_type: String,
     /// For which platform.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "maybe", skip_serializing_if = "Option::is_none")]
     pub platform: Option<DocumentPlatform>,
     /// Notes.
     #[serde(deserialize_with = "named", skip_serializing_if = "BTreeMap::is_empty")]
@@ -161,7 +209,7 @@ pub struct IndexDocument {
     #[serde(deserialize_with = "given", skip_serializing_if = "String::is_empty")]
     pub media_type: String,
     /// What it names.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub manifests: Vec<Descriptor>,
     /// Notes.
     #[serde(deserialize_with = "named", skip_serializing_if = "BTreeMap::is_empty")]
@@ -171,7 +219,7 @@ pub struct IndexDocument {
 impl IndexDocument {
     /// Reads the bytes of an index.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let index: Self = read(bytes)?;
+        let Object(index): Object<Self> = read(bytes)?;
         for (at, entry) in index.manifests.iter().enumerate() {
             entry.check(format_args!("entry {} of the index", at + 1))?;
         }
@@ -194,13 +242,13 @@ pub struct ManifestDocument {
     #[serde(deserialize_with = "given", skip_serializing_if = "String::is_empty")]
     pub artifact_type: String,
     /// The image's config.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "object")]
     pub config: Descriptor,
     /// Its layers, from the first to the last.
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub layers: Vec<Descriptor>,
     /// What it refers to.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "maybe", skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Notes.
     #[serde(deserialize_with = "named", skip_serializing_if = "BTreeMap::is_empty")]
@@ -210,7 +258,7 @@ pub struct ManifestDocument {
 impl ManifestDocument {
     /// Reads the bytes of a manifest.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let manifest: Self = read(bytes)?;
+        let Object(manifest): Object<Self> = read(bytes)?;
         manifest.config.check("its config")?;
         for (at, layer) in manifest.layers.iter().enumerate() {
             layer.check(format_args!("layer {}", at + 1))?;
@@ -228,11 +276,11 @@ pub(super) struct ConfigDocument {
     pub(super) architecture: Option<String>,
     #[serde(deserialize_with = "given")]
     pub(super) variant: String,
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "object")]
     pub(super) config: RunDocument,
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "object")]
     pub(super) rootfs: RootfsDocument,
-    #[serde(deserialize_with = "given")]
+    #[serde(deserialize_with = "listed")]
     pub(super) history: Vec<StepDocument>,
 }
 

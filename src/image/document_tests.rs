@@ -71,6 +71,8 @@ fn null_and_absent_are_empty_in_every_list_and_map_of_a_config() {
     let read = config(run, steps).unwrap();
     assert_eq!(read.env, ["A=1", ""]);
     assert_eq!(read.instructions, [""]);
+    let steps = r#","history":[null],"rootfs":{"diff_ids":["sha256:a"]}"#;
+    assert_eq!(config(run, steps).unwrap(), read);
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             "layers: invalid type: string \"none\", expected a sequence",
         ),
         (r#","layers":{}"#, "layers: invalid type: map"),
-        (r#","layers":[null]"#, "layers[0]: invalid type: null"),
+        (r#","layers":[null]"#, "layer 1 has no digest"),
         (r#","layers":[{}]"#, "layer 1 has no digest"),
         (
             r#","layers":[{"digest":"../../etc"}]"#,
@@ -136,6 +138,8 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             r#","layers":[{"size":-1}]"#,
             "layers[0].size: invalid value: integer `-1`",
         ),
+        (r#","layers":[[]]"#, "layers[0]: invalid type: sequence"),
+        (r#","subject":[]"#, "subject: invalid type: sequence"),
         (
             r#","annotations":["a"]"#,
             "annotations: invalid type: sequence",
@@ -162,7 +166,11 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             "config.ExposedPorts: ",
         ),
         (r#","config":{"Volumes":["/a"]}"#, "config.Volumes: "),
-        (r#","config":[1]"#, "config"),
+        (r#","config":[1]"#, "config: "),
+        (r#","config":[]"#, "config: "),
+        (r#","rootfs":[]"#, "rootfs: "),
+        (r#","history":[[]]"#, "history[0]: "),
+        (r#","history":["a"]"#, "history[0]: "),
         (r#","history":{}"#, "history: "),
         (r#","rootfs":{"diff_ids":"a"}"#, "rootfs.diff_ids: "),
     ] {
@@ -175,6 +183,12 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
 #[test]
 fn what_stands_behind_the_document_is_an_error() {
     assert!(IndexDocument::parse(br#"{"manifests":null} x"#).is_err());
+    // A list is no document.
+    for text in ["[]", "null", "[2]", "1"] {
+        assert!(IndexDocument::parse(text.as_bytes()).is_err(), "{text}");
+        assert!(ManifestDocument::parse(text.as_bytes()).is_err(), "{text}");
+        assert!(ImageConfig::parse(text.as_bytes()).is_err(), "{text}");
+    }
     assert_eq!(
         IndexDocument::parse(b"{}\n").unwrap(),
         IndexDocument::default()

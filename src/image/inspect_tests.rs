@@ -395,6 +395,7 @@ fn a_list_that_is_no_json_is_told_with_what_the_shell_makes_of_it() {
         ("[ \"app\", \"serve\" ] # x", "takes it for a test"),
         ("[ \"app\" ] # x", "takes it for a test"),
         ("[ \"app\", ]", "takes it for a test"),
+        ("[ \"app\" \"serve\" ]", "takes it for a test"),
     ] {
         let (runs, fault, message) = text(script);
         assert_eq!(
@@ -408,6 +409,8 @@ fn a_list_that_is_no_json_is_told_with_what_the_shell_makes_of_it() {
     for script in [
         "[ -f /x ] && exec app",
         "[ \"$DEBUG\" ] && exec app",
+        "[ \"-f\" \"/x\" ]",
+        "[ \"!\" \"$A\" ]",
         "[ \"$A\" = b ] || exec app",
         "[[ -f /x ]] && app",
         "[\"x\"] || exec app",
@@ -446,6 +449,19 @@ fn what_a_shells_text_cannot_do_without_is_looked_up() {
         (". /etc/profile; server", ""),
         ("f() { app; }; f", ""),
         ("nc -l 80", ""),
+        ("set -e; (server); exec app", "server is in no directory"),
+        ("[ -x /opt/server ] && /opt/server; exec app", ""),
+        ("set -e; [ -x /opt/server ] && /opt/server; exec app", ""),
+        ("set -e; server && echo started; exec app", ""),
+        ("set -ex; set +e; server; exec app", ""),
+        ("set -o errexit; set +o errexit; server; exec app", ""),
+        ("exec -a server app", ""),
+        ("exec -c app", ""),
+        ("exec -- app", ""),
+        ("~/bin/server", ""),
+        ("exec /opt/{server,app}", ""),
+        ("exec /opt/serv*", ""),
+        ("set -- -e; server; exec app", ""),
         ("app", ""),
         ("\"$@\"", ""),
         ("", ""),

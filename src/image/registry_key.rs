@@ -99,18 +99,37 @@ fn canonical(host: &str) -> String {
 
 /// As Go's path.Match, for a text without slashes: `*`, `?`, `[a-z]`, `[^a]`, `\\x`. A pattern that is none matches
 /// nothing.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
+///
+/// Of several `*` only the last one is tried again, so that a key with many takes no longer: no other can help.
+fn matches(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut again = None;
+    loop {
+        if let [b'*', rest @ ..] = pattern {
+            pattern = rest;
+            again = Some((rest, text));
+            continue;
+        }
+        let Some((first, others)) = text.split_first() else {
+            return pattern.is_empty();
+        };
+        if let Some(rest) = behind(pattern, *first) {
+            (pattern, text) = (rest, others);
+            continue;
+        }
+        let Some((rest, [_, others @ ..])) = again else {
+            return false;
+        };
+        again = Some((rest, others));
+        (pattern, text) = (rest, others);
+    }
+}
+
+/// The pattern behind its first part, where that stands for the letter.
+fn behind(pattern: &[u8], letter: u8) -> Option<&[u8]> {
     match pattern {
-        [] => text.is_empty(),
-        [b'*', rest @ ..] => (0..=text.len()).any(|at| matches(rest, &text[at..])),
-        [b'?', rest @ ..] => !text.is_empty() && matches(rest, &text[1..]),
+        [b'?', rest @ ..] => Some(rest),
         [b'[', rest @ ..] => {
-            let Some((first, text)) = text.split_first() else {
-                return false;
-            };
-            let Some(end) = rest.iter().skip(1).position(|&b| b == b']') else {
-                return false;
-            };
+            let end = rest.iter().skip(1).position(|&b| b == b']')?;
             let (class, rest) = (&rest[..end + 1], &rest[end + 2..]);
             let (negated, class) = match class {
                 [b'^', class @ ..] => (true, class),
@@ -121,19 +140,19 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
             while let Some((low, more)) = left.split_first() {
                 match more {
                     [b'-', high, more @ ..] => {
-                        found |= (low..=high).contains(&first);
+                        found |= (low..=high).contains(&&letter);
                         left = more;
                     }
                     more => {
-                        found |= low == first;
+                        found |= *low == letter;
                         left = more;
                     }
                 }
             }
-            found != negated && matches(rest, text)
+            (found != negated).then_some(rest)
         }
-        [b'\\', literal, rest @ ..] => text.first() == Some(literal) && matches(rest, &text[1..]),
-        [literal, rest @ ..] => text.first() == Some(literal) && matches(rest, &text[1..]),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (*literal == letter).then_some(rest),
+        [] => None,
     }
 }
 
@@ -211,6 +230,13 @@ mod tests {
             ("reg[a-c]?.example.com", "regb1.example.com/x", true),
             ("reg[^a-c].example.com", "regb.example.com/x", false),
             ("[.example.com", "r.example.com/x", false),
+            ("r*g*y.example.com", "registry.example.com/x", true),
+            ("r*g*x.example.com", "registry.example.com/x", false),
+            ("*r*.example.com", "registry.example.com/x", true),
+            ("**.example.com", "registry.example.com/x", true),
+            ("*s*s*.example.com", "registry.example.com/x", false),
+            ("r***.example.com", "registry.example.com/x", true),
+            ("r?*\\y.example.com", "registry.example.com/x", true),
             ("https://index.docker.io/v1/", "busybox", true),
             ("index.docker.io", "team/app", true),
             ("docker.io", "docker.io/team/app", true),
@@ -221,6 +247,16 @@ mod tests {
         ] {
             assert_eq!(fits(key, image), expected, "{key} {image}");
         }
+    }
+
+    #[test]
+    fn a_key_of_many_stars_takes_no_time() {
+        // One that is tried at every place for every star does not come to an end.
+        let key = format!("{}b.example.com", "*a".repeat(200));
+        let image = format!("{}.example.com/x", "a".repeat(63));
+        assert!(!fits(&key, &image));
+        let host = format!("{}b", "a".repeat(200));
+        assert!(!fits(&"a*".repeat(100), &format!("{host}:5000/x")));
     }
 
     #[test]

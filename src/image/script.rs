@@ -72,8 +72,13 @@ pub(super) fn is_broken_list(text: &str) -> bool {
     let words: Vec<&str> = inner.split_whitespace().collect();
     match words.as_slice() {
         [one] => one.starts_with(quote) && one.trim_end_matches(',').ends_with(quote),
-        [first, ..] => first.starts_with(quote) && first.ends_with(','),
-        [] => false,
+        [first, ..] if first.starts_with(quote) && first.ends_with(',') => true,
+        // Commas are missing: of two words of a test, the first is an operator.
+        [first, last] => {
+            let bare = |word: &str| word.starts_with(quote) && word.ends_with(quote);
+            bare(first) && bare(last) && !first[1..].starts_with(['-', '!'])
+        }
+        [..] => false,
     }
 }
 
@@ -118,6 +123,10 @@ fn first_word(node: &Node) -> Option<&Word> {
     }
 }
 
+fn begins(word: &Word, sign: char) -> bool {
+    matches!(word.pieces.first(), Some(Piece::Text(text)) if text.starts_with(sign))
+}
+
 struct Walk<'r, 'i> {
     resolver: &'r mut Resolver<'i>,
     other_path: bool,
@@ -160,8 +169,13 @@ impl Walk<'_, '_> {
                     }
                     match self.step(node) {
                         Step::Goes => {}
-                        // Without `set -e` it goes on without what is missing.
-                        Step::At(program) if program.runs == Runs::No && !self.errexit => {}
+                        // Without `set -e` it goes on without what is missing; with it, too, where a condition stands
+                        // before, or where it is one itself.
+                        Step::At(program) if program.runs == Runs::No => match node {
+                            _ if !self.errexit => {}
+                            Node::And(..) => return Step::Open,
+                            _ => return Step::At(program),
+                        },
                         step => return step,
                     }
                 }
@@ -191,7 +205,10 @@ impl Walk<'_, '_> {
             return Step::Open;
         };
         match name {
-            "exec" if words.len() > 1 => return self.command(&words[1..]),
+            // Options of it are not a program's name.
+            "exec" if words.len() > 1 && !begins(&words[1], '-') => {
+                return self.command(&words[1..]);
+            }
             "cd" => {
                 self.other_folder = true;
                 return Step::Goes;
@@ -202,10 +219,17 @@ impl Walk<'_, '_> {
                 return Step::Goes;
             }
             "set" => {
-                let flags = words[1..].iter().filter_map(Word::literal);
-                self.errexit |= flags
-                    .into_iter()
-                    .any(|word| word.starts_with('-') && word.contains('e') || word == "errexit");
+                let mut rest = words[1..].iter().map(Word::literal);
+                while let Some(Some(word)) = rest.next() {
+                    // What stands behind options are arguments.
+                    let Some(flags) = word.strip_prefix(['-', '+']).filter(|f| *f != "-") else {
+                        break;
+                    };
+                    let named = flags.contains('o') && rest.next().flatten() == Some("errexit");
+                    if named || flags.contains('e') {
+                        self.errexit = word.starts_with('-');
+                    }
+                }
                 return Step::Goes;
             }
             ":" | "echo" | "printf" | "umask" | "ulimit" | "test" | "[" | "true" | "unset" => {

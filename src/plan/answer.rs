@@ -54,13 +54,6 @@ pub enum Kind {
     Unclear,
 }
 
-impl Kind {
-    /// True where the same request may do better a moment later.
-    pub fn passes(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Away | Self::Unclear)
-    }
-}
-
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -300,6 +293,7 @@ fn kind(status: Option<u16>, method: &str, words: &str, page: bool) -> Kind {
     let success = status.is_some_and(|code| code < 400);
     if page && success
         || lower.contains("unknown type text/html")
+        || lower.contains("unexpected media type text/html")
         || lower.contains("invalid character '<' looking for beginning of value")
     {
         return Kind::NoRegistry;
@@ -367,6 +361,8 @@ fn kind(status: Option<u16>, method: &str, words: &str, page: bool) -> Kind {
             "insufficient storage",
             "disk usage is too high",
             "datastore is full",
+            "maximum allowed number of",
+            "registry contains",
         ])
     {
         return Kind::Quota;

@@ -34,7 +34,7 @@ use crate::api::{
     REQUESTED_AT, find,
 };
 use crate::image::digest_of;
-use clock::{clock, deadline, run, unstart};
+use clock::{clock, deadline, run, timeout, unstart};
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
@@ -494,6 +494,11 @@ fn start(
             ..step(status, Action::None)
         };
     }
+    // What it waited for before its start is not taken from its time.
+    let left = match current.started == Some(true) || tags_only {
+        true => left,
+        false => timeout(build),
+    };
     let which = Which {
         build: status.build.unwrap_or(1),
         job: current.job.clone(),

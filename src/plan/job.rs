@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::builder::{PORT, config_map_volume, mount, pull_secrets};
+use super::decide;
 use super::names;
 use super::quantity;
 use super::request::{BuildRequest, Previous, Tagging, paths};
@@ -167,7 +168,7 @@ fn request(
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
         builder: builder.name_any(),
-        builder_memory: memory_limit(builder),
+        builder_memory: decide::memory_limit(builder).map(str::to_owned),
         callback: settings
             .callback
             .as_ref()
@@ -199,19 +200,13 @@ fn request(
     }
 }
 
-/// The memory limit of a Builder's daemon.
-fn memory_limit(builder: &Builder) -> Option<String> {
-    let limits = builder.spec.resources.limits.as_ref()?;
-    Some(limits.get("memory")?.0.clone())
-}
-
 /// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.
 fn scratch_bytes(settings: &Settings) -> u64 {
     let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(8 << 30);
     all - all / 16
 }
 
-/// The last good image, where it lies in the repository that this build pushes to.
+/// The command of `spec.healthCheck.exec`; empty where there is none.
 fn health_command(build: &ImageBuild) -> Vec<String> {
     let check = build.spec.health_check.as_ref();
     check
@@ -219,6 +214,7 @@ fn health_command(build: &ImageBuild) -> Vec<String> {
         .map_or(vec![], |exec| exec.command.clone())
 }
 
+/// The last good image, where it lies in the repository that this build pushes to.
 fn previous(build: &ImageBuild) -> Vec<Previous> {
     let Some(status) = &build.status else {
         return vec![];

@@ -198,12 +198,10 @@ mod tests {
 
     #[test]
     fn many_long_names_take_little_time() {
-        let begun = std::time::Instant::now();
         let mut search = Search::new(&format!("refs/heads/{}", "a".repeat(150)));
         for n in 0..50_000 {
             search.see(&format!("refs/heads/{n:0150}"));
         }
         assert!(search.pairs <= PAIRS);
-        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 }

@@ -308,13 +308,17 @@ pub struct Told {
     pub at: Option<Timestamp>,
 }
 
+/// True for what has no width, or turns the text behind it round.
+pub fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
 /// Others' words, cut, without what moves a terminal's cursor or turns text round.
 pub fn words(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     let clean: String = text
         .chars()
         .take(WORDS)
-        .filter(|c| !turns(*c))
+        .filter(|c| !turns_text(*c))
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     bounded(clean.trim().to_owned(), WORDS)

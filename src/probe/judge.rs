@@ -295,8 +295,9 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
 /// The words of a command whose first one has blanks in it: no program is called so.
 fn split(command: &[String]) -> Option<Vec<String>> {
     let (first, rest) = command.split_first()?;
+    let blank = first.contains(char::is_whitespace);
     let first = first.trim();
-    if !first.contains(char::is_whitespace) {
+    if first.is_empty() || !blank {
         return None;
     }
     let words = match parse(first, Shell::Bash) {

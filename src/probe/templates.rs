@@ -11,6 +11,18 @@ const DEEP: usize = 24;
 const KNATIVE: &str = "serving.knative.dev/";
 /// The port that Knative gives to a container that names none.
 const KNATIVE_PORT: i64 = 8080;
+/// Kinds of Kubernetes itself.
+const OWN: [&str; 9] = [
+    "Pod",
+    "PodTemplate",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "ReplicaSet",
+    "ReplicationController",
+    "Job",
+    "CronJob",
+];
 /// Fields by which a value is told to be a container with probes.
 const PROBES: [&str; 4] = [
     "livenessProbe",
@@ -178,8 +190,11 @@ fn add(object: &Value, at: &str, found: &mut Vec<Template>, depth: usize) {
         let Some(spec) = object.pointer(place) else {
             continue;
         };
-        if !spec.get("containers").is_some_and(Value::is_array) {
-            continue;
+        match spec.get("containers") {
+            Some(Value::Array(_)) => {}
+            // What is of the wrong type is told; of other kinds it may be something else.
+            Some(wrong) if OWN.contains(&kind.as_str()) && !wrong.is_null() => {}
+            _ => continue,
         }
         let mut spec = spec.clone();
         if knative {
@@ -229,6 +244,14 @@ fn give_ports(spec: &mut Value) {
             .pointer("/ports/0/containerPort")
             .and_then(Value::as_i64)
             .unwrap_or(KNATIVE_PORT);
+        // One that says not how it asks connects.
+        if let Some(Value::Object(probe)) = container.get_mut("readinessProbe")
+            && ["exec", "httpGet", "tcpSocket", "grpc"]
+                .iter()
+                .all(|handler| probe.get(*handler).is_none_or(Value::is_null))
+        {
+            probe.insert("tcpSocket".into(), json!({}));
+        }
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
             for handler in ["httpGet", "tcpSocket", "grpc"] {
                 let found = container.pointer_mut(&format!("/{probe}/{handler}"));
@@ -378,6 +401,12 @@ mod tests {
             ),
             (json!({"containers": [1]}), "/containers/0", "Container"),
             (
+                json!({"containers": {"name": "a"}}),
+                "/containers",
+                "sequence",
+            ),
+            (json!({"containers": "a"}), "/containers", "sequence"),
+            (
                 json!({"containers": [], "nodeSelector": {"a/b": 1}}),
                 "/nodeSelector/a~1b",
                 "string",
@@ -414,6 +443,20 @@ mod tests {
             assert_eq!(port(v1, kind, own.clone(), at), json!(9));
         }
         assert_eq!(port(v1, "Revision", bare.clone(), "/spec"), json!(8080));
+        // A readinessProbe without a handler connects.
+        let asks = |kind: &str, probe: Value| {
+            let container = json!({"ports": [{"containerPort": 3000}], kind: probe});
+            let spec = json!({"template": {"spec": {"containers": [container]}}});
+            let object = json!({"apiVersion": v1, "kind": "Service", "spec": spec});
+            let spec = templates_of(&object).remove(0).spec.unwrap();
+            serde_json::to_value(&spec.containers[0]).unwrap()[kind]["tcpSocket"].clone()
+        };
+        for probe in [json!({}), json!({"successThreshold": 1, "httpGet": null})] {
+            assert_eq!(asks("readinessProbe", probe.clone()), json!({"port": 3000}));
+            assert_eq!(asks("livenessProbe", probe), json!(null));
+        }
+        let exec = json!({"exec": {"command": ["a"]}});
+        assert_eq!(asks("readinessProbe", exec), json!(null));
         // Of another group it is missing.
         assert_eq!(
             port("apps/v1", "Deployment", bare, "/spec/template/spec"),

@@ -479,6 +479,14 @@ fn a_command_in_one_word_is_offered_in_words_of_their_own() {
         "{}",
         asks.advice
     );
+    // A blank that nobody sees.
+    for command in ["cat ", "\tcat\n"] {
+        let fix = of(&[command]).fix.unwrap();
+        assert_eq!(
+            fix.handler.unwrap().display(),
+            r#"exec {"command":["cat"]}"#
+        );
+    }
     for (command, words) in [
         (&["nope --check"][..], r#"write ["nope","--check"]"#),
         (&["nope a", "b c"], r#"write ["nope","a","b c"]"#),

@@ -502,7 +502,11 @@ fn local(error: std::io::Error) -> RegistryError {
     RegistryError::Other(format!("a blob cannot be kept: {error}"))
 }
 
-pub(super) fn network(error: reqwest::Error) -> RegistryError {
+pub(super) fn network(mut error: reqwest::Error) -> RegistryError {
+    // Where registries send one on to their storage, the query is what opens it.
+    if let Some(url) = error.url_mut() {
+        url.set_query(None);
+    }
     let message = causes(&error);
     // A certificate that is not trusted will not be so a second later.
     if message.contains("invalid peer certificate") {

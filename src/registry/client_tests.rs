@@ -404,3 +404,13 @@ fn retry_after_is_read_in_seconds() {
     assert_eq!(retry_after(" 7 "), Some(Duration::from_secs(7)));
     assert_eq!(retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), None);
 }
+
+#[tokio::test]
+async fn a_query_that_opens_a_registrys_storage_is_not_told() {
+    let url = "http://127.0.0.1:1/bucket/sha256?X-Amz-Signature=0123abcd";
+    let error = reqwest::get(url).await.unwrap_err();
+    assert!(error.to_string().contains("0123abcd"));
+    let said = network(error).to_string();
+    assert!(said.contains("/bucket/sha256"), "{said}");
+    assert!(!said.contains("0123abcd"), "{said}");
+}

@@ -131,9 +131,13 @@ impl DockerConfig {
             let key = RegistryKey::parse(&server);
             match auth.credentials() {
                 Ok(credentials) => {
-                    if let Credentials::Basic { password, .. } = &credentials {
-                        config.secrets.push(password.clone());
+                    // As it is sent: without line ends, and taken out of its base64.
+                    let (Credentials::Basic {
+                        password: secret, ..
                     }
+                    | Credentials::Refresh(secret)
+                    | Credentials::Bearer(secret)) = &credentials;
+                    config.secrets.push(secret.clone());
                     config.entries.push((key, credentials));
                 }
                 Err(why) => config.unusable.push((key, why)),

@@ -176,6 +176,17 @@ fn every_secret_of_the_file_is_known_for_redaction() {
     assert_eq!(config.secrets(), ["Ym9iOmh1bnRlcjIy", "hunter22"]);
     let (_, credentials) = &config.entries[0];
     assert_eq!(format!("{credentials:?}"), "Basic(…)");
+    // As they are sent: a line end is no part of them, and an identity token may stand where a password does.
+    for (entry, sent) in [
+        (r#"{"identitytoken":" idtoken1\n"}"#, "idtoken1"),
+        (r#"{"registrytoken":"rgtoken1\n"}"#, "rgtoken1"),
+        (r#"{"username":"u","password":"hunter22\n"}"#, "hunter22"),
+        (r#"{"auth":"PHRva2VuPjppZHRva2VuMg=="}"#, "idtoken2"),
+    ] {
+        let config = of(&format!(r#"{{"auths":{{"a":{entry}}}}}"#));
+        let known = config.secrets().iter().any(|secret| secret == sent);
+        assert!(known, "{entry}: {:?}", config.secrets());
+    }
 }
 
 #[test]

@@ -339,6 +339,9 @@ fn unpack_entry(entry: &mut Entry<impl Read>, root: &Path, looks: &mut Looks) ->
         let folder = folder(root, path.parent().unwrap_or(Path::new("")))?;
         return if gone == ".wh..opq" {
             remove(&folder).and_then(|()| fs::create_dir_all(&folder))
+        } else if matches!(gone, "" | "." | "..") {
+            // The folder itself, or what it lies in.
+            Err(outside(&path))
         } else {
             remove(&folder.join(gone))
         };

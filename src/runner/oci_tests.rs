@@ -100,6 +100,27 @@ fn nothing_is_written_outside_the_root() {
 }
 
 #[test]
+fn a_mark_takes_away_neither_its_own_folder_nor_what_that_lies_in() {
+    for name in [
+        ".wh...",
+        "cmd/.wh...",
+        ".wh..",
+        "cmd/.wh..",
+        ".wh.",
+        "cmd/.wh.",
+    ] {
+        let (folder, root) = root();
+        fs::create_dir(root.join("cmd")).unwrap();
+        fs::write(root.join("cmd/kept"), "x").unwrap();
+        fs::write(folder.path().join("policy"), "x").unwrap();
+        let archive = tar(&[(name, EntryType::Regular, "")]);
+        assert!(unpacked(&root, &archive, None, 1 << 20).is_err(), "{name}");
+        assert!(root.join("cmd/kept").exists(), "{name}");
+        assert!(folder.path().join("policy").exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_blob_with_a_title_is_a_file_and_one_without_must_be_an_archive() {
     let (_folder, root) = root();
     unpacked(&root, b"FROM scratch\n", Some("Dockerfile"), 1 << 20).unwrap();

@@ -20,8 +20,8 @@ pub(super) enum ArchiveError {
     /// The tar ends within an entry.
     #[error("the tar ends in the middle of an entry")]
     CutShort,
-    /// A header that is none.
-    #[error("{0}")]
+    /// A header that is none. The field's bytes stand behind, which tell nobody anything.
+    #[error("{}", .0.to_string().split(": [").next().unwrap_or_default())]
     Header(#[from] ParseError),
     /// One entry's headers are too long.
     #[error("one entry's headers have more than {} bytes", MAX_HEADERS)]

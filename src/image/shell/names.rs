@@ -39,9 +39,13 @@ const MARKS: [&[u8]; 5] = [
 /// Bytes of the longest mark.
 const LONGEST: usize = 18;
 
+/// Bytes of a file that are looked into: no shell is larger.
+const MOST: usize = 32 << 20;
+
 /// Looks for a shell's marks in a file that streams by.
 #[derive(Default)]
 pub(in crate::image) struct Marks {
+    seen: usize,
     tail: Vec<u8>,
     found: [bool; MARKS.len()],
 }
@@ -49,6 +53,10 @@ pub(in crate::image) struct Marks {
 impl Marks {
     /// The next bytes.
     pub(in crate::image) fn add(&mut self, bytes: &[u8]) {
+        if self.seen > MOST {
+            return;
+        }
+        self.seen += bytes.len();
         self.tail.extend_from_slice(bytes);
         for (mark, found) in MARKS.iter().zip(&mut self.found) {
             *found |= self.tail.windows(mark.len()).any(|part| part == *mark);

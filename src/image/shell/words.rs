@@ -1,6 +1,6 @@
 //! Words: quotes, escapes and what the shell fills in.
 
-use super::{Piece, Read, Reader, Word};
+use super::{Piece, Read, Reader, Shell, Word};
 
 impl Reader {
     pub(super) fn word_or_nothing(&mut self) -> Read<Word> {
@@ -137,6 +137,38 @@ impl Reader {
         self.text[begin..self.at].iter().collect()
     }
 
+    /// True for what stands in `${…}` where this shell knows it: elsewhere it is a bad substitution, which ends the
+    /// script.
+    fn expands(&self, text: &str) -> bool {
+        let behind = |text: &str| -> Option<String> {
+            let mut signs = text.chars();
+            let first = signs.next()?;
+            let length = match first {
+                '0'..='9' => text.bytes().take_while(u8::is_ascii_digit).count(),
+                '_' | 'a'..='z' | 'A'..='Z' => text
+                    .bytes()
+                    .take_while(|b| *b == b'_' || b.is_ascii_alphanumeric())
+                    .count(),
+                '?' | '$' | '!' | '#' | '*' | '@' | '-' => 1,
+                _ => return None,
+            };
+            Some(text[length..].to_owned())
+        };
+        let length = text.strip_prefix('#').and_then(behind);
+        if self.shell == Shell::Bash || length.is_some_and(|rest| rest.is_empty()) {
+            return true;
+        }
+        let Some(rest) = behind(text) else {
+            return false;
+        };
+        rest.is_empty()
+            || rest.starts_with(['-', '=', '?', '+', '%', '#'])
+            || [":-", ":=", ":?", ":+"]
+                .iter()
+                .any(|op| rest.starts_with(op))
+            || self.shell == Shell::Busybox && rest.starts_with(['/', ':'])
+    }
+
     fn dollar(&mut self, word: &mut Word, quoted: bool) -> Read<()> {
         self.at += 1;
         match self.peek() {
@@ -171,6 +203,9 @@ impl Reader {
                     }
                 }
                 let text: String = self.text[begin..self.at].iter().collect();
+                if !self.expands(&text) {
+                    return Err("it has an expansion that not every shell reads");
+                }
                 self.at += 1;
                 word.pieces.push(Piece::Other(format!("${{{text}}}")));
                 Ok(())

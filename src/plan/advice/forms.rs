@@ -147,8 +147,13 @@ fn is_meant_as_a_list(keyword: &str, text: &str) -> bool {
     let spaced = first.len() < inside.len();
     match first.chars().next() {
         None => true,
-        // COPY takes patterns: `[Mm]akefile`.
-        Some(c) if files => is_quote(c),
+        // No name of a volume is a pattern.
+        Some(_) if keyword == "VOLUME" => true,
+        // COPY takes patterns, `[Mm]akefile`: none of them ends with a comma before it is closed.
+        Some(c) if files => {
+            let word = first.split_whitespace().next().unwrap_or_default();
+            is_quote(c) || word.ends_with(',') && !word.contains(']') && text.ends_with(']')
+        }
         Some('[') => false,
         Some(']') => false,
         Some(_) if !spaced => true,
@@ -292,9 +297,9 @@ fn read(text: &str) -> List {
 
 /// True where a text needs the shell that runs it: variables, several commands, files, patterns.
 pub(super) fn needs_a_shell(text: &str) -> bool {
-    const BUILT_IN: [&str; 21] = [
+    const BUILT_IN: [&str; 23] = [
         ".", "!", "[", "[[", ":", "cd", "eval", "exec", "export", "for", "if", "set", "source",
-        "test", "trap", "ulimit", "umask", "unset", "until", "while", "case",
+        "test", "trap", "ulimit", "umask", "unset", "until", "while", "case", "command", "time",
     ];
     let first = text.split_whitespace().next().unwrap_or_default();
     let sets = first.split_once('=').is_some_and(|(name, _)| {

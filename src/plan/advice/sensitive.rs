@@ -273,7 +273,11 @@ pub(super) fn is_secret(name: &str, value: Option<&str>) -> bool {
 /// `API_KEY=api_key`, `DB_PASSWORD=db-password`: the value only says the name again.
 fn repeats(name: &str, value: &str) -> bool {
     let (name, value) = (name.to_uppercase(), value.to_uppercase());
-    let words: Vec<&str> = value.split(['_', '-', ' ']).collect();
+    // With what marks a place to fill in: `__API_TOKEN__`, `<api-token>`, `%API_TOKEN%`.
+    let words: Vec<&str> = value
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
     words.len() > 1
         && words
             .iter()

@@ -44,6 +44,10 @@ pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
 
 /// When the time of `spec.timeout` ends.
 pub(super) fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    let started = clock(status, now);
-    started + duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
+    clock(status, now) + timeout(build)
+}
+
+/// `spec.timeout`.
+pub(super) fn timeout(build: &ImageBuild) -> SignedDuration {
+    duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
 }

@@ -190,8 +190,30 @@ fn each_attempt_has_the_whole_time() {
     let Action::Start(attempt) = next(&observed(build), later(1800)).action else {
         panic!("timed out by the attempt before it")
     };
-    let left = attempt.job.spec.unwrap().active_deadline_seconds.unwrap();
-    assert!(left > 1700, "{left}");
+    let left = attempt.job.spec.unwrap().active_deadline_seconds;
+    assert_eq!(left, Some(1800));
+}
+
+#[test]
+fn what_is_waited_for_before_the_start_is_not_taken_from_the_attempts_time() {
+    let mut waiting = observed(fixtures::inline());
+    let mut edited = ready_builder();
+    edited.metadata.generation = Some(2);
+    waiting.builder = Some(edited);
+    waiting.build.status = Some(next(&waiting, now()).status);
+    waiting.builder = Some(ready_builder());
+    let step = next(&waiting, later(1500));
+    let Action::Start(attempt) = step.action else {
+        panic!("not started")
+    };
+    let deadline = |attempt: job::Attempt| attempt.job.spec.unwrap().active_deadline_seconds;
+    assert_eq!(deadline(*attempt), Some(1800));
+    // Its Job was refused: what goes by from now on is its own.
+    waiting.build.status = Some(step.status);
+    let Action::Start(attempt) = next(&waiting, later(1600)).action else {
+        panic!("not started")
+    };
+    assert_eq!(deadline(*attempt), Some(1700));
 }
 
 #[test]

@@ -63,10 +63,17 @@ impl Case<'_> {
         })
     }
 
-    /// `digest mismatch sha256:GOT: sha256:WANTED`
+    /// `digest mismatch sha256:GOT: sha256:WANTED`, and of git `expected checksum to match WANTED, got GOT`.
     fn mismatch(&self, head: &str) -> Option<Finding> {
-        let (_, rest) = self.error.split_once("digest mismatch ")?;
-        let got = rest.split(": ").next().unwrap_or(rest);
+        let file = || {
+            let (_, rest) = self.error.split_once("digest mismatch ")?;
+            rest.split(": ").next()
+        };
+        let git = || {
+            let (_, rest) = self.error.split_once("expected checksum to match ")?;
+            Some(rest.split_once(", got ")?.1)
+        };
+        let got = file().or_else(git)?;
         Some((
             FailureReason::BuildRejected,
             format!(

@@ -85,7 +85,9 @@ impl Case<'_> {
     /// True where runc could not take on the step's user before it began.
     pub(super) fn start_failed(&self) -> bool {
         let log = self.failed.as_ref().map_or(&[][..], |step| &step.log);
+        // A command that has these words itself may have printed them.
         self.ended == Some("exit code: 1")
+            && !self.error.contains("unable to setup user")
             && matches!(log, [line] if line.starts_with("runc run failed: ")
                 && line.contains(": unable to setup user: ") && line.ends_with(": invalid argument"))
     }

@@ -293,9 +293,15 @@ fn fits(written: &str, got: &str) -> bool {
 
 /// The stage whose name is so near to `name` that a slip of the hand is likely.
 pub(super) fn nearest<'a>(name: &str, stages: &'a [String]) -> Option<&'a str> {
+    // Comparing takes room and time by the product of both lengths.
+    const LONGEST: usize = 200;
+    if name.len() > LONGEST {
+        return None;
+    }
     let name = name.to_lowercase();
     stages
         .iter()
+        .filter(|stage| stage.len() <= LONGEST)
         .map(|stage| {
             (
                 strsim::normalized_damerau_levenshtein(&name, &stage.to_lowercase()),

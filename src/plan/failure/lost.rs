@@ -1,12 +1,12 @@
 //! The daemon, or the connection to it, went away.
 
-use super::registry::{Fault, fault};
+use super::registry::{Fault, before_answer, fault};
 use super::{Again, Case, Finding};
 use crate::api::FailureReason;
 
 /// Words of gRPC, which nothing but the daemon and buildctl speak with each other, and of BuildKit's sessions, which lie
 /// within it. They stand anywhere, since BuildKit wraps them.
-const GRPC: [&str; 23] = [
+const GRPC: [&str; 25] = [
     "client connection is closing",
     "transport is closing",
     "forwarder is closing",
@@ -30,6 +30,9 @@ const GRPC: [&str; 23] = [
     "graceful_stop",
     "graceful stop",
     "server is stopping",
+    // Of a daemon that has begun anew, or is about to end.
+    "no such job ",
+    "database not open",
 ];
 
 /// The start of an error that the connection itself has.
@@ -71,19 +74,22 @@ const CONNECTION: [&str; 6] = [
 impl Case<'_> {
     /// The connection to the daemon broke, for certain: whatever else BuildKit says is about what it did then.
     pub(super) fn connection(&self, exit: Option<i32>) -> Option<Finding> {
-        let said = self.daemon();
+        let others = others(&unquoted(&self.daemon().to_lowercase()));
+        // Servers have backends of their own that go away, and say so in the same words.
+        let said = before_answer(self.daemon());
+        let said = said.split("git stderr:").next().unwrap_or(said);
         let lower = unquoted(&said.to_lowercase());
         let code = |start: &&str| {
             said.starts_with(*start)
                 || CODES.contains(start) && said.contains(&format!(": {start}"))
         };
-        let starts = self.ended.is_none() && STARTS.iter().any(code) && !others(&lower);
+        let starts = self.ended.is_none() && STARTS.iter().any(code) && !others;
         // A step that ended by itself: its exit code is all there is.
         let grpc = GRPC.iter().any(|words| lower.contains(words));
         // Nobody but the daemon itself ends what it does: buildctl is never told to.
         let canceled = match self.ended {
             Some(_) => lower.contains("context canceled") && !lower.contains("allocate memory"),
-            None => lower.ends_with("context canceled") && !others(&lower),
+            None => lower.ends_with("context canceled") && !others,
         };
         (exit.is_some() && (starts || grpc || canceled)).then(|| self.broken())
     }

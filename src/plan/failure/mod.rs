@@ -32,6 +32,7 @@ use hints::hint;
 use lines::{Instruction, Lines};
 
 use super::rawjson::{FailedStep, State, instruction};
+use super::refusal::turns_text;
 use super::request::BuildRequest;
 use crate::api::{Failure, FailureReason, Source, bounded};
 
@@ -155,7 +156,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
     Verdict {
         failure: Failure {
             reason,
-            message: bounded(message, MESSAGE_BYTES),
+            message: bounded(shown(&message), MESSAGE_BYTES),
             step: case.step_text().map(|text| bounded(text, MESSAGE_BYTES)),
             dockerfile_line: line,
             hint: hint(
@@ -163,7 +164,8 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
                 case.step_text().as_deref(),
                 log.as_deref(),
                 &case.scripts(),
-            ),
+            )
+            .map(|hint| shown(&hint)),
             log,
             image: None,
         },
@@ -339,11 +341,19 @@ fn place(source: &Source) -> String {
     }
 }
 
+/// Without what moves a terminal's cursor or turns text round: servers, registries and scripts are strangers.
+fn shown(text: &str) -> String {
+    let clean = text.chars().filter(|c| !turns_text(*c));
+    clean
+        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
+        .collect()
+}
+
 /// A failure that has nothing to do with a step.
 pub fn plain(reason: FailureReason, message: String) -> Failure {
     Failure {
         reason,
-        message: bounded(message, MESSAGE_BYTES),
+        message: bounded(shown(&message), MESSAGE_BYTES),
         step: None,
         dockerfile_line: None,
         log: None,

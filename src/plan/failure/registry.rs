@@ -20,7 +20,7 @@ pub(super) enum Fault {
 }
 
 /// Words of Go's network errors.
-const NETWORK: [&str; 17] = [
+const NETWORK: [&str; 19] = [
     "connection refused",
     "no such host",
     "i/o timeout",
@@ -38,11 +38,13 @@ const NETWORK: [&str; 17] = [
     "unexpected eof",
     "could not resolve host",
     "failed to connect to",
+    "stream error: stream id",
+    "server sent goaway",
 ];
 
 /// Reads a fault out of an error text.
 pub(super) fn fault(error: &str) -> Fault {
-    let lower = error.to_lowercase();
+    let lower = before_answer(error).to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     if has(&[
         "x509:",
@@ -91,6 +93,55 @@ fn inner(error: &str) -> &str {
     error
 }
 
+/// An error up to where a registry or a server begins to speak: what stands behind is a stranger's, and says nothing of the
+/// builder.
+///
+/// Of answers in the form that registries have for errors BuildKit leaves the status out, and puts their code in its place
+/// (<https://github.com/moby/buildkit/blob/v0.33.1/util/errutil/errutil.go>).
+pub(super) fn before_answer(error: &str) -> &str {
+    const ANSWERS: [&str; 3] = [
+        "unexpected status",
+        "server message: ",
+        "invalid response status",
+    ];
+    const ASKED: [&str; 4] = [
+        "failed to push ",
+        "failed to resolve source metadata for ",
+        "failed to authorize: ",
+        "httpReadSeeker: ",
+    ];
+    const CODES: [&str; 18] = [
+        "unknown",
+        "unsupported",
+        "unauthorized",
+        "denied",
+        "unavailable",
+        "toomanyrequests",
+        "blob unknown",
+        "blob upload invalid",
+        "blob upload unknown",
+        "digest invalid",
+        "manifest blob unknown",
+        "manifest invalid",
+        "manifest unknown",
+        "manifest unverified",
+        "name invalid",
+        "name unknown",
+        "size invalid",
+        "tag invalid",
+    ];
+    let answers = ANSWERS.iter().filter_map(|words| error.find(words));
+    let asked = ASKED.iter().filter_map(|words| error.find(words)).min();
+    let codes = asked.into_iter().flat_map(|from| {
+        CODES.iter().flat_map(move |code| {
+            [format!(": {code}: "), format!("errors:\n{code}: ")]
+                .into_iter()
+                .filter_map(move |words| Some(from + error[from..].find(&words)?))
+        })
+    });
+    &error[..answers.chain(codes).min().unwrap_or(error.len())]
+}
+
 /// The part of an error that says what happened, for people: the digest and URL of a request left out, and markup.
 pub(super) fn cause(error: &str) -> String {
     let first = error.lines().next().unwrap_or(error);
@@ -105,9 +156,25 @@ pub(super) fn cause(error: &str) -> String {
     let pushed = error.contains("failed to push ");
     match answer.status {
         Some(_) => answer.said,
-        None if pushed => answer.said,
-        None => first.to_owned(),
+        None if pushed => without_queries(&answer.said),
+        None => without_queries(first),
     }
+}
+
+/// A text with its URLs up to their query: of a registry's storage that is what opens it, of an upload its state.
+fn without_queries(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let ends = |c: char| c.is_whitespace() || c == '"';
+        let (url, behind) = after.split_at(after.find(ends).unwrap_or(after.len()));
+        out.push_str(before);
+        out.push_str("://");
+        out.push_str(url.split('?').next().unwrap_or(url));
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -168,6 +235,19 @@ mod tests {
         for (text, expected, words) in REAL {
             assert_eq!(fault(text), expected, "{text}");
             assert_eq!(cause(text), words);
+        }
+    }
+
+    #[test]
+    fn what_opens_a_registrys_storage_is_not_told() {
+        let said = |words: &str| {
+            cause(&format!(
+                "{words}failed to do request: Get \"https://b.s3.example.com/x?X-Amz-Signature=0123abcd\": EOF"
+            ))
+        };
+        for words in ["", "failed to push r.example.com/x: "] {
+            let expected = "failed to do request: Get \"https://b.s3.example.com/x\": EOF";
+            assert_eq!(said(words), expected);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is full: the builder's volume, or the runner's scratch folder.
 
+use super::registry::before_answer;
 use super::step::NO_EXIT_CODE;
 use super::{Again, Case, Finding};
 use crate::api::FailureReason;
@@ -16,19 +17,11 @@ const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 impl Case<'_> {
     /// The words of a line that says that something is full, unless it is another machine that says so.
     fn full(&self) -> Option<&str> {
-        // The answer of a registry or a server is about its own disk. Its words come after its status, in lines of their own.
-        const ANSWERS: [&str; 3] = [
-            "unexpected status",
-            "server message: ",
-            "invalid response status",
-        ];
-        let mut answered = false;
-        self.daemon().lines().find(|line| {
+        // The answer of a registry or a server is about its own disk.
+        before_answer(self.daemon()).lines().find(|line| {
             let lower = line.to_lowercase();
-            answered |= ANSWERS.iter().any(|words| lower.contains(words));
-            let full = FULL.iter().any(|words| lower.contains(words));
             // A git server's.
-            full && !answered && !lower.starts_with("remote: ")
+            FULL.iter().any(|words| lower.contains(words)) && !lower.starts_with("remote: ")
         })
     }
 

@@ -58,6 +58,36 @@ fn what_a_step_prints_never_decides() {
 }
 
 #[test]
+fn a_step_that_prints_the_runtimes_own_words_is_the_step() {
+    let user = "runc run failed: unable to start container process: error during container init: unable to setup user: chown /dev/stdin: invalid argument";
+    for (words, code) in [("exec /bin/sh: exec format error", 255), (user, 1)] {
+        let run = format!("RUN echo '{words}'; exit {code}");
+        let error = format!(
+            r#"process "/bin/sh -c echo '{words}'; exit {code}" did not complete successfully: exit code: {code}"#
+        );
+        let text = format!(
+            "Dockerfile:3\n--------------------\n   3 | >>> {run}\n--------------------\nerror: failed to solve: {error}"
+        );
+        let vertex = format!("[2/2] {run}");
+        let log = format!("{words}\n");
+        let dockerfile = format!("FROM a\nUSER app\n{run}\n");
+        let failure = with_dockerfile(&dockerfile, (&vertex, &error, &log), &text);
+        assert_eq!(failure.reason, R::StepFailed, "{failure:#?}");
+        let said = format!("ended with exit code {code}");
+        assert!(failure.message.contains(&said), "{}", failure.message);
+    }
+}
+
+#[test]
+fn strangers_words_move_no_cursor_and_turn_no_text() {
+    let said = "failed to push r.example.com/t/x: denied: a\u{1b}[2Jb\u{202e}c";
+    let message = of_daemon(said).failure.message;
+    assert!(message.contains("denied: a [2Jbc"), "{message:?}");
+    let message = plain(R::SourceNotFound, "a\u{1b}b\nc".into()).message;
+    assert_eq!(message, "a b\nc");
+}
+
+#[test]
 fn the_names_of_files_never_decide() {
     for words in WORDS {
         let said = format!(
@@ -101,6 +131,26 @@ fn another_machine_that_is_full_is_no_full_cache() {
     ] {
         let verdict = of_daemon(said);
         assert_eq!(verdict.failure.reason, R::PushFailed, "{said}");
+    }
+    // In the form that registries have for errors, of which BuildKit leaves the status out.
+    for said in [
+        "unknown: no space left on device",
+        "unknown: unknown error - write /var/lib/registry: no space left on device",
+        "unavailable: write /var/lib/registry: no space left on device",
+        "errors:\nunknown: unknown error\nunknown: no space left on device\n",
+    ] {
+        let push = of_daemon(&format!(
+            "failed to push registry.example.com/team/hello: {said}"
+        ));
+        assert_eq!(
+            (push.failure.reason, push.again),
+            (R::PushFailed, Again::Later),
+            "{said}"
+        );
+        let base = of_daemon(&format!(
+            "x:1: failed to resolve source metadata for docker.io/library/x:1: {said}"
+        ));
+        assert_ne!(base.again, Again::Pruned, "{said}");
     }
     let said = "failed to fetch remote https://git.example.com/x.git: git stderr:\nremote: fatal: No space left on device\nfatal: early EOF\n: exit status 128";
     assert_ne!(of_daemon(said).again, Again::Pruned);
@@ -156,6 +206,8 @@ fn a_connection_that_breaks_is_the_builder_that_was_lost() {
         "error: failed to solve: http2: server sent GOAWAY and closed the connection; LastStreamID=1",
         "error: failed to solve: write: broken pipe",
         "error: failed to solve: EOF",
+        "error: failed to solve: NotFound: no such job x9",
+        "error: failed to solve: failed to create lease: database not open",
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 137: context canceled"#,
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: context canceled: context canceled"#,
         r#"error: failed to solve: process "/bin/sh -c make" did not complete successfully: exit code: 137: graceful_stop"#,
@@ -185,6 +237,8 @@ fn a_registry_whose_connection_breaks_is_no_lost_builder() {
             r#"Head "https://r.example.com/v2/": EOF"#,
             r#"Put "https://r.example.com/v2/": http2: server sent GOAWAY and closed the connection: connection reset by peer"#,
             r#"Get "https://r.example.com/v2/": use of closed network connection"#,
+            r#"Get "https://r.example.com/v2/": stream error: stream ID 1; INTERNAL_ERROR; received from peer"#,
+            r#"Get "https://r.example.com/v2/": http2: server sent GOAWAY and closed the connection; LastStreamID=1"#,
         ] {
             let verdict = of_daemon(&format!("{words}{said}"));
             assert_eq!(
@@ -194,6 +248,93 @@ fn a_registry_whose_connection_breaks_is_no_lost_builder() {
             );
         }
     }
+}
+
+#[test]
+fn a_servers_backend_that_goes_away_is_no_lost_builder() {
+    for said in [
+        "rpc error: code = Unavailable desc = transport is closing",
+        "rpc error: code = Canceled desc = grpc: the client connection is closing",
+        "upload session not found",
+        "Unavailable: keepalive ping failed",
+        "error reading from server: EOF",
+    ] {
+        for answer in [
+            format!(
+                "unexpected status from PUT request to https://r.example.com/v2/t/x/blobs/uploads/1: 500 Internal Server Error: {said}"
+            ),
+            format!("unknown: {said}"),
+            format!("errors:\nunknown: x\nunknown: {said}\n"),
+        ] {
+            let push = of_daemon(&format!("failed to push r.example.com/t/x: {answer}"));
+            let reason = push.failure.reason;
+            assert!(
+                matches!(reason, R::PushFailed | R::PushDenied),
+                "{answer}: {reason:?}"
+            );
+            let base = of_daemon(&format!(
+                "x:1: failed to resolve source metadata for docker.io/library/x:1: {answer}"
+            ));
+            let reason = base.failure.reason;
+            assert!(
+                matches!(
+                    reason,
+                    R::BaseImageUnreachable | R::BuildFailed | R::BaseImageNotFound
+                ),
+                "{answer}: {reason:?}"
+            );
+        }
+        let text = format!(
+            "failed to load cache key: git stderr:\nremote: {said}\nfatal: the remote end hung up\n: exit status 128"
+        );
+        assert_ne!(of_daemon(&text).failure.reason, R::BuilderLost, "{said}");
+    }
+}
+
+#[test]
+fn words_of_a_connection_in_a_registrys_answer_are_no_connection() {
+    for (said, reason) in [
+        (
+            "denied: connection refused by the policy of x509: y",
+            R::PushDenied,
+        ),
+        (
+            "unexpected status from PUT request to https://r.example.com/v2/t/x: 403 Forbidden: no route to host",
+            R::PushDenied,
+        ),
+    ] {
+        let verdict = of_daemon(&format!("failed to push r.example.com/t/x: {said}"));
+        assert_eq!(
+            (verdict.failure.reason, verdict.again),
+            (reason, Again::No),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_git_repository_of_add_that_has_another_commit_than_its_checksum_is_told() {
+    let add = "ADD --checksum=0123 https://git.example.com/x.git#main /x";
+    let said = "failed to load cache key: expected checksum to match 0123, got 4567";
+    let text = format!(
+        "Dockerfile:2\n--------------------\n   2 | >>> {add}\n--------------------\nerror: failed to solve: {said}"
+    );
+    let name = format!("[2/2] {add}");
+    let failure = with_dockerfile(&format!("FROM a\n{add}\n"), (&name, said, ""), &text);
+    assert_eq!(failure.reason, R::BuildRejected);
+    assert_eq!(failure.dockerfile_line, Some(2));
+    for words in ["https://git.example.com/x.git#main", "4567", "--checksum"] {
+        assert!(failure.message.contains(words), "{}", failure.message);
+    }
+}
+
+#[test]
+fn a_step_of_which_nothing_is_known_is_named_without_gaps() {
+    let said = r#"process "/bin/sh -c x" did not complete successfully: exit code: 3"#;
+    assert_eq!(
+        of_daemon(said).failure.message,
+        "a RUN step ended with exit code 3"
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ use crate::api::{FailureReason, bounded};
 /// What stands between the command and how it ended.
 const ENDED: &str = "\" did not complete successfully: ";
 /// The exit code of a process whose end has none: BuildKit takes the -1 of one that a signal ended as a number
-/// without sign. No process can choose it.
+/// without sign. No process can choose it; one that has all rights of its builder may end what watches it, and has
+/// its own builder's cache pruned by that.
 pub(super) const NO_EXIT_CODE: &str = "exit code: 4294967295";
 
 /// How the process of a step ended, where that is the error: `exit code: 3`, or why it could not be started.
@@ -36,7 +37,10 @@ impl Case<'_> {
             None => "a RUN step".into(),
         };
         let what = bounded(command(&self.step_text().unwrap_or_default()), 200);
-        format!("{place}: {what}")
+        match what.as_str() {
+            "" => place,
+            _ => format!("{place}: {what}"),
+        }
     }
 
     fn failed_step(&self, how: &str) -> Finding {
@@ -100,7 +104,9 @@ impl Case<'_> {
             .strip_suffix(": exec format error")?;
         let started = format!("process \"{shell} ");
         let is_shell = shell.starts_with('/') && shell.ends_with("sh") && !shell.contains('.');
-        (how == "exit code: 255" && is_shell && self.error.contains(&started)).then(|| {
+        // A command that has these words itself may have printed them.
+        let own = self.error.contains("exec format error");
+        (how == "exit code: 255" && is_shell && !own && self.error.contains(&started)).then(|| {
             (
                 FailureReason::BuildRejected,
                 format!(

@@ -3,8 +3,8 @@
 //! Tried with dash 0.5.12, bash 5.2, busybox 1.35, mksh 59, yash 2.52, ksh93u+m and zsh 5.9.
 
 use super::eval::{EXIT_FAIL, EXIT_OK, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
-use crate::image::shell::Shell;
 use crate::image::shell::syntax::{Piece, Word};
+use crate::image::shell::{Shell, is_builtin};
 use crate::probe::place::{Found, Starter};
 
 /// Letters of `set` that dash and ash of busybox take, with those of the shell itself.
@@ -23,7 +23,7 @@ impl Eval<'_, '_> {
     }
 
     /// Something that this shell does not have and bash does: how it goes on is `flow`.
-    fn lacks(&mut self, what: &str, flow: Flow) -> Flow {
+    pub(super) fn lacks(&mut self, what: &str, flow: Flow) -> Flow {
         if self.assume {
             return GOES_ON;
         }
@@ -48,6 +48,12 @@ impl Eval<'_, '_> {
             cure: Some(cure),
         });
         flow
+    }
+
+    /// True for what bash carries out itself, and this shell does not: no package has it.
+    pub(super) fn is_of_bash(&self, name: &str) -> bool {
+        matches!(self.kind(), Shell::Dash | Shell::Busybox)
+            && (is_builtin(name, Shell::Bash) == Some(true) || matches!(name, "[[" | "coproc"))
     }
 
     /// What a redirection does that does not open a file: none where it does.
@@ -106,20 +112,18 @@ impl Eval<'_, '_> {
         };
         // What is not in quotes may come to more than one word, or to none.
         let one = |word: &Word| word.quoted || word.literal().is_some();
-        match rest {
-            [left, middle, right]
-                if middle.literal() == Some("==")
-                    && one(left)
-                    && one(right)
-                    && left.literal() != Some("!") =>
-            {
-                match self.kind() {
-                    Shell::Dash => self.lacks("== in a test (write =)", FAIL),
-                    _ => GOES_ON,
-                }
-            }
-            _ => GOES_ON,
+        let operator = |word: &Word| {
+            word.literal()
+                .is_some_and(|text| matches!(text, "=" | "!=" | "!" | "(") || text.starts_with('-'))
+        };
+        let compares = rest.windows(3).any(|words| match words {
+            [left, middle, _] => middle.literal() == Some("==") && !operator(left),
+            _ => false,
+        });
+        if compares && rest.iter().all(one) && self.kind() == Shell::Dash {
+            return self.lacks("== in a test (write =)", FAIL);
         }
+        GOES_ON
     }
 
     /// `type`, with what each shell makes of options.
@@ -178,8 +182,10 @@ impl Eval<'_, '_> {
         };
         match (word.literal(), word.pieces.as_slice()) {
             // Of a number its last eight bits count.
-            (Some(text), _) => match text.parse::<u8>() {
-                Ok(0) => EXIT_OK,
+            (Some(text), _) => match text.parse::<i32>() {
+                // dash takes none below zero.
+                Ok(code) if code % 256 == 0 && code >= 0 => EXIT_OK,
+                Ok(code) if code % 256 == 0 => EXITS,
                 Err(_) if text.trim_start_matches('-').parse::<u64>().is_ok() => EXITS,
                 _ => EXIT_FAIL,
             },
@@ -194,6 +200,20 @@ impl Eval<'_, '_> {
             Shell::Dash | Shell::Busybox => EXIT_FAIL,
             Shell::Bash => FAIL,
             Shell::Other => self.opaque("it has local outside of a function"),
+        }
+    }
+
+    /// `printf` and `wait` with an option that dash does not have.
+    pub(super) fn lacks_option(&mut self, name: &str, words: &[Word]) -> Flow {
+        let option = words.first().and_then(Word::literal);
+        match option.filter(|text| text.len() > 1 && text.starts_with('-') && *text != "--") {
+            Some(option) if self.kind() == Shell::Dash => {
+                self.lacks(&format!("{name} {option}"), FAIL)
+            }
+            Some(_) if self.kind() == Shell::Other => self.opaque(format!(
+                "it gives {name} options, which not every shell has"
+            )),
+            _ => GOES_ON,
         }
     }
 

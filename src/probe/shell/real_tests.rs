@@ -14,7 +14,7 @@ const PROGRAMS: usize = 4;
 const SCRIPTS: usize = 500;
 
 /// What differs between shells, and what decides. `@` is a program of the image.
-const LEAVES: [&str; 64] = [
+const LEAVES: [&str; 70] = [
     "@",
     "@",
     "@",
@@ -57,6 +57,12 @@ const LEAVES: [&str; 64] = [
     "set -o pipefail",
     "set -euo pipefail",
     "set +o pipefail",
+    "@ ${PATH/a/b}",
+    "@ ${PATH:0:1}",
+    "@ ${PATH^^}",
+    "printf -v x y",
+    "exit -1",
+    "[ -n x -a a == a ]",
     "</dev/tcp/127.0.0.1/PORT",
     "echo x >/dev/tcp/127.0.0.1/PORT",
     "exec 3<>/dev/tcp/127.0.0.1/PORT",

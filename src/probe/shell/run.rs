@@ -84,6 +84,7 @@ impl Eval<'_, '_> {
             "[" | "test" => self.test(name, rest),
             "type" => self.asks_type(rest),
             "read" => self.reads(rest),
+            "printf" | "wait" => self.lacks_option(name, rest),
             "local" => self.local(),
             "exec" => match rest.first() {
                 None => OK,
@@ -268,6 +269,13 @@ impl Eval<'_, '_> {
                     "{name} is in no directory of PATH, and busybox may carry it out itself"
                 ));
                 GOES_ON
+            }
+            Found::Fails(_) if starter == Starter::Shell && self.is_of_bash(name) => {
+                let flow = self.lacks(name, FAIL);
+                if let Some(missing) = self.missing.last_mut() {
+                    (missing.program, missing.started) = (name.to_owned(), false);
+                }
+                flow
             }
             Found::Fails(why) => {
                 self.missing.push(Missing {

@@ -423,6 +423,29 @@ fn a_script_is_judged_by_the_shell_that_sh_is() {
         ("[ $X == y ]", ["works", "works", "works", "works"]),
         ("[ a = == ]", ["works", "works", "works", "works"]),
         (
+            "[ -n \"$A\" -a \"$A\" == b ]",
+            ["lacks sh", "works", "works", "works"],
+        ),
+        // A bad substitution ends the script.
+        ("cat ${X//a/b}", ["unknown", "works", "works", "unknown"]),
+        ("cat \"${X:0:1}\"", ["unknown", "works", "works", "unknown"]),
+        ("cat ${X^^}", ["unknown", "unknown", "works", "unknown"]),
+        ("cat ${!X}", ["unknown", "unknown", "works", "unknown"]),
+        ("cat ${X[0]}", ["unknown", "unknown", "works", "unknown"]),
+        (
+            "cat ${#X} ${X:-a} ${X%%b*} ${X#a} ${1:+y} ${#} ${#-} ${10} ${@:-x} ${?}",
+            ["works", "works", "works", "works"],
+        ),
+        ("printf -v X y", ["lacks sh", "works", "works", "unknown"]),
+        ("printf -- '-%s' y", ["works", "works", "works", "works"]),
+        ("wait -n", ["lacks sh", "works", "works", "unknown"]),
+        (
+            "declare X=1",
+            ["lacks declare", "lacks declare", "works", "unknown"],
+        ),
+        ("exit -1", ["unknown", "unknown", "unknown", "unknown"]),
+        ("exit 512", ["works", "works", "works", "works"]),
+        (
             "source /etc/profile",
             ["lacks source", "unknown", "unknown", "unknown"],
         ),
@@ -460,7 +483,7 @@ fn a_script_is_judged_by_the_shell_that_sh_is() {
         ),
         (
             "curl x || exit 257",
-            ["unknown", "unknown", "unknown", "unknown"],
+            ["lacks curl", "lacks curl", "lacks curl", "lacks curl"],
         ),
         (
             "local x=1; cat x",

@@ -45,6 +45,8 @@ fn the_list_form_is_advised_only_where_no_shell_is_needed() {
         "if [ -f x ]; then a; fi",
         "(a)",
         "[ -f /x ] && a",
+        "command a",
+        "time a",
     ] {
         assert_eq!(warned(&format!("CMD {text}"), check), [], "{text}");
         assert_eq!(warned(&format!("ENTRYPOINT {text}"), check), [], "{text}");
@@ -94,6 +96,8 @@ fn a_secret_in_arg_or_env_is_told_by_its_name_and_its_value() {
         "ENV MC_ADMIN_PASSWORD=\"\"",
         "ENV MC_ADMIN_PASSWORD=''",
         "ENV LICENSE_KEY=REPLACE_ME",
+        "ENV API_TOKEN=__API_TOKEN__",
+        "ENV API_TOKEN=%API_TOKEN%",
         "ENV AUTH_MODE=token",
         "ENV TOKEN=$UNKNOWN",
         "ARG ENABLE_AUTH=1",

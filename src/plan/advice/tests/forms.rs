@@ -126,6 +126,16 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
             "ADD [\"a\", \"/b\"]",
         ),
         (
+            "VOLUME [/data]",
+            "needs double quotes",
+            "VOLUME [\"/data\"]",
+        ),
+        (
+            "COPY [a, b, /c/]",
+            "needs double quotes",
+            "COPY [\"a\", \"b\", \"/c/\"]",
+        ),
+        (
             "VOLUME ['/data']",
             "double quotes alone",
             "VOLUME [\"/data\"]",
@@ -182,6 +192,7 @@ fn a_shell_text_and_a_good_list_are_left_alone() {
         "RUN <<EOF\n['a']\nEOF",
         "COPY [Mm]akefile /x",
         "COPY [a-z]*.py [x]/ /x",
+        "COPY [a,b] [c]/",
         "ADD [^.]* /x",
         "VOLUME /data /b",
         "VOLUME [\"/data\"]",
