@@ -157,7 +157,9 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
         failure: Failure {
             reason,
             message: bounded(shown(&message), MESSAGE_BYTES),
-            step: case.step_text().map(|text| bounded(text, MESSAGE_BYTES)),
+            step: case
+                .step_text()
+                .map(|text| bounded(shown(&text), MESSAGE_BYTES)),
             dockerfile_line: line,
             hint: hint(
                 reason,
@@ -166,7 +168,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
                 &case.scripts(),
             )
             .map(|hint| shown(&hint)),
-            log,
+            log: log.map(|log| shown(&log)),
             image: None,
         },
         again,
@@ -341,12 +343,25 @@ fn place(source: &Source) -> String {
     }
 }
 
-/// Without what moves a terminal's cursor or turns text round: servers, registries and scripts are strangers.
+/// Without colours, and without what moves a terminal's cursor or turns text round: servers, registries, steps and
+/// scripts are strangers.
 fn shown(text: &str) -> String {
-    let clean = text.chars().filter(|c| !turns_text(*c));
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            // A control sequence: ECMA-48, 5.4.
+            '\u{1b}' if rest.next_if_eq(&'[').is_some() => {
+                while rest.next_if(|c| (' '..='?').contains(c)).is_some() {}
+                rest.next_if(|c| ('@'..='~').contains(c));
+            }
+            '\n' | '\t' => clean.push(c),
+            c if turns_text(c) => {}
+            c if c.is_control() => clean.push(' '),
+            c => clean.push(c),
+        }
+    }
     clean
-        .map(|c| if c.is_control() && c != '\n' { ' ' } else { c })
-        .collect()
 }
 
 /// A failure that has nothing to do with a step.

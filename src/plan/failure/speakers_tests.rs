@@ -506,3 +506,15 @@ fn a_registry_that_is_away_makes_no_missing_stage_of_an_image() {
         assert_eq!(failure.reason, reason, "{failure:#?}");
     }
 }
+
+#[test]
+fn colours_and_what_moves_a_cursor_are_taken_out_of_texts_and_lines_stay() {
+    assert_eq!(
+        shown("a \u{1b}[1;31mred\u{1b}[0m\n\tb\u{1b}]0;title\u{7}c\u{202e}d\u{1b}[2J"),
+        "a red\n\tb ]0;title cd"
+    );
+    // One that is cut off.
+    assert_eq!(shown("x\u{1b}[12"), "x");
+    assert_eq!(shown("x\u{1b}["), "x");
+    assert_eq!(shown("ü\u{1b}[38;5;1mñ"), "üñ");
+}
