@@ -661,7 +661,7 @@ fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: T
             }
         }
         Report::Failed(failed) => {
-            let failed = refine(failed, observed);
+            let failed = refine(failed, observed, deadline(build, &status, now) <= now);
             let current = status.current.clone();
             match current {
                 Some(current)
@@ -687,9 +687,13 @@ fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
     Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1)
 }
 
-/// A builder that was lost because it ran out of memory will run out of it again; and a build that never began has
-/// no slow step.
-fn refine(mut failed: Failed, observed: &Observed) -> Failed {
+/// A builder that was lost because it ran out of memory will run out of it again; a runner that was lost at the end of
+/// its time had no more of it; and a build that never began has no slow step.
+fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
+    // The Job's deadline ends its Pod, which may be seen before the Job says why.
+    if late && failed.failure.reason == FailureReason::RunnerLost {
+        failed.failure = outcome::timed_out();
+    }
     if let (FailureReason::Timeout, Some(words)) =
         (failed.failure.reason, refused::last_words(&observed.build))
     {

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::failure::plain;
 use super::job::{self, CONTAINER};
 use super::pods;
 use super::refusal::{Told, Whose, of_event, words};
@@ -355,7 +356,15 @@ fn out_of_memory(pod: &Pod) -> Report {
 }
 
 fn timeout() -> Report {
-    failed(
+    let Failure {
+        reason, message, ..
+    } = timed_out();
+    failed(reason, message)
+}
+
+/// An attempt whose time is over.
+pub fn timed_out() -> Failure {
+    plain(
         FailureReason::Timeout,
         "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log".into(),
     )

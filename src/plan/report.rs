@@ -176,6 +176,13 @@ pub fn encode(report: &Report) -> String {
     }
 }
 
+/// True where a termination message has room for all of a report.
+pub fn fits(report: &Report) -> bool {
+    let json = to_json(report);
+    json.len() <= TERMINATION_LIMIT
+        || json.len() as u64 <= EXPANDED_LIMIT && compressed(&json).len() <= TERMINATION_LIMIT
+}
+
 /// Bytes of a report that a status keeps, packed.
 const KEPT: usize = 96 * 1024;
 
@@ -496,6 +503,7 @@ mod tests {
         };
         let debian = with(20_000);
         assert_ne!(decode(&encode(&debian)).unwrap(), debian);
+        assert!(!fits(&debian) && fits(&built(2)));
         assert_eq!(decode(&keep(&debian)).unwrap(), debian);
         let huge = keep(&with(400_000));
         assert!(huge.len() <= TERMINATION_LIMIT);

@@ -19,6 +19,26 @@ const EVERY: Duration = Duration::from_secs(2);
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 /// The longest that the report may take in all.
 const REPORT_WITHIN: Duration = Duration::from_millis(4500);
+/// The same where the record has no room for all of it: a controller that starts anew is there again by then, and
+/// without the callback nobody knows the image's programs.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// Between two tries then.
+const LATER: Duration = Duration::from_secs(1);
+
+/// Why something was not told.
+enum Untold {
+    /// The controller does not answer.
+    Away(String),
+    /// It does, and does not take it.
+    Refused(String),
+}
+
+impl std::fmt::Display for Untold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Away(why) | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
+}
 
 /// Sends in the background.
 pub(super) struct Callback {
@@ -69,7 +89,7 @@ impl Callback {
         });
     }
 
-    /// Sends the report, in a few quick tries.
+    /// Sends the report: in a few quick tries, and for longer where the termination message has no room for all of it.
     pub(super) async fn report(mut self, report: &Report) {
         // The report is the last word: no progress may come after it.
         if let Some(task) = self.task.take() {
@@ -80,6 +100,7 @@ impl Callback {
             return;
         };
         let body = CallbackBody::Report(report.clone());
+        let patient = !report::fits(report);
         let tries = async {
             let mut pauses = PAUSES.iter();
             loop {
@@ -87,13 +108,15 @@ impl Callback {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 };
-                match pauses.next() {
-                    Some(pause) => tokio::time::sleep(*pause).await,
-                    None => return Err(error),
+                match (pauses.next(), &error) {
+                    (Some(pause), _) => tokio::time::sleep(*pause).await,
+                    (None, Untold::Away(_)) if patient => tokio::time::sleep(LATER).await,
+                    (None, _) => return Err(error),
                 }
             }
         };
-        match tokio::time::timeout(REPORT_WITHIN, tries).await {
+        let within = if patient { WHOLE_WITHIN } else { REPORT_WITHIN };
+        match tokio::time::timeout(within, tries).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => println!("the controller could not be told at once: {error}"),
             Err(_) => println!("the controller could not be told at once: no answer"),
@@ -156,7 +179,7 @@ impl Sender {
         }))
     }
 
-    async fn send(&self, body: CallbackBody) -> Result<(), String> {
+    async fn send(&self, body: CallbackBody) -> Result<(), Untold> {
         let callback = report::Callback {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -166,10 +189,13 @@ impl Sender {
         let request = self.client.post(&self.url).json(&callback);
         let request = request.header(AUTHORIZATION, self.token.clone());
         let answer = request.send().await;
-        let answer = answer.map_err(|error| causes(&error))?;
-        if answer.status().is_success() {
-            return Ok(());
+        let answer = answer.map_err(|error| Untold::Away(causes(&error)))?;
+        let status = answer.status();
+        let said = format!("{} answers {status}", self.url);
+        match status {
+            _ if status.is_success() => Ok(()),
+            _ if status.is_server_error() || status.as_u16() == 429 => Err(Untold::Away(said)),
+            _ => Err(Untold::Refused(said)),
         }
-        Err(format!("{} answers {}", self.url, answer.status()))
     }
 }

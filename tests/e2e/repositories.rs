@@ -24,7 +24,10 @@ async fn password(field: &Field) {
 fn with_submodule(name: &str, url: &str, commit: &str) -> (Repository, String) {
     let repository = Repository::new(name);
     repository.submodule("vendor/library", url, commit);
-    let commit = repository.commit(&[("Dockerfile", COPY)], "refs/heads/main");
+    // Two repositories with the same files, of the same second, would have one commit, and the builder's cache knows
+    // commits alone.
+    let files = [("Dockerfile", COPY), ("name.txt", name)];
+    let commit = repository.commit(&files, "refs/heads/main");
     (repository, commit)
 }
 

@@ -292,3 +292,20 @@ fn what_a_builder_waited_for_is_not_said_once_it_is_ready() {
         );
     }
 }
+
+#[test]
+fn a_runner_that_is_gone_at_the_end_of_its_time_was_ended_for_it() {
+    let build = running();
+    let lost = || failed(FailureReason::RunnerLost, "exit code 143".into());
+    let ended = |second| {
+        next(
+            &with_attempt(build.clone(), State::Ended(lost())),
+            later(second),
+        )
+    };
+    let before = ended(1799).status;
+    assert_eq!(condition(&before, READY).unwrap().1, "Retrying");
+    let after = ended(1801).status;
+    assert_eq!(condition(&after, READY).unwrap().1, "Timeout");
+    assert_eq!(after.duration_seconds, Some(1801));
+}
