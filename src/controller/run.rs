@@ -64,6 +64,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let ready = Arc::new(AtomicBool::new(false));
 
     let stop = stop()?.shared();
+    let stopping = Arc::new(AtomicBool::new(false));
     let health = {
         let ready = ready.clone();
         serve_health(
@@ -84,7 +85,12 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             metrics.clone(),
             authority.credentials(),
             wake,
+            stopping.clone(),
         ),
+    );
+    tokio::spawn(
+        stop.clone()
+            .map(move |()| stopping.store(true, Ordering::Relaxed)),
     );
     let context = Arc::new(Context::new(cluster, settings, authority, board, metrics));
     let loops = async {

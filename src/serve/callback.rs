@@ -2,6 +2,7 @@
 //! it costs time only.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -64,20 +65,24 @@ pub struct Desk {
     credentials: Credentials,
     pace: Arc<Pace>,
     judges: Arc<Semaphore>,
+    stopping: Arc<AtomicBool>,
     wake: Arc<Mutex<Sender<ObjectRef<ImageBuild>>>>,
 }
 
 impl Desk {
     /// `wake` hears of ImageBuilds with a new report. Where it is full it does not: the end of the Pod wakes them, too.
+    /// Once `stopping` is true nothing is taken any more: it would be kept in memory, and go with it.
     pub fn new(
         cluster: Cluster,
         board: Board,
         metrics: Metrics,
         credentials: Credentials,
         wake: Sender<ObjectRef<ImageBuild>>,
+        stopping: Arc<AtomicBool>,
     ) -> Self {
         Self {
             cluster,
+            stopping,
             board,
             metrics,
             credentials,
@@ -282,6 +287,10 @@ type Refusal = (StatusCode, &'static str, String);
 
 async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Refusal> {
     let refusal = |status, reason, why: &str| Err((status, reason, why.to_owned()));
+    if desk.stopping.load(Ordering::Relaxed) {
+        let why = "this controller stops: the next one is to be told";
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "Stopping", why);
+    }
     if !desk.pace.hears(&attempt.namespace) {
         let why = "its namespace sends too many";
         return refusal(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
