@@ -692,7 +692,8 @@ fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
 fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
     // The Job's deadline ends its Pod, which may be seen before the Job says why.
     if late && failed.failure.reason == FailureReason::RunnerLost {
-        failed.failure = outcome::timed_out();
+        failed.failure.reason = FailureReason::Timeout;
+        failed.failure.message = outcome::TIMED_OUT.into();
     }
     if let (FailureReason::Timeout, Some(words)) =
         (failed.failure.reason, refused::last_words(&observed.build))

@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::failure::plain;
 use super::job::{self, CONTAINER};
 use super::pods;
 use super::refusal::{Told, Whose, of_event, words};
@@ -355,19 +354,11 @@ fn out_of_memory(pod: &Pod) -> Report {
     )
 }
 
-fn timeout() -> Report {
-    let Failure {
-        reason, message, ..
-    } = timed_out();
-    failed(reason, message)
-}
+/// What is said of an attempt whose time is over.
+pub const TIMED_OUT: &str = "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log";
 
-/// An attempt whose time is over.
-pub fn timed_out() -> Failure {
-    plain(
-        FailureReason::Timeout,
-        "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log".into(),
-    )
+fn timeout() -> Report {
+    failed(FailureReason::Timeout, TIMED_OUT.into())
 }
 
 fn lost(message: String) -> Report {

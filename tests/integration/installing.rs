@@ -88,19 +88,18 @@ struct Helm {
 }
 
 impl Helm {
-    fn run(&self, verb: &str, chart: &Path, more: &[&str]) -> Result<String, String> {
+    /// What helm prints for these arguments, about this release; all that it says where it fails.
+    fn run(&self, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(&self.program)
-            .args([verb, &self.release])
-            .arg(chart)
+            .args(arguments)
             .args(["--namespace", &self.namespace, "--kubeconfig"])
             .arg(&self.kubeconfig)
-            .args(more)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match output.status.success() {
-            true => Ok(said),
-            false => Err(said),
+            true => Ok(said(&output.stdout)),
+            false => Err(said(&[output.stdout, output.stderr].concat())),
         }
     }
 }
@@ -147,12 +146,13 @@ async fn the_documented_upgrade_takes_new_values_and_keeps_those_that_were_set()
     let folder = tempfile::tempdir().unwrap();
     let (before, now) = (earlier_chart(folder.path()), root().join("charts/whittle"));
     // The CRDs are there already; and only this release's own account may be held by its policies.
-    let set = [
-        "--set",
-        "crds.install=false,logLevel=debug,probeGuard.mode=Off",
-    ];
-    helm.run("install", &before, &set).unwrap();
-    let told = helm.run("upgrade", &now, &["--reuse-values"]).unwrap_err();
+    let set = "crds.install=false,logLevel=debug,probeGuard.mode=Off";
+    let (release, before) = (helm.release.as_str(), before.to_str().unwrap());
+    let now = now.to_str().unwrap();
+    helm.run(&["install", release, before, "--set", set])
+        .unwrap();
+    let reused = helm.run(&["upgrade", release, now, "--reuse-values"]);
+    let told = reused.unwrap_err();
     assert!(told.contains("missing property 'metadataBounds'"), "{told}");
 
     let documented = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
@@ -161,34 +161,10 @@ async fn the_documented_upgrade_takes_new_values_and_keeps_those_that_were_set()
         .find(|line| line.starts_with("helm upgrade"))
         .unwrap();
     let option = line.split(' ').next_back().unwrap();
-    helm.run("upgrade", &now, &[option]).unwrap();
-    let values = Command::new(&helm.program)
-        .args([
-            "get",
-            "values",
-            "--all",
-            "-o",
-            "json",
-            &helm.release,
-            "--namespace",
-            &helm.namespace,
-            "--kubeconfig",
-        ])
-        .arg(&helm.kubeconfig)
-        .output()
-        .unwrap();
-    let values: Value = serde_json::from_slice(&values.stdout).unwrap();
+    helm.run(&["upgrade", release, now, option]).unwrap();
+    let values = helm.run(&["get", "values", release, "--all", "-o", "json"]);
+    let values: Value = serde_json::from_str(&values.unwrap()).unwrap();
     assert_eq!(values["metadataBounds"]["enabled"], true);
     assert_eq!(values["logLevel"], "debug");
-    Command::new(&helm.program)
-        .args([
-            "uninstall",
-            &helm.release,
-            "--namespace",
-            &helm.namespace,
-            "--kubeconfig",
-        ])
-        .arg(&helm.kubeconfig)
-        .output()
-        .unwrap();
+    helm.run(&["uninstall", release]).unwrap();
 }

@@ -118,13 +118,19 @@ impl Reader {
         }
         self.at += 1;
         self.in_backquotes = true;
-        let node = self.list(&["`"])?;
+        let output = self.output("`", "it has a quote that is not closed")?;
         self.in_backquotes = false;
-        if !self.eats("`") {
-            return Err("it has a quote that is not closed");
-        }
-        word.pieces.push(Piece::Output(Box::new(node)));
+        word.pieces.push(output);
         Ok(())
+    }
+
+    /// Commands up to `end`, whose output stands in their place; `open`: what is said where that is missing.
+    fn output(&mut self, end: &'static str, open: &'static str) -> Read<Piece> {
+        let node = self.list(&[end])?;
+        if !self.eats(end) {
+            return Err(open);
+        }
+        Ok(Piece::Output(Box::new(node)))
     }
 
     fn name(&mut self) -> String {
@@ -176,12 +182,9 @@ impl Reader {
             Some('(') => {
                 self.at += 1;
                 let outer = std::mem::take(&mut self.in_backquotes);
-                let node = self.list(&[")"])?;
+                let output = self.output(")", "it has a parenthesis that is not closed")?;
                 self.in_backquotes = outer;
-                if !self.eats(")") {
-                    return Err("it has a parenthesis that is not closed");
-                }
-                word.pieces.push(Piece::Output(Box::new(node)));
+                word.pieces.push(output);
                 Ok(())
             }
             Some('{') => {
