@@ -9,7 +9,7 @@
 //! And it tells whether the daemon's volume was full meanwhile ([`super::volume`]): of a step that fails for that, BuildKit
 //! knows an exit code alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     if !is_run(args) || real(&RUNC).is_none() {
         return become_real(&RUNC, args, |_| {});
     }
-    let left = end(|| left::left(&left::all(), own()));
+    let left = end(|kill| left::left(&left::all(), own()).into_iter().for_each(kill));
     if left > 0 {
         eprintln!(
             "whittle: {left} processes that another step has left behind do not end: this one does not begin"
@@ -135,33 +135,30 @@ fn end_of(child: u32) -> u8 {
     }
 }
 
-/// Kills all that `find` finds, until it finds nothing; the number of those that are left.
+/// Kills in rounds, until a round finds nothing; the number of those that are left.
 ///
-/// They are stopped first, until no new one is seen: what forks faster than it can be killed cannot while it is
-/// stopped.
-fn end(find: impl Fn() -> BTreeSet<i32>) -> usize {
+/// `round` hands each process that it finds on to be killed at once: what forks goes on meanwhile, and its newest
+/// process is caught only where little time lies between its being seen and its end.
+fn end(round: impl Fn(&mut dyn FnMut(i32))) -> usize {
     let until = Instant::now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
+    let mut before = BTreeSet::new();
     loop {
-        let mut stopped = BTreeSet::new();
-        let mut found = find();
-        while !found.is_subset(&stopped) && Instant::now() < until {
-            for pid in found.difference(&stopped) {
-                signal(*pid, Signal::STOP);
-            }
-            stopped.extend(found);
-            found = find();
-        }
-        for pid in stopped.iter().chain(&found) {
-            signal(*pid, Signal::KILL);
-        }
+        let mut found = BTreeSet::new();
+        round(&mut |pid| {
+            signal(pid, Signal::KILL);
+            found.insert(pid);
+        });
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        let left = find().len();
-        if left == 0 || Instant::now() >= until {
-            return left;
+        if found.is_empty() || Instant::now() >= until {
+            return found.len();
         }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
+        // New ones are forked: on at once. The same ones as before are about to end: give way to them.
+        if found.is_subset(&before) {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        before = found;
     }
 }
 
@@ -176,25 +173,47 @@ fn signal(pid: i32, signal: Signal) {
     }
 }
 
-/// Processes that descend from this one, zombies included.
-fn descendants() -> BTreeSet<i32> {
-    let own = own();
-    let all: Vec<(i32, i32)> = left::each(|id, at| {
-        let stat = std::fs::read_to_string(at.join("stat")).ok()?;
-        Some((id, left::stat(&stat)?.1))
-    });
-    let mut found = BTreeSet::from([own]);
-    loop {
-        let more = all
-            .iter()
-            .filter(|(pid, parent)| found.contains(parent) && !found.contains(pid))
-            .map(|(pid, _)| *pid)
-            .collect::<Vec<_>>();
-        if more.is_empty() {
-            found.remove(&own);
-            return found;
+/// Hands on each process that descends from this one, zombies included: the newest first, as soon as its line of
+/// parents is known, each of which is read once.
+fn descendants(kill: &mut dyn FnMut(i32)) {
+    let mut ids = left::each(|id, _| Some(id));
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let parent = |id: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        Some(left::stat(&stat)?.1)
+    };
+    let mut is_ours = BTreeMap::from([(own(), true)]);
+    for id in ids {
+        line(id, &mut is_ours, parent, kill);
+    }
+}
+
+/// Says of the process and of each of its parents whether it descends from one that is ours, as far as that is not said
+/// yet; those that do are handed on.
+fn line(
+    id: i32,
+    is_ours: &mut BTreeMap<i32, bool>,
+    parent: impl Fn(i32) -> Option<i32>,
+    kill: &mut dyn FnMut(i32),
+) {
+    let (mut path, mut at) = (vec![], id);
+    let ours = loop {
+        if let Some(ours) = is_ours.get(&at) {
+            break *ours;
         }
-        found.extend(more);
+        // Also where an ID is used anew while we read, and the line leads back.
+        is_ours.insert(at, false);
+        path.push(at);
+        match parent(at) {
+            Some(parent) if parent > 0 => at = parent,
+            _ => break false,
+        }
+    };
+    if ours {
+        for id in path {
+            is_ours.insert(id, true);
+            kill(id);
+        }
     }
 }
 
@@ -221,5 +240,33 @@ mod tests {
         ] {
             assert_eq!(is_run(&words(args)), expected, "{args:?}");
         }
+    }
+
+    #[test]
+    fn all_that_descends_from_this_program_is_found_and_each_is_read_once() {
+        // 5 is ours; 6 to 2,005 are a chain of forks; 3 and 4 stand in a circle; 9,000 has gone.
+        let parents = |id: i32| match id {
+            6..=2005 => Some(id - 1),
+            3 => Some(4),
+            4 => Some(3),
+            5 => Some(1),
+            1 => Some(0),
+            _ => None,
+        };
+        let (mut is_ours, reads) = (BTreeMap::from([(5, true)]), std::cell::Cell::new(0));
+        let mut killed = vec![];
+        for id in (1..=2005).rev().chain([9000]) {
+            line(
+                id,
+                &mut is_ours,
+                |id| {
+                    reads.set(reads.get() + 1);
+                    parents(id)
+                },
+                &mut |id| killed.push(id),
+            );
+        }
+        assert_eq!(killed, (6..=2005).rev().collect::<Vec<_>>());
+        assert!(reads.get() <= 2006, "{}", reads.get());
     }
 }
