@@ -15,6 +15,7 @@ mod refs;
 mod source;
 mod status;
 
+pub use crate::image::text::bounded;
 pub use builder::*;
 pub use conditions::*;
 pub use contract::*;

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{become_real, is_own, lookup, real_command, submodules};
 use crate::plan::buildctl::server as of_url;
-use crate::plan::builder::TLS;
+use crate::plan::request::paths::BUILDER_TLS as TLS;
 use crate::seal;
 
 /// The name on `PATH`.

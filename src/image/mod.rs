@@ -31,6 +31,7 @@ mod seeds;
 pub(crate) mod shell;
 mod size;
 mod start;
+pub mod text;
 #[cfg(test)]
 mod toolchain_tests;
 mod tree;
@@ -56,6 +57,7 @@ pub use registry_key::{Fit, RegistryKey};
 pub use report::{ImageReport, REPORT_TYPE};
 pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
 pub use size::display_size;
+pub use text::bounded;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};
 pub use user::{Identity, Passwd};
 

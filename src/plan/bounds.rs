@@ -132,8 +132,8 @@ mod tests {
     use super::*;
     use crate::api::{FailureReason, LayerStatus};
     use crate::plan::advice::Hint;
-    use crate::plan::outcome::failed;
     use crate::plan::report::Progress;
+    use crate::plan::report::failed;
 
     #[test]
     fn what_a_runner_says_of_a_failure_is_bounded() {

@@ -24,6 +24,7 @@ use kube::{Resource, ResourceExt};
 use super::buildkitd;
 use super::job::unprivileged;
 use super::names;
+use super::request::paths;
 use super::settings::Settings;
 use crate::api::{Builder, Isolation};
 use crate::image::digest_of;
@@ -33,8 +34,6 @@ pub const PORT: i32 = 1234;
 /// uid and gid of the daemon in BuildKit's rootless images.
 const USER: i64 = 1000;
 const CONFIG: &str = "/etc/buildkit";
-/// Folder of the daemon's certificate, key and its client's authority.
-pub const TLS: &str = "/etc/buildkit-tls";
 /// Folder with one folder for each registry that has a `caRef`.
 pub const REGISTRY_CA: &str = "/etc/buildkit-registry-ca";
 const STATE: &str = "/home/user/.local/share/buildkit";
@@ -241,7 +240,7 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
         mount("cache", STATE.to_owned(), false),
         mount("tools", TOOLS.to_owned(), true),
         mount("config", CONFIG.to_owned(), true),
-        mount("tls", TLS.to_owned(), true),
+        mount("tls", paths::BUILDER_TLS.to_owned(), true),
     ];
     for (at, registry) in spec.registries.iter().enumerate() {
         let Some(ca) = &registry.ca_ref else { continue };

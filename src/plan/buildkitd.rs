@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::builder::{PORT, REGISTRY_CA, TLS};
+use super::builder::{PORT, REGISTRY_CA};
 use super::quantity;
+use super::request::paths::BUILDER_TLS as TLS;
 use crate::api::{BuilderSpec, RegistryConfig};
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! Branches and tags that are near to one that is not there. What stands beside the daemon looks for them, and tells
 //! them in lines of git's output, which the runner reads.
 
-use super::refusal::words;
+use crate::image::text::words;
 
 /// Begins a line that names a ref by its whole name.
 const NEAR: &str = "near by name: ";

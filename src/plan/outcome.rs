@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use super::job::{self, CONTAINER};
 use super::pods;
 use super::refusal::{Told, Whose, of_event, words};
-use super::report::{self, Failed, Report};
-use crate::api::{Failure, FailureReason, Steps};
+use super::report::{self, Report, failed, scratch_full};
+use crate::api::FailureReason;
 
 /// How long an image may fail to pull before that ends the build: registries restart.
 pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -316,15 +316,6 @@ fn is_scratch_full(message: Option<&str>) -> bool {
     message.is_some_and(|message| message.contains(&volume))
 }
 
-/// What to do about a source that is too large. `said`: by the kubelet, or the runner.
-pub fn scratch_full(said: &str) -> String {
-    format!(
-        "the source does not fit into the runner's scratch folder: {}; make the source smaller (source.git.subPath, \
-         .dockerignore, fewer layers), or raise runner.scratchSize of the chart",
-        said.trim().trim_end_matches('.')
-    )
-}
-
 fn exit_text(terminated: &ContainerStateTerminated) -> String {
     format!(
         "the runner ended with exit code {} ({}) and without a report",
@@ -363,25 +354,6 @@ fn timeout() -> Report {
 
 fn lost(message: String) -> Report {
     failed(FailureReason::RunnerLost, message)
-}
-
-/// A failed report without step or log.
-pub fn failed(reason: FailureReason, message: String) -> Report {
-    Report::Failed(Failed {
-        failure: Failure {
-            reason,
-            message,
-            step: None,
-            dockerfile_line: None,
-            log: None,
-            hint: None,
-            image: None,
-        },
-        revision: None,
-        steps: Steps::default(),
-        advice: vec![],
-        breaches: vec![],
-    })
 }
 
 fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {

@@ -5,10 +5,8 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use crate::api::bounded;
+pub use crate::image::text::words;
 
-/// Bytes that are kept of what others say.
-const WORDS: usize = 1024;
 /// Characters in a row without a blank or a dash that a name never has, and a key in base64 does.
 const KEY_LIKE: usize = 40;
 
@@ -306,22 +304,6 @@ pub struct Told {
     pub words: String,
     /// When it was last seen.
     pub at: Option<Timestamp>,
-}
-
-/// True for what has no width, or turns the text behind it round.
-pub fn turns_text(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
-/// Others' words, cut, without what moves a terminal's cursor or turns text round.
-pub fn words(text: &str) -> String {
-    let clean: String = text
-        .chars()
-        .take(WORDS)
-        .filter(|c| !turns_text(*c))
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    bounded(clean.trim().to_owned(), WORDS)
 }
 
 /// The text without runs of characters as keys in base64 are made of.

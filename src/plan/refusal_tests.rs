@@ -182,7 +182,7 @@ fn what_may_be_taken_a_moment_later_is_no_refusal() {
 fn others_words_are_cut_and_cleaned() {
     let said = words(&format!("a\u{1b}[31m\nb\u{202e}c{}", "x".repeat(100_000)));
     assert!(said.starts_with("a [31m bc"), "{said}");
-    assert!(said.len() <= WORDS);
+    assert!(said.len() <= crate::image::text::WORDS);
 }
 
 #[test]

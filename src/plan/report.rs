@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advice::Hint;
 use super::contract::Breach;
+use crate::api::FailureReason;
 use crate::api::{
     ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
 };
@@ -339,6 +340,34 @@ fn tail(log: &str, most: usize) -> Option<String> {
     (most > 40).then(|| bounded(last.to_owned(), most))
 }
 
+/// A failed report without step or log.
+pub fn failed(reason: FailureReason, message: String) -> Report {
+    Report::Failed(Failed {
+        failure: Failure {
+            reason,
+            message,
+            step: None,
+            dockerfile_line: None,
+            log: None,
+            hint: None,
+            image: None,
+        },
+        revision: None,
+        steps: Steps::default(),
+        advice: vec![],
+        breaches: vec![],
+    })
+}
+
+/// What to do about a source that is too large. `said`: by the kubelet, or the runner.
+pub fn scratch_full(said: &str) -> String {
+    format!(
+        "the source does not fit into the runner's scratch folder: {}; make the source smaller (source.git.subPath, \
+         .dockerignore, fewer layers), or raise runner.scratchSize of the chart",
+        said.trim().trim_end_matches('.')
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_message_that_expands_to_a_status_too_large_is_no_report_and_is_never_written() {
-        let mut long = crate::plan::outcome::failed(FailureReason::StepFailed, "x".repeat(400_000));
+        let mut long = super::failed(FailureReason::StepFailed, "x".repeat(400_000));
         assert!(decode(&compressed(&to_json(&long))).is_err());
         let Report::Failed(back) = decode(&encode(&long)).unwrap() else {
             panic!("another kind of report");

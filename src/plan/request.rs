@@ -36,6 +36,8 @@ pub mod paths {
     /// Folder with one folder for each registry that has a `caRef`, named by the host (`:` as `_`),
     /// with one file `ca.crt`.
     pub const REGISTRY_CA: &str = "/whittle/registry-ca";
+    /// In the builder's Pod: folder of the daemon's certificate, key and its client's authority.
+    pub const BUILDER_TLS: &str = "/etc/buildkit-tls";
     /// A writable folder (an emptyDir); also `TMPDIR`.
     pub const SCRATCH: &str = "/tmp";
     /// The termination message.

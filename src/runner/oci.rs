@@ -19,7 +19,7 @@ use crate::api::{Failure, FailureReason, OciSource};
 use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
 use crate::plan::answer::{Kind, told};
 use crate::plan::failure::plain;
-use crate::plan::outcome::scratch_full;
+use crate::plan::report::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
 use crate::registry::{Client, DockerConfig, RegistryError, causes};
 

@@ -18,8 +18,8 @@ use crate::api::{Failure, FailureReason, GitSource};
 use crate::plan::advice::{self, ContextFile};
 use crate::plan::buildctl::{EXPORT_RECIPE, Goal, Pin, keeps_git, pattern_of, survey_recipe};
 use crate::plan::failure::{Facts, plain};
-use crate::plan::outcome::scratch_full;
 use crate::plan::rawjson::State;
+use crate::plan::report::scratch_full;
 use crate::plan::request::BuildRequest;
 use crate::registry::DockerConfig;
 

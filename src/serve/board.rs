@@ -85,7 +85,7 @@ impl Board {
 mod tests {
     use super::*;
     use crate::api::FailureReason;
-    use crate::plan::outcome::failed;
+    use crate::plan::report::failed;
 
     fn report(message: &str) -> Report {
         failed(FailureReason::StepFailed, message.into())

@@ -9,7 +9,7 @@ use crate::api::{
 };
 use crate::plan::gate::{self, State};
 use crate::plan::names;
-use crate::plan::outcome::failed;
+use crate::plan::report::failed;
 use crate::plan::report::{self, Built, Failed, Report};
 use crate::plan::request::Tagging;
 use crate::plan::settings::Settings;

@@ -6,9 +6,10 @@ use kube::ResourceExt;
 use super::{Action, Readiness, Step, is_asleep, step};
 use crate::api::{Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find};
 use crate::plan::builder_state::{DRAINING, STARTING};
-use crate::plan::outcome::{Pending, UNSCHEDULABLE, failed};
+use crate::plan::outcome::{Pending, UNSCHEDULABLE};
 use crate::plan::refusal::{self, Refusal, Whose};
 use crate::plan::report::Report;
+use crate::plan::report::failed;
 use crate::plan::status::{self, Notice};
 
 /// What a build says first of a builder that is not ready.

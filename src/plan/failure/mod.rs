@@ -32,9 +32,9 @@ use hints::hint;
 use lines::{Instruction, Lines};
 
 use super::rawjson::{FailedStep, State, instruction};
-use super::refusal::turns_text;
 use super::request::BuildRequest;
 use crate::api::{Failure, FailureReason, Source, bounded};
+use crate::image::text::turns_text;
 
 /// Bytes of a message, and of a step, at most.
 const MESSAGE_BYTES: usize = 1000;

@@ -4,7 +4,7 @@ use super::registry::before_answer;
 use super::step::NO_EXIT_CODE;
 use super::{Again, Case, Finding};
 use crate::api::FailureReason;
-use crate::plan::outcome;
+use crate::plan::report;
 use crate::plan::request::paths;
 
 /// A line beneath the output of a step during which the builder's volume was full. It is the runtime of Whittle's that
@@ -34,7 +34,7 @@ impl Case<'_> {
         is_own.then(|| {
             (
                 FailureReason::SourceTooLarge,
-                outcome::scratch_full(said),
+                report::scratch_full(said),
                 Again::No,
             )
         })

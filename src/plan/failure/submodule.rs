@@ -3,8 +3,8 @@
 use super::registry::{Fault, fault};
 use super::{Again, Finding};
 use crate::api::{FailureReason, GitSource, bounded};
+use crate::image::text::words;
 use crate::plan::buildctl::server;
-use crate::plan::refusal::words;
 
 /// Bytes of a path, and of a URL, in a sentence.
 const NAME: usize = 200;
