@@ -2,9 +2,9 @@
 //!
 //! Source: <https://github.com/kubernetes-sigs/cli-utils/blob/master/pkg/kstatus/README.md>
 
-use crate::image::text::bounded;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use whittle_image::text::bounded;
 
 /// The image of the current spec stands in the registry, and its tags point to it.
 pub const READY: &str = "Ready";

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::ImageBuild;
+use whittle_api::ImageBuild;
 
 /// Builders that are remembered.
 const MOST: usize = 10_000;
@@ -70,7 +70,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::fixtures;
+    use crate::fixtures;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
