@@ -33,7 +33,7 @@ impl Used {
     pub fn see(&self, build: &ImageBuild, now: Timestamp) {
         let Some(status) = &build.status else { return };
         let current = status.current.as_ref();
-        let at = match current.is_some_and(|current| current.started == Some(true)) {
+        let at = match current.is_some_and(|current| current.started) {
             true => Some(now),
             // A clock that is ahead keeps no Builder awake.
             false => status.completed_at.as_ref().map(|time| time.0.min(now)),

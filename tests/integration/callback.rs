@@ -390,7 +390,7 @@ async fn no_tag_moves_before_the_record_of_the_pushed_image_was_seen() {
         .until("the tags wait", async || {
             let status = stage.get("hello").await.status?;
             let current = status.current?;
-            (current.checked == Some(true)).then_some(())
+            current.stage.is_tagging().then_some(())
         })
         .await;
     tokio::time::sleep(Duration::from_millis(500)).await;

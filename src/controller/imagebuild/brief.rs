@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use super::decide;
 use whittle_api::{
     Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
-    REQUESTED_AT, Source, bounded,
+    REQUESTED_AT, Source, Stage, bounded,
 };
 use whittle_image::digest_of;
 
@@ -62,7 +62,9 @@ pub fn image_build(build: &mut ImageBuild) {
             current: status.current.take().map(|mut current| {
                 current.message = None;
                 current.last_failure = None;
-                current.pushed = current.pushed.map(|_| String::new());
+                if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {
+                    pushed.clear();
+                }
                 current.since = None;
                 current
             }),
@@ -197,9 +199,8 @@ mod tests {
             retry_at: None,
             last_failure: None,
             since: None,
-            started: None,
-            pushed: Some("p".into()),
-            checked: None,
+            started: false,
+            stage: Stage::Checking { pushed: "p".into() },
         });
         for (whole, expected) in [
             (&settled, true),
@@ -213,7 +214,7 @@ mod tests {
             assert_eq!(decide::is_settled(&brief), expected);
             let pushed = |build: &ImageBuild| {
                 let current = build.status.as_ref()?.current.as_ref()?;
-                Some(current.pushed.is_some())
+                Some(current.stage.pushed().is_some())
             };
             assert_eq!(pushed(&brief), pushed(whole));
         }

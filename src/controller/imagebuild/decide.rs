@@ -31,7 +31,7 @@ use crate::settings::Settings;
 use clock::{clock, deadline, run, timeout, unstart};
 use whittle_api::{
     Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
-    REQUESTED_AT, find,
+    REQUESTED_AT, Stage, find,
 };
 use whittle_build::report::failed;
 use whittle_build::report::{Built, Failed, Report};
@@ -311,9 +311,8 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
         retry_at: None,
         last_failure: None,
         since: Some(Time(now)),
-        started: None,
-        pushed: None,
-        checked: None,
+        started: false,
+        stage: Stage::Building,
     });
 }
 
@@ -343,7 +342,7 @@ fn start(
         return end(observed, status, report, now);
     }
     // Moving tags is part of an attempt that runs already.
-    let tags_only = current.checked == Some(true);
+    let tags_only = current.stage.is_tagging();
     if build.spec.suspend && !tags_only {
         let message = format!(
             "spec.suspend is true: attempt {} of this build starts once it is false",
@@ -496,7 +495,7 @@ fn start(
         };
     }
     // What it waited for before its start is not taken from its time.
-    let left = match current.started == Some(true) || tags_only {
+    let left = match current.started || tags_only {
         true => left,
         false => timeout(build),
     };
@@ -743,7 +742,8 @@ fn retry(
     let wait = backoff(current.attempt);
     let next = current.attempt + 1;
     let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
-    let checked = current.checked == Some(true);
+    // Another build pushes anew; what has been checked stays.
+    let checked = current.stage.is_tagging();
     let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
     status.current = Some(Current {
         attempt: next,
@@ -751,8 +751,10 @@ fn retry(
             true => names::child(&job, "tags"),
             false => job,
         },
-        pushed: current.pushed.clone().filter(|_| checked),
-        checked: current.checked,
+        stage: match checked {
+            true => current.stage.clone(),
+            false => Stage::Building,
+        },
         generation: current.generation,
         message: None,
         retry_at: Some(Time(now + wait)),
@@ -762,7 +764,7 @@ fn retry(
             true => current.since.clone(),
             false => Some(Time(now + wait)),
         },
-        started: current.started.filter(|_| checked),
+        started: current.started && checked,
     });
     let message = format!(
         "attempt {} of {} ended: {why}; the next one starts in {} s",

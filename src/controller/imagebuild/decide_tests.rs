@@ -751,7 +751,7 @@ fn a_check_that_was_lost_begins_again_with_another_attempt() {
     let lost = gate::State::Lost("evicted".into());
     let step = next(&with_checks(&build, [lost, gate::State::NoNode]), later(10));
     let current = step.status.current.unwrap();
-    assert_eq!((current.attempt, current.pushed), (2, None));
+    assert_eq!((current.attempt, current.stage), (2, Stage::Building));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
 use whittle_api::{
-    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, find,
+    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, Stage, find,
 };
 use whittle_build::report;
 use whittle_build::report::failed;
@@ -41,7 +41,7 @@ pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<
 /// The attempt that has pushed an image whose checks have not ended, and what it has pushed.
 fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
     let current = status.current.as_ref()?;
-    if current.checked == Some(true) {
+    if current.stage.is_tagging() {
         return None;
     }
     Some((current, pushed(current)?))
@@ -49,7 +49,7 @@ fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
 
 /// What an earlier attempt of this build has pushed.
 pub(super) fn pushed(current: &Current) -> Option<Built> {
-    match report::decode(current.pushed.as_deref()?) {
+    match report::decode(current.stage.pushed()?) {
         Ok(Report::Succeeded(built)) => Some(built),
         _ => None,
     }
@@ -69,7 +69,7 @@ pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
 /// What a runner does with the tags.
 pub(super) fn tagging(build: &ImageBuild, current: &Current) -> Tagging {
     match pushed(current) {
-        Some(built) if current.checked == Some(true) => Tagging::Only {
+        Some(built) if current.stage.is_tagging() => Tagging::Only {
             image: built.digest,
             debug: built.debug.map(|debug| debug.digest),
         },
@@ -86,7 +86,9 @@ pub(super) fn begin(
     now: Timestamp,
 ) -> Step {
     if let Some(current) = &mut status.current {
-        current.pushed = Some(report::keep(&Report::Succeeded(built)));
+        current.stage = Stage::Checking {
+            pushed: report::keep(&Report::Succeeded(built)),
+        };
     }
     let message = "the image is pushed, and its healthCheck begins".to_owned();
     status::working(&mut status, build, "HealthCheck", message, now);
@@ -187,7 +189,11 @@ pub(super) fn go_on(
     let why = (if any { "Answered" } else { "NoNode" }, told.as_str());
     status::put(&mut status, build, PROBED, any.then_some(true), why, now);
     if let Some(current) = &mut status.current {
-        current.checked = Some(true);
+        if let Stage::Checking { pushed } = &current.stage {
+            current.stage = Stage::Tagging {
+                pushed: pushed.clone(),
+            };
+        }
         current.job = names::child(attempt, "tags");
         current.message = Some("moving the tags".into());
     }

@@ -14,10 +14,10 @@ pub(super) fn run(status: &mut ImageBuildStatus, now: Timestamp) {
     let Some(current) = &mut status.current else {
         return;
     };
-    if current.started != Some(true) && current.checked != Some(true) {
+    if !current.started && !current.stage.is_tagging() {
         current.since = Some(Time(now));
     }
-    current.started = Some(true);
+    current.started = true;
     if status.queued_seconds.is_none() {
         status.queued_seconds = Some(status::seconds_since(status.started_at.as_ref(), now));
     }
@@ -26,7 +26,7 @@ pub(super) fn run(status: &mut ImageBuildStatus, now: Timestamp) {
 /// The attempt waits for its turn, or is held: its time begins after that.
 pub(super) fn unstart(status: &mut ImageBuildStatus) {
     if let Some(current) = &mut status.current {
-        current.started = None;
+        current.started = false;
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn unstart(status: &mut ImageBuildStatus) {
 pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     let current = status.current.as_ref();
     let ready = find(&status.conditions, READY).map(|c| c.reason.as_str());
-    let started = current.is_some_and(|current| current.started == Some(true));
+    let started = current.is_some_and(|current| current.started);
     if !started && matches!(ready, Some(QUEUED | status::SUSPENDED)) {
         return now;
     }

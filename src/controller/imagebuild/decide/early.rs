@@ -116,7 +116,7 @@ pub(super) fn contradict(
 fn believed(status: &ImageBuildStatus) -> String {
     let current = status.current.as_ref();
     match (current, &status.failure, &status.digest) {
-        (Some(current), _, _) if current.pushed.is_some() => "of a pushed image".into(),
+        (Some(current), _, _) if current.stage.pushed().is_some() => "of a pushed image".into(),
         (Some(current), _, _) => format!(
             "a failure ({})",
             current.last_failure.as_deref().unwrap_or("unknown")

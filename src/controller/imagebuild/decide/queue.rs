@@ -66,7 +66,7 @@ impl Queue {
                 } else if queue.missing.is_none() {
                     queue.missing = shared_lack(build, other);
                 }
-            } else if current.is_some_and(|current| current.pushed.is_some()) {
+            } else if current.is_some_and(|current| current.stage.pushed().is_some()) {
                 // It is being checked, and needs the builder no more.
             } else if lacks_its_own(other) || is_refused(other) {
                 // It is nobody's turn that waits for a person.

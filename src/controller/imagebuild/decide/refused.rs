@@ -86,7 +86,7 @@ pub(super) fn last_words(build: &ImageBuild) -> Option<String> {
     let ran = status
         .current
         .as_ref()
-        .is_none_or(|current| current.message.is_some() || current.pushed.is_some());
+        .is_none_or(|current| current.message.is_some() || current.stage.pushed().is_some());
     let ready = find(&status.conditions, READY)?;
     (!ran && ready.reason != "Building").then(|| ready.message.clone())
 }

@@ -128,8 +128,9 @@ fn tags_that_only_have_to_be_moved_are_moved_though_suspended() {
         Some(serde_json::from_value(serde_json::json!({"tcpSocket": {"port": 80}})).unwrap());
     let status = build.status.as_mut().unwrap();
     let current = status.current.as_mut().unwrap();
-    current.pushed = Some(whittle_build::report::keep(&success()));
-    current.checked = Some(true);
+    current.stage = Stage::Tagging {
+        pushed: whittle_build::report::keep(&success()),
+    };
     build.spec.suspend = true;
     let mut status = build.status.clone().unwrap();
     status.input = Some(input(&build));
