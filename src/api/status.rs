@@ -76,6 +76,9 @@ pub struct ImageBuildStatus {
     /// A result that the runner told before its Pod has ended; absent once its termination message was seen.
     #[serde(default)]
     pub early: Option<Early>,
+    /// The fetching of the image's programs from the report beside it, where the runner's word on them was lost.
+    #[serde(default)]
+    pub fetch: Option<Fetch>,
     /// Why the last build failed; absent after a success.
     #[serde(default)]
     pub failure: Option<Failure>,
@@ -157,6 +160,25 @@ pub struct Early {
     pub before: String,
     /// Until when the end of the Pod is waited for.
     pub until: Time,
+}
+
+/// The fetching of what an image holds from the report beside it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Fetch {
+    /// Digest of the image, as in `status.digest`.
+    pub digest: String,
+    /// The try, from 1.
+    pub attempt: i32,
+    /// The Job that fetches; absent where there will be no more.
+    #[serde(default)]
+    pub job: Option<String>,
+    /// When that Job may start.
+    #[serde(default)]
+    pub retry_at: Option<Time>,
+    /// What ended the try before.
+    #[serde(default)]
+    pub last_failure: Option<String>,
 }
 
 /// Why a build failed.

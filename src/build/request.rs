@@ -134,6 +134,20 @@ pub struct Previous {
     pub size: i64,
 }
 
+/// Where the report on one platform's image lies.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReportRef {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// Digest of the platform's manifest.
+    pub digest: String,
+    /// Bytes of config and layers.
+    pub size: i64,
+    /// Digest of the artifact that is the report: what others attach to the image is never taken for it.
+    pub report: String,
+}
+
 /// When the tags move.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -143,6 +157,14 @@ pub enum Tagging {
     Now,
     /// By another runner, once the image has answered `spec.healthCheck`.
     Later,
+    /// Never: an earlier runner has moved them, and its word on what the image holds was lost. Nothing is built; it is
+    /// fetched from the reports beside the image.
+    Fetch {
+        /// Digest of the image.
+        image: String,
+        /// The report of each platform that lacks its programs.
+        reports: Vec<ReportRef>,
+    },
     /// Now, to what an earlier runner has pushed: nothing is built.
     Only {
         /// Digest of the image.

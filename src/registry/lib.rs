@@ -15,7 +15,7 @@ pub use auth::Credentials;
 pub use client::{Access, Client, Settings};
 pub use docker_config::{ConfigFault, DockerConfig};
 pub use layers::{ReadError, read_image};
-pub use referrers::{attach, attached};
+pub use referrers::{artifact, attach, attached};
 pub use retry::Patience;
 
 use std::time::Duration;

@@ -65,8 +65,17 @@ pub async fn attached(
     else {
         return Ok(None);
     };
-    let manifest = client.manifest(&found.digest).await?;
-    verify(&manifest, &found.digest).map_err(other)?;
+    artifact(client, &found.digest, limit).await
+}
+
+/// The bytes of the artifact with this digest; none where it has none.
+pub async fn artifact(
+    client: &Client,
+    digest: &str,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, RegistryError> {
+    let manifest = client.manifest(digest).await?;
+    verify(&manifest, digest).map_err(other)?;
     let artifact = ManifestDocument::parse(&manifest).map_err(RegistryError::Other)?;
     let Some(layer) = artifact.layers.first() else {
         return Ok(None);

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use whittle_api::FailureReason;
+use whittle_api::{ContentsStatus, FailureReason};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody, Progress, Report, encode};
 
 use crate::stage::{Stage, ended, failure, success};
@@ -515,4 +515,62 @@ async fn connections_that_say_nothing_keep_nobody_out_and_are_closed() {
     tokio::time::timeout(Duration::from_secs(30), ends)
         .await
         .expect("connections that say nothing are closed");
+}
+
+/// A success whose report lies beside the image; without `programs` as a record that has no room for them.
+fn described(programs: Option<&str>) -> Report {
+    let Report::Succeeded(mut built) = success("sha256:aa") else {
+        unreachable!("it is one");
+    };
+    for platform in &mut built.platforms {
+        platform.contents = Some(ContentsStatus {
+            programs: programs.map(str::to_owned),
+            report: Some("sha256:dd".into()),
+            ..ContentsStatus::default()
+        });
+    }
+    Report::Succeeded(built)
+}
+
+#[tokio::test]
+async fn programs_whose_callback_was_lost_are_fetched_and_believed_with_the_record() {
+    let mut stage = Stage::new().await;
+    let (port, job) = running(&mut stage, json!({})).await;
+    stage.pod_ends(&job, &described(None)).await;
+    let fetch = stage
+        .until("the programs are to be fetched", async || {
+            stage.get("hello").await.status?.fetch?.job
+        })
+        .await;
+    // It is built and ready meanwhile.
+    stage.ready("hello", "True", "Succeeded").await;
+    let jobs: Api<Job> = stage.api();
+    let job = stage
+        .until("the Job that fetches exists", async || {
+            jobs.get_opt(&fetch).await.unwrap()
+        })
+        .await;
+    stage.pod(&job, json!({"phase": "Running"})).await;
+    let runner = Runner::of_attempt(&stage, port, &fetch).await;
+    let found = described(Some("packed"));
+    assert_eq!(runner.says(report(found.clone())).await, 204);
+    stage.pod_ends(&job, &found).await;
+    let status = stage
+        .until("the programs are known", async || {
+            let status = stage.get("hello").await.status?;
+            status.fetch.is_none().then_some(status)
+        })
+        .await;
+    for platform in &status.platforms {
+        let contents = platform.contents.as_ref().unwrap();
+        assert_eq!(contents.programs.as_deref(), Some("packed"));
+    }
+    assert_eq!(status.history.len(), 1);
+    stage
+        .until("the Job is gone", async || {
+            jobs.get_opt(&fetch).await.unwrap().is_none().then_some(())
+        })
+        .await;
+    // Nobody else's word is taken for that image any more.
+    assert_eq!(runner.says(report(described(Some("forged")))).await, 409);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::callback::Callback;
 use super::files::prepare;
-use super::finish::{Held, Published, finish, pushed, retag};
+use super::finish::{Held, Published, fetch, finish, pushed, retag};
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
@@ -93,6 +93,10 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     if let Tagging::Only { image, debug } = &request.tagging {
         let facts = registry_secret::facts(&config);
         return retag(request, &config, &facts, image, debug.as_deref()).await;
+    }
+    if let Tagging::Fetch { image, reports } = &request.tagging {
+        let facts = registry_secret::facts(&config);
+        return fetch(request, &config, &facts, image, reports).await;
     }
     let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;

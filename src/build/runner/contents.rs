@@ -6,13 +6,13 @@ use super::finish::{Stored, Trouble};
 use crate::contract;
 use crate::contract::Breach;
 use crate::health::{Unhealthy, unhealthy};
-use crate::request::{BuildRequest, Previous};
+use crate::request::{BuildRequest, Previous, ReportRef};
 use whittle_api::ContentsStatus;
 use whittle_image::{
     Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge, normal_platform,
 };
 use whittle_probe::pack;
-use whittle_registry::{Client, attach, attached, read_image};
+use whittle_registry::{Client, RegistryError, artifact, attach, attached, read_image};
 
 /// The largest report that is read, in bytes: ours have at most about one MiB.
 const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
@@ -39,6 +39,22 @@ pub(super) async fn hold(
         found.push((stored.status.platform.clone(), findings));
     }
     Ok((contract::breaches(found), checks))
+}
+
+/// What a report says of its image, with the programs.
+pub(super) async fn fetch(client: &Client, wanted: &ReportRef) -> Result<ContentsStatus, Trouble> {
+    let bytes = artifact(client, &wanted.report, REPORT_LIMIT).await?;
+    let broken = |why: String| RegistryError::Other(format!("report {}: {why}", wanted.report));
+    let bytes = bytes.ok_or_else(|| broken("it is empty".into()))?;
+    let report: ImageReport = serde_json::from_slice(&bytes)
+        .map_err(|error| broken(format!("it is invalid: {error}")))?;
+    if report.digest != wanted.digest {
+        return Err(broken(format!("it is about {}", report.digest)).into());
+    }
+    let mut status = ContentsStatus::of(&report.contents);
+    status.programs = Some(pack(&report.contents));
+    status.report = Some(wanted.report.clone());
+    Ok(status)
 }
 
 /// Judges; where it is about size, against what the last good image held.

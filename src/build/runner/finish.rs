@@ -12,7 +12,7 @@ use crate::contract::Breach;
 use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::health::Unhealthy;
 use crate::report::keep_largest;
-use crate::request::{BuildRequest, Tagging};
+use crate::request::{BuildRequest, ReportRef, Tagging};
 use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use whittle_image::{
     ConfigError, Descriptor, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size,
@@ -194,6 +194,39 @@ pub(super) async fn retag(
     Ok(Published {
         digest: image.to_owned(),
         platforms: vec![],
+        debug: None,
+    })
+}
+
+/// What the reports beside an image that an earlier runner has pushed say of it.
+pub(super) async fn fetch(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    image: &str,
+    reports: &[ReportRef],
+) -> Result<Published, Failure> {
+    let failed = |error: Trouble| error.failure(request, facts);
+    let client =
+        client(request, &Repository::parse(&request.image), config, false).map_err(failed)?;
+    let mut platforms = vec![];
+    for report in reports {
+        let contents = contents::fetch(&client, report).await.map_err(failed)?;
+        println!(
+            "read the report on {} {}@{}",
+            report.platform, request.image, report.digest
+        );
+        platforms.push(PlatformStatus {
+            platform: report.platform.clone(),
+            digest: report.digest.clone(),
+            size: report.size,
+            layers: vec![],
+            contents: Some(contents),
+        });
+    }
+    Ok(Published {
+        digest: image.to_owned(),
+        platforms,
         debug: None,
     })
 }

@@ -63,12 +63,15 @@ impl Cluster {
             .and_then(|status| status.current.clone());
         let early = build.status.as_ref().and_then(|s| s.early.as_ref());
         let early = early.map(|early| early.job.clone());
+        let runner = build.status.as_ref().and_then(decide::runner);
+        let runner = runner.map(str::to_owned);
+        let fetches = current.is_none() && early.is_none();
         let (builder, pods, job, told) = futures::try_join!(
             self.builder_of(&build),
             self.runner_pods(&namespace, &uid),
             async {
-                match &current {
-                    Some(current) => self.job(&namespace, &current.job).await,
+                match &runner {
+                    Some(job) => self.job(&namespace, job).await,
                     None => Ok(None),
                 }
             },
@@ -79,8 +82,14 @@ impl Cluster {
                 }
             },
         )?;
-        let record = outcome::record(pod_of(&pods, told.as_ref()));
         let pod = pod_of(&pods, job.as_ref());
+        let record = match (fetches, pod) {
+            // Nothing was told that its end could say something else of.
+            (true, None) => outcome::Record::Pending,
+            (true, pod) => outcome::record(pod),
+            (false, _) => outcome::record(pod_of(&pods, told.as_ref())),
+        };
+        let fetched = report.clone().filter(|_| fetches);
         let events = match (&job, pod) {
             (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
                 let uid = pod.uid().unwrap_or_default();
@@ -145,6 +154,7 @@ impl Cluster {
             builder,
             attempt,
             record,
+            fetched,
             others_alive,
             stuck,
             queue,

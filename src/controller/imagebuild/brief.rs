@@ -68,6 +68,11 @@ pub fn image_build(build: &mut ImageBuild) {
                 current.since = None;
                 current
             }),
+            // Nor before what is fetched was.
+            fetch: status.fetch.take().map(|mut fetch| {
+                fetch.last_failure = None;
+                fetch
+            }),
             input: settled.then_some(trimmed),
             // It is not settled before its record was seen.
             early: status.early.take().map(|mut early| {

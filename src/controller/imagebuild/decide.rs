@@ -3,6 +3,7 @@
 mod checking;
 mod clock;
 mod early;
+mod fetch;
 mod queue;
 mod readiness;
 mod refused;
@@ -49,10 +50,12 @@ pub struct Observed {
     pub build: ImageBuild,
     /// The Builder that it names.
     pub builder: Option<Builder>,
-    /// Where the attempt of `status.current` stands; `Absent` without one.
+    /// Where the attempt of `status.current` stands, or that of `status.fetch`; `Absent` without one.
     pub attempt: State,
-    /// What the Pod of `status.early` has ended with.
+    /// What the Pod of `status.early`, or of `status.fetch`, has ended with.
     pub record: Record,
+    /// What the runner of `status.fetch` has called back.
+    pub fetched: Option<Report>,
     /// True while a Pod of an earlier attempt or build has not ended.
     pub others_alive: bool,
     /// What one of them says that was to be gone by now.
@@ -147,8 +150,9 @@ pub fn input(build: &ImageBuild) -> String {
 
 /// True where there is nothing to do until the ImageBuild changes: nothing else need be read.
 pub fn is_settled(build: &ImageBuild) -> bool {
-    let early = build.status.as_ref().is_some_and(|s| s.early.is_some());
-    build.metadata.deletion_timestamp.is_some() || is_built(build) && !early
+    let waits = |status: &ImageBuildStatus| status.early.is_some() || fetch::job(status).is_some();
+    build.metadata.deletion_timestamp.is_some()
+        || is_built(build) && !build.status.as_ref().is_some_and(waits)
 }
 
 /// True where nothing is to be built until the ImageBuild changes.
@@ -164,10 +168,17 @@ pub fn is_built(build: &ImageBuild) -> bool {
 /// True where a report of this Job is what the build waits for.
 pub fn awaits_report(build: &ImageBuild, job: &str) -> bool {
     let status = build.status.as_ref();
-    let current = status.and_then(|status| status.current.as_ref());
-    current.is_some_and(|current| current.job == job)
+    status.and_then(runner) == Some(job)
         && build.metadata.deletion_timestamp.is_none()
         && pending_check(build, status).is_none()
+}
+
+/// The Job whose runner is under way, or about to be: of the build, or of what is fetched once that is done.
+pub fn runner(status: &ImageBuildStatus) -> Option<&str> {
+    match &status.current {
+        Some(current) => Some(&current.job),
+        None => fetch::job(status),
+    }
 }
 
 /// True where a build waits for its turn on the builder.
@@ -187,6 +198,7 @@ pub fn decide(observed: &Observed, settings: &Settings, now: Timestamp) -> Step 
     let before = observed.build.status.iter().flat_map(checking::jobs);
     step.stop.extend(before.filter(|job| !go_on.contains(job)));
     step.stop.extend(observed.stray_checks.iter().cloned());
+    fetch::follow(observed, settings, &mut step);
     step
 }
 
@@ -276,7 +288,7 @@ fn on(
         }
         None => {
             status::restate(&mut status, build, now);
-            step(status, Action::None)
+            fetch::go_on(observed, settings, status, now)
         }
     }
 }

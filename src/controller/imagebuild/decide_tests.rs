@@ -37,6 +37,7 @@ fn observed(build: ImageBuild) -> Observed {
         builder: Some(ready_builder()),
         attempt: State::Absent,
         record: Record::default(),
+        fetched: None,
         others_alive: false,
         stuck: None,
         queue: Queue::default(),

@@ -347,7 +347,7 @@ fn volumes(
         });
         mounts.push(mount("docker", paths::DOCKER.into(), false));
     }
-    if !matches!(which.tagging, Tagging::Only { .. }) {
+    if matches!(which.tagging, Tagging::Now | Tagging::Later) {
         source_volumes(build, &mut volumes, &mut mounts);
     }
     for (at, registry) in builder.spec.registries.iter().enumerate() {

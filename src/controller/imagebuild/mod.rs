@@ -201,11 +201,8 @@ async fn go_on(
     context: &Context,
 ) -> Result<Requeue, Error> {
     let namespace = build.namespace().unwrap_or_default();
-    let job = build
-        .status
-        .as_ref()
-        .and_then(|status| status.current.as_ref())
-        .map(|current| current.job.clone());
+    let job = build.status.as_ref().and_then(decide::runner);
+    let job = job.map(str::to_owned);
     let report = job
         .as_ref()
         .and_then(|job| context.board.report(&namespace, job));
@@ -231,12 +228,7 @@ async fn go_on(
     }
     let step = decide::decide(&observed, &context.settings, now);
     carry_out(standing, &step, context).await?;
-    if let Some(job) = job.filter(|job| {
-        step.status
-            .current
-            .as_ref()
-            .is_none_or(|current| current.job != *job)
-    }) {
+    if let Some(job) = job.filter(|job| decide::runner(&step.status) != Some(job)) {
         context.board.forget(&namespace, &job);
     }
     Ok(after(&step))

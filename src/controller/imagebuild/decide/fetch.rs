@@ -1,0 +1,225 @@
+//! What the guard judges by, the programs of an image, comes with the runner's callback: the record has no room for those of a
+//! whole distribution. Where the callback was lost, a small runner fetches them from the report beside the image.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::{Action, Observed, Step, backoff, step};
+use crate::imagebuild::job::{self, Which};
+use crate::imagebuild::outcome::{Record, State};
+use crate::names;
+use crate::settings::Settings;
+use whittle_api::{Fetch, ImageBuildStatus, PlatformStatus};
+use whittle_build::report::{self, Report};
+use whittle_build::request::{ReportRef, Tagging};
+
+/// How often it is tried.
+const TRIES: i32 = 5;
+/// Seconds that one try may take.
+const SECONDS: i64 = 300;
+
+/// The Job that fetches, or is about to.
+pub(super) fn job(status: &ImageBuildStatus) -> Option<&str> {
+    status.fetch.as_ref()?.job.as_deref()
+}
+
+/// The reports of the platforms whose programs are not known.
+fn lacking(status: &ImageBuildStatus) -> Vec<ReportRef> {
+    let lacks = |platform: &PlatformStatus| {
+        let contents = platform.contents.as_ref()?;
+        let report = contents
+            .report
+            .clone()
+            .filter(|_| contents.programs.is_none())?;
+        Some(ReportRef {
+            platform: platform.platform.clone(),
+            digest: platform.digest.clone(),
+            size: platform.size,
+            report,
+        })
+    };
+    status.platforms.iter().filter_map(lacks).collect()
+}
+
+/// Begins to fetch where a build has just ended with an image whose programs are not known, and ends that where another
+/// build begins. Without a callback there is no way for them.
+pub(super) fn follow(observed: &Observed, settings: &Settings, step: &mut Step) {
+    let build = &observed.build;
+    let before = build.status.as_ref().and_then(job);
+    let status = &mut step.status;
+    let Some(digest) = status.digest.clone() else {
+        return;
+    };
+    let other = |fetch: &Fetch| fetch.digest != digest;
+    if status.current.is_some() || status.fetch.as_ref().is_some_and(other) {
+        status.fetch = None;
+    }
+    let ran = build.status.as_ref().and_then(|s| s.current.as_ref());
+    if let (Some(ran), None, None, Some(_)) =
+        (ran, &status.current, &status.failure, &settings.callback)
+        && !lacking(status).is_empty()
+    {
+        status.fetch = Some(Fetch {
+            digest,
+            attempt: 1,
+            job: Some(names::child(&ran.job, "fetch-1")),
+            retry_at: None,
+            last_failure: None,
+        });
+        step.look_again = Some(SignedDuration::ZERO);
+    }
+    let gone = before.filter(|before| job(&step.status) != Some(before));
+    step.stop.extend(gone.map(str::to_owned));
+}
+
+/// The next step of what is fetched; nothing where nothing is.
+pub(super) fn go_on(
+    observed: &Observed,
+    settings: &Settings,
+    status: ImageBuildStatus,
+    now: Timestamp,
+) -> Step {
+    let (Some(fetch), Some(name)) = (status.fetch.clone(), job(&status)) else {
+        return step(status, Action::None);
+    };
+    let name = name.to_owned();
+    let look = |seconds: i64, status: ImageBuildStatus| Step {
+        look_again: Some(SignedDuration::from_secs(seconds)),
+        ..step(status, Action::None)
+    };
+    // What is told early is believed once the Pod's own end says the same.
+    if let Record::Said { report, whole } = &observed.record {
+        return match (&**report, &observed.fetched) {
+            (Report::Succeeded(_), Some(told)) if report::digest(told) == *whole => {
+                take(status, &fetch, told, now)
+            }
+            (Report::Succeeded(_), _) => {
+                let why =
+                    "the runner's callback did not arrive: see that its Pod reaches the controller";
+                try_again(status, &fetch, why.into(), now)
+            }
+            (Report::Failed(failed), _) => {
+                let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+                try_again(status, &fetch, why, now)
+            }
+        };
+    }
+    match &observed.attempt {
+        State::Absent => start(observed, settings, status, &fetch, name, now),
+        State::Leaving => look(5, status),
+        State::Foreign => {
+            let why =
+                format!("Job {name} exists, but does not belong to this ImageBuild: delete it");
+            try_again(status, &fetch, why, now)
+        }
+        State::Pending(_) => look(30, status),
+        State::Running | State::Told(_) => look(15, status),
+        State::Ended(Report::Failed(failed)) => {
+            let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+            try_again(status, &fetch, why, now)
+        }
+        State::Ended(Report::Succeeded(_)) => {
+            try_again(status, &fetch, "its word is lost".into(), now)
+        }
+    }
+}
+
+fn start(
+    observed: &Observed,
+    settings: &Settings,
+    status: ImageBuildStatus,
+    fetch: &Fetch,
+    name: String,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    if let Some(wait) = fetch
+        .retry_at
+        .as_ref()
+        .map(|at| at.0.duration_since(now))
+        .filter(|wait| wait.is_positive())
+    {
+        return Step {
+            look_again: Some(wait),
+            ..step(status, Action::None)
+        };
+    }
+    if let Some(why) = job::refusal(build) {
+        return give_up(status, why);
+    }
+    let Some(builder) = &observed.builder else {
+        let name = &build.spec.builder_ref.name;
+        let why = format!("Builder {name}, which says how its registry is reached, is not found");
+        return try_again(status, fetch, why, now);
+    };
+    if observed.others_alive {
+        return Step {
+            look_again: Some(SignedDuration::from_secs(5)),
+            ..step(status, Action::None)
+        };
+    }
+    let which = Which {
+        build: status.build.unwrap_or(1),
+        job: name,
+        seconds_left: SECONDS,
+        tagging: Tagging::Fetch {
+            image: fetch.digest.clone(),
+            reports: lacking(&status),
+        },
+    };
+    match job::attempt(build, builder, &which, settings) {
+        Ok(attempt) => step(status, Action::Start(Box::new(attempt))),
+        Err(error) => give_up(status, format!("the request cannot be written: {error}")),
+    }
+}
+
+/// Enters what was fetched.
+fn take(mut status: ImageBuildStatus, fetch: &Fetch, told: &Report, now: Timestamp) -> Step {
+    if let Report::Succeeded(built) = told {
+        for platform in &mut status.platforms {
+            let found = built.platforms.iter();
+            let mut found = found.filter(|found| found.digest == platform.digest);
+            if let (Some(contents), Some(found)) = (&mut platform.contents, found.next()) {
+                contents.programs = found.contents.as_ref().and_then(|c| c.programs.clone());
+            }
+        }
+    }
+    if lacking(&status).is_empty() {
+        status.fetch = None;
+        return step(status, Action::None);
+    }
+    try_again(status, fetch, "the report has no programs".into(), now)
+}
+
+fn try_again(mut status: ImageBuildStatus, fetch: &Fetch, why: String, now: Timestamp) -> Step {
+    if fetch.attempt >= TRIES {
+        return give_up(status, why);
+    }
+    let next = fetch.attempt + 1;
+    let wait = backoff(fetch.attempt);
+    let job = fetch.job.as_deref();
+    status.fetch = Some(Fetch {
+        attempt: next,
+        job: job.map(|job| names::child(job, &format!("fetch-{next}"))),
+        retry_at: Some(Time(now + wait)),
+        last_failure: Some(why),
+        ..fetch.clone()
+    });
+    Step {
+        look_again: Some(wait),
+        ..step(status, Action::None)
+    }
+}
+
+fn give_up(mut status: ImageBuildStatus, why: String) -> Step {
+    if let Some(fetch) = &mut status.fetch {
+        fetch.job = None;
+        fetch.retry_at = None;
+        fetch.last_failure = Some(why);
+    }
+    step(status, Action::None)
+}
+
+#[cfg(test)]
+#[path = "fetch_tests.rs"]
+mod tests;
