@@ -26,15 +26,7 @@ mkdir -p "$out"
 # A tool of the pinned ones, which are built once and kept outside the checkout.
 tool() { echo "$(cd tests/cluster && go run . build "$1")/$1"; }
 
-whittle=${WHITTLE:-}
-if [[ -z $whittle ]]; then
-  # Its own target folder: other flags, and no quarrel with the everyday one.
-  quiet=--quiet
-  if [[ -t 2 ]]; then quiet=--color=auto; fi
-  RUSTFLAGS="-C target-feature=+crt-static" cargo build "$quiet" --locked --release --bin whittle \
-    --target "$host" --target-dir target/static
-  whittle=target/static/$host/release/whittle
-fi
+whittle=$(config/image/program.sh)
 buildctl=${BUILDCTL:-$(tool buildctl)}
 
 # ── The layout ───────────────────────────────────────────────────────────────────────────────────
