@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
-use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
-use crate::plan::answer::{Kind, answer};
+use crate::answer::{Kind, answer};
+use whittle_image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
@@ -220,7 +220,7 @@ impl Client {
             into.write_all(&chunk).map_err(local)?;
         }
         into.flush().map_err(local)?;
-        let actual = crate::image::digest_text(&hash.finalize());
+        let actual = whittle_image::digest_text(&hash.finalize());
         if actual != digest {
             // Cut short on the way, most likely.
             return Err(RegistryError::Transient {

@@ -1,7 +1,7 @@
 use super::*;
-use crate::image::digest_of;
-use crate::image::fixtures::Tar;
-use crate::registry::client::tests::{Fake, answer};
+use crate::fixtures::{Fake, answer};
+use whittle_image::digest_of;
+use whittle_image::fixtures::Tar;
 
 fn tar() -> String {
     let bytes = Tar::new()

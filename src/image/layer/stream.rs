@@ -9,7 +9,7 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest, Sha256, Sha512};
 
-use crate::image::limits::{Exceeded, Limits};
+use crate::limits::{Exceeded, Limits};
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;

@@ -1,7 +1,7 @@
 //! What a shell's text means: its language, which shell reads it, and what it starts.
 
 mod names;
-pub(crate) mod syntax;
+pub mod syntax;
 
 pub(super) use names::{Marks, may_be_shell};
-pub(crate) use names::{Shell, ShellFile, is_applet, is_builtin, is_shell};
+pub use names::{Shell, ShellFile, is_applet, is_builtin, is_shell};

@@ -13,7 +13,7 @@ const MOST: usize = 16 << 10;
 
 /// A part of a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// Text, its quotes taken off.
     Text(String),
     /// `$NAME` or `${NAME}`.
@@ -26,15 +26,15 @@ pub(crate) enum Piece {
 
 /// One word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Word {
-    pub(crate) pieces: Vec<Piece>,
+pub struct Word {
+    pub pieces: Vec<Piece>,
     /// True where some of it stood in quotes: then it is no reserved word.
-    pub(crate) quoted: bool,
+    pub quoted: bool,
 }
 
 impl Word {
     /// A word that no shell has a hand in.
-    pub(crate) fn plain(text: &str) -> Self {
+    pub fn plain(text: &str) -> Self {
         Self {
             pieces: vec![Piece::Text(text.to_owned())],
             quoted: true,
@@ -42,7 +42,7 @@ impl Word {
     }
 
     /// Its text, where the shell fills nothing in.
-    pub(crate) fn literal(&self) -> Option<&str> {
+    pub fn literal(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [] => Some(""),
             [Piece::Text(text)] => Some(text),
@@ -51,7 +51,7 @@ impl Word {
     }
 
     /// Its text with variables filled in by `value`; none where something is not known.
-    pub(crate) fn resolve(&self, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    pub fn resolve(&self, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
         self.pieces
             .iter()
             .map(|piece| match piece {
@@ -72,7 +72,7 @@ impl Word {
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Node {
     /// Assignments, words, and whether output goes elsewhere than to /dev/null.
     Simple {
         assigns: Vec<(String, Word)>,
@@ -97,7 +97,7 @@ pub(crate) enum Node {
 
 /// Reads a script as a shell does; fails with what it holds that is not read here, or that this shell reads
 /// otherwise than others.
-pub(crate) fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
+pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     if script.len() > MOST {
         return Err("it is longer than is read here");
     }
@@ -117,7 +117,7 @@ pub(crate) fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
 }
 
 /// True for redirections that do not fail: to other descriptors, and from and to /dev/null.
-pub(crate) fn harmless(operator: &str, word: &Word) -> bool {
+pub fn harmless(operator: &str, word: &Word) -> bool {
     let descriptor = |word: &str| word == "-" || word.bytes().all(|b| b.is_ascii_digit());
     match word.literal() {
         Some("/dev/null") => true,

@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use whittle::api::{ImageBuildStatus, find};
-use whittle::image::{
+use whittle_api::{ImageBuildStatus, find};
+use whittle_image::{
     Contents, Fault, ImageConfig, Limits, Manifest, Outcome, Repository, Rule, Runs, check,
 };
-use whittle::registry::{Access, Client, Patience, Settings, read_image};
+use whittle_registry::{Access, Client, Patience, Settings, read_image};
 
 use super::rows::Row;
 use crate::field::variable;
@@ -103,7 +103,7 @@ pub async fn contents(image: &str) -> Contents {
     };
     let client = Client::new(repository, settings).unwrap();
     let manifest = client.manifest(digest).await.unwrap();
-    let Manifest::Image { config, layers, .. } = whittle::image::parse(&manifest).unwrap() else {
+    let Manifest::Image { config, layers, .. } = whittle_image::parse(&manifest).unwrap() else {
         panic!("{image} is of one platform");
     };
     let config = ImageConfig::parse(&client.blob(&config, 4 << 20).await.unwrap()).unwrap();

@@ -1,0 +1,3 @@
+//! Reads Dockerfiles and the shell in them, and gives hints on them. Pure: no files, no network, no Kubernetes.
+
+pub mod advice;
