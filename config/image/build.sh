@@ -6,6 +6,7 @@
 #   WHITTLE    the static program          BUILDCTL   BuildKit's client, static
 #   CRANE      pushes the layout           CA_BUNDLE  the certificate authorities
 #   CRANE_FLAGS  for example --insecure    OUT        where the layout goes
+#   PROFILE      dev: a program that is built without optimization
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -26,7 +27,7 @@ mkdir -p "$out"
 # A tool of the pinned ones, which are built once and kept outside the checkout.
 tool() { echo "$(cd tests/cluster && go run . build "$1")/$1"; }
 
-whittle=$(config/image/program.sh)
+whittle=${WHITTLE:-$(config/image/program.sh)}
 buildctl=${BUILDCTL:-$(tool buildctl)}
 
 # ── The layout ───────────────────────────────────────────────────────────────────────────────────

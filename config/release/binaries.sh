@@ -8,7 +8,7 @@ arch=$(architecture)
 name=whittle-$version-linux-$arch
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-program=$(config/image/program.sh)
+program=${WHITTLE:-$(config/image/program.sh)}
 # One that needs a loader would not run everywhere.
 if readelf --program-headers --wide "$program" | grep -q INTERP; then
   echo "$program is linked dynamically: build it with config/image/program.sh" >&2
