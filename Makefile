@@ -77,3 +77,37 @@ cluster: ## Start the local cluster, or find it up; writes .cluster/env
 
 cluster-down: ## End it, and leave nothing behind
 	cd tests/cluster && go run . down
+
+# ── A release ────────────────────────────────────────────────────────────────────────────────────
+
+# What .github/workflows/release.yml calls, in this order; see RELEASE.md. All is gathered in target/release-files.
+# Nothing is pushed without REGISTRY=ghcr.io/owner, and nothing signed but by release-sign-….
+.PHONY: release-check release-notes release-binaries release-image release-index release-chart release-sbom \
+  release-checksums release-sign-image release-sign-chart release-sign-files
+
+release-check: ## Fail unless Cargo.toml, chart, kustomize base and changelog say VERSION=1.2.3
+	@config/release/check.sh '$(VERSION)'
+
+release-notes: ## Print the changelog's section of VERSION=1.2.3
+	@config/release/notes.sh '$(VERSION)'
+
+release-binaries: ## Pack the static program for this machine's architecture
+	@config/release/binaries.sh
+
+release-image: ## Build and push REGISTRY/whittle:VERSION-ARCH for this machine's architecture
+	@config/release/image.sh
+
+release-index: ## Join the images of all architectures into REGISTRY/whittle:VERSION
+	@config/release/index.sh
+
+release-chart: ## Pack the chart; REGISTRY=ghcr.io/owner pushes it
+	@config/release/chart.sh
+
+release-sbom: ## Write the image's bill of materials (SPDX)
+	@config/release/sbom.sh
+
+release-checksums: ## Write SHA256SUMS
+	@config/release/checksums.sh
+
+release-sign-image release-sign-chart release-sign-files: ## Sign with cosign, by the workflow's identity
+	@config/release/sign.sh $(@:release-sign-%=%)

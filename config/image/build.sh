@@ -6,6 +6,7 @@
 #   WHITTLE    the static program          BUILDCTL   BuildKit's client, static
 #   CRANE      pushes the layout           CA_BUNDLE  the certificate authorities
 #   CRANE_FLAGS  for example --insecure    OUT        where the layout goes
+#   PROFILE      dev: a program that is built without optimization
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -26,15 +27,7 @@ mkdir -p "$out"
 # A tool of the pinned ones, which are built once and kept outside the checkout.
 tool() { echo "$(cd tests/cluster && go run . build "$1")/$1"; }
 
-whittle=${WHITTLE:-}
-if [[ -z $whittle ]]; then
-  # Its own target folder: other flags, and no quarrel with the everyday one.
-  quiet=--quiet
-  if [[ -t 2 ]]; then quiet=--color=auto; fi
-  RUSTFLAGS="-C target-feature=+crt-static" cargo build "$quiet" --locked --release --bin whittle \
-    --target "$host" --target-dir target/static
-  whittle=target/static/$host/release/whittle
-fi
+whittle=${WHITTLE:-$(config/image/program.sh)}
 buildctl=${BUILDCTL:-$(tool buildctl)}
 
 # ── The layout ───────────────────────────────────────────────────────────────────────────────────
