@@ -12,6 +12,8 @@ mod others;
 mod pods;
 mod refusal;
 mod run;
+#[cfg(test)]
+mod scripted;
 mod serve;
 mod settings;
 mod triggers;

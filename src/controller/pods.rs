@@ -1,8 +1,155 @@
-//! Which Pod is a Job's: its word is the record, and anybody who may make Pods can name a Job as the owner of one.
+//! What Pods and Jobs say. First, which Pod is a Job's: its word is the record, and anybody who may make Pods can name
+//! a Job as the owner of one.
 
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+
+use super::names;
+use crate::imagebuild::outcome::{
+    FAILED_CREATE, FAILED_ON_NODE, does_not_go, is_over, waits_for_volumes,
+};
+
+/// The events that say why something does not come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose.
+    pub of: Of,
+    /// Those with one of these reasons.
+    pub reasons: &'static [&'static str],
+}
+
+/// An object that events are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// That of this UID.
+    Uid(String),
+    /// Those of this kind and name: for kinds that are not read.
+    Named(&'static str, String),
+}
+
+impl Question {
+    /// Why the Pod of an object, which has none, was not made.
+    pub fn not_made(object: &impl ResourceExt) -> Self {
+        Self {
+            of: Of::Uid(object.uid().unwrap_or_default()),
+            reasons: &[FAILED_CREATE],
+        }
+    }
+
+    /// Why a Pod, which has a node, does not start on it.
+    pub fn not_started(pod: &Pod) -> Self {
+        Self {
+            of: Of::Uid(pod.uid().unwrap_or_default()),
+            reasons: &FAILED_ON_NODE,
+        }
+    }
+
+    /// What to ask about an attempt: none where its Pod says enough, or has nothing more to say.
+    pub fn of_attempt(job: Option<&Job>, pod: Option<&Pod>) -> Option<Self> {
+        match (job, pod) {
+            (_, Some(pod)) if !is_over(pod) && waits_for_volumes(pod) => {
+                Some(Self::not_started(pod))
+            }
+            (Some(job), None) if is_active(job) => Some(Self::not_made(job)),
+            _ => None,
+        }
+    }
+}
+
+/// True where a Job has neither completed nor failed.
+pub fn is_active(job: &Job) -> bool {
+    let status = job.status.as_ref();
+    status.is_none_or(|status| status.completion_time.is_none() && !is(status, "Failed"))
+}
+
+/// True where a Job says that it has ended, well or not.
+pub fn has_ended(job: &Job) -> bool {
+    let status = job.status.as_ref();
+    status.is_some_and(|status| is(status, "Failed") || is(status, "Complete"))
+}
+
+fn is(status: &JobStatus, condition: &str) -> bool {
+    let mut all = status.conditions.iter().flatten();
+    all.any(|c| c.type_ == condition && c.status == "True")
+}
+
+/// When something last became of a Job, as far as it says: it was made, it has ended.
+pub fn last_change(job: &Job) -> Option<Timestamp> {
+    let status = job.status.as_ref();
+    let ended = status.and_then(|status| status.completion_time.as_ref());
+    let changed = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter_map(|condition| condition.last_transition_time.as_ref());
+    let made = job.metadata.creation_timestamp.as_ref();
+    let times = made.into_iter().chain(ended).chain(changed);
+    times.map(|time| time.0).max()
+}
+
+/// UIDs of what the Jobs belong to that have not ended.
+pub fn owners_of_active(jobs: &[Job]) -> BTreeSet<String> {
+    let active = jobs.iter().filter(|job| is_active(job));
+    let owners = active.flat_map(|job| job.owner_references());
+    owners.map(|owner| owner.uid.clone()).collect()
+}
+
+/// What is left of attempts but that of `job`, by the Pods of an ImageBuild's runners: true where one has not ended;
+/// and what is to be done about one that was to be gone by now.
+pub fn earlier(pods: &[Pod], job: Option<&Job>, now: Timestamp) -> (bool, Option<String>) {
+    let alive = |pod: &&Pod| !job.is_some_and(|job| is_of(pod, job)) && !is_over(pod);
+    let mut all = pods.iter().filter(alive).peekable();
+    let some = all.peek().is_some();
+    (some, all.find_map(|pod| does_not_go(pod, now)))
+}
+
+/// True where one of the Pod's containers was killed for memory at `since` or later.
+pub fn was_out_of_memory(pod: &Pod, since: Option<Timestamp>) -> bool {
+    let status = pod.status.as_ref();
+    let mut containers = status
+        .into_iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    containers.any(|container| killed_for_memory(container, since))
+}
+
+fn killed_for_memory(container: &ContainerStatus, since: Option<Timestamp>) -> bool {
+    [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref())
+        .any(|terminated| {
+            terminated.reason.as_deref() == Some("OOMKilled")
+                && match (&terminated.finished_at, since) {
+                    (Some(finished), Some(since)) => finished.0 >= since,
+                    _ => true,
+                }
+        })
+}
+
+/// True for a Job that a controller of ours made for the ImageBuild of this UID. Anybody may set labels; and one that
+/// is not named as ours are cannot be deleted (templates/selfguard.yaml).
+pub fn is_ours(job: &impl ResourceExt, owner: &str) -> bool {
+    let mut owners = job.owner_references().iter();
+    names::is_attempt(&job.name_any()) && owners.any(|found| found.uid == owner)
+}
+
+/// True for a Job of a build before that of this number.
+pub fn is_before(job: &impl ResourceExt, build: i64) -> bool {
+    let number = job.annotations().get(names::BUILD);
+    number
+        .and_then(|number| number.parse::<i64>().ok())
+        .is_some_and(|number| number < build)
+}
+
+/// True for the Job of a check that stays though nobody has `named` it.
+pub fn is_stray_check(job: &impl ResourceExt, named: &[String]) -> bool {
+    job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::GATE)
+        && job.meta().deletion_timestamp.is_none()
+        && !named.contains(&job.name_any())
+}
 
 /// True where the Pod is one that the Job's controller makes: the Job is its controller, its name begins with the Job's,
 /// and its containers are called as those of the Job's template.
@@ -53,83 +200,5 @@ fn container<'a>(pod: &'a Pod, wanted: &Container) -> Option<&'a Container> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn job() -> Job {
-        serde_json::from_value(json!({
-            "metadata": {"name": "hello-0123456789", "uid": "j"},
-            "spec": {"template": {"spec": {"containers": [{"name": "runner", "image": "whittle:1"}]}}},
-        }))
-        .unwrap()
-    }
-
-    fn pod(name: &str, made: &str, change: Value) -> Pod {
-        let mut pod = json!({
-            "metadata": {
-                "name": format!("hello-0123456789-{name}"),
-                "creationTimestamp": made,
-                "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "hello-0123456789", "uid": "j", "controller": true}],
-            },
-            "spec": {"containers": [{"name": "runner", "image": "whittle:1"}]},
-        });
-        json_patch::merge(&mut pod, &change);
-        serde_json::from_value(pod).unwrap()
-    }
-
-    const EARLY: &str = "2026-01-01T00:00:00Z";
-    const LATE: &str = "2026-01-01T00:00:01Z";
-
-    fn own() -> Pod {
-        pod("own", LATE, json!({}))
-    }
-
-    fn chosen(other: Pod) -> String {
-        let pods = [other, own()];
-        of(&pods, Some(&job())).unwrap().name_any()
-    }
-
-    #[test]
-    fn a_pod_that_somebody_else_makes_is_not_the_jobs() {
-        let owner = |change: Value| {
-            let mut owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "hello-0123456789", "uid": "j", "controller": true});
-            json_patch::merge(&mut owner, &change);
-            json!({"metadata": {"ownerReferences": [owner]}})
-        };
-        for change in [
-            owner(json!({"controller": false})),
-            owner(json!({"controller": null})),
-            owner(json!({"kind": "ReplicaSet"})),
-            owner(json!({"uid": "another"})),
-            json!({"metadata": {"name": "mine"}}),
-            json!({"spec": {"containers": [{"name": "other", "image": "whittle:1"}]}}),
-        ] {
-            let other = pod("other", EARLY, change.clone());
-            assert!(!is_of(&other, &job()), "{change}");
-            assert_eq!(chosen(other), own().name_any(), "{change}");
-        }
-        assert_eq!(of(&[own()], None), None);
-    }
-
-    #[test]
-    fn of_several_the_one_with_the_image_of_the_template_counts_and_then_the_oldest() {
-        let other =
-            |image: &str| json!({"spec": {"containers": [{"name": "runner", "image": image}]}});
-        assert_eq!(
-            chosen(pod("other", EARLY, other("busybox"))),
-            own().name_any()
-        );
-        let later = pod("other", "2026-01-01T00:00:02Z", json!({}));
-        assert_eq!(how_many(&[own(), later.clone()], Some(&job())), 2);
-        assert_eq!(chosen(later), own().name_any());
-    }
-
-    #[test]
-    fn a_pod_whose_image_was_rewritten_is_still_the_jobs() {
-        let change = json!({"spec": {"containers": [{"name": "runner", "image": "mirror/whittle:1"}, {"name": "proxy"}]}});
-        let pods = [pod("own", LATE, change)];
-        assert!(of(&pods, Some(&job())).is_some());
-    }
-}
+#[path = "pods_tests.rs"]
+mod tests;

@@ -75,6 +75,19 @@ impl Found {
         self.packed.len() + images + self.namespace.len() * 2 + self.name.len() * 2 + 200
     }
 
+    /// A Deployment with these images, for tests.
+    #[cfg(test)]
+    pub fn deployment(namespace: &str, name: &str, images: &[&str]) -> Self {
+        Self {
+            kind: 0,
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: String::new(),
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+            packed: vec![0],
+        }
+    }
+
     /// The essence of its template.
     pub fn pod(&self) -> Option<PodSpec> {
         serde_json::from_slice(&inflate(&self.packed, TEMPLATE).ok()?).ok()
@@ -366,12 +379,8 @@ mod tests {
 
     fn found(namespace: &str, name: &str, bytes: usize) -> Change {
         Change::Is(Found {
-            kind: 0,
-            namespace: namespace.into(),
-            name: name.into(),
-            uid: String::new(),
-            images: vec!["docker.io/library/app:1".into()],
             packed: vec![0; bytes],
+            ..Found::deployment(namespace, name, &["docker.io/library/app:1"])
         })
     }
 

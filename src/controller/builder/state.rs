@@ -2,19 +2,25 @@
 
 mod trouble;
 
-pub use trouble::{CLAIM_FAILED, claim, has_node, is_refused};
+pub use trouble::is_refused;
+use trouble::{CLAIM_FAILED, claim, has_node};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::imagebuild::decide::is_built;
+use crate::imagebuild::outcome::waits_for_volumes;
 use crate::names::CONFIG_DIGEST;
+use crate::pods;
+use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
 use whittle_api::quantity::duration;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, IDLE, READY, RECONCILING, STALLED, Wanted, clear, find,
-    set,
+    Builder, BuilderStatus, Certificates, IDLE, ImageBuild, READY, RECONCILING, STALLED, Wanted,
+    clear, find, set,
 };
 
 /// Reason of a daemon that comes up by itself.
@@ -29,6 +35,18 @@ pub struct Use {
     pub wanted: usize,
     /// When it was last used, as far as anybody knows.
     pub last: Option<Timestamp>,
+}
+
+impl Use {
+    /// That of a Builder with these ImageBuilds and these runners' Jobs.
+    pub fn of<'a>(builds: impl Iterator<Item = &'a ImageBuild>, jobs: &[Job]) -> Self {
+        let waiting = builds.filter(|build| !build.spec.suspend && !is_built(build));
+        let running = jobs.iter().filter(|job| pods::is_active(job));
+        Self {
+            wanted: waiting.count() + running.count(),
+            last: jobs.iter().filter_map(pods::last_change).max(),
+        }
+    }
 }
 
 /// Whether the daemon is to be up.
@@ -92,6 +110,22 @@ pub struct Daemon<'a> {
     pub pod: Option<&'a Pod>,
     /// Events of the StatefulSet, of the Pod and of its claim, newest first, while it is not up.
     pub events: &'a [Told],
+}
+
+/// Which events say why a daemon is not up: those of its StatefulSet's controller, of what makes volumes, of its node.
+/// None where its Pod says enough.
+pub fn question(builder: &Builder, set: &StatefulSet, pod: Option<&Pod>) -> Option<Question> {
+    let Some(pod) = pod else {
+        return Some(Question::not_made(set));
+    };
+    if !has_node(pod) {
+        // Its claim is not read: nothing but its events is needed of it.
+        return Some(Question {
+            of: Of::Named("PersistentVolumeClaim", claim(&builder.name_any())),
+            reasons: &CLAIM_FAILED,
+        });
+    }
+    waits_for_volumes(pod).then(|| Question::not_started(pod))
 }
 
 /// Begins the digest of a Builder's Secrets: the version of their files, of which 2 brought the key that git
@@ -393,6 +427,43 @@ mod tests {
             rest(&builder, false, &used(0, None), None, now()),
             Rest::Awake(None)
         );
+    }
+
+    #[test]
+    fn builds_that_wait_and_jobs_that_run_want_their_builder_up() {
+        let mut builds = [(); 3].map(|()| fixtures::inline());
+        builds[1].spec.suspend = true;
+        builds[2].metadata.deletion_timestamp = Some(Time(now()));
+        let job = |status: serde_json::Value| -> Job {
+            let made = serde_json::json!({"creationTimestamp": "1970-01-01T00:00:05Z"});
+            serde_json::from_value(serde_json::json!({"metadata": made, "status": status})).unwrap()
+        };
+        let ended = serde_json::json!({"completionTime": "1970-01-01T00:00:09Z"});
+        let jobs = [job(serde_json::json!({})), job(ended)];
+        let used = Use::of(builds.iter(), &jobs);
+        assert_eq!(used.wanted, 2);
+        assert_eq!(used.last, Some(Timestamp::from_second(9).unwrap()));
+        assert_eq!(Use::of([].iter(), &[]), Use::default());
+    }
+
+    #[test]
+    fn who_knows_why_a_daemon_is_not_up_depends_on_how_far_its_pod_is() {
+        let (builder, mut set) = (fixtures::builder(), set());
+        set.metadata.uid = Some("s".into());
+        let asked = |pod: Option<&Pod>| question(&builder, &set, pod);
+        let not_made = asked(None).unwrap();
+        assert_eq!(not_made.of, Of::Uid("s".into()));
+        assert_eq!(not_made.reasons, ["FailedCreate"]);
+        let mut pod = Pod::default();
+        let claim = asked(Some(&pod)).unwrap();
+        let name = format!("cache-{}-0", crate::names::builder("default"));
+        assert_eq!(claim.of, Of::Named("PersistentVolumeClaim", name));
+        assert_eq!(claim.reasons, CLAIM_FAILED);
+        pod.spec.get_or_insert_default().node_name = Some("node".into());
+        assert_eq!(asked(Some(&pod)), None);
+        pod.metadata.uid = Some("p".into());
+        pod.status = Some(serde_json::from_value(serde_json::json!({"phase": "Pending"})).unwrap());
+        assert_eq!(asked(Some(&pod)).unwrap().of, Of::Uid("p".into()));
     }
 
     #[test]

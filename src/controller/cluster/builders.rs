@@ -10,12 +10,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::events::Of;
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key};
 use crate::builder::objects::{BuilderObjects, metadata};
 use crate::builder::state;
-use crate::imagebuild::outcome;
 use crate::names;
 use crate::refusal::Told;
 use whittle_api::{Builder, BuilderStatus};
@@ -95,25 +93,10 @@ impl Cluster {
         set: &StatefulSet,
         pod: Option<&Pod>,
     ) -> Result<Vec<Told>, Error> {
-        let (namespace, name) = key(builder);
-        let Some(pod) = pod else {
-            let uid = set.uid().unwrap_or_default();
-            return self
-                .events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
-                .await;
-        };
-        if !state::has_node(pod) {
-            // Its claim is not read: nothing but its events is needed of it.
-            let claim = state::claim(&name);
-            let of = Of::Named("PersistentVolumeClaim", &claim);
-            return self.events(&namespace, of, &state::CLAIM_FAILED).await;
+        match state::question(builder, set, pod) {
+            Some(question) => self.events(&key(builder).0, &question).await,
+            None => Ok(vec![]),
         }
-        if !outcome::waits_for_volumes(pod) {
-            return Ok(vec![]);
-        }
-        let uid = pod.uid().unwrap_or_default();
-        self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
-            .await
     }
 
     /// Applies all objects but the StatefulSet, which restarts the daemon where it changes.

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::events::Of;
 use super::lean::Lean;
 use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
 use crate::builder::state::Use;
@@ -23,6 +22,7 @@ use crate::imagebuild::outcome;
 pub use crate::imagebuild::outcome::{Seen, State};
 use crate::names;
 use crate::pods;
+use crate::pods::Question;
 use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
 use whittle_build::report::Report;
 use whittle_build::request::paths;
@@ -90,18 +90,9 @@ impl Cluster {
             (false, _) => outcome::record(pod_of(&pods, told.as_ref())),
         };
         let fetched = report.clone().filter(|_| fetches);
-        let events = match (&job, pod) {
-            (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
-                let uid = pod.uid().unwrap_or_default();
-                self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
-                    .await?
-            }
-            (Some(job), None) if is_active(job) => {
-                let uid = job.uid().unwrap_or_default();
-                self.events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
-                    .await?
-            }
-            _ => vec![],
+        let events = match Question::of_attempt(job.as_ref(), pod) {
+            Some(question) => self.events(&namespace, &question).await?,
+            None => vec![],
         };
         let attempt = outcome::state(
             &Seen {
@@ -141,14 +132,7 @@ impl Cluster {
             Some(pending) => self.checks(&build, &pending, now).await?,
             None => vec![],
         };
-        let alive = |pod: &&Pod| {
-            !job.as_ref().is_some_and(|job| pods::is_of(pod, job)) && !outcome::is_over(pod)
-        };
-        let others_alive = pods.iter().any(|pod| alive(&pod));
-        let stuck = pods
-            .iter()
-            .filter(alive)
-            .find_map(|pod| outcome::does_not_go(pod, now));
+        let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
         Ok(Observed {
             build,
             builder,
@@ -204,11 +188,8 @@ impl Cluster {
             .get_opt(&pod)
             .await
             .map_err(during(format!("reading Pod {namespace}/{pod}")))?;
-        let killed = pod
-            .and_then(|pod| pod.status)
-            .into_iter()
-            .flat_map(|status| status.container_statuses.unwrap_or_default())
-            .any(|container| killed_for_memory(&container, since.as_ref()));
+        let since = since.map(|since| since.0);
+        let killed = pod.is_some_and(|pod| pods::was_out_of_memory(&pod, since));
         let limit = decide::memory_limit(builder).unwrap_or("of its node");
         Ok(killed.then(|| limit.to_owned()))
     }
@@ -314,11 +295,7 @@ impl Cluster {
     pub async fn prune(&self, build: &ImageBuild, before: i64) -> Result<(), Error> {
         let (namespace, _) = key(build);
         for job in self.jobs_of(build).await? {
-            let number = job
-                .annotations()
-                .get(names::BUILD)
-                .and_then(|number| number.parse::<i64>().ok());
-            if number.is_some_and(|number| number < before) {
+            if pods::is_before(&job, before) {
                 self.stop(&namespace, &job.name_any()).await?;
             }
         }
@@ -330,11 +307,7 @@ impl Cluster {
         let named = build.status.as_ref().map(decide::check_jobs);
         let named = named.unwrap_or_default();
         let mut jobs = self.jobs_of(build).await?;
-        jobs.retain(|job| {
-            job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::GATE)
-                && job.metadata.deletion_timestamp.is_none()
-                && !named.contains(&job.name_any())
-        });
+        jobs.retain(|job| pods::is_stray_check(job, &named));
         Ok(jobs.iter().map(ResourceExt::name_any).collect())
     }
 
@@ -350,11 +323,7 @@ impl Cluster {
             .map_err(during(format!(
                 "listing the Jobs of ImageBuild {namespace}/{name}"
             )))?;
-        // Anybody may set labels; and one that is not named as ours are cannot be deleted (templates/selfguard.yaml).
-        let mine = |job: &Meta<Job>| {
-            names::is_attempt(&job.name_any())
-                && job.owner_references().iter().any(|owner| owner.uid == uid)
-        };
+        let mine = |job: &Meta<Job>| pods::is_ours(job, &uid);
         Ok(jobs.into_iter().filter(mine).collect())
     }
 
@@ -378,12 +347,7 @@ impl Cluster {
         builds: &[Arc<ImageBuild>],
     ) -> Result<Use, Error> {
         let jobs = self.jobs_of_builder(namespace, builder, true).await?;
-        let waiting = of_builder(builds, namespace, builder)
-            .filter(|build| !build.spec.suspend && !decide::is_built(build));
-        Ok(Use {
-            wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
-            last: jobs.iter().flat_map(times).max(),
-        })
+        Ok(Use::of(of_builder(builds, namespace, builder), &jobs))
     }
 
     /// The other builds on this build's builder.
@@ -400,12 +364,10 @@ impl Cluster {
             self.jobs_of_builder(namespace, builder, false),
             self.started(namespace, builder),
         )?;
-        let active = jobs
-            .iter()
-            .filter(|job| is_active(job))
-            .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
-            .collect();
-        Ok(Runners { active, started })
+        Ok(Runners {
+            active: pods::owners_of_active(&jobs),
+            started,
+        })
     }
 
     /// UIDs of the ImageBuilds whose runners run on this Builder.
@@ -475,50 +437,6 @@ fn runners_of(builder: &str) -> String {
         names::RUNNER,
         names::BUILDER_NAME
     )
-}
-
-fn is_active(job: &Job) -> bool {
-    job.status
-        .as_ref()
-        .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
-}
-
-/// When a Job was made, and when it ended.
-fn times(job: &Job) -> Vec<Timestamp> {
-    let status = job.status.as_ref();
-    let ended = status.and_then(|status| status.completion_time.clone());
-    let failed = status
-        .into_iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .filter_map(|condition| condition.last_transition_time.clone());
-    [job.metadata.creation_timestamp.clone(), ended]
-        .into_iter()
-        .flatten()
-        .chain(failed)
-        .map(|time| time.0)
-        .collect()
-}
-
-fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Failed" && c.status == "True")
-}
-
-fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {
-    [&container.state, &container.last_state]
-        .into_iter()
-        .flatten()
-        .filter_map(|state| state.terminated.as_ref())
-        .any(|terminated| {
-            terminated.reason.as_deref() == Some("OOMKilled")
-                && match (&terminated.finished_at, since) {
-                    (Some(finished), Some(since)) => finished.0 >= since.0,
-                    _ => true,
-                }
-        })
 }
 
 fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {

@@ -8,14 +8,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
-use super::events::Of;
 use super::{Cluster, Error, MOST_PODS, briefly, during, key};
 use crate::imagebuild::decide::PendingCheck;
 use crate::imagebuild::gate;
-pub(crate) use crate::imagebuild::gate::{Check, Seen, State};
-use crate::imagebuild::outcome::FAILED_CREATE;
+use crate::imagebuild::gate::{Check, Seen, State};
 use crate::names;
 use crate::pods;
+use crate::pods::{Of, Question};
 use whittle_api::{HealthCheck, ImageBuild, bounded};
 
 /// Lines of a container's log that a failure tells.
@@ -61,11 +60,7 @@ impl Cluster {
             None => None,
         };
         let refused = match (&job, &pod) {
-            (Some(job), None) => {
-                let uid = job.uid().unwrap_or_default();
-                self.events(&namespace, Of::Uid(&uid), &[FAILED_CREATE])
-                    .await?
-            }
+            (Some(job), None) => self.events(&namespace, &Question::not_made(job)).await?,
             _ => vec![],
         };
         let seen = Seen {
@@ -78,10 +73,11 @@ impl Cluster {
         let (State::Failed { .. }, Some(pod)) = (&state, &pod) else {
             return Ok(state);
         };
-        let uid = pod.uid().unwrap_or_default();
-        let unhealthy = self
-            .events(&namespace, Of::Uid(&uid), &["Unhealthy"])
-            .await?;
+        let question = Question {
+            of: Of::Uid(pod.uid().unwrap_or_default()),
+            reasons: &["Unhealthy"],
+        };
+        let unhealthy = self.events(&namespace, &question).await?;
         let log = self.last_lines(&namespace, &pod.name_any()).await;
         Ok(gate::explain(
             state,

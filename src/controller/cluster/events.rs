@@ -6,27 +6,20 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::{Cluster, Error, during};
+use crate::pods::{Of, Question};
 use crate::refusal::{Told, words};
 
 /// Events of one object that are read, at most.
 const MOST: u32 = 100;
-
-/// Whose events are asked for.
-pub(super) enum Of<'a> {
-    /// The object of this UID.
-    Uid(&'a str),
-    /// Objects of this kind and name: for kinds that we do not read.
-    Named(&'a str, &'a str),
-}
 
 impl Cluster {
     /// Events of an object with one of these reasons, newest first; each message is cut.
     pub(super) async fn events(
         &self,
         namespace: &str,
-        of: Of<'_>,
-        reasons: &[&str],
+        question: &Question,
     ) -> Result<Vec<Told>, Error> {
+        let Question { of, reasons } = question;
         let (mut fields, what) = match of {
             Of::Uid(uid) => (format!("involvedObject.uid={uid}"), uid.to_owned()),
             Of::Named(kind, name) => (
@@ -34,7 +27,7 @@ impl Cluster {
                 format!("{kind} {name}"),
             ),
         };
-        if let [reason] = reasons {
+        if let &[reason] = reasons {
             fields.push_str(&format!(",reason={reason}"));
         }
         let events = Api::<Event>::namespaced(self.client.clone(), namespace)

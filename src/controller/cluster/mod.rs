@@ -9,6 +9,10 @@ mod events;
 mod lean;
 pub mod pki;
 mod profiles;
+#[cfg(test)]
+pub mod scripted;
+#[cfg(test)]
+mod scripted_tests;
 mod watch;
 
 use kube::api::{

@@ -24,6 +24,12 @@ const MESSAGE: usize = 32 << 10;
 /// Status, reason and message of a condition.
 pub type Said = (String, String, String);
 
+/// The same of what a pure room says: whether it is true, why, and in words.
+pub fn said((is, reason, message): (bool, &str, String)) -> Said {
+    let status = if is { "True" } else { "False" };
+    (status.to_owned(), reason.to_owned(), message)
+}
+
 /// One ImageBuild with an image.
 pub struct Image {
     /// The repository.

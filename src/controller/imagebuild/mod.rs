@@ -340,3 +340,6 @@ async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
 fn std_duration(duration: SignedDuration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod scripted_tests;

@@ -1,0 +1,34 @@
+//! Carries out what was decided for a Builder.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+use kube::runtime::controller::Action as Requeue;
+
+use super::super::{Context, Error};
+use super::decide::{Observed, Say};
+use crate::builder::objects::BuilderObjects;
+use whittle_api::{Builder, Certificates};
+
+/// Makes certificates, and writes them.
+pub async fn renew(observed: &Observed, context: &Context) -> Result<Certificates, Error> {
+    let builder = &observed.builder;
+    let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
+    let issued = context.authority.issue(&namespace, &name, observed.now)?;
+    context.cluster.apply_certificates(builder, &issued).await?;
+    Ok(issued.known)
+}
+
+/// Applies the objects; the StatefulSet last, which restarts the daemon where it changes. Returns that.
+pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<StatefulSet, Error> {
+    context.cluster.apply_surroundings(wanted).await?;
+    Ok(context.cluster.apply_daemon(wanted).await?)
+}
+
+/// Writes the status where it differs.
+pub async fn say(builder: &Builder, say: &Say, context: &Context) -> Result<Requeue, Error> {
+    context
+        .cluster
+        .write_builder_status(builder, &say.status)
+        .await?;
+    Ok(Requeue::requeue(say.look_again))
+}

@@ -1,0 +1,269 @@
+//! From what was observed of one Builder to the next step.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::builder::objects::{BuilderObjects, objects};
+use crate::builder::state;
+use crate::builder::state::{Daemon, Rest, Use};
+use crate::imagebuild::decide;
+use crate::installation;
+use crate::installation::Claim;
+use crate::names;
+use crate::refusal;
+use crate::refusal::{Refusal, Told};
+use crate::settings::Settings;
+use whittle_api::quantity;
+use whittle_api::{Builder, BuilderStatus, Certificates, ImageBuild, RECONCILING, STALLED, find};
+
+/// Everything is looked at again after this long: certificates come of age.
+pub const RESYNC: Duration = Duration::from_secs(3600);
+/// What may just have changed is looked at again after this long.
+const SOON: Duration = Duration::from_secs(5);
+/// So is a Builder that waits for builds to end.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Whether this installation looks after a Builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission<'a> {
+    /// It does.
+    Ours,
+    /// It does, and has yet to write that down: before anything else is written, as two installations would undo each
+    /// other's certificates for ever.
+    Claim,
+    /// Another one does, by name.
+    Theirs(&'a str),
+    /// Nobody, until something changes: the garbage collector takes all that it owned; or the selector does not select
+    /// it, and the ImageBuild that uses it first takes it.
+    Nobodys,
+}
+
+/// Whether `installation` looks after `builder`, which its selector selects or not.
+pub fn admit<'a>(builder: &'a Builder, installation: &str, selected: bool) -> Admission<'a> {
+    if builder.metadata.deletion_timestamp.is_some() {
+        return Admission::Nobodys;
+    }
+    match installation::claim(builder, installation) {
+        Claim::Ours => Admission::Ours,
+        Claim::Theirs(other) => Admission::Theirs(other),
+        Claim::Nobodys if !selected => Admission::Nobodys,
+        Claim::Nobodys => Admission::Claim,
+    }
+}
+
+/// What was read of one Builder, and done for it since.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The Builder, read live.
+    pub builder: Builder,
+    /// Digest of the authority that signs its certificates.
+    pub authority: String,
+    /// Its StatefulSet.
+    pub set: Option<StatefulSet>,
+    /// The Pod that this one runs.
+    pub pod: Option<Pod>,
+    /// What it is used for, where [`asks_for_use`].
+    pub used: Option<Use>,
+    /// Builds that keep it from a restart, where it [`restarts`].
+    pub active: usize,
+    /// What others say of its daemon, newest first, where [`asks_for_events`].
+    pub events: Vec<Told>,
+    /// Certificates that were made after [`Step::Renew`].
+    pub issued: Option<Certificates>,
+    /// Its StatefulSet as the API server has it after [`Step::Apply`].
+    pub applied: Option<StatefulSet>,
+    /// When it was looked at.
+    pub now: Timestamp,
+}
+
+/// What to do next. After all but the last, what was done is added to what was observed, and decided anew: so what is
+/// cut off in between is begun anew from what stands in the cluster.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Make certificates, and write them into the Builder's Secrets: before the daemon that needs them.
+    Renew,
+    /// Apply these objects.
+    Apply(Box<BuilderObjects>),
+    /// Write the status, and look again.
+    Say(Box<Say>),
+}
+
+/// What is said of a Builder, and when it is looked at again though nothing has changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Say {
+    /// The status as it should stand.
+    pub status: BuilderStatus,
+    /// After this long.
+    pub look_again: Duration,
+}
+
+impl Observed {
+    /// The certificates that stand in the Secrets; none where they are to be made anew.
+    fn certificates(&self) -> Option<&Certificates> {
+        let status = self.builder.status.as_ref();
+        let known = status.and_then(|status| status.certificates.as_ref());
+        self.issued
+            .as_ref()
+            .or_else(|| known.filter(|known| !state::are_due(known, &self.authority, self.now)))
+    }
+
+    fn daemon<'a>(&'a self, set: &'a StatefulSet) -> Daemon<'a> {
+        Daemon {
+            set,
+            pod: self.pod.as_ref(),
+            events: &self.events,
+        }
+    }
+
+    fn sleeps(&self) -> bool {
+        let spec = self.set.as_ref().and_then(|set| set.spec.as_ref());
+        spec.is_some_and(|spec| spec.replicas == Some(0))
+    }
+
+    /// Whether the daemon is to be up. One of which nobody has asked what it is used for is.
+    fn rest(&self) -> Rest {
+        let Some(used) = &self.used else {
+            let idle = quantity::duration(&self.builder.spec.idle_timeout);
+            return Rest::Awake((!idle.is_zero()).then_some(idle));
+        };
+        let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
+        let started = status.and_then(|status| Some(status.start_time.as_ref()?.0));
+        state::rest(&self.builder, self.sleeps(), used, started, self.now)
+    }
+
+    fn drains(&self, settings: &Settings) -> bool {
+        self.active > 0 && restarts(self, settings)
+    }
+}
+
+/// True where it counts what the Builder is used for. While it starts, it does not: only one that takes builds may fall
+/// asleep, and only one that sleeps may be woken.
+pub fn asks_for_use(observed: &Observed) -> bool {
+    let idle = quantity::duration(&observed.builder.spec.idle_timeout);
+    !idle.is_zero()
+        && observed.set.is_some()
+        && (observed.sleeps() || decide::is_ready(&observed.builder))
+}
+
+/// True where the daemon would be restarted: new certificates are among what restarts it.
+pub fn restarts(observed: &Observed, settings: &Settings) -> bool {
+    let Some(set) = &observed.set else {
+        return false;
+    };
+    observed.certificates().is_none_or(|certificates| {
+        let wanted = objects(&observed.builder, settings, &certificates.digest);
+        state::would_restart(set, &wanted.stateful_set)
+    })
+}
+
+/// True where it counts what others say of the daemon: it is to be up, and is not.
+pub fn asks_for_events(observed: &Observed, settings: &Settings) -> bool {
+    let down = observed.set.as_ref();
+    down.is_some_and(|set| !state::is_ready(set))
+        && observed.rest() != Rest::Asleep
+        && !observed.drains(settings)
+}
+
+/// The next step.
+pub fn decide(observed: &Observed, settings: &Settings) -> Step {
+    let (builder, now) = (&observed.builder, observed.now);
+    if let Some(applied) = &observed.applied {
+        return Step::Say(Box::new(outcome(observed, applied)));
+    }
+    if observed.drains(settings) {
+        let mut status = builder.status.clone().unwrap_or_default();
+        state::say_draining(&mut status, builder, observed.active, now);
+        return say(status, DRAIN);
+    }
+    let Some(certificates) = observed.certificates() else {
+        return Step::Renew;
+    };
+    let mut wanted = objects(builder, settings, &certificates.digest);
+    if let (Rest::Asleep, Some(spec)) = (observed.rest(), &mut wanted.stateful_set.spec) {
+        spec.replicas = Some(0);
+    }
+    if let Some(set) = &observed.set {
+        let status = builder.status.clone().unwrap_or_default();
+        let since = state::since(&status, now);
+        if state::is_refused(&observed.daemon(set), since) {
+            // A change of the StatefulSet has its controller try at once.
+            let tried = (names::TRIED_AT.to_owned(), now.as_second().to_string());
+            wanted.stateful_set.annotations_mut().extend([tried]);
+        }
+    }
+    Step::Apply(Box::new(wanted))
+}
+
+fn say(status: BuilderStatus, look_again: Duration) -> Step {
+    Step::Say(Box::new(Say { status, look_again }))
+}
+
+/// What is said once all stands as it should: `applied` is the StatefulSet.
+fn outcome(observed: &Observed, applied: &StatefulSet) -> Say {
+    let (builder, now) = (&observed.builder, observed.now);
+    let mut status = builder.status.clone().unwrap_or_default();
+    if let Some(certificates) = observed.certificates() {
+        status.certificates = Some(certificates.clone());
+    }
+    let look_again = match observed.rest() {
+        Rest::Asleep => {
+            state::say_idle(&mut status, builder, now);
+            match decide::is_asleep(builder) {
+                true => RESYNC,
+                // A build that came while it fell asleep has woken nothing: look once more.
+                false => SOON,
+            }
+        }
+        Rest::Awake(after) => {
+            match state::say(&mut status, builder, &observed.daemon(applied), now) {
+                true => after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs())),
+                false => again(builder, &status, now),
+            }
+        }
+    };
+    Say { status, look_again }
+}
+
+/// What is said where the API server refuses an object of the Builder; `set` is the StatefulSet that stands. What is
+/// wrong in itself waits for another spec, which wakes; or for what stands in its way to go, which does not.
+pub fn refused(
+    builder: &Builder,
+    set: Option<&StatefulSet>,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Say {
+    let mut status = builder.status.clone().unwrap_or_default();
+    state::say_refused(&mut status, builder, set, refusal, now);
+    let look_again = again(builder, &status, now);
+    Say { status, look_again }
+}
+
+/// When to look again at a daemon that is not up: soon where nothing is known yet, or the spec is new.
+fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Duration {
+    let trouble = |status: &BuilderStatus| {
+        let conditions = &status.conditions;
+        find(conditions, RECONCILING)
+            .or_else(|| find(conditions, STALLED))
+            .cloned()
+    };
+    let since = trouble(status).map_or(now, |c| c.last_transition_time.0);
+    let known = builder.status.as_ref().is_some_and(|known| {
+        known.observed_generation == builder.metadata.generation
+            && trouble(known).is_some_and(|c| c.reason != state::STARTING)
+    });
+    let most = if known { RESYNC } else { SOON };
+    refusal::look_again(since, now).unsigned_abs().min(most)
+}
+
+/// True where this ImageBuild wakes its Builder.
+pub fn wakes(build: &ImageBuild, builder: &Builder) -> bool {
+    decide::is_asleep(builder) && !decide::is_settled(build)
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,48 @@
+//! Reads all that the next step of a Builder depends on.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::super::{Context, Error};
+use super::decide::{Observed, asks_for_events, asks_for_use, restarts};
+use whittle_api::Builder;
+
+/// What is asked for depends on what was read before: a Builder that is well is looked at with two requests.
+pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Error> {
+    let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
+    let now = Timestamp::now();
+    let (set, pod) = context.cluster.daemon(&builder).await?;
+    let mut observed = Observed {
+        builder,
+        authority: context.authority.fingerprint(),
+        set,
+        pod,
+        used: None,
+        active: 0,
+        events: vec![],
+        issued: None,
+        applied: None,
+        now,
+    };
+    if asks_for_use(&observed) {
+        let builds = context.image_builds().await?;
+        let used = context.cluster.builder_use(&namespace, &name, &builds);
+        let mut used = used.await?;
+        let seen = context.used.last(&namespace, &name);
+        used.last = used.last.max(Some(seen));
+        observed.used = Some(used);
+    }
+    if restarts(&observed, &context.settings) {
+        let builds = context.image_builds().await?;
+        let active = context.cluster.active_builds(&namespace, &name, &builds);
+        observed.active = active.await?;
+    }
+    if let Some(set) = &observed.set
+        && asks_for_events(&observed, &context.settings)
+    {
+        let pod = observed.pod.as_ref();
+        let events = context.cluster.daemon_events(&observed.builder, set, pod);
+        observed.events = events.await?;
+    }
+    Ok(observed)
+}
