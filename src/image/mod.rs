@@ -47,7 +47,7 @@ pub use document::{Descriptor, IndexDocument, ManifestDocument, read};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
-pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
+pub use layer::{Compression, Decompressed, Image, LayerError, LayerFacts, LayerSource};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use platform::{normal_platform, same_platform};

@@ -2,21 +2,22 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use super::files::{Prepared, broken};
 use super::finish::{Trouble, client};
 use super::registry_secret::docker_config;
 use crate::api::{Failure, FailureReason, OciSource};
-use crate::image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
+use crate::image::{
+    Compression, Decompressed, Layer, Manifest, Reference, digest_of, normal_platform, parse,
+    verify,
+};
 use crate::plan::answer::{Kind, told};
 use crate::plan::failure::plain;
 use crate::plan::outcome::scratch_full;
@@ -29,6 +30,8 @@ const LAYER_LIMIT: u64 = 4 << 30;
 const ENTRIES: usize = 500_000;
 /// Bytes that the paths of all folders may have: they are kept until all is unpacked.
 const NAMES: usize = 32 << 20;
+/// Bytes of window that a zstd frame may ask for: what `zstd --long` asks for, which a source may well be packed with.
+const WINDOW: u64 = 128 << 20;
 
 /// Fetches and unpacks a source; its revision, `oci@sha256:…`.
 pub(super) async fn fetch(
@@ -266,29 +269,23 @@ fn unpack(
     room: &mut Room,
     looks: &mut Looks,
 ) -> io::Result<()> {
-    let mut head = [0_u8; 4];
     let mut file = BufReader::new(fs::File::open(packed)?);
-    let size = file.get_ref().metadata()?.len();
-    let known = usize::try_from(size.min(4)).unwrap_or(4);
-    file.read_exact(&mut head[..known])?;
-    drop(file);
-    let file = BufReader::new(fs::File::open(packed)?);
-    match head {
-        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), root, room, looks),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let decoder = StreamingDecoder::new(file).map_err(io::Error::other)?;
-            unpack_tar(decoder, root, room, looks)
+    let mut head = Vec::with_capacity(4);
+    (&mut file).take(4).read_to_end(&mut head)?;
+    file.rewind()?;
+    match (Compression::sniff(&head), &layer.title) {
+        (Compression::None, Some(title)) if !is_tar(packed)? => {
+            let place = place(root, Path::new(title))?;
+            fs::create_dir_all(place.parent().unwrap_or(root))?;
+            let size = file.get_ref().metadata()?.len();
+            room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
+            fs::copy(packed, &place)?;
+            fs::set_permissions(place, fs::Permissions::from_mode(0o644))
         }
-        _ => match &layer.title {
-            Some(title) if !is_tar(packed)? => {
-                let place = place(root, Path::new(title))?;
-                fs::create_dir_all(place.parent().unwrap_or(root))?;
-                room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
-                fs::copy(packed, &place)?;
-                fs::set_permissions(place, fs::Permissions::from_mode(0o644))
-            }
-            _ => unpack_tar(file, root, room, looks),
-        },
+        (compression, _) => {
+            let stream = Decompressed::new(file, compression, WINDOW);
+            unpack_tar(stream, compression, root, room, looks)
+        }
     }
 }
 
@@ -301,6 +298,7 @@ fn is_tar(path: &Path) -> io::Result<bool> {
 
 fn unpack_tar(
     stream: impl Read,
+    compression: Compression,
     root: &Path,
     room: &mut Room,
     looks: &mut Looks,
@@ -322,6 +320,10 @@ fn unpack_tar(
             take(&left, entry.size())?;
         }
         unpack_entry(&mut entry, root, looks)?;
+    }
+    // What follows an archive's end is packed data as well, and damage or an early end there shows that not all came.
+    if compression != Compression::None {
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
     }
     room.bytes = left.get();
     Ok(())

@@ -5,9 +5,10 @@
 //! containerd does (pkg/archive/tar.go).
 
 mod archive;
+mod decompress;
 mod stream;
 
-pub use stream::Compression;
+pub use decompress::{Compression, Decompressed};
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Read};
