@@ -8,7 +8,6 @@ mod args;
 mod bases;
 mod caches;
 mod checks;
-mod dockerfile;
 mod forms;
 mod health;
 mod ignore;
@@ -34,6 +33,7 @@ pub use secrets::{CANDIDATES, is_candidate};
 pub use stages::{StageName, instruction_at, stages};
 
 use crate::api::bounded;
+use crate::dockerfile::{self, Directive};
 use stages::Stages;
 
 /// How many hints a build gets at most.
@@ -176,8 +176,8 @@ pub fn advise(view: &View) -> Vec<Hint> {
     let Some(file) = dockerfile::parse(view.dockerfile) else {
         return vec![];
     };
-    let ours = |syntax: &String| {
-        let name = crate::image::Reference::parse(syntax).repository;
+    let ours = |syntax: &Directive| {
+        let name = crate::image::Reference::parse(&syntax.value).repository;
         name.path.starts_with("docker/dockerfile")
     };
     if !file.directives.get("syntax").is_none_or(ours) {
