@@ -18,7 +18,6 @@ mod secrets;
 mod sensitive;
 mod shell;
 mod stages;
-mod start;
 #[cfg(test)]
 mod tests;
 

@@ -16,9 +16,9 @@ fn unset(run: &str) -> Vec<String> {
     let script = of(run);
     script
         .uses
-        .into_iter()
+        .iter()
         .filter(|used| !used.guarded && !script.assigned.contains(&used.name))
-        .map(|used| used.name)
+        .map(|used| used.name.clone())
         .collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
 use super::wrappers::{Inner, inner};
-use crate::image::shell::syntax::{Piece, Word, harmless, parse};
+use crate::image::shell::syntax::{Piece, Word, parse, quiet};
 use crate::image::shell::{Shell, is_applet, is_builtin, is_shell};
 use crate::image::{Executable, ProgramKind};
 use crate::probe::paths;
@@ -38,14 +38,7 @@ impl Eval<'_, '_> {
             };
         }
         // A file that cannot be opened keeps the command from being run.
-        let mut flow = if redirects
-            .iter()
-            .all(|(operator, word)| harmless(operator, word))
-        {
-            0
-        } else {
-            FAIL
-        };
+        let mut flow = if quiet(redirects) { 0 } else { FAIL };
         if words.is_empty() {
             return flow | output.unwrap_or(OK);
         }
