@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::{OCI_INDEX, OCI_MANIFEST};
+use crate::image::{OCI_INDEX, OCI_MANIFEST, digest_of};
 use crate::inspect::fixtures::{CONFIG, config};
 use crate::inspect::platform::Platforms;
 use crate::inspect::source::Source;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::image::digest_of;
 use crate::image::fixtures::Tar;
+use crate::image::{LayerError, digest_of};
 use crate::registry::client::tests::{Fake, answer};
 
 fn tar() -> String {

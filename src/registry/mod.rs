@@ -4,6 +4,7 @@
 mod auth;
 mod client;
 mod docker_config;
+mod images;
 mod layers;
 mod referrers;
 mod retry;
@@ -13,8 +14,8 @@ pub use auth::Credentials;
 pub(crate) use client::tests::{Fake, answer};
 pub use client::{Access, Client, Settings};
 pub use docker_config::{ConfigFault, DockerConfig};
-pub use layers::{ReadError, read_image};
-pub use referrers::{attach, attached};
+pub use images::{PlatformManifest, Pointed, ReadError};
+pub use referrers::attach;
 pub use retry::Patience;
 
 use std::time::Duration;

@@ -5,16 +5,13 @@ use k8s_openapi::jiff::Timestamp;
 use super::finish::{Stored, Trouble};
 use crate::api::ContentsStatus;
 use crate::image::{
-    Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge, normal_platform,
+    Budget, Contents, Finding, ImageReport, Measured, REPORT_TYPE, judge, normal_platform,
 };
 use crate::plan::advice::{Unhealthy, unhealthy};
 use crate::plan::contract::{self, Breach};
-use crate::plan::request::{BuildRequest, Previous};
+use crate::plan::request::BuildRequest;
 use crate::probe::pack;
-use crate::registry::{Client, attach, attached, read_image};
-
-/// The largest report that is read, in bytes: ours have at most about one MiB.
-const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
+use crate::registry::{Client, attach};
 
 /// Reads each platform's layers, enters what they hold, pushes the reports, and says what of the contract
 /// is broken and which health checks cannot work. One platform after the other: each takes up to 64 MiB of memory.
@@ -26,9 +23,10 @@ pub(super) async fn hold(
     let budget = contract::budget(&request.contract);
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
-        let image = read_image(client, &stored.layers, &stored.config, Limits::default()).await?;
-        let contents = Contents::of(&image, &stored.config, Timestamp::now().as_second());
-        drop(image);
+        let now = Timestamp::now().as_second();
+        let contents = client
+            .contents(&stored.manifest.layers, &stored.config, now)
+            .await?;
         checks.extend(unhealthy(&contents, &request.health_command));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
@@ -74,16 +72,8 @@ async fn weigh(
         return findings;
     };
     // Only now: it costs a few requests, and serves the words alone.
-    let report = earlier(client, previous).await;
+    let report = client.report(&previous.digest).await.ok().flatten();
     judge(budget, image, asked, before(report.as_ref()))
-}
-
-/// What the last good image held, as far as its report still lies in the registry.
-async fn earlier(client: &Client, previous: &Previous) -> Option<Contents> {
-    let found = attached(client, &previous.digest, REPORT_TYPE, REPORT_LIMIT).await;
-    let bytes = found.ok()??;
-    let report: ImageReport = serde_json::from_slice(&bytes).ok()?;
-    (report.digest == previous.digest).then_some(report.contents)
 }
 
 /// Pushes the report. A registry that takes none costs the report, and not the build.
@@ -94,7 +84,7 @@ async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<
         contents,
     };
     let bytes = serde_json::to_vec(&report).expect("a report has string keys only");
-    match attach(client, &stored.manifest, REPORT_TYPE, &bytes).await {
+    match attach(client, &stored.manifest.bytes, REPORT_TYPE, &bytes).await {
         Ok(digest) => Some(digest),
         Err(error) => {
             println!("the report on the image's contents was not pushed: {error}");

@@ -14,15 +14,12 @@ use super::files::{Prepared, broken};
 use super::finish::{Trouble, client};
 use super::registry_secret::docker_config;
 use crate::api::{Failure, FailureReason, OciSource};
-use crate::image::{
-    Compression, Decompressed, Layer, Manifest, Reference, digest_of, normal_platform, parse,
-    verify,
-};
+use crate::image::{Compression, Decompressed, Layer, Reference, normal_platform};
 use crate::plan::answer::{Kind, told};
 use crate::plan::failure::plain;
 use crate::plan::outcome::scratch_full;
 use crate::plan::request::{BuildRequest, paths};
-use crate::registry::{Client, DockerConfig, RegistryError, causes};
+use crate::registry::{Client, DockerConfig, Pointed, RegistryError, causes};
 
 /// The most that one layer may hold, as stored, in bytes.
 const LAYER_LIMIT: u64 = 4 << 30;
@@ -156,14 +153,11 @@ async fn resolve(
     reference: &Reference,
     request: &BuildRequest,
 ) -> Result<(String, Vec<Layer>), Trouble> {
-    let bytes = client.manifest(reference.wanted()).await?;
-    let digest = digest_of(&bytes);
-    if let Some(wanted) = &reference.digest {
-        verify(&bytes, wanted)?;
-    }
-    match parse(&bytes)? {
-        Manifest::Image { layers, .. } => Ok((digest, layers)),
-        Manifest::Index(entries) => {
+    match client.pointed(reference).await? {
+        Pointed::Image(manifest) => Ok((manifest.digest, manifest.layers)),
+        Pointed::Index {
+            digest, entries, ..
+        } => {
             let asked = request
                 .platforms
                 .first()
@@ -175,13 +169,9 @@ async fn resolve(
                     asked.is_some() && stated == asked.map(normal_platform)
                 })
                 .or(entries.first())
-                .ok_or(Trouble::Nested)?;
-            let bytes = client.manifest(&entry.digest).await?;
-            verify(&bytes, &entry.digest)?;
-            match parse(&bytes)? {
-                Manifest::Image { layers, .. } => Ok((digest, layers)),
-                Manifest::Index(_) => Err(Trouble::Nested),
-            }
+                .ok_or(Trouble::Empty)?;
+            let manifest = client.platform_manifest(&entry.digest).await?;
+            Ok((digest, manifest.layers))
         }
     }
 }

@@ -13,14 +13,16 @@ use crate::image::limits::{Exceeded, Limits};
 const CHUNK: usize = 64 << 10;
 
 /// A digest as it grows.
-pub(super) enum Hasher {
+pub enum Hasher {
+    /// `sha256:…`
     Sha256(Sha256),
+    /// `sha512:…`
     Sha512(Sha512),
 }
 
 impl Hasher {
     /// The hasher of a digest such as `sha256:…`; `None` for an unknown algorithm.
-    pub(super) fn of(digest: &str) -> Option<Self> {
+    pub fn of(digest: &str) -> Option<Self> {
         match digest.split_once(':')?.0 {
             "sha256" => Some(Self::Sha256(Sha256::new())),
             "sha512" => Some(Self::Sha512(Sha512::new())),
@@ -28,7 +30,8 @@ impl Hasher {
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
             Self::Sha512(hash) => hash.update(bytes),
@@ -36,7 +39,7 @@ impl Hasher {
     }
 
     /// The digest, as OCI writes it.
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         let (name, bytes) = match self {
             Self::Sha256(hash) => ("sha256:", hash.finalize().to_vec()),
             Self::Sha512(hash) => ("sha512:", hash.finalize().to_vec()),
