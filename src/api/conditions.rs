@@ -4,6 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use whittle_image::text::bounded;
 
 /// The image of the current spec stands in the registry, and its tags point to it.
 pub const READY: &str = "Ready";
@@ -84,19 +85,6 @@ pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
     find(conditions, kind).is_some_and(|c| c.status == "True")
 }
 
-/// Cuts a text to at most `most` bytes, at a character's edge.
-pub fn bounded(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let mut end = most.saturating_sub('…'.len_utf8());
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,11 +112,5 @@ mod tests {
         set(&mut conditions, wanted(true), 2, late);
         assert_eq!(conditions[0].last_transition_time, Time(late));
         assert_eq!(conditions.len(), 1);
-    }
-
-    #[test]
-    fn a_long_text_is_cut_at_the_edge_of_a_character() {
-        assert_eq!(bounded("äöü".into(), 5), "ä…");
-        assert_eq!(bounded("abc".into(), 3), "abc");
     }
 }

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 // `KubeSchema` brings a `Rule` of its own.
-use crate::image::{Base, Contents, Rule as ContractRule, Runs, SizedFile};
+use whittle_image::{Base, Contents, Rule as ContractRule, Runs, SizedFile};
 
 /// What the image must be. `RunnableEntrypoint` and `PlatformMatches` are enforced in any case, unless
 /// `warn` names them.

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ContentsStatus, FailureReason};
+use super::{ContentsStatus, Current, FailureReason};
 
 /// What is known of the last build, and of the one that runs.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -143,37 +143,6 @@ pub struct Steps {
     pub total: i32,
     /// Those that the cache answered.
     pub cached: i32,
-}
-
-/// The build that runs.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Current {
-    /// The attempt, from 1.
-    pub attempt: i32,
-    /// The runner's Job: `kubectl logs job/NAME`.
-    pub job: String,
-    /// Generation of the spec that is being built.
-    pub generation: i64,
-    /// What goes on, for example `9/14 [build 4/5] RUN go build`.
-    pub message: Option<String>,
-    /// When the next attempt may start.
-    pub retry_at: Option<Time>,
-    /// What ended the attempt before this one.
-    pub last_failure: Option<String>,
-    /// Since when the attempt runs: `spec.timeout` counts from here. Before it does, since when it waits for something
-    /// other than its turn on the builder.
-    #[serde(default)]
-    pub since: Option<Time>,
-    /// True once the attempt's Job was made.
-    #[serde(default)]
-    pub started: Option<bool>,
-    /// What the attempt has pushed, while no tag points to it: its report, packed.
-    #[serde(default)]
-    pub pushed: Option<String>,
-    /// True once that has answered `spec.healthCheck`.
-    #[serde(default)]
-    pub checked: Option<bool>,
 }
 
 /// A result that was told early. What the runner's Pod ends with is the record: where that says something else, it counts.

@@ -60,7 +60,7 @@ fn key<K: ResourceExt>(kind: &'static str, object: &K) -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::fixtures;
+    use crate::fixtures;
 
     #[test]
     fn a_builder_is_left_alone_until_it_is_handed_over() {

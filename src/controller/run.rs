@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, run_builders, run_guard, run_image_builds};
 use crate::cluster::Cluster;
-use crate::plan::names::AUTHORITY;
-use crate::plan::settings::Settings;
+use crate::names::AUTHORITY;
 use crate::serve::{Board, Desk, Metrics, serve_callback, serve_health};
+use crate::settings::Settings;
 
 /// ImageBuilds with new reports that wait to be looked at.
 const WOKEN: usize = 1024;

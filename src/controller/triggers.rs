@@ -7,8 +7,10 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::api::{Builder, ImageBuild, REQUESTED_AT};
-use crate::plan::{builder_state, decide, gate, names, outcome};
+use crate::builder::state;
+use crate::imagebuild::{decide, gate, outcome};
+use crate::names;
+use whittle_api::{Builder, ImageBuild, REQUESTED_AT};
 
 fn digest(value: impl Hash) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -94,7 +96,7 @@ fn is_check(pod: &Pod) -> bool {
 pub fn stateful_set(set: &StatefulSet) -> Option<u64> {
     digest((
         set.uid(),
-        builder_state::Rollout::of(set),
+        state::Rollout::of(set),
         set.metadata.deletion_timestamp.is_some(),
     ))
 }

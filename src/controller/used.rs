@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::ImageBuild;
+use whittle_api::ImageBuild;
 
 /// Builders that are remembered.
 const MOST: usize = 10_000;
@@ -33,7 +33,7 @@ impl Used {
     pub fn see(&self, build: &ImageBuild, now: Timestamp) {
         let Some(status) = &build.status else { return };
         let current = status.current.as_ref();
-        let at = match current.is_some_and(|current| current.started == Some(true)) {
+        let at = match current.is_some_and(|current| current.started) {
             true => Some(now),
             // A clock that is ahead keeps no Builder awake.
             false => status.completed_at.as_ref().map(|time| time.0.min(now)),
@@ -70,7 +70,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::plan::fixtures;
+    use crate::fixtures;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

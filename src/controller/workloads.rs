@@ -15,8 +15,8 @@ use kube::runtime::watcher;
 
 use super::{AFTER_ERROR, Context, Error, in_time};
 use crate::cluster::{Cluster, Meta};
-use crate::packed::{deflate, inflate};
-use crate::probe::{canonical, essence, templates_of};
+use whittle_image::packed::{deflate, inflate};
+use whittle_probe::{canonical, essence, templates_of};
 
 /// Group, version, kind and plural of what has a Pod template.
 const KINDS: [(&str, &str, &str, &str); 7] = [
@@ -351,7 +351,7 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
     let event = Event {
         type_: EventType::Warning,
         reason: "ProbeCannotWork".into(),
-        note: Some(crate::api::bounded(line.to_owned(), 1024)),
+        note: Some(whittle_api::bounded(line.to_owned(), 1024)),
         action: "Audit".into(),
         secondary: None,
     };

@@ -1,9 +1,7 @@
 use super::*;
-use crate::image::contents::{
-    CaCertificates, LayerSize, Listed, Privileged, SizedFile, TimeZones, Tmp,
-};
-use crate::image::fixtures::{ARM64, ElfFile, GLIBC, MUSL, Tar, image};
-use crate::image::{ImageConfig, Note};
+use crate::contents::{CaCertificates, LayerSize, Listed, Privileged, SizedFile, TimeZones, Tmp};
+use crate::fixtures::{ARM64, ElfFile, GLIBC, MUSL, Tar, image};
+use crate::{ImageConfig, Note};
 
 fn report(tar: Tar, command: &[&str], user: &str) -> Contents {
     let config = ImageConfig {

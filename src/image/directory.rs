@@ -76,7 +76,7 @@ pub(super) fn trouble(image: &Image, config: &ImageConfig) -> Option<(String, bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::fixtures::{Tar, image};
+    use crate::fixtures::{Tar, image};
 
     fn of(folder: &str) -> Option<(String, bool)> {
         let image = image(&[Tar::new()

@@ -7,44 +7,50 @@ use tar::{EntryType, Header};
 use super::{Image, LayerSource, Limits};
 
 /// A tar as it grows.
-pub(crate) struct Tar(tar::Builder<Vec<u8>>);
+pub struct Tar(tar::Builder<Vec<u8>>);
+
+impl Default for Tar {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Tar {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(tar::Builder::new(Vec::new()))
     }
 
     /// A file with its permission bits.
-    pub(crate) fn file(self, path: &str, mode: u32, bytes: &[u8]) -> Self {
+    pub fn file(self, path: &str, mode: u32, bytes: &[u8]) -> Self {
         self.owned(path, mode, 0, bytes)
     }
 
     /// A file of an owner, who is its group too.
-    pub(crate) fn owned(self, path: &str, mode: u32, owner: u64, bytes: &[u8]) -> Self {
+    pub fn owned(self, path: &str, mode: u32, owner: u64, bytes: &[u8]) -> Self {
         let mut header = header(EntryType::Regular, mode, bytes.len() as u64);
         header.set_uid(owner);
         header.set_gid(owner);
         self.append(header, path, bytes)
     }
 
-    pub(crate) fn folder(self, path: &str, mode: u32) -> Self {
+    pub fn folder(self, path: &str, mode: u32) -> Self {
         self.append(header(EntryType::Directory, mode, 0), path, b"")
     }
 
-    pub(crate) fn symlink(mut self, path: &str, target: &str) -> Self {
+    pub fn symlink(mut self, path: &str, target: &str) -> Self {
         let mut header = header(EntryType::Symlink, 0o777, 0);
         self.0.append_link(&mut header, path, target).unwrap();
         self
     }
 
-    pub(crate) fn hard_link(mut self, path: &str, target: &str) -> Self {
+    pub fn hard_link(mut self, path: &str, target: &str) -> Self {
         let mut header = header(EntryType::Link, 0o644, 0);
         self.0.append_link(&mut header, path, target).unwrap();
         self
     }
 
     /// PAX records for the entry that comes next.
-    pub(crate) fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
+    pub fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
         self.0
             .append_pax_extensions(records.iter().copied())
             .unwrap();
@@ -52,7 +58,7 @@ impl Tar {
     }
 
     /// Any header, with a path that no checks are made of.
-    pub(crate) fn raw(mut self, mut header: Header, path: &[u8], bytes: &[u8]) -> Self {
+    pub fn raw(mut self, mut header: Header, path: &[u8], bytes: &[u8]) -> Self {
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path);
         header.set_cksum();
         self.0.append(&header, bytes).unwrap();
@@ -64,13 +70,13 @@ impl Tar {
         self
     }
 
-    pub(crate) fn bytes(self) -> Vec<u8> {
+    pub fn bytes(self) -> Vec<u8> {
         self.0.into_inner().unwrap()
     }
 }
 
 /// A header of a size, with nothing else.
-pub(crate) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+pub fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -82,19 +88,19 @@ pub(crate) fn header(kind: EntryType, mode: u32, size: u64) -> Header {
 }
 
 /// gzip, as BuildKit packs.
-pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// One frame of zstd.
-pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
 /// An image of these layers, read whole.
-pub(crate) fn image(layers: &[Vec<u8>]) -> Image {
+pub fn image(layers: &[Vec<u8>]) -> Image {
     let mut image = Image::new(Limits::default());
     for layer in layers {
         image
@@ -106,32 +112,32 @@ pub(crate) fn image(layers: &[Vec<u8>]) -> Image {
 
 /// What an ELF file of a test is to have. 64 bit, little endian.
 #[derive(Clone, Debug)]
-pub(crate) struct ElfFile {
-    pub(crate) machine: u16,
-    pub(crate) kind: u16,
-    pub(crate) interpreter: Option<&'static str>,
-    pub(crate) needed: Vec<&'static str>,
-    pub(crate) rpath: Option<&'static str>,
-    pub(crate) runpath: Option<&'static str>,
-    pub(crate) soname: Option<&'static str>,
+pub struct ElfFile {
+    pub machine: u16,
+    pub kind: u16,
+    pub interpreter: Option<&'static str>,
+    pub needed: Vec<&'static str>,
+    pub rpath: Option<&'static str>,
+    pub runpath: Option<&'static str>,
+    pub soname: Option<&'static str>,
     /// (library, version)
-    pub(crate) versions_needed: Vec<(&'static str, &'static str)>,
-    pub(crate) versions: Vec<&'static str>,
-    pub(crate) flags_1: u64,
+    pub versions_needed: Vec<(&'static str, &'static str)>,
+    pub versions: Vec<&'static str>,
+    pub flags_1: u64,
     /// Bytes between the strings and the dynamic section.
-    pub(crate) gap: usize,
+    pub gap: usize,
     /// True: the strings come behind the dynamic section.
-    pub(crate) strings_last: bool,
+    pub strings_last: bool,
     /// Bytes at the end.
-    pub(crate) tail: Vec<u8>,
+    pub tail: Vec<u8>,
 }
 
-pub(crate) const AMD64: u16 = object::elf::EM_X86_64;
-pub(crate) const ARM64: u16 = object::elf::EM_AARCH64;
+pub const AMD64: u16 = object::elf::EM_X86_64;
+pub const ARM64: u16 = object::elf::EM_AARCH64;
 /// glibc's loader on amd64.
-pub(crate) const GLIBC: &str = "/lib64/ld-linux-x86-64.so.2";
+pub const GLIBC: &str = "/lib64/ld-linux-x86-64.so.2";
 /// musl's loader on amd64.
-pub(crate) const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
+pub const MUSL: &str = "/lib/ld-musl-x86_64.so.1";
 
 impl Default for ElfFile {
     fn default() -> Self {
@@ -155,7 +161,7 @@ impl Default for ElfFile {
 
 impl ElfFile {
     /// A program for a loader.
-    pub(crate) fn program(interpreter: &'static str, needed: &[&'static str]) -> Self {
+    pub fn program(interpreter: &'static str, needed: &[&'static str]) -> Self {
         Self {
             kind: object::elf::ET_DYN,
             interpreter: Some(interpreter),
@@ -165,7 +171,7 @@ impl ElfFile {
     }
 
     /// A library.
-    pub(crate) fn library(soname: &'static str, needed: &[&'static str]) -> Self {
+    pub fn library(soname: &'static str, needed: &[&'static str]) -> Self {
         Self {
             kind: object::elf::ET_DYN,
             soname: Some(soname),
@@ -175,7 +181,7 @@ impl ElfFile {
     }
 
     /// The file.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         use object::elf as e;
         let mut strings = vec![0_u8];
         let mut entries: Vec<(i64, u64)> = Vec::new();

@@ -1,7 +1,7 @@
 use super::*;
-use crate::image::CommandForm;
-use crate::image::fixtures::{ElfFile, GLIBC, Tar, image};
-use crate::image::{Image, Limits};
+use crate::CommandForm;
+use crate::fixtures::{ElfFile, GLIBC, Tar, image};
+use crate::{Image, Limits};
 
 const NOW: i64 = 1_750_000_000;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::fixtures::{AMD64, ARM64, ElfFile, GLIBC, MUSL, Tar, image};
+use crate::fixtures::{AMD64, ARM64, ElfFile, GLIBC, MUSL, Tar, image};
 
 fn config() -> ImageConfig {
     ImageConfig {

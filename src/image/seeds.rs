@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets: `cargo test --lib seeds -- --ignored` writes them anew.
+//! The seeds of the fuzz targets: `cargo test -p whittle-image seeds -- --ignored` writes them anew.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::fixtures::{ElfFile, GLIBC, MUSL, Tar, gzip, zstd};
 #[test]
 #[ignore = "writes tests/fuzz/corpus"]
 fn seeds_of_the_fuzz_targets_are_written() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus");
     let write = |name: &str, bytes: &[u8]| {
         let path = corpus.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

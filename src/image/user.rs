@@ -194,7 +194,7 @@ fn members(line: &str) -> Option<(u32, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::fixtures::{Tar, image};
+    use crate::fixtures::{Tar, image};
 
     fn identity(user: &str) -> Identity {
         let image = image(&[Tar::new()

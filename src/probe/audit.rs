@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 
 use super::{Handler, Images, Known, Speakers, Verdict, judge};
-use crate::image::{Contents, Reference};
+use whittle_image::{Contents, Reference};
 
 /// Workloads that a condition names.
 const NAMED: usize = 10;
@@ -188,7 +188,7 @@ pub fn audit(
             let line = format!("{}: {}", workload.name, finding.message);
             audit
                 .broken
-                .push((workload.name.clone(), crate::api::bounded(line, LINE)));
+                .push((workload.name.clone(), whittle_api::bounded(line, LINE)));
         }
     }
     audit
@@ -197,7 +197,7 @@ pub fn audit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::fixtures;
+    use crate::fixtures;
     use serde_json::json;
 
     fn workload(name: &str, image: &str, command: &[&str]) -> Workload {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Container;
 
-use crate::image::DEFAULT_CAPABILITIES;
+use whittle_image::DEFAULT_CAPABILITIES;
 
 /// A container's bounding set, as containerd makes it of the security context (internal/cri/server:
 /// `ALL` first, then single ones, added and then dropped).

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, TCPSocke
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::handler::{Handler, one};
-use crate::api::HealthCheck;
+use whittle_api::HealthCheck;
 
 impl Handler {
     /// The handler of an ImageBuild's healthCheck; none where there is none, or more than one.

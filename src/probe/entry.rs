@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::names::{Unnamed, names};
 use super::pack::unpack;
 use super::paths::{self, Links};
-use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
+use whittle_api::{ProbeProfileSpec, ProfileImage};
+use whittle_image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
 
 /// Bytes of what is known of one image, as JSON: a thousand programs have a quarter of it.
 const MAX_BYTES: usize = 192 << 10;

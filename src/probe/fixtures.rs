@@ -5,15 +5,15 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Finding, Handler, Images, Judgement, Known, judge};
-use crate::image::{Contents, Executable, Fault, FolderLink, Os, ProgramKind, Runs, User};
+use whittle_image::{Contents, Executable, Fault, FolderLink, Os, ProgramKind, Runs, User};
 
 /// The image that all of them are about.
-pub(crate) const IMAGE: &str = "registry.example.com/team/app:1";
+pub const IMAGE: &str = "registry.example.com/team/app:1";
 
 /// A report of an image for linux/amd64 that runs as root. Each program is `path`, `path -> file` (a
 /// link), `path %` (may be run, and says not how), `path ! why` (does not start), `path ? why` (not known),
 /// `path # interpreter` (a script) or `path @ loader` (dynamic); a folder link ends both its names with a slash.
-pub(crate) fn contents(programs: &[&str]) -> Contents {
+pub fn contents(programs: &[&str]) -> Contents {
     let mut contents = Contents {
         platform: "linux/amd64".into(),
         user: User {
@@ -72,7 +72,7 @@ pub(crate) fn contents(programs: &[&str]) -> Contents {
 }
 
 /// A small distribution with dash and coreutils, and without curl.
-pub(crate) fn debian() -> Contents {
+pub fn debian() -> Contents {
     let mut debian = contents(&[
         "/bin/ -> /usr/bin/",
         "/sbin/ -> /usr/sbin/",
@@ -97,7 +97,7 @@ pub(crate) fn debian() -> Contents {
 }
 
 /// Alpine: busybox with links for its applets.
-pub(crate) fn alpine() -> Contents {
+pub fn alpine() -> Contents {
     contents(&[
         "/bin/busybox",
         "/bin/sh -> /bin/busybox",
@@ -109,14 +109,14 @@ pub(crate) fn alpine() -> Contents {
 }
 
 /// One static program and nothing else.
-pub(crate) fn scratch() -> Contents {
+pub fn scratch() -> Contents {
     contents(&["/app"])
 }
 
 /// What is known of the one image.
-pub(crate) struct One {
-    pub(crate) contents: Vec<Contents>,
-    pub(crate) health_check: Option<Handler>,
+pub struct One {
+    pub contents: Vec<Contents>,
+    pub health_check: Option<Handler>,
 }
 
 impl Images for One {
@@ -138,20 +138,20 @@ impl From<Contents> for One {
     }
 }
 
-pub(crate) fn exec(command: &[&str]) -> ExecAction {
+pub fn exec(command: &[&str]) -> ExecAction {
     ExecAction {
         command: Some(command.iter().map(|word| (*word).to_owned()).collect()),
     }
 }
 
-pub(crate) fn exec_probe(command: &[&str]) -> Probe {
+pub fn exec_probe(command: &[&str]) -> Probe {
     Probe {
         exec: Some(exec(command)),
         ..Probe::default()
     }
 }
 
-pub(crate) fn container() -> Container {
+pub fn container() -> Container {
     Container {
         name: "app".into(),
         image: Some(IMAGE.into()),
@@ -159,7 +159,7 @@ pub(crate) fn container() -> Container {
     }
 }
 
-pub(crate) fn pod(container: Container) -> PodSpec {
+pub fn pod(container: Container) -> PodSpec {
     PodSpec {
         containers: vec![container],
         ..PodSpec::default()
@@ -167,7 +167,7 @@ pub(crate) fn pod(container: Container) -> PodSpec {
 }
 
 /// A container whose livenessProbe runs a command.
-pub(crate) fn live(command: &[&str]) -> Container {
+pub fn live(command: &[&str]) -> Container {
     Container {
         liveness_probe: Some(exec_probe(command)),
         ..container()
@@ -175,7 +175,7 @@ pub(crate) fn live(command: &[&str]) -> Container {
 }
 
 /// A container with a preStop hook.
-pub(crate) fn stop(handler: LifecycleHandler) -> Container {
+pub fn stop(handler: LifecycleHandler) -> Container {
     Container {
         lifecycle: Some(Lifecycle {
             pre_stop: Some(handler),
@@ -185,18 +185,18 @@ pub(crate) fn stop(handler: LifecycleHandler) -> Container {
     }
 }
 
-pub(crate) fn judged(pod: &PodSpec, images: impl Into<One>) -> Judgement {
+pub fn judged(pod: &PodSpec, images: impl Into<One>) -> Judgement {
     judge(pod, &images.into())
 }
 
 /// The one finding about a container.
-pub(crate) fn found(container: Container, images: impl Into<One>) -> Finding {
+pub fn found(container: Container, images: impl Into<One>) -> Finding {
     let mut judgement = judged(&pod(container), images);
     assert_eq!(judgement.findings.len(), 1);
     judgement.findings.remove(0)
 }
 
 /// The finding about a command as a livenessProbe.
-pub(crate) fn of_command(command: &[&str], contents: Contents) -> Finding {
+pub fn of_command(command: &[&str], contents: Contents) -> Finding {
     found(live(command), contents)
 }

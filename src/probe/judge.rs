@@ -10,8 +10,8 @@ use super::handler::{Handler, Malformed};
 use super::message::{called, consequence, subject, without};
 use super::verdict::{Judged, Subject, of_handler, reports};
 use super::{Finding, Hook, Images, Judgement, Known, Role, Verdict, Warning};
-use crate::image::shell::Shell;
-use crate::image::shell::syntax::{Node, parse};
+use whittle_image::shell::Shell;
+use whittle_image::shell::syntax::{Node, parse};
 
 /// Always of a container's restartPolicy.
 const ALWAYS: &str = "Always";

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::paths::{self, Links};
-use crate::image::{FolderLink, Listed};
+use whittle_image::{FolderLink, Listed};
 
 /// Links of a report: no report lists more.
 pub(super) const MAX_LINKS: usize = 100;

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::image::{Contents, Executable, Listed, Runs};
-use crate::packed::{deflate, inflate};
+use whittle_image::packed::{deflate, inflate};
+use whittle_image::{Contents, Executable, Listed, Runs};
 
 /// The most that a packed report may expand to: a thousand programs have about 200 KiB.
 const EXPANDED: u64 = 1 << 20;
@@ -67,11 +67,11 @@ pub fn unpack(text: &str) -> Option<Contents> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::fixtures;
+    use crate::fixtures;
 
     #[test]
     fn what_is_packed_comes_back_and_is_small() {
-        use crate::image::shell::{Shell, ShellFile};
+        use whittle_image::shell::{Shell, ShellFile};
         let mut contents = fixtures::debian();
         contents.executables.items[0].capabilities = vec!["cap_net_raw".into()];
         contents.executables.items[1].shell = Some(ShellFile {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
-use crate::image::{FolderLink, Listed};
+use whittle_image::{FolderLink, Listed};
 
 /// Links that are followed for one path, as Linux does (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;

@@ -15,8 +15,10 @@ use super::expand;
 use super::later;
 use super::mounts::Mount;
 use super::paths::{self, Links};
-use crate::image::shell::Shell;
-use crate::image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, is_library_name};
+use whittle_image::shell::Shell;
+use whittle_image::{
+    Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, is_library_name,
+};
 
 /// Bytes of a container's PATH that are read; reports hold no more of an image's.
 const MAX_PATH: usize = 4096;

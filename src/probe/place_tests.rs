@@ -4,9 +4,9 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::*;
-use crate::image::FolderLink;
-use crate::probe::Verdict;
-use crate::probe::fixtures::{container, contents, debian, found, judged, live, pod, scratch};
+use crate::Verdict;
+use crate::fixtures::{container, contents, debian, found, judged, live, pod, scratch};
+use whittle_image::FolderLink;
 
 fn name(verdict: &Verdict) -> &'static str {
     verdict.name()

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::expand;
 use super::paths;
-use crate::image::shell::syntax::{Node, Word, parse, quiet};
-use crate::image::shell::{Shell, is_shell};
+use whittle_image::shell::syntax::{Node, Word, parse, quiet};
+use whittle_image::shell::{Shell, is_shell};
 
 /// The one program that a command comes to, with its arguments: shells, `exit` behind it and programs that
 /// only start it taken off.

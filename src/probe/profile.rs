@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::entry::{Entry, NotKnown, id};
 use super::trust::canonical_repository;
 use super::words::{ELSEWHERE, EVERYWHERE, Words, words};
-use crate::api::{ProbeProfileSpec, ProfileImage};
-use crate::image::Repository;
+use whittle_api::{ProbeProfileSpec, ProfileImage};
+use whittle_image::Repository;
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and a further object is begun before that.
 const SHARD_BYTES: usize = 1_000_000;

@@ -1,6 +1,6 @@
 use super::*;
-use crate::image::{Contents, Executable, FolderLink, Runs};
-use crate::probe::{fixtures, paths};
+use crate::{fixtures, paths};
+use whittle_image::{Contents, Executable, FolderLink, Runs};
 
 fn image(name: &str, contents: Contents) -> Profiled {
     Profiled {
@@ -113,7 +113,7 @@ fn what_depends_on_capabilities_is_among_the_programs_for_pods_may_add_and_drop_
         let mut contents = fixtures::contents(&["/usr/bin/ping"]);
         let program = &mut contents.executables.items[0];
         program.runs = runs;
-        program.fault = Some(crate::image::Fault::Capabilities);
+        program.fault = Some(whittle_image::Fault::Capabilities);
         program.capabilities = vec!["cap_net_raw".into()];
         let profile = only(vec![image("app", contents)]);
         assert!(has(

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 
 use super::paths;
-use crate::image::Repository;
+use whittle_image::Repository;
 
 /// ImageBuilds of these namespaces speak for all workloads of the cluster, for images of these repositories.
 #[derive(Deserialize, Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use super::message::Failing;
 use super::place::Place;
 use super::shell::{self, Outcome};
 use super::{Hook, Known, Verdict};
-use crate::image::Contents;
+use whittle_image::Contents;
 
 /// terminationGracePeriodSeconds where a Pod sets none.
 const GRACE: i64 = 30;

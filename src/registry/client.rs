@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
-use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository};
-use crate::plan::answer::{Kind, answer};
+use crate::answer::{Kind, answer};
+use whittle_image::{DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).

@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Credentials;
-use crate::image::{RegistryKey, Repository, read};
+use whittle_image::{RegistryKey, Repository, read};
 
 /// With padding and without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

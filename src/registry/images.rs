@@ -4,7 +4,7 @@
 use super::layers::read_image;
 use super::referrers::attached;
 use super::{Client, RegistryError};
-use crate::image::{
+use whittle_image::{
     ConfigError, Contents, Entry, ImageConfig, ImageReport, Layer, LayerCount, LayerError, Limits,
     Manifest, ManifestError, REPORT_TYPE, Reference, digest_of, parse, verify,
 };

@@ -1,8 +1,8 @@
 use super::*;
-use crate::image::fixtures::Tar;
-use crate::image::{OCI_INDEX, OCI_MANIFEST};
-use crate::registry::{Fake, answer};
+use crate::fixtures::{Fake, answer};
 use serde_json::json;
+use whittle_image::fixtures::Tar;
+use whittle_image::{OCI_INDEX, OCI_MANIFEST};
 
 /// A layer that is text: the fake registry speaks nothing else.
 fn layer() -> Vec<u8> {
@@ -104,7 +104,7 @@ async fn an_index_within_an_index_is_no_image() {
 
 #[tokio::test]
 async fn manifests_and_blobs_are_checked_by_the_algorithm_of_their_digest() {
-    use crate::image::Hasher;
+    use whittle_image::Hasher;
     let sha512 = |bytes: &[u8]| {
         let mut hash = Hasher::of("sha512:").unwrap();
         hash.update(bytes);

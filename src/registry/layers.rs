@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::client::{Ask, network};
 use super::{Client, ReadError, RegistryError};
-use crate::image::{Image, ImageConfig, Layer, LayerSource, Limits};
+use whittle_image::{Image, ImageConfig, Layer, LayerSource, Limits};
 
 /// Chunks that lie between the network and the reader: a few hundred KiB.
 const CHUNKS: usize = 16;

@@ -6,7 +6,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 
 use super::client::{Ask, body};
 use super::{Client, RegistryError};
-use crate::image::{
+use whittle_image::{
     Descriptor, IndexDocument, ManifestDocument, OCI_INDEX, OCI_MANIFEST, digest_of, media_type,
     verify,
 };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::client::tests::{Fake, answer};
+use crate::fixtures::{Fake, answer};
 
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
 const TYPE: &str = "application/vnd.example.report.v1+json";

@@ -13,9 +13,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use whittle::api::ProbeProfile;
-use whittle::image::{Contents, Executable, Runs};
-use whittle::probe::{Entry, Profiled, profiles};
+use whittle_api::ProbeProfile;
+use whittle_image::{Contents, Executable, Runs};
+use whittle_probe::{Entry, Profiled, profiles};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::{Instant, SystemTime};
 
-use whittle::image::{Contents, Image, ImageConfig, LayerError, LayerSource, Limits};
+use whittle_image::{Contents, Image, ImageConfig, LayerError, LayerSource, Limits};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

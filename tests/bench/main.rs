@@ -14,8 +14,8 @@ use kube::api::{DeleteParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::json;
-use whittle::api::{ImageBuild, is_true};
-use whittle::plan::names;
+use whittle_api::{ImageBuild, is_true};
+use whittle_controller::names;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

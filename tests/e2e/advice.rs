@@ -1,7 +1,7 @@
 //! Hints about the Dockerfile and the context, with their lines, on real builds.
 
 use serde_json::{Value, json};
-use whittle::api::{ImageBuildStatus, find};
+use whittle_api::{ImageBuildStatus, find};
 
 use crate::field::{Field, Repository};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use whittle::api::{ImageBuild, ImageBuildStatus, find};
+use whittle_api::{ImageBuild, ImageBuildStatus, find};
 
 use crate::field::{Field, registry};
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use whittle::api::{Builder, find};
+use whittle_api::{Builder, find};
 
 use crate::field::{Field, variable};
 

@@ -1,8 +1,9 @@
 //! What an image holds, and what it is held to.
 
 use serde_json::{Value, json};
-use whittle::api::{FailureReason::ContractBroken, ImageBuildStatus, find};
-use whittle::image::{ImageReport, REPORT_TYPE, Runs};
+use whittle_api::FailureReason::ContractBroken;
+use whittle_api::{ImageBuildStatus, find};
+use whittle_image::{ImageReport, REPORT_TYPE, Runs};
 
 use crate::field::Field;
 use crate::registry::{blob, manifest};

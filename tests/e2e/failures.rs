@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use whittle::api::{FailureReason::*, READY, find};
+use whittle_api::FailureReason::*;
+use whittle_api::{READY, find};
 
 use crate::field::{Field, variable};
 use crate::registry;
@@ -241,7 +242,7 @@ fn every_reason_of_the_closed_list_is_caused_in_a_test() {
         include_str!("refusals.rs"),
         include_str!("sources.rs"),
     ];
-    let schema = serde_json::to_value(schemars::schema_for!(whittle::api::FailureReason)).unwrap();
+    let schema = serde_json::to_value(schemars::schema_for!(whittle_api::FailureReason)).unwrap();
     let mut reasons = vec![];
     collect(&schema, &mut reasons);
     assert!(reasons.len() > 20, "{schema:#}");

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle::api::ImageBuild;
+use whittle_api::ImageBuild;
 
 use crate::field::Field;
 

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use whittle::api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
+use whittle_api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
 
 use crate::tell::tell;
 

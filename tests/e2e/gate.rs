@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use whittle::api::{FailureReason::HealthCheckFailed, ImageBuild, ProbeProfile, find};
+use whittle_api::FailureReason::HealthCheckFailed;
+use whittle_api::{ImageBuild, ProbeProfile, find};
 
 use crate::field::Field;
 use crate::registry::{find_manifest, manifest};

@@ -9,7 +9,7 @@ use kube::api::{
 };
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
-use whittle::api::{ImageBuild, ImageBuildStatus, ProbeProfile, find};
+use whittle_api::{ImageBuild, ImageBuildStatus, ProbeProfile, find};
 
 use crate::field::Field;
 

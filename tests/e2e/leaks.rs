@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::ImageBuild;
+use whittle_api::ImageBuild;
 
 use crate::field::{Field, variable};
 use crate::registry::{blob, manifest};
@@ -141,14 +141,7 @@ impl Search {
                 }
             )*};
         }
-        objects!(
-            ImageBuild,
-            whittle::api::Builder,
-            Job,
-            Pod,
-            ConfigMap,
-            Event
-        );
+        objects!(ImageBuild, whittle_api::Builder, Job, Pod, ConfigMap, Event);
         for pod in field.api::<Pod>().list(&params).await.unwrap() {
             let log = field.log(&pod.name_any()).await;
             self.look(&format!("log of {}", pod.name_any()), log.as_bytes());
@@ -221,7 +214,7 @@ async fn a_secret_is_found_nowhere() {
         search.repository(&field.image(name)).await;
     }
     field
-        .fails("fails", whittle::api::FailureReason::StepFailed)
+        .fails("fails", whittle_api::FailureReason::StepFailed)
         .await;
     search.cluster(&field).await;
     assert!(

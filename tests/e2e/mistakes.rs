@@ -1,7 +1,7 @@
 //! Bad input: each is told with its reason, nothing hangs, and mending it heals.
 
 use serde_json::json;
-use whittle::api::FailureReason::*;
+use whittle_api::FailureReason::*;
 
 use crate::field::{Field, Repository};
 use crate::registry;
@@ -19,7 +19,7 @@ async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_appears() {
     field.build("token", files.clone(), secrets).await;
     for name in ["push", "token"] {
         let status = field.ready(name, "False", "SecretNotFound").await;
-        let message = &whittle::api::find(&status.conditions, "Ready")
+        let message = &whittle_api::find(&status.conditions, "Ready")
             .unwrap()
             .message;
         assert!(
@@ -36,12 +36,12 @@ async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_appears() {
     field
         .until("the missing key is named", async || {
             let status = field
-                .api::<whittle::api::ImageBuild>()
+                .api::<whittle_api::ImageBuild>()
                 .get("token")
                 .await
                 .unwrap()
                 .status?;
-            whittle::api::find(&status.conditions, "Ready")
+            whittle_api::find(&status.conditions, "Ready")
                 .filter(|c| c.message.contains("has no key value"))
                 .map(drop)
         })
@@ -193,7 +193,7 @@ async fn a_registry_that_is_away_is_waited_for() {
     field
         .until("the attempt meets the absent registry", async || {
             let status = field
-                .api::<whittle::api::ImageBuild>()
+                .api::<whittle_api::ImageBuild>()
                 .get("hello")
                 .await
                 .unwrap()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::PodSpec;
-use whittle::probe::{Images, Known, Verdict, judge};
+use whittle_probe::{Images, Known, Verdict, judge};
 
 use crate::field::Field;
 use crate::guard::{allow_in, deny_in};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use whittle::api::ImageBuildStatus;
+use whittle_api::ImageBuildStatus;
 
 use crate::field::{Field, registry, variable};
 use crate::guard::{allow_in, deny_in, image_with, refusal};

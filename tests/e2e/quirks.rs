@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use whittle::api::FailureReason::*;
+use whittle_api::FailureReason::*;
 
 use crate::field::{Field, variable};
 

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
-use whittle::api::FailureReason::SpecRejected;
-use whittle::api::{Builder, ImageBuild, ImageBuildStatus, find};
+use whittle_api::FailureReason::SpecRejected;
+use whittle_api::{Builder, ImageBuild, ImageBuildStatus, find};
 
 use crate::field::{Field, registry};
 

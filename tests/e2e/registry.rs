@@ -90,12 +90,12 @@ pub async fn push_artifact(image: &str, tag: &str, bytes: &[u8]) -> String {
             Some(path) => format!("http://{}/{path}", variable("REGISTRY_HOST")),
             None => place,
         };
-        let digest = whittle::image::digest_of(&blob);
+        let digest = whittle_image::digest_of(&blob);
         let url = format!("{place}{and}digest={digest}");
         let answer = client.put(url).body(blob).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.status());
     }
-    let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": whittle::image::digest_of(bytes), "size": bytes.len()});
+    let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": whittle_image::digest_of(bytes), "size": bytes.len()});
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "artifactType": "application/vnd.cncf.flux.config.v1+json",
@@ -110,7 +110,7 @@ pub async fn push_artifact(image: &str, tag: &str, bytes: &[u8]) -> String {
         .await
         .unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
-    whittle::image::digest_of(manifest.to_string().as_bytes())
+    whittle_image::digest_of(manifest.to_string().as_bytes())
 }
 
 /// Bytes of a manifest's config and layers.

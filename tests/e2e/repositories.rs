@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use whittle::api::FailureReason::{SourceDenied, SourceNotFound};
+use whittle_api::FailureReason::{SourceDenied, SourceNotFound};
 
 use crate::field::{Field, Repository, variable};
 use crate::registry::files_of;

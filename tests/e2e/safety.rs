@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle::api::{Builder, ImageBuild};
+use whittle_api::{Builder, ImageBuild};
 
 use crate::field::Field;
 

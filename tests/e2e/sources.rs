@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
-use whittle::api::FailureReason;
+use whittle_api::FailureReason;
 
 use crate::field::{Field, Repository, variable};
 use crate::registry::{files_of, push_artifact};
@@ -107,7 +107,7 @@ async fn a_config_map_that_is_missing_is_named_and_its_build_goes_on_when_it_app
     let source = json!({"configMap": {"name": "later"}});
     field.apply("hello", source, json!({})).await;
     let status = field.ready("hello", "False", "SourceNotFound").await;
-    let message = &whittle::api::find(&status.conditions, "Ready")
+    let message = &whittle_api::find(&status.conditions, "Ready")
         .unwrap()
         .message;
     assert!(

@@ -1,7 +1,7 @@
 //! A git repository that is read by ssh.
 
 use serde_json::json;
-use whittle::api::FailureReason::SourceDenied;
+use whittle_api::FailureReason::SourceDenied;
 
 use crate::field::{Field, variable};
 use crate::registry::files_of;

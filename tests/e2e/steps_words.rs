@@ -2,7 +2,8 @@
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use whittle::api::FailureReason::{self, *};
+use whittle_api::FailureReason;
+use whittle_api::FailureReason::*;
 
 use crate::field::{Field, variable};
 

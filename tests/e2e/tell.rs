@@ -9,7 +9,7 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use whittle::api::ImageBuild;
+use whittle_api::ImageBuild;
 
 use crate::field::Field;
 
@@ -67,7 +67,7 @@ fn short(value: &impl Serialize) -> String {
     fn cut(value: &mut Value) {
         match value {
             Value::String(text) if text.len() > MOST => {
-                *text = whittle::api::bounded(std::mem::take(text), MOST);
+                *text = whittle_api::bounded(std::mem::take(text), MOST);
             }
             Value::Array(all) => all.iter_mut().for_each(cut),
             Value::Object(all) => {

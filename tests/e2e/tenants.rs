@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use whittle::api::{FailureReason, ImageBuild, ProbeProfile};
+use whittle_api::{FailureReason, ImageBuild, ProbeProfile};
 
 use crate::field::{Field, Repository, variable};
 use crate::registry::files_of;

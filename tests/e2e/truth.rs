@@ -6,8 +6,8 @@ use std::path::Path;
 
 use futures::StreamExt;
 use kube::api::DeleteParams;
-use whittle::api::ImageBuild;
-use whittle::image::Fault;
+use whittle_api::ImageBuild;
+use whittle_image::Fault;
 
 use crate::field::Field;
 

@@ -17,8 +17,9 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 # The engine is C++.
 command -v c++ >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy g++ >/dev/null
-cargo build --locked --release --target "$target"
-built=${CARGO_TARGET_DIR:-target}/$target/release
+# Apart from the everyday programs: the marks are in every crate.
+cargo build --locked --package whittle-fuzz --profile fuzz --target "$target" --target-dir target
+built=target/$target/fuzz
 mkdir -p crashes
 # As much as the operator's threads have.
 ulimit -s 2048

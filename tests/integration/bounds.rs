@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::{Builder, ImageBuild};
+use whittle_api::{Builder, ImageBuild};
 
 use crate::api_server::ApiServer;
 use crate::stage::{Stage, apply_crd, make_namespace, success};
@@ -45,7 +45,7 @@ fn large(name: &str, suspend: bool, bytes: usize) -> ImageBuild {
 #[tokio::test]
 async fn objects_from_before_the_bounds_do_not_end_the_controller() {
     let mut stage = Stage::on(ApiServer::alone()).await;
-    let bounded = whittle::api::crds()
+    let bounded = whittle_api::crds()
         .into_iter()
         .find(|crd| crd.name_any() == "imagebuilds.whittle.dev")
         .unwrap();

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle::api::{Builder, FailureReason, ImageBuild, find};
-use whittle::plan::report::encode;
+use whittle_api::{Builder, FailureReason, ImageBuild, find};
+use whittle_build::report::encode;
 
 use crate::stage::{Stage, ended, failure, success};
 
@@ -256,7 +256,7 @@ async fn a_spec_that_changes_during_its_build_ends_with_the_new_one() {
 async fn a_foreign_job_of_the_same_name_is_said_and_left_alone() {
     let mut stage = Stage::new().await;
     let build = stage.apply("hello", json!({})).await.unwrap();
-    let name = whittle::plan::names::attempt("hello", &build.uid().unwrap(), 1, 1, 1);
+    let name = whittle_controller::names::attempt("hello", &build.uid().unwrap(), 1, 1, 1);
     let foreign = json!({
         "metadata": {"name": name},
         "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "x", "image": "x"}]}}},

@@ -15,8 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use whittle::api::FailureReason;
-use whittle::plan::report::{CALLBACK_PATH, Callback, CallbackBody, Progress, Report, encode};
+use whittle_api::FailureReason;
+use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody, Progress, Report, encode};
 
 use crate::stage::{Stage, ended, failure, success};
 
@@ -110,7 +110,7 @@ async fn secret(stage: &Stage, name: &str) -> Secret {
 /// The credential of an attempt, as the kubelet would mount it.
 async fn token(stage: &Stage, job: &str) -> String {
     let uid = stage.get("hello").await.uid().unwrap();
-    let name = whittle::plan::names::credential(&uid, job);
+    let name = whittle_controller::names::credential(&uid, job);
     let secret = secret(stage, &name).await;
     String::from_utf8(secret.data.unwrap()["token"].0.clone()).unwrap()
 }
@@ -225,7 +225,7 @@ async fn the_namespaces_certificate_alone_forges_no_result() {
     stage.apply("other", json!({})).await.unwrap();
     let other = stage.job("other").await.name_any();
     let uid = stage.get("other").await.uid().unwrap();
-    let others = secret(&stage, &whittle::plan::names::credential(&uid, &other)).await;
+    let others = secret(&stage, &whittle_controller::names::credential(&uid, &other)).await;
     let others = String::from_utf8(others.data.unwrap()["token"].0.clone()).unwrap();
     let forged = others.replace(&uid, &stage.get("hello").await.uid().unwrap());
     let forged = forged.replace(&other, &job);
@@ -254,7 +254,7 @@ async fn the_credential_of_an_attempt_goes_with_its_request() {
     let mut stage = Stage::new().await;
     let (_, job) = running(&mut stage, json!({})).await;
     let uid = stage.get("hello").await.uid().unwrap();
-    let name = whittle::plan::names::credential(&uid, &job.name_any());
+    let name = whittle_controller::names::credential(&uid, &job.name_any());
     let secret = secret(&stage, &name).await;
     let request = stage.api::<ConfigMap>().get(&job.name_any()).await.unwrap();
     assert_eq!(secret.owner_references().len(), 1);
@@ -390,7 +390,7 @@ async fn no_tag_moves_before_the_record_of_the_pushed_image_was_seen() {
         .until("the tags wait", async || {
             let status = stage.get("hello").await.status?;
             let current = status.current?;
-            (current.checked == Some(true)).then_some(())
+            current.stage.is_tagging().then_some(())
         })
         .await;
     tokio::time::sleep(Duration::from_millis(500)).await;

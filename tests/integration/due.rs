@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use whittle::api::{Builder, ImageBuild, find};
+use whittle_api::{Builder, ImageBuild, find};
 
 use crate::stage::{Stage, success};
 

@@ -6,10 +6,10 @@ use futures::StreamExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::{ImageBuild, ProbeProfile};
-use whittle::image::{Contents, Executable, Runs};
-use whittle::plan::decide;
-use whittle::probe::pack;
+use whittle_api::{ImageBuild, ProbeProfile};
+use whittle_controller::imagebuild::decide;
+use whittle_image::{Contents, Executable, Runs};
+use whittle_probe::pack;
 
 use crate::api_server::ApiServer;
 use crate::stage::{Stage, make_namespace, root, success};

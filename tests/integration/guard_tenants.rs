@@ -9,9 +9,9 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use whittle::api::{ImageBuild, ProbeProfile, ProbeProfileSpec, find};
-use whittle::image::{Contents, Executable, FolderLink, Runs};
-use whittle::probe::pack;
+use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, find};
+use whittle_image::{Contents, Executable, FolderLink, Runs};
+use whittle_probe::pack;
 
 use crate::api_server::{ApiServer, free_ports, stop_at_exit};
 use crate::stage::{apply, install_into, root};

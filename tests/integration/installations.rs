@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
-use whittle::api::{Builder, BuilderStatus, ImageBuild};
+use whittle_api::{Builder, BuilderStatus, ImageBuild};
 
 use crate::api_server::BOUND;
 use crate::stage::{Stage, apply, success};

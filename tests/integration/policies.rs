@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
-use whittle::api::{Builder, ImageBuild};
+use whittle_api::{Builder, ImageBuild};
 
 use crate::stage::Stage;
 

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::{Builder, ImageBuild, find};
+use whittle_api::{Builder, ImageBuild, find};
 
 use crate::stage::{Stage, apply, success};
 

@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Po
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::Builder;
+use whittle_api::Builder;
 
 use crate::api_server::ApiServer;
 use crate::stage::{Stage, apply, root};

@@ -199,12 +199,12 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
 #[tokio::test]
 async fn hosts_of_registries_that_can_be_none_are_refused() {
     let stage = Stage::new().await;
-    let builders: kube::Api<whittle::api::Builder> =
+    let builders: kube::Api<whittle_api::Builder> =
         kube::Api::namespaced(stage.client.clone(), &stage.namespace);
     let builder = |registry: Value| {
         let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "hosts"},
             "spec": {"registries": [registry]}});
-        serde_json::from_value::<whittle::api::Builder>(object).unwrap()
+        serde_json::from_value::<whittle_api::Builder>(object).unwrap()
     };
     let dry = kube::api::PostParams {
         dry_run: true,

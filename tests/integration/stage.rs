@@ -17,8 +17,8 @@ use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
-use whittle::plan::report::{Built, Failed, Report, encode};
+use whittle_api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
+use whittle_build::report::{Built, Failed, Report, encode};
 
 use crate::api_server::{ApiServer, free_ports};
 
@@ -204,7 +204,7 @@ impl Stage {
         if secrets.get_opt("whittle-ca").await.unwrap().is_some() {
             return;
         }
-        let authority = whittle::cluster::pki::Authority::make().unwrap();
+        let authority = whittle_controller::cluster::pki::Authority::make().unwrap();
         let name = role["metadata"]["name"].clone();
         for object in [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "whittle-ca", "namespace": home}, "type": "kubernetes.io/tls", "stringData": authority.files()}),
@@ -344,7 +344,7 @@ impl Stage {
             let build = self.get(name).await;
             let generation = build.metadata.generation;
             let conditions = build.status.as_ref()?;
-            let found = whittle::api::find(&conditions.conditions, "Ready")?;
+            let found = whittle_api::find(&conditions.conditions, "Ready")?;
             (found.status == status
                 && found.reason == reason
                 && conditions.observed_generation == generation)
@@ -613,7 +613,7 @@ pub async fn install_into(server: &ApiServer, client: &Client) {
 
 async fn install(server: &ApiServer, client: &Client) {
     make_namespace(client, "whittle-system").await;
-    for crd in whittle::api::crds() {
+    for crd in whittle_api::crds() {
         apply_crd(client, &crd).await;
     }
     for object in chart() {

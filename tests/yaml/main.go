@@ -1,5 +1,5 @@
 // The readings: documents of YAML at random, and what kubectl makes of each: `go run . >FILE`. The unit tests of
-// src/probes_cli hold their own reading against them.
+// src/probe/manifest hold their own reading against them.
 package main
 
 import (

@@ -10,9 +10,9 @@ use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Image, packed, print};
 use super::write::{Round, TELL, in_turns, namespace_of};
-use crate::api::{ImageBuild, PROBES_COMPATIBLE};
-use crate::plan::record::recorded;
-use crate::probe::{Audit, Audited, Handler, Speakers, Workload, audit, unpack};
+use whittle_api::{ImageBuild, PROBES_COMPATIBLE};
+use whittle_build::record::recorded;
+use whittle_probe::{Audit, Audited, Handler, Speakers, Workload, audit, unpack};
 
 /// Images are audited for so long in one round.
 const ROUND: Duration = Duration::from_secs(5);

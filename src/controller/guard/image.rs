@@ -6,11 +6,11 @@ use std::sync::{Arc, Weak};
 
 use kube::ResourceExt;
 
-use crate::api::{
+use whittle_api::{
     ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, bounded, find, is_true,
 };
-use crate::plan::record::recorded;
-use crate::probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
+use whittle_build::record::recorded;
+use whittle_probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
 
 /// Tags of an ImageBuild that count.
 const TAGS: usize = 64;
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn what_was_known_of_a_digest_stays_while_the_history_names_it() {
         let mut old = image(json!({}));
-        let contents = crate::image::Contents::default();
+        let contents = whittle_image::Contents::default();
         old.known = Some(Entry::of(&[contents]).map(Arc::new));
         old.judged = true;
         // The same image: nothing to judge.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use super::super::{Context, Error, builder};
 use super::Images;
 use super::image::{Pool, packed, print};
-use crate::api::{PROBE_PROFILE, ProbeProfileSpec};
 use crate::cluster::names_of_profiles;
-use crate::image::digest_of;
-use crate::plan::record::recorded;
-use crate::probe::{Earlier, Entry, NotKnown, Profiled, Speakers, covers, profiles};
+use whittle_api::{PROBE_PROFILE, ProbeProfileSpec};
+use whittle_build::record::recorded;
+use whittle_image::digest_of;
+use whittle_probe::{Earlier, Entry, NotKnown, Profiled, Speakers, covers, profiles};
 
 /// Images are judged for so long before what is known of them is written.
 const JUDGE: Duration = Duration::from_secs(5);

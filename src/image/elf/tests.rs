@@ -1,5 +1,5 @@
 use super::*;
-use crate::image::fixtures::{AMD64, ARM64, ElfFile, GLIBC, MUSL};
+use crate::fixtures::{AMD64, ARM64, ElfFile, GLIBC, MUSL};
 
 fn read_held(bytes: &[u8], size: u64, held: usize) -> Result<Elf, ElfFault> {
     read_elf(&mut &bytes[..], size, held, &mut Vec::new()).unwrap()

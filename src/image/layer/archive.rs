@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use tar_core::EntryType;
 use tar_core::parse::{ParseError, ParseEvent, ParsedEntry, Parser};
 
-use crate::image::tree::Kind;
+use crate::tree::Kind;
 
 const BLOCK: usize = 512;
 /// Bytes that one entry's headers may take: names, extended headers and a sparse map.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::decompress::{Compression, Decompressed};
-use crate::image::limits::{Exceeded, Limits};
+use crate::limits::{Exceeded, Limits};
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;

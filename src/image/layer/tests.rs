@@ -1,7 +1,7 @@
 use std::io::Read;
 
 use super::*;
-use crate::image::fixtures::{ElfFile, Tar, gzip, header, image, zstd};
+use crate::fixtures::{ElfFile, Tar, gzip, header, image, zstd};
 use tar::EntryType;
 
 fn paths(image: &Image) -> Vec<String> {
@@ -261,7 +261,7 @@ fn names_that_lead_out_of_the_image_are_left_out_and_said() {
     assert_eq!(paths(&image), ["/abs", "/b"]);
     assert_eq!(
         image.notes.first,
-        [crate::image::Note {
+        [crate::Note {
             layer: Some(1),
             message: "../../etc/passwd leads out of the image: it is left out".into()
         }]
@@ -289,15 +289,15 @@ fn a_layer_with_another_digest_is_an_error_that_names_both() {
     let tar = Tar::new().file("a", 0o644, b"x").bytes();
     let packed = gzip(&tar);
     let right = LayerSource {
-        digest: Some(crate::image::digest_of(&packed)),
-        diff_id: Some(crate::image::digest_of(&tar)),
+        digest: Some(crate::digest_of(&packed)),
+        diff_id: Some(crate::digest_of(&tar)),
         size: Some(packed.len() as u64),
         media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into(),
     };
     Image::new(Limits::default())
         .add_layer(&packed[..], &right)
         .unwrap();
-    let other = Some(crate::image::digest_of(b"other"));
+    let other = Some(crate::digest_of(b"other"));
     for wrong in [
         LayerSource {
             digest: other.clone(),
@@ -373,7 +373,7 @@ fn a_layer_that_is_no_tar_is_said_to_be_none() {
     ] {
         // As a manifest states it: all of it came, so nothing is cut short.
         let layer = LayerSource {
-            digest: Some(crate::image::digest_of(bytes)),
+            digest: Some(crate::digest_of(bytes)),
             size: Some(bytes.len() as u64),
             ..LayerSource::default()
         };
@@ -387,7 +387,7 @@ fn a_layer_that_is_no_tar_is_said_to_be_none() {
         );
         // The same bytes in the place of others, and less of them than there should be.
         let other = LayerSource {
-            digest: Some(crate::image::digest_of(b"other")),
+            digest: Some(crate::digest_of(b"other")),
             ..layer.clone()
         };
         let error = Image::new(Limits::default())

@@ -3,10 +3,10 @@
 mod lexer;
 mod names;
 mod start;
-pub(crate) mod syntax;
+pub mod syntax;
 mod tolerant;
 
 pub(super) use names::{Marks, may_be_shell};
-pub(crate) use names::{Shell, ShellFile, is_applet, is_builtin, is_shell};
-pub(crate) use start::command;
-pub(crate) use tolerant::{Command, Outline, base_name, is_script_flag, outline};
+pub use names::{Shell, ShellFile, is_applet, is_builtin, is_shell};
+pub use start::command;
+pub use tolerant::{Command, Outline, base_name, is_script_flag, outline};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::image::Executable;
+use crate::Executable;
 
 /// Which shell it is: they differ in what they read and in what they carry out themselves.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
@@ -44,7 +44,7 @@ const MOST: usize = 32 << 20;
 
 /// Looks for a shell's marks in a file that streams by.
 #[derive(Default)]
-pub(in crate::image) struct Marks {
+pub(crate) struct Marks {
     seen: usize,
     tail: Vec<u8>,
     found: [bool; MARKS.len()],
@@ -52,7 +52,7 @@ pub(in crate::image) struct Marks {
 
 impl Marks {
     /// The next bytes.
-    pub(in crate::image) fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         if self.seen > MOST {
             return;
         }
@@ -66,7 +66,7 @@ impl Marks {
     }
 
     /// Which shell it was.
-    pub(in crate::image) fn shell(&self) -> ShellFile {
+    pub(crate) fn shell(&self) -> ShellFile {
         let kind = match self.found {
             [true, ..] => Shell::Busybox,
             [_, true, ..] => Shell::Bash,
@@ -86,7 +86,7 @@ fn name(path: &str) -> &str {
 
 /// True for the names of files that are looked into for which shell they are: shells, and the first names of
 /// busybox where all of them are hard links.
-pub(in crate::image) fn may_be_shell(name: &str) -> bool {
+pub(crate) fn may_be_shell(name: &str) -> bool {
     is_shell(name) || name.starts_with("busybox") || matches!(name, "[" | "[[" | "toybox")
 }
 

@@ -28,7 +28,7 @@ fn starter(program: &str) -> Option<(&'static [&'static str], usize)> {
 }
 
 /// A command without the programs that only start it (`sudo`, `env`, `exec` …).
-pub(crate) fn command(words: Vec<String>, at: usize) -> Option<Command> {
+pub fn command(words: Vec<String>, at: usize) -> Option<Command> {
     let mut env = vec![];
     let mut words = words.into_iter().peekable();
     loop {

@@ -12,7 +12,7 @@ const MOST: usize = 16 << 10;
 
 /// A part of a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
+pub enum Piece {
     /// Text, its quotes taken off.
     Text(String),
     /// `$NAME` or `${NAME}`.
@@ -25,15 +25,15 @@ pub(crate) enum Piece {
 
 /// One word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Word {
-    pub(crate) pieces: Vec<Piece>,
+pub struct Word {
+    pub pieces: Vec<Piece>,
     /// True where some of it stood in quotes: then it is no reserved word.
-    pub(crate) quoted: bool,
+    pub quoted: bool,
 }
 
 impl Word {
     /// A word that no shell has a hand in.
-    pub(crate) fn plain(text: &str) -> Self {
+    pub fn plain(text: &str) -> Self {
         Self {
             pieces: vec![Piece::Text(text.to_owned())],
             quoted: true,
@@ -41,7 +41,7 @@ impl Word {
     }
 
     /// Its text, where the shell fills nothing in.
-    pub(crate) fn literal(&self) -> Option<&str> {
+    pub fn literal(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [] => Some(""),
             [Piece::Text(text)] => Some(text),
@@ -50,7 +50,7 @@ impl Word {
     }
 
     /// Its text with variables filled in by `value`; none where something is not known.
-    pub(crate) fn resolve(&self, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    pub fn resolve(&self, value: &dyn Fn(&str) -> Option<String>) -> Option<String> {
         self.pieces
             .iter()
             .map(|piece| match piece {
@@ -83,7 +83,7 @@ impl Word {
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Node {
     /// Assignments, words, and whether output goes elsewhere than to /dev/null.
     Simple {
         assigns: Vec<(String, Word)>,
@@ -108,7 +108,7 @@ pub(crate) enum Node {
 
 /// Reads a script as a shell does; fails with what it holds that is not read here, or that this shell reads
 /// otherwise than others.
-pub(crate) fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
+pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     if script.len() > MOST {
         return Err("it is longer than is read here");
     }
@@ -130,7 +130,7 @@ pub(crate) fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
 }
 
 /// True where none of the redirections can fail, or leads to a file.
-pub(crate) fn quiet(redirects: &[(String, Word)]) -> bool {
+pub fn quiet(redirects: &[(String, Word)]) -> bool {
     redirects
         .iter()
         .all(|(operator, word)| harmless(operator, word))

@@ -13,41 +13,41 @@ use super::syntax::{Piece, Word};
 
 /// A command that is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Command {
+pub struct Command {
     /// Where it begins.
-    pub(crate) at: usize,
+    pub at: usize,
     /// Its program without folders, and its arguments, quotes taken off, variables left as they are.
-    pub(crate) words: Vec<String>,
+    pub words: Vec<String>,
     /// Variables that are set for it alone, with their values as written.
-    pub(crate) env: Vec<(String, String)>,
+    pub env: Vec<(String, String)>,
 }
 
 impl Command {
-    pub(crate) fn program(&self) -> &str {
+    pub fn program(&self) -> &str {
         self.words.first().map_or("", String::as_str)
     }
 
     /// Arguments that are no flags.
-    pub(crate) fn plain(&self) -> impl Iterator<Item = &str> {
+    pub fn plain(&self) -> impl Iterator<Item = &str> {
         self.args().filter(|word| !word.starts_with('-'))
     }
 
-    pub(crate) fn args(&self) -> impl Iterator<Item = &str> {
+    pub fn args(&self) -> impl Iterator<Item = &str> {
         self.words.iter().skip(1).map(String::as_str)
     }
 
-    pub(crate) fn has(&self, flag: &str) -> bool {
+    pub fn has(&self, flag: &str) -> bool {
         self.args().any(|word| word == flag)
     }
 
     /// True where an option has one of these beginnings: `--cache-dir` for `--cache-dir=x` too.
-    pub(crate) fn has_option(&self, begins: &[&str]) -> bool {
+    pub fn has_option(&self, begins: &[&str]) -> bool {
         self.args()
             .any(|word| begins.iter().any(|begin| word.starts_with(begin)))
     }
 
     /// Arguments that are neither flags nor the values of these, which stand as words of their own.
-    pub(crate) fn words_but(&self, valued: &[&str]) -> Vec<&str> {
+    pub fn words_but(&self, valued: &[&str]) -> Vec<&str> {
         let mut found = vec![];
         let mut value = false;
         for word in self.args() {
@@ -62,32 +62,32 @@ impl Command {
 
 /// A use of a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Use {
+pub struct Use {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Where its `$` stands.
-    pub(crate) at: usize,
+    pub at: usize,
     /// `${NAME:-…}` and its like: the author has thought of its absence.
-    pub(crate) guarded: bool,
+    pub guarded: bool,
 }
 
 /// What a text does.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Outline {
+pub struct Outline {
     /// Its commands, also those within others.
-    pub(crate) commands: Vec<Command>,
+    pub commands: Vec<Command>,
     /// The variables that the shell fills in.
-    pub(crate) uses: Vec<Use>,
+    pub uses: Vec<Use>,
     /// Variables that it sets itself.
-    pub(crate) assigned: BTreeSet<String>,
+    pub assigned: BTreeSet<String>,
     /// The same, with the values as written, where they stand.
-    pub(crate) values: Vec<(String, String)>,
+    pub values: Vec<(String, String)>,
     /// It may set variables that nobody sees here.
-    pub(crate) opaque: bool,
+    pub opaque: bool,
 }
 
 /// Reads any text as a shell's.
-pub(crate) fn outline(text: &str) -> Outline {
+pub fn outline(text: &str) -> Outline {
     read(text, 0)
 }
 
@@ -353,15 +353,15 @@ impl Reader<'_> {
 }
 
 /// `-c`, `-lc`, `-exc`.
-pub(crate) fn is_script_flag(word: &str) -> bool {
+pub fn is_script_flag(word: &str) -> bool {
     word.starts_with('-') && !word.starts_with("--") && word.ends_with('c')
 }
 
-pub(crate) fn base_name(program: &str) -> &str {
+pub fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')

@@ -1,6 +1,6 @@
 use super::*;
-use crate::image::shell::Shell;
-use crate::image::shell::syntax::{Node, parse};
+use crate::shell::Shell;
+use crate::shell::syntax::{Node, parse};
 
 /// The simple commands of a tree, in the order in which they stand.
 fn simple(node: &Node, into: &mut Vec<Vec<String>>) {

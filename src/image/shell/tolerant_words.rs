@@ -1,7 +1,7 @@
 //! What the shell fills in within words, for the tolerant reader: variables, and the commands that stand there.
 
 use super::{DEPTH, Infallible, Piece, Plain, Reader, Tolerant, Use, Word, is_name, shown};
-use crate::image::shell::lexer::Mode;
+use crate::shell::lexer::Mode;
 
 impl Mode for Tolerant {
     type Fault = Infallible;

@@ -1,7 +1,7 @@
 //! What the shell fills in within words, as far as the strict reader knows it.
 
 use super::{Piece, Read, Reader, Shell, Strict, Word};
-use crate::image::shell::lexer::Mode;
+use crate::shell::lexer::Mode;
 
 impl Mode for Strict {
     type Fault = &'static str;

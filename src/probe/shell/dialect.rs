@@ -3,9 +3,9 @@
 //! Tried with dash 0.5.12, bash 5.2, busybox 1.35, mksh 59, yash 2.52, ksh93u+m and zsh 5.9.
 
 use super::eval::{EXIT_FAIL, EXIT_OK, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
-use crate::image::shell::syntax::{Piece, Word};
-use crate::image::shell::{Shell, is_builtin};
-use crate::probe::place::{Found, Starter};
+use crate::place::{Found, Starter};
+use whittle_image::shell::syntax::{Piece, Word};
+use whittle_image::shell::{Shell, is_builtin};
 
 /// Letters of `set` that dash and ash of busybox take, with those of the shell itself.
 const LETTERS: &str = "abcefilmnopsuvxCEIV";

@@ -5,9 +5,9 @@
 //! the script either way. Evaluated a second time with every program taken to be there, it tells what the
 //! missing ones change.
 
-use crate::image::shell::Shell;
-use crate::image::shell::syntax::{Node, Piece, Word};
-use crate::probe::place::Place;
+use crate::place::Place;
+use whittle_image::shell::Shell;
+use whittle_image::shell::syntax::{Node, Piece, Word};
 
 /// Ways that a command may go on: with success, with failure, or by ending the script with either.
 pub(super) type Flow = u8;

@@ -6,9 +6,9 @@ mod run;
 mod wrappers;
 
 use super::place::{Place, Starter};
-use crate::image::shell::syntax::Word;
 use eval::Eval;
 pub(super) use eval::Missing;
+use whittle_image::shell::syntax::Word;
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]

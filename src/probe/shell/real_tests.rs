@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{contents, verdict};
-use crate::image::shell::{Shell, ShellFile};
-use crate::image::{Contents, Os};
+use whittle_image::shell::{Shell, ShellFile};
+use whittle_image::{Contents, Os};
 
 /// Programs of the image, each used at most once: what one answers says nothing of the others.
 const PROGRAMS: usize = 4;

@@ -2,11 +2,11 @@
 
 use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Running};
 use super::wrappers::{Inner, inner};
-use crate::image::shell::syntax::{Piece, Word, parse, quiet};
-use crate::image::shell::{Shell, is_applet, is_builtin, is_shell};
-use crate::image::{Executable, ProgramKind};
-use crate::probe::paths;
-use crate::probe::place::{Found, Starter};
+use crate::paths;
+use crate::place::{Found, Starter};
+use whittle_image::shell::syntax::{Piece, Word, parse, quiet};
+use whittle_image::shell::{Shell, is_applet, is_builtin, is_shell};
+use whittle_image::{Executable, ProgramKind};
 
 /// How deep shells may start shells.
 const DEPTH: usize = 8;

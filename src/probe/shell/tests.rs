@@ -1,6 +1,6 @@
-use crate::image::Contents;
-use crate::probe::Verdict;
-use crate::probe::fixtures::{alpine, contents, debian, of_command, scratch};
+use crate::Verdict;
+use crate::fixtures::{alpine, contents, debian, of_command, scratch};
+use whittle_image::Contents;
 
 /// The verdict as a word, and the program that decides where it cannot work.
 fn verdict(command: &[&str], contents: Contents) -> String {
@@ -265,7 +265,7 @@ fn busybox_may_carry_out_its_applets_without_a_file() {
 fn a_script_without_an_interpreter_line_is_run_by_the_shell_alone() {
     let with = || {
         let mut found = contents(&["/usr/bin/sh", "/usr/bin/notes ! /usr/bin/notes is neither"]);
-        found.executables.items[1].fault = Some(crate::image::Fault::NotExecutable);
+        found.executables.items[1].fault = Some(whittle_image::Fault::NotExecutable);
         found
     };
     assert_eq!(verdict(&["sh", "-c", "notes"], with()), "unknown");
@@ -538,7 +538,7 @@ fn a_script_is_judged_by_the_shell_that_sh_is() {
 
 #[test]
 fn what_a_shells_file_shows_counts_before_its_name() {
-    use crate::image::shell::{Shell, ShellFile};
+    use whittle_image::shell::{Shell, ShellFile};
     let with = |kind: Shell, pipefail: bool| {
         let mut found = contents(&["/bin/sh"]);
         found.executables.items[0].shell = Some(ShellFile { kind, pipefail });

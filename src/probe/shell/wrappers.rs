@@ -1,6 +1,6 @@
 //! Programs that start the one that they are given.
 
-use crate::image::shell::syntax::Word;
+use whittle_image::shell::syntax::Word;
 
 /// What a program starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle::api::{ImageBuild, ImageBuildStatus};
+use whittle_api::{ImageBuild, ImageBuildStatus};
 
 use super::table::{Change, SAMPLES};
 use super::{image, read};

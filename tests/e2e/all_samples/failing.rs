@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use whittle::api::FailureReason::*;
-use whittle::api::find;
+use whittle_api::FailureReason::*;
+use whittle_api::find;
 
 use super::pods;
 use crate::field::Field;

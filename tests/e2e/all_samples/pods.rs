@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use whittle::api::ImageBuildStatus;
+use whittle_api::ImageBuildStatus;
 
 use super::table::Does;
 use crate::field::Field;

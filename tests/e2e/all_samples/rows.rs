@@ -6,8 +6,8 @@ use std::process::Command;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
-use whittle::api::{ImageBuildStatus, find};
-use whittle::image::{Base, Runs};
+use whittle_api::{ImageBuildStatus, find};
+use whittle_image::{Base, Runs};
 
 use super::{image, kubectl, pods, read};
 use crate::field::{Field, variable};

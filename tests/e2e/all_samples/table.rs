@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use whittle::api::ImageBuildStatus;
+use whittle_api::ImageBuildStatus;
 
 use super::changes::Changed;
 

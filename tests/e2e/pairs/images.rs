@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use whittle::api::ImageBuild;
-use whittle::image::Contents;
+use whittle_api::ImageBuild;
+use whittle_image::Contents;
 
 use crate::field::{Field, registry};
 use crate::truth::contents;

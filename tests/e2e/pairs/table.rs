@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use whittle::probe::Verdict;
+use whittle_probe::Verdict;
 
 use super::Seen;
 use super::rows::{Expect, Hook, Reality, Row};

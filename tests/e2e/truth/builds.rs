@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use whittle::api::{ImageBuild, ImageBuildStatus, find};
+use whittle_api::{ImageBuild, ImageBuildStatus, find};
 
 use super::rows::{Row, dockerfile};
 use crate::field::{Field, registry};

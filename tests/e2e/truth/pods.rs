@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
-use whittle::image::Rule;
+use whittle_image::Rule;
 
 use super::rows::{Claim, Row, WORDS};
 use crate::field::Field;

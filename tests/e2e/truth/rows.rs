@@ -1,6 +1,6 @@
 //! The rows of the truth table: an image each, what its author says of it, and how one sees that in a Pod.
 
-use whittle::image::{Fault, Rule};
+use whittle_image::{Fault, Rule};
 
 mod libraries;
 mod programs;

@@ -2,9 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use whittle::api::{ImageBuildStatus, find};
-use whittle::image::{Contents, Fault, Outcome, Repository, Rule, Runs, check};
-use whittle::registry::{Access, Client, Patience, Settings};
+use whittle_api::{ImageBuildStatus, find};
+use whittle_image::{Contents, Fault, Outcome, Repository, Rule, Runs, check};
+use whittle_registry::{Access, Client, Patience, Settings};
 
 use super::rows::Row;
 use crate::field::variable;

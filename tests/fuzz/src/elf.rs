@@ -1,12 +1,8 @@
 //! An ELF file that is held whole, and the same that is held in part.
 #![no_main]
 
-#[allow(dead_code, unused_imports)]
-#[path = "../../../src/image/mod.rs"]
-mod image;
-
-use image::{ElfFault, read_elf};
 use libfuzzer_sys::fuzz_target;
+use whittle_image::{ElfFault, read_elf};
 
 fuzz_target!(|data: &[u8]| {
     let size = data.len() as u64;
@@ -20,6 +16,11 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_ne!(whole, Err(ElfFault::TooLarge));
     // A tar that says more, or less, than there is.
-    let _ = read_elf(&mut &data[..], size.saturating_mul(2), 1 << 20, &mut scratch);
+    let _ = read_elf(
+        &mut &data[..],
+        size.saturating_mul(2),
+        1 << 20,
+        &mut scratch,
+    );
     let _ = read_elf(&mut &data[..], size / 2, 1 << 20, &mut scratch);
 });

@@ -1,12 +1,10 @@
 //! Two layers, packed or not, to a tree, to a report, to a verdict.
 #![no_main]
 
-#[allow(dead_code, unused_imports)]
-#[path = "../../../src/image/mod.rs"]
-mod image;
-
-use image::{Budget, Contents, Image, ImageConfig, LayerSource, Limits, Measured, Rule, judge};
 use libfuzzer_sys::fuzz_target;
+use whittle_image::{
+    Budget, Contents, Image, ImageConfig, LayerSource, Limits, Measured, Rule, judge,
+};
 
 fuzz_target!(|data: &[u8]| {
     // Where the second layer begins, in blocks.

@@ -1,12 +1,8 @@
 //! Manifests, indexes, configs and bundles of certificates.
 #![no_main]
 
-#[allow(dead_code, unused_imports)]
-#[path = "../../../src/image/mod.rs"]
-mod image;
-
-use image::{Certificates, ImageConfig, Repository, parse};
 use libfuzzer_sys::fuzz_target;
+use whittle_image::{Certificates, ImageConfig, Repository, parse};
 
 fuzz_target!(|data: &[u8]| {
     let _ = parse(data);

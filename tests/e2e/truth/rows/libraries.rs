@@ -1,6 +1,6 @@
 //! Where a loader looks for libraries, and one missing piece at a time.
 
-use whittle::image::Fault::*;
+use whittle_image::Fault::*;
 
 use super::Claim::*;
 use super::{Row, app, row};

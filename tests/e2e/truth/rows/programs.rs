@@ -1,6 +1,6 @@
 //! Programs of each toolchain on each base: what they were linked with, and what the base has of it.
 
-use whittle::image::Fault::*;
+use whittle_image::Fault::*;
 
 use super::Claim::*;
 use super::{Row, app, row};

@@ -1,6 +1,6 @@
 //! What the other rules promise, tried by the doctor (see sources/doctor.go) in the image itself.
 
-use whittle::image::Rule::*;
+use whittle_image::Rule::*;
 
 use super::Claim::*;
 use super::{Row, app, row};

@@ -1,6 +1,6 @@
 //! What ENTRYPOINT and CMD name: scripts, shells, paths, links, users and their permissions.
 
-use whittle::image::Fault::*;
+use whittle_image::Fault::*;
 
 use super::Claim::*;
 use super::{Row, app, row};

@@ -1,0 +1,243 @@
+//! `ImageBuild.status.current`: the build that is under way.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+/// The build that runs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(from = "Written", into = "Written")]
+pub struct Current {
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// The runner's Job: `kubectl logs job/NAME`.
+    pub job: String,
+    /// Generation of the spec that is being built.
+    pub generation: i64,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What goes on, for example `9/14 [build 4/5] RUN go build`.
+    pub message: Option<String>,
+    /// When the next attempt may start.
+    pub retry_at: Option<Time>,
+    /// What ended the attempt before this one.
+    pub last_failure: Option<String>,
+    /// Since when the attempt runs: `spec.timeout` counts from here. Before it does, since when it waits for something
+    /// other than its turn on the builder.
+    pub since: Option<Time>,
+    /// True once the attempt's Job was made.
+    pub started: bool,
+}
+
+/// How far a build has come, with what that stage needs: there are no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The image is being built and pushed, or waits for its builder.
+    Building,
+    /// The image is pushed, no tag points to it, and it is held to `spec.healthCheck`.
+    Checking {
+        /// The report of the runner that pushed it, packed.
+        pushed: String,
+    },
+    /// The image has answered, and the tags are being moved to it.
+    Tagging {
+        /// The report of the runner that pushed it, packed.
+        pushed: String,
+    },
+}
+
+impl Stage {
+    /// The packed report on the image that this build has pushed.
+    pub fn pushed(&self) -> Option<&str> {
+        match self {
+            Self::Building => None,
+            Self::Checking { pushed } | Self::Tagging { pushed } => Some(pushed),
+        }
+    }
+
+    /// True where all that is left are the tags.
+    pub fn is_tagging(&self) -> bool {
+        matches!(self, Self::Tagging { .. })
+    }
+}
+
+/// How far the build has come: Building; Checking, the pushed image is held to `spec.healthCheck`; Tagging, the tags are being
+/// moved.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+enum Name {
+    /// The image is being built and pushed, or waits for its builder.
+    Building,
+    /// The image is pushed, no tag points to it, and it is held to `spec.healthCheck`.
+    Checking,
+    /// The image has answered, and the tags are being moved to it.
+    Tagging,
+}
+
+/// The build that runs.
+// Absent values are written as null, so that a merge patch takes old ones away.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    /// The attempt, from 1.
+    attempt: i32,
+    /// The runner's Job: `kubectl logs job/NAME`.
+    job: String,
+    /// Generation of the spec that is being built.
+    generation: i64,
+    /// How far it has come: Building, Checking (the pushed image is held to `spec.healthCheck`), Tagging (the tags are
+    /// being moved).
+    #[serde(default)]
+    stage: Option<Name>,
+    /// What goes on, for example `9/14 [build 4/5] RUN go build`.
+    message: Option<String>,
+    /// When the next attempt may start.
+    retry_at: Option<Time>,
+    /// What ended the attempt before this one.
+    last_failure: Option<String>,
+    /// Since when the attempt runs: `spec.timeout` counts from here. Before it does, since when it waits for something
+    /// other than its turn on the builder.
+    #[serde(default)]
+    since: Option<Time>,
+    /// True once the attempt's Job was made.
+    #[serde(default)]
+    started: Option<bool>,
+    /// What the attempt has pushed, while no tag points to it: its report, packed. Of the stages Checking and Tagging.
+    #[serde(default)]
+    pushed: Option<String>,
+    /// Written by versions that knew no stage: true in Tagging.
+    #[serde(default)]
+    checked: Option<bool>,
+}
+
+impl From<Written> for Current {
+    /// Reads what 0.1 wrote, too. What cannot be, a check of nothing, is a build that goes on: a status that is refused
+    /// would keep the controller from all others.
+    fn from(written: Written) -> Self {
+        let name = written.stage.unwrap_or(match written.checked {
+            Some(true) => Name::Tagging,
+            _ => Name::Checking,
+        });
+        let stage = match (name, written.pushed) {
+            (Name::Building, _) | (_, None) => Stage::Building,
+            (Name::Checking, Some(pushed)) => Stage::Checking { pushed },
+            (Name::Tagging, Some(pushed)) => Stage::Tagging { pushed },
+        };
+        Self {
+            attempt: written.attempt,
+            job: written.job,
+            generation: written.generation,
+            stage,
+            message: written.message,
+            retry_at: written.retry_at,
+            last_failure: written.last_failure,
+            since: written.since,
+            started: written.started == Some(true),
+        }
+    }
+}
+
+impl From<Current> for Written {
+    fn from(current: Current) -> Self {
+        let (name, pushed) = match current.stage {
+            Stage::Building => (Name::Building, None),
+            Stage::Checking { pushed } => (Name::Checking, Some(pushed)),
+            Stage::Tagging { pushed } => (Name::Tagging, Some(pushed)),
+        };
+        Self {
+            attempt: current.attempt,
+            job: current.job,
+            generation: current.generation,
+            stage: Some(name),
+            message: current.message,
+            retry_at: current.retry_at,
+            last_failure: current.last_failure,
+            since: current.since,
+            started: current.started.then_some(true),
+            pushed,
+            checked: None,
+        }
+    }
+}
+
+impl JsonSchema for Current {
+    fn schema_name() -> Cow<'static, str> {
+        "Current".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Written::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(more: Value) -> Current {
+        let mut current = json!({"attempt": 2, "job": "j", "generation": 3});
+        let all = current.as_object_mut().unwrap();
+        all.extend(more.as_object().unwrap().clone());
+        serde_json::from_value(current).unwrap()
+    }
+
+    fn pushed() -> String {
+        "z:p".into()
+    }
+
+    #[test]
+    fn what_0_1_wrote_is_read() {
+        for (written, expected) in [
+            (json!({}), Stage::Building),
+            (json!({"pushed": null, "checked": null}), Stage::Building),
+            (
+                json!({"pushed": "z:p"}),
+                Stage::Checking { pushed: pushed() },
+            ),
+            (
+                json!({"pushed": "z:p", "checked": false}),
+                Stage::Checking { pushed: pushed() },
+            ),
+            (
+                json!({"pushed": "z:p", "checked": true}),
+                Stage::Tagging { pushed: pushed() },
+            ),
+            // It could be written, and never was meant.
+            (json!({"checked": true}), Stage::Building),
+        ] {
+            assert_eq!(read(written.clone()).stage, expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn each_stage_is_read_as_it_was_written_and_takes_what_stood_there_away() {
+        for stage in [
+            Stage::Building,
+            Stage::Checking { pushed: pushed() },
+            Stage::Tagging { pushed: pushed() },
+        ] {
+            let current = Current {
+                stage: stage.clone(),
+                ..read(json!({"started": true, "message": "m"}))
+            };
+            let written = serde_json::to_value(&current).unwrap();
+            for field in ["stage", "pushed", "checked"] {
+                assert!(written.as_object().unwrap().contains_key(field), "{field}");
+            }
+            assert_eq!(serde_json::from_value::<Current>(written).unwrap(), current);
+            // As a merge patch over the status of an earlier version.
+            let mut old = json!({"attempt": 1, "job": "j", "generation": 3, "pushed": "old", "checked": true});
+            json_patch::merge(&mut old, &serde_json::to_value(&current).unwrap());
+            assert_eq!(serde_json::from_value::<Current>(old).unwrap().stage, stage);
+        }
+    }
+
+    #[test]
+    fn a_stage_without_what_it_needs_is_a_build_that_goes_on() {
+        for name in ["Checking", "Tagging"] {
+            assert_eq!(read(json!({"stage": name})).stage, Stage::Building);
+        }
+    }
+}

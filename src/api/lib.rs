@@ -1,0 +1,72 @@
+//! The kinds of group `whittle.dev`: types, CEL rules, printer columns, conditions and reasons.
+//!
+//! Nothing here knows a cluster: `crds` prints what these types say.
+
+pub mod bounds;
+mod builder;
+mod conditions;
+mod contract;
+mod current;
+mod health;
+mod imagebuild;
+mod names;
+mod probe_profile;
+pub mod quantity;
+mod reason;
+mod refs;
+mod source;
+mod status;
+
+pub use builder::*;
+pub use conditions::*;
+pub use contract::*;
+pub use current::{Current, Stage};
+pub use health::*;
+pub use imagebuild::*;
+pub use probe_profile::*;
+pub use reason::*;
+pub use refs::*;
+pub use source::*;
+pub use status::*;
+pub use whittle_image::text::bounded;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
+use kube::CustomResourceExt;
+
+/// Any new value of this annotation builds again, whether or not the spec changed.
+pub const REQUESTED_AT: &str = "whittle.dev/requestedAt";
+
+/// The definitions of every kind, as they stand in `crds/` and in the chart.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![ImageBuild::crd(), Builder::crd(), ProbeProfile::crd()];
+    for crd in &mut crds {
+        default_observed_generation(crd);
+    }
+    crds
+}
+
+/// Sets the default of `status.observedGeneration` to -1 and of `status` to `{}`-with-that, so that
+/// a tool which waits for `observedGeneration == generation` never reads "no status yet" as done.
+fn default_observed_generation(crd: &mut CustomResourceDefinition) {
+    for version in &mut crd.spec.versions {
+        let Some(status) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+            .and_then(|root| root.properties.as_mut())
+            .and_then(|properties| properties.get_mut("status"))
+        else {
+            continue;
+        };
+        status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+    }
+}
+
+#[cfg(test)]
+mod names_tests;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod words_tests;

@@ -1,0 +1,491 @@
+//! A build request → the argument vector of buildctl. No shell ever reads it, and nothing secret
+//! stands in it: secrets are files, named by path.
+//!
+//! Options: <https://github.com/moby/buildkit/blob/v0.33.1/docs/reference/buildctl.md>, of the
+//! Dockerfile frontend: <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/docs/>.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use super::request::{BuildRequest, paths};
+use whittle_api::{GitRef, GitSource};
+use whittle_image::normal_platform;
+
+/// Files that the runner made ready before it starts buildctl.
+#[derive(Clone, Debug, Default)]
+pub struct Files {
+    /// Folder with the context; none where the builder itself reads it from git.
+    pub context: Option<String>,
+    /// What a context from git is held to, once it is known.
+    pub pin: Option<Pin>,
+    /// File with the value of an Authorization header for the git server.
+    pub git_header: Option<String>,
+    /// File with the private key for the git server.
+    pub ssh_key: Option<String>,
+    /// File with the source policy of [`source_policy`].
+    pub policy: Option<String>,
+}
+
+/// What a context from git is held to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The commit.
+    pub commit: String,
+    /// Where `.git` is kept, also the ref by its whole name, and the object that it stands for: an annotated tag has one
+    /// of its own. A clone of a commit alone would have no branch and no tag, and `git describe` nothing to tell.
+    pub kept: Option<(String, String)>,
+}
+
+/// The argument of a build that keeps `.git` in a context from git.
+const KEEP_GIT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// True where the build asks for `.git` in its context, as the Dockerfile frontend reads that.
+pub fn keeps_git(request: &BuildRequest) -> bool {
+    let value = request.build_args.get(KEEP_GIT).map(String::as_str);
+    value.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// What a run of buildctl is to make.
+#[derive(Clone, Debug)]
+pub enum Goal<'a> {
+    /// The image of a stage, pushed by digest.
+    Image {
+        /// The stage; the last one without it.
+        target: Option<&'a str>,
+        /// Where buildctl is to write what it knows of the pushed image.
+        metadata: &'a str,
+    },
+    /// An image by a Dockerfile of our own that needs no context, pushed by digest.
+    Derived {
+        /// Folder with the Dockerfile.
+        recipe: &'a str,
+        /// As above.
+        metadata: &'a str,
+    },
+    /// Files of the git source, by a Dockerfile of our own that copies them out of the context.
+    Files {
+        /// Folder with the Dockerfile.
+        recipe: &'a str,
+        /// Folder that the files are written to.
+        into: &'a str,
+    },
+}
+
+/// A Dockerfile that copies what matches `patterns` out of its context, with the folders it lies in.
+/// Nothing need match: each pattern has a wildcard.
+pub fn survey_recipe(patterns: &[String]) -> String {
+    let patterns: Vec<String> = patterns.iter().map(|p| json_text(p)).collect();
+    format!(
+        "FROM scratch\nCOPY --parents [{}, \"/\"]\n",
+        patterns.join(", ")
+    )
+}
+
+/// A Dockerfile that copies its whole context.
+pub const EXPORT_RECIPE: &str = "FROM scratch\nCOPY . /\n";
+
+/// A Dockerfile for the image `result` with the files of `base` beneath its own.
+pub fn debug_recipe(result: &str, base: &str) -> String {
+    format!(
+        "FROM {base} AS base\nFROM {result} AS result\nFROM base AS merged\n\
+         COPY --from=result / /\nFROM result\nCOPY --from=merged / /\n"
+    )
+}
+
+/// A pattern of `COPY` that this very path matches and no other; none for paths whose last character
+/// means something in a pattern.
+pub fn pattern_of(path: &str) -> Option<String> {
+    // The last character as a class of one makes a wildcard of it, and so need not match.
+    let escape = |text: &str| {
+        text.chars()
+            .flat_map(|c| {
+                matches!(c, '*' | '?' | '[' | '\\')
+                    .then_some('\\')
+                    .into_iter()
+                    .chain([c])
+            })
+            .collect::<String>()
+    };
+    let (at, last) = path.char_indices().next_back()?;
+    let plain = !matches!(last, '*' | '?' | '[' | ']' | '\\' | '^' | '-' | '/');
+    plain.then(|| format!("{}[{last}]", escape(&path[..at])))
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::to_string(text).expect("a text is always JSON")
+}
+
+/// The arguments of `buildctl build`, without the program's name.
+pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["build".into(), "--progress=rawjson".into()]);
+    frontend(request, files, goal, &mut args);
+    for registry in &request.registries {
+        if registry.ca_ref.is_some() {
+            let ca = registry_ca(&registry.host);
+            let fields = [format!("host={}", registry.host), format!("ca={ca}")];
+            pair(&mut args, "--registry-auth-tlscontext", csv(&fields));
+        }
+    }
+    match goal {
+        Goal::Image { metadata, .. } | Goal::Derived { metadata, .. } => {
+            pair(&mut args, "--output", output(request));
+            pair(&mut args, "--metadata-file", (*metadata).to_owned());
+        }
+        Goal::Files { into, .. } => {
+            let fields = ["type=local".into(), format!("dest={into}")];
+            pair(&mut args, "--output", csv(&fields));
+        }
+    }
+    args
+}
+
+/// The arguments that throw away what the cache does not need now.
+pub fn prune(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.push("prune".into());
+    args
+}
+
+/// Path of the certificates that sign the registry `host`, where it has a `caRef`.
+pub fn registry_ca(host: &str) -> String {
+    format!("{}/{}/ca.crt", paths::REGISTRY_CA, host.replace(':', "_"))
+}
+
+/// The value of the Authorization header for a basic-auth Secret.
+pub fn basic_auth(username: &str, password: &str) -> String {
+    format!(
+        "basic {}",
+        STANDARD.encode(format!("{username}:{password}"))
+    )
+}
+
+/// Git repository, ref and folder in the form that BuildKit's Dockerfile frontend takes as context:
+/// `https://host/path.git#refs/heads/main:folder`. Names of refs are written in full, so that a tag
+/// never stands in for a branch. The frontend takes an http(s) URL for a git repository only where it
+/// ends in `.git`; where the user's does not, [`source_policy`] turns it back. The commit of a `pin` stands in
+/// for the ref once it is known; where the ref is kept beside it, what it stands for is fetched by name, without
+/// asking the server again.
+pub fn git_context(git: &GitSource, pin: Option<&Pin>) -> String {
+    let query = match pin.and_then(|pin| pin.kept.as_ref()) {
+        Some((_, object)) => format!("?checksum={object}&fetch-by-commit=true"),
+        None => String::new(),
+    };
+    // A URL is decoded once more than what has none of a URL's form.
+    let decoded = if git.url.contains("://") { 3 } else { 2 };
+    let fragment = fragment(git, pin, decoded);
+    format!("{}{query}{fragment}", with_suffix(&git.url))
+}
+
+/// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Three things have
+/// no other way in:
+///
+/// - A repository whose URL does not end in `.git`.
+/// - The host keys that an ssh server must have; without them BuildKit asks the server itself for them.
+/// - A mark that makes the source this attempt's own. Builds that run at the same time share the
+///   sources that are equal, and all but the first of them would not hear which commit it is. What is
+///   cached is found by the commit, so it is shared all the same.
+pub fn source_policy(
+    git: &GitSource,
+    pin: Option<&Pin>,
+    job: &str,
+    known_hosts: Option<&str>,
+) -> String {
+    let mut rules = vec![];
+    let given = git.url.as_str();
+    if is_http(given) && with_suffix(given) != given {
+        let given = given.trim_end_matches('/');
+        let identifier = |url: &str| {
+            let place = url.split_once("://").map_or(url, |(_, place)| place);
+            format!("git://{}{}", percent_decoded(place), fragment(git, pin, 2))
+        };
+        rules.push(Rule {
+            action: "CONVERT",
+            selector: Selector {
+                identifier: identifier(&with_suffix(given)),
+                match_type: "EXACT",
+            },
+            updates: Updates {
+                identifier: identifier(given),
+                attrs: [("git.fullurl", given)].into(),
+            },
+        });
+    }
+    let mut attrs = BTreeMap::from([("whittle.job", job)]);
+    attrs.extend(known_hosts.map(|keys| ("git.knownsshhosts", keys)));
+    rules.push(Rule {
+        action: "CONVERT",
+        selector: Selector {
+            identifier: "git://*".into(),
+            match_type: "WILDCARD",
+        },
+        updates: Updates {
+            identifier: "git://${1}".into(),
+            attrs,
+        },
+    });
+    serde_json::to_string(&Policy { rules }).expect("a policy has string keys only")
+}
+
+/// <https://github.com/moby/buildkit/blob/v0.33.1/sourcepolicy/pb/policy.proto>
+#[derive(Serialize)]
+struct Policy<'a> {
+    rules: Vec<Rule<'a>>,
+}
+
+#[derive(Serialize)]
+struct Rule<'a> {
+    action: &'static str,
+    selector: Selector,
+    updates: Updates<'a>,
+}
+
+#[derive(Serialize)]
+struct Selector {
+    identifier: String,
+    // As buildctl reads it, which takes no other spelling; and a wildcard's answer would have each $ replaced.
+    match_type: &'static str,
+}
+
+#[derive(Serialize)]
+struct Updates<'a> {
+    identifier: String,
+    attrs: BTreeMap<&'static str, &'a str>,
+}
+
+fn connection(request: &BuildRequest) -> Vec<String> {
+    let mut args = vec![];
+    let file = |name| format!("{}/{name}", paths::TLS);
+    pair(&mut args, "--addr", request.builder_address.clone());
+    pair(
+        &mut args,
+        "--tlsservername",
+        request.builder_server_name.clone(),
+    );
+    pair(&mut args, "--tlscacert", file("builder-ca.crt"));
+    pair(&mut args, "--tlscert", file("tls.crt"));
+    pair(&mut args, "--tlskey", file("tls.key"));
+    args
+}
+
+fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<String>) {
+    pair(args, "--frontend", "dockerfile.v0".into());
+    // The frontend hands a Dockerfile with a `# syntax=` line to the image named there, unless it has
+    // been told the line already, as that image's frontend would be. So the built-in one serves it.
+    pair(args, "--opt", "cmdline=builtin".into());
+    match goal {
+        Goal::Image { target, .. } => dockerfile(request, files, *target, args),
+        Goal::Derived { recipe, .. } => {
+            pair(args, "--local", format!("context={recipe}"));
+            pair(args, "--local", format!("dockerfile={recipe}"));
+        }
+        Goal::Files { recipe, .. } => {
+            // With a key of its own the Dockerfile comes from here, though the context comes from git.
+            pair(args, "--opt", "dockerfilekey=recipe".into());
+            pair(args, "--local", format!("recipe={recipe}"));
+            // Also where only a few files are taken: both are then of one checkout.
+            if let Some(value) = request.build_args.get(KEEP_GIT) {
+                pair(args, "--opt", format!("build-arg:{KEEP_GIT}={value}"));
+            }
+            git_context_option(request, files, args);
+            git_credentials(request, files, args);
+        }
+    }
+    if !request.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
+        // Each once: two names of one platform would be two entries of the index.
+        let mut names: Vec<String> = vec![];
+        for platform in &request.platforms {
+            let name = normal_platform(&platform.0);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        pair(args, "--opt", format!("platform={}", names.join(",")));
+    }
+}
+
+/// The user's Dockerfile and all that it may use.
+fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args: &mut Vec<String>) {
+    let mut opt = |text: String| pair(args, "--opt", text);
+    opt(format!("filename={}", request.dockerfile));
+    if let Some(target) = target {
+        opt(format!("target={target}"));
+    }
+    for (name, value) in &request.build_args {
+        opt(format!("build-arg:{name}={value}"));
+    }
+    for (name, value) in &request.labels {
+        opt(format!("label:{name}={value}"));
+    }
+    match &files.context {
+        Some(context) => {
+            pair(args, "--local", format!("context={context}"));
+            pair(args, "--local", format!("dockerfile={context}"));
+        }
+        None => git_context_option(request, files, args),
+    }
+    for secret in &request.secrets {
+        let path = format!("{}/{}/value", paths::SECRETS, secret.id);
+        pair(args, "--secret", file_secret(&secret.id, &path));
+    }
+    git_credentials(request, files, args);
+}
+
+/// A context from git.
+fn git_context_option(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
+    if let Some(git) = &request.source.git {
+        let context = git_context(git, files.pin.as_ref());
+        pair(args, "--opt", format!("context={context}"));
+    }
+}
+
+/// What git sources may need: also those that the Dockerfile itself names.
+fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
+    if let (Some(header), Some(git)) = (&files.git_header, &request.source.git) {
+        // Named by the host: the credentials of one git server never go to another.
+        let id = format!("GIT_AUTH_HEADER.{}", host(&git.url));
+        pair(args, "--secret", file_secret(&id, header));
+    }
+    if let Some(key) = &files.ssh_key {
+        pair(args, "--ssh", format!("default={key}"));
+    }
+    if let Some(policy) = &files.policy {
+        pair(args, "--source-policy-file", policy.clone());
+    }
+}
+
+fn output(request: &BuildRequest) -> String {
+    let mut fields: Vec<String> = vec![
+        "type=image".into(),
+        format!("name={}", request.image),
+        "push=true".into(),
+        "push-by-digest=true".into(),
+        "oci-mediatypes=true".into(),
+        format!("compression={}", request.compression.as_str()),
+        // Also layers that the cache holds in another compression.
+        "force-compression=true".into(),
+    ];
+    for (name, value) in &request.annotations {
+        fields.push(format!("annotation.{name}={value}"));
+    }
+    csv(&fields)
+}
+
+fn pair(args: &mut Vec<String>, name: &str, value: String) {
+    args.extend([name.to_owned(), value]);
+}
+
+fn file_secret(id: &str, path: &str) -> String {
+    csv(&[format!("id={id}"), format!("src={path}")])
+}
+
+/// One line of comma-separated values, quoted where needed, as buildctl reads them.
+fn csv(fields: &[String]) -> String {
+    let quoted: Vec<String> = fields
+        .iter()
+        .map(|field| {
+            if field.contains([',', '"', '\n', '\r']) || field.starts_with(char::is_whitespace) {
+                format!("\"{}\"", field.replace('"', "\"\""))
+            } else {
+                field.clone()
+            }
+        })
+        .collect();
+    quoted.join(",")
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
+/// Scheme, host and port of an http(s) URL, as `https://host:port`: what credentials are for. In small letters, and
+/// without a port that goes without saying.
+pub fn server(url: &str) -> String {
+    let scheme = url.split_once("://").map_or("https", |(scheme, _)| scheme);
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host(url).to_ascii_lowercase());
+    let usual = match scheme.as_str() {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    let host = host.strip_suffix(usual).unwrap_or(&host);
+    format!("{scheme}://{host}")
+}
+
+/// Host and port of an http(s) or ssh URL, without the user.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority)
+}
+
+fn with_suffix(url: &str) -> String {
+    if !is_http(url) {
+        return url.to_owned();
+    }
+    let url = url.trim_end_matches('/');
+    match Path::new(url).extension() {
+        Some(extension) if extension == "git" => url.to_owned(),
+        _ => format!("{url}.git"),
+    }
+}
+
+/// The whole name of the ref that is asked for; none for the remote's HEAD, and for a commit.
+pub fn whole_ref(git: &GitSource) -> Option<String> {
+    let reference = git.reference.as_ref()?;
+    match (&reference.branch, &reference.tag) {
+        (Some(branch), _) => Some(format!("refs/heads/{branch}")),
+        (_, Some(tag)) => Some(format!("refs/tags/{tag}")),
+        _ => None,
+    }
+}
+
+/// `#ref:folder`, with what is not needed left out. BuildKit reads it so many times as a URL: each time it decodes it.
+fn fragment(git: &GitSource, pin: Option<&Pin>, decoded: usize) -> String {
+    let commit = |reference: &GitRef| reference.commit.clone();
+    let name = match pin {
+        Some(Pin {
+            kept: Some((name, _)),
+            ..
+        }) => name.clone(),
+        Some(pin) => pin.commit.clone(),
+        None => whole_ref(git)
+            .or_else(|| git.reference.as_ref().and_then(commit))
+            .unwrap_or_default(),
+    };
+    let folder = git.sub_path.as_deref().unwrap_or_default();
+    let parts: Vec<&str> = folder
+        .split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .collect();
+    let text = match (name.is_empty(), parts.is_empty()) {
+        (true, true) => String::new(),
+        (false, true) => format!("#{name}"),
+        (_, false) => format!("#{name}:{}", parts.join("/")),
+    };
+    // A percent sign would be read as the start of an escape; no other sign of a ref or path means anything there.
+    text.replace('%', &format!("%{}", "25".repeat(decoded)))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut bytes = vec![];
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after
+            .get(..2)
+            .filter(|_| *first == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+#[path = "buildctl_tests.rs"]
+mod tests;

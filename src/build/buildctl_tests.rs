@@ -1,0 +1,407 @@
+use super::*;
+use whittle_api::{
+    BuildSecret, Compression, ConfigMapKeyRef, Platform, RegistryConfig, SecretKeyRef, Source,
+};
+
+fn request() -> BuildRequest {
+    BuildRequest {
+        namespace: "demo".into(),
+        name: "hello".into(),
+        uid: "u".into(),
+        job: "hello-1".into(),
+        builder_address: "tcp://builder.demo.svc:1234".into(),
+        builder_server_name: "builder.demo.svc".into(),
+        builder: "default".into(),
+        builder_memory: None,
+        callback: None,
+        source: Source::default(),
+        dockerfile: "Dockerfile".into(),
+        target: None,
+        debug: None,
+        build_args: Default::default(),
+        secrets: vec![],
+        platforms: vec![],
+        image: "registry.example.com/team/hello".into(),
+        tags: vec!["latest".into()],
+        tagging: Default::default(),
+        compression: Compression::Gzip,
+        labels: Default::default(),
+        annotations: Default::default(),
+        contract: Default::default(),
+        previous: vec![],
+        health_command: vec![],
+        registries: vec![],
+        registry_secret: None,
+        scratch_bytes: 8 << 30,
+    }
+}
+
+const IMAGE: Goal = Goal::Image {
+    target: None,
+    metadata: "/tmp/metadata.json",
+};
+
+fn git(url: &str) -> GitSource {
+    GitSource {
+        url: url.into(),
+        reference: None,
+        sub_path: None,
+        secret_ref: None,
+    }
+}
+
+fn branch(url: &str, branch: &str, sub_path: Option<&str>) -> GitSource {
+    GitSource {
+        reference: Some(GitRef {
+            branch: Some(branch.into()),
+            ..GitRef::default()
+        }),
+        sub_path: sub_path.map(Into::into),
+        ..git(url)
+    }
+}
+
+#[test]
+fn inline_files_come_as_a_local_context() {
+    let files = Files {
+        context: Some("/tmp/context".into()),
+        ..Files::default()
+    };
+    insta::assert_snapshot!(build(&request(), &files, &IMAGE).join("\n"), @r"
+    --addr
+    tcp://builder.demo.svc:1234
+    --tlsservername
+    builder.demo.svc
+    --tlscacert
+    /whittle/tls/builder-ca.crt
+    --tlscert
+    /whittle/tls/tls.crt
+    --tlskey
+    /whittle/tls/tls.key
+    build
+    --progress=rawjson
+    --frontend
+    dockerfile.v0
+    --opt
+    cmdline=builtin
+    --opt
+    filename=Dockerfile
+    --local
+    context=/tmp/context
+    --local
+    dockerfile=/tmp/context
+    --output
+    type=image,name=registry.example.com/team/hello,push=true,push-by-digest=true,oci-mediatypes=true,compression=gzip,force-compression=true
+    --metadata-file
+    /tmp/metadata.json
+    ");
+}
+
+#[test]
+fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
+    let mut request = request();
+    request.source.git = Some(branch(
+        "https://git.example.com:8443/team/hello",
+        "main",
+        Some("cmd/hello"),
+    ));
+    request.dockerfile = "build/Dockerfile".into();
+    request.build_args = [
+        ("EMPTY".into(), String::new()),
+        ("FLAGS".into(), "-s -w, \"x\"=1; $(rm -rf /)".into()),
+    ]
+    .into();
+    request.secrets = vec![BuildSecret {
+        id: "npmrc".into(),
+        secret_ref: SecretKeyRef {
+            name: "npm".into(),
+            key: ".npmrc".into(),
+        },
+    }];
+    request.platforms = vec![
+        Platform("linux/amd64".into()),
+        Platform("linux/arm64".into()),
+    ];
+    request.compression = Compression::Zstd;
+    request.labels = [("org.example.title".into(), "a, b".into())].into();
+    request.annotations = [("org.example.text".into(), "one, \"two\"".into())].into();
+    request.registries = vec![RegistryConfig {
+        host: "registry.example.com:5000".into(),
+        ca_ref: Some(ConfigMapKeyRef::default()),
+        ..RegistryConfig::default()
+    }];
+    let files = Files {
+        git_header: Some("/tmp/git-header".into()),
+        policy: Some("/tmp/policy.json".into()),
+        ..Files::default()
+    };
+    let goal = Goal::Image {
+        target: Some("runtime"),
+        metadata: "/tmp/metadata.json",
+    };
+    let args = build(&request, &files, &goal);
+    insta::assert_snapshot!(args[11..].join("\n"), @r#"
+    --progress=rawjson
+    --frontend
+    dockerfile.v0
+    --opt
+    cmdline=builtin
+    --opt
+    filename=build/Dockerfile
+    --opt
+    target=runtime
+    --opt
+    build-arg:EMPTY=
+    --opt
+    build-arg:FLAGS=-s -w, "x"=1; $(rm -rf /)
+    --opt
+    label:org.example.title=a, b
+    --opt
+    context=https://git.example.com:8443/team/hello.git#refs/heads/main:cmd/hello
+    --secret
+    id=npmrc,src=/whittle/secrets/npmrc/value
+    --secret
+    id=GIT_AUTH_HEADER.git.example.com:8443,src=/tmp/git-header
+    --source-policy-file
+    /tmp/policy.json
+    --opt
+    platform=linux/amd64,linux/arm64
+    --registry-auth-tlscontext
+    host=registry.example.com:5000,ca=/whittle/registry-ca/registry.example.com_5000/ca.crt
+    --output
+    type=image,name=registry.example.com/team/hello,push=true,push-by-digest=true,oci-mediatypes=true,compression=zstd,force-compression=true,"annotation.org.example.text=one, ""two"""
+    --metadata-file
+    /tmp/metadata.json
+    "#);
+}
+
+#[test]
+fn an_ssh_key_is_named_by_its_path() {
+    let mut request = request();
+    request.source.git = Some(git("git@git.example.com:team/hello.git"));
+    let files = Files {
+        ssh_key: Some("/whittle/git/ssh-privatekey".into()),
+        ..Files::default()
+    };
+    let args = build(&request, &files, &IMAGE);
+    let at = args.iter().position(|arg| arg == "--ssh").unwrap();
+    assert_eq!(args[at + 1], "default=/whittle/git/ssh-privatekey");
+    assert!(args.contains(&"context=git@git.example.com:team/hello.git".to_owned()));
+}
+
+#[test]
+fn refs_are_written_in_full_and_commits_as_they_are() {
+    let url = "https://git.example.com/hello.git";
+    assert_eq!(git_context(&git(url), None), url);
+    assert_eq!(
+        git_context(&branch(url, "feature/x", None), None),
+        format!("{url}#refs/heads/feature/x")
+    );
+    let tag = GitSource {
+        reference: Some(GitRef {
+            tag: Some("v1".into()),
+            ..GitRef::default()
+        }),
+        ..git(url)
+    };
+    assert_eq!(git_context(&tag, None), format!("{url}#refs/tags/v1"));
+    let commit = GitSource {
+        reference: Some(GitRef {
+            commit: Some("8".repeat(40)),
+            ..GitRef::default()
+        }),
+        ..git(url)
+    };
+    assert_eq!(
+        git_context(&commit, None),
+        format!("{url}#{}", "8".repeat(40))
+    );
+}
+
+#[test]
+fn a_folder_is_written_cleanly_also_without_a_ref() {
+    let url = "https://git.example.com/hello.git";
+    let folder = |text: &str| {
+        git_context(
+            &GitSource {
+                sub_path: Some(text.into()),
+                ..git(url)
+            },
+            None,
+        )
+    };
+    assert_eq!(folder("./cmd//hello/"), format!("{url}#:cmd/hello"));
+    assert_eq!(folder("50%"), format!("{url}#:50%252525"));
+    assert_eq!(folder("."), url);
+}
+
+#[test]
+fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
+    let source = branch("https://git.example.com/team/hello/", "main", Some("cmd"));
+    assert_eq!(
+        git_context(&source, None),
+        "https://git.example.com/team/hello.git#refs/heads/main:cmd"
+    );
+    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    for url in [
+        "https://git.example.com/hello.git",
+        "ssh://git@git.example.com/hello",
+    ] {
+        let policy = source_policy(&git(url), None, "hello-1", None);
+        assert!(!policy.contains("EXACT"), "{policy}");
+    }
+}
+
+#[test]
+fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
+    let keys = "git.example.com ssh-ed25519 AAAA\n";
+    let policy = source_policy(
+        &git("git@git.example.com:hello"),
+        None,
+        "hello-1",
+        Some(keys),
+    );
+    insta::assert_snapshot!(policy, @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"git.knownsshhosts":"git.example.com ssh-ed25519 AAAA\n","whittle.job":"hello-1"}}}]}"#);
+}
+
+#[test]
+fn git_credentials_are_for_the_host_and_port_of_the_source_alone() {
+    assert_eq!(
+        host("https://git.example.com:8443/a/b@c"),
+        "git.example.com:8443"
+    );
+    assert_eq!(host("ssh://git@git.example.com/a"), "git.example.com");
+    assert_eq!(basic_auth("bob", "hunter22"), "basic Ym9iOmh1bnRlcjIy");
+}
+
+#[test]
+fn no_argument_grants_an_entitlement_or_adds_an_attestation() {
+    let files = Files::default();
+    for args in [
+        build(&request(), &files, &IMAGE),
+        build(
+            &request(),
+            &files,
+            &Goal::Files {
+                recipe: "/tmp/recipe",
+                into: "/tmp/out",
+            },
+        ),
+        prune(&request()),
+    ] {
+        assert!(
+            !args
+                .iter()
+                .any(|arg| arg.contains("allow") || arg.contains("attest")),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn a_commit_that_is_known_takes_the_place_of_the_ref() {
+    let url = "https://git.example.com/hello.git";
+    let source = branch(url, "main", Some("cmd"));
+    let mut pin = Pin {
+        commit: "abc".into(),
+        kept: None,
+    };
+    assert_eq!(git_context(&source, Some(&pin)), format!("{url}#abc:cmd"));
+    pin.kept = Some(("refs/heads/main".into(), "abc".into()));
+    assert_eq!(
+        git_context(&source, Some(&pin)),
+        format!("{url}?checksum=abc&fetch-by-commit=true#refs/heads/main:cmd")
+    );
+}
+
+#[test]
+fn a_percent_sign_is_escaped_as_often_as_it_is_decoded() {
+    let of = |url| git_context(&branch(url, "100%", None), None);
+    assert_eq!(
+        of("https://git.example.com/x.git"),
+        "https://git.example.com/x.git#refs/heads/100%252525"
+    );
+    assert_eq!(
+        of("git@git.example.com:x.git"),
+        "git@git.example.com:x.git#refs/heads/100%2525"
+    );
+    let odd = branch("https://git.example.com/x", "feature/#12(ü)%", None);
+    let policy = source_policy(&odd, None, "hello-1", None);
+    assert!(policy.contains("git://git.example.com/x.git#refs/heads/feature/#12(ü)%2525"));
+}
+
+#[test]
+fn git_is_kept_in_what_is_taken_out_of_the_source_where_the_build_asks_for_it() {
+    let mut request = request();
+    request.source.git = Some(git("https://git.example.com/hello.git"));
+    let goal = Goal::Files {
+        recipe: "/tmp/recipe",
+        into: "/tmp/survey",
+    };
+    let option = "build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR=";
+    for (value, kept) in [("1", true), ("true", true), ("0", false), ("yes", false)] {
+        let name = "BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned();
+        request.build_args = [(name, value.to_owned())].into();
+        assert_eq!(keeps_git(&request), kept, "{value}");
+        let args = build(&request, &Files::default(), &goal);
+        assert!(args.contains(&format!("{option}{value}")), "{args:?}");
+    }
+    request.build_args.clear();
+    let args = build(&request, &Files::default(), &goal);
+    assert!(!keeps_git(&request) && !args.iter().any(|arg| arg.starts_with(option)));
+}
+
+#[test]
+fn files_are_taken_from_the_git_context_by_a_dockerfile_of_our_own() {
+    let mut request = request();
+    request.source.git = Some(git("https://git.example.com/hello.git"));
+    request.platforms = vec![
+        Platform("linux/amd64".into()),
+        Platform("linux/arm64".into()),
+    ];
+    let goal = Goal::Files {
+        recipe: "/tmp/recipe",
+        into: "/tmp/survey",
+    };
+    let args = build(&request, &Files::default(), &goal);
+    insta::assert_snapshot!(args[12..].join("\n"), @r"
+    --frontend
+    dockerfile.v0
+    --opt
+    cmdline=builtin
+    --opt
+    dockerfilekey=recipe
+    --local
+    recipe=/tmp/recipe
+    --opt
+    context=https://git.example.com/hello.git
+    --output
+    type=local,dest=/tmp/survey
+    ");
+}
+
+#[test]
+fn a_pattern_for_one_path_matches_it_alone_and_need_not_match() {
+    let pattern = |path| pattern_of(path).unwrap();
+    assert_eq!(pattern("Dockerfile"), "Dockerfil[e]");
+    assert_eq!(pattern("a[1]/x.y"), "a\\[1]/x.[y]");
+    assert_eq!(pattern_of("a/b*"), None);
+    let recipe = survey_recipe(&["**/.en[v]".into(), "a \"b".into()]);
+    assert_eq!(
+        recipe,
+        "FROM scratch\nCOPY --parents [\"**/.en[v]\", \"a \\\"b\", \"/\"]\n"
+    );
+}
+
+#[test]
+fn a_platform_with_two_names_is_built_once() {
+    let mut request = request();
+    request.platforms = ["linux/arm64/v8", "linux/amd64", "linux/arm64"]
+        .map(|name| whittle_api::Platform(name.into()))
+        .into();
+    let args = build(&request, &Files::default(), &IMAGE);
+    assert!(
+        args.contains(&"platform=linux/arm64,linux/amd64".to_owned()),
+        "{args:?}"
+    );
+}

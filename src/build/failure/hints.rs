@@ -1,0 +1,301 @@
+//! Words that tools print when a step fails, and what cures that most often. Few and sure: where the
+//! words leave a doubt, there is no hint.
+
+use super::{Script, starts};
+use whittle_api::FailureReason;
+
+/// Words of an output, and the cure. Each group of words must be found, in one and the same line.
+struct Known {
+    words: &'static [&'static str],
+    cure: &'static str,
+}
+
+const FULL: &str = "the builder's volume was not full: it is most likely a file system of the step's own, for example its \
+                    tmpfs mount (size=…), or one that the step asked for more than the volume has left (cache.size of \
+                    the Builder)";
+const MEMORY: &str = "a process of the step was ended for want of memory: raise spec.resources.limits.memory of the \
+                      Builder, or let the step do less at once";
+
+const KNOWN: &[Known] = &[
+    Known {
+        words: &["exec: \"/bin/sh\"", "no such file or directory"],
+        cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
+               and COPY its result, or write RUN as a JSON array",
+    },
+    Known {
+        words: &["exec /bin/sh:", "no such file or directory"],
+        cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
+               and COPY its result, or write RUN as a JSON array",
+    },
+    Known {
+        words: &["o space left on device", "/dev/shm"],
+        cure: "a step's /dev/shm holds 64 MB and is full, not the builder's volume: write elsewhere, for example to \
+               a mount of its own (RUN --mount=type=tmpfs,target=…)",
+    },
+    Known {
+        words: &["o space left on device"],
+        cure: FULL,
+    },
+    Known {
+        words: &["isk quota exceeded"],
+        cure: FULL,
+    },
+    Known {
+        words: &["ead-only file system"],
+        cure: "the step writes into a mount that it may only read: a bind mount takes writes with rw (and throws them \
+               away after the step), /proc and /sys never do",
+    },
+    Known {
+        words: &["/run/secrets/", "o such file or directory"],
+        cure: "a secret that the build does not give is not mounted, and without `required` no error says so: give it by \
+               spec.secrets, with the id of the mount",
+    },
+    Known {
+        words: &["argument list too long"],
+        cure: "the step's command or its environment is larger than the kernel takes (128 KiB for one of them): put \
+               it into a file and COPY that",
+    },
+    Known {
+        words: &["Killed signal terminated program"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["signal: killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["signal: 9, SIGKILL"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["make", "***", "Killed"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["JavaScript heap out of memory"],
+        cure: "node's own limit was hit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a memory limit of the Builder that \
+               is larger than that",
+    },
+    Known {
+        words: &["annot allocate memory"],
+        cure: MEMORY,
+    },
+    Known {
+        words: &["error obtaining VCS status"],
+        cure: "Go looks for git's state, which is not in the context: build with -buildvcs=false",
+    },
+    Known {
+        words: &["go: updates to go.mod needed"],
+        cure: "go.mod and the code do not agree: run `go mod tidy` and commit go.mod and go.sum",
+    },
+    Known {
+        words: &["missing go.sum entry"],
+        cure: "go.sum lacks a module: run `go mod tidy`, commit go.sum, and COPY it beside go.mod",
+    },
+    Known {
+        words: &["go.mod file not found"],
+        cure: "the step runs where no go.mod is: check WORKDIR, and that go.mod is copied before it",
+    },
+    Known {
+        words: &["go: go.mod requires go >="],
+        cure: "go.mod asks for a newer Go than the base image has: take a newer golang image",
+    },
+    Known {
+        words: &["cgo: C compiler", "not found"],
+        cure: "the base image has no C compiler: build with CGO_ENABLED=0, or install one",
+    },
+    Known {
+        words: &["could not read Username for"],
+        cure: "a private module or repository wants credentials: give them as a build secret \
+               (spec.secrets and RUN --mount=type=secret)",
+    },
+    Known {
+        words: &["certificate signed by unknown authority"],
+        cure: "the step does not trust the server's certificate: install ca-certificates in this stage, and \
+               the server's own authority where it has one",
+    },
+    Known {
+        words: &["unable to get local issuer certificate"],
+        cure: "the step does not trust the server's certificate: install ca-certificates in this stage, and \
+               the server's own authority where it has one",
+    },
+    Known {
+        words: &[
+            "npm ci",
+            "can only install with an existing package-lock.json",
+        ],
+        cure: "npm ci needs package-lock.json: commit it and COPY it beside package.json",
+    },
+    Known {
+        words: &["npm", "package.json and package-lock.json", "are in sync"],
+        cure: "package-lock.json does not fit package.json: run `npm install` and commit both",
+    },
+    Known {
+        words: &["externally-managed-environment"],
+        cure: "this Python belongs to the distribution: install into a virtual environment \
+               (python3 -m venv), or take a python image",
+    },
+    Known {
+        words: &["E: Unable to locate package"],
+        cure: "apt has no such package, or no lists: run `apt-get update` in the same RUN before \
+               `apt-get install`",
+    },
+    Known {
+        words: &["Temporary failure in name resolution"],
+        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
+               needed (buildArgs HTTP_PROXY)?",
+    },
+    Known {
+        words: &["Could not resolve host"],
+        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
+               needed (buildArgs HTTP_PROXY)?",
+    },
+    Known {
+        words: &["dial tcp", "no such host"],
+        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
+               needed (buildArgs HTTP_PROXY)?",
+    },
+];
+
+/// What most often cures a failure whose step printed `log`. `scripts`: those of the context that are known.
+pub(super) fn hint(
+    reason: FailureReason,
+    step: Option<&str>,
+    log: Option<&str>,
+    scripts: &[Script],
+) -> Option<String> {
+    if !matches!(
+        reason,
+        FailureReason::StepFailed | FailureReason::BuildFailed
+    ) {
+        return None;
+    }
+    let log = log?;
+    if let Some(cure) = starts::hint(step.unwrap_or_default(), log, scripts) {
+        return Some(cure);
+    }
+    let known = log.lines().find_map(|line| {
+        KNOWN
+            .iter()
+            .find(|known| known.words.iter().all(|words| line.contains(words)))
+    });
+    if let Some(known) = known {
+        return Some(known.cure.to_owned());
+    }
+    // A shell's word for it, alone in its line.
+    if log.lines().any(|line| line.trim() == "Killed") {
+        return Some(MEMORY.to_owned());
+    }
+    missing_program(step, log)
+}
+
+/// `/bin/sh: 1: make: not found`, or busybox's `/bin/sh: make: not found`, or bash's
+/// `make: command not found`.
+fn missing_program(step: Option<&str>, log: &str) -> Option<String> {
+    let name = log.lines().rev().find_map(|line| {
+        let line = line.trim_end();
+        let rest = line.strip_suffix(": command not found").or_else(|| {
+            line.strip_suffix(": not found")
+                .filter(|l| l.contains("sh: "))
+        })?;
+        rest.rsplit(": ").next()
+    })?;
+    let plain = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-.+".contains(&b));
+    // Only what the step itself names: a script may look for programs that it can do without.
+    let asked = step.is_some_and(|step| {
+        step.split(|c: char| c.is_whitespace() || ";&|()".contains(c))
+            .any(|word| word == name)
+    });
+    (plain && asked).then(|| {
+        format!("this stage's image has no program {name}: install it in this stage, or take an image that has it")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(step: &str, log: &str) -> Option<String> {
+        hint(FailureReason::StepFailed, Some(step), Some(log), &[])
+    }
+
+    #[test]
+    fn a_program_that_the_step_names_and_the_image_lacks_is_named() {
+        for log in [
+            "/bin/sh: 1: make: not found",
+            "/bin/sh: make: not found",
+            "/bin/bash: line 1: make: command not found",
+        ] {
+            let hint = given("RUN cd /src && make all", log).unwrap();
+            assert!(hint.contains("no program make"), "{hint}");
+        }
+        assert_eq!(
+            given("RUN ./configure", "/bin/sh: 1: fig2dev: not found"),
+            None
+        );
+        assert_eq!(given("RUN make", "main.c:3: make: not found"), None);
+    }
+
+    #[test]
+    fn well_known_words_have_their_cure() {
+        for (log, cure) in [
+            (
+                "error obtaining VCS status: exit status 128",
+                "-buildvcs=false",
+            ),
+            ("go: updates to go.mod needed; to update it:", "go mod tidy"),
+            (
+                "x509: certificate signed by unknown authority",
+                "ca-certificates",
+            ),
+            ("E: Unable to locate package curl", "apt-get update"),
+            ("Killed", "limits.memory"),
+            (
+                "cc1plus: fatal error: Killed signal terminated program cc1plus",
+                "limits.memory",
+            ),
+            (
+                "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory",
+                "NODE_OPTIONS",
+            ),
+            (
+                "tar: /dev/shm/x: Cannot write: No space left on device",
+                "64 MB",
+            ),
+            ("cp: can't create '/x': Read-only file system", "rw"),
+            ("error: externally-managed-environment", "venv"),
+            (
+                "dial tcp: lookup proxy.golang.org on 10.96.0.10:53: no such host",
+                "HTTP_PROXY",
+            ),
+        ] {
+            let hint = given("RUN x", &format!("first\n{log}\nlast")).unwrap();
+            assert!(hint.contains(cure), "{log}: {hint}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_hint() {
+        assert_eq!(
+            given("RUN go test ./...", "--- FAIL: TestAdd (0.00s)"),
+            None
+        );
+        assert_eq!(given("RUN x", "Killed 3 of 5 mutants"), None);
+        assert_eq!(
+            hint(
+                FailureReason::PushDenied,
+                None,
+                Some("no such host dial tcp"),
+                &[]
+            ),
+            None
+        );
+        assert_eq!(
+            hint(FailureReason::StepFailed, Some("RUN x"), None, &[]),
+            None
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! The runner of a build, what stands beside the daemon in the builder's Pod, and the wire between them and the controller:
+//! [`request`], [`report`], [`record`].
+
+// A failure is returned once a build: its size in bytes is no matter.
+#![allow(clippy::result_large_err)]
+
+mod bounds;
+pub mod buildctl;
+pub mod contract;
+pub mod daemon;
+pub mod failure;
+pub mod health;
+pub mod near;
+pub mod rawjson;
+pub mod record;
+pub mod report;
+pub mod request;
+pub mod request_rules;
+pub mod runner;
+pub mod seal;
+pub mod used_images;

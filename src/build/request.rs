@@ -1,0 +1,153 @@
+//! What the controller asks of a runner: the one file in the ConfigMap that the runner's Pod mounts.
+//!
+//! Nothing secret stands here: secrets are mounted by the kubelet, at the paths of [`paths`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use whittle_api::{BuildSecret, Compression, Contract, Debug, Platform, RegistryConfig, Source};
+
+/// Where things lie in the runner's Pod.
+pub mod paths {
+    /// Folder with [`REQUEST_KEY`].
+    pub const REQUEST: &str = "/whittle/request";
+    /// Key of the ConfigMap, and name of the file.
+    pub const REQUEST_KEY: &str = "request.json";
+    /// Folder with `tls.crt` (leaf and intermediate), `tls.key`, `ca.crt` (signs the controller's
+    /// certificate) and `builder-ca.crt` (signs the builder's).
+    pub const TLS: &str = "/whittle/tls";
+    /// Folder with [`TOKEN_KEY`]; absent without a callback.
+    pub const ATTEMPT: &str = "/whittle/attempt";
+    /// Key of the attempt's own Secret, and name of the file: what the runner is known by at the callback.
+    pub const TOKEN_KEY: &str = "token";
+    /// Folder with the keys of the Secret of `output.secretRef`; absent without one.
+    pub const REGISTRY_AUTH: &str = "/whittle/registry";
+    /// Folder with the keys of the Secret of `git.secretRef`; absent without one.
+    pub const GIT_AUTH: &str = "/whittle/git";
+    /// Folder in memory for the `config.json` that buildctl reads; absent without `output.secretRef`.
+    pub const DOCKER: &str = "/whittle/docker";
+    /// Folder with the keys of the Secret of `oci.secretRef`; absent without one.
+    pub const SOURCE_AUTH: &str = "/whittle/source-registry";
+    /// Folder with the files of the ConfigMap of `source.configMap`; absent without one.
+    pub const SOURCE: &str = "/whittle/source";
+    /// Folder with one folder for each build secret, named by its id, with one file `value`.
+    pub const SECRETS: &str = "/whittle/secrets";
+    /// Folder with one folder for each registry that has a `caRef`, named by the host (`:` as `_`),
+    /// with one file `ca.crt`.
+    pub const REGISTRY_CA: &str = "/whittle/registry-ca";
+    /// In the builder's Pod: folder of the daemon's certificate, key and its client's authority.
+    pub const BUILDER_TLS: &str = "/etc/buildkit-tls";
+    /// A writable folder (an emptyDir); also `TMPDIR`.
+    pub const SCRATCH: &str = "/tmp";
+    /// The termination message.
+    pub const TERMINATION: &str = "/dev/termination-log";
+    /// The program itself and buildctl, in the operator's image.
+    pub const WHITTLE: &str = "/usr/bin/whittle";
+    /// BuildKit's client in the operator's image.
+    pub const BUILDCTL: &str = "/usr/bin/buildctl";
+}
+
+/// One attempt at one build.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuildRequest {
+    /// Namespace of the ImageBuild.
+    pub namespace: String,
+    /// Name of the ImageBuild.
+    pub name: String,
+    /// UID of the ImageBuild.
+    pub uid: String,
+    /// Name of the Job: identifies the attempt.
+    pub job: String,
+    /// Address of the builder, `tcp://host:port`.
+    pub builder_address: String,
+    /// Name in the builder's certificate.
+    pub builder_server_name: String,
+    /// Name of the Builder, for messages.
+    #[serde(default)]
+    pub builder: String,
+    /// Its memory limit, for messages; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder_memory: Option<String>,
+    /// Where to send progress and the early result, `https://host:port`; none without a callback.
+    pub callback: Option<String>,
+    /// Where the Dockerfile and the context come from.
+    pub source: Source,
+    /// Path of the Dockerfile within the source.
+    pub dockerfile: String,
+    /// Stage to build.
+    pub target: Option<String>,
+    /// The image for debugging.
+    pub debug: Option<Debug>,
+    /// Values of the Dockerfile's ARGs.
+    pub build_args: BTreeMap<String, String>,
+    /// Secret files; their values are mounted.
+    pub secrets: Vec<BuildSecret>,
+    /// Platforms; empty for the builder's own.
+    pub platforms: Vec<Platform>,
+    /// Repository to push to.
+    pub image: String,
+    /// Tags to move when all is pushed.
+    pub tags: Vec<String>,
+    /// When they move.
+    #[serde(default)]
+    pub tagging: Tagging,
+    /// Compression of the layers.
+    pub compression: Compression,
+    /// Labels in the image's config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of each platform's manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// How to reach registries, as the builder is configured.
+    pub registries: Vec<RegistryConfig>,
+    /// What the image must be.
+    #[serde(default)]
+    pub contract: Contract,
+    /// Each platform of the last good image, for its growth.
+    #[serde(default)]
+    pub previous: Vec<Previous>,
+    /// The command of `spec.healthCheck.exec`, for hints; empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health_command: Vec<String>,
+    /// Name of the Secret of `output.secretRef`, for messages.
+    pub registry_secret: Option<String>,
+    /// Bytes that the scratch folder may hold.
+    #[serde(default = "scratch_bytes")]
+    pub scratch_bytes: u64,
+}
+
+/// What stands in a request from before there was a bound.
+fn scratch_bytes() -> u64 {
+    8 << 30
+}
+
+/// One platform of the last good image.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Previous {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// Digest of its manifest.
+    pub digest: String,
+    /// Bytes as stored in the registry: config and layers.
+    pub size: i64,
+}
+
+/// When the tags move.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub enum Tagging {
+    /// Once all is pushed, and keeps its contract.
+    #[default]
+    Now,
+    /// By another runner, once the image has answered `spec.healthCheck`.
+    Later,
+    /// Now, to what an earlier runner has pushed: nothing is built.
+    Only {
+        /// Digest of the image.
+        image: String,
+        /// Digest of the image for debugging.
+        debug: Option<String>,
+    },
+}

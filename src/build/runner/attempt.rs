@@ -1,0 +1,147 @@
+//! One attempt: the source, the image, the image for debugging, and what comes after.
+
+use std::path::Path;
+
+use super::callback::Callback;
+use super::files::prepare;
+use super::finish::{Held, Published, finish, pushed, retag};
+use super::redact::Redactor;
+use super::registry_secret::{self, docker_config};
+use super::solve::Solver;
+use super::{debug, scripts, source};
+use crate::buildctl::Goal;
+use crate::failure::plain;
+use crate::rawjson::State;
+use crate::report::{Built, Failed, Report};
+use crate::request::{BuildRequest, Tagging, paths};
+use crate::request_rules::refusal;
+use whittle_api::{Failure, FailureReason};
+use whittle_dockerfile::advice;
+use whittle_dockerfile::advice::{BuildWarning, Hint, View};
+
+/// What becomes known on the way, whether or not it leads to an image.
+#[derive(Default)]
+struct Known {
+    /// The build of the image.
+    state: State,
+    source: source::Source,
+    held: Held,
+}
+
+/// Attempts the build. What it returns holds no secret.
+pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Report {
+    let redactor = Redactor::load(request);
+    let mut known = Known::default();
+    let solver = Solver {
+        request,
+        callback,
+        redactor: &redactor,
+    };
+    let result = run(&solver, &mut known).await;
+    let advice = advise(request, &known, &redactor);
+    for line in advice::lines(&advice) {
+        println!("advice: {line}");
+    }
+    let revision = known.source.revision;
+    let steps = known.state.steps();
+    for breach in &mut known.held.breaches {
+        breach.message = redactor.line(&breach.message);
+        let level = if breach.enforced { "broken" } else { "warning" };
+        println!("contract: {level}: {}", breach.line());
+    }
+    match result {
+        Ok(mut published) => {
+            for platform in &mut published.platforms {
+                if let Some(contents) = &mut platform.contents {
+                    redactor.contents(contents);
+                }
+            }
+            Report::Succeeded(Built {
+                digest: published.digest,
+                platforms: published.platforms,
+                debug: published.debug,
+                revision,
+                steps,
+                advice,
+                breaches: known.held.breaches,
+            })
+        }
+        Err(failure) => {
+            let failure = redactor.failure(failure);
+            println!("failed: {}: {}", failure.reason, failure.message);
+            if let Some(hint) = &failure.hint {
+                println!("hint: {hint}");
+            }
+            Report::Failed(Failed {
+                failure,
+                revision,
+                steps,
+                advice,
+                breaches: known.held.breaches,
+            })
+        }
+    }
+}
+
+async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failure> {
+    let request = solver.request;
+    if let Some(message) = refusal(request) {
+        return Err(plain(FailureReason::BuildRejected, message));
+    }
+    let secret = request.registry_secret.as_deref();
+    let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
+    if let Tagging::Only { image, debug } = &request.tagging {
+        let facts = registry_secret::facts(&config);
+        return retag(request, &config, &facts, image, debug.as_deref()).await;
+    }
+    let mut facts = registry_secret::facts(&config);
+    let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
+    registry_secret::write(&prepared, &config, request, None)?;
+    known.source = source::read(solver, &config, &facts, &mut prepared).await?;
+    facts.dockerfile = known.source.dockerfile.clone();
+    registry_secret::write(&prepared, &config, request, facts.dockerfile.as_deref())?;
+    if let Some(context) = &prepared.files.context {
+        facts.scripts = scripts::scripts(Path::new(context));
+    }
+    let metadata = prepared.path("image.json");
+    let goal = Goal::Image {
+        target: request.target.as_deref(),
+        metadata: &metadata,
+    };
+    solver
+        .solve(&prepared, &goal, &facts, &mut known.state)
+        .await?;
+    let image = pushed(request, Path::new(&metadata))?;
+    let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
+    finish(request, &config, &facts, (image, debug), &mut known.held).await
+}
+
+fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {
+    let Some(dockerfile) = &known.source.dockerfile else {
+        return vec![];
+    };
+    let warnings: Vec<BuildWarning> = known
+        .state
+        .warnings()
+        .iter()
+        .map(|warning| BuildWarning {
+            text: warning.text.clone(),
+            line: warning.line,
+            url: warning.url.clone(),
+        })
+        .collect();
+    let view = View {
+        dockerfile_path: &request.dockerfile,
+        dockerfile,
+        target: request.target.as_deref(),
+        build_args: &request.build_args,
+        files: &known.source.candidates,
+        warnings: &warnings,
+    };
+    let health = crate::health::health(&view, &known.held.unhealthy);
+    let mut hints = advice::with(advice::advise(&view), health);
+    for hint in &mut hints {
+        hint.message = redactor.line(&hint.message);
+    }
+    hints
+}

@@ -1,0 +1,202 @@
+//! Tells the controller, over mutual TLS, how far the build is and what came of it. A convenience: where
+//! it does not get through, the termination message still does.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::report;
+use crate::report::{CALLBACK_PATH, CallbackBody, Progress, Report};
+use crate::request::{BuildRequest, paths};
+use whittle_registry::causes;
+
+/// Progress is sent at most this often.
+const EVERY: Duration = Duration::from_secs(2);
+/// Pauses between the tries to send the report: three tries.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
+/// The longest that the report may take in all.
+const REPORT_WITHIN: Duration = Duration::from_millis(4500);
+/// The same where the record has no room for all of it: a controller that starts anew is there again by then, and
+/// without the callback nobody knows the image's programs.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// Between two tries then.
+const LATER: Duration = Duration::from_secs(1);
+
+/// Why something was not told.
+enum Untold {
+    /// The controller does not answer.
+    Away(String),
+    /// It does, and does not take it.
+    Refused(String),
+}
+
+impl std::fmt::Display for Untold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Away(why) | Self::Refused(why)) = self;
+        f.write_str(why)
+    }
+}
+
+/// Sends in the background.
+pub(super) struct Callback {
+    sender: Option<Sender>,
+    progress: watch::Sender<Option<Progress>>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Sender {
+    client: reqwest::Client,
+    url: String,
+    token: HeaderValue,
+    namespace: String,
+    name: String,
+    job: String,
+}
+
+impl Callback {
+    /// Starts to send progress for this request; does nothing where it names no callback.
+    pub(super) fn start(request: &BuildRequest) -> Self {
+        let sender = match Sender::new(request, Path::new(paths::TLS), Path::new(paths::ATTEMPT)) {
+            Ok(sender) => sender,
+            Err(error) => {
+                println!("the controller cannot be told of progress: {error}");
+                None
+            }
+        };
+        let (progress, receiver) = watch::channel(None);
+        let task = sender
+            .clone()
+            .map(|sender| tokio::spawn(send_progress(sender, receiver)));
+        Self {
+            sender,
+            progress,
+            task,
+        }
+    }
+
+    /// Notes the progress; it is sent when it is due.
+    pub(super) fn progress(&self, progress: Progress) {
+        self.progress.send_if_modified(|known| {
+            let new = progress.total > 0 && known.as_ref() != Some(&progress);
+            if new {
+                *known = Some(progress);
+            }
+            new
+        });
+    }
+
+    /// Sends the report: in a few quick tries, and for longer where the termination message has no room for all of it.
+    pub(super) async fn report(mut self, report: &Report) {
+        // The report is the last word: no progress may come after it.
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        let Some(sender) = self.sender else {
+            return;
+        };
+        let body = CallbackBody::Report(report.clone());
+        let patient = !report::fits(report);
+        let tries = async {
+            let mut pauses = PAUSES.iter();
+            loop {
+                let error = match sender.send(body.clone()).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                };
+                match (pauses.next(), &error) {
+                    (Some(pause), _) => tokio::time::sleep(*pause).await,
+                    (None, Untold::Away(_)) if patient => tokio::time::sleep(LATER).await,
+                    (None, _) => return Err(error),
+                }
+            }
+        };
+        let within = if patient { WHOLE_WITHIN } else { REPORT_WITHIN };
+        match tokio::time::timeout(within, tries).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => println!("the controller could not be told at once: {error}"),
+            Err(_) => println!("the controller could not be told at once: no answer"),
+        }
+    }
+}
+
+async fn send_progress(sender: Sender, mut receiver: watch::Receiver<Option<Progress>>) {
+    let mut complained = false;
+    while receiver.changed().await.is_ok() {
+        let progress = receiver.borrow_and_update().clone();
+        let Some(progress) = progress else { continue };
+        if let Err(error) = sender.send(CallbackBody::Progress(progress)).await
+            && !complained
+        {
+            complained = true;
+            println!("the controller could not be told of progress: {error}");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Sender {
+    fn new(request: &BuildRequest, tls: &Path, attempt: &Path) -> Result<Option<Self>, String> {
+        let Some(callback) = &request.callback else {
+            return Ok(None);
+        };
+        let read = |name: &str| {
+            fs::read(tls.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
+        };
+        let said = |error: reqwest::Error| causes(&error);
+        let mut identity = read("tls.crt")?;
+        identity.push(b'\n');
+        identity.extend(read("tls.key")?);
+        let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
+        let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
+            .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| "the attempt's credential is not understood".to_owned())?;
+        // Never printed, whatever prints a request.
+        token.set_sensitive(true);
+        let client = reqwest::Client::builder()
+            .tls_certs_only(roots)
+            .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
+            .https_only(true)
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(1))
+            .timeout(Duration::from_secs(2))
+            // The controller closes what is idle for ten.
+            .pool_idle_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(said)?;
+        Ok(Some(Self {
+            client,
+            token,
+            url: format!("{}{CALLBACK_PATH}", callback.trim_end_matches('/')),
+            namespace: request.namespace.clone(),
+            name: request.name.clone(),
+            job: request.job.clone(),
+        }))
+    }
+
+    async fn send(&self, body: CallbackBody) -> Result<(), Untold> {
+        let callback = report::Callback {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            job: self.job.clone(),
+            body,
+        };
+        let request = self.client.post(&self.url).json(&callback);
+        let request = request.header(AUTHORIZATION, self.token.clone());
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| Untold::Away(causes(&error)))?;
+        let status = answer.status();
+        let said = format!("{} answers {status}", self.url);
+        match status {
+            _ if status.is_success() => Ok(()),
+            _ if status.is_server_error() || status.as_u16() == 429 => Err(Untold::Away(said)),
+            _ => Err(Untold::Refused(said)),
+        }
+    }
+}

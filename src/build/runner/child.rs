@@ -1,0 +1,70 @@
+//! buildctl as a child: an argument vector, a clean environment, no shell.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use super::files::Prepared;
+use crate::request::paths;
+
+/// Runs buildctl, hands each line of its standard error to `line`, and returns its exit code; none where
+/// a signal ended it. Dropping the future kills it.
+pub(super) async fn run(
+    args: &[String],
+    prepared: &Prepared,
+    mut line: impl FnMut(&str),
+) -> Result<Option<i32>, String> {
+    let mut child = command(args, prepared)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{} cannot be started: {error}", paths::BUILDCTL))?;
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let mut reader = BufReader::with_capacity(64 * 1024, stderr);
+    let mut bytes = vec![];
+    loop {
+        bytes.clear();
+        match reader.read_until(b'\n', &mut bytes).await {
+            Ok(0) => break,
+            Ok(_) => line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r'])),
+            Err(error) => return Err(format!("what buildctl prints cannot be read: {error}")),
+        }
+    }
+    let status = child
+        .wait()
+        .await
+        .map_err(|error| format!("buildctl's end cannot be seen: {error}"))?;
+    Ok(status.code())
+}
+
+/// Runs buildctl to its end, or for as long as `within`; whatever comes of it.
+pub(super) async fn finish(args: &[String], prepared: &Prepared, within: Duration) {
+    let child = command(args, prepared)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Ok(mut child) = child {
+        let _ = tokio::time::timeout(within, child.wait()).await;
+    }
+}
+
+fn command(args: &[String], prepared: &Prepared) -> Command {
+    let mut command = Command::new(paths::BUILDCTL);
+    command
+        .args(args)
+        .env_clear()
+        .env("HOME", paths::SCRATCH)
+        .env("TMPDIR", paths::SCRATCH)
+        .env("DOCKER_CONFIG", &prepared.docker_config)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    // Where the certificates of public token servers lie, if the image has them at an unusual place.
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}

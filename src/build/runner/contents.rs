@@ -1,0 +1,94 @@
+//! What the pushed image holds: read from the registry, held to the contract, and reported beside it.
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::finish::{Stored, Trouble};
+use crate::contract::{self, Breach};
+use crate::health::{Unhealthy, unhealthy};
+use crate::request::BuildRequest;
+use whittle_api::ContentsStatus;
+use whittle_image::{
+    Budget, Contents, Finding, ImageReport, Measured, REPORT_TYPE, judge, normal_platform,
+};
+use whittle_probe::pack;
+use whittle_registry::{Client, attach};
+
+/// Reads each platform's layers, enters what they hold, pushes the reports, and says what of the contract
+/// is broken and which health checks cannot work. One platform after the other: each takes up to 64 MiB of memory.
+pub(super) async fn hold(
+    client: &Client,
+    request: &BuildRequest,
+    platforms: &mut [Stored],
+) -> Result<(Vec<Breach>, Vec<Unhealthy>), Trouble> {
+    let budget = contract::budget(&request.contract);
+    let (mut found, mut checks) = (Vec::new(), Vec::new());
+    for stored in platforms {
+        let now = Timestamp::now().as_second();
+        let contents = client
+            .contents(&stored.manifest.layers, &stored.config, now)
+            .await?;
+        checks.extend(unhealthy(&contents, &request.health_command));
+        let findings = weigh(client, request, &budget, stored, &contents).await;
+        let mut status = ContentsStatus::of(&contents);
+        status.programs = Some(pack(&contents));
+        status.report = report(client, stored, contents).await;
+        stored.status.contents = Some(status);
+        found.push((stored.status.platform.clone(), findings));
+    }
+    Ok((contract::breaches(found), checks))
+}
+
+/// Judges; where it is about size, against what the last good image held.
+async fn weigh(
+    client: &Client,
+    request: &BuildRequest,
+    budget: &Budget,
+    stored: &Stored,
+    contents: &Contents,
+) -> Vec<Finding> {
+    let status = &stored.status;
+    let asked = request
+        .platforms
+        .iter()
+        .any(|platform| normal_platform(&platform.0) == normal_platform(&status.platform))
+        .then_some(status.platform.as_str());
+    let previous = request
+        .previous
+        .iter()
+        .find(|previous| previous.platform == status.platform && previous.digest != status.digest);
+    let image = Measured {
+        size: status.size,
+        contents: Some(contents),
+    };
+    let before = |contents| {
+        previous.map(|previous| Measured {
+            size: previous.size,
+            contents,
+        })
+    };
+    let findings = judge(budget, image, asked, before(None));
+    let weighs = |finding: &Finding| finding.rule.starts_with("max");
+    let Some(previous) = previous.filter(|_| findings.iter().any(weighs)) else {
+        return findings;
+    };
+    // Only now: it costs a few requests, and serves the words alone.
+    let report = client.report(&previous.digest).await.ok().flatten();
+    judge(budget, image, asked, before(report.as_ref()))
+}
+
+/// Pushes the report. A registry that takes none costs the report, and not the build.
+async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<String> {
+    let report = ImageReport {
+        digest: stored.status.digest.clone(),
+        size: stored.status.size,
+        contents,
+    };
+    let bytes = serde_json::to_vec(&report).expect("a report has string keys only");
+    match attach(client, &stored.manifest.bytes, REPORT_TYPE, &bytes).await {
+        Ok(digest) => Some(digest),
+        Err(error) => {
+            println!("the report on the image's contents was not pushed: {error}");
+            None
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The image for debugging: built after the first, from what the builder has then.
+
+use std::fs;
+use std::path::Path;
+
+use super::files::{Prepared, broken};
+use super::finish::{Pushed, pushed};
+use super::solve::Solver;
+use crate::buildctl::{Goal, debug_recipe};
+use crate::failure::Facts;
+use crate::rawjson::State;
+use whittle_api::Failure;
+
+/// Builds and pushes what `spec.debug` asks for; none where it asks for nothing. `digest` is that of
+/// the first image.
+pub(super) async fn build(
+    solver: &Solver<'_>,
+    prepared: &Prepared,
+    facts: &Facts,
+    digest: &str,
+) -> Result<Option<Pushed>, Failure> {
+    let request = solver.request;
+    let Some(debug) = &request.debug else {
+        return Ok(None);
+    };
+    let metadata = prepared.path("debug.json");
+    let recipe = prepared.path("debug");
+    let goal = match &debug.image {
+        Some(base) => {
+            let text = debug_recipe(&format!("{}@{digest}", request.image), base);
+            fs::create_dir_all(&recipe)
+                .and_then(|()| fs::write(Path::new(&recipe).join("Dockerfile"), text))
+                .map_err(broken)?;
+            Goal::Derived {
+                recipe: &recipe,
+                metadata: &metadata,
+            }
+        }
+        None => Goal::Image {
+            target: debug.target.as_deref(),
+            metadata: &metadata,
+        },
+    };
+    println!("for debugging:");
+    solver
+        .solve(prepared, &goal, facts, &mut State::default())
+        .await
+        .map_err(of_debug)?;
+    pushed(request, Path::new(&metadata)).map(Some)
+}
+
+/// The failure, as one of the second image.
+fn of_debug(failure: Failure) -> Failure {
+    let said = failure.message.replace("spec.target", "spec.debug.target");
+    Failure {
+        message: format!("the image for debugging (spec.debug): {said}"),
+        ..failure
+    }
+}

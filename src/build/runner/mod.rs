@@ -1,0 +1,98 @@
+//! What runs inside a build's Job: asks the builder to build and push, reads the pushed manifests back,
+//! moves the tags, and reports.
+//!
+//! Exit code 0 stands for a pushed image, 1 for a failure that the termination message tells, 143 for an
+//! end from outside, about which nothing is told.
+
+mod attempt;
+mod callback;
+mod child;
+mod contents;
+mod debug;
+mod files;
+mod finish;
+mod oci;
+mod print;
+mod redact;
+mod registry_secret;
+mod revision;
+mod scripts;
+mod solve;
+mod source;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::plain;
+use crate::report;
+use crate::report::{Failed, Report};
+use crate::request::{BuildRequest, paths};
+use whittle_api::FailureReason;
+
+/// Runs the attempt that [`paths::REQUEST`] asks for.
+pub async fn run() -> ExitCode {
+    // What is written of a source has the modes that it would have on anybody's disk.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Another provider may stand already, for example in a test.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut terminated = match signal(SignalKind::terminate()) {
+        Ok(terminated) => terminated,
+        Err(error) => {
+            eprintln!("whittle: SIGTERM cannot be heard: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tokio::select! {
+        // Dropping the attempt ends buildctl, and with it what the builder does for us.
+        _ = terminated.recv() => {
+            println!("ended from outside");
+            ExitCode::from(143)
+        }
+        report = told() => {
+            match report {
+                Report::Succeeded(_) => ExitCode::SUCCESS,
+                Report::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+/// Attempts the build and tells the outcome: first as termination message, then to the controller.
+async fn told() -> Report {
+    let request = match read_request(&Path::new(paths::REQUEST).join(paths::REQUEST_KEY)) {
+        Ok(request) => request,
+        Err(message) => {
+            println!("{message}");
+            let report = Report::Failed(Failed {
+                failure: plain(FailureReason::BuildFailed, message),
+                revision: None,
+                steps: Default::default(),
+                advice: vec![],
+                breaches: vec![],
+            });
+            write_termination(&report);
+            return report;
+        }
+    };
+    let callback = callback::Callback::start(&request);
+    // What is told early and the record are held against each other: both are of one report.
+    let report = attempt::attempt(&request, &callback).await.bounded();
+    write_termination(&report);
+    callback.report(&report).await;
+    report
+}
+
+fn read_request(path: &Path) -> Result<BuildRequest, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the request {} cannot be read: {error}", path.display()))?;
+    serde_json::from_str(&text)
+        .map_err(|error| format!("the request {} is not understood: {error}", path.display()))
+}
+
+fn write_termination(report: &Report) {
+    if let Err(error) = std::fs::write(paths::TERMINATION, report::encode(report)) {
+        println!("the termination message cannot be written: {error}");
+    }
+}

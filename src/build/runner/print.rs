@@ -1,0 +1,84 @@
+//! Progress for people, as `kubectl logs` shows it: much like buildctl's own plain progress.
+
+use std::io::Write;
+
+use super::redact::Redactor;
+use crate::rawjson::Event;
+
+/// Prints events to standard output, without secrets.
+pub(super) struct Printer<'a> {
+    redactor: &'a Redactor,
+}
+
+impl<'a> Printer<'a> {
+    pub(super) fn new(redactor: &'a Redactor) -> Self {
+        Self { redactor }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) {
+        let text = self.redactor.line(&text(event));
+        // Whoever reads may be gone: that is no reason to end a build.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+}
+
+fn text(event: &Event) -> String {
+    match event {
+        Event::Started { step, name } => format!("#{step} {name}"),
+        Event::Output {
+            step,
+            seconds,
+            line,
+        } => format!("#{step} {seconds:.3} {line}"),
+        Event::Done {
+            step, cached: true, ..
+        } => format!("#{step} CACHED"),
+        Event::Done { step, seconds, .. } => format!("#{step} DONE {seconds:.1}s"),
+        Event::Failed { step, error } => format!("#{step} ERROR: {error}"),
+        Event::Warning(text) => format!("warning: {text}"),
+        Event::Text(text) => text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_read_like_plain_progress() {
+        let name = "[build 2/3] RUN go build".to_owned();
+        for (event, expected) in [
+            (
+                Event::Started { step: 4, name },
+                "#4 [build 2/3] RUN go build",
+            ),
+            (
+                Event::Output {
+                    step: 4,
+                    seconds: 1.23456,
+                    line: "ok".into(),
+                },
+                "#4 1.235 ok",
+            ),
+            (
+                Event::Done {
+                    step: 4,
+                    seconds: 12.34,
+                    cached: false,
+                },
+                "#4 DONE 12.3s",
+            ),
+            (
+                Event::Done {
+                    step: 4,
+                    seconds: 0.0,
+                    cached: true,
+                },
+                "#4 CACHED",
+            ),
+            (Event::Text("error: x".into()), "error: x"),
+        ] {
+            assert_eq!(text(&event), expected);
+        }
+    }
+}

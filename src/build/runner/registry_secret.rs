@@ -1,0 +1,222 @@
+//! The Secrets with credentials for registries: read as the kubelet reads them, and written for buildctl.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use super::files::{Prepared, broken, write_private};
+use crate::failure::{Facts, SecretNotes, plain};
+use crate::request::{BuildRequest, paths};
+use crate::used_images;
+use whittle_api::{Failure, FailureReason};
+use whittle_image::Repository;
+use whittle_registry::{ConfigFault, DockerConfig};
+
+/// The key of a Secret of type kubernetes.io/dockerconfigjson.
+const CONFIG: &str = ".dockerconfigjson";
+/// That of the type before it, kubernetes.io/dockercfg.
+const LEGACY: &str = ".dockercfg";
+/// The most that is read of either, in bytes: what a Secret may hold.
+const LIMIT: u64 = 1 << 20;
+
+/// Why a mounted Secret gives no credentials.
+#[derive(Debug)]
+enum Fault {
+    /// It cannot be read.
+    Io(io::Error),
+    /// It has other keys than those.
+    Keys(Vec<String>),
+    /// What it has is none: the key, and what is wrong.
+    Config(&'static str, ConfigFault),
+}
+
+/// The credentials in the Secret that is mounted at `folder`; none where none is. `field`: where the build names it,
+/// and `secret`: its name.
+pub(super) fn docker_config(
+    folder: &str,
+    field: &str,
+    secret: Option<&str>,
+) -> Result<DockerConfig, Failure> {
+    let name = secret.unwrap_or_default();
+    let make = format!(
+        "make one with `kubectl create secret docker-registry {name} --docker-server=HOST --docker-username=… \
+         --docker-password=…`"
+    );
+    read(Path::new(folder)).map_err(|fault| match fault {
+        Fault::Io(error) => plain(
+            FailureReason::BuildFailed,
+            format!("the registry credentials in Secret {name} of {field} cannot be read: {error}"),
+        ),
+        Fault::Keys(keys) => plain(
+            FailureReason::SecretNotFound,
+            format!(
+                "Secret {name} of {field} is not of type kubernetes.io/dockerconfigjson: it has no key {CONFIG} (it has {}); \
+                 delete it and {make}",
+                match keys.is_empty() {
+                    true => "none".to_owned(),
+                    false => keys.join(", "),
+                }
+            ),
+        ),
+        // What stands there may be a password: it stays here.
+        Fault::Config(key, fault) => plain(
+            FailureReason::PushDenied,
+            format!("Secret {name} of {field} holds no Docker config file in its key {key}: {fault}; {make}"),
+        ),
+    })
+}
+
+/// All credentials that are mounted and can be read: what must not be shown.
+pub(super) fn mounted() -> impl Iterator<Item = DockerConfig> {
+    [paths::REGISTRY_AUTH, paths::SOURCE_AUTH]
+        .into_iter()
+        .filter_map(|folder| read(Path::new(folder)).ok())
+}
+
+fn read(folder: &Path) -> Result<DockerConfig, Fault> {
+    if !folder.exists() {
+        return Ok(DockerConfig::default());
+    }
+    type Parse = fn(&str) -> Result<DockerConfig, ConfigFault>;
+    let kinds: [(&str, Parse); 2] = [
+        (CONFIG, DockerConfig::parse),
+        (LEGACY, DockerConfig::parse_legacy),
+    ];
+    for (key, parse) in kinds {
+        let path = folder.join(key);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() > LIMIT => {
+                return Err(Fault::Io(io::Error::other("it has more than 1 MiB")));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Fault::Io(error)),
+        }
+        let bytes = fs::read(&path).map_err(Fault::Io)?;
+        let text = String::from_utf8_lossy(&bytes);
+        return parse(&text).map_err(|fault| Fault::Config(key, fault));
+    }
+    Err(Fault::Keys(keys(folder).map_err(Fault::Io)?))
+}
+
+/// The keys of a mounted Secret, a few of them: what begins with two points is the kubelet's own.
+fn keys(folder: &Path) -> io::Result<Vec<String>> {
+    let mut keys = vec![];
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("..") {
+            keys.push(name);
+        }
+    }
+    keys.sort();
+    keys.truncate(10);
+    Ok(keys)
+}
+
+/// What of the credentials is told where a registry refuses.
+pub(super) fn facts(config: &DockerConfig) -> Facts {
+    Facts {
+        credentials: config.keys().map(ToString::to_string).collect(),
+        secret: SecretNotes {
+            unusable: config
+                .unusable()
+                .iter()
+                .map(|(key, why)| (key.to_string(), (*why).to_owned()))
+                .collect(),
+            helpers: config
+                .helpers()
+                .map(|(host, program)| (host.to_owned(), program.to_owned()))
+                .collect(),
+        },
+        ..Facts::default()
+    }
+}
+
+/// Writes what buildctl reads. `dockerfile`: its text, once it is known; with it, credentials by pattern and by path
+/// find the hosts of base images.
+pub(super) fn write(
+    prepared: &Prepared,
+    config: &DockerConfig,
+    request: &BuildRequest,
+    dockerfile: Option<&str>,
+) -> Result<(), Failure> {
+    let mut used = vec![Repository::parse(&request.image)];
+    let mirrors = request.registries.iter().flat_map(|it| &it.mirrors);
+    let texts = dockerfile
+        .into_iter()
+        .chain(request.build_args.values().map(String::as_str))
+        .chain(mirrors.map(String::as_str));
+    used.extend(used_images::named(texts));
+    write_private(
+        &prepared.docker_config.join("config.json"),
+        &config.for_buildctl(&used),
+    )
+    .map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(files: &[(&str, &str)]) -> Result<DockerConfig, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        // As the kubelet lays them out.
+        fs::create_dir(folder.path().join("..2026")).unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join("..2026").join(name), text).unwrap();
+            let link = Path::new("..2026").join(name);
+            std::os::unix::fs::symlink(link, folder.path().join(name)).unwrap();
+        }
+        docker_config(
+            folder.path().to_str().unwrap(),
+            "output.secretRef",
+            Some("push"),
+        )
+    }
+
+    #[test]
+    fn a_secret_of_another_type_is_named_with_the_type_that_it_needs() {
+        let files = [("username", "bob"), ("password", "hunter22")];
+        let failure = said(&files).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::SecretNotFound);
+        assert!(
+            failure.message.starts_with(
+                "Secret push of output.secretRef is not of type kubernetes.io/dockerconfigjson: it has no key \
+                 .dockerconfigjson (it has password, username)"
+            ),
+            "{}",
+            failure.message
+        );
+        assert!(!failure.message.contains("hunter22"));
+        assert!(said(&[]).unwrap_err().message.contains("(it has none)"));
+    }
+
+    #[test]
+    fn both_types_of_docker_secrets_are_read() {
+        let entry = r#"{"a.example":{"auth":"Ym9iOmh1bnRlcjIy"}}"#;
+        let new = format!(r#"{{"auths":{entry}}}"#);
+        for files in [[(CONFIG, new.as_str())], [(LEGACY, entry)]] {
+            let config = said(&files).unwrap();
+            assert!(config.find(&Repository::parse("a.example/x")).is_some());
+        }
+    }
+
+    #[test]
+    fn what_is_no_config_is_told_without_what_stands_there() {
+        let failure = said(&[(CONFIG, "hunter22")]).unwrap_err();
+        assert!(
+            failure
+                .message
+                .contains("its key .dockerconfigjson: it is not JSON"),
+            "{}",
+            failure.message
+        );
+        assert!(!failure.message.contains("hunter22"), "{}", failure.message);
+    }
+
+    #[test]
+    fn no_secret_is_no_fault() {
+        let config = docker_config("/no/such/folder", "output.secretRef", None).unwrap();
+        assert_eq!(config.keys().count(), 0);
+    }
+}

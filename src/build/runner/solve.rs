@@ -1,0 +1,112 @@
+//! Runs of buildctl, again where that may help.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::callback::Callback;
+use super::child;
+use super::files::Prepared;
+use super::print::Printer;
+use super::redact::Redactor;
+use crate::buildctl;
+use crate::buildctl::Goal;
+use crate::failure::{Again, Facts, plain, verdict};
+use crate::rawjson::{Event, State};
+use crate::request::BuildRequest;
+use whittle_api::{Failure, FailureReason};
+use whittle_registry::Patience;
+
+/// How long pruning the builder's cache may take.
+const PRUNING: Duration = Duration::from_secs(100);
+
+/// How long to run buildctl again where a registry or git server is away; BuildKit has tried a few times
+/// itself by then.
+const PATIENCE: Patience = Patience {
+    first: Duration::from_secs(1),
+    ..Patience::USUAL
+};
+
+/// What stands in the log before each run: every one numbers its steps from 1.
+fn heading(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Files { .. } => "── the source",
+        Goal::Image { .. } => "── the image",
+        Goal::Derived { .. } => "── the image with a base for debugging",
+    }
+}
+
+/// What all runs of one attempt share.
+pub(super) struct Solver<'a> {
+    pub request: &'a BuildRequest,
+    pub callback: &'a Callback,
+    pub redactor: &'a Redactor,
+}
+
+impl Solver<'_> {
+    /// Runs buildctl until it has made `goal`, or until trying again makes no sense. `state` hears all
+    /// that it prints.
+    pub(super) async fn solve(
+        &self,
+        prepared: &Prepared,
+        goal: &Goal<'_>,
+        facts: &Facts,
+        state: &mut State,
+    ) -> Result<(), Failure> {
+        let args = buildctl::build(self.request, &prepared.files, goal);
+        let mut printer = Printer::new(self.redactor);
+        println!("{}", heading(goal));
+        // A survey has steps of its own, which are not the build's.
+        let is_build = !matches!(goal, Goal::Files { .. });
+        let mut first_failure: Option<Instant> = None;
+        let mut tried = 0;
+        let mut pruned = false;
+        loop {
+            tried += 1;
+            let exit = child::run(&args, prepared, |line| {
+                let mut moved = false;
+                for event in state.line_with(line, &|text| self.redactor.line(text)) {
+                    moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
+                    printer.event(&event);
+                }
+                if moved && is_build {
+                    self.callback
+                        .progress(self.redactor.progress(state.progress()));
+                }
+            })
+            .await
+            .map_err(|error| plain(FailureReason::BuildFailed, error))?;
+            if exit == Some(0) {
+                return Ok(());
+            }
+            let mut found = verdict(state, exit, self.request, facts);
+            if !matches!(goal, Goal::Image { .. }) {
+                // A line of a Dockerfile of our own is none that anybody could mend.
+                found.failure.dockerfile_line = None;
+                found.failure.step = None;
+            }
+            match found.again {
+                Again::No => return Err(found.failure),
+                Again::Pruned if pruned => return Err(found.failure),
+                Again::Pruned => {
+                    pruned = true;
+                    println!("the builder's cache volume is full: pruning, then trying once more");
+                    child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;
+                }
+                Again::Later => {
+                    let begun = *first_failure.get_or_insert_with(Instant::now);
+                    let Some(pause) = PATIENCE.pause(tried, begun.elapsed(), None) else {
+                        return Err(found.failure);
+                    };
+                    println!(
+                        "{}; trying again in {:.1} s",
+                        self.redactor.line(&found.failure.message),
+                        pause.as_secs_f64()
+                    );
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            state.next_run();
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `whittle inspect`: what is in an image, on the command line, without a cluster, without a container
+//! daemon, and without writing anything.
+//!
+//! The arrows: `location`, `files`, `tarball`, `manifest`, `platform` <- `layout`, `docker`, `remote` <-
+//! `source` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
+
+mod credentials;
+mod docker;
+mod error;
+mod files;
+#[cfg(test)]
+mod fixtures;
+mod layout;
+mod location;
+mod manifest;
+mod platform;
+mod remote;
+mod report;
+mod rules;
+mod source;
+mod table;
+mod tarball;
+
+pub use error::{Hint, InspectError};
+pub use platform::Platforms;
+pub use report::{PlatformReport, Report, RuleFinding};
+
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use k8s_openapi::jiff::Timestamp;
+
+use location::Location;
+use remote::{Connection, Remote};
+use rules::{Previous, Terms, Verdict};
+use source::{Found, Source};
+use whittle_image::{Budget, Contents, Finding, Reference, Rule, same_platform};
+
+/// Something of the image breaks what was asked of it.
+const BROKEN: u8 = 1;
+/// The image could not be inspected.
+const FAILED: u8 = 2;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The image: a reference, or a path.
+    pub image: String,
+    /// The image that `budget.max_growth_percent` compares with.
+    pub against: Option<String>,
+    /// Which platforms.
+    pub platforms: Platforms,
+    /// What the image must be.
+    pub budget: Budget,
+    /// How the report is printed.
+    pub output: Output,
+    /// HTTP without TLS.
+    pub plain_http: bool,
+    /// Certificates that sign the registry's, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+/// The form of the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// [`Report`], for programs.
+    Json,
+}
+
+/// Inspects, prints, and says by the exit code how it went: 0, 1 where what was asked of the image is
+/// broken, 2 where it could not be inspected. A process-wide rustls provider must be installed.
+pub async fn run(options: &Options) -> ExitCode {
+    let now = Timestamp::now().as_second();
+    let (report, verdicts) = match inspect(options, now).await {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("whittle: {}", table::plain(&explain(options, &error)));
+            return ExitCode::from(FAILED);
+        }
+    };
+    match print(options.output, &report, &verdicts, io::stdout().lock()) {
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("whittle: the report cannot be printed: {error}");
+            return ExitCode::from(FAILED);
+        }
+        _ => {}
+    }
+    if verdicts.iter().any(|verdict| verdict.failed) {
+        return ExitCode::from(BROKEN);
+    }
+    ExitCode::SUCCESS
+}
+
+/// An error with the image's name, and that a file was meant, where that may be.
+fn explain(options: &Options, error: &InspectError) -> String {
+    let name = &options.image;
+    let mut text = error.to_string();
+    if !text.starts_with(name.as_str()) {
+        text = format!("{name}: {text}");
+    }
+    let remote = matches!(error, InspectError::Registry(..) | InspectError::Name(_));
+    let path = Path::new(name);
+    if remote && path.is_relative() && path.exists() {
+        text.push_str(&format!(
+            " (there is a file of that name: ./{name} means that)"
+        ));
+    }
+    text
+}
+
+/// The report and the verdict for each of its images. `now`: seconds since 1970.
+async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), InspectError> {
+    let terms = Terms {
+        budget: options.budget.clone(),
+        platform: match &options.platforms {
+            Platforms::One(platform) => Some(platform.clone()),
+            Platforms::Default | Platforms::All => None,
+        },
+    };
+    let connection = Connection {
+        plain_http: options.plain_http,
+        ca: options.ca.clone(),
+    };
+    let open = |name: &str| Source::open(Location::parse(name, Path::exists)?, &connection);
+    let twice = |rule: &&Rule| options.budget.warn.contains(rule);
+    if let Some(rule) = options.budget.enforce.iter().find(twice) {
+        return Err(InspectError::RuleTwice(rule.name()));
+    }
+    let against = |cause| InspectError::Against {
+        image: options.against.clone().unwrap_or_default(),
+        cause: Box::new(cause),
+    };
+    let mut source = open(&options.image)?;
+    let target = source.find(&options.platforms).await?;
+    let mut before = match &options.against {
+        Some(name) => Some(open(name).map_err(against)?),
+        None => None,
+    };
+    let (mut images, mut verdicts) = (Vec::new(), Vec::new());
+    for found in target.images {
+        let contents = source.contents(&found, now).await?;
+        let verdict = match &mut before {
+            None => terms.judge(&found, &contents, None),
+            Some(before) => {
+                let compared = compare(&terms, before, &found, &contents, now).await;
+                compared.map_err(against)?
+            }
+        };
+        images.push(PlatformReport::new(found, contents, &verdict));
+        verdicts.push(verdict);
+    }
+    let report = Report {
+        image: options.image.clone(),
+        digest: target.digest,
+        images,
+    };
+    Ok((report, verdicts))
+}
+
+/// Judges an image against another one, whose layers are read only where it must be said what grew.
+async fn compare(
+    terms: &Terms,
+    before: &mut Source,
+    found: &Found,
+    contents: &Contents,
+    now: i64,
+) -> Result<Verdict, InspectError> {
+    let old = counterpart(before, found).await?;
+    let mut previous = Previous {
+        found: &old,
+        contents: None,
+    };
+    let verdict = terms.judge(found, contents, Some(previous));
+    let grew = |finding: &Finding| finding.rule == "maxGrowthPercent" && finding.certain;
+    if !verdict.findings.iter().any(grew) {
+        return Ok(verdict);
+    }
+    let held = before.contents(&old, now).await?;
+    previous.contents = Some(&held);
+    Ok(terms.judge(found, contents, Some(previous)))
+}
+
+/// The image for the same platform among those that it is compared with.
+async fn counterpart(before: &mut Source, found: &Found) -> Result<Found, InspectError> {
+    let platform = found.config.platform();
+    let target = before.find(&Platforms::One(platform.clone())).await?;
+    let same = |old: &Found| same_platform(&old.config.platform(), &platform);
+    let there: Vec<String> = target
+        .images
+        .iter()
+        .map(|old| old.config.platform())
+        .collect();
+    let old = target.images.into_iter().find(same);
+    old.ok_or(InspectError::NoPlatform {
+        asked: platform,
+        there,
+    })
+}
+
+fn print(
+    output: Output,
+    report: &Report,
+    verdicts: &[Verdict],
+    mut out: impl Write,
+) -> io::Result<()> {
+    match output {
+        Output::Table => table::write(&mut out, report, verdicts)?,
+        Output::Json => {
+            serde_json::to_writer_pretty(&mut out, report)?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()
+}
+
+/// The reports that Whittle has put beside an image in its registry: one a platform, each with the digests
+/// that the image is known by.
+///
+/// # Errors
+/// Where the registry does not give them.
+pub async fn reports_beside(
+    image: &str,
+    plain_http: bool,
+    ca: Option<PathBuf>,
+) -> Result<Vec<(Vec<String>, Contents)>, InspectError> {
+    let connection = Connection { plain_http, ca };
+    Remote::new(Reference::parse(image), &connection)?
+        .reports()
+        .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,422 @@
+//! The report for people.
+
+use std::io::{self, Write};
+
+use super::report::{PlatformReport, Report};
+use super::rules::Verdict;
+use whittle_image::{
+    Base, CommandForm, Contents, Executable, Level, Outcome, ProgramKind, Runs, display_size,
+};
+
+/// Executables, and entries of other lists, that are shown.
+const SHOWN: usize = 20;
+/// Width of the names of lines.
+const NAMES: usize = 16;
+
+/// Prints all images of a report, each with its verdict.
+pub(super) fn write(out: &mut impl Write, report: &Report, verdicts: &[Verdict]) -> io::Result<()> {
+    for (index, (image, verdict)) in report.images.iter().zip(verdicts).enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        line(out, "Image", &report.image)?;
+        write_image(out, report, image, verdict)?;
+    }
+    Ok(())
+}
+
+fn write_image(
+    out: &mut impl Write,
+    report: &Report,
+    image: &PlatformReport,
+    verdict: &Verdict,
+) -> io::Result<()> {
+    let contents = &image.contents;
+    match &image.digest {
+        Some(digest) => line(out, "Digest", digest)?,
+        None => line(out, "Image ID", &image.id)?,
+    }
+    if report.digest.is_some() && report.digest != image.digest {
+        line(out, "Index", report.digest.as_deref().unwrap_or_default())?;
+    }
+    line(out, "Platform", &image.platform)?;
+    line(out, "Base", &base(contents))?;
+    line(out, "Size", &size(image))?;
+    start(out, contents)?;
+    line(out, "User", &user(contents))?;
+    if let Some(path) = &contents.env_path {
+        line(out, "PATH", path)?;
+    }
+    if let Some(folder) = &contents.working_dir {
+        line(out, "WORKDIR", folder)?;
+    }
+    line(out, "Shells", &names(&contents.shells))?;
+    line(out, "Package managers", &names(&contents.package_managers))?;
+    line(out, "CA certificates", &certificates(contents))?;
+    line(
+        out,
+        "Time zones",
+        &contents.time_zones.as_ref().map_or("none".into(), |zones| {
+            format!("{} ({} files)", zones.path, zones.files)
+        }),
+    )?;
+    line(out, "/tmp", &tmp(contents))?;
+    line(out, "Setuid files", &setuid(contents))?;
+    if !contents.health_check.is_empty() {
+        let command = contents.health_check.join(" ");
+        line(
+            out,
+            "HEALTHCHECK",
+            &format!("{command} (Kubernetes does not use it)"),
+        )?;
+    }
+    links(out, contents)?;
+    layers(out, contents)?;
+    largest(out, contents)?;
+    executables(out, contents)?;
+    notes(out, contents)?;
+    rules(out, verdict)
+}
+
+fn line(out: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
+    writeln!(out, "{name:<NAMES$}  {}", plain(text))
+}
+
+/// A line below another one.
+fn below(out: &mut impl Write, text: &str) -> io::Result<()> {
+    line(out, "", text)
+}
+
+fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "\n{text}")
+}
+
+fn base(contents: &Contents) -> String {
+    let base = match contents.base {
+        Base::Scratch => "scratch: no distribution and no C library",
+        Base::DistrolessStatic => "distroless, without a C library",
+        Base::Distroless => "distroless, with glibc",
+        Base::Musl => "a distribution with musl",
+        Base::Glibc => "a distribution with glibc",
+        Base::Other => "a distribution with neither glibc nor musl",
+    };
+    match &contents.os {
+        Some(os) => {
+            let version = os.version.as_deref().unwrap_or("");
+            format!("{} {version}", os.id).trim_end().to_owned() + &format!(" ({base})")
+        }
+        None => base.into(),
+    }
+}
+
+fn size(image: &PlatformReport) -> String {
+    let stored = match image.uncompressed {
+        true => "as stored, uncompressed (less in a registry)",
+        false => "compressed",
+    };
+    let contents = &image.contents;
+    format!(
+        "{} {stored}; {} unpacked, in {} and {}",
+        display_size(image.size),
+        display_size(contents.bytes),
+        count(contents.files, "regular file", "regular files"),
+        count(contents.layers.len(), "layer", "layers"),
+    )
+}
+
+fn start(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    let start = &contents.start;
+    let command = match start.form {
+        CommandForm::None => "none: neither ENTRYPOINT nor CMD".into(),
+        CommandForm::Exec => words(&start.command),
+        CommandForm::Shell => format!("{} (shell form)", words(&start.command)),
+    };
+    line(out, "Starts", &command)?;
+    for program in [Some(&start.program), start.then.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        let verdict = match program.runs {
+            Runs::Yes => "can be started",
+            Runs::No => "CANNOT BE STARTED",
+            Runs::Unknown => "may start: it cannot be told",
+        };
+        let name = match program.path.as_str() {
+            "" => String::new(),
+            path => format!("{path} ({}) ", make(program)),
+        };
+        let why = program
+            .message
+            .as_deref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        below(out, &format!("{name}{verdict}{why}"))?;
+    }
+    Ok(())
+}
+
+/// How a program is made.
+fn make(program: &Executable) -> String {
+    let kind = match program.kind {
+        ProgramKind::Static => "static",
+        ProgramKind::Dynamic => "dynamic",
+        ProgramKind::Script => "script",
+        ProgramKind::Other => "no program of Linux",
+    };
+    let mut parts = vec![kind.to_owned()];
+    parts.extend(program.machine.clone());
+    parts.extend(
+        program
+            .interpreter
+            .as_ref()
+            .map(|path| format!("by {path}")),
+    );
+    parts.join(", ")
+}
+
+fn user(contents: &Contents) -> String {
+    let user = &contents.user;
+    let configured = match user.configured.as_str() {
+        "" => "none set, so root",
+        text => text,
+    };
+    let mut parts = vec![match user.uid {
+        Some(uid) => format!("uid {uid}, gid {}", user.gid),
+        None => "not known as a number".into(),
+    }];
+    parts.extend(user.name.as_ref().map(|name| format!("name {name}")));
+    parts.extend(user.home.as_ref().map(|home| format!("home {home}")));
+    let unknown = user.unknown.as_ref();
+    parts.extend(unknown.map(|what| format!("the image does not have {what}")));
+    if !user.numeric && !user.configured.is_empty() {
+        parts.push("not a number, as runAsNonRoot needs it".into());
+    }
+    format!("{configured} ({})", parts.join("; "))
+}
+
+fn certificates(contents: &Contents) -> String {
+    let Some(found) = &contents.ca_certificates else {
+        return "none".into();
+    };
+    let mut text = format!("{} ({} certificates", found.path, found.certificates);
+    for (number, what) in [
+        (found.expired, "out of date"),
+        (found.unreadable, "unreadable"),
+    ] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {what}"));
+        }
+    }
+    text + ")"
+}
+
+fn tmp(contents: &Contents) -> String {
+    let tmp = &contents.tmp;
+    let mode = tmp.mode.as_deref().unwrap_or("?");
+    match (tmp.exists, tmp.writable) {
+        (false, _) => "none".into(),
+        (true, true) => format!("writable for the image's user (mode {mode})"),
+        (true, false) => format!("not writable for the image's user (mode {mode})"),
+    }
+}
+
+fn setuid(contents: &Contents) -> String {
+    let files: Vec<String> = contents
+        .setuid
+        .items
+        .iter()
+        .map(|file| {
+            let mut what = vec![format!("mode {}", file.mode), format!("uid {}", file.uid)];
+            what.extend(file.capabilities.iter().cloned());
+            format!("{} ({})", file.path, what.join(", "))
+        })
+        .collect();
+    let more = contents.setuid.omitted;
+    match (shown(&files), rest(files.len(), more)) {
+        (text, _) if text.is_empty() => "none".into(),
+        (text, None) => text,
+        (text, Some(rest)) => format!("{text} {rest}"),
+    }
+}
+
+fn links(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    let links = &contents.links;
+    for (index, link) in links.items.iter().take(SHOWN).enumerate() {
+        let name = if index == 0 { "Folder links" } else { "" };
+        line(out, name, &format!("{} -> {}", link.path, link.folder))?;
+    }
+    match rest(links.items.len(), links.omitted) {
+        Some(rest) => below(out, &rest),
+        None => Ok(()),
+    }
+}
+
+fn layers(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    let layers = &contents.layers;
+    let titles = ["Layers", "stored", "file bytes", "hidden"];
+    let [first, stored, files, hidden] = titles;
+    heading(
+        out,
+        &format!("{first:<6}{stored:>10}  {files:>10}  {hidden:>10}  made by"),
+    )?;
+    for (index, layer) in layers.items.iter().enumerate() {
+        let made_by = layer
+            .instruction
+            .as_deref()
+            .or(layer.digest.as_deref())
+            .unwrap_or("");
+        writeln!(
+            out,
+            "{:>4}  {:>10}  {:>10}  {:>10}  {}",
+            index + 1,
+            display_size(layer.size),
+            display_size(layer.content),
+            match layer.hidden {
+                0 => "-".into(),
+                hidden => display_size(hidden),
+            },
+            plain(made_by)
+        )?;
+    }
+    match rest(0, layers.omitted) {
+        Some(rest) => writeln!(out, "      {rest}"),
+        None => Ok(()),
+    }
+}
+
+fn largest(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    if contents.largest.is_empty() {
+        return Ok(());
+    }
+    heading(out, "Largest files, and their layers")?;
+    for file in &contents.largest {
+        let size = display_size(file.size);
+        writeln!(out, "{size:>16}  {:>3}  {}", file.layer, plain(&file.path))?;
+    }
+    Ok(())
+}
+
+fn executables(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    let list = &contents.executables;
+    heading(out, &format!("Executables: {}", list.len()))?;
+    for program in list.items.iter().take(SHOWN) {
+        let mut text = format!("{} ({})", program.path, make(program));
+        if let Some(file) = &program.file {
+            text.push_str(&format!(" -> {file}"));
+        }
+        let why = program.message.as_deref().unwrap_or("no reason is known");
+        match program.runs {
+            Runs::Yes if program.restricted => text.push_str(": not for every user"),
+            Runs::Yes => {}
+            Runs::No => text.push_str(&format!(": cannot be started: {why}")),
+            Runs::Unknown => text.push_str(&format!(": may start: {why}")),
+        }
+        writeln!(out, "  {}", plain(&text))?;
+    }
+    match rest(list.items.len(), list.omitted) {
+        Some(rest) => writeln!(out, "  {rest}"),
+        None => Ok(()),
+    }
+}
+
+fn notes(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
+    let notes = &contents.notes;
+    if contents.partial {
+        heading(
+            out,
+            "NOT ALL OF THE IMAGE WAS READ: what seems to be missing may be there",
+        )?;
+    } else if !notes.is_empty() {
+        heading(out, "Notes")?;
+    }
+    for note in &notes.items {
+        let layer = note
+            .layer
+            .map_or(String::new(), |number| format!("layer {number}: "));
+        writeln!(out, "  {}{}", layer, plain(&note.message))?;
+    }
+    match rest(0, notes.omitted) {
+        Some(rest) => writeln!(out, "  {rest}"),
+        None => Ok(()),
+    }
+}
+
+fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
+    let unasked =
+        "Rules that every build enforces (nothing was asked of the image, so the exit code is 0)";
+    heading(out, if verdict.asked { "Rules" } else { unasked })?;
+    for rule in &verdict.lines {
+        let warning = match rule.level {
+            Level::Warn => " (warning)",
+            Level::Enforce => "",
+        };
+        let text = match &rule.outcome {
+            Outcome::Kept => "kept".into(),
+            Outcome::Broken(message) => format!("BROKEN{warning}: {message}"),
+            Outcome::Unknown(message) => format!("NOT KNOWN{warning}: {message}"),
+        };
+        writeln!(out, "  {:<18}  {}", rule.rule, plain(&text))?;
+    }
+    let others = &verdict.others;
+    for (what, names) in [
+        ("would be kept", &others.kept),
+        ("would be broken", &others.broken),
+        ("would not be known", &others.unknown),
+    ] {
+        if !names.is_empty() {
+            writeln!(out, "  {what:<18}  {}", names.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+fn count(number: i64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn names(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".into();
+    }
+    match rest(names.len(), 0) {
+        Some(rest) => format!("{} {rest}", shown(names)),
+        None => shown(names),
+    }
+}
+
+/// The first of some names.
+fn shown(names: &[String]) -> String {
+    names[..names.len().min(SHOWN)].join(", ")
+}
+
+/// How many are not shown, of those that the report lists and those that it leaves out.
+fn rest(listed: usize, omitted: i64) -> Option<String> {
+    let more = i64::try_from(listed.saturating_sub(SHOWN))
+        .unwrap_or(i64::MAX)
+        .saturating_add(omitted);
+    (more > 0).then(|| format!("… and {more} more"))
+}
+
+/// A command, each word as JSON has it, as in a Dockerfile.
+fn words(command: &[String]) -> String {
+    let words: Vec<String> = command.iter().map(|word| format!("{word:?}")).collect();
+    format!("[{}]", words.join(", "))
+}
+
+/// A text of an image without what would move the terminal's cursor, change its colours or turn the
+/// direction of the line.
+pub(super) fn plain(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

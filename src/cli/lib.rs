@@ -1,0 +1,245 @@
+//! The command line: what can be asked, and who answers.
+
+pub mod inspect;
+pub mod probes;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Parser, Subcommand, ValueEnum};
+use whittle_image::{Budget, Rule};
+
+/// Turns an ImageBuild into the smallest image that still runs.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watches ImageBuilds and Builders, and carries them out.
+    Controller(Controller),
+    /// Carries out one attempt at one build: runs inside the runner's Pod.
+    Runner,
+    /// Says what is in an image and whether it starts, and holds it to rules.
+    ///
+    /// Exit codes: 0; 1 where a rule is broken that the command line asks for; 2 where the image cannot be
+    /// inspected.
+    Inspect(Inspect),
+    /// Prints the CustomResourceDefinitions as YAML.
+    Crds,
+    /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
+    #[command(hide = true)]
+    Install {
+        /// The folder.
+        folder: PathBuf,
+        /// The daemon's state, whose folders hand on no group from then on.
+        #[arg(long)]
+        state: Option<PathBuf>,
+    },
+    Probes(crate::probes::Options),
+}
+
+#[derive(clap::Args)]
+struct Controller {
+    /// The settings, JSON.
+    #[arg(long, default_value = "/etc/whittle/settings.json")]
+    settings: PathBuf,
+    /// The namespace that Whittle itself runs in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "whittle-system")]
+    namespace: String,
+    /// Look after this namespace alone, in place of what the settings say. May be given several times.
+    #[arg(long, value_name = "NAMESPACE")]
+    watch_namespace: Vec<String>,
+    /// Where to serve health and metrics.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    health_address: SocketAddr,
+    /// Where to serve the callback of runners.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    callback_address: SocketAddr,
+}
+
+#[derive(clap::Args)]
+struct Inspect {
+    /// host/repository[:tag][@digest]; or a path that begins with / or . : an OCI layout (a folder or a tar),
+    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
+    image: String,
+    /// The platform: os/architecture[/variant]. Without it: linux on this machine's architecture, or the only
+    /// one there is.
+    #[arg(long, value_parser = platform)]
+    platform: Option<String>,
+    /// Each platform of an index.
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
+    /// How the report is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Rules that must be kept, separated by commas. RunnableEntrypoint and PlatformMatches must be kept too
+    /// once there is a contract, unless --warn names them.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
+    enforce: Vec<Rule>,
+    /// Rules that are said where they are broken, and no more.
+    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
+    warn: Vec<Rule>,
+    /// Bytes as stored in the registry, at most: 20Mi.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<i64>,
+    /// The image that --max-growth-percent compares with.
+    #[arg(long, value_name = "IMAGE", requires = "max_growth_percent")]
+    against: Option<String>,
+    /// Growth against the other image, in percent of its size, at most.
+    #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(i64).range(0..))]
+    max_growth_percent: Option<i64>,
+    /// Speak HTTP without TLS; a registry on this machine is spoken to so in any case.
+    #[arg(long)]
+    plain_http: bool,
+    /// Certificates in PEM that sign the registry's, besides those of the system.
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    ca: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn rules() -> impl clap::builder::TypedValueParser<Value = Rule> {
+    use clap::builder::TypedValueParser;
+    PossibleValuesParser::new(Rule::ALL.map(Rule::name))
+        .map(|name| Rule::named(&name).expect("one of the names of rules"))
+}
+
+fn platform(text: &str) -> Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
+        return Ok(text.to_owned());
+    }
+    Err("a platform is written os/architecture or os/architecture/variant, as linux/arm64".into())
+}
+
+fn size(text: &str) -> Result<i64, String> {
+    whittle_api::quantity::bytes(text)
+        .and_then(|bytes| i64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "give a quantity over 0, for example 20Mi".into())
+}
+
+impl Inspect {
+    fn options(self) -> inspect::Options {
+        inspect::Options {
+            image: self.image,
+            against: self.against,
+            platforms: match self.platform {
+                Some(platform) => inspect::Platforms::One(platform),
+                None if self.all_platforms => inspect::Platforms::All,
+                None => inspect::Platforms::Default,
+            },
+            budget: Budget {
+                max_size: self.max_size,
+                max_growth_percent: self.max_growth_percent,
+                enforce: self.enforce,
+                warn: self.warn,
+            },
+            output: match self.output {
+                Output::Table => inspect::Output::Table,
+                Output::Json => inspect::Output::Json,
+            },
+            plain_http: self.plain_http,
+            ca: self.ca,
+        }
+    }
+}
+
+/// Does what the command line asks for.
+pub fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    if let Some((name, args)) = words.split_first()
+        && let Some(code) = whittle_build::daemon::called_as(name, args)
+    {
+        return code;
+    }
+    run(Arguments::parse().command)
+}
+
+fn install(folder: &Path, state: Option<&Path>) -> ExitCode {
+    if let Some(state) = state
+        && let Err(error) = whittle_build::daemon::settle(state)
+    {
+        // The daemon can do without: folders of images have an odd mode then.
+        eprintln!("{}: {error}", state.display());
+    }
+    match whittle_build::daemon::install(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} cannot be written: {error}", folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(command: Command) -> ExitCode {
+    // reqwest and kube use whichever provider stands installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match command {
+        Command::Crds => crds(),
+        Command::Install { folder, state } => install(&folder, state.as_deref()),
+        Command::Probes(options) => {
+            let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+            ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
+        }
+        Command::Runner => whittle_build::runner::run().await,
+        Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
+        Command::Controller(arguments) => {
+            tracing_subscriber::fmt()
+                .json()
+                .flatten_event(true)
+                .with_env_filter(
+                    tracing_subscriber::EnvFilter::try_from_default_env()
+                        .unwrap_or_else(|_| "info,kube_client=warn,kube_runtime=warn".into()),
+                )
+                .with_writer(std::io::stderr)
+                .init();
+            let options = whittle_controller::Options {
+                settings: arguments.settings,
+                namespace: arguments.namespace,
+                watch_namespaces: arguments.watch_namespace,
+                health_address: arguments.health_address,
+                callback_address: arguments.callback_address,
+            };
+            match whittle_controller::run(options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(%error, "the controller ended");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+fn crds() -> ExitCode {
+    let write = || -> Result<(), Box<dyn std::error::Error>> {
+        let mut out = std::io::stdout().lock();
+        for crd in whittle_api::crds() {
+            writeln!(out, "---\n{}", serde_saphyr::to_string(&crd)?)?;
+        }
+        Ok(())
+    };
+    match write() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the CustomResourceDefinitions cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What is said of a Builder, from its StatefulSet and its Pod.
+
+mod trouble;
+
+pub use trouble::{CLAIM_FAILED, claim, has_node, is_refused};
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::names::CONFIG_DIGEST;
+use crate::refusal::{Refusal, Told, Whose, Why, of_call};
+use whittle_api::quantity::duration;
+use whittle_api::{
+    Builder, BuilderStatus, Certificates, IDLE, READY, RECONCILING, STALLED, Wanted, clear, find,
+    set,
+};
+
+/// Reason of a daemon that comes up by itself.
+pub const STARTING: &str = "Starting";
+/// Reason of a daemon that goes on as it is until builds have ended.
+pub const DRAINING: &str = "Draining";
+
+/// What is known of a Builder's use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Builds that run on it or wait for it.
+    pub wanted: usize,
+    /// When it was last used, as far as anybody knows.
+    pub last: Option<Timestamp>,
+}
+
+/// Whether the daemon is to be up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Up; the time after which it may go to sleep, where it ever may.
+    Awake(Option<SignedDuration>),
+    /// Nothing has been built for `idleTimeout`.
+    Asleep,
+}
+
+/// Whether the daemon is to be up, given whether it sleeps, its use, and when its Pod started. One that sleeps is woken
+/// by a build alone.
+pub fn rest(
+    builder: &Builder,
+    sleeps: bool,
+    used: &Use,
+    pod_started: Option<Timestamp>,
+    now: Timestamp,
+) -> Rest {
+    let idle = duration(&builder.spec.idle_timeout);
+    if idle.is_zero() {
+        return Rest::Awake(None);
+    }
+    if used.wanted > 0 {
+        return Rest::Awake(Some(idle));
+    }
+    if sleeps {
+        return Rest::Asleep;
+    }
+    let made = builder.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let Some(last) = [used.last, pod_started, made].into_iter().flatten().max() else {
+        return Rest::Awake(Some(idle));
+    };
+    let left = idle - now.duration_since(last);
+    if left.is_positive() {
+        // Not to the second: nobody waits for it.
+        Rest::Awake(Some(left + SignedDuration::from_secs(1)))
+    } else {
+        Rest::Asleep
+    }
+}
+
+/// The daemon sleeps: it is well, and its volume stays.
+pub fn say_idle(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
+    status.observed_generation = builder.metadata.generation;
+    let message = format!(
+        "nothing was built for {}: the daemon sleeps, its cache stays, and the next build wakes it",
+        builder.spec.idle_timeout
+    );
+    put(status, builder, READY, Some(true), (IDLE, &message), now);
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+}
+
+/// What was read of a Builder's daemon.
+pub struct Daemon<'a> {
+    /// Its StatefulSet.
+    pub set: &'a StatefulSet,
+    /// Its Pod.
+    pub pod: Option<&'a Pod>,
+    /// Events of the StatefulSet, of the Pod and of its claim, newest first, while it is not up.
+    pub events: &'a [Told],
+}
+
+/// Begins the digest of a Builder's Secrets: the version of their files, of which 2 brought the key that git
+/// credentials are sealed with. It is no field of its own: one that an older CRD drops would make them due for ever.
+pub const CERTIFICATES_VERSION: &str = "v2 ";
+
+/// True where these certificates are to be made anew: of age, of another authority, or without what this version needs.
+pub fn are_due(known: &Certificates, authority: &str, now: Timestamp) -> bool {
+    known.authority != authority
+        || !known.digest.starts_with(CERTIFICATES_VERSION)
+        || now >= known.renew_at.0
+}
+
+/// True where a Builder's Secrets have all files that runners of this version mount, as far as its status tells.
+pub fn has_certificates(builder: &Builder) -> bool {
+    let status = builder.status.as_ref();
+    let known = status.and_then(|status| status.certificates.as_ref());
+    known.is_some_and(|known| known.digest.starts_with(CERTIFICATES_VERSION))
+}
+
+/// True where applying `wanted` would restart the daemon.
+pub fn would_restart(existing: &StatefulSet, wanted: &StatefulSet) -> bool {
+    fn start_digest(set: &StatefulSet) -> Option<&String> {
+        let template = &set.spec.as_ref()?.template;
+        template
+            .metadata
+            .as_ref()?
+            .annotations
+            .as_ref()?
+            .get(CONFIG_DIGEST)
+    }
+    start_digest(existing) != start_digest(wanted)
+}
+
+fn put(
+    status: &mut BuilderStatus,
+    builder: &Builder,
+    kind: &'static str,
+    to: Option<bool>,
+    why: (&str, &str),
+    now: Timestamp,
+) {
+    let wanted = Wanted {
+        kind,
+        status: to,
+        reason: why.0.to_owned(),
+        message: why.1.to_owned(),
+    };
+    set(
+        &mut status.conditions,
+        wanted,
+        builder.metadata.generation.unwrap_or(0),
+        now,
+    );
+}
+
+/// A change waits for builds to end: the daemon goes on as it is, and takes builds.
+pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize, now: Timestamp) {
+    let message =
+        format!("a change that restarts the daemon waits for {active} running builds to end");
+    put(
+        status,
+        builder,
+        READY,
+        Some(false),
+        (DRAINING, &message),
+        now,
+    );
+    put(
+        status,
+        builder,
+        RECONCILING,
+        Some(true),
+        (DRAINING, &message),
+        now,
+    );
+    clear(&mut status.conditions, STALLED);
+}
+
+/// The API server refuses an object of the Builder. What is wrong in itself waits for another spec; the rest is tried
+/// again, and goes on by itself. A daemon that is up as this spec wants it goes on taking builds: `set` is the
+/// StatefulSet that stands.
+pub fn say_refused(
+    status: &mut BuilderStatus,
+    builder: &Builder,
+    set: Option<&StatefulSet>,
+    refusal: &Refusal,
+    now: Timestamp,
+) {
+    let up = set.is_some_and(is_ready) && crate::imagebuild::decide::is_ready(builder);
+    status.observed_generation = builder.metadata.generation;
+    let name = builder.name_any();
+    let namespace = builder.namespace().unwrap_or_default();
+    let invalid = refusal.why == Why::Invalid;
+    let message = if invalid && refusal.words.contains("updates to statefulset spec") {
+        format!(
+            "{} is refused: a volume's size and class cannot be changed; delete the Builder (its cache goes with it) and make \
+             it anew: kubectl delete builder {name} -n {namespace}. The API server says: {}",
+            refusal.what, refusal.words
+        )
+    } else {
+        of_call(refusal, &namespace, Whose::Builder(&name))
+    };
+    let why = (refusal.why.reason(), message.as_str());
+    if !up {
+        put(status, builder, READY, Some(false), why, now);
+    }
+    if invalid {
+        put(status, builder, STALLED, Some(true), why, now);
+        clear(&mut status.conditions, RECONCILING);
+    } else {
+        put(status, builder, RECONCILING, Some(true), why, now);
+        clear(&mut status.conditions, STALLED);
+    }
+}
+
+/// Since when the daemon is not up.
+pub fn since(status: &BuilderStatus, now: Timestamp) -> Timestamp {
+    find(&status.conditions, READY)
+        .filter(|c| c.status != "True")
+        .map_or(now, |c| c.last_transition_time.0)
+}
+
+/// Says how the daemon is; true where it takes builds.
+pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: Timestamp) -> bool {
+    status.observed_generation = builder.metadata.generation;
+    if is_ready(daemon.set) {
+        put(
+            status,
+            builder,
+            READY,
+            Some(true),
+            ("Ready", "the daemon takes builds"),
+            now,
+        );
+        clear(&mut status.conditions, RECONCILING);
+        clear(&mut status.conditions, STALLED);
+        return true;
+    }
+    let (reason, message) = trouble::why_not(builder, daemon, since(status, now), now);
+    let why = (reason.as_str(), message.as_str());
+    put(status, builder, READY, Some(false), why, now);
+    put(status, builder, RECONCILING, Some(true), why, now);
+    clear(&mut status.conditions, STALLED);
+    false
+}
+
+/// How far a StatefulSet is: what is looked at, and what wakes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rollout {
+    generation: Option<i64>,
+    observed: Option<i64>,
+    ready: i32,
+    updated: i32,
+}
+
+impl Rollout {
+    /// That of a StatefulSet.
+    pub fn of(set: &StatefulSet) -> Self {
+        let status = set.status.as_ref();
+        Self {
+            generation: set.metadata.generation,
+            observed: status.and_then(|status| status.observed_generation),
+            ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
+            updated: status.and_then(|s| s.updated_replicas).unwrap_or(0),
+        }
+    }
+}
+
+/// True where every replica runs the newest template and is ready.
+pub fn is_ready(set: &StatefulSet) -> bool {
+    let spec = set.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let rollout = Rollout::of(set);
+    rollout.observed == rollout.generation && rollout.ready >= wanted && rollout.updated >= wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::objects::objects;
+    use crate::fixtures;
+    use k8s_openapi::api::apps::v1::StatefulSetStatus;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::jiff::SignedDuration;
+
+    fn set() -> StatefulSet {
+        objects(&fixtures::builder(), &fixtures::settings(), "c").stateful_set
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_000_000).unwrap()
+    }
+
+    #[test]
+    fn certificates_are_due_when_of_age_or_of_another_authority() {
+        let known = Certificates {
+            authority: "a".into(),
+            not_after: Time(now() + SignedDuration::from_hours(48)),
+            renew_at: Time(now() + SignedDuration::from_hours(24)),
+            digest: format!("{CERTIFICATES_VERSION}d"),
+        };
+        assert!(!are_due(&known, "a", now()));
+        assert!(are_due(&known, "b", now()));
+        assert!(are_due(&known, "a", now() + SignedDuration::from_hours(25)));
+    }
+
+    #[test]
+    fn secrets_that_an_earlier_version_wrote_are_made_anew() {
+        let written = r#"{"authority": "a", "notAfter": "2100-01-01T00:00:00Z", "renewAt": "2100-01-01T00:00:00Z", "digest": "d"}"#;
+        let known: Certificates = serde_json::from_str(written).unwrap();
+        assert!(are_due(&known, "a", now()));
+    }
+
+    #[test]
+    fn a_daemon_of_an_older_template_is_not_ready() {
+        let mut set = set();
+        set.status = Some(StatefulSetStatus {
+            replicas: 1,
+            ready_replicas: Some(1),
+            updated_replicas: Some(0),
+            ..Default::default()
+        });
+        let mut status = BuilderStatus::default();
+        assert!(!say(
+            &mut status,
+            &fixtures::builder(),
+            &Daemon {
+                set: &set,
+                pod: None,
+                events: &[],
+            },
+            now()
+        ));
+        set.status.as_mut().unwrap().updated_replicas = Some(1);
+        assert!(say(
+            &mut status,
+            &fixtures::builder(),
+            &Daemon {
+                set: &set,
+                pod: None,
+                events: &[],
+            },
+            now()
+        ));
+        assert!(whittle_api::is_true(&status.conditions, READY));
+    }
+
+    #[test]
+    fn other_certificates_would_restart_the_daemon_and_the_same_would_not() {
+        let other = objects(&fixtures::builder(), &fixtures::settings(), "other").stateful_set;
+        assert!(would_restart(&set(), &other));
+        assert!(!would_restart(&set(), &set()));
+    }
+
+    #[test]
+    fn another_node_would_restart_the_daemon() {
+        let mut builder = fixtures::builder();
+        builder
+            .spec
+            .node_selector
+            .insert("disk".into(), "fast".into());
+        let moved = objects(&builder, &fixtures::settings(), "c").stateful_set;
+        assert!(would_restart(&set(), &moved));
+    }
+
+    #[test]
+    fn a_daemon_sleeps_once_nothing_was_built_for_its_time_and_nothing_waits() {
+        let mut builder = fixtures::builder();
+        builder.spec.idle_timeout = "10m".into();
+        let ago = |minutes| Some(now() - SignedDuration::from_mins(minutes));
+        let used = |wanted, last| Use { wanted, last };
+        assert_eq!(
+            rest(&builder, false, &used(0, ago(11)), ago(20), now()),
+            Rest::Asleep
+        );
+        for (used, started) in [
+            (used(1, ago(11)), ago(20)),
+            (used(0, ago(9)), ago(20)),
+            (used(0, ago(11)), ago(9)),
+        ] {
+            let rest = rest(&builder, false, &used, started, now());
+            assert!(matches!(rest, Rest::Awake(Some(_))), "{used:?}");
+        }
+        assert_eq!(
+            rest(&builder, false, &used(0, ago(9)), None, now()),
+            Rest::Awake(Some(SignedDuration::from_secs(61)))
+        );
+        assert_eq!(
+            rest(&builder, true, &used(0, ago(9)), None, now()),
+            Rest::Asleep
+        );
+        assert!(matches!(
+            rest(&builder, true, &used(1, None), None, now()),
+            Rest::Awake(_)
+        ));
+        builder.spec.idle_timeout = "0s".into();
+        assert_eq!(
+            rest(&builder, false, &used(0, None), None, now()),
+            Rest::Awake(None)
+        );
+    }
+
+    #[test]
+    fn a_builder_that_sleeps_is_well_but_takes_no_builds() {
+        let (mut builder, mut status) = (fixtures::builder(), BuilderStatus::default());
+        say_idle(&mut status, &builder, now());
+        assert!(whittle_api::is_true(&status.conditions, READY));
+        builder.status = Some(status);
+        assert!(!crate::imagebuild::decide::is_ready(&builder));
+    }
+}

@@ -1,0 +1,200 @@
+//! Why a Builder's daemon does not come up, from its Pod and from what others say of it: a reason, and a sentence
+//! with the cure.
+
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::{Daemon, STARTING};
+use crate::imagebuild::outcome::{
+    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, containers, does_not_go, on_node, pull_failure,
+    unschedulable,
+};
+use crate::refusal::{Told, Whose, of_event, words};
+use whittle_api::Builder;
+
+/// Reasons of the events of a claim that gets no volume.
+pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
+/// The kubelet's reasons of a container that its node cannot start.
+const NOT_STARTED: [&str; 3] = [
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+];
+/// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+/// True where the Pod was refused: its StatefulSet's controller tries again ever more rarely, up to a quarter of an
+/// hour apart, unless it is asked to.
+pub fn is_refused(daemon: &Daemon, since: Timestamp) -> bool {
+    daemon.pod.is_none() && refused(daemon, since).is_some()
+}
+
+fn refused<'a>(daemon: &Daemon<'a>, since: Timestamp) -> Option<&'a Told> {
+    newest(daemon, &[FAILED_CREATE], since)
+}
+
+/// The newest event with one of these reasons. Those of an earlier trouble, which has passed, stay for an hour.
+fn newest<'a>(daemon: &Daemon<'a>, reasons: &[&str], since: Timestamp) -> Option<&'a Told> {
+    daemon.events.iter().find(|event| {
+        reasons.contains(&event.reason.as_str()) && event.at.is_none_or(|at| at >= since - SLACK)
+    })
+}
+
+/// Why the daemon is not up, which it is not since `since`.
+pub fn why_not(
+    builder: &Builder,
+    daemon: &Daemon,
+    since: Timestamp,
+    now: Timestamp,
+) -> (String, String) {
+    let namespace = builder.namespace().unwrap_or_default();
+    let said = |reason: &str, message: String| (reason.to_owned(), message);
+    let Some(pod) = daemon.pod else {
+        return match refused(daemon, since) {
+            Some(event) => {
+                let whose = Whose::Builder(&builder.name_any());
+                let (reason, message) = of_event(&event.words, &namespace, whose);
+                said(reason, message)
+            }
+            None => said(STARTING, "the daemon's Pod is being made".into()),
+        };
+    };
+    if let Some(message) = does_not_go(pod, now) {
+        return said(TERMINATING, message);
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        let message = format!("Pod {} of before is going", pod.name_any());
+        return said(STARTING, message);
+    }
+    if let Some((_, message)) = pull_failure(pod) {
+        let image = value_of_image(containers(pod).any(|(init, it)| init && never_ran(it)));
+        let cure = format!(
+            "see that the node reaches that registry, and that {image} of the chart exists and its pull secrets are in \
+             this namespace"
+        );
+        return said("ImagePullFailed", format!("{message}: {cure}"));
+    }
+    if !has_node(pod) {
+        if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
+            return said("VolumePending", no_volume(builder, &event.words));
+        }
+        if let Some(message) = unschedulable(pod) {
+            return said(UNSCHEDULABLE, no_node(builder, &message));
+        }
+    }
+    if let Some(found) = crashes(pod) {
+        return found;
+    }
+    if let Some(found) = on_node(daemon.events) {
+        return found;
+    }
+    said(STARTING, "the daemon is being started".into())
+}
+
+/// True where the scheduler has found one.
+pub fn has_node(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()))
+}
+
+fn no_volume(builder: &Builder, said: &str) -> String {
+    let name = builder.name_any();
+    let namespace = builder.namespace().unwrap_or_default();
+    let claim = claim(&name);
+    let cure = match &builder.spec.cache.storage_class_name {
+        // A claim's class stands for good: another one needs another claim.
+        Some(class) => format!(
+            "see that StorageClass {class} exists and can make volumes (kubectl get storageclass); for another one, \
+             delete the Builder and make it anew: kubectl delete builder {name} -n {namespace}"
+        ),
+        None => "the cluster has no default StorageClass that can make volumes. Mark one: kubectl annotate storageclass \
+                 NAME storageclass.kubernetes.io/is-default-class=true --overwrite; or name one in \
+                 builder.defaults.cache.storageClassName of the chart, then kubectl delete builder "
+            .to_owned()
+            + &format!("{name} -n {namespace}"),
+    };
+    format!("claim {claim} gets no volume: {cure}. The cluster says: {said}")
+}
+
+/// Name of the claim of a Builder's first daemon.
+pub fn claim(builder: &str) -> String {
+    format!("cache-{}-0", crate::names::builder(builder))
+}
+
+fn no_node(builder: &Builder, said: &str) -> String {
+    let name = builder.name_any();
+    format!(
+        "{said}: change spec.nodeSelector, spec.tolerations or spec.resources of Builder {name}, or give it a node that fits"
+    )
+}
+
+/// The chart's value that names the image of the daemon, or of what is put beside it.
+fn value_of_image(init: bool) -> &'static str {
+    match init {
+        true => "runner.image",
+        false => "builder.image",
+    }
+}
+
+/// True where a container has not been started even once.
+fn never_ran(container: &ContainerStatus) -> bool {
+    let state = container.state.as_ref();
+    state.is_some_and(|it| it.waiting.is_some()) && ended(container).is_none()
+}
+
+/// How a container has ended last.
+fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .find_map(|state| state.terminated.as_ref())
+}
+
+/// The container that ends again and again, or that its node cannot start: a reason and a sentence.
+fn crashes(pod: &Pod) -> Option<(String, String)> {
+    containers(pod).find_map(|(init, container)| {
+        let state = container.state.as_ref()?;
+        let waiting = state.waiting.as_ref();
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        let name = &container.name;
+        let who = match init {
+            true => format!("init container {name}"),
+            false => "the daemon".to_owned(),
+        };
+        if let (Some(reason), Some(said)) = (reason, waiting.and_then(|it| it.message.as_deref()))
+            && NOT_STARTED.contains(&reason)
+        {
+            let message = format!("{who} cannot be started on its node: {}", words(said));
+            return Some((reason.to_owned(), message));
+        }
+        // An init container is to end, and one that fails is told before the kubelet waits between two tries.
+        let failed = state.terminated.as_ref().is_some_and(|it| init && it.exit_code != 0);
+        if !failed && reason != Some("CrashLoopBackOff") {
+            return None;
+        }
+        let last = ended(container);
+        let code = last.map_or(-1, |last| last.exit_code);
+        let why = last.and_then(|last| last.reason.as_deref()).unwrap_or_default();
+        // The runtime's words, and not the program's.
+        let said = last.filter(|_| why == "StartError").and_then(|last| last.message.as_deref());
+        let said = said.map(|said| format!(": {}", words(said))).unwrap_or_default();
+        let pod = pod.name_any();
+        let logs = match init {
+            true => format!(
+                "kubectl logs {pod} -c {name}; {} of the chart ({}) must be the image of this version of Whittle",
+                value_of_image(init),
+                container.image
+            ),
+            false => format!("kubectl logs {pod} --previous"),
+        };
+        let message = format!(
+            "{who} ends again and again, last with exit code {code} ({why}){said}: {logs}"
+        );
+        Some(("CrashLoop".into(), message))
+    })
+}
+
+#[cfg(test)]
+#[path = "trouble_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+//! What concerns Builders: their objects, their certificates, what is seen of their daemon.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::events::Of;
+use super::pki::{Authority, Issued};
+use super::{Cluster, Error, during, key};
+use crate::builder::objects::{BuilderObjects, metadata};
+use crate::builder::state;
+use crate::imagebuild::outcome;
+use crate::names;
+use crate::refusal::Told;
+use whittle_api::{Builder, BuilderStatus};
+
+impl Cluster {
+    /// Reads a Builder, live.
+    pub async fn builder(&self, namespace: &str, name: &str) -> Result<Option<Builder>, Error> {
+        Api::<Builder>::namespaced(self.client.clone(), namespace)
+            .get_opt(name)
+            .await
+            .map_err(during(format!("reading Builder {namespace}/{name}")))
+    }
+
+    /// Makes a Builder; one that exists is left as it is.
+    pub async fn create_builder(&self, builder: &Builder) -> Result<(), Error> {
+        self.create(builder).await
+    }
+
+    /// Writes down that a Builder belongs to this installation. None where it has changed meanwhile: another one may
+    /// have been quicker.
+    pub async fn claim_builder(
+        &self,
+        builder: &Builder,
+        installation: &str,
+    ) -> Result<Option<Builder>, Error> {
+        let (namespace, name) = key(builder);
+        let status = BuilderStatus {
+            installation: Some(installation.to_owned()),
+            ..builder.status.clone().unwrap_or_default()
+        };
+        let patch: json_patch::Patch = serde_json::from_value(json!([
+            { "op": "test", "path": "/metadata/resourceVersion", "value": builder.resource_version() },
+            { "op": "add", "path": "/status", "value": status },
+        ]))
+        .expect("a literal patch is always a patch");
+        let result = Api::<Builder>::namespaced(self.client.clone(), &namespace)
+            .patch_status(&name, &PatchParams::default(), &Patch::Json::<()>(patch))
+            .await;
+        match result {
+            Ok(claimed) => Ok(Some(claimed)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(None),
+            Err(error) => Err(during(format!("claiming Builder {namespace}/{name}"))(
+                error,
+            )),
+        }
+    }
+
+    /// The Builder's StatefulSet, and the Pod that it runs.
+    pub async fn daemon(
+        &self,
+        builder: &Builder,
+    ) -> Result<(Option<StatefulSet>, Option<Pod>), Error> {
+        let (namespace, name) = key(builder);
+        let set = names::builder(&name);
+        let pod = format!("{set}-0");
+        let sets = Api::<StatefulSet>::namespaced(self.client.clone(), &namespace);
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace);
+        futures::try_join!(
+            async {
+                sets.get_opt(&set)
+                    .await
+                    .map_err(during(format!("reading StatefulSet {namespace}/{set}")))
+            },
+            async {
+                pods.get_opt(&pod)
+                    .await
+                    .map_err(during(format!("reading Pod {namespace}/{pod}")))
+            },
+        )
+    }
+
+    /// What others say of a daemon that is not up, newest first: its StatefulSet's controller, the scheduler, what
+    /// makes volumes, its node.
+    pub async fn daemon_events(
+        &self,
+        builder: &Builder,
+        set: &StatefulSet,
+        pod: Option<&Pod>,
+    ) -> Result<Vec<Told>, Error> {
+        let (namespace, name) = key(builder);
+        let Some(pod) = pod else {
+            let uid = set.uid().unwrap_or_default();
+            return self
+                .events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
+                .await;
+        };
+        if !state::has_node(pod) {
+            // Its claim is not read: nothing but its events is needed of it.
+            let claim = state::claim(&name);
+            let of = Of::Named("PersistentVolumeClaim", &claim);
+            return self.events(&namespace, of, &state::CLAIM_FAILED).await;
+        }
+        if !outcome::waits_for_volumes(pod) {
+            return Ok(vec![]);
+        }
+        let uid = pod.uid().unwrap_or_default();
+        self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
+            .await
+    }
+
+    /// Applies all objects but the StatefulSet, which restarts the daemon where it changes.
+    pub async fn apply_surroundings(&self, objects: &BuilderObjects) -> Result<(), Error> {
+        self.apply(&objects.config_map).await?;
+        self.apply(&objects.service).await?;
+        self.apply(&objects.network_policy).await.map(drop)
+    }
+
+    /// Applies the StatefulSet.
+    pub async fn apply_daemon(&self, objects: &BuilderObjects) -> Result<StatefulSet, Error> {
+        self.apply(&objects.stateful_set).await
+    }
+
+    /// Writes new certificates into the two Secrets of a Builder. They are never read back.
+    pub async fn apply_certificates(
+        &self,
+        builder: &Builder,
+        issued: &Issued,
+    ) -> Result<(), Error> {
+        let name = builder.name_any();
+        self.apply(&secret(
+            builder,
+            names::builder_server_tls(&name),
+            &issued.server,
+        ))
+        .await?;
+        self.apply(&secret(
+            builder,
+            names::builder_client_tls(&name),
+            &issued.client,
+        ))
+        .await
+        .map(drop)
+    }
+
+    /// Writes the status where it differs.
+    pub async fn write_builder_status(
+        &self,
+        builder: &Builder,
+        status: &BuilderStatus,
+    ) -> Result<(), Error> {
+        self.patch_status(builder, builder.status.as_ref(), status)
+            .await
+    }
+
+    /// The operator's certificate authority: the one in its own namespace's Secret, made where there is none.
+    pub async fn authority(&self, namespace: &str, name: &str) -> Result<Authority, Error> {
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        loop {
+            let found = secrets
+                .get_opt(name)
+                .await
+                .map_err(during(format!("reading Secret {namespace}/{name}")))?;
+            if let Some(secret) = found {
+                let text = |key: &str| {
+                    secret
+                        .data
+                        .as_ref()
+                        .and_then(|data| data.get(key))
+                        .and_then(|value| String::from_utf8(value.0.clone()).ok())
+                        .ok_or_else(|| Error::Pki(format!("Secret {namespace}/{name} has no {key}: delete it, and a new authority is made")))
+                };
+                return Authority::load(&text("tls.crt")?, &text("tls.key")?).map_err(|error| {
+                    Error::Pki(format!(
+                        "Secret {namespace}/{name}: {error}: delete it, and a new authority is made"
+                    ))
+                });
+            }
+            let made = Authority::make()?;
+            let secret = Secret {
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    ..ObjectMeta::default()
+                },
+                type_: Some("kubernetes.io/tls".into()),
+                data: Some(bytes(&made.files())),
+                ..Secret::default()
+            };
+            match secrets.create(&PostParams::default(), &secret).await {
+                Ok(_) => return Ok(made),
+                // Another replica was quicker: its authority is the one.
+                Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                Err(error) => {
+                    return Err(during(format!("creating Secret {namespace}/{name}"))(error));
+                }
+            }
+        }
+    }
+}
+
+fn secret(builder: &Builder, name: String, files: &BTreeMap<&'static str, String>) -> Secret {
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(name),
+            ..metadata(builder)
+        },
+        data: Some(bytes(files)),
+        ..Secret::default()
+    }
+}
+
+fn bytes(files: &BTreeMap<&'static str, String>) -> BTreeMap<String, ByteString> {
+    files
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), ByteString(text.clone().into_bytes())))
+        .collect()
+}

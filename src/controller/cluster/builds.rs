@@ -1,0 +1,519 @@
+//! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::events::Of;
+use super::lean::Lean;
+use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
+use crate::builder::state::Use;
+use crate::imagebuild::decide;
+use crate::imagebuild::decide::{Observed, Queue, Runners};
+use crate::imagebuild::job::Attempt;
+use crate::imagebuild::outcome;
+pub use crate::imagebuild::outcome::{Seen, State};
+use crate::names;
+use crate::pods;
+use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
+use whittle_build::report::Report;
+use whittle_build::request::paths;
+
+/// Jobs of one Builder or ImageBuild that are looked at, at most: about half a KiB each.
+const MOST_JOBS: usize = 5000;
+
+impl Cluster {
+    /// Reads an ImageBuild, live.
+    pub async fn image_build(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ImageBuild>, Error> {
+        let found = Api::<Lean<ImageBuild, false>>::namespaced(self.client.clone(), namespace)
+            .get_opt(name)
+            .await
+            .map_err(during(format!("reading ImageBuild {namespace}/{name}")))?;
+        Ok(found.map(|lean| lean.0))
+    }
+
+    /// Reads all that the next step of this ImageBuild depends on.
+    ///
+    /// `all` are the ImageBuilds that are known from a watch, for its place in the queue: each that another look has
+    /// been taken at is among them. `report` is what the attempt's runner has called back, where it has.
+    pub async fn observe(
+        &self,
+        build: ImageBuild,
+        all: &[Arc<ImageBuild>],
+        report: Option<Report>,
+        now: Timestamp,
+    ) -> Result<Observed, Error> {
+        let (namespace, _) = key(&build);
+        let uid = build.uid().unwrap_or_default();
+        let current = build
+            .status
+            .as_ref()
+            .and_then(|status| status.current.clone());
+        let early = build.status.as_ref().and_then(|s| s.early.as_ref());
+        let early = early.map(|early| early.job.clone());
+        let (builder, pods, job, told) = futures::try_join!(
+            self.builder_of(&build),
+            self.runner_pods(&namespace, &uid),
+            async {
+                match &current {
+                    Some(current) => self.job(&namespace, &current.job).await,
+                    None => Ok(None),
+                }
+            },
+            async {
+                match &early {
+                    Some(job) => self.job(&namespace, job).await,
+                    None => Ok(None),
+                }
+            },
+        )?;
+        let record = outcome::record(pod_of(&pods, told.as_ref()));
+        let pod = pod_of(&pods, job.as_ref());
+        let events = match (&job, pod) {
+            (_, Some(pod)) if !outcome::is_over(pod) && outcome::waits_for_volumes(pod) => {
+                let uid = pod.uid().unwrap_or_default();
+                self.events(&namespace, Of::Uid(&uid), &outcome::FAILED_ON_NODE)
+                    .await?
+            }
+            (Some(job), None) if is_active(job) => {
+                let uid = job.uid().unwrap_or_default();
+                self.events(&namespace, Of::Uid(&uid), &[outcome::FAILED_CREATE])
+                    .await?
+            }
+            _ => vec![],
+        };
+        let attempt = outcome::state(
+            &Seen {
+                owner: &uid,
+                job: job.as_ref(),
+                pod,
+                events: &events,
+                report: report.as_ref(),
+            },
+            now,
+        );
+        let builder_out_of_memory = match (&attempt, &builder) {
+            (
+                State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
+                Some(builder),
+            ) if failed.failure.reason == FailureReason::BuilderLost => {
+                let since = build.status.as_ref().and_then(|status| status.since());
+                let since = since.cloned();
+                self.builder_out_of_memory(builder, since).await?
+            }
+            _ => None,
+        };
+        let (queue, stray_checks) = match attempt {
+            State::Absent => {
+                let queue = async {
+                    match builder.as_ref().is_some_and(decide::is_ready) {
+                        true => self.queue(&build, all).await,
+                        // Nobody's turn comes before it is ready, and then each is looked at again.
+                        false => Ok(Queue::default()),
+                    }
+                };
+                futures::try_join!(queue, self.stray_checks(&build))?
+            }
+            _ => Default::default(),
+        };
+        let checks = match decide::pending_check(&build, build.status.as_ref()) {
+            Some(pending) => self.checks(&build, &pending, now).await?,
+            None => vec![],
+        };
+        let alive = |pod: &&Pod| {
+            !job.as_ref().is_some_and(|job| pods::is_of(pod, job)) && !outcome::is_over(pod)
+        };
+        let others_alive = pods.iter().any(|pod| alive(&pod));
+        let stuck = pods
+            .iter()
+            .filter(alive)
+            .find_map(|pod| outcome::does_not_go(pod, now));
+        Ok(Observed {
+            build,
+            builder,
+            attempt,
+            record,
+            others_alive,
+            stuck,
+            queue,
+            builder_out_of_memory,
+            checks,
+            stray_checks,
+        })
+    }
+
+    pub(super) async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
+        Api::<Job>::namespaced(self.client.clone(), namespace)
+            .get_opt(name)
+            .await
+            .map_err(during(format!("reading Job {namespace}/{name}")))
+    }
+
+    async fn runner_pods(&self, namespace: &str, uid: &str) -> Result<Vec<Pod>, Error> {
+        let params = ListParams::default().labels(&format!(
+            "{}={},{}={uid}",
+            names::COMPONENT,
+            names::RUNNER,
+            names::IMAGE_BUILD_UID
+        ));
+        briefly(&self.client, namespace, params, MOST_PODS, |_| false)
+            .await
+            .map_err(during(format!("listing the runner Pods of {namespace}")))
+    }
+
+    /// The Builder that the build names; none where there can be none of that name, for which nobody is asked.
+    async fn builder_of(&self, build: &ImageBuild) -> Result<Option<Builder>, Error> {
+        let name = &build.spec.builder_ref.name;
+        match names::check_builder(name) {
+            Ok(()) => self.builder(&key(build).0, name).await,
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The memory limit of the builder's container, where that was killed for it since `since`.
+    async fn builder_out_of_memory(
+        &self,
+        builder: &Builder,
+        since: Option<Time>,
+    ) -> Result<Option<String>, Error> {
+        let (namespace, name) = key(builder);
+        let pod = format!("{}-0", names::builder(&name));
+        let pod = Api::<Pod>::namespaced(self.client.clone(), &namespace)
+            .get_opt(&pod)
+            .await
+            .map_err(during(format!("reading Pod {namespace}/{pod}")))?;
+        let killed = pod
+            .and_then(|pod| pod.status)
+            .into_iter()
+            .flat_map(|status| status.container_statuses.unwrap_or_default())
+            .any(|container| killed_for_memory(&container, since.as_ref()));
+        let limit = decide::memory_limit(builder).unwrap_or("of its node");
+        Ok(killed.then(|| limit.to_owned()))
+    }
+
+    /// Writes the status where it differs. What goes on is left out where the attempt is the same: the
+    /// callback writes it ([`Cluster::write_progress`]), and may have done so since the status was read.
+    pub async fn write_status(
+        &self,
+        build: &ImageBuild,
+        status: &ImageBuildStatus,
+    ) -> Result<(), Error> {
+        if build.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let mut wanted = serde_json::to_value(status).expect("a status is always JSON");
+        let before = build.status.as_ref().and_then(|s| s.current.as_ref());
+        let same_attempt = match (before, &status.current) {
+            (Some(old), Some(new)) => old.job == new.job && old.message == new.message,
+            _ => false,
+        };
+        if same_attempt && let Some(current) = wanted["current"].as_object_mut() {
+            current.remove("message");
+        }
+        self.patch_status(build, None, &wanted).await
+    }
+
+    /// Makes the objects of an attempt. What exists already is left as it is: the same attempt has the
+    /// same name, and whose it is is checked at the next look.
+    ///
+    /// `token` is the credential of the runner. Its Secret belongs to the ConfigMap, and goes with it: no right to
+    /// delete Secrets is needed for that.
+    pub async fn start(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
+        let owner = self.made(&attempt.config_map).await?;
+        if let Some(secret) = &attempt.secret {
+            let mut secret = secret.clone();
+            secret.metadata.owner_references = Some(vec![OwnerReference {
+                api_version: "v1".into(),
+                kind: "ConfigMap".into(),
+                name: owner.name.unwrap_or_default(),
+                uid: owner.uid.unwrap_or_default(),
+                ..OwnerReference::default()
+            }]);
+            let token = ByteString(token.as_bytes().to_vec());
+            secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
+            self.create(&secret).await?;
+        }
+        self.create(&attempt.job).await
+    }
+
+    /// Makes an attempt's ConfigMap, and tells what the API server knows it by. Of one that a start before this one
+    /// made only the metadata is asked for: by a patch that changes nothing, as there is no right to read any.
+    ///
+    /// # Errors
+    /// Also where a ConfigMap of this name stands there that is not this ImageBuild's.
+    async fn made(&self, config_map: &ConfigMap) -> Result<ObjectMeta, Error> {
+        let (namespace, name) = key(config_map);
+        let what = || format!("creating ConfigMap {namespace}/{name}");
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
+        let params = PostParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PostParams::default()
+        };
+        let exists = match api.create(&params, config_map).await {
+            Ok(made) => return Ok(made.metadata),
+            Err(error) => match &error {
+                kube::Error::Api(status) if status.is_already_exists() => error,
+                _ => return Err(during(what())(error)),
+            },
+        };
+        let nothing = Patch::Merge(json!({}));
+        let found = api
+            .patch_metadata(&name, &PatchParams::default(), &nothing)
+            .await
+            .map_err(during(what()))?;
+        let mine = config_map.owner_references().iter().map(|o| &o.uid);
+        let mut owners = found.owner_references().iter();
+        if owners.any(|owner| mine.clone().any(|uid| *uid == owner.uid)) {
+            return Ok(found.metadata);
+        }
+        Err(during(what())(exists))
+    }
+
+    /// Deletes the Job and the ConfigMap of this name; their Pods follow.
+    pub async fn stop(&self, namespace: &str, job: &str) -> Result<(), Error> {
+        let params = DeleteParams::background();
+        ignore_missing(
+            Api::<Job>::namespaced(self.client.clone(), namespace)
+                .delete(job, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting Job {namespace}/{job}")))?;
+        ignore_missing(
+            Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
+                .delete(job, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting ConfigMap {namespace}/{job}")))
+    }
+
+    /// Deletes Jobs and ConfigMaps of this ImageBuild's builds before number `before`.
+    pub async fn prune(&self, build: &ImageBuild, before: i64) -> Result<(), Error> {
+        let (namespace, _) = key(build);
+        for job in self.jobs_of(build).await? {
+            let number = job
+                .annotations()
+                .get(names::BUILD)
+                .and_then(|number| number.parse::<i64>().ok());
+            if number.is_some_and(|number| number < before) {
+                self.stop(&namespace, &job.name_any()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of the Jobs that check an image of this ImageBuild which its status does not name.
+    async fn stray_checks(&self, build: &ImageBuild) -> Result<Vec<String>, Error> {
+        let named = build.status.as_ref().map(decide::check_jobs);
+        let named = named.unwrap_or_default();
+        let mut jobs = self.jobs_of(build).await?;
+        jobs.retain(|job| {
+            job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::GATE)
+                && job.metadata.deletion_timestamp.is_none()
+                && !named.contains(&job.name_any())
+        });
+        Ok(jobs.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// All Jobs that belong to this ImageBuild, runners' and checks'.
+    async fn jobs_of(&self, build: &ImageBuild) -> Result<Vec<Meta<Job>>, Error> {
+        let (namespace, name) = key(build);
+        let uid = build.uid().unwrap_or_default();
+        let labels = format!("{},{}={uid}", names::MANAGED, names::IMAGE_BUILD_UID);
+        let api = Api::<Meta<Job>>::namespaced(self.client.clone(), &namespace);
+        let params = ListParams::default().labels(&labels);
+        let jobs = listed(&api, params, MOST_JOBS, |_| false)
+            .await
+            .map_err(during(format!(
+                "listing the Jobs of ImageBuild {namespace}/{name}"
+            )))?;
+        // Anybody may set labels; and one that is not named as ours are cannot be deleted (templates/selfguard.yaml).
+        let mine = |job: &Meta<Job>| {
+            names::is_attempt(&job.name_any())
+                && job.owner_references().iter().any(|owner| owner.uid == uid)
+        };
+        Ok(jobs.into_iter().filter(mine).collect())
+    }
+
+    /// How many builds keep this Builder from a restart.
+    pub async fn active_builds(
+        &self,
+        namespace: &str,
+        builder: &str,
+        builds: &[Arc<ImageBuild>],
+    ) -> Result<usize, Error> {
+        let runners = self.runners(namespace, builder).await?;
+        let builds: Vec<_> = of_builder(builds, namespace, builder).cloned().collect();
+        Ok(runners.busy(&builds))
+    }
+
+    /// What runs on a Builder or waits for it, and when it was last used.
+    pub async fn builder_use(
+        &self,
+        namespace: &str,
+        builder: &str,
+        builds: &[Arc<ImageBuild>],
+    ) -> Result<Use, Error> {
+        let jobs = self.jobs_of_builder(namespace, builder, true).await?;
+        let waiting = of_builder(builds, namespace, builder)
+            .filter(|build| !build.spec.suspend && !decide::is_built(build));
+        Ok(Use {
+            wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
+            last: jobs.iter().flat_map(times).max(),
+        })
+    }
+
+    /// The other builds on this build's builder.
+    async fn queue(&self, build: &ImageBuild, all: &[Arc<ImageBuild>]) -> Result<Queue, Error> {
+        let (namespace, _) = key(build);
+        let builder = &build.spec.builder_ref.name;
+        let runners = self.runners(&namespace, builder).await?;
+        let builds: Vec<_> = of_builder(all, &namespace, builder).cloned().collect();
+        Ok(Queue::of(build, &builds, &runners))
+    }
+
+    async fn runners(&self, namespace: &str, builder: &str) -> Result<Runners, Error> {
+        let (jobs, started) = futures::try_join!(
+            self.jobs_of_builder(namespace, builder, false),
+            self.started(namespace, builder),
+        )?;
+        let active = jobs
+            .iter()
+            .filter(|job| is_active(job))
+            .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
+            .collect();
+        Ok(Runners { active, started })
+    }
+
+    /// UIDs of the ImageBuilds whose runners run on this Builder.
+    async fn started(&self, namespace: &str, builder: &str) -> Result<BTreeSet<String>, Error> {
+        let api = Api::<Meta<Pod>>::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default()
+            .labels(&runners_of(builder))
+            .fields("status.phase=Running");
+        let pods = listed(&api, params, MOST_JOBS, |_| false)
+            .await
+            .map_err(during(format!(
+                "listing the runner Pods of Builder {namespace}/{builder}"
+            )))?;
+        let uid = |pod: &Meta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
+        Ok(pods.iter().filter_map(uid).collect())
+    }
+
+    /// The runner Jobs of a Builder that have not succeeded, or all.
+    async fn jobs_of_builder(
+        &self,
+        namespace: &str,
+        builder: &str,
+        all: bool,
+    ) -> Result<Vec<Job>, Error> {
+        let params = ListParams {
+            field_selector: (!all).then(|| "status.successful=0".into()),
+            ..ListParams::default().labels(&runners_of(builder))
+        };
+        briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
+            .await
+            .map_err(during(format!(
+                "listing the Jobs of Builder {namespace}/{builder}"
+            )))
+    }
+}
+
+/// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
+fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
+    let how_many = pods::how_many(pods, job);
+    if how_many > 1 {
+        let job = job.map(ResourceExt::name_any);
+        tracing::warn!(
+            job,
+            how_many,
+            "several Pods claim to be this Job's, which has one: see who may make Pods there"
+        );
+    }
+    pods::of(pods, job)
+}
+
+/// Those of `all` that name this Builder.
+fn of_builder<'a>(
+    all: &'a [Arc<ImageBuild>],
+    namespace: &str,
+    builder: &str,
+) -> impl Iterator<Item = &'a ImageBuild> {
+    all.iter().map(Arc::as_ref).filter(move |other| {
+        other.namespace().as_deref() == Some(namespace) && other.spec.builder_ref.name == builder
+    })
+}
+
+/// The labels of a Builder's runners.
+fn runners_of(builder: &str) -> String {
+    format!(
+        "{}={},{}={builder}",
+        names::COMPONENT,
+        names::RUNNER,
+        names::BUILDER_NAME
+    )
+}
+
+fn is_active(job: &Job) -> bool {
+    job.status
+        .as_ref()
+        .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
+}
+
+/// When a Job was made, and when it ended.
+fn times(job: &Job) -> Vec<Timestamp> {
+    let status = job.status.as_ref();
+    let ended = status.and_then(|status| status.completion_time.clone());
+    let failed = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter_map(|condition| condition.last_transition_time.clone());
+    [job.metadata.creation_timestamp.clone(), ended]
+        .into_iter()
+        .flatten()
+        .chain(failed)
+        .map(|time| time.0)
+        .collect()
+}
+
+fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Failed" && c.status == "True")
+}
+
+fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {
+    [&container.state, &container.last_state]
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_ref())
+        .any(|terminated| {
+            terminated.reason.as_deref() == Some("OOMKilled")
+                && match (&terminated.finished_at, since) {
+                    (Some(finished), Some(since)) => finished.0 >= since.0,
+                    _ => true,
+                }
+        })
+}
+
+fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,105 @@
+//! Objects for the tests of this room.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::settings::{
+    BuilderSettings, CallbackSettings, ProbeGuardSettings, RunnerSettings, Settings,
+};
+use crate::builder::state::CERTIFICATES_VERSION;
+use whittle_api::{
+    BuildSecret, Builder, BuilderSpec, Certificates, GitRef, GitSource, ImageBuild, ImageBuildSpec,
+    LocalRef, SecretKeyRef, Source,
+};
+
+pub fn settings() -> Settings {
+    Settings {
+        runner: RunnerSettings {
+            image: "whittle:1".into(),
+            image_pull_policy: None,
+            image_pull_secrets: vec![],
+            resources: Default::default(),
+            priority_class_name: None,
+            scratch_size: "8Gi".into(),
+        },
+        builder: BuilderSettings {
+            image: "moby/buildkit:rootless".into(),
+            image_pull_policy: None,
+            image_pull_secrets: vec![],
+            defaults: BuilderSpec::default(),
+        },
+        callback: Some(CallbackSettings {
+            url: "https://whittle.whittle-system.svc:8443".into(),
+        }),
+        concurrency: 8,
+        installation: "whittle-system/whittle".into(),
+        watch: Default::default(),
+        probe_guard: ProbeGuardSettings::default(),
+    }
+}
+
+/// A Builder that is not ready.
+pub fn builder() -> Builder {
+    let mut builder = Builder::new("default", BuilderSpec::default());
+    builder.metadata.namespace = Some("team".into());
+    builder.metadata.uid = Some("22222222-2222-2222-2222-222222222222".into());
+    builder.metadata.generation = Some(1);
+    builder
+}
+
+/// What the status of a Builder of this version says of its certificates.
+pub fn certificates() -> Certificates {
+    let end = Time(Timestamp::from_second(4_000_000_000).unwrap());
+    Certificates {
+        authority: "a".into(),
+        not_after: end.clone(),
+        renew_at: end,
+        digest: format!("{CERTIFICATES_VERSION}d"),
+    }
+}
+
+pub fn inline() -> ImageBuild {
+    let spec: ImageBuildSpec = serde_json::from_str(
+        r#"{"source": {"inline": {"files": {"Dockerfile": "FROM scratch\nCOPY a /a\n", "a": "b"}}},
+            "output": {"image": "registry.example.com/team/hello"}}"#,
+    )
+    .unwrap();
+    build(spec)
+}
+
+pub fn git_with_secrets() -> ImageBuild {
+    let mut build = inline();
+    build.spec.source = Source {
+        git: Some(GitSource {
+            url: "https://git.example.com/team/hello.git".into(),
+            reference: Some(GitRef {
+                branch: Some("main".into()),
+                ..GitRef::default()
+            }),
+            sub_path: Some("cmd/hello".into()),
+            secret_ref: Some(LocalRef {
+                name: "git-credentials".into(),
+            }),
+        }),
+        ..Source::default()
+    };
+    build.spec.output.secret_ref = Some(LocalRef {
+        name: "registry-credentials".into(),
+    });
+    build.spec.secrets = vec![BuildSecret {
+        id: "npmrc".into(),
+        secret_ref: SecretKeyRef {
+            name: "npm".into(),
+            key: ".npmrc".into(),
+        },
+    }];
+    build
+}
+
+fn build(spec: ImageBuildSpec) -> ImageBuild {
+    let mut build = ImageBuild::new("hello", spec);
+    build.metadata.namespace = Some("team".into());
+    build.metadata.uid = Some("11111111-1111-1111-1111-111111111111".into());
+    build.metadata.generation = Some(1);
+    build
+}

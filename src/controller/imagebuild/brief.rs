@@ -1,0 +1,248 @@
+//! What the controller keeps of the objects that it watches or lists: their authors may make them as large as the API
+//! server lets them, and there may be many. A reconcile reads the object itself, live.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+
+use super::decide;
+use whittle_api::{
+    Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
+    REQUESTED_AT, Source, Stage, bounded,
+};
+use whittle_image::digest_of;
+
+/// Objects of a page of ImageBuilds and Builders that is listed for a watch: each may have 1.5 MiB.
+pub const PAGE: u32 = 4;
+
+/// Leaves of an ImageBuild what wakes a reconcile, and its place in the queue. It is settled where the whole one is:
+/// the digest of its inputs goes with them.
+pub fn image_build(build: &mut ImageBuild) {
+    let known = build
+        .status
+        .as_ref()
+        .and_then(|status| status.input.as_ref());
+    // It takes a while for a large one, and says nothing where there is none to compare with.
+    let settled = known.is_some_and(|known| *known == decide::input(build));
+    let spec = &mut build.spec;
+    build.spec = ImageBuildSpec {
+        source: Source::default(),
+        dockerfile: String::new(),
+        target: None,
+        build_args: BTreeMap::new(),
+        secrets: vec![],
+        platforms: vec![],
+        output: Output {
+            image: String::new(),
+            tags: vec![],
+            secret_ref: None,
+            compression: Compression::default(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        },
+        debug: None,
+        contract: None,
+        health_check: None,
+        rebuild: None,
+        builder_ref: spec.builder_ref.clone(),
+        timeout: String::new(),
+        retries: 0,
+        suspend: spec.suspend,
+        history_limit: 0,
+    };
+    metadata(&mut build.metadata, &[REQUESTED_AT]);
+    let trimmed = decide::input(build);
+    if let Some(status) = &mut build.status {
+        *status = ImageBuildStatus {
+            observed_generation: status.observed_generation,
+            conditions: ready(std::mem::take(&mut status.conditions)),
+            started_at: status.started_at.take(),
+            completed_at: status.completed_at.take(),
+            current: status.current.take().map(|mut current| {
+                current.message = None;
+                current.last_failure = None;
+                if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {
+                    pushed.clear();
+                }
+                current.since = None;
+                current
+            }),
+            input: settled.then_some(trimmed),
+            // It is not settled before its record was seen.
+            early: status.early.take().map(|mut early| {
+                early.before.clear();
+                early
+            }),
+            ..ImageBuildStatus::default()
+        };
+    }
+}
+
+/// Leaves of a Builder whether it is ready, or asleep.
+pub fn builder(builder: &mut Builder) {
+    metadata(&mut builder.metadata, &[]);
+    builder.spec = BuilderSpec::default();
+    if let Some(status) = &mut builder.status {
+        status.conditions = ready(std::mem::take(&mut status.conditions));
+    }
+}
+
+/// Leaves of a runner's Pod whose it is, how it stands, and its limits.
+pub fn pod(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    let Some(spec) = &mut pod.spec else { return };
+    spec.volumes = None;
+    spec.init_containers = None;
+    spec.ephemeral_containers = None;
+    for container in &mut spec.containers {
+        container.env = None;
+        container.args = None;
+        container.command = None;
+        container.volume_mounts = None;
+    }
+}
+
+/// The names, times and numbers, and digests of these annotations.
+fn metadata(metadata: &mut ObjectMeta, annotations: &[&str]) {
+    metadata.managed_fields = None;
+    metadata.labels = None;
+    metadata.finalizers = None;
+    metadata.owner_references = None;
+    let kept = metadata
+        .annotations
+        .take()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(key, _)| annotations.contains(&key.as_str()))
+        .map(|(key, value)| (key, digest_of(value.as_bytes())))
+        .collect::<BTreeMap<_, _>>();
+    metadata.annotations = Some(kept).filter(|kept| !kept.is_empty());
+}
+
+/// Bytes of a message that are kept: it begins with the name of what is missing, where that is why.
+const MESSAGE: usize = 320;
+
+/// The condition Ready, with the beginning of its message.
+fn ready(conditions: Vec<Condition>) -> Vec<Condition> {
+    conditions
+        .into_iter()
+        .filter(|condition| condition.type_ == READY)
+        .take(1)
+        .map(|mut condition| {
+            condition.message = bounded(condition.message, MESSAGE);
+            condition
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use whittle_api::Current;
+
+    /// As large as etcd takes an object, in all places that its author can write.
+    fn large() -> ImageBuild {
+        let mut build = fixtures::inline();
+        let text = "x".repeat(300_000);
+        build.spec.build_args = [("A".to_owned(), text.clone())].into();
+        build.spec.output.labels = [("a".to_owned(), text.clone())].into();
+        build.metadata.labels = Some([("a".to_owned(), text.clone())].into());
+        build.metadata.finalizers = Some(vec![text.clone()]);
+        build.metadata.annotations = Some(
+            [
+                ("other".to_owned(), text.clone()),
+                (REQUESTED_AT.to_owned(), text),
+            ]
+            .into(),
+        );
+        build
+    }
+
+    fn size(build: &ImageBuild) -> usize {
+        serde_json::to_vec(build).unwrap().len()
+    }
+
+    #[test]
+    fn what_is_kept_of_a_large_image_build_is_small() {
+        let mut build = large();
+        assert!(size(&build) > 1_400_000);
+        image_build(&mut build);
+        assert!(size(&build) < 1000, "{}", size(&build));
+    }
+
+    #[test]
+    fn it_is_settled_where_the_whole_one_is_and_wakes_for_the_same_changes() {
+        let mut settled = large();
+        settled.metadata.generation = Some(3);
+        settled.status = Some(ImageBuildStatus {
+            observed_generation: Some(3),
+            input: Some(decide::input(&settled)),
+            ..ImageBuildStatus::default()
+        });
+        let mut changed = settled.clone();
+        changed.spec.build_args.clear();
+        let mut again = settled.clone();
+        again
+            .metadata
+            .annotations
+            .as_mut()
+            .unwrap()
+            .insert(REQUESTED_AT.into(), "now".into());
+        let mut running = settled.clone();
+        running.status.as_mut().unwrap().current = Some(Current {
+            attempt: 1,
+            job: "j".into(),
+            generation: 3,
+            message: Some("m".into()),
+            retry_at: None,
+            last_failure: None,
+            since: None,
+            started: false,
+            stage: Stage::Checking { pushed: "p".into() },
+        });
+        for (whole, expected) in [
+            (&settled, true),
+            (&changed, false),
+            (&again, false),
+            (&running, false),
+        ] {
+            let mut brief = whole.clone();
+            image_build(&mut brief);
+            assert_eq!(decide::is_settled(whole), expected);
+            assert_eq!(decide::is_settled(&brief), expected);
+            let pushed = |build: &ImageBuild| {
+                let current = build.status.as_ref()?.current.as_ref()?;
+                Some(current.stage.pushed().is_some())
+            };
+            assert_eq!(pushed(&brief), pushed(whole));
+        }
+        let requested = |build: &ImageBuild| {
+            let mut brief = build.clone();
+            image_build(&mut brief);
+            brief.metadata.annotations.unwrap()[REQUESTED_AT].clone()
+        };
+        assert_ne!(requested(&settled), requested(&again));
+    }
+
+    #[test]
+    fn its_place_in_the_queue_is_that_of_the_whole_one() {
+        use std::collections::BTreeSet;
+        let mut other = large();
+        other.metadata.uid = Some("other".into());
+        let mut brief = other.clone();
+        image_build(&mut brief);
+        let mine = fixtures::inline();
+        for active in [BTreeSet::new(), BTreeSet::from(["other".to_owned()])] {
+            let running = decide::Runners {
+                started: active.clone(),
+                active,
+            };
+            assert_eq!(
+                decide::Queue::of(&mine, &[brief.clone()], &running),
+                decide::Queue::of(&mine, &[other.clone()], &running)
+            );
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! After the push: the checks of `spec.healthCheck`, and then a runner that only moves the tags.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::refused::is_told;
+use super::{Action, Observed, Step, deadline, end, start, step};
+use crate::imagebuild::gate;
+use crate::imagebuild::gate::State;
+use crate::imagebuild::status;
+use crate::names;
+use crate::settings::Settings;
+use whittle_api::{
+    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, Stage, find,
+};
+use whittle_build::report;
+use whittle_build::report::failed;
+use whittle_build::report::{Built, Failed, Report};
+use whittle_build::request::Tagging;
+
+/// What is to be checked.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The attempt that has pushed the image.
+    pub attempt: String,
+    /// What it has pushed.
+    pub built: Built,
+    /// How it is checked.
+    pub check: HealthCheck,
+}
+
+/// What this build has pushed and not checked yet; none in every other state.
+pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<Pending> {
+    let (current, built) = unchecked(status?)?;
+    Some(Pending {
+        attempt: current.job.clone(),
+        built,
+        check: build.spec.health_check.clone()?,
+    })
+}
+
+/// The attempt that has pushed an image whose checks have not ended, and what it has pushed.
+fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
+    let current = status.current.as_ref()?;
+    if current.stage.is_tagging() {
+        return None;
+    }
+    Some((current, pushed(current)?))
+}
+
+/// What an earlier attempt of this build has pushed.
+pub(super) fn pushed(current: &Current) -> Option<Built> {
+    match report::decode(current.stage.pushed()?) {
+        Ok(Report::Succeeded(built)) => Some(built),
+        _ => None,
+    }
+}
+
+/// The names of the Jobs that check the build of this status; they go with the state that they belong to.
+pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
+    let Some((current, built)) = unchecked(status) else {
+        return vec![];
+    };
+    let platforms = built.platforms.iter();
+    platforms
+        .map(|platform| names::child(&current.job, &platform.platform))
+        .collect()
+}
+
+/// What a runner does with the tags.
+pub(super) fn tagging(build: &ImageBuild, current: &Current) -> Tagging {
+    match pushed(current) {
+        Some(built) if current.stage.is_tagging() => Tagging::Only {
+            image: built.digest,
+            debug: built.debug.map(|debug| debug.digest),
+        },
+        _ if build.spec.health_check.is_some() => Tagging::Later,
+        _ => Tagging::Now,
+    }
+}
+
+/// An attempt has pushed an image that is to be checked: from here on the status holds it.
+pub(super) fn begin(
+    build: &ImageBuild,
+    mut status: ImageBuildStatus,
+    built: Built,
+    now: Timestamp,
+) -> Step {
+    if let Some(current) = &mut status.current {
+        current.stage = Stage::Checking {
+            pushed: report::keep(&Report::Succeeded(built)),
+        };
+    }
+    let message = "the image is pushed, and its healthCheck begins".to_owned();
+    status::working(&mut status, build, "HealthCheck", message, now);
+    Step {
+        look_again: Some(SignedDuration::ZERO),
+        ..step(status, Action::None)
+    }
+}
+
+/// The image is being checked: where its checks stand decides.
+pub(super) fn go_on(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    pending: &Pending,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    let Pending {
+        attempt,
+        built,
+        check,
+    } = pending;
+    let image = format!("{}@{}", build.spec.output.image, built.digest);
+    if let Some(failure) = gate::failure(&observed.checks, &image) {
+        if failure.reason == FailureReason::HealthCheckFailed {
+            let why = (failure.reason.as_str(), failure.message.as_str());
+            status::put(&mut status, build, PROBED, Some(false), why, now);
+        }
+        let report = Report::Failed(Failed {
+            failure,
+            revision: built.revision.clone(),
+            steps: built.steps,
+            advice: built.advice.clone(),
+            breaches: built.breaches.clone(),
+        });
+        return end(observed, status, report, now);
+    }
+    let left = deadline(build, &status, now).duration_since(now);
+    let mut waiting = vec![];
+    let mut until: Option<Timestamp> = None;
+    for found in &observed.checks {
+        match &found.state {
+            State::Waiting { message, until: to } => {
+                waiting.push(format!("{}: {message}", found.platform));
+                until = until.into_iter().chain(*to).min();
+            }
+            State::Absent => waiting.push(format!("{}: begins", found.platform)),
+            _ => {}
+        }
+    }
+    if !waiting.is_empty() && left <= SignedDuration::ZERO {
+        let told = find(&status.conditions, READY).filter(|_| is_told(&status));
+        let message = format!(
+            "the healthCheck did not end within spec.timeout ({}): {}",
+            build.spec.timeout,
+            told.map_or_else(|| waiting.join("; "), |c| c.message.clone())
+        );
+        return end(
+            observed,
+            status,
+            failed(FailureReason::Timeout, message),
+            now,
+        );
+    }
+    if !waiting.is_empty() {
+        let number = status.build.unwrap_or(1);
+        let absent = |platform: &str| {
+            let mut all = observed.checks.iter();
+            all.any(|found| found.platform == platform && found.state == State::Absent)
+        };
+        let jobs: Vec<_> = built
+            .platforms
+            .iter()
+            .filter(|platform| absent(&platform.platform))
+            .map(|platform| gate::job(build, check, attempt, number, platform))
+            .collect();
+        // Those that were refused are tried again, and until they are taken that stays said.
+        if jobs.is_empty() || !is_told(&status) {
+            status::working(&mut status, build, "HealthCheck", waiting.join("; "), now);
+        }
+        // A Pod's own trouble shows by its events; the end of its time by nothing at all.
+        let mut look = left.min(SignedDuration::from_secs(15));
+        if let Some(until) = until {
+            look = look.min(until.duration_since(now) + SignedDuration::from_millis(50));
+        }
+        let action = if jobs.is_empty() {
+            Action::None
+        } else {
+            Action::Check(jobs)
+        };
+        return Step {
+            look_again: Some(look),
+            ..step(status, action)
+        };
+    }
+    let (any, told) = gate::told(&observed.checks);
+    let why = (if any { "Answered" } else { "NoNode" }, told.as_str());
+    status::put(&mut status, build, PROBED, any.then_some(true), why, now);
+    if let Some(current) = &mut status.current {
+        if let Stage::Checking { pushed } = &current.stage {
+            current.stage = Stage::Tagging {
+                pushed: pushed.clone(),
+            };
+        }
+        current.job = names::child(attempt, "tags");
+        current.message = Some("moving the tags".into());
+    }
+    start(observed, settings, status, now)
+}

@@ -1,0 +1,53 @@
+//! Whose time counts: `spec.timeout`, and how long a build has waited.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::QUEUED;
+use crate::imagebuild::status;
+use whittle_api::quantity::duration;
+use whittle_api::{ImageBuild, ImageBuildStatus, READY, find};
+
+/// The attempt is being started: its clock runs from here, and the time before was waiting. One that is started once
+/// more, as its Job was refused or deleted, has no more time for that.
+pub(super) fn run(status: &mut ImageBuildStatus, now: Timestamp) {
+    let Some(current) = &mut status.current else {
+        return;
+    };
+    if !current.started && !current.stage.is_tagging() {
+        current.since = Some(Time(now));
+    }
+    current.started = true;
+    if status.queued_seconds.is_none() {
+        status.queued_seconds = Some(status::seconds_since(status.started_at.as_ref(), now));
+    }
+}
+
+/// The attempt waits for its turn, or is held: its time begins after that.
+pub(super) fn unstart(status: &mut ImageBuildStatus) {
+    if let Some(current) = &mut status.current {
+        current.started = false;
+    }
+}
+
+/// Since when `spec.timeout` counts: since the attempt was started, and before that since it has waited for something
+/// other than its turn.
+pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
+    let current = status.current.as_ref();
+    let ready = find(&status.conditions, READY).map(|c| c.reason.as_str());
+    let started = current.is_some_and(|current| current.started);
+    if !started && matches!(ready, Some(QUEUED | status::SUSPENDED)) {
+        return now;
+    }
+    status.since().map_or(now, |time| time.0)
+}
+
+/// When the time of `spec.timeout` ends.
+pub(super) fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
+    clock(status, now) + timeout(build)
+}
+
+/// `spec.timeout`.
+pub(super) fn timeout(build: &ImageBuild) -> SignedDuration {
+    duration(&build.spec.timeout).max(SignedDuration::from_secs(1))
+}

@@ -1,0 +1,156 @@
+//! Whose turn it is on a builder.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use super::{is_built, refused};
+use crate::imagebuild::outcome;
+use crate::imagebuild::outcome::Pending;
+use crate::refusal;
+use whittle_api::{FailureReason, ImageBuild, READY, find};
+
+/// Reason of a build whose next Job has the name of somebody else's.
+pub const CONFLICT: &str = "JobConflict";
+
+/// Runners of one builder, by the UIDs of their ImageBuilds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runners {
+    /// Those whose Job has not ended.
+    pub active: BTreeSet<String>,
+    /// Those whose Pod runs.
+    pub started: BTreeSet<String>,
+}
+
+/// Other builds on the builder of one ImageBuild.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Those that run, or are about to.
+    pub running: usize,
+    /// Those that wait, and became due before this one.
+    pub before: usize,
+    /// All that wait, whenever they became due.
+    pub waiting: usize,
+    /// What another build waits for in vain, and this one needs too: it would hang in the same way.
+    pub missing: Option<Pending>,
+}
+
+impl Queue {
+    /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder. Of two
+    /// that became due at the same time the UID decides.
+    ///
+    /// A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
+    /// in its way, counts for nothing: it has not started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
+    /// its place: those behind it would hang in the same way, and all of them would start at once.
+    pub fn of(build: &ImageBuild, others: &[ImageBuild], runners: &Runners) -> Self {
+        let due = |build: &ImageBuild| {
+            let status = build.status.as_ref()?;
+            status.current.as_ref()?;
+            Some((status.started_at.as_ref()?.0, build.uid()))
+        };
+        let mine = due(build);
+        let mut queue = Self::default();
+        for other in others {
+            let uid = other.uid().unwrap_or_default();
+            if build.uid().as_deref() == Some(&uid)
+                || other.spec.builder_ref != build.spec.builder_ref
+            {
+                continue;
+            }
+            let current = other.status.as_ref().and_then(|s| s.current.as_ref());
+            let under_way = current.is_some();
+            // A runner that has called its result back may take a moment to go.
+            if runners.active.contains(&uid) && under_way {
+                if runners.started.contains(&uid) || !lacks_its_own(other) {
+                    queue.running += 1;
+                } else if queue.missing.is_none() {
+                    queue.missing = shared_lack(build, other);
+                }
+            } else if current.is_some_and(|current| current.stage.pushed().is_some()) {
+                // It is being checked, and needs the builder no more.
+            } else if lacks_its_own(other) || is_refused(other) {
+                // It is nobody's turn that waits for a person.
+            } else if !other.spec.suspend && !is_built(other) {
+                queue.waiting += 1;
+                if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
+                    queue.before += 1;
+                }
+            }
+        }
+        queue
+    }
+}
+
+impl Runners {
+    /// How many of them keep their builder from a restart: those that run, or may at any moment. One that hangs until
+    /// a person has made what it lacks may do so for as long as `spec.timeout`. `builds`: all of the namespace.
+    pub fn busy(&self, builds: &[ImageBuild]) -> usize {
+        let hangs = |uid: &String| {
+            let mut found = builds.iter();
+            found.any(|build| {
+                build.uid().as_ref() == Some(uid) && (lacks_its_own(build) || is_refused(build))
+            })
+        };
+        let busy = |uid: &&String| self.started.contains(*uid) || !hangs(uid);
+        self.active.iter().filter(busy).count()
+    }
+}
+
+/// True where the build waits for a person to mend what is its own trouble alone, such as something that its spec
+/// names: it takes no place on its builder.
+pub fn lacks_its_own(build: &ImageBuild) -> bool {
+    let lacks = [
+        FailureReason::SecretNotFound.as_str(),
+        FailureReason::SourceNotFound.as_str(),
+        outcome::MOUNT_FAILED,
+        outcome::TERMINATING,
+        CONFLICT,
+    ];
+    refused::own_trouble(build).is_some_and(|reason| lacks.contains(&reason))
+}
+
+/// True where an object of the build itself was refused.
+fn is_refused(build: &ImageBuild) -> bool {
+    refused::own_trouble(build).is_some_and(refusal::is_refusal)
+}
+
+/// What `other` waits for, where `build` names it too.
+fn shared_lack(build: &ImageBuild, other: &ImageBuild) -> Option<Pending> {
+    let ready = find(&other.status.as_ref()?.conditions, READY)?;
+    let (kind, name) = outcome::named_missing(&ready.message)?;
+    let named = match kind {
+        "Secret" => secrets(build).any(|secret| secret == name),
+        _ => {
+            let source = build.spec.source.config_map.as_ref();
+            source.is_some_and(|source| source.name == name)
+        }
+    };
+    named.then(|| Pending {
+        reason: ready.reason.clone(),
+        message: format!(
+            "{kind} {name} does not exist: create it in this namespace; the build goes on by itself once it is there \
+             (ImageBuild {} waits for it too, and goes first)",
+            other.name_any()
+        ),
+        blocked: true,
+    })
+}
+
+/// Names of all Secrets that the spec names.
+fn secrets(build: &ImageBuild) -> impl Iterator<Item = &str> {
+    let spec = &build.spec;
+    let git = spec
+        .source
+        .git
+        .as_ref()
+        .and_then(|it| it.secret_ref.as_ref());
+    let oci = spec
+        .source
+        .oci
+        .as_ref()
+        .and_then(|it| it.secret_ref.as_ref());
+    let push = spec.output.secret_ref.as_ref();
+    let refs = [git, oci, push].into_iter().flatten();
+    let steps = spec.secrets.iter().map(|it| it.secret_ref.name.as_str());
+    refs.map(|it| it.name.as_str()).chain(steps)
+}

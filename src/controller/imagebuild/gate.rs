@@ -1,0 +1,492 @@
+//! The gate: each platform's image runs as a Pod, and must answer the ImageBuild's `healthCheck` before any
+//! tag points to it.
+//!
+//! A Job holds the Pod, so that it goes by itself (deadline, time to live) even where nobody looks any more.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStatus, EnvVar, Pod, PodCondition, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::{Resource, ResourceExt};
+
+use super::job::{restricted, unprivileged};
+use super::outcome::{PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable};
+use crate::builder::objects::pull_secrets;
+use crate::names;
+use crate::refusal::{Told, Whose, of_event};
+use whittle_api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
+use whittle_probe::Handler;
+
+/// Name of the container.
+pub const CONTAINER: &str = "image";
+/// Seconds until the Job goes after its Pod has ended, where the controller does not take it away before.
+const GONE_AFTER: i32 = 60;
+/// Seconds for scheduling and pulling, before the check's own time begins.
+const PREPARATION: i64 = 600;
+/// The most of its node's disk that a container may fill, its log included.
+const DISK: &str = "2Gi";
+/// Why Linux does not let the check's Pod start a program that others start.
+const CAPABILITIES: &str = ": the program has file capabilities, and the check's Pod drops all of them: take them away \
+    (setcap -r FILE), or set them without the effective bit (setcap CAPABILITY=p FILE)";
+/// The user of images whose own is a name that the kubelet cannot judge is known from their contents; this
+/// one is never taken.
+const ROOT: i64 = 0;
+
+/// Where the check of one platform stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// How it stands.
+    pub state: State,
+}
+
+/// How a check stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// No node is of this platform.
+    NoNode,
+    /// Not begun.
+    Absent,
+    /// Goes on.
+    Waiting {
+        /// A sentence for people.
+        message: String,
+        /// When its time is over, once it has begun.
+        until: Option<Timestamp>,
+    },
+    /// The Pod turned Ready.
+    Passed {
+        /// Seconds from the container's start.
+        seconds: i64,
+    },
+    /// It did not.
+    Failed {
+        /// What happened.
+        message: String,
+        /// The container's last lines.
+        log: Option<String>,
+    },
+    /// The Pod was lost: the platform's fault.
+    Lost(String),
+}
+
+/// The Job that checks one platform.
+pub fn job(
+    build: &ImageBuild,
+    check: &HealthCheck,
+    attempt: &str,
+    number: i64,
+    platform: &PlatformStatus,
+) -> Job {
+    let name = names::child(attempt, &platform.platform);
+    let mut labels = names::gate_labels(&build.uid().unwrap_or_default());
+    labels.insert("app.kubernetes.io/instance".into(), name.clone());
+    let metadata = ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(
+            [
+                (names::IMAGE_BUILD.to_owned(), build.name_any()),
+                (names::BUILD.to_owned(), number.to_string()),
+            ]
+            .into(),
+        ),
+        ..ObjectMeta::default()
+    };
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: build.namespace(),
+            owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..metadata.clone()
+        },
+        spec: Some(JobSpec {
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(PREPARATION + i64::from(check.timeout_seconds)),
+            ttl_seconds_after_finished: Some(GONE_AFTER),
+            pod_replacement_policy: Some("Failed".into()),
+            template: PodTemplateSpec {
+                metadata: Some(metadata),
+                spec: Some(pod(build, check, platform)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> PodSpec {
+    let contents = platform.contents.as_ref();
+    // The kubelet refuses a user by name under runAsNonRoot; the image says which number it is.
+    let user = contents
+        .filter(|contents| contents.user.is_some())
+        .and_then(|contents| contents.user_id)
+        .filter(|id| *id != ROOT);
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(1),
+        node_selector: Some(
+            [
+                ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+                (
+                    "kubernetes.io/arch".to_owned(),
+                    architecture(&platform.platform).to_owned(),
+                ),
+            ]
+            .into(),
+        ),
+        image_pull_secrets: build
+            .spec
+            .output
+            .secret_ref
+            .as_ref()
+            .and_then(|LocalRef { name }| pull_secrets(std::slice::from_ref(name))),
+        security_context: Some(restricted(user)),
+        containers: vec![Container {
+            name: CONTAINER.into(),
+            image: Some(format!("{}@{}", build.spec.output.image, platform.digest)),
+            args: Some(check.args.clone()).filter(|args| !args.is_empty()),
+            env: Some(
+                check
+                    .env
+                    .iter()
+                    .map(|variable| EnvVar {
+                        name: variable.name.clone(),
+                        value: Some(variable.value.clone()),
+                        value_from: None,
+                    })
+                    .collect(),
+            )
+            .filter(|env: &Vec<_>| !env.is_empty()),
+            readiness_probe: Some(probe(check)),
+            resources: Some(resources(check)),
+            security_context: Some(unprivileged()),
+            ..Container::default()
+        }],
+        ..PodSpec::default()
+    }
+}
+
+fn resources(check: &HealthCheck) -> ResourceRequirements {
+    let quantity = |text: &str| Quantity(text.to_owned());
+    let memory = check.memory.as_deref();
+    ResourceRequirements {
+        requests: Some(
+            [
+                ("cpu".to_owned(), quantity("10m")),
+                ("memory".to_owned(), quantity(memory.unwrap_or("32Mi"))),
+                // Else the limit would be set aside.
+                ("ephemeral-storage".to_owned(), quantity("16Mi")),
+            ]
+            .into(),
+        ),
+        limits: Some(
+            [("ephemeral-storage".to_owned(), quantity(DISK))]
+                .into_iter()
+                .chain(memory.map(|memory| ("memory".to_owned(), quantity(memory))))
+                .collect(),
+        ),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn probe(check: &HealthCheck) -> Probe {
+    let mut probe = Probe {
+        period_seconds: Some(1),
+        timeout_seconds: Some(5.min(check.timeout_seconds)),
+        failure_threshold: Some(1),
+        ..Probe::default()
+    };
+    match Handler::of_health_check(check) {
+        Some(Handler::HttpGet(action)) => probe.http_get = Some(action),
+        Some(Handler::TcpSocket(action)) => probe.tcp_socket = Some(action),
+        Some(Handler::Grpc(action)) => probe.grpc = Some(action),
+        Some(Handler::Exec(action)) => probe.exec = Some(action),
+        Some(Handler::Sleep(_)) | None => {}
+    }
+    probe
+}
+
+/// `amd64` of `linux/amd64/v3`, as nodes are labelled.
+pub fn architecture(platform: &str) -> &str {
+    platform.split('/').nth(1).unwrap_or(platform)
+}
+
+/// What was read of the check of one platform.
+#[derive(Clone, Debug, Default)]
+pub struct Seen<'a> {
+    /// UID of the ImageBuild.
+    pub owner: &'a str,
+    /// The Job of the check's name.
+    pub job: Option<&'a Job>,
+    /// That Job's newest Pod.
+    pub pod: Option<&'a Pod>,
+    /// The newest event of a Pod that could not be made, while there is none.
+    pub refused: Option<&'a Told>,
+}
+
+/// Where the check of a platform stands; what the Pod itself does not tell is added by [`explain`].
+pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
+    let Some(job) = seen.job else {
+        return State::Absent;
+    };
+    let is_mine = |owner: &OwnerReference| owner.uid == seen.owner;
+    if !job.owner_references().iter().any(is_mine) {
+        return State::Failed {
+            message: format!(
+                "Job {} exists, but does not belong to this ImageBuild: delete it",
+                job.name_any()
+            ),
+            log: None,
+        };
+    }
+    if job.metadata.deletion_timestamp.is_some() {
+        return waiting("the Pod of an earlier check is going");
+    }
+    let Some(pod) = seen.pod else {
+        return match failed_condition(job) {
+            Some((_, message)) => State::Lost(format!("the Pod of the check is gone: {message}")),
+            None => match seen.refused {
+                Some(event) => {
+                    let namespace = job.namespace().unwrap_or_default();
+                    waiting(&of_event(&event.words, &namespace, Whose::Check).1)
+                }
+                None => waiting("waiting for the Pod of the check to be made"),
+            },
+        };
+    };
+    let status = pod.status.clone().unwrap_or_default();
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.name == CONTAINER);
+    if let Some(passed) = passed(pod, container) {
+        return passed;
+    }
+    // The kubelet's words: `… exceeds the total limit of containers 2Gi`, `… exceeded its local ephemeral storage limit`.
+    let said = status.message.as_deref().unwrap_or_default();
+    if status.reason.as_deref() == Some("Evicted")
+        && said.contains("ephemeral")
+        && said.contains("limit")
+    {
+        return State::Failed {
+            message: format!(
+                "the container wrote more than {DISK} to its node's disk before it was Ready: a check may not ({})",
+                said.trim()
+            ),
+            log: None,
+        };
+    }
+    let state = container.and_then(|container| container.state.clone());
+    let ContainerState {
+        running,
+        terminated,
+        waiting: held,
+    } = state.unwrap_or_default();
+    if let Some(ended) = terminated {
+        let reason = ended.reason.as_deref().unwrap_or_default();
+        let message = match (reason, ended.exit_code, ended.message) {
+            ("OOMKilled", ..) => {
+                "the container ran out of memory before it was Ready: raise healthCheck.memory".into()
+            }
+            ("StartError" | "ContainerCannotRun", _, said) => format!(
+                "the container could not be started: {}",
+                said.unwrap_or_default()
+            ),
+            (_, 0, _) => "the container ended by itself, with exit code 0, before it was Ready: a healthCheck needs a \
+                          program that keeps running"
+                .into(),
+            (_, code, _) => format!("the container ended with exit code {code} before it was Ready"),
+        };
+        return State::Failed { message, log: None };
+    }
+    if let Some(reason) = status.reason.filter(|_| is_over(pod)) {
+        let said = status.message.unwrap_or_default();
+        return State::Lost(format!("the Pod of the check ended: {reason}: {said}"));
+    }
+    if let Some(running) = running {
+        let since = running.started_at.map_or(now, |time| time.0);
+        let until = since + SignedDuration::from_secs(i64::from(check.timeout_seconds));
+        if now >= until {
+            return State::Failed {
+                message: format!("not Ready within {} s", check.timeout_seconds),
+                log: None,
+            };
+        }
+        return State::Waiting {
+            message: "runs, and is not Ready yet".into(),
+            until: Some(until),
+        };
+    }
+    if let Some((reason, message)) = pull_failure(pod) {
+        let made = pod.metadata.creation_timestamp.as_ref();
+        if made.is_some_and(|made| now.duration_since(made.0) > PULL_GRACE) {
+            return State::Failed {
+                message: format!(
+                    "its node could not pull the image ({message}): the kubelet must reach the registry under \
+                     the name in output.image, with the Secret of output.secretRef"
+                ),
+                log: None,
+            };
+        }
+        return waiting(&format!("{reason}: {message}"));
+    }
+    if let Some(held) = held.filter(|held| is_final(held.reason.as_deref().unwrap_or_default())) {
+        let said = held.message.unwrap_or_default();
+        let message = if said.contains("runAsNonRoot") {
+            "the image runs as root, and the check runs it as a restricted Pod: write USER 65532:65532 into the \
+             Dockerfile"
+                .to_owned()
+        } else {
+            format!("the container could not be made: {said}")
+        };
+        return State::Failed { message, log: None };
+    }
+    match unschedulable(pod) {
+        Some(message) => waiting(&message),
+        None => waiting("the Pod of the check is being started"),
+    }
+}
+
+fn waiting(message: &str) -> State {
+    State::Waiting {
+        message: message.to_owned(),
+        until: None,
+    }
+}
+
+fn is_final(reason: &str) -> bool {
+    matches!(
+        reason,
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError"
+    )
+}
+
+/// The condition Ready, where it holds.
+fn ready(pod: &Pod) -> Option<&PodCondition> {
+    let mut all = pod.status.as_ref()?.conditions.iter().flatten();
+    all.find(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn passed(pod: &Pod, container: Option<&ContainerStatus>) -> Option<State> {
+    let ready = ready(pod)?;
+    let started = container?
+        .state
+        .as_ref()?
+        .running
+        .as_ref()?
+        .started_at
+        .clone();
+    let seconds = match (&ready.last_transition_time, &started) {
+        (Some(Time(ready)), Some(Time(started))) => ready.duration_since(*started).as_secs(),
+        _ => 0,
+    };
+    Some(State::Passed {
+        seconds: seconds.max(0),
+    })
+}
+
+/// What of a check's Pod changes its state: whether it is Ready, and what its container waits for.
+pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool) {
+    let state = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref()?.first())
+        .and_then(|container| container.state.as_ref());
+    (
+        ready(pod).is_some(),
+        state.and_then(|state| state.waiting.as_ref()?.reason.as_deref()),
+        state.is_some_and(|state| state.running.is_some()),
+    )
+}
+
+/// Adds to a failed check what the kubelet said of the probe, and the container's last lines.
+pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> State {
+    match state {
+        State::Failed { message, log: None } => {
+            let mut message = match unhealthy {
+                Some(said) => format!("{message}: {said}"),
+                None => message,
+            };
+            // EPERM of execve, in runc's words; closed permissions are another error.
+            let refused = |text: &str| {
+                text.ends_with("operation not permitted")
+                    && (text.starts_with("exec ") || text.contains("exec: "))
+            };
+            let lines = log.iter().flat_map(|log| log.lines()).map(str::trim);
+            if lines.chain([message.trim()]).any(refused) {
+                message.push_str(CAPABILITIES);
+            }
+            State::Failed {
+                message,
+                log: log.filter(|log| !log.trim().is_empty()),
+            }
+        }
+        other => other,
+    }
+}
+
+/// The platforms that some node is of; `architectures` as nodes are labelled.
+pub fn has_node(platform: &str, architectures: &BTreeSet<String>) -> bool {
+    platform.starts_with("linux/") && architectures.contains(architecture(platform))
+}
+
+/// Why the build fails, where a check has.
+pub fn failure(checks: &[Check], image: &str) -> Option<Failure> {
+    let many = checks.len() > 1;
+    let told = |check: &Check, message: &str| match many {
+        true => format!("{}: {message}", check.platform),
+        false => message.to_owned(),
+    };
+    checks.iter().find_map(|check| {
+        let (reason, message, log) = match &check.state {
+            State::Failed { message, log } => {
+                (FailureReason::HealthCheckFailed, message, log.clone())
+            }
+            State::Lost(message) => (FailureReason::RunnerLost, message, None),
+            _ => return None,
+        };
+        Some(Failure {
+            reason,
+            message: told(check, message),
+            step: None,
+            dockerfile_line: None,
+            log,
+            hint: None,
+            image: Some(image.to_owned()),
+        })
+    })
+}
+
+/// What the condition `Probed` says once all checks have passed: whether any was made, and what of each.
+pub fn told(checks: &[Check]) -> (bool, String) {
+    let lines: Vec<String> = checks
+        .iter()
+        .map(|check| match &check.state {
+            State::Passed { seconds } => {
+                format!("{} was Ready after {seconds} s", check.platform)
+            }
+            _ => format!(
+                "{} was not run: no node of the cluster is of this platform",
+                check.platform
+            ),
+        })
+        .collect();
+    let any = checks
+        .iter()
+        .any(|check| matches!(check.state, State::Passed { .. }));
+    (any, lines.join("; "))
+}
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

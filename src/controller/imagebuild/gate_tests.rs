@@ -1,0 +1,265 @@
+use k8s_openapi::jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixtures;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).unwrap()
+}
+
+fn check() -> HealthCheck {
+    serde_json::from_value(
+        json!({"httpGet": {"path": "/healthz", "port": 8080}, "timeoutSeconds": 10,
+        "args": ["serve"], "env": [{"name": "MODE", "value": "check"}]}),
+    )
+    .unwrap()
+}
+
+fn platform() -> PlatformStatus {
+    serde_json::from_value(json!({"platform": "linux/amd64/v3", "digest": "sha256:bb", "size": 1}))
+        .unwrap()
+}
+
+fn job_of_check() -> Job {
+    let build = fixtures::inline();
+    let mut job = job(&build, &check(), "hello-0123456789", 3, &platform());
+    job.metadata.uid = Some("j".into());
+    job
+}
+
+fn pod(conditions: Value, state: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "hello-1", "creationTimestamp": "1970-01-12T13:46:30Z"},
+        "status": {"phase": "Running", "conditions": conditions, "containerStatuses": [
+            {"name": "image", "image": "hello", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}}))
+    .unwrap()
+}
+
+fn seen(pod: Option<&Pod>) -> State {
+    let job = job_of_check();
+    let build = fixtures::inline();
+    let seen = Seen {
+        owner: build.metadata.uid.as_deref().unwrap(),
+        job: Some(&job),
+        pod,
+        refused: None,
+    };
+    state(&seen, &check(), now())
+}
+
+fn failure_of(state: Value) -> String {
+    match seen(Some(&pod(json!([]), state))) {
+        State::Failed { message, .. } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_job_of_a_check_is_restricted_and_goes_by_itself() {
+    insta::assert_yaml_snapshot!("check-job", job_of_check());
+}
+
+#[test]
+fn a_user_by_name_runs_by_its_number_and_root_stays_refused() {
+    let user = |contents: Value| {
+        let mut platform = platform();
+        let mut all = json!({"base": "Scratch", "starts": "Yes", "root": false, "shell": false,
+            "packageManager": false, "caCertificates": false, "timeZones": false, "writableTmp": false,
+            "setuidFiles": 0, "files": 1, "unpackedSize": 1});
+        json_patch::merge(&mut all, &contents);
+        platform.contents = serde_json::from_value(all).unwrap();
+        let job = job(
+            &fixtures::inline(),
+            &check(),
+            "hello-0123456789",
+            1,
+            &platform,
+        );
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        pod.security_context.unwrap().run_as_user
+    };
+    assert_eq!(
+        user(json!({"user": "nobody", "userId": 65534})),
+        Some(65534)
+    );
+    assert_eq!(user(json!({"user": "root", "userId": 0})), None);
+    assert_eq!(user(json!({"userId": 0})), None);
+}
+
+#[test]
+fn a_pod_that_is_ready_passes_with_the_time_that_it_took() {
+    let ready =
+        json!([{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-12T13:46:38Z"}]);
+    let running = json!({"running": {"startedAt": "1970-01-12T13:46:36Z"}});
+    assert_eq!(
+        seen(Some(&pod(ready.clone(), running))),
+        State::Passed { seconds: 2 }
+    );
+    // What was Ready and has ended since is no pass.
+    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    assert!(matches!(
+        seen(Some(&pod(ready, ended))),
+        State::Failed { .. }
+    ));
+}
+
+#[test]
+fn a_container_that_runs_has_its_time_and_no_more() {
+    let running = |at: &str| json!({"running": {"startedAt": at}});
+    let State::Waiting { until, .. } = seen(Some(&pod(json!([]), running("1970-01-12T13:46:35Z"))))
+    else {
+        panic!()
+    };
+    assert_eq!(until, Some(now() + SignedDuration::from_secs(5)));
+    assert_eq!(
+        failure_of(running("1970-01-12T13:46:30Z")),
+        "not Ready within 10 s"
+    );
+}
+
+#[test]
+fn a_container_that_ended_says_how() {
+    let ended = |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason, "message": "exec /app: no such file"}});
+    for (state, words) in [
+        (ended(3, "Error"), "exit code 3"),
+        (ended(0, "Completed"), "ended by itself"),
+        (ended(137, "OOMKilled"), "raise healthCheck.memory"),
+        (
+            ended(128, "StartError"),
+            "could not be started: exec /app: no such file",
+        ),
+    ] {
+        let message = failure_of(state);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn a_container_that_fills_its_nodes_disk_fails_its_check() {
+    let mut pod = pod(
+        json!([]),
+        json!({"terminated": {"exitCode": 137, "reason": "Error"}}),
+    );
+    let status = pod.status.as_mut().unwrap();
+    status.phase = Some("Failed".into());
+    status.reason = Some("Evicted".into());
+    status.message = Some(
+        "Pod ephemeral local storage usage exceeds the total limit of containers 2Gi. ".into(),
+    );
+    let State::Failed { message, .. } = seen(Some(&pod)) else {
+        panic!("not failed");
+    };
+    assert!(
+        message.contains("more than 2Gi to its node's disk"),
+        "{message}"
+    );
+    // Where the node itself has too little, the image is not to blame.
+    let status = pod.status.as_mut().unwrap();
+    status.message = Some("The node was low on resource: ephemeral-storage.".into());
+    status.container_statuses = None;
+    assert!(matches!(seen(Some(&pod)), State::Lost(_)));
+}
+
+#[test]
+fn a_container_that_the_kubelet_refuses_says_why_and_what_to_do() {
+    let held =
+        |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+    let message = failure_of(held(
+        "CreateContainerConfigError",
+        "Error: container has runAsNonRoot and image will run as root",
+    ));
+    assert!(message.contains("USER 65532:65532"), "{message}");
+    assert!(matches!(
+        seen(Some(&pod(json!([]), held("ContainerCreating", "")))),
+        State::Waiting { .. }
+    ));
+    let pull = pod(json!([]), held("ErrImagePull", "unauthorized"));
+    assert!(matches!(seen(Some(&pull)), State::Waiting { .. }));
+}
+
+#[test]
+fn a_check_that_was_lost_is_the_platforms_fault() {
+    let mut lost = pod(json!([]), json!({"waiting": {"reason": "x"}}));
+    let status = lost.status.as_mut().unwrap();
+    status.phase = Some("Failed".into());
+    status.reason = Some("Evicted".into());
+    let checks = [Check {
+        platform: "linux/amd64".into(),
+        state: seen(Some(&lost)),
+    }];
+    let failure = failure(&checks, "r@sha256:0").unwrap();
+    assert!(failure.reason.is_transient(), "{failure:?}");
+}
+
+#[test]
+fn the_kubelets_words_and_the_log_stand_beside_the_failure() {
+    let failed = State::Failed {
+        message: "not Ready within 10 s".into(),
+        log: None,
+    };
+    let state = explain(
+        failed,
+        Some("Readiness probe failed: HTTP probe failed with statuscode: 500"),
+        Some("boom".into()),
+    );
+    let checks = [
+        Check {
+            platform: "linux/amd64".into(),
+            state,
+        },
+        Check {
+            platform: "linux/arm64".into(),
+            state: State::NoNode,
+        },
+    ];
+    let failure = failure(&checks, "r@sha256:0").unwrap();
+    assert_eq!(
+        failure.message,
+        "linux/amd64: not Ready within 10 s: Readiness probe failed: HTTP probe failed with statuscode: 500"
+    );
+    assert_eq!(failure.log.as_deref(), Some("boom"));
+}
+
+#[test]
+fn platforms_without_a_node_are_said() {
+    let architectures = ["amd64".to_owned()].into();
+    assert!(has_node("linux/amd64/v2", &architectures));
+    assert!(!has_node("linux/arm64", &architectures));
+    let checks = ["linux/amd64", "linux/arm64"].map(|platform| Check {
+        platform: platform.into(),
+        state: match platform {
+            "linux/amd64" => State::Passed { seconds: 2 },
+            _ => State::NoNode,
+        },
+    });
+    assert_eq!(
+        told(&checks),
+        (
+            true,
+            "linux/amd64 was Ready after 2 s; linux/arm64 was not run: no node of the cluster is of this platform"
+                .into()
+        )
+    );
+}
+
+#[test]
+fn a_program_with_file_capabilities_is_told_with_the_cure() {
+    let of = |message: &str, log: Option<&str>| {
+        let failed = State::Failed {
+            message: message.into(),
+            log: None,
+        };
+        match explain(failed, None, log.map(str::to_owned)) {
+            State::Failed { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    let ended = "the container ended with exit code 255 before it was Ready";
+    assert!(of(ended, Some("exec /app: operation not permitted\n")).contains("setcap -r"));
+    let start = "the container could not be started: runc create failed: exec: \"/app\": operation not permitted";
+    assert!(of(start, None).contains("setcap -r"));
+    // Of the program itself, and closed permissions.
+    assert_eq!(of(ended, Some("bind: operation not permitted\n")), ended);
+    assert_eq!(of(ended, Some("exec /app: permission denied\n")), ended);
+}

@@ -1,0 +1,551 @@
+//! One attempt: the request and the Job that carries it out.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath,
+    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Secret, SecretVolumeSource,
+    SecurityContext, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
+
+use super::decide;
+use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
+use crate::names;
+use crate::settings::Settings;
+use whittle_api::quantity;
+use whittle_api::{Builder, ImageBuild};
+use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
+
+/// uid and gid of the runner.
+const USER: i64 = 65532;
+/// Name of the volume with the ConfigMap of the source; the kubelet's words name it.
+pub const SOURCE_VOLUME: &str = "source";
+/// Name of the volume that sources are unpacked in; the kubelet's words name it.
+pub const SCRATCH_VOLUME: &str = "scratch";
+/// Name of the runner's container.
+pub const CONTAINER: &str = "runner";
+
+/// What an attempt is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Carries the request.
+    pub config_map: ConfigMap,
+    /// Carries the runner's credential, which is not in it yet; none without a callback. Whoever makes it gives it
+    /// to the ConfigMap as its owner, and so it goes with that.
+    pub secret: Option<Secret>,
+    /// Carries it out.
+    pub job: Job,
+}
+
+/// Which attempt at which build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Which {
+    /// The build's number.
+    pub build: i64,
+    /// Name of the Job.
+    pub job: String,
+    /// Seconds until the build's deadline.
+    pub seconds_left: i64,
+    /// When the tags move.
+    pub tagging: Tagging,
+}
+
+/// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
+/// mounted could speak for other builds of the namespace.
+pub fn refusal(build: &ImageBuild) -> Option<String> {
+    let spec = &build.spec;
+    let git = spec.source.git.iter().flat_map(|git| &git.secret_ref);
+    let oci = spec.source.oci.iter().flat_map(|oci| &oci.secret_ref);
+    let named = (spec
+        .output
+        .secret_ref
+        .iter()
+        .map(|s| ("spec.output.secretRef", &s.name)))
+    .chain(git.map(|s| ("spec.source.git.secretRef", &s.name)))
+    .chain(oci.map(|s| ("spec.source.oci.secretRef", &s.name)))
+    .chain(
+        spec.secrets
+            .iter()
+            .map(|s| ("spec.secrets", &s.secret_ref.name)),
+    );
+    let mut own = named.filter(|(_, name)| whittle_api::is_managed_secret(name));
+    own.next().map(|(field, name)| {
+        format!(
+            "{field} names Secret {name}, which Whittle made for itself: that is not allowed; put what the build needs \
+             into a Secret of your own"
+        )
+    })
+}
+
+/// The objects of one attempt.
+///
+/// # Errors
+/// Where the request cannot be written as JSON; it always can.
+pub fn attempt(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+    settings: &Settings,
+) -> serde_json::Result<Attempt> {
+    let request = request(build, builder, which, settings);
+    let metadata = metadata(build, which);
+    let secret = settings.callback.as_ref().map(|_| Secret {
+        metadata: ObjectMeta {
+            name: Some(names::credential(&request.uid, &which.job)),
+            owner_references: None,
+            ..metadata.clone()
+        },
+        type_: Some("Opaque".into()),
+        immutable: Some(true),
+        ..Secret::default()
+    });
+    Ok(Attempt {
+        secret,
+        config_map: ConfigMap {
+            metadata: metadata.clone(),
+            data: Some(BTreeMap::from([(
+                paths::REQUEST_KEY.to_owned(),
+                serde_json::to_string(&request)?,
+            )])),
+            immutable: Some(true),
+            ..ConfigMap::default()
+        },
+        job: Job {
+            spec: Some(JobSpec {
+                backoff_limit: Some(0),
+                completions: Some(1),
+                parallelism: Some(1),
+                pod_replacement_policy: Some("Failed".into()),
+                active_deadline_seconds: Some(which.seconds_left.max(1)),
+                template: PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: metadata.labels.clone(),
+                        annotations: metadata.annotations.clone(),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod(build, builder, which, settings)),
+                },
+                ..JobSpec::default()
+            }),
+            metadata,
+            status: None,
+        },
+    })
+}
+
+fn metadata(build: &ImageBuild, which: &Which) -> ObjectMeta {
+    let uid = build.uid().unwrap_or_default();
+    ObjectMeta {
+        name: Some(which.job.clone()),
+        namespace: build.namespace(),
+        labels: Some(names::runner_labels(&build.spec.builder_ref.name, &uid)),
+        annotations: Some(BTreeMap::from([
+            (names::IMAGE_BUILD.to_owned(), build.name_any()),
+            (names::BUILD.to_owned(), which.build.to_string()),
+        ])),
+        owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn request(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+    settings: &Settings,
+) -> BuildRequest {
+    let spec = &build.spec;
+    let namespace = build.namespace().unwrap_or_default();
+    let host = names::builder_host(&builder.name_any(), &namespace);
+    BuildRequest {
+        name: build.name_any(),
+        uid: build.uid().unwrap_or_default(),
+        job: which.job.clone(),
+        builder_address: format!("tcp://{host}:{PORT}"),
+        builder_server_name: host,
+        builder: builder.name_any(),
+        builder_memory: decide::memory_limit(builder).map(str::to_owned),
+        callback: settings
+            .callback
+            .as_ref()
+            .map(|callback| callback.url.clone()),
+        source: spec.source.clone(),
+        dockerfile: spec.dockerfile.clone(),
+        target: spec.target.clone(),
+        debug: spec.debug.clone(),
+        build_args: spec.build_args.clone(),
+        secrets: spec.secrets.clone(),
+        platforms: spec.platforms.clone(),
+        image: spec.output.image.clone(),
+        tags: spec.output.tags.clone(),
+        tagging: which.tagging.clone(),
+        compression: spec.output.compression,
+        labels: spec.output.labels.clone(),
+        annotations: spec.output.annotations.clone(),
+        contract: spec.contract.clone().unwrap_or_default(),
+        previous: previous(build),
+        health_command: health_command(build),
+        registries: builder.spec.registries.clone(),
+        registry_secret: spec
+            .output
+            .secret_ref
+            .as_ref()
+            .map(|secret| secret.name.clone()),
+        scratch_bytes: scratch_bytes(settings),
+        namespace,
+    }
+}
+
+/// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.
+fn scratch_bytes(settings: &Settings) -> u64 {
+    let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(8 << 30);
+    all - all / 16
+}
+
+/// The command of `spec.healthCheck.exec`; empty where there is none.
+fn health_command(build: &ImageBuild) -> Vec<String> {
+    let check = build.spec.health_check.as_ref();
+    check
+        .and_then(|check| check.exec.as_ref())
+        .map_or(vec![], |exec| exec.command.clone())
+}
+
+/// The last good image, where it lies in the repository that this build pushes to.
+fn previous(build: &ImageBuild) -> Vec<Previous> {
+    let Some(status) = &build.status else {
+        return vec![];
+    };
+    let same = status
+        .image
+        .as_deref()
+        .and_then(|image| image.split('@').next())
+        == Some(build.spec.output.image.as_str());
+    if !same {
+        return vec![];
+    }
+    status
+        .platforms
+        .iter()
+        .map(|platform| Previous {
+            platform: platform.platform.clone(),
+            digest: platform.digest.clone(),
+            size: platform.size,
+        })
+        .collect()
+}
+
+fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
+    let (mut volumes, mut mounts) = volumes(build, builder, which, settings);
+    if settings.callback.is_some() {
+        let secret = names::credential(&build.uid().unwrap_or_default(), &which.job);
+        volumes.push(secret_volume("attempt", secret, None));
+        mounts.push(mount("attempt", paths::ATTEMPT.into(), true));
+    }
+    PodSpec {
+        restart_policy: Some("Never".into()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(15),
+        image_pull_secrets: pull_secrets(&settings.runner.image_pull_secrets),
+        priority_class_name: settings.runner.priority_class_name.clone(),
+        security_context: Some(PodSecurityContext {
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            ..restricted(Some(USER))
+        }),
+        containers: vec![Container {
+            name: CONTAINER.into(),
+            image: Some(settings.runner.image.clone()),
+            image_pull_policy: settings.runner.image_pull_policy.clone(),
+            args: Some(vec!["runner".into()]),
+            env: Some(vec![EnvVar {
+                name: "TMPDIR".into(),
+                value: Some(paths::SCRATCH.into()),
+                value_from: None,
+            }]),
+            resources: Some(settings.runner.resources.clone()),
+            security_context: Some(SecurityContext {
+                read_only_root_filesystem: Some(true),
+                ..unprivileged()
+            }),
+            termination_message_path: Some(paths::TERMINATION.into()),
+            termination_message_policy: Some("File".into()),
+            volume_mounts: Some(mounts),
+            ..Container::default()
+        }],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+/// What Pod Security level `restricted` asks of a Pod
+/// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>). `user`: as whom it
+/// runs, where that is not left to its images.
+pub(super) fn restricted(user: Option<i64>) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: user,
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// What that level asks of a container.
+pub fn unprivileged() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".into()]),
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn volumes(
+    build: &ImageBuild,
+    builder: &Builder,
+    which: &Which,
+    settings: &Settings,
+) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let spec = &build.spec;
+    let mut volumes = vec![
+        config_map_volume("request", which.job.clone(), None),
+        secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
+        Volume {
+            name: SCRATCH_VOLUME.into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(settings.runner.scratch_size.clone())),
+                medium: None,
+            }),
+            ..Volume::default()
+        },
+    ];
+    let mut mounts = vec![
+        mount("request", paths::REQUEST.into(), true),
+        mount("tls", paths::TLS.into(), true),
+        mount(SCRATCH_VOLUME, paths::SCRATCH.into(), false),
+    ];
+    if let Some(secret) = &spec.output.secret_ref {
+        // All keys: which of them there are says what is wrong with a Secret of another type.
+        volumes.push(secret_volume("registry", secret.name.clone(), None));
+        mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
+        volumes.push(Volume {
+            name: "docker".into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".into()),
+                size_limit: Some(Quantity("4Mi".into())),
+            }),
+            ..Volume::default()
+        });
+        mounts.push(mount("docker", paths::DOCKER.into(), false));
+    }
+    if !matches!(which.tagging, Tagging::Only { .. }) {
+        source_volumes(build, &mut volumes, &mut mounts);
+    }
+    for (at, registry) in builder.spec.registries.iter().enumerate() {
+        let Some(ca) = &registry.ca_ref else { continue };
+        let volume = format!("registry-ca-{at}");
+        volumes.push(config_map_volume(
+            &volume,
+            ca.name.clone(),
+            Some((ca.key.clone(), "ca.crt".into())),
+        ));
+        mounts.push(mount(
+            &volume,
+            format!("{}/{}", paths::REGISTRY_CA, registry.folder()),
+            true,
+        ));
+    }
+    (volumes, mounts)
+}
+
+/// What the source and the Dockerfile's steps need.
+fn source_volumes(build: &ImageBuild, volumes: &mut Vec<Volume>, mounts: &mut Vec<VolumeMount>) {
+    let spec = &build.spec;
+    if let Some(secret) = spec
+        .source
+        .git
+        .as_ref()
+        .and_then(|git| git.secret_ref.as_ref())
+    {
+        volumes.push(secret_volume("git", secret.name.clone(), None));
+        mounts.push(mount("git", paths::GIT_AUTH.into(), true));
+    }
+    if let Some(oci) = &spec.source.oci
+        && let Some(secret) = &oci.secret_ref
+    {
+        volumes.push(secret_volume("source-registry", secret.name.clone(), None));
+        mounts.push(mount("source-registry", paths::SOURCE_AUTH.into(), true));
+    }
+    if let Some(source) = &spec.source.config_map {
+        let mut volume = config_map_volume(SOURCE_VOLUME, source.name.clone(), None);
+        if let Some(config_map) = &mut volume.config_map {
+            let items = source.items.iter().map(|item| KeyToPath {
+                key: item.key.clone(),
+                path: item.path.clone(),
+                mode: None,
+            });
+            config_map.items = Some(items.collect()).filter(|items: &Vec<_>| !items.is_empty());
+        }
+        volumes.push(volume);
+        mounts.push(mount(SOURCE_VOLUME, paths::SOURCE.into(), true));
+    }
+    for (at, secret) in spec.secrets.iter().enumerate() {
+        let volume = format!("secret-{at}");
+        volumes.push(secret_volume(
+            &volume,
+            secret.secret_ref.name.clone(),
+            Some((&secret.secret_ref.key, "value")),
+        ));
+        mounts.push(mount(
+            &volume,
+            format!("{}/{}", paths::SECRETS, secret.id),
+            true,
+        ));
+    }
+}
+
+fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Volume {
+    Volume {
+        name: volume.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(0o440),
+            items: item.map(|(key, path)| {
+                vec![KeyToPath {
+                    key: key.into(),
+                    path: path.into(),
+                    mode: None,
+                }]
+            }),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    fn which() -> Which {
+        Which {
+            build: 3,
+            job: "hello-0123456789".into(),
+            seconds_left: 1800,
+            tagging: Tagging::Now,
+        }
+    }
+
+    #[test]
+    fn the_objects_of_an_attempt_at_a_small_build() {
+        let attempt = attempt(
+            &fixtures::inline(),
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
+        insta::assert_yaml_snapshot!("attempt-config-map", attempt.config_map);
+        insta::assert_yaml_snapshot!("attempt-job", attempt.job);
+    }
+
+    #[test]
+    fn a_request_knows_the_builder_and_its_memory_limit() {
+        let mut builder = fixtures::builder();
+        let limit = Quantity("2Gi".into());
+        builder.spec.resources.limits = Some([("memory".to_owned(), limit)].into());
+        let request = request(
+            &fixtures::inline(),
+            &builder,
+            &which(),
+            &fixtures::settings(),
+        );
+        assert_eq!(request.builder, builder.name_any());
+        assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
+    }
+
+    #[test]
+    fn an_attempt_mounts_just_the_secrets_that_the_build_names() {
+        let attempt = attempt(
+            &fixtures::git_with_secrets(),
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
+        let pod = attempt.job.spec.unwrap().template.spec.unwrap();
+        let secrets: Vec<_> = pod
+            .volumes
+            .unwrap()
+            .into_iter()
+            .filter_map(|volume| volume.secret.and_then(|secret| secret.secret_name))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                "whittle-builder-default-client",
+                "registry-credentials",
+                "git-credentials",
+                "npm",
+                &names::credential("11111111-1111-1111-1111-111111111111", "hello-0123456789")
+            ]
+        );
+        assert_eq!(pod.automount_service_account_token, Some(false));
+    }
+
+    #[test]
+    fn no_build_has_a_secret_of_ours_mounted() {
+        let own = names::builder_client_tls("default");
+        assert_eq!(refusal(&fixtures::git_with_secrets()), None);
+        let fields: [fn(&mut ImageBuild) -> &mut String; 3] = [
+            |build| &mut build.spec.output.secret_ref.as_mut().unwrap().name,
+            |build| &mut build.spec.secrets[0].secret_ref.name,
+            |build| {
+                let git = build.spec.source.git.as_mut().unwrap();
+                &mut git.secret_ref.as_mut().unwrap().name
+            },
+        ];
+        for field in fields {
+            let mut build = fixtures::git_with_secrets();
+            field(&mut build).clone_from(&own);
+            assert!(refusal(&build).unwrap().contains(&own));
+        }
+    }
+
+    #[test]
+    fn the_request_reads_back_as_it_was_written() {
+        let build = fixtures::git_with_secrets();
+        let attempt = attempt(
+            &build,
+            &fixtures::builder(),
+            &which(),
+            &fixtures::settings(),
+        )
+        .unwrap();
+        let text = &attempt.config_map.data.unwrap()[paths::REQUEST_KEY];
+        let read: BuildRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            read,
+            request(
+                &build,
+                &fixtures::builder(),
+                &which(),
+                &fixtures::settings()
+            )
+        );
+        assert_eq!(
+            read.builder_address,
+            "tcp://whittle-builder-default-0.whittle-builder-default.team.svc:1234"
+        );
+    }
+}

@@ -1,0 +1,350 @@
+//! The loop over ImageBuilds.
+
+pub(crate) mod brief;
+pub mod decide;
+pub(crate) mod gate;
+pub mod job;
+pub(crate) mod outcome;
+#[cfg(test)]
+mod request_rules_tests;
+mod status;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::channel::mpsc::{self, Receiver};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::controller::{Action as Requeue, Config};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::utils::WatchStreamExt;
+use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::{Resource, ResourceExt};
+
+use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
+use crate::cluster::credentials::Attempt as Credential;
+use crate::imagebuild::decide::{Action, Step};
+use crate::imagebuild::status::Notice;
+use crate::installation;
+use crate::installation::Claim;
+use crate::names;
+use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
+
+const KIND: &str = "ImageBuild";
+/// Everything is looked at again after this long, whatever events were missed.
+const RESYNC: Duration = Duration::from_secs(3600);
+
+/// Runs until `stop`. `wake` names ImageBuilds whose runners have called back.
+pub async fn run(
+    context: Arc<Context>,
+    wake: Receiver<ObjectRef<ImageBuild>>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let mine = watcher::Config::default().labels(&format!(
+        "{} in ({},{})",
+        names::COMPONENT,
+        names::RUNNER,
+        names::GATE
+    ));
+    let mine = mine.page_size(brief::PAGE);
+    let paged = watcher::Config::default().page_size(brief::PAGE);
+    let (store, writer) = reflector::store();
+    let config = PredicateConfig::default;
+    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
+    let _ = context.builds.set(store.clone());
+    // Of the same watch: what wakes the next one in the queue stands in the store before.
+    let (ended, ends) = mpsc::unbounded();
+    let seeing = context.clone();
+    let builds = builds
+        .reflect(writer)
+        .touched_objects()
+        .inspect(move |seen| {
+            if let Ok(build) = seen {
+                seeing.used.see(build, Timestamp::now());
+                let _ = ended.unbounded_send(build.clone());
+            }
+        })
+        .predicate_filter(triggers::image_build, config());
+    let jobs = context.cluster.watch::<Job>(mine.clone());
+    let jobs = jobs
+        .touched_objects()
+        .predicate_filter(triggers::job, config());
+    let pods = context.cluster.watch::<Pod>(mine);
+    let pods = pods
+        .touched_objects()
+        .predicate_filter(triggers::pod, config());
+    let builders = context.cluster.watch::<Builder>(paged.clone());
+    let builders = builders
+        .touched_objects()
+        .predicate_filter(triggers::builder_ready, config());
+    let ends = ends
+        .map(Ok)
+        .predicate_filter(triggers::build_runs, config());
+    let waiting = store.clone();
+    let queued = store.clone();
+    Controller::for_stream(builds, store)
+        .with_config(Config::default().concurrency(context.settings.concurrency))
+        .owns_stream(jobs)
+        .watches_stream(pods, |pod: Pod| {
+            let name = pod.annotations().get(names::IMAGE_BUILD).cloned();
+            name.map(|name| ObjectRef::new(&name).within(&pod.namespace().unwrap_or_default()))
+        })
+        .watches_stream(builders, move |builder: Builder| {
+            waiting_for(&waiting, &builder)
+        })
+        .watches_stream(ends, move |build: ImageBuild| next_after(&queued, &build))
+        .reconcile_on(wake)
+        .graceful_shutdown_on(stop)
+        .run(
+            |build, context: Arc<Context>| async move {
+                context.metrics.reconcile(KIND);
+                in_time(reconcile(&build, &context)).await
+            },
+            |build, error: &Error, context| after_error(build.as_ref(), KIND, error, &context),
+            context,
+        )
+        .for_each(|_| async {})
+        .await;
+}
+
+/// The ImageBuilds that wait for this Builder.
+fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<ImageBuild>> {
+    store
+        .state()
+        .iter()
+        .filter(|build| {
+            build.namespace() == builder.namespace()
+                && build.spec.builder_ref.name == builder.name_any()
+                && !decide::is_built(build)
+        })
+        .map(|build| ObjectRef::from_obj(build.as_ref()))
+        .collect()
+}
+
+/// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
+const NEXT: usize = 3;
+
+/// The ImageBuilds whose turn it is where `build` has ended, or hangs and takes no place: the first that wait for
+/// the same Builder.
+fn next_after(store: &Store<ImageBuild>, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
+    let status = build.status.as_ref();
+    if status.is_some_and(|status| status.current.is_some()) && !decide::lacks_its_own(build) {
+        return vec![];
+    }
+    let mut queued: Vec<_> = store
+        .state()
+        .into_iter()
+        .filter(|other| {
+            other.namespace() == build.namespace()
+                && other.spec.builder_ref == build.spec.builder_ref
+                && decide::is_queued(other)
+        })
+        .collect();
+    queued.sort_by_key(|other| {
+        let started = other.status.as_ref().and_then(|s| s.started_at.clone());
+        (started.map(|time| time.0), other.uid())
+    });
+    queued
+        .iter()
+        .take(NEXT)
+        .map(|other| ObjectRef::from_obj(other.as_ref()))
+        .collect()
+}
+
+async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Error> {
+    if decide::is_settled(cached) {
+        return Ok(Requeue::requeue(RESYNC));
+    }
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    // Live: a cache may be behind, and what it does not show would be built twice.
+    let Some(build) = context.cluster.image_build(&namespace, &name).await? else {
+        return Ok(Requeue::await_change());
+    };
+    if decide::is_settled(&build) {
+        return Ok(Requeue::requeue(RESYNC));
+    }
+    // What stands in the status as far as we know, whatever becomes of the step.
+    let mut standing = build.clone();
+    let error = match go_on(build, &mut standing, context).await {
+        Err(Error::Cluster(error)) => error,
+        other => return other,
+    };
+    let Some(refusal) = error.refusal() else {
+        return Err(error.into());
+    };
+    context.metrics.error(KIND);
+    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    let step = decide::refused(&standing, &refusal, Timestamp::now());
+    // An Event first: where it is the status that is refused, nothing else tells of it.
+    tell(&standing, &step, context).await;
+    let step = Step {
+        notice: None,
+        ..step
+    };
+    carry_out(&mut standing, &step, context).await?;
+    Ok(after(&step))
+}
+
+fn after(step: &Step) -> Requeue {
+    step.look_again.map_or_else(
+        || Requeue::requeue(RESYNC),
+        |after| Requeue::requeue(std_duration(after)),
+    )
+}
+
+async fn go_on(
+    build: ImageBuild,
+    standing: &mut ImageBuild,
+    context: &Context,
+) -> Result<Requeue, Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    let job = build
+        .status
+        .as_ref()
+        .and_then(|status| status.current.as_ref())
+        .map(|current| current.job.clone());
+    let report = job
+        .as_ref()
+        .and_then(|job| context.board.report(&namespace, job));
+    let all = context.image_builds().await?;
+    let now = Timestamp::now();
+    let observed = context.cluster.observe(build, &all, report, now).await?;
+    if let Some(builder) = &observed.builder {
+        let ours = &context.settings.installation;
+        match installation::claim(builder, ours) {
+            Claim::Ours => {}
+            Claim::Theirs(other) => return Ok(left_alone(&observed.build, other, context).await),
+            Claim::Nobodys => {
+                if context
+                    .cluster
+                    .claim_builder(builder, ours)
+                    .await?
+                    .is_none()
+                {
+                    return Ok(Requeue::requeue(AT_ONCE));
+                }
+            }
+        }
+    }
+    let step = decide::decide(&observed, &context.settings, now);
+    carry_out(standing, &step, context).await?;
+    if let Some(job) = job.filter(|job| {
+        step.status
+            .current
+            .as_ref()
+            .is_none_or(|current| current.job != *job)
+    }) {
+        context.board.forget(&namespace, &job);
+    }
+    Ok(after(&step))
+}
+
+/// How long an ImageBuild on another installation's Builder may be without a word from that one, before this one says
+/// why nothing happens.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// An ImageBuild on another installation's Builder: its status is left alone. Where that one does not speak, an Event
+/// tells the person who waits.
+async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Requeue {
+    context.metrics.left_alone(KIND);
+    let known_for = context.others.leave(KIND, build, other);
+    let seen = build.status.as_ref().and_then(|s| s.observed_generation);
+    if seen >= build.metadata.generation {
+        return Requeue::requeue(RESYNC);
+    }
+    if known_for < SILENCE {
+        return Requeue::requeue(SILENCE);
+    }
+    let namespace = build.namespace().unwrap_or_default();
+    let builder = &build.spec.builder_ref.name;
+    let ours = &context.settings.installation;
+    let words = installation::explain(&namespace, builder, other, ours);
+    let about = build.object_ref(&());
+    context
+        .tell(&about, true, "BuilderOfAnotherInstallation", &words)
+        .await;
+    Requeue::requeue(RESYNC)
+}
+
+/// What an attempt is called must stand in the status before the attempt exists, a result before anything that
+/// holds it is pruned; and what the status names no more must be gone before.
+async fn carry_out(build: &mut ImageBuild, step: &Step, context: &Context) -> Result<(), Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    for job in &step.stop {
+        context.cluster.stop(&namespace, job).await?;
+    }
+    build.status = Some(write_status(build, &step.status, context).await?);
+    match &step.action {
+        Action::None => {}
+        Action::CreateBuilder(builder) => {
+            let mut builder = builder.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            builder.labels_mut().extend(labels);
+            context.cluster.create_builder(&builder).await?;
+        }
+        Action::Start(attempt) => {
+            let token = context.authority.credentials().token(&Credential {
+                namespace: namespace.clone(),
+                uid: build.uid().unwrap_or_default(),
+                job: attempt.job.name_any(),
+            });
+            context.cluster.start(attempt, &token).await?;
+            context.metrics.attempt();
+        }
+        Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
+        Action::Prune(before) => context.cluster.prune(build, *before).await?,
+    }
+    if let Some(alarm) = &step.alarm {
+        let name = build.name_any();
+        tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
+        context.metrics.disagreed();
+        say(build, alarm, context).await;
+    }
+    tell(build, step, context).await;
+    Ok(())
+}
+
+/// Counts the end of a build, and writes an Event.
+async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
+    let Some(notice) = &step.notice else { return };
+    if step.status.current.is_none() {
+        let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
+        context.metrics.built(&notice.reason, seconds, queued);
+    }
+    say(build, notice, context).await;
+}
+
+/// Writes the status, and returns what was written: less of it where the API server does not take it whole.
+async fn write_status(
+    build: &ImageBuild,
+    status: &ImageBuildStatus,
+    context: &Context,
+) -> Result<ImageBuildStatus, Error> {
+    let Err(error) = context.cluster.write_status(build, status).await else {
+        return Ok(status.clone());
+    };
+    if error.refusal().is_none() {
+        return Err(error.into());
+    }
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "a status is refused; writing less of it");
+    let lean = decide::lean(status);
+    context.cluster.write_status(build, &lean).await?;
+    Ok(lean)
+}
+
+async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
+    let about = build.object_ref(&());
+    let Notice {
+        warning,
+        reason,
+        message,
+    } = notice;
+    context.tell(&about, *warning, reason, message).await;
+}
+
+fn std_duration(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or_default()
+}

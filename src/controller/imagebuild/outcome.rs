@@ -1,0 +1,528 @@
+//! What an attempt has come to, from its Job, its Pod and its report.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::job::{self, CONTAINER};
+use crate::pods;
+use crate::refusal::{Told, Whose, of_event, words};
+use whittle_api::FailureReason;
+use whittle_build::report;
+use whittle_build::report::{Report, failed, scratch_full};
+
+/// How long an image may fail to pull before that ends the build: registries restart.
+pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Reason of a Pod of which nothing is known but that it does not run yet.
+pub const POD_PENDING: &str = "PodPending";
+/// Reason of what waits for a node.
+pub const UNSCHEDULABLE: &str = "Unschedulable";
+/// Reason of what waits for a volume that cannot be mounted.
+pub const MOUNT_FAILED: &str = "MountFailed";
+/// Reason of what waits for a Pod that does not go.
+pub const TERMINATING: &str = "PodTerminating";
+/// How long after its time a Pod may still be going.
+const GOING: SignedDuration = SignedDuration::from_secs(5);
+/// Reason of the events of a controller that cannot make a Pod.
+pub const FAILED_CREATE: &str = "FailedCreate";
+/// Reasons of the events of a Pod that has a node, and whose containers cannot be started on it.
+pub const FAILED_ON_NODE: [&str; 3] = [
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+];
+
+/// Where one attempt stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// Neither its Job nor a Pod of it exists.
+    Absent,
+    /// Its Job is being deleted.
+    Leaving,
+    /// A Job of this name exists, but is not this ImageBuild's.
+    Foreign,
+    /// Its Pod does not run yet.
+    Pending(Pending),
+    /// Its Pod runs.
+    Running,
+    /// It has told its result, and its Pod has not ended yet.
+    Told(Report),
+    /// It has ended.
+    Ended(Report),
+}
+
+/// What the Pod of an early report has ended with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Record {
+    /// Not ended yet.
+    #[default]
+    Pending,
+    /// This: its termination message, or what its end says without one.
+    Said {
+        /// As far as there was room for it.
+        report: Box<Report>,
+        /// Digest of all of it.
+        whole: String,
+    },
+    /// The Pod is gone, or its message: nobody can know.
+    Gone,
+}
+
+/// Why a Pod does not run yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// CamelCase.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// True where a user has to mend something; the Pod starts by itself once it is mended.
+    pub blocked: bool,
+}
+
+/// What was read of one attempt.
+#[derive(Clone, Debug, Default)]
+pub struct Seen<'a> {
+    /// UID of the ImageBuild.
+    pub owner: &'a str,
+    /// The Job of the attempt's name.
+    pub job: Option<&'a Job>,
+    /// That Job's Pod.
+    pub pod: Option<&'a Pod>,
+    /// Events of the Pod ([`FAILED_ON_NODE`]), or of the Job while it has none ([`FAILED_CREATE`]), newest first.
+    pub events: &'a [Told],
+    /// What the runner has called back.
+    pub report: Option<&'a Report>,
+}
+
+/// Where the attempt stands.
+pub fn state(seen: &Seen, now: Timestamp) -> State {
+    let job = seen.job.filter(|job| is_of(*job, seen.owner));
+    if let Some(report) = seen.report {
+        // What the Pod has ended with counts, where that is known.
+        return match job.and(seen.pod).map(|pod| record(Some(pod))) {
+            Some(Record::Said { report, .. }) => State::Ended(*report),
+            _ => State::Told(report.clone()),
+        };
+    }
+    let Some(job) = job else {
+        return match seen.job {
+            Some(_) => State::Foreign,
+            None => State::Absent,
+        };
+    };
+    if job.metadata.deletion_timestamp.is_some() {
+        return State::Leaving;
+    }
+    if let Some(report) = seen.pod.and_then(ended) {
+        return State::Ended(report);
+    }
+    if let Some((reason, message)) = failed_condition(job) {
+        return State::Ended(match reason.as_str() {
+            "DeadlineExceeded" => timeout(),
+            _ => lost(format!(
+                "the runner's Pod is gone ({message}): deleted, or its node was lost"
+            )),
+        });
+    }
+    match seen.pod {
+        Some(pod) if phase(pod) == "Pending" => pending(pod, seen.events, now),
+        Some(_) => State::Running,
+        None if succeeded(job) => State::Ended(lost(
+            "the runner's Pod is gone, and its report with it: deleted before it was read".into(),
+        )),
+        None => State::Pending(not_made(job, seen.events)),
+    }
+}
+
+/// Why a Job has no Pod.
+fn not_made(job: &Job, events: &[Told]) -> Pending {
+    let refused = events.iter().find(|event| event.reason == FAILED_CREATE);
+    match refused {
+        Some(event) => {
+            let namespace = job.namespace().unwrap_or_default();
+            let (reason, message) = of_event(&event.words, &namespace, Whose::Runner);
+            Pending {
+                reason: reason.into(),
+                message,
+                blocked: true,
+            }
+        }
+        None => Pending {
+            reason: POD_PENDING.into(),
+            message: "waiting for the runner's Pod to be made".into(),
+            blocked: false,
+        },
+    }
+}
+
+/// True where an object belongs to the one with this UID.
+fn is_of(object: &impl ResourceExt, owner: &str) -> bool {
+    object
+        .owner_references()
+        .iter()
+        .any(|found| found.uid == owner)
+}
+
+/// True where a Pod of this Job of the ImageBuild with this UID can speak: it has not ended, and is not on its way out.
+pub fn runs(job: &Job, owner: &str, pods: &[Pod]) -> bool {
+    is_of(job, owner)
+        && job.metadata.deletion_timestamp.is_none()
+        && pods::of(pods, Some(job)).is_some_and(|pod| {
+            pod.metadata.deletion_timestamp.is_none() && !is_over(pod) && terminated(pod).is_none()
+        })
+}
+
+/// What the Pod of an early report has ended with; `pod` is that of its Job.
+///
+/// A runner writes its termination message before it tells the controller. So one that was killed without has told
+/// nothing, and what was heard came from somebody else; where it has ended by itself, the message was lost on its way.
+pub fn record(pod: Option<&Pod>) -> Record {
+    let Some(pod) = pod else {
+        return Record::Gone;
+    };
+    let Some(container) = terminated(pod) else {
+        return match is_over(pod) {
+            true => Record::Gone,
+            false => Record::Pending,
+        };
+    };
+    let message = container.message.as_deref().unwrap_or_default();
+    if let Ok((report, whole)) = report::decode_whole(message) {
+        return Record::Said {
+            report: Box::new(report.bounded()),
+            whole,
+        };
+    }
+    match ended(pod) {
+        Some(report) if !message.is_empty() || !matches!(container.exit_code, 0 | 1) => {
+            let whole = report::digest(&report);
+            Record::Said {
+                report: Box::new(report),
+                whole,
+            }
+        }
+        _ => Record::Gone,
+    }
+}
+
+/// What is to be done about a Pod that was to be gone by now; none where it still has time.
+pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
+    let due = pod.metadata.deletion_timestamp.as_ref()?.0;
+    if now.duration_since(due) < GOING {
+        return None;
+    }
+    let name = pod.name_any();
+    let namespace = pod.namespace().unwrap_or_default();
+    let holders = pod.metadata.finalizers.clone().unwrap_or_default();
+    let why = match holders.is_empty() {
+        true => {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let node = node.unwrap_or("?");
+            format!(
+                "its node {node} does not say that it has ended. Bring the node back; where it is off for good, run: \
+                 kubectl delete pod {name} -n {namespace} --grace-period=0 --force"
+            )
+        }
+        false => words(&format!(
+            "finalizers hold it ({}): end what set them, then see kubectl get pod {name} -n {namespace} -o yaml",
+            holders.join(", ")
+        )),
+    };
+    Some(format!(
+        "Pod {name} was to be gone by {due}, and the next one waits for it: {why}"
+    ))
+}
+
+/// True where the Pod's containers have ended: only then may another attempt start.
+pub fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or("Pending")
+}
+
+pub(super) fn failed_condition(job: &Job) -> Option<(String, String)> {
+    job.status
+        .as_ref()?
+        .conditions
+        .as_ref()?
+        .iter()
+        .find(|c| c.status == "True" && c.type_ == "Failed")
+        .map(|c| {
+            (
+                c.reason.clone().unwrap_or_default(),
+                c.message.clone().unwrap_or_default(),
+            )
+        })
+}
+
+fn succeeded(job: &Job) -> bool {
+    job.status
+        .as_ref()
+        .is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
+}
+
+/// How the runner's container has ended.
+fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.name == CONTAINER)
+        .and_then(|container| container.state.as_ref())
+        .and_then(|state| state.terminated.as_ref())
+}
+
+/// What a Pod that has ended reports, or what its end says where it reports nothing.
+fn ended(pod: &Pod) -> Option<Report> {
+    let status = pod.status.as_ref()?;
+    let terminated = terminated(pod);
+    // The report first: it is written only when all is done, whatever became of the Pod after it.
+    if let Some(report) = terminated
+        .and_then(|t| t.message.as_deref())
+        .and_then(|message| report::decode(message).ok())
+    {
+        return Some(report.bounded());
+    }
+    if terminated.is_none() && !is_over(pod) {
+        return None;
+    }
+    Some(match (status.reason.as_deref(), terminated) {
+        (Some("DeadlineExceeded"), _) => timeout(),
+        (_, Some(t)) if t.reason.as_deref() == Some("OOMKilled") => out_of_memory(pod),
+        (Some("Evicted"), _) if is_scratch_full(status.message.as_deref()) => failed(
+            FailureReason::SourceTooLarge,
+            scratch_full(status.message.as_deref().unwrap_or_default()),
+        ),
+        (Some(reason), _) => lost(format!(
+            "the runner's Pod ended: {reason}: {}",
+            status.message.as_deref().unwrap_or("no message")
+        )),
+        (None, Some(t)) => lost(exit_text(t)),
+        (None, None) => lost("the runner's Pod ended before its container ran".into()),
+    })
+}
+
+/// The kubelet's words where a volume has more than its `sizeLimit`: `Usage of EmptyDir volume "scratch" exceeds the
+/// limit "8Gi".`
+fn is_scratch_full(message: Option<&str>) -> bool {
+    let volume = format!("EmptyDir volume \"{}\" exceeds", job::SCRATCH_VOLUME);
+    message.is_some_and(|message| message.contains(&volume))
+}
+
+fn exit_text(terminated: &ContainerStateTerminated) -> String {
+    format!(
+        "the runner ended with exit code {} ({}) and without a report",
+        terminated.exit_code,
+        terminated.reason.as_deref().unwrap_or("no reason")
+    )
+}
+
+fn out_of_memory(pod: &Pod) -> Report {
+    let limit = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| {
+            spec.containers
+                .iter()
+                .find(|container| container.name == CONTAINER)
+        })
+        .and_then(|container| container.resources.as_ref())
+        .and_then(|resources| resources.limits.as_ref())
+        .and_then(|limits| limits.get("memory"))
+        .map_or_else(|| "of its node".to_owned(), |limit| limit.0.clone());
+    failed(
+        FailureReason::OutOfMemory,
+        format!(
+            "the runner ran into its memory limit {limit}: raise runner.resources.limits.memory of the chart"
+        ),
+    )
+}
+
+/// What is said of an attempt whose time is over.
+pub const TIMED_OUT: &str = "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log";
+
+fn timeout() -> Report {
+    failed(FailureReason::Timeout, TIMED_OUT.into())
+}
+
+fn lost(message: String) -> Report {
+    failed(FailureReason::RunnerLost, message)
+}
+
+fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
+    let waiting = |reason: &str, message: String, blocked: bool| {
+        State::Pending(Pending {
+            reason: reason.into(),
+            message,
+            blocked,
+        })
+    };
+    if let Some((reason, message)) = pull_failure(pod) {
+        let since = pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(now, |time| time.0);
+        if now.duration_since(since) > PULL_GRACE {
+            return State::Ended(failed(FailureReason::ImagePullFailed, message));
+        }
+        return waiting(&reason, message, true);
+    }
+    if let Some(message) = unschedulable(pod) {
+        return waiting(UNSCHEDULABLE, message, false);
+    }
+    if let Some((reason, message)) = on_node(events) {
+        return waiting(&reason, message, true);
+    }
+    waiting(
+        POD_PENDING,
+        "the runner's Pod is being started".into(),
+        false,
+    )
+}
+
+/// Why a Pod's containers cannot be started on its node, from its events: a reason and a sentence.
+pub fn on_node(events: &[Told]) -> Option<(String, String)> {
+    let mut failures = events
+        .iter()
+        .filter(|event| FAILED_ON_NODE.contains(&event.reason.as_str()));
+    let missing = failures
+        .clone()
+        .find_map(|event| missing_object(&event.words));
+    if let Some((reason, missing)) = missing {
+        let cure = "create it in this namespace; the build goes on by itself once it is there";
+        return Some((reason.to_string(), format!("{missing}: {cure}")));
+    }
+    let newest = failures.next()?;
+    let reason = match newest.reason.as_str() {
+        "FailedCreatePodSandBox" => "SandboxFailed",
+        _ => MOUNT_FAILED,
+    };
+    Some((reason.to_owned(), newest.words.clone()))
+}
+
+/// The kind and name of what a sentence of [`missing_object`] names first, `Secret npm does not exist`.
+pub fn named_missing(message: &str) -> Option<(&str, &str)> {
+    let (head, _) = message.split_once(" does not exist")?;
+    let (kind, name) = head.split_once(' ')?;
+    (matches!(kind, "Secret" | "ConfigMap") && !name.contains(' ')).then_some((kind, name))
+}
+
+/// The states of a Pod's containers, each with whether it is an init container: these run first.
+pub fn containers(pod: &Pod) -> impl Iterator<Item = (bool, &ContainerStatus)> {
+    let status = pod.status.as_ref();
+    let of = |list: fn(&PodStatus) -> &Option<Vec<ContainerStatus>>| {
+        status
+            .and_then(|status| list(status).as_ref())
+            .into_iter()
+            .flatten()
+    };
+    let init = of(|status| &status.init_container_statuses).map(|it| (true, it));
+    init.chain(of(|status| &status.container_statuses).map(|it| (false, it)))
+}
+
+/// True where the Pod may have a node, but none of its containers has been started or waits for its image: for its
+/// volumes, that is, or its sandbox. The kubelet's first reason is another one where there are init containers.
+pub fn waits_for_volumes(pod: &Pod) -> bool {
+    let waits = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|it| it.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        matches!(reason, Some("ContainerCreating" | "PodInitializing"))
+    };
+    pod.status.is_some() && phase(pod) == "Pending" && containers(pod).all(|(_, it)| waits(it))
+}
+
+/// The reason and message of an image of this Pod that cannot be pulled.
+pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
+    containers(pod).find_map(|(init, container)| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        if !matches!(
+            reason,
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
+        ) {
+            return None;
+        }
+        let message = waiting
+            .message
+            .as_deref()
+            .unwrap_or("the kubelet gives no reason");
+        let whose = match init {
+            true => format!(" of init container {}", container.name),
+            false => String::new(),
+        };
+        Some((
+            reason.to_owned(),
+            format!(
+                "image {}{whose} cannot be pulled: {}",
+                container.image,
+                words(message)
+            ),
+        ))
+    })
+}
+
+/// What the scheduler says of a Pod for which it has no node.
+pub fn unschedulable(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.iter().flatten();
+    let mut unscheduled = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let said = unscheduled.next()?.message.as_deref().unwrap_or_default();
+    Some(format!(
+        "no node for Pod {}: {}",
+        pod.name_any(),
+        words(said)
+    ))
+}
+
+/// The kubelet's words for an object or key that is not there, made into a reason and a sentence that
+/// names it.
+///
+/// The kubelet says `secret "npm" not found`, `configmap "source" not found`, or
+/// `references non-existent secret key: .npmrc`. A ConfigMap with the certificate of a registry counts
+/// as a Secret does: it is not the source.
+pub fn missing_object(message: &str) -> Option<(FailureReason, String)> {
+    use FailureReason::{SecretNotFound, SourceNotFound};
+    const KEY: &str = "references non-existent ";
+    let volume = message.split('"').nth(1).unwrap_or("?");
+    if let Some((_, rest)) = message.rsplit_once(KEY) {
+        let (kind, key) = rest.split_once(" key: ")?;
+        let key = key.trim();
+        return match (kind, volume) {
+            ("config", job::SOURCE_VOLUME) => Some((
+                SourceNotFound,
+                format!("the ConfigMap of source.configMap has no key {key}"),
+            )),
+            ("config", _) => Some((
+                SecretNotFound,
+                format!("the ConfigMap of volume {volume} has no key {key}"),
+            )),
+            _ => Some((
+                SecretNotFound,
+                format!("the Secret of volume {volume} has no key {key}"),
+            )),
+        };
+    }
+    let (head, _) = message.split_once(" not found")?;
+    let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;
+    let kind = head.trim_end().rsplit([' ', ':']).next()?;
+    match kind {
+        "secret" => Some((SecretNotFound, format!("Secret {name} does not exist"))),
+        "configmap" if volume == job::SOURCE_VOLUME => {
+            Some((SourceNotFound, format!("ConfigMap {name} does not exist")))
+        }
+        "configmap" => Some((SecretNotFound, format!("ConfigMap {name} does not exist"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "outcome_tests.rs"]
+mod tests;

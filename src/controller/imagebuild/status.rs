@@ -1,0 +1,286 @@
+//! What the status says at each turn of a build.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use whittle_api::{
+    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
+    READY, RECONCILING, STALLED, Wanted, bounded, clear, find, set,
+};
+use whittle_build::contract;
+use whittle_build::contract::Breach;
+use whittle_build::report::{Built, Failed};
+use whittle_dockerfile::advice;
+use whittle_dockerfile::advice::Hint;
+use whittle_image::display_size;
+
+/// Reason of what `spec.suspend` holds.
+pub const SUSPENDED: &str = "Suspended";
+
+/// An Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Warning, or Normal.
+    pub warning: bool,
+    /// CamelCase.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+pub(super) fn put(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    kind: &'static str,
+    to: Option<bool>,
+    why: (&str, &str),
+    now: Timestamp,
+) {
+    let wanted = Wanted {
+        kind,
+        status: to,
+        reason: why.0.to_owned(),
+        message: why.1.to_owned(),
+    };
+    set(
+        &mut status.conditions,
+        wanted,
+        build.metadata.generation.unwrap_or(0),
+        now,
+    );
+}
+
+/// Work is under way, or waits for something that comes by itself.
+pub fn working(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
+    let why = (reason, message.as_str());
+    put(status, build, READY, None, why, now);
+    put(status, build, RECONCILING, Some(true), why, now);
+    clear(&mut status.conditions, STALLED);
+}
+
+/// Work waits for a person; it goes on by itself once the cause is mended.
+pub fn blocked(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    reason: &str,
+    message: String,
+    now: Timestamp,
+) {
+    let why = (reason, message.as_str());
+    put(status, build, READY, Some(false), why, now);
+    put(status, build, RECONCILING, Some(true), why, now);
+    clear(&mut status.conditions, STALLED);
+}
+
+/// `spec.suspend` holds a build that is due.
+pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
+    let message = "spec.suspend is true: the build of this spec starts once it is false";
+    hold_back(status, build, message, now);
+}
+
+/// `spec.suspend` holds something: what it is.
+pub fn hold_back(status: &mut ImageBuildStatus, build: &ImageBuild, message: &str, now: Timestamp) {
+    put(status, build, READY, Some(false), (SUSPENDED, message), now);
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+}
+
+/// Nothing is due: what the last build came to holds for this generation too.
+pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
+    let generation = build.metadata.generation;
+    let suspended = find(&status.conditions, READY).is_none_or(|c| c.reason == SUSPENDED);
+    if suspended {
+        match (status.failure.clone(), status.image.clone()) {
+            (Some(failure), _) => {
+                let why = (failure.reason.as_str(), failure.message.as_str());
+                put(status, build, READY, Some(false), why, now);
+                put(status, build, STALLED, Some(true), why, now);
+            }
+            (None, Some(image)) => {
+                put(status, build, READY, Some(true), ("Succeeded", &image), now)
+            }
+            (None, None) => {}
+        }
+    }
+    for condition in &mut status.conditions {
+        condition.observed_generation = generation;
+    }
+    clear(&mut status.conditions, RECONCILING);
+}
+
+/// Enters the end of the current build into times and history.
+pub fn end(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    result: &str,
+    built: Option<&Built>,
+    now: Timestamp,
+) {
+    let generation = status
+        .current
+        .take()
+        .map_or(0, |current| current.generation);
+    let all = seconds_since(status.started_at.as_ref(), now);
+    // One that ends before its first attempt has waited all the time.
+    let queued = status.queued_seconds.unwrap_or(all).min(all);
+    let seconds = status.started_at.as_ref().map(|_| all - queued);
+    let queued = status.started_at.as_ref().map(|_| queued);
+    status.completed_at = Some(Time(now));
+    status.duration_seconds = seconds;
+    status.queued_seconds = queued;
+    status.history.insert(
+        0,
+        HistoryEntry {
+            build: status.build.unwrap_or(1),
+            generation,
+            result: result.to_owned(),
+            digest: built.map(|built| built.digest.clone()),
+            size: built.and_then(largest),
+            revision: built.and_then(|built| built.revision.clone()),
+            completed_at: Some(Time(now)),
+            duration_seconds: seconds,
+            queued_seconds: queued,
+        },
+    );
+    status
+        .history
+        .truncate(usize::try_from(build.spec.history_limit).unwrap_or(0));
+}
+
+/// Whole seconds from `start` to `now`; 0 without a start.
+pub fn seconds_since(start: Option<&Time>, now: Timestamp) -> i64 {
+    start.map_or(0, |start| now.duration_since(start.0).as_secs().max(0))
+}
+
+fn largest(built: &Built) -> Option<i64> {
+    built.platforms.iter().map(|platform| platform.size).max()
+}
+
+/// The image stands in the registry, and its tags point to it.
+pub fn succeed(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    built: Built,
+    now: Timestamp,
+) -> Notice {
+    end(status, build, "Succeeded", Some(&built), now);
+    let image = format!("{}@{}", build.spec.output.image, built.digest);
+    status.size = largest(&built);
+    status.display_size = status.size.map(display_size);
+    status.image = Some(image.clone());
+    status.digest = Some(built.digest);
+    status.tags = Some(build.spec.output.tags.clone());
+    let names: Vec<_> = built
+        .platforms
+        .iter()
+        .map(|platform| platform.platform.as_str())
+        .collect();
+    status.display_platforms = Some(names.join(","));
+    status.platforms = built.platforms;
+    status.debug = built.debug;
+    advise(status, build, &built.advice, now);
+    hold(status, build, &built.breaches, now);
+    if build.spec.health_check.is_none() {
+        clear(&mut status.conditions, PROBED);
+    }
+    status.revision = built.revision;
+    status.steps = Some(built.steps);
+    status.failure = None;
+    let waited = match status.queued_seconds {
+        Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
+        _ => String::new(),
+    };
+    let message = format!(
+        "{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        status.display_size.as_deref().unwrap_or("size unknown"),
+        built.steps.cached,
+        built.steps.total,
+        status.duration_seconds.unwrap_or(0)
+    );
+    let why = ("Succeeded", message.as_str());
+    put(status, build, READY, Some(true), why, now);
+    put(status, build, BUILT, Some(true), why, now);
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+    Notice {
+        warning: false,
+        reason: "Succeeded".into(),
+        message,
+    }
+}
+
+/// Hints, one a line; they never change what became of the build.
+fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now: Timestamp) {
+    let lines = advice::lines(hints).join("\n");
+    let (to, why) = match hints.first() {
+        Some(first) => (true, (first.kind.as_str(), lines.as_str())),
+        None => (false, ("NoHints", "nothing to advise")),
+    };
+    put(status, build, ADVICE, Some(to), why, now);
+}
+
+/// What the image is held to, and what of it is broken, one breach a line.
+fn hold(status: &mut ImageBuildStatus, build: &ImageBuild, breaches: &[Breach], now: Timestamp) {
+    let reason = match breaches.first() {
+        None => {
+            let contract = build.spec.contract.clone().unwrap_or_default();
+            let kept = contract::kept(&contract, status.size);
+            put(status, build, CONTRACT, Some(true), ("Kept", &kept), now);
+            return;
+        }
+        Some(first) if first.enforced => FailureReason::ContractBroken.as_str(),
+        Some(_) => "Warned",
+    };
+    let lines: Vec<String> = breaches.iter().map(Breach::line).collect();
+    let lines = lines.join("\n");
+    put(status, build, CONTRACT, Some(false), (reason, &lines), now);
+}
+
+/// There is no image, and there will be none before a change.
+pub fn fail(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    failed: Failed,
+    now: Timestamp,
+) -> Notice {
+    let reason = failed.failure.reason.as_str();
+    end(status, build, reason, None, now);
+    if failed.revision.is_some() && failed.failure.reason != FailureReason::SourceNotFound {
+        // What was tried; the image and digest stay those of the last success.
+        if let Some(entry) = status.history.first_mut() {
+            entry.revision = failed.revision.clone();
+        }
+    }
+    status.steps = Some(failed.steps);
+    if !failed.advice.is_empty() {
+        advise(status, build, &failed.advice, now);
+    }
+    if failed.failure.reason == FailureReason::ContractBroken {
+        hold(status, build, &failed.breaches, now);
+    }
+    if let (Some(entry), Some(image)) = (status.history.first_mut(), &failed.failure.image) {
+        entry.digest = image.split_once('@').map(|(_, digest)| digest.to_owned());
+    }
+    let mut message = failed.failure.message.clone();
+    if let Some(line) = failed.failure.dockerfile_line {
+        message = format!("{}:{line}: {message}", build.spec.dockerfile);
+    }
+    let message = bounded(message, 1024);
+    status.failure = Some(failed.failure);
+    let why = (reason, message.as_str());
+    put(status, build, READY, Some(false), why, now);
+    put(status, build, BUILT, Some(false), why, now);
+    put(status, build, STALLED, Some(true), why, now);
+    clear(&mut status.conditions, RECONCILING);
+    Notice {
+        warning: true,
+        reason: reason.to_owned(),
+        message,
+    }
+}

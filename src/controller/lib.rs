@@ -1,0 +1,165 @@
+//! Reconcile loops: the only place where what is decided and what is done meet.
+
+pub mod builder;
+pub mod cluster;
+#[cfg(test)]
+mod fixtures;
+pub mod guard;
+pub mod imagebuild;
+mod installation;
+pub mod names;
+mod others;
+mod pods;
+mod refusal;
+mod run;
+mod serve;
+mod settings;
+mod triggers;
+mod used;
+mod workloads;
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action as Requeue;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::reflector::Store;
+
+use crate::cluster::Cluster;
+use crate::cluster::pki::Authority;
+use crate::serve::{Board, Metrics};
+use crate::settings::Settings;
+use whittle_api::ImageBuild;
+
+pub use builder::run as run_builders;
+pub use guard::run as run_guard;
+pub use imagebuild::run as run_image_builds;
+pub use run::{Options, run};
+
+/// What every reconcile needs.
+pub struct Context {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// What the installation says.
+    pub settings: Settings,
+    /// Signs certificates.
+    pub authority: Arc<Authority>,
+    /// Early reports.
+    pub board: Board,
+    /// Counters.
+    pub metrics: Metrics,
+    recorder: Recorder,
+    others: others::Others,
+    used: used::Used,
+    builds: OnceLock<Store<ImageBuild>>,
+}
+
+impl Context {
+    /// All in one.
+    pub fn new(
+        cluster: Cluster,
+        settings: Settings,
+        authority: Arc<Authority>,
+        board: Board,
+        metrics: Metrics,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: "whittle".into(),
+            instance: std::env::var("POD_NAME").ok(),
+        };
+        let recorder = Recorder::new(cluster.client(), reporter);
+        Self {
+            cluster,
+            settings,
+            authority,
+            board,
+            metrics,
+            recorder,
+            others: others::Others::default(),
+            used: used::Used::since(Timestamp::now()),
+            builds: OnceLock::new(),
+        }
+    }
+}
+
+impl Context {
+    /// The ImageBuilds that are looked after, shortened, once all are known. What a reconcile was woken for is among
+    /// them; what was written just now may not be.
+    async fn image_builds(&self) -> Result<Vec<Arc<ImageBuild>>, Error> {
+        let broken = || Error::Broken("the loop over ImageBuilds has ended".into());
+        let store = self.builds.get().ok_or_else(broken)?;
+        store.wait_until_ready().await.map_err(|_| broken())?;
+        Ok(store.state())
+    }
+
+    /// Writes an Event about an object. It is a courtesy: the status holds what counts.
+    async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: match warning {
+                true => EventType::Warning,
+                false => EventType::Normal,
+            },
+            reason: reason.to_owned(),
+            note: Some(whittle_api::bounded(note.to_owned(), 1024)),
+            action: "Build".into(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, about).await {
+            let (namespace, name) = (&about.namespace, &about.name);
+            tracing::warn!(namespace, name, %error, "an event could not be written");
+        }
+    }
+}
+
+/// Why a reconcile ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call failed.
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::Error),
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {0} s")]
+    Slow(u64),
+    /// A fault of the program.
+    #[error("a fault of Whittle itself: {0}")]
+    Broken(String),
+}
+
+/// How long one round of a loop may take in all: the client has no read timeout of its own.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Ends a round that takes too long; the next one looks at everything anew.
+async fn in_time<T>(round: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = Err(Error::Slow(LIMIT.as_secs()));
+    tokio::time::timeout(LIMIT, round).await.unwrap_or(late)
+}
+
+/// What follows an error: another look soon, and a line in the log; neither where the namespace is going.
+fn after_error<K: kube::ResourceExt>(
+    object: &K,
+    kind: &'static str,
+    error: &Error,
+    context: &Context,
+) -> Requeue {
+    if matches!(error, Error::Cluster(error) if error.is_namespace_terminating()) {
+        return Requeue::await_change();
+    }
+    context.metrics.error(kind);
+    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "not reconciled; trying again");
+    match error {
+        // It will be refused again, and could not even be told.
+        Error::Cluster(error) if error.refusal().is_some() => Requeue::requeue(AFTER_REFUSAL),
+        _ => Requeue::requeue(AFTER_ERROR),
+    }
+}
+
+/// How long to wait after an error: short, so that a mended cluster is quick.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+
+/// Somebody else wrote at the same moment: what stands there now is looked at.
+const AT_ONCE: Duration = Duration::from_millis(200);
+/// How long to wait after a refusal that the status does not tell of.
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);

@@ -1,0 +1,385 @@
+//! Runners tell here what goes on, over mutual TLS, each with the credential of its attempt. All of it may be lost:
+//! it costs time only.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::routing::post;
+use futures::channel::mpsc::Sender;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::board::{Board, Put};
+use super::metrics::Metrics;
+use super::pace::Pace;
+use super::seats::{Business, Seat, Seats};
+use crate::cluster::Cluster;
+use crate::cluster::credentials::{Attempt, Credentials};
+use crate::cluster::pki::{Authority, runner_namespace};
+use crate::names;
+use whittle_api::{ImageBuild, bounded};
+use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
+
+/// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
+const BODY_LIMIT: usize = 256 * 1024;
+/// How long a request's body may take to come.
+const BODY: Duration = Duration::from_secs(5);
+/// How long an answer may take in all. Runners wait for two seconds.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Reports that are judged at a time.
+const JUDGED: usize = 8;
+/// How long a connection may take to finish its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often the server's certificate is made anew.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// Who is at the other end: the namespace of its certificate.
+#[derive(Clone)]
+struct Runner {
+    namespace: Arc<str>,
+    business: Business,
+}
+
+/// What callbacks are judged by, and where they go.
+#[derive(Clone)]
+pub struct Desk {
+    cluster: Cluster,
+    board: Board,
+    metrics: Metrics,
+    credentials: Credentials,
+    pace: Arc<Pace>,
+    judges: Arc<Semaphore>,
+    stopping: Arc<AtomicBool>,
+    wake: Arc<Mutex<Sender<ObjectRef<ImageBuild>>>>,
+}
+
+impl Desk {
+    /// `wake` hears of ImageBuilds with a new report. Where it is full it does not: the end of the Pod wakes them, too.
+    /// Once `stopping` is true nothing is taken any more: it would be kept in memory, and go with it.
+    pub fn new(
+        cluster: Cluster,
+        board: Board,
+        metrics: Metrics,
+        credentials: Credentials,
+        wake: Sender<ObjectRef<ImageBuild>>,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            cluster,
+            stopping,
+            board,
+            metrics,
+            credentials,
+            pace: Arc::default(),
+            judges: Arc::new(Semaphore::new(JUDGED)),
+            wake: Arc::new(Mutex::new(wake)),
+        }
+    }
+
+    /// Counts a callback that is not taken, and says so now and then.
+    fn refuse(
+        &self,
+        status: StatusCode,
+        reason: &'static str,
+        namespace: &str,
+        why: &str,
+    ) -> StatusCode {
+        self.metrics.refused(reason);
+        if self.pace.complains() {
+            // A parser's words may hold what was sent.
+            let why = bounded(why.to_owned(), 300);
+            tracing::warn!(
+                namespace,
+                reason,
+                why,
+                "a callback was refused; more may follow unsaid"
+            );
+        }
+        status
+    }
+}
+
+/// Serves the callback until the task is dropped.
+///
+/// # Errors
+/// Where the address cannot be bound, or the certificate not be made.
+pub async fn serve_callback(
+    address: SocketAddr,
+    hosts: Vec<String>,
+    authority: Arc<Authority>,
+    desk: Desk,
+) -> Result<(), crate::cluster::Error> {
+    let io = |error: std::io::Error| {
+        crate::cluster::Error::Pki(format!("callback on {address}: {error}"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(io)?;
+    let metrics = desk.metrics.clone();
+    let app = Router::new()
+        .route(CALLBACK_PATH, post(receive))
+        .with_state(desk);
+    let mut acceptor = acceptor(&authority, &hosts)?;
+    let mut fresh = tokio::time::interval(FRESH);
+    fresh.tick().await;
+    let (door, seats) = (Seats::at_the_door(), Seats::default());
+    loop {
+        tokio::select! {
+            _ = fresh.tick() => acceptor = self::acceptor(&authority, &hosts)?,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let Some(place) = door.take(None) else {
+                        metrics.refused("TooManyConnections");
+                        continue;
+                    };
+                    let id = place.id();
+                    let hall = Hall {
+                        app: app.clone(),
+                        seats: seats.clone(),
+                        metrics: metrics.clone(),
+                    };
+                    let task = tokio::spawn(enter(acceptor.clone(), stream, hall, place));
+                    door.ends_by(id, task.abort_handle());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a callback connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+}
+
+fn acceptor(authority: &Authority, hosts: &[String]) -> Result<TlsAcceptor, crate::cluster::Error> {
+    let pki = |error: &dyn std::fmt::Display| crate::cluster::Error::Pki(error.to_string());
+    let (certificate, key) = authority.server(hosts, Timestamp::now())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    let root =
+        CertificateDer::from_pem_slice(authority.certificate().as_bytes()).map_err(|e| pki(&e))?;
+    roots.add(root).map_err(|e| pki(&e))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|e| pki(&e))?;
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| pki(&e))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|e| pki(&e))?],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| pki(&e))?,
+        )
+        .map_err(|e| pki(&e))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where a connection goes after its handshake.
+struct Hall {
+    app: Router,
+    seats: Seats,
+    metrics: Metrics,
+}
+
+/// Shakes hands. Only who has shown a runner's certificate gets a seat, and may have another connection ended for it.
+async fn enter(acceptor: TlsAcceptor, stream: TcpStream, hall: Hall, place: Seat) {
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return tracing::debug!(%error, "a callback without a valid certificate was refused");
+        }
+        Err(_) => return,
+    };
+    let Some(namespace) = namespace_of(
+        stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first),
+    ) else {
+        return tracing::warn!("a callback whose certificate names no namespace was refused");
+    };
+    let Hall {
+        app,
+        seats,
+        metrics,
+    } = hall;
+    let namespace: Arc<str> = namespace.into();
+    let Some(seat) = seats.take(Some(&namespace)) else {
+        return metrics.refused("TooManyConnections");
+    };
+    let id = seat.id();
+    let task = tokio::spawn(converse(stream, app, namespace, seat));
+    seats.ends_by(id, task.abort_handle());
+    drop(place);
+}
+
+async fn converse(stream: TlsStream<TcpStream>, app: Router, namespace: Arc<str>, seat: Seat) {
+    let service = TowerToHyperService::new(app.layer(Extension(Runner {
+        namespace,
+        business: seat.business(),
+    })));
+    if let Err(error) = super::http()
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+    {
+        tracing::debug!(%error, "a callback connection ended early");
+    }
+}
+
+/// The namespace in a runner's certificate; the chain was verified before.
+fn namespace_of(certificate: Option<&CertificateDer>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate?).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names
+        .value
+        .general_names
+        .iter()
+        .find_map(|name| match name {
+            x509_parser::extensions::GeneralName::URI(uri) => {
+                runner_namespace(uri).map(str::to_owned)
+            }
+            _ => None,
+        })
+}
+
+/// Nothing is read, kept or asked for anybody before the credential of an attempt was seen.
+async fn receive(
+    State(desk): State<Desk>,
+    Extension(runner): Extension<Runner>,
+    request: Request,
+) -> StatusCode {
+    let namespace = &*runner.namespace;
+    let header = request.headers().get(AUTHORIZATION);
+    let token = header
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let Some(attempt) = token.and_then(|token| desk.credentials.verify(namespace, token)) else {
+        let why = "it has no valid credential of an attempt of this namespace";
+        return desk.refuse(StatusCode::UNAUTHORIZED, "NoCredential", namespace, why);
+    };
+    let _busy = runner.business.begin();
+    match tokio::time::timeout(ANSWER, hear(&desk, &attempt, request)).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT,
+        Ok(Err((status, reason, why))) => desk.refuse(status, reason, namespace, &why),
+        Err(_) => {
+            let why = "the API server did not answer in time";
+            desk.refuse(StatusCode::SERVICE_UNAVAILABLE, "Slow", namespace, why)
+        }
+    }
+}
+
+/// Why a callback is not taken: what is answered, a word for the metric, a sentence for the log.
+type Refusal = (StatusCode, &'static str, String);
+
+async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Refusal> {
+    let refusal = |status, reason, why: &str| Err((status, reason, why.to_owned()));
+    if desk.stopping.load(Ordering::Relaxed) {
+        let why = "this controller stops: the next one is to be told";
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "Stopping", why);
+    }
+    if !desk.pace.hears(&attempt.namespace) {
+        let why = "its namespace sends too many";
+        return refusal(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
+    }
+    let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
+    let body = match tokio::time::timeout(BODY, body).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string());
+        }
+        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "Body", "its body did not come"),
+    };
+    // The semaphore is never closed.
+    let _judge = desk.judges.acquire().await;
+    let callback: Callback = match serde_json::from_slice(&body) {
+        Ok(callback) => callback,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, "Body", &error.to_string()),
+    };
+    let bytes = body.len();
+    drop(body);
+    if !names::is_object(&callback.name) {
+        let why = "it names no ImageBuild";
+        return refusal(StatusCode::BAD_REQUEST, "Body", why);
+    }
+    if callback.namespace != attempt.namespace || callback.job != attempt.job {
+        let why = "it speaks for another attempt than its credential";
+        return refusal(StatusCode::FORBIDDEN, "OtherAttempt", why);
+    }
+    match callback.body {
+        CallbackBody::Progress(progress) => {
+            if !desk.pace.writes(attempt) {
+                // It would be overwritten at once.
+                return Ok(());
+            }
+            let message = progress.message();
+            let written = desk
+                .cluster
+                .write_progress(attempt, &callback.name, &message)
+                .await;
+            if let Err(error) = written {
+                tracing::debug!(%error, "progress was not written");
+            }
+            Ok(())
+        }
+        CallbackBody::Report(report) => {
+            match desk.cluster.objection(attempt, &callback.name).await {
+                Ok(None) => {}
+                Ok(Some(why)) => return refusal(StatusCode::CONFLICT, "NotRunning", why),
+                Err(error) => {
+                    let why = error.to_string();
+                    return refusal(StatusCode::SERVICE_UNAVAILABLE, "ApiServer", &why);
+                }
+            }
+            let Attempt { namespace, job, .. } = attempt;
+            match desk.board.put(namespace, job, report.bounded(), bytes) {
+                Put::New => {
+                    let object = ObjectRef::new(&callback.name).within(namespace);
+                    let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);
+                    if wake.try_send(object).is_err() {
+                        tracing::debug!("a report waits for the end of its Pod");
+                    }
+                    Ok(())
+                }
+                Put::Again => Ok(()),
+                Put::Full => {
+                    let why = "too many reports wait to be read";
+                    refusal(StatusCode::SERVICE_UNAVAILABLE, "Full", why)
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_is_read_from_a_runners_certificate_only() {
+        let authority = Authority::make().unwrap();
+        let issued = authority
+            .issue("team", "default", Timestamp::now())
+            .unwrap();
+        let first = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        assert_eq!(
+            namespace_of(Some(&first(&issued.client["tls.crt"]))).as_deref(),
+            Some("team")
+        );
+        assert_eq!(namespace_of(Some(&first(&issued.server["tls.crt"]))), None);
+        assert_eq!(namespace_of(None), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the installation says: the chart renders it from its values.
+
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+use serde::Deserialize;
+
+use whittle_api::BuilderSpec;
+use whittle_probe::Trust;
+
+/// `/etc/whittle/settings.json`.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Runner Pods.
+    pub runner: RunnerSettings,
+    /// Builder Pods.
+    pub builder: BuilderSettings,
+    /// How runners reach the controller; without it they are silent until they end.
+    #[serde(default)]
+    pub callback: Option<CallbackSettings>,
+    /// Which installation this is, of several in one cluster: `namespace/name` of its release. What it keeps for
+    /// itself in the cluster carries this name.
+    #[serde(default = "installation")]
+    pub installation: String,
+    /// What it looks after.
+    #[serde(default)]
+    pub watch: WatchSettings,
+    /// Reconciles at a time.
+    #[serde(default = "concurrency")]
+    pub concurrency: u16,
+    /// The probe guard.
+    #[serde(default)]
+    pub probe_guard: ProbeGuardSettings,
+}
+
+/// The probe guard.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProbeGuardSettings {
+    /// The installation's name, which its ProbeProfiles carry.
+    pub name: String,
+    /// Whose ImageBuilds speak beyond their own namespace.
+    pub trust: Vec<Trust>,
+}
+
+impl Default for ProbeGuardSettings {
+    fn default() -> Self {
+        Self {
+            name: "whittle".into(),
+            trust: vec![],
+        }
+    }
+}
+
+/// Runner Pods.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerSettings {
+    /// Whittle's own image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where absent.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Secrets of the build's namespace.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Requests and limits.
+    #[serde(default)]
+    pub resources: ResourceRequirements,
+    /// Priority class.
+    #[serde(default)]
+    pub priority_class_name: Option<String>,
+    /// The most that a runner's scratch folder may hold: sources are unpacked there.
+    #[serde(default = "scratch_size")]
+    pub scratch_size: String,
+}
+
+/// Builder Pods.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuilderSettings {
+    /// A rootless BuildKit image.
+    pub image: String,
+    /// `Always`, `IfNotPresent` or `Never`; the cluster's default where absent.
+    #[serde(default)]
+    pub image_pull_policy: Option<String>,
+    /// Secrets of the Builder's namespace.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
+    /// Spec of the Builder named `default` where it is made on demand.
+    #[serde(default)]
+    pub defaults: BuilderSpec,
+}
+
+/// How runners reach the controller.
+#[derive(Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallbackSettings {
+    /// `https://host:port`.
+    pub url: String,
+}
+
+/// What the installation looks after.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WatchSettings {
+    /// These namespaces; all where there are none.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+    /// Of these, ImageBuilds and Builders with such labels; all where it is empty.
+    #[serde(default)]
+    pub selector: LabelSelector,
+}
+
+/// Namespaces that are looked after one by one at most: each has watches of its own.
+pub const MOST_NAMESPACES: usize = 50;
+
+impl WatchSettings {
+    /// The selector.
+    ///
+    /// # Errors
+    /// Where something cannot be watched so: a sentence that says what to change.
+    pub fn check(&self) -> Result<Selector, String> {
+        if self.namespaces.len() > MOST_NAMESPACES {
+            return Err(format!(
+                "watchNamespaces: {} namespaces are too many, at most {MOST_NAMESPACES} are watched one by one: leave it \
+                 empty for all, and give watchSelector",
+                self.namespaces.len()
+            ));
+        }
+        Selector::try_from(self.selector.clone())
+            .map_err(|error| format!("watchSelector is invalid: {error}"))
+    }
+}
+
+fn installation() -> String {
+    "whittle-system/whittle".into()
+}
+
+/// Of [`RunnerSettings::scratch_size`].
+pub fn scratch_size() -> String {
+    "8Gi".into()
+}
+
+fn concurrency() -> u16 {
+    8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_setting_is_an_error_that_names_it() {
+        let text =
+            r#"{"runner": {"image": "w", "imagePullPolcy": "Always"}, "builder": {"image": "b"}}"#;
+        let error = serde_json::from_str::<Settings>(text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("imagePullPolcy"), "{error}");
+    }
+
+    #[test]
+    fn an_installation_says_what_it_looks_after() {
+        let text = r#"{"runner": {"image": "w"}, "builder": {"image": "b"}, "watch": {
+            "namespaces": ["a"], "selector": {"matchLabels": {"x": "y"}}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.watch.check().unwrap().to_string(), "x=y");
+        let many = WatchSettings {
+            namespaces: vec!["a".into(); MOST_NAMESPACES + 1],
+            ..WatchSettings::default()
+        };
+        assert!(many.check().unwrap_err().contains("51 namespaces"));
+    }
+
+    #[test]
+    fn what_is_not_set_has_the_defaults_of_the_api() {
+        let text = r#"{"runner": {"image": "w"}, "builder": {"image": "b", "defaults": {"cache": {"size": "5Gi"}}}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(settings.builder.defaults.replicas, 1);
+        assert_eq!(settings.builder.defaults.cache.min_free, "10%");
+    }
+}
