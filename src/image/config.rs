@@ -65,6 +65,9 @@ struct HealthCheck {
 }
 
 impl ImageConfig {
+    /// The largest config that is read, in bytes.
+    pub const LIMIT: u64 = 4 << 20;
+
     /// Reads the config blob.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let Object(config): Object<ConfigDocument> = read(bytes).map_err(ConfigError::Malformed)?;

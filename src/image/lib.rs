@@ -49,7 +49,9 @@ pub use document::{Descriptor, IndexDocument, ManifestDocument, read};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
-pub use layer::{Compression, Image, LayerError, LayerFacts, LayerSource};
+pub use layer::{
+    Compression, Decompressed, Hasher, Image, LayerCount, LayerError, LayerFacts, LayerSource,
+};
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};
 pub use platform::{normal_platform, same_platform};
@@ -102,6 +104,9 @@ pub enum ManifestError {
         /// What the bytes have.
         actual: String,
     },
+    /// A digest of an algorithm that is not known.
+    #[error("{0} is neither a sha256 nor a sha512 digest")]
+    UnknownDigest(String),
 }
 
 /// A manifest, as far as sizes and platforms go.
@@ -157,9 +162,13 @@ pub fn digest_text(sum: &[u8]) -> String {
     text
 }
 
-/// Fails where `bytes` do not have the digest `expected`.
+/// Fails where `bytes` do not have the digest `expected`, sha256 or sha512.
 pub fn verify(bytes: &[u8], expected: &str) -> Result<(), ManifestError> {
-    let actual = digest_of(bytes);
+    let Some(mut hash) = Hasher::of(expected) else {
+        return Err(ManifestError::UnknownDigest(expected.to_owned()));
+    };
+    hash.update(bytes);
+    let actual = hash.finish();
     if actual == expected {
         return Ok(());
     }

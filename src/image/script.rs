@@ -7,7 +7,7 @@ use super::config::ImageConfig;
 use super::contents::{Executable, Runs};
 use super::inspect::executable;
 use super::resolve::Resolver;
-use super::shell::syntax::{Node, Piece, Word, harmless, parse};
+use super::shell::syntax::{Node, Piece, Word, parse, quiet};
 use super::shell::{Shell, is_applet, is_builtin};
 
 /// Programs that end by themselves at once, and that images have in front of their own.
@@ -143,9 +143,7 @@ impl Walk<'_, '_> {
                 redirects,
             } => {
                 let set = assigns.iter().any(|(name, _)| name == "PATH");
-                let quiet = redirects
-                    .iter()
-                    .all(|(operator, word)| harmless(operator, word));
+                let quiet = quiet(redirects);
                 if words.is_empty() {
                     self.other_path |= set;
                     return if quiet { Step::Goes } else { Step::Open };

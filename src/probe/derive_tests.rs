@@ -142,6 +142,7 @@ fn what_is_not_the_same_has_none() {
         "curl -f localhost:80 && test -f /x",
         "! curl -f localhost:80",
         "curl -f localhost:80 > /tmp/x",
+        "curl -f localhost:80 >& /tmp/x",
         "curl -f localhost:$OTHER",
         "X=1 curl -f localhost:80",
     ] {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 
 use super::expand;
 use super::paths;
-use whittle_image::shell::syntax::{Node, Word, parse};
+use whittle_image::shell::syntax::{Node, Word, parse, quiet};
 use whittle_image::shell::{Shell, is_shell};
 
 /// The one program that a command comes to, with its arguments: shells, `exit` behind it and programs that
@@ -93,9 +93,7 @@ fn only(node: &Node) -> Option<&[Word]> {
             words,
             redirects,
         } => {
-            let quiet = redirects.iter().all(|(operator, word)| {
-                operator.ends_with('&') || word.literal() == Some("/dev/null")
-            });
+            let quiet = quiet(redirects);
             (assigns.is_empty() && quiet).then_some(words)
         }
         Node::Or(left, right) => {

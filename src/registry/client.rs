@@ -12,12 +12,11 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
 use crate::answer::{Kind, answer};
-use whittle_image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Repository};
+use whittle_image::{DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
@@ -201,6 +200,9 @@ impl Client {
         limit: u64,
         into: &mut impl Write,
     ) -> Result<(), RegistryError> {
+        let mut hash = Hasher::of(digest).ok_or_else(|| {
+            RegistryError::Other(format!("{digest} is neither a sha256 nor a sha512 digest"))
+        })?;
         let what = format!("blob {digest} of {}", self.repository.path);
         let ask = Ask {
             method: Method::GET,
@@ -209,7 +211,7 @@ impl Client {
             body: &[],
         };
         let mut response = self.ask(&ask, &what).await?;
-        let (mut hash, mut size) = (Sha256::new(), 0_u64);
+        let mut size = 0_u64;
         while let Some(chunk) = response.chunk().await.map_err(network)? {
             size += chunk.len() as u64;
             if size > limit {
@@ -220,7 +222,7 @@ impl Client {
             into.write_all(&chunk).map_err(local)?;
         }
         into.flush().map_err(local)?;
-        let actual = whittle_image::digest_text(&hash.finalize());
+        let actual = hash.finish();
         if actual != digest {
             // Cut short on the way, most likely.
             return Err(RegistryError::Transient {

@@ -10,54 +10,21 @@ use reqwest::{Method, StatusCode};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::client::{Ask, network};
-use super::{Client, RegistryError};
-use whittle_image::{Image, ImageConfig, Layer, LayerError, LayerSource, Limits};
+use super::{Client, ReadError, RegistryError};
+use whittle_image::{Image, ImageConfig, Layer, LayerSource, Limits};
 
 /// Chunks that lie between the network and the reader: a few hundred KiB.
 const CHUNKS: usize = 16;
 
-/// Why the layers of an image could not be read.
-#[derive(thiserror::Error, Debug)]
-pub enum ReadError {
-    /// The registry did not give them.
-    #[error("{0}")]
-    Registry(#[from] RegistryError),
-    /// They are no layers, or damaged.
-    #[error("{0}")]
-    Layer(#[from] LayerError),
-    /// The manifest and the config do not belong together.
-    #[error(
-        "the manifest has {layers} layers, and the config names {diff_ids}: the image is damaged, build and push it again"
-    )]
-    Mismatch {
-        /// Layers of the manifest.
-        layers: usize,
-        /// Layers of the config.
-        diff_ids: usize,
-    },
-}
-
 /// Reads the layers of one platform's image, each checked against its digest and its diff ID.
-pub async fn read_image(
+pub(super) async fn read_image(
     client: &Client,
     layers: &[Layer],
     config: &ImageConfig,
     limits: Limits,
 ) -> Result<Image, ReadError> {
-    if layers.len() != config.diff_ids.len() {
-        return Err(ReadError::Mismatch {
-            layers: layers.len(),
-            diff_ids: config.diff_ids.len(),
-        });
-    }
     let mut image = Image::new(limits);
-    for (layer, diff_id) in layers.iter().zip(&config.diff_ids) {
-        let source = LayerSource {
-            media_type: layer.media_type.clone(),
-            digest: Some(layer.digest.clone()),
-            size: u64::try_from(layer.size).ok(),
-            diff_id: Some(diff_id.clone()),
-        };
+    for (layer, source) in layers.iter().zip(LayerSource::all(layers, config)?) {
         let (sender, receiver) = channel(CHUNKS);
         let reader = tokio::task::spawn_blocking(move || {
             let result = image.add_layer(Chunks::new(receiver), &source);

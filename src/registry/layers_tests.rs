@@ -1,7 +1,7 @@
 use super::*;
 use crate::fixtures::{Fake, answer};
-use whittle_image::digest_of;
 use whittle_image::fixtures::Tar;
+use whittle_image::{LayerError, digest_of};
 
 fn tar() -> String {
     let bytes = Tar::new()

@@ -7,6 +7,7 @@ mod client;
 mod docker_config;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+mod images;
 mod layers;
 mod referrers;
 mod retry;
@@ -14,8 +15,8 @@ mod retry;
 pub use auth::Credentials;
 pub use client::{Access, Client, Settings};
 pub use docker_config::{ConfigFault, DockerConfig};
-pub use layers::{ReadError, read_image};
-pub use referrers::{artifact, attach, attached};
+pub use images::{PlatformManifest, Pointed, ReadError};
+pub use referrers::attach;
 pub use retry::Patience;
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Faults of the Dockerfile itself: what it says, and the stages and files that it names.
 
-use super::lines::{LINE_LIMIT, Stage, heredoc, nearest};
+use super::lines::{LINE_LIMIT, Stage, nearest};
 use super::registry::{Fault, fault};
 use super::{Again, Case, Finding, listed, place, quoted_after};
 use whittle_api::FailureReason;
@@ -171,7 +171,7 @@ impl Case<'_> {
             return Some("it stands above the first FROM, where only ARG may".into());
         }
         if said == "unterminated heredoc" {
-            let (end, _) = one.text.split_whitespace().find_map(heredoc)?;
+            let end = one.unterminated.as_deref()?;
             return Some(format!("no line below is {end} alone"));
         }
         let empty =

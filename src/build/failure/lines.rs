@@ -1,23 +1,32 @@
-//! The instructions of a Dockerfile and their lines, for failures of which BuildKit does not say where they are.
-//!
-//! Unlike the parser of the hints this one takes any text, also one that BuildKit refuses.
+//! The instructions of a Dockerfile and their lines, for failures of which BuildKit does not say where they are: of any
+//! text, also one that BuildKit refuses.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+
+use whittle_dockerfile::pairs;
 
 /// The longest line that BuildKit reads, in bytes.
 pub(super) const LINE_LIMIT: usize = 65_535;
 
 /// One instruction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Instruction {
     /// Its first line, from 1.
     pub line: i32,
-    /// In capitals.
-    pub keyword: String,
     /// All of it in one line, as written: without comments, line ends and the bodies of heredocs.
     pub text: String,
     /// The stage it stands in, from 0; none before the first `FROM`.
     pub stage: Option<usize>,
+    read: whittle_dockerfile::Instruction,
+}
+
+impl Deref for Instruction {
+    type Target = whittle_dockerfile::Instruction;
+
+    fn deref(&self) -> &Self::Target {
+        &self.read
+    }
 }
 
 /// One stage.
@@ -40,94 +49,44 @@ pub(super) struct Lines {
     pub too_long: Option<i32>,
     /// The line of `# check=` among the directives at the top.
     pub check: Option<i32>,
+    /// True for `# syntax=` there.
+    pub names_frontend: bool,
 }
 
 impl Lines {
     pub(super) fn read(text: &str) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut found = Self::default();
-        let mut escape = '\\';
-        let mut directives = true;
-        let mut open: Option<Instruction> = None;
-        let mut heredocs: Vec<(String, bool)> = vec![];
-        for (number, whole) in (1..).zip(text.lines()) {
-            if whole.len() > LINE_LIMIT && found.too_long.is_none() {
-                found.too_long = Some(number);
-            }
-            if let Some((end, tabs)) = heredocs.first() {
-                let line = whole.trim_end_matches('\r');
-                let line = if *tabs {
-                    line.trim_start_matches('\t')
-                } else {
-                    line
+        let file = whittle_dockerfile::read(text);
+        let mut long = (1..).zip(text.lines());
+        let mut found = Self {
+            too_long: long
+                .find(|(_, line)| line.len() > LINE_LIMIT)
+                .map(|(number, _)| number),
+            check: file.directives.get("check").map(|it| it.line),
+            names_frontend: file.directives.contains_key("syntax"),
+            ..Self::default()
+        };
+        for read in file.instructions {
+            let line = read.lines.0;
+            if read.keyword == "FROM" {
+                let words = read.words();
+                let name = match words[..] {
+                    [_, word, name, ..] if word.eq_ignore_ascii_case("as") => Some(name),
+                    _ => None,
                 };
-                if line == end {
-                    heredocs.remove(0);
-                }
-                continue;
+                found.stages.push(Stage {
+                    base: words.first().copied().unwrap_or_default().to_owned(),
+                    name: name.map(str::to_owned),
+                    line,
+                });
             }
-            let line = whole.trim();
-            if let Some(comment) = line.strip_prefix('#') {
-                let directive = comment.split_once('=').filter(|_| directives);
-                match directive.map(|(key, value)| (key.trim().to_lowercase(), value.trim())) {
-                    Some((key, value)) if key == "escape" && value == "`" => escape = '`',
-                    Some((key, _)) if key == "check" => found.check = Some(number),
-                    Some(_) => {}
-                    None => directives = false,
-                }
-                continue;
-            }
-            directives = false;
-            if line.is_empty() {
-                continue;
-            }
-            let (part, goes_on) = match line.strip_suffix(escape) {
-                Some(part) => (part.trim_end(), true),
-                None => (line, false),
-            };
-            let instruction = open.get_or_insert_with(|| Instruction {
-                line: number,
-                ..Instruction::default()
+            found.instructions.push(Instruction {
+                line,
+                text: read.written.one_line(),
+                stage: found.stages.len().checked_sub(1),
+                read,
             });
-            if !instruction.text.is_empty() {
-                instruction.text.push(' ');
-            }
-            instruction.text.push_str(part);
-            if !goes_on && let Some(instruction) = open.take() {
-                heredocs = found.add(instruction);
-            }
-        }
-        if let Some(instruction) = open {
-            found.add(instruction);
         }
         found
-    }
-
-    /// Takes an instruction in; returns the heredocs that follow it, each with whether its tabs do not count.
-    fn add(&mut self, mut instruction: Instruction) -> Vec<(String, bool)> {
-        let words: Vec<&str> = instruction.text.split_whitespace().collect();
-        let keyword = words.first().copied().unwrap_or_default().to_uppercase();
-        if keyword == "FROM" {
-            let mut rest = words[1..].iter().filter(|word| !word.starts_with("--"));
-            self.stages.push(Stage {
-                base: rest.next().copied().unwrap_or_default().to_owned(),
-                name: match (rest.next(), rest.next()) {
-                    (Some(word), Some(name)) if word.eq_ignore_ascii_case("as") => {
-                        Some((*name).to_owned())
-                    }
-                    _ => None,
-                },
-                line: instruction.line,
-            });
-        }
-        let heredocs = match keyword.as_str() {
-            "RUN" | "COPY" | "ADD" => words.iter().filter_map(|word| heredoc(word)).collect(),
-            _ => vec![],
-        };
-        instruction.keyword = keyword;
-        instruction.stage = self.stages.len().checked_sub(1);
-        self.instructions.push(instruction);
-        heredocs
     }
 
     /// The names of the stages that have one.
@@ -178,22 +137,21 @@ impl Lines {
     pub(super) fn user(&self, before: &Instruction) -> Option<(&str, i32)> {
         let mut stage = before.stage?;
         let mut until = before.line;
-        let last = |start: &str, stage: usize, until: i32| {
-            let found = self.instructions.iter().rfind(|one| {
-                let text = one_space(&one.text).to_uppercase();
-                text.starts_with(start) && one.stage == Some(stage) && one.line < until
-            })?;
-            let value = found
-                .text
-                .split_whitespace()
-                .nth(start.matches(' ').count())?;
-            Some((value.trim_matches(['"', '\'']), found.line))
+        let last = |left: bool, stage: usize, until: i32| {
+            self.instructions.iter().rev().find_map(|one| {
+                let own = match left {
+                    true => one.trigger.as_deref()?,
+                    false => &one.read,
+                };
+                let is = own.keyword == "USER" && one.stage == Some(stage) && one.line < until;
+                is.then(|| (own.rest.text.split_whitespace().next(), one.line))
+            })
         };
         loop {
             // What a stage leaves to those that come from it is done there, and before their own.
-            let left = || (until == i32::MAX).then(|| last("ONBUILD USER ", stage, until));
-            if let Some(found) = left().flatten().or_else(|| last("USER ", stage, until)) {
-                return Some(found);
+            let left = || (until == i32::MAX).then(|| last(true, stage, until));
+            if let Some((value, line)) = left().flatten().or_else(|| last(false, stage, until)) {
+                return Some((value?.trim_matches(['"', '\'']), line));
             }
             // A stage begins with the user of the one it comes from, which stands above it.
             let base = &self.stages[stage].base;
@@ -204,16 +162,14 @@ impl Lines {
 
     /// A text with its variables written out, as far as the Dockerfile's `ARG` and `ENV` and `given` know them.
     pub(super) fn expand(&self, text: &str, given: &BTreeMap<String, String>) -> String {
-        let mut known: BTreeMap<&str, String> = BTreeMap::new();
+        let mut known: BTreeMap<String, String> = BTreeMap::new();
         for one in &self.instructions {
             if !matches!(one.keyword.as_str(), "ARG" | "ENV") {
                 continue;
             }
-            for word in one.text.split_whitespace().skip(1) {
-                let Some((name, value)) = word.split_once('=') else {
-                    continue;
-                };
-                let given = given.get(name).filter(|_| one.keyword == "ARG");
+            for (name, value) in pairs(one) {
+                let Some(value) = value else { continue };
+                let given = given.get(&name).filter(|_| one.keyword == "ARG");
                 let value = given.map_or(value.trim_matches(['"', '\'']), String::as_str);
                 known.insert(name, value.to_owned());
             }
@@ -235,20 +191,6 @@ impl Lines {
         out.push_str(rest);
         out
     }
-}
-
-/// The end of a heredoc that a word opens, `<<EOF` or `<<-"EOF"`, and whether tabs before it do not count.
-pub(super) fn heredoc(word: &str) -> Option<(String, bool)> {
-    let rest = word
-        .trim_start_matches(|c: char| c.is_ascii_digit())
-        .strip_prefix("<<")?;
-    let (rest, tabs) = match rest.strip_prefix('-') {
-        Some(rest) => (rest, true),
-        None => (rest, false),
-    };
-    let name = rest.trim_matches(['"', '\'']);
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    (!name.is_empty() && name.chars().all(plain)).then(|| (name.to_owned(), tabs))
 }
 
 fn one_space(text: &str) -> String {

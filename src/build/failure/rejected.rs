@@ -68,19 +68,15 @@ impl Case<'_> {
                 self.place(*line)
             ));
         }
-        if said.starts_with("exit code: ") && self.lines_name_a_frontend() {
+        if said.starts_with("exit code: ")
+            && (self.lines.names_frontend
+                || self.request.build_args.contains_key("BUILDKIT_SYNTAX"))
+        {
             return rejected(format!(
                 "the image that # syntax= names did not work as the frontend of a Dockerfile ({said}): check its name, or \
                  take the line out"
             ));
         }
         None
-    }
-
-    fn lines_name_a_frontend(&self) -> bool {
-        let text = self.facts.dockerfile.as_deref().unwrap_or_default();
-        let mut top = text.lines().take_while(|line| line.starts_with('#'));
-        top.any(|line| line[1..].trim_start().to_lowercase().starts_with("syntax"))
-            || self.request.build_args.contains_key("BUILDKIT_SYNTAX")
     }
 }

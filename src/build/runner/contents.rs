@@ -3,19 +3,15 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::finish::{Stored, Trouble};
-use crate::contract;
-use crate::contract::Breach;
+use crate::contract::{self, Breach};
 use crate::health::{Unhealthy, unhealthy};
-use crate::request::{BuildRequest, Previous, ReportRef};
+use crate::request::{BuildRequest, ReportRef};
 use whittle_api::ContentsStatus;
 use whittle_image::{
-    Budget, Contents, Finding, ImageReport, Limits, Measured, REPORT_TYPE, judge, normal_platform,
+    Budget, Contents, Finding, ImageReport, Measured, REPORT_TYPE, judge, normal_platform,
 };
 use whittle_probe::pack;
-use whittle_registry::{Client, RegistryError, artifact, attach, attached, read_image};
-
-/// The largest report that is read, in bytes: ours have at most about one MiB.
-const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
+use whittle_registry::{Client, attach};
 
 /// Reads each platform's layers, enters what they hold, pushes the reports, and says what of the contract
 /// is broken and which health checks cannot work. One platform after the other: each takes up to 64 MiB of memory.
@@ -27,9 +23,10 @@ pub(super) async fn hold(
     let budget = contract::budget(&request.contract);
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
-        let image = read_image(client, &stored.layers, &stored.config, Limits::default()).await?;
-        let contents = Contents::of(&image, &stored.config, Timestamp::now().as_second());
-        drop(image);
+        let now = Timestamp::now().as_second();
+        let contents = client
+            .contents(&stored.manifest.layers, &stored.config, now)
+            .await?;
         checks.extend(unhealthy(&contents, &request.health_command));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
@@ -43,16 +40,9 @@ pub(super) async fn hold(
 
 /// What a report says of its image, with the programs.
 pub(super) async fn fetch(client: &Client, wanted: &ReportRef) -> Result<ContentsStatus, Trouble> {
-    let bytes = artifact(client, &wanted.report, REPORT_LIMIT).await?;
-    let broken = |why: String| RegistryError::Other(format!("report {}: {why}", wanted.report));
-    let bytes = bytes.ok_or_else(|| broken("it is empty".into()))?;
-    let report: ImageReport = serde_json::from_slice(&bytes)
-        .map_err(|error| broken(format!("it is invalid: {error}")))?;
-    if report.digest != wanted.digest {
-        return Err(broken(format!("it is about {}", report.digest)).into());
-    }
-    let mut status = ContentsStatus::of(&report.contents);
-    status.programs = Some(pack(&report.contents));
+    let contents = client.report_at(&wanted.report, &wanted.digest).await?;
+    let mut status = ContentsStatus::of(&contents);
+    status.programs = Some(pack(&contents));
     status.report = Some(wanted.report.clone());
     Ok(status)
 }
@@ -91,16 +81,8 @@ async fn weigh(
         return findings;
     };
     // Only now: it costs a few requests, and serves the words alone.
-    let report = earlier(client, previous).await;
+    let report = client.report(&previous.digest).await.ok().flatten();
     judge(budget, image, asked, before(report.as_ref()))
-}
-
-/// What the last good image held, as far as its report still lies in the registry.
-async fn earlier(client: &Client, previous: &Previous) -> Option<Contents> {
-    let found = attached(client, &previous.digest, REPORT_TYPE, REPORT_LIMIT).await;
-    let bytes = found.ok()??;
-    let report: ImageReport = serde_json::from_slice(&bytes).ok()?;
-    (report.digest == previous.digest).then_some(report.contents)
 }
 
 /// Pushes the report. A registry that takes none costs the report, and not the build.
@@ -111,7 +93,7 @@ async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<
         contents,
     };
     let bytes = serde_json::to_vec(&report).expect("a report has string keys only");
-    match attach(client, &stored.manifest, REPORT_TYPE, &bytes).await {
+    match attach(client, &stored.manifest.bytes, REPORT_TYPE, &bytes).await {
         Ok(digest) => Some(digest),
         Err(error) => {
             println!("the report on the image's contents was not pushed: {error}");

@@ -7,23 +7,18 @@ use serde::Deserialize;
 
 use super::contents;
 use crate::buildctl::registry_ca;
-use crate::contract;
-use crate::contract::Breach;
+use crate::contract::{self, Breach};
 use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::health::Unhealthy;
 use crate::report::keep_largest;
 use crate::request::{BuildRequest, ReportRef, Tagging};
 use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
-use whittle_image::{
-    ConfigError, Descriptor, ImageConfig, Layer, Manifest, ManifestError, Repository, display_size,
-    media_type, parse, verify,
-};
+use whittle_image::{Descriptor, ImageConfig, Repository, display_size, media_type};
 use whittle_registry::{
-    Access, Client, DockerConfig, Patience, ReadError, RegistryError, Settings,
+    Access, Client, DockerConfig, Patience, PlatformManifest, Pointed, ReadError, RegistryError,
+    Settings,
 };
 
-/// The largest config that is read, in bytes.
-const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
 /// How many layers of a platform are told.
 const LAYERS: usize = 32;
 
@@ -91,9 +86,7 @@ struct Checked {
 
 /// One platform's image, as it lies in the registry.
 pub(super) struct Stored {
-    /// Its manifest, for what refers to it.
-    pub manifest: Vec<u8>,
-    pub layers: Vec<Layer>,
+    pub manifest: PlatformManifest,
     pub config: ImageConfig,
     pub status: PlatformStatus,
 }
@@ -176,8 +169,10 @@ pub(super) async fn retag(
     // Both must be there before any tag moves.
     let mut found = vec![];
     for (digest, suffix) in images {
-        let bytes = read(&client, digest).await.map_err(failed)?;
-        let media_type = media_type(&bytes).map_err(|error| failed(error.into()))?;
+        let bytes = client.manifest_of(digest).await;
+        let bytes = bytes.map_err(|error| failed(error.into()))?;
+        let media_type =
+            media_type(&bytes).map_err(|error| failed(ReadError::from(error).into()))?;
         let platforms = vec![];
         let checked = Checked {
             bytes,
@@ -232,10 +227,21 @@ pub(super) async fn fetch(
 }
 
 async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {
-    let bytes = read(client, &image.digest).await?;
+    let pointed = client.pointed_at(&image.digest).await?;
+    let bytes = pointed.bytes().to_vec();
+    let platforms = match pointed {
+        Pointed::Image(manifest) => vec![stored(client, image.platform.clone(), manifest).await?],
+        Pointed::Index { entries, .. } => {
+            try_join_all(entries.into_iter().map(async |entry| {
+                let manifest = client.platform_manifest(&entry.digest).await?;
+                stored(client, entry.platform, manifest).await
+            }))
+            .await?
+        }
+    };
     Ok(Checked {
-        platforms: platforms(client, &bytes, image).await?,
-        media_type: media_type(&bytes)?,
+        platforms,
+        media_type: media_type(&bytes).map_err(ReadError::from)?,
         bytes,
     })
 }
@@ -265,14 +271,12 @@ pub(super) enum Trouble {
     #[error("{0}")]
     Registry(#[from] RegistryError),
     #[error("{0}")]
-    Manifest(#[from] ManifestError),
-    #[error("{0}")]
-    Config(#[from] ConfigError),
-    #[error("the registry has an index within an index, which is no image")]
-    Nested,
+    Image(ReadError),
+    #[error("the index names no image")]
+    Empty,
     /// The layers are not what the manifest says.
     #[error("the pushed image cannot be read back: {0}")]
-    Read(ReadError),
+    Layers(ReadError),
     #[error("the certificates of the registry's caRef cannot be read: {0}")]
     Certificates(std::io::Error),
 }
@@ -281,7 +285,10 @@ impl From<ReadError> for Trouble {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Registry(error) => Self::Registry(error),
-            other => Self::Read(other),
+            ReadError::Layer(_) | ReadError::Mismatch(_) => Self::Layers(error),
+            ReadError::Manifest(_) | ReadError::Nested(_) | ReadError::Config(_) => {
+                Self::Image(error)
+            }
         }
     }
 }
@@ -296,11 +303,7 @@ impl Trouble {
                 PushFault::Away
             }
             Self::Registry(RegistryError::Other(_)) => PushFault::Refused,
-            Self::Read(_)
-            | Self::Manifest(_)
-            | Self::Config(_)
-            | Self::Nested
-            | Self::Certificates(_) => {
+            Self::Image(_) | Self::Layers(_) | Self::Empty | Self::Certificates(_) => {
                 return plain(FailureReason::PushFailed, said);
             }
         };
@@ -339,45 +342,14 @@ pub(super) fn client(
     Ok(if fresh { client.fresh() } else { client })
 }
 
-async fn read(client: &Client, digest: &str) -> Result<Vec<u8>, Trouble> {
-    let bytes = client.manifest(digest).await?;
-    verify(&bytes, digest)?;
-    Ok(bytes)
-}
-
-async fn platforms(client: &Client, bytes: &[u8], image: &Pushed) -> Result<Vec<Stored>, Trouble> {
-    match parse(bytes)? {
-        Manifest::Image { .. } => {
-            let platform = image.platform.clone();
-            let stored = stored(client, platform, &image.digest, bytes.to_vec());
-            Ok(vec![stored.await?])
-        }
-        Manifest::Index(entries) => {
-            try_join_all(entries.into_iter().map(async |entry| {
-                let bytes = read(client, &entry.digest).await?;
-                stored(client, entry.platform, &entry.digest, bytes).await
-            }))
-            .await
-        }
-    }
-}
-
 async fn stored(
     client: &Client,
     platform: Option<String>,
-    digest: &str,
-    manifest: Vec<u8>,
+    manifest: PlatformManifest,
 ) -> Result<Stored, Trouble> {
-    let Manifest::Image {
-        size,
-        config,
-        layers,
-    } = parse(&manifest)?
-    else {
-        return Err(Trouble::Nested);
-    };
-    let config = ImageConfig::parse(&client.blob(&config, CONFIG_LIMIT).await?)?;
-    let mut told: Vec<LayerStatus> = layers
+    let config = client.image_config(&manifest.config).await?;
+    let mut told: Vec<LayerStatus> = manifest
+        .layers
         .iter()
         .enumerate()
         .map(|(at, layer)| LayerStatus {
@@ -387,15 +359,14 @@ async fn stored(
         .collect();
     keep_largest(&mut told, LAYERS);
     Ok(Stored {
-        manifest,
-        layers,
-        config,
         status: PlatformStatus {
             platform: platform.unwrap_or_else(|| "unknown".into()),
-            digest: digest.to_owned(),
-            size,
+            digest: manifest.digest.clone(),
+            size: manifest.size,
             layers: told,
             contents: None,
         },
+        manifest,
+        config,
     })
 }

@@ -2,14 +2,12 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use super::files::{Prepared, broken};
@@ -19,9 +17,9 @@ use crate::failure::plain;
 use crate::report::scratch_full;
 use crate::request::{BuildRequest, paths};
 use whittle_api::{Failure, FailureReason, OciSource};
-use whittle_image::{Layer, Manifest, Reference, digest_of, normal_platform, parse, verify};
+use whittle_image::{Compression, Decompressed, Layer, Reference, normal_platform};
 use whittle_registry::answer::{Kind, told};
-use whittle_registry::{Client, DockerConfig, RegistryError, causes};
+use whittle_registry::{Client, DockerConfig, Pointed, RegistryError, causes};
 
 /// The most that one layer may hold, as stored, in bytes.
 const LAYER_LIMIT: u64 = 4 << 30;
@@ -29,6 +27,8 @@ const LAYER_LIMIT: u64 = 4 << 30;
 const ENTRIES: usize = 500_000;
 /// Bytes that the paths of all folders may have: they are kept until all is unpacked.
 const NAMES: usize = 32 << 20;
+/// Bytes of window that a zstd frame may ask for: what `zstd --long` asks for, which a source may well be packed with.
+const WINDOW: u64 = 128 << 20;
 
 /// Fetches and unpacks a source; its revision, `oci@sha256:…`.
 pub(super) async fn fetch(
@@ -153,14 +153,11 @@ async fn resolve(
     reference: &Reference,
     request: &BuildRequest,
 ) -> Result<(String, Vec<Layer>), Trouble> {
-    let bytes = client.manifest(reference.wanted()).await?;
-    let digest = digest_of(&bytes);
-    if let Some(wanted) = &reference.digest {
-        verify(&bytes, wanted)?;
-    }
-    match parse(&bytes)? {
-        Manifest::Image { layers, .. } => Ok((digest, layers)),
-        Manifest::Index(entries) => {
+    match client.pointed(reference).await? {
+        Pointed::Image(manifest) => Ok((manifest.digest, manifest.layers)),
+        Pointed::Index {
+            digest, entries, ..
+        } => {
             let asked = request
                 .platforms
                 .first()
@@ -172,13 +169,9 @@ async fn resolve(
                     asked.is_some() && stated == asked.map(normal_platform)
                 })
                 .or(entries.first())
-                .ok_or(Trouble::Nested)?;
-            let bytes = client.manifest(&entry.digest).await?;
-            verify(&bytes, &entry.digest)?;
-            match parse(&bytes)? {
-                Manifest::Image { layers, .. } => Ok((digest, layers)),
-                Manifest::Index(_) => Err(Trouble::Nested),
-            }
+                .ok_or(Trouble::Empty)?;
+            let manifest = client.platform_manifest(&entry.digest).await?;
+            Ok((digest, manifest.layers))
         }
     }
 }
@@ -266,29 +259,23 @@ fn unpack(
     room: &mut Room,
     looks: &mut Looks,
 ) -> io::Result<()> {
-    let mut head = [0_u8; 4];
     let mut file = BufReader::new(fs::File::open(packed)?);
-    let size = file.get_ref().metadata()?.len();
-    let known = usize::try_from(size.min(4)).unwrap_or(4);
-    file.read_exact(&mut head[..known])?;
-    drop(file);
-    let file = BufReader::new(fs::File::open(packed)?);
-    match head {
-        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), root, room, looks),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let decoder = StreamingDecoder::new(file).map_err(io::Error::other)?;
-            unpack_tar(decoder, root, room, looks)
+    let mut head = Vec::with_capacity(4);
+    (&mut file).take(4).read_to_end(&mut head)?;
+    file.rewind()?;
+    match (Compression::sniff(&head), &layer.title) {
+        (Compression::None, Some(title)) if !is_tar(packed)? => {
+            let place = place(root, Path::new(title))?;
+            fs::create_dir_all(place.parent().unwrap_or(root))?;
+            let size = file.get_ref().metadata()?.len();
+            room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
+            fs::copy(packed, &place)?;
+            fs::set_permissions(place, fs::Permissions::from_mode(0o644))
         }
-        _ => match &layer.title {
-            Some(title) if !is_tar(packed)? => {
-                let place = place(root, Path::new(title))?;
-                fs::create_dir_all(place.parent().unwrap_or(root))?;
-                room.bytes = room.bytes.checked_sub(size).ok_or_else(full)?;
-                fs::copy(packed, &place)?;
-                fs::set_permissions(place, fs::Permissions::from_mode(0o644))
-            }
-            _ => unpack_tar(file, root, room, looks),
-        },
+        (compression, _) => {
+            let stream = Decompressed::new(file, compression, WINDOW);
+            unpack_tar(stream, compression, root, room, looks)
+        }
     }
 }
 
@@ -301,6 +288,7 @@ fn is_tar(path: &Path) -> io::Result<bool> {
 
 fn unpack_tar(
     stream: impl Read,
+    compression: Compression,
     root: &Path,
     room: &mut Room,
     looks: &mut Looks,
@@ -322,6 +310,10 @@ fn unpack_tar(
             take(&left, entry.size())?;
         }
         unpack_entry(&mut entry, root, looks)?;
+    }
+    // What follows an archive's end is packed data as well, and damage or an early end there shows that not all came.
+    if compression != Compression::None {
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
     }
     room.bytes = left.get();
     Ok(())

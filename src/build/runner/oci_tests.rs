@@ -1,6 +1,5 @@
-use std::io::Write;
-
 use super::*;
+use whittle_image::fixtures::{gzip, zstd};
 
 fn layer(title: Option<&str>) -> Layer {
     Layer {
@@ -62,9 +61,7 @@ fn layers_lie_one_over_the_other_and_take_away_what_they_mark() {
         ("cmd/old.go", EntryType::Regular, "old"),
         ("all/x", EntryType::Regular, "x"),
     ]);
-    let mut gzip = flate2::write::GzEncoder::new(vec![], Default::default());
-    gzip.write_all(&first).unwrap();
-    unpacked(&root, &gzip.finish().unwrap(), None, 1 << 20).unwrap();
+    unpacked(&root, &gzip(&first), None, 1 << 20).unwrap();
     let second = tar(&[
         ("cmd/main.go", EntryType::Regular, "two"),
         ("cmd/.wh.old.go", EntryType::Regular, ""),
@@ -230,4 +227,120 @@ fn a_folder_that_is_not_there_is_no_context() {
     for missing in ["nosuch", "etc", "../root"] {
         assert_eq!(within(&root, Some(missing)), None, "{missing}");
     }
+}
+
+/// Frames or members, one behind the other, into files; their names.
+fn names_of(bytes: &[u8]) -> io::Result<Vec<String>> {
+    let (_folder, root) = root();
+    unpacked(&root, bytes, None, 1 << 20)?;
+    let mut names: Vec<String> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A frame that a reader passes over.
+const SKIPPABLE: &[u8] = &[0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, b'a', b'b', b'c'];
+
+#[test]
+fn a_source_of_several_frames_or_members_has_all_its_files() {
+    let whole = tar(&[
+        ("a", EntryType::Regular, "first"),
+        ("b", EntryType::Regular, "second"),
+        ("c", EntryType::Regular, "third"),
+    ]);
+    // Two blocks an entry: the first ends between two entries, the second in the middle of one.
+    for at in [1024, 1600] {
+        let (first, second) = whole.split_at(at);
+        let (one, two) = (zstd(first), zstd(second));
+        for packed in [
+            whole.clone(),
+            [one.clone(), two.clone()].concat(),
+            [&one, SKIPPABLE, &two].concat(),
+            [SKIPPABLE, &one, &two, SKIPPABLE].concat(),
+            [one.clone(), zstd(b""), two.clone()].concat(),
+            [gzip(first), gzip(second)].concat(),
+            [gzip(first), gzip(b""), gzip(second)].concat(),
+        ] {
+            assert_eq!(names_of(&packed).unwrap(), ["a", "b", "c"], "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_source_without_entries_is_an_empty_folder() {
+    for packed in [
+        vec![],
+        gzip(b""),
+        zstd(b""),
+        SKIPPABLE.to_vec(),
+        gzip(&[0; 1024]),
+        zstd(&[0; 1024]),
+        vec![0; 1024],
+    ] {
+        assert_eq!(names_of(&packed).unwrap(), [""; 0], "{packed:?}");
+    }
+}
+
+#[test]
+fn a_source_that_is_cut_short_says_so() {
+    let whole = tar(&[
+        ("a", EntryType::Regular, "first"),
+        ("b", EntryType::Regular, &"second ".repeat(300)),
+    ]);
+    let (first, second) = whole.split_at(1024);
+    for (packed, least) in [
+        ([zstd(first), zstd(second)].concat(), zstd(first).len()),
+        ([gzip(first), gzip(second)].concat(), gzip(first).len()),
+        // The archive is whole; what should follow it is not.
+        ([zstd(&whole), zstd(&[0; 512])].concat(), zstd(&whole).len()),
+        ([gzip(&whole), gzip(&[0; 512])].concat(), gzip(&whole).len()),
+    ] {
+        for length in least + 1..packed.len() {
+            let error = names_of(&packed[..length]).unwrap_err();
+            assert!(causes(&error).contains("cut short"), "{length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_the_end_of_a_packed_source_and_is_not_packed_is_an_error() {
+    let whole = tar(&[("a", EntryType::Regular, "first")]);
+    for (packed, format) in [(gzip(&whole), "gzip"), (zstd(&whole), "zstd")] {
+        let error = names_of(&[&packed[..], b"<html>no</html>"].concat()).unwrap_err();
+        let said = causes(&error);
+        assert!(said.contains("invalid") && said.contains(format), "{said}");
+    }
+    // Who reads a plain archive stops at its end.
+    let longer = [&whole[..], b"<html>no</html>"].concat();
+    assert_eq!(names_of(&longer).unwrap(), ["a"]);
+}
+
+#[test]
+fn a_second_frame_that_unpacks_to_more_than_there_is_room_for_is_refused() {
+    let whole = tar(&[
+        ("a", EntryType::Regular, "first"),
+        ("b", EntryType::Regular, &"x".repeat(2 << 20)),
+    ]);
+    let (first, second) = whole.split_at(1024);
+    for packed in [
+        [zstd(first), zstd(second)].concat(),
+        [gzip(first), gzip(second)].concat(),
+        // Behind the archive's end.
+        [gzip(&whole[..1024]), gzip(&vec![0; 2 << 20])].concat(),
+        [zstd(&whole[..1024]), zstd(&vec![0; 2 << 20])].concat(),
+    ] {
+        let error = names_of(&packed).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{error}");
+    }
+}
+
+#[test]
+fn a_window_beyond_what_is_kept_in_memory_is_refused() {
+    // A frame's header alone: its window has 256 MiB (RFC 8878, section 3.1.1.1.2).
+    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3, 1, 0, 0];
+    let error = names_of(&frame).unwrap_err();
+    assert!(causes(&error).contains("window"), "{}", causes(&error));
 }

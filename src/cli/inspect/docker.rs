@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::error::{InspectError, file};
 use super::files::Files;
-use super::manifest::CONFIG_LIMIT;
 use super::source::same_name;
 use whittle_image::{
-    Compression, Contents, Image, ImageConfig, LayerSource, Limits, ManifestError, digest_of, read,
+    Compression, Contents, Image, ImageConfig, LayerCount, LayerSource, Limits, ManifestError,
+    digest_of, read,
 };
 
 /// What it has.
@@ -101,7 +101,7 @@ impl Archive {
     }
 
     fn read(&mut self, saved: Saved) -> Result<Opened, InspectError> {
-        let Some(bytes) = self.files.read(&saved.config, CONFIG_LIMIT)? else {
+        let Some(bytes) = self.files.read(&saved.config, ImageConfig::LIMIT)? else {
             return Err(self.refuse(format!("it does not have the config, {}", saved.config)));
         };
         let id = digest_of(&bytes);
@@ -118,10 +118,10 @@ impl Archive {
         let config = ImageConfig::parse(&bytes)?;
         let layers = saved.layers();
         if layers.len() != config.diff_ids.len() {
-            return Err(InspectError::LayerCount {
+            return Err(InspectError::LayerCount(LayerCount {
                 manifest: layers.len(),
                 config: config.diff_ids.len(),
-            });
+            }));
         }
         let mut size = bytes.len() as u64;
         for (index, layer) in layers.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use whittle_image::{ConfigError, LayerError, ManifestError};
+use whittle_image::{ConfigError, LayerCount, LayerError, ManifestError};
 use whittle_registry::{ConfigFault, RegistryError};
 
 /// Why an image cannot be inspected. The messages say what to do next, where something can be done.
@@ -114,15 +114,8 @@ pub enum InspectError {
         how: &'static str,
     },
     /// Another number of layers than the config has.
-    #[error(
-        "the manifest has {manifest} layers, and the image's config has {config}: one of them belongs to another image"
-    )]
-    LayerCount {
-        /// In the manifest.
-        manifest: usize,
-        /// In the config.
-        config: usize,
-    },
+    #[error("{0}")]
+    LayerCount(#[from] LayerCount),
     /// A layer that lies somewhere else.
     #[error(
         "layer {layer} is not stored with the image but at {url}, as some layers of Windows are: Whittle reads from no \

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use super::error::InspectError;
 use super::files::Files;
 use super::location::is_digest;
-use super::manifest::{CONFIG_LIMIT, Document, ImageDocument, MANIFEST_LIMIT, read, verify};
+use super::manifest::{Document, ImageDocument, MANIFEST_LIMIT, image, read, verify};
 use super::source::{Pointed, same_name};
 use whittle_image::{
-    Contents, Descriptor, Entry, Image, ImageConfig, IndexDocument, Limits, ManifestError,
+    Contents, Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits,
+    ManifestError,
 };
 
 /// What marks a layout.
@@ -75,7 +76,7 @@ impl Layout {
             ([], None) => Err(InspectError::EmptyIndex),
             ([one], _) => {
                 let digest = one.digest.clone();
-                let pointed = match self.document(&digest, None)? {
+                let pointed = match read(&self.manifest(&digest, None)?)? {
                     Document::Image(document) => Pointed::One { digest, document },
                     Document::Index(entries) => Pointed::Many {
                         digest: Some(digest),
@@ -105,15 +106,13 @@ impl Layout {
 
     /// The manifest of an index's entry.
     pub(super) fn image(&mut self, entry: &Entry) -> Result<ImageDocument, InspectError> {
-        match self.document(&entry.digest, entry.platform.as_deref())? {
-            Document::Image(document) => Ok(document),
-            Document::Index(_) => Err(InspectError::NestedIndex(entry.digest.clone())),
-        }
+        let bytes = self.manifest(&entry.digest, entry.platform.as_deref())?;
+        image(&bytes, &entry.digest)
     }
 
     /// An image's config.
     pub(super) fn config(&mut self, document: &ImageDocument) -> Result<ImageConfig, InspectError> {
-        let bytes = self.blob(&document.config, "config", CONFIG_LIMIT)?;
+        let bytes = self.blob(&document.config, "config", ImageConfig::LIMIT)?;
         Ok(ImageConfig::parse(&bytes)?)
     }
 
@@ -125,7 +124,8 @@ impl Layout {
         now: i64,
     ) -> Result<Contents, InspectError> {
         let mut image = Image::new(Limits::default());
-        for (index, source) in document.sources(&config.diff_ids)?.iter().enumerate() {
+        let sources = LayerSource::all(&document.layers, config)?;
+        for (index, source) in sources.iter().enumerate() {
             let digest = source.digest.as_deref().unwrap_or_default();
             let path = path_of(digest)?;
             let Some(opened) = self.files.stream(&path)? else {
@@ -155,12 +155,12 @@ impl Layout {
         if present.is_empty() { entries } else { present }
     }
 
-    fn document(&mut self, digest: &str, platform: Option<&str>) -> Result<Document, InspectError> {
+    fn manifest(&mut self, digest: &str, platform: Option<&str>) -> Result<Vec<u8>, InspectError> {
         let what = match platform {
             Some(platform) => format!("manifest for {platform}"),
             None => "manifest".into(),
         };
-        read(&self.blob(digest, &what, MANIFEST_LIMIT)?)
+        self.blob(digest, &what, MANIFEST_LIMIT)
     }
 
     fn blob(&mut self, digest: &str, what: &str, most: u64) -> Result<Vec<u8>, InspectError> {

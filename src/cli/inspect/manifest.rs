@@ -1,16 +1,11 @@
 //! A manifest's bytes: an image, an index of images, or something that is neither.
 
-use sha2::{Digest, Sha512};
-
 use super::error::InspectError;
-use super::location::is_digest;
 use whittle_image as image;
-use whittle_image::{Descriptor, Entry, Layer, LayerSource, ManifestDocument};
+use whittle_image::{Descriptor, Entry, Layer, ManifestDocument, ManifestError};
 
 /// The most that is read of a manifest, in bytes: what registries take.
 pub(super) const MANIFEST_LIMIT: u64 = 4 << 20;
-/// The most that is read of an image's config, in bytes.
-pub(super) const CONFIG_LIMIT: u64 = 4 << 20;
 
 /// Media types of the configs that images have.
 const CONFIGS: [&str; 2] = [
@@ -65,25 +60,6 @@ impl ImageDocument {
         };
         self.layers.iter().any(|layer| !packed(layer))
     }
-
-    /// The layers with the digests that the config states for them unpacked.
-    pub(super) fn sources(&self, diff_ids: &[String]) -> Result<Vec<LayerSource>, InspectError> {
-        if self.layers.len() != diff_ids.len() {
-            return Err(InspectError::LayerCount {
-                manifest: self.layers.len(),
-                config: diff_ids.len(),
-            });
-        }
-        let pairs = self.layers.iter().zip(diff_ids);
-        Ok(pairs
-            .map(|(layer, diff_id)| LayerSource {
-                media_type: layer.media_type.clone(),
-                digest: Some(layer.digest.clone()),
-                size: u64::try_from(layer.size).ok(),
-                diff_id: Some(diff_id.clone()),
-            })
-            .collect())
-    }
 }
 
 /// Reads a manifest or an index; what is neither an image nor an index of images is an error that says
@@ -137,31 +113,35 @@ fn elsewhere(layer: &Descriptor) -> Option<String> {
     }
 }
 
+/// Reads the manifest of one platform's image.
+pub(super) fn image(bytes: &[u8], digest: &str) -> Result<ImageDocument, InspectError> {
+    match read(bytes)? {
+        Document::Image(document) => Ok(document),
+        Document::Index(_) => Err(InspectError::NestedIndex(digest.to_owned())),
+    }
+}
+
 /// Fails where `bytes` do not have the digest `expected`, sha256 or sha512. `what`: `the manifest`.
 pub(super) fn verify(bytes: &[u8], expected: &str, what: &str) -> Result<(), InspectError> {
-    if !is_digest(expected) {
-        return Err(InspectError::UnknownDigest(expected.to_owned()));
+    image::verify(bytes, expected).map_err(|error| of(error, what))
+}
+
+/// What is wrong with the manifest that is meant.
+pub(super) fn of(error: ManifestError, what: &str) -> InspectError {
+    match error {
+        ManifestError::WrongDigest { expected, actual } => InspectError::WrongDigest {
+            what: what.to_owned(),
+            expected,
+            actual,
+        },
+        other => InspectError::Manifest(other),
     }
-    let actual = if expected.starts_with("sha512:") {
-        let sum = Sha512::digest(bytes);
-        let digits: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sha512:{digits}")
-    } else {
-        image::digest_of(bytes)
-    };
-    if actual == expected {
-        return Ok(());
-    }
-    Err(InspectError::WrongDigest {
-        what: what.to_owned(),
-        expected: expected.to_owned(),
-        actual,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use whittle_image::{ImageConfig, LayerSource};
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -187,7 +167,11 @@ mod tests {
             panic!("an image");
         };
         assert_eq!((image.size, image.foreign.len()), (12, 0));
-        let sources = image.sources(&["sha256:d".into()]).unwrap();
+        let config = |diff_ids| ImageConfig {
+            diff_ids,
+            ..ImageConfig::default()
+        };
+        let sources = LayerSource::all(&image.layers, &config(vec!["sha256:d".into()])).unwrap();
         assert_eq!(
             sources,
             [LayerSource {
@@ -197,7 +181,8 @@ mod tests {
                 diff_id: Some("sha256:d".into()),
             }]
         );
-        let error = image.sources(&[]).unwrap_err().to_string();
+        let error = LayerSource::all(&image.layers, &config(vec![]));
+        let error = error.unwrap_err().to_string();
         assert!(
             error.contains("1 layers") && error.contains("has 0"),
             "{error}"

@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use super::credentials::{Login, files, look};
 use super::error::{Hint, InspectError, file};
-use super::manifest::{CONFIG_LIMIT, Document, ImageDocument, read, verify};
+use super::manifest::{ImageDocument, image, of};
 use super::source::Pointed;
-use whittle_image::{
-    Contents, Entry, ImageConfig, ImageReport, Limits, REPORT_TYPE, Reference, digest_of,
-};
-use whittle_registry::{
-    Access, Client, Patience, ReadError, RegistryError, Settings, attached, read_image,
-};
+use whittle_image::{Contents, Entry, ImageConfig, Reference};
+use whittle_registry::{Access, Client, Patience, ReadError, RegistryError, Settings};
 
 /// Somebody waits at a terminal: three tries, within 20 s.
 const PATIENCE: Patience = Patience {
@@ -21,9 +17,6 @@ const PATIENCE: Patience = Patience {
     first: Duration::from_millis(500),
     longest: Duration::from_secs(5),
 };
-
-/// The largest report that is read, in bytes.
-const REPORT_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -71,36 +64,32 @@ impl Remote {
 
     /// What the reference points at.
     pub(super) async fn pointed(&self) -> Result<Pointed, InspectError> {
-        let wanted = self.reference.wanted();
-        let bytes = self.manifest(wanted).await?;
-        let digest = match &self.reference.digest {
-            Some(digest) => {
-                verify(&bytes, digest, "the manifest")?;
-                digest.clone()
-            }
-            None => digest_of(&bytes),
-        };
-        Ok(match read(&bytes)? {
-            Document::Image(document) => Pointed::One { digest, document },
-            Document::Index(entries) => Pointed::Many {
-                digest: Some(digest),
-                entries,
+        let pointed = self.client.pointed(&self.reference).await;
+        Ok(
+            match pointed.map_err(|error| self.failed(error, "the manifest"))? {
+                whittle_registry::Pointed::Image(manifest) => Pointed::One {
+                    document: image(&manifest.bytes, &manifest.digest)?,
+                    digest: manifest.digest,
+                },
+                whittle_registry::Pointed::Index {
+                    digest, entries, ..
+                } => Pointed::Many {
+                    digest: Some(digest),
+                    entries,
+                },
             },
-        })
+        )
     }
 
     /// The manifest of an index's entry.
     pub(super) async fn image(&self, entry: &Entry) -> Result<ImageDocument, InspectError> {
-        let bytes = self.manifest(&entry.digest).await?;
         let what = match &entry.platform {
             Some(platform) => format!("the manifest for {platform}"),
             None => "the manifest".into(),
         };
-        verify(&bytes, &entry.digest, &what)?;
-        match read(&bytes)? {
-            Document::Image(document) => Ok(document),
-            Document::Index(_) => Err(InspectError::NestedIndex(entry.digest.clone())),
-        }
+        let manifest = self.client.platform_manifest(&entry.digest).await;
+        let manifest = manifest.map_err(|error| self.failed(error, &what))?;
+        image(&manifest.bytes, &manifest.digest)
     }
 
     /// An image's config.
@@ -108,9 +97,8 @@ impl Remote {
         &self,
         document: &ImageDocument,
     ) -> Result<ImageConfig, InspectError> {
-        let blob = self.client.blob(&document.config, CONFIG_LIMIT).await;
-        let bytes = blob.map_err(|error| self.refused(error))?;
-        Ok(ImageConfig::parse(&bytes)?)
+        let config = self.client.image_config(&document.config).await;
+        config.map_err(|error| self.failed(error, "the config"))
     }
 
     /// What an image holds. `now`: seconds since 1970.
@@ -120,22 +108,16 @@ impl Remote {
         config: &ImageConfig,
         now: i64,
     ) -> Result<Contents, InspectError> {
-        let read = read_image(&self.client, &document.layers, config, Limits::default()).await;
-        let image = read.map_err(|error| match error {
-            ReadError::Registry(error) => match (&error, document.foreign.first()) {
-                (RegistryError::NotFound(_), Some((layer, url))) => InspectError::Foreign {
+        let contents = self.client.contents(&document.layers, config, now).await;
+        contents.map_err(|error| match (&error, document.foreign.first()) {
+            (ReadError::Registry(RegistryError::NotFound(_)), Some((layer, url))) => {
+                InspectError::Foreign {
                     layer: *layer,
                     url: url.clone(),
-                },
-                _ => self.refused(error),
-            },
-            ReadError::Layer(error) => InspectError::Layer(error),
-            ReadError::Mismatch { layers, diff_ids } => InspectError::LayerCount {
-                manifest: layers,
-                config: diff_ids,
-            },
-        })?;
-        Ok(Contents::of(&image, config, now))
+                }
+            }
+            _ => self.failed(error, "the image"),
+        })
     }
 
     /// The reports that Whittle has put beside the image, one a platform, each with its digests: of what the
@@ -150,24 +132,24 @@ impl Remote {
         };
         let mut found = vec![];
         for digest in digests {
-            let bytes = attached(&self.client, &digest, REPORT_TYPE, REPORT_LIMIT).await;
-            let Some(bytes) = bytes.map_err(|error| self.refused(error))? else {
-                continue;
-            };
-            match serde_json::from_slice::<ImageReport>(&bytes) {
-                Ok(report) if report.digest == digest => {
-                    found.push((vec![top.clone(), digest], report.contents));
-                }
-                // A report of something else is none of this image.
-                _ => {}
+            let report = self.client.report(&digest).await;
+            if let Some(contents) = report.map_err(|error| self.refused(error))? {
+                found.push((vec![top.clone(), digest], contents));
             }
         }
         Ok(found)
     }
 
-    async fn manifest(&self, reference: &str) -> Result<Vec<u8>, InspectError> {
-        let answer = self.client.manifest(reference).await;
-        answer.map_err(|error| self.refused(error))
+    /// `what`: what was read.
+    fn failed(&self, error: ReadError, what: &str) -> InspectError {
+        match error {
+            ReadError::Registry(error) => self.refused(error),
+            ReadError::Manifest(error) => of(error, what),
+            ReadError::Nested(digest) => InspectError::NestedIndex(digest),
+            ReadError::Config(error) => error.into(),
+            ReadError::Layer(error) => error.into(),
+            ReadError::Mismatch(error) => error.into(),
+        }
     }
 
     fn refused(&self, error: RegistryError) -> InspectError {

@@ -3,7 +3,7 @@ use crate::inspect::fixtures::{CONFIG, config};
 use crate::inspect::platform::Platforms;
 use crate::inspect::source::Source;
 use serde_json::json;
-use whittle_image::{OCI_INDEX, OCI_MANIFEST};
+use whittle_image::{OCI_INDEX, OCI_MANIFEST, digest_of};
 use whittle_registry::fixtures::{Fake, answer};
 
 /// A layer that is text: the fake registry speaks nothing else.

@@ -9,13 +9,12 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
 use tar_core::EntryType;
 use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 
 use super::error::{InspectError, file};
 use super::files::{Opened, normal};
-use whittle_image::Compression;
+use whittle_image::{Compression, Decompressed};
 
 const BLOCK: usize = 512;
 /// Bytes read at once.
@@ -52,7 +51,7 @@ enum Bytes {
 
 /// The unpacked bytes of a file, from its beginning on.
 struct Gunzip {
-    decoder: MultiGzDecoder<BufReader<File>>,
+    decoder: Decompressed<BufReader<File>>,
     /// Unpacked bytes given so far.
     at: u64,
 }
@@ -88,7 +87,7 @@ impl Bytes {
         let packed = BufReader::with_capacity(CHUNK, open);
         match (Compression::sniff(&start), &start[..]) {
             (Compression::Gzip, _) => Ok(Self::Gzip(Box::new(Gunzip {
-                decoder: MultiGzDecoder::new(packed),
+                decoder: Decompressed::new(packed, Compression::Gzip, 0),
                 at: 0,
             }))),
             (Compression::Zstd, _) => {

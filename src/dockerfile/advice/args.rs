@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dockerfile::pairs;
 use super::stages::{Stage, Step};
 use super::{Hint, HintKind, Look, checks};
+use crate::reader::pairs;
 
 /// BuildKit gives these to a stage that declares them.
 const OF_THE_PLATFORM: [&str; 9] = [

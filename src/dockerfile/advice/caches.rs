@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use super::dockerfile::{Instruction, pairs};
 use super::managers::{MANAGERS, Manager, PIP_VALUED, plainly};
 use super::shell::Command;
 use super::stages::Step;
 use super::{Hint, HintKind, Look};
+use crate::reader::{Instruction, pairs};
 
 /// What is known where a RUN is.
 struct Place<'a> {

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::dockerfile::pairs;
 use super::forms;
 use super::sensitive::is_secret;
 use super::stages::Step;
 use super::{BuildWarning, Hint, HintKind, Look};
+use crate::reader::pairs;
 
 /// The checks that are passed on, each with its cure. Those on letter case, on old forms and on how
 /// comments are written are left out.

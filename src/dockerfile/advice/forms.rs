@@ -3,9 +3,9 @@
 //! <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/parser/line_parsers.go>), and a shell
 //! finds no program of that name.
 
-use super::dockerfile::Instruction;
 use super::order::shown;
 use super::{Hint, HintKind, Look};
+use crate::reader::Instruction;
 
 /// Quotes of word processors, which nothing reads as quotes.
 const CURLY: [char; 7] = ['“', '”', '„', '‘', '’', '«', '»'];

@@ -8,7 +8,6 @@ mod args;
 mod bases;
 mod caches;
 mod checks;
-mod dockerfile;
 mod forms;
 mod ignore;
 mod managers;
@@ -18,7 +17,6 @@ mod secrets;
 mod sensitive;
 mod shell;
 mod stages;
-mod start;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +29,7 @@ pub use ignore::kept;
 pub use secrets::{CANDIDATES, is_candidate};
 pub use stages::{StageName, instruction_at, stages};
 
+use crate::reader::{self, Directive};
 use stages::Stages;
 use whittle_image::bounded;
 
@@ -184,7 +183,7 @@ pub struct HealthCheck {
 
 /// The built stage's HEALTHCHECK; none where the Dockerfile cannot be read.
 pub fn health_check(view: &View) -> Option<HealthCheck> {
-    let file = dockerfile::parse(view.dockerfile).unwrap_or_default();
+    let file = reader::parse(view.dockerfile).unwrap_or_default();
     let stages = Stages::read(&file, view.target, view.build_args)?;
     let own = stages
         .flow(stages.target)
@@ -200,11 +199,11 @@ pub fn health_check(view: &View) -> Option<HealthCheck> {
 /// The hints on a build, by line, at most ten; none where the Dockerfile is not one that BuildKit's own
 /// frontend takes.
 pub fn advise(view: &View) -> Vec<Hint> {
-    let Some(file) = dockerfile::parse(view.dockerfile) else {
+    let Some(file) = reader::parse(view.dockerfile) else {
         return vec![];
     };
-    let ours = |syntax: &String| {
-        let name = whittle_image::Reference::parse(syntax).repository;
+    let ours = |syntax: &Directive| {
+        let name = whittle_image::Reference::parse(&syntax.value).repository;
         name.path.starts_with("docker/dockerfile")
     };
     if !file.directives.get("syntax").is_none_or(ours) {

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dockerfile::{Instruction, pairs};
 use super::ignore::clean;
 use super::managers::plainly;
 use super::modules::{Download, brings_none, download, makes};
 use super::shell::Command;
 use super::stages::{Step, origins};
 use super::{Hint, HintKind, Look};
+use crate::reader::{Instruction, pairs};
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {
     let downloaded: BTreeMap<usize, BTreeSet<&str>> = look

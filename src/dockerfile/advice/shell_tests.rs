@@ -1,7 +1,7 @@
 //! What is read of a shell's text.
 
 use super::*;
-use crate::advice::dockerfile::parse;
+use crate::reader::parse;
 
 fn of(run: &str) -> Script {
     let file = parse(&format!("FROM a\n{run}\n")).unwrap();
@@ -16,9 +16,9 @@ fn unset(run: &str) -> Vec<String> {
     let script = of(run);
     script
         .uses
-        .into_iter()
+        .iter()
         .filter(|used| !used.guarded && !script.assigned.contains(&used.name))
-        .map(|used| used.name)
+        .map(|used| used.name.clone())
         .collect()
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::dockerfile::{Dockerfile, Instruction, pairs, parse};
 use super::shell::{Script, script};
+use crate::reader::{Dockerfile, Instruction, pairs, parse};
 
 /// More instructions than any Dockerfile that is written by people.
 const INSTRUCTIONS: usize = 1500;

@@ -5,21 +5,24 @@
 //! containerd does (pkg/archive/tar.go).
 
 mod archive;
+mod decompress;
 mod stream;
 
-pub use stream::Compression;
+pub use decompress::{Compression, Decompressed};
+pub use stream::Hasher;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use archive::{Archive, ArchiveError, Entry, Wanted};
-use stream::{Hasher, State, Unpacked};
+use stream::{State, Unpacked};
 
 use super::elf::Form;
 use super::facts::{Fact, FileCapabilities, examine, file_capabilities};
 use super::limits::{Exceeded, Limits, Notes, size};
 use super::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, Tree, parts};
+use super::{ImageConfig, Layer};
 
 /// Marks what a layer removes.
 const WHITEOUT: &[u8] = b".wh.";
@@ -41,6 +44,39 @@ pub struct LayerSource {
     pub size: Option<u64>,
     /// Digest of the unpacked tar, as the config states it; not checked where there is none.
     pub diff_id: Option<String>,
+}
+
+/// The manifest and the config do not belong together.
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+#[error(
+    "the manifest has {manifest} layers, and the image's config has {config}: one of them belongs to another image"
+)]
+pub struct LayerCount {
+    /// Layers of the manifest.
+    pub manifest: usize,
+    /// Layers of the config.
+    pub config: usize,
+}
+
+impl LayerSource {
+    /// The layers of a manifest, each with what the config says of it.
+    pub fn all(layers: &[Layer], config: &ImageConfig) -> Result<Vec<Self>, LayerCount> {
+        if layers.len() != config.diff_ids.len() {
+            return Err(LayerCount {
+                manifest: layers.len(),
+                config: config.diff_ids.len(),
+            });
+        }
+        let pairs = layers.iter().zip(&config.diff_ids);
+        Ok(pairs
+            .map(|(layer, diff_id)| Self {
+                media_type: layer.media_type.clone(),
+                digest: Some(layer.digest.clone()),
+                size: u64::try_from(layer.size).ok(),
+                diff_id: Some(diff_id.clone()),
+            })
+            .collect())
+    }
 }
 
 /// What was read of one layer.

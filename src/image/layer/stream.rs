@@ -1,52 +1,28 @@
 //! A layer's bytes: hashed as they come, unpacked, hashed again, and counted against the limits.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::rc::Rc;
 
-use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest, Sha256, Sha512};
 
+use super::decompress::{Compression, Decompressed};
 use crate::limits::{Exceeded, Limits};
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// How a layer is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// A plain tar.
-    None,
-    /// RFC 1952, also of several members.
-    Gzip,
-    /// RFC 8878, also of several frames, skippable ones among them.
-    Zstd,
-}
-
-impl Compression {
-    /// By the first bytes, as containerd does it: media types lie.
-    pub fn sniff(start: &[u8]) -> Self {
-        match start {
-            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame, with which zstd:chunked may begin.
-            [first, 0x2a, 0x4d, 0x18, ..] if first & 0xf0 == 0x50 => Self::Zstd,
-            _ => Self::None,
-        }
-    }
-}
-
 /// A digest as it grows.
-pub(super) enum Hasher {
+pub enum Hasher {
+    /// `sha256:…`
     Sha256(Sha256),
+    /// `sha512:…`
     Sha512(Sha512),
 }
 
 impl Hasher {
     /// The hasher of a digest such as `sha256:…`; `None` for an unknown algorithm.
-    pub(super) fn of(digest: &str) -> Option<Self> {
+    pub fn of(digest: &str) -> Option<Self> {
         match digest.split_once(':')?.0 {
             "sha256" => Some(Self::Sha256(Sha256::new())),
             "sha512" => Some(Self::Sha512(Sha512::new())),
@@ -54,7 +30,8 @@ impl Hasher {
         }
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
             Self::Sha512(hash) => hash.update(bytes),
@@ -62,7 +39,7 @@ impl Hasher {
     }
 
     /// The digest, as OCI writes it.
-    pub(super) fn finish(self) -> String {
+    pub fn finish(self) -> String {
         let (name, bytes) = match self {
             Self::Sha256(hash) => ("sha256:", hash.finalize().to_vec()),
             Self::Sha512(hash) => ("sha512:", hash.finalize().to_vec()),
@@ -125,18 +102,12 @@ impl<R: Read> Read for Packed<R> {
 
 /// The unpacked bytes.
 pub(super) struct Unpacked<R> {
-    decoder: Decoder<R>,
+    decoder: Decompressed<Source<R>>,
     hash: Option<Hasher>,
     state: Rc<State>,
     /// Unpacked bytes that are left for the image.
     left: u64,
     limits: Limits,
-}
-
-enum Decoder<R> {
-    None(Box<Source<R>>),
-    Gzip(Box<MultiGzDecoder<Source<R>>>),
-    Zstd(Box<Frames<Source<R>>>),
 }
 
 /// The first bytes, by which the compression is known, and all others.
@@ -162,15 +133,7 @@ pub(super) fn open<R: Read>(
     }
     let compression = Compression::sniff(&start);
     let packed = BufReader::with_capacity(CHUNK, Cursor::new(start).chain(packed));
-    let decoder = match compression {
-        Compression::None => Decoder::None(Box::new(packed)),
-        Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(packed))),
-        Compression::Zstd => Decoder::Zstd(Box::new(Frames::new(
-            packed,
-            limits.zstd_window,
-            Rc::clone(&state),
-        ))),
-    };
+    let decoder = Decompressed::new(packed, compression, limits.zstd_window);
     let unpacked = Unpacked {
         decoder,
         hash: diff_id,
@@ -185,11 +148,7 @@ impl<R: Read> Unpacked<R> {
     /// Reads what is left of both, and gives the digests of the packed and of the unpacked bytes.
     pub(super) fn finish(mut self) -> io::Result<(Option<String>, Option<String>)> {
         io::copy(&mut self, &mut io::sink())?;
-        let mut packed = match self.decoder {
-            Decoder::None(packed) => *packed,
-            Decoder::Gzip(decoder) => decoder.into_inner(),
-            Decoder::Zstd(frames) => frames.source,
-        };
+        let mut packed = self.decoder.into_inner();
         io::copy(&mut packed, &mut io::sink())?;
         let (_, packed) = packed.into_inner().into_inner();
         Ok((
@@ -217,11 +176,9 @@ impl<R: Read> Unpacked<R> {
 
 impl<R: Read> Read for Unpacked<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match &mut self.decoder {
-            Decoder::None(source) => source.read(buffer)?,
-            Decoder::Gzip(decoder) => decoder.read(buffer)?,
-            Decoder::Zstd(frames) => frames.read(buffer)?,
-        };
+        let read = self.decoder.read(buffer).inspect_err(|_| {
+            self.state.window.set(self.decoder.refused_window());
+        })?;
         if let Some(hash) = &mut self.hash {
             hash.update(&buffer[..read]);
         }
@@ -232,86 +189,5 @@ impl<R: Read> Read for Unpacked<R> {
             io::Error::other(exceeded)
         })?;
         Ok(read)
-    }
-}
-
-/// The frames of a zstd stream, one after the other (RFC 8878, section 3).
-struct Frames<R> {
-    source: R,
-    decoder: FrameDecoder,
-    open: bool,
-    state: Rc<State>,
-}
-
-impl<R: BufRead> Frames<R> {
-    fn new(source: R, window: u64, state: Rc<State>) -> Self {
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(window);
-        Self {
-            source,
-            decoder,
-            open: false,
-            state,
-        }
-    }
-
-    /// Goes to the next frame with contents; false at the end.
-    fn next(&mut self) -> io::Result<bool> {
-        loop {
-            if self.source.fill_buf()?.is_empty() {
-                return Ok(false);
-            }
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let length = u64::from(length);
-                    let skipped = io::copy(&mut (&mut self.source).take(length), &mut io::sink())?;
-                    if skipped < length {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Err(error) => {
-                    if let FrameDecoderError::WindowSizeTooBig { requested, .. } = &error {
-                        self.state.window.set(Some(*requested));
-                    }
-                    return Err(io::Error::other(error));
-                }
-            }
-        }
-    }
-}
-
-impl<R: BufRead> Read for Frames<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            if !self.open {
-                if !self.next()? {
-                    return Ok(0);
-                }
-                self.open = true;
-            }
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(io::Error::other)?;
-            }
-            let read = self.decoder.read(buffer)?;
-            if read > 0 {
-                return Ok(read);
-            }
-            let stated = self.decoder.get_checksum_from_data();
-            if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
-                return Err(io::Error::other(
-                    "a zstd frame has another checksum than it states",
-                ));
-            }
-            self.open = false;
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Node, Read, Reader, harmless};
 
-impl Reader {
+impl Reader<'_> {
     pub(super) fn command(&mut self) -> Read<Node> {
         let node = match self.reserved(false) {
             Some("if") => self.condition()?,

@@ -3,9 +3,8 @@
 //! here-documents, arithmetic commands, arrays) is an error, so that nobody draws conclusions from it.
 
 use super::Shell;
+use super::lexer::{self, DEPTH, Read};
 
-/// How deep commands may stand within commands.
-const DEPTH: usize = 24;
 /// `&&` and `||` in all: each stands within the next.
 const CHAIN: usize = 200;
 /// Bytes of a script that are read; probes are lines, not programs.
@@ -62,11 +61,23 @@ impl Word {
             .collect()
     }
 
-    fn push(&mut self, c: char) {
+    pub(super) fn push(&mut self, c: char) {
         match self.pieces.last_mut() {
             Some(Piece::Text(text)) => text.push(c),
             _ => self.pieces.push(Piece::Text(c.to_string())),
         }
+    }
+
+    /// Makes one of pieces of text that touch.
+    pub(super) fn join(&mut self) {
+        let mut joined: Vec<Piece> = Vec::new();
+        for piece in std::mem::take(&mut self.pieces) {
+            match (joined.last_mut(), piece) {
+                (Some(Piece::Text(text)), Piece::Text(more)) => text.push_str(&more),
+                (_, piece) => joined.push(piece),
+            }
+        }
+        self.pieces = joined;
     }
 }
 
@@ -102,12 +113,14 @@ pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
         return Err("it is longer than is read here");
     }
     let mut reader = Reader {
-        text: script.chars().collect(),
-        shell,
+        text: script,
         at: 0,
         depth: 0,
-        links: 0,
-        in_backquotes: false,
+        mode: Strict {
+            shell,
+            links: 0,
+            in_backquotes: false,
+        },
     };
     let node = reader.list(&[])?;
     if reader.at < reader.text.len() {
@@ -116,8 +129,15 @@ pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     Ok(node)
 }
 
+/// True where none of the redirections can fail, or leads to a file.
+pub fn quiet(redirects: &[(String, Word)]) -> bool {
+    redirects
+        .iter()
+        .all(|(operator, word)| harmless(operator, word))
+}
+
 /// True for redirections that do not fail: to other descriptors, and from and to /dev/null.
-pub fn harmless(operator: &str, word: &Word) -> bool {
+fn harmless(operator: &str, word: &Word) -> bool {
     let descriptor = |word: &str| word == "-" || word.bytes().all(|b| b.is_ascii_digit());
     match word.literal() {
         Some("/dev/null") => true,
@@ -126,32 +146,20 @@ pub fn harmless(operator: &str, word: &Word) -> bool {
     }
 }
 
-struct Reader {
-    text: Vec<char>,
+/// Reads what this shell reads, and refuses all else.
+struct Strict {
     shell: Shell,
-    at: usize,
-    depth: usize,
     links: usize,
     in_backquotes: bool,
 }
 
-type Read<T> = Result<T, &'static str>;
+type Reader<'a> = lexer::Reader<'a, Strict>;
 
-impl Reader {
-    fn peek(&self) -> Option<char> {
-        self.text.get(self.at).copied()
-    }
-
-    fn sees(&self, what: &str) -> bool {
-        what.chars()
-            .enumerate()
-            .all(|(index, c)| self.text.get(self.at + index) == Some(&c))
-    }
-
+impl Reader<'_> {
     fn eats(&mut self, what: &str) -> bool {
         let sees = self.sees(what);
         if sees {
-            self.at += what.chars().count();
+            self.at += what.len();
         }
         sees
     }
@@ -163,11 +171,7 @@ impl Reader {
                 Some(' ' | '\t') => self.at += 1,
                 Some('\n') if newlines => self.at += 1,
                 Some('\\') if self.sees("\\\n") => self.at += 2,
-                Some('#') => {
-                    while self.peek().is_some_and(|c| c != '\n') {
-                        self.at += 1;
-                    }
-                }
+                Some('#') => self.comment(),
                 _ => return,
             }
         }
@@ -184,8 +188,7 @@ impl Reader {
             let end = self.at + word.len();
             self.sees(word)
                 && self
-                    .text
-                    .get(end)
+                    .char_at(end)
                     .is_none_or(|c| matches!(c, ' ' | '\t' | '\n' | ';' | '&' | '|' | ')' | '('))
         })
     }
@@ -243,8 +246,8 @@ impl Reader {
             if !and && !self.sees("||") {
                 return Ok(left);
             }
-            self.links += 1;
-            if self.links > CHAIN {
+            self.mode.links += 1;
+            if self.mode.links > CHAIN {
                 return Err("it has more && and || than are read here");
             }
             self.at += 2;
@@ -271,7 +274,7 @@ impl Reader {
                 break;
             }
             self.at += 1;
-            if self.eats("&") && self.shell != Shell::Bash {
+            if self.eats("&") && self.mode.shell != Shell::Bash {
                 return Err("it has |&, which not every shell reads");
             }
             self.blanks(true);
@@ -294,7 +297,7 @@ impl Reader {
             }
             match self.peek() {
                 None | Some('\n' | ';' | '&' | '|' | ')') => break,
-                Some('`') if self.in_backquotes => break,
+                Some('`') if self.mode.in_backquotes => break,
                 Some('(') if words.len() == 1 => return Err("it defines a function"),
                 Some('(') => return Err("it has a parenthesis where a word is due"),
                 _ => {}
@@ -332,17 +335,16 @@ impl Reader {
     fn assigned(&mut self) -> Option<String> {
         let mut end = self.at;
         while self
-            .text
-            .get(end)
-            .is_some_and(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .char_at(end)
+            .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
         {
             end += 1;
         }
         let first = self.peek()?;
-        if end == self.at || first.is_ascii_digit() || self.text.get(end) != Some(&'=') {
+        if end == self.at || first.is_ascii_digit() || self.char_at(end) != Some('=') {
             return None;
         }
-        let name = self.text[self.at..end].iter().collect();
+        let name = self.text[self.at..end].to_owned();
         self.at = end + 1;
         Some(name)
     }
@@ -354,7 +356,7 @@ impl Reader {
             self.at += 1;
         }
         let ampersand = self.at == begin && self.sees("&>");
-        match self.shell {
+        match self.mode.shell {
             // In the background, and then a redirection of nothing.
             Shell::Dash if ampersand => return Ok(None),
             Shell::Other if ampersand => {
@@ -377,14 +379,14 @@ impl Reader {
         if !(self.eats("&") || self.eats(">") || self.eats("|")) {
             self.eats("<");
         }
-        let operator: String = self.text[begin..self.at].iter().collect();
+        let operator = self.text[begin..self.at].to_owned();
         self.blanks(false);
         let word = self.word()?;
         let to_file = operator.ends_with('&')
             && word
                 .literal()
                 .is_some_and(|word| word != "-" && !word.bytes().all(|b| b.is_ascii_digit()));
-        if to_file && !matches!(self.shell, Shell::Bash | Shell::Busybox) {
+        if to_file && !matches!(self.mode.shell, Shell::Bash | Shell::Busybox) {
             return Err("it has >& with a file, which not every shell reads");
         }
         Ok(Some((operator, word)))
@@ -392,7 +394,7 @@ impl Reader {
 
     /// True for a word that begins a compound command which POSIX does not have.
     fn begins_compound(&self, word: &str) -> bool {
-        match self.shell {
+        match self.mode.shell {
             // Names like all others.
             Shell::Dash => false,
             Shell::Busybox => matches!(word, "[[" | "function"),

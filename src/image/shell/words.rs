@@ -1,129 +1,81 @@
-//! Words: quotes, escapes and what the shell fills in.
+//! What the shell fills in within words, as far as the strict reader knows it.
 
-use super::{Piece, Read, Reader, Shell, Word};
+use super::{Piece, Read, Reader, Shell, Strict, Word};
+use crate::shell::lexer::Mode;
 
-impl Reader {
-    pub(super) fn word_or_nothing(&mut self) -> Read<Word> {
-        let mut word = Word::default();
-        let begin = self.at;
-        while let Some(c) = self.peek() {
-            match c {
-                ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')' => break,
-                '`' if self.in_backquotes => break,
-                '\'' => {
-                    self.at += 1;
-                    word.quoted = true;
-                    word.pieces.push(Piece::Text(String::new()));
-                    loop {
-                        match self.peek() {
-                            None => return Err("it has a quote that is not closed"),
-                            Some('\'') => break,
-                            Some(c) => word.push(c),
-                        }
-                        self.at += 1;
-                    }
-                    self.at += 1;
-                }
-                '"' => self.double_quotes(&mut word)?,
-                '\\' => {
-                    self.at += 1;
-                    match self.peek() {
-                        Some('\n') => {}
-                        Some(c) => {
-                            word.quoted = true;
-                            word.push(c);
-                        }
-                        None => return Err("it ends with a backslash"),
-                    }
-                    self.at += 1;
-                }
-                '$' => self.dollar(&mut word, false)?,
-                '`' => self.backquotes(&mut word)?,
-                // A lone bracket is the command of that name; braces are plain in POSIX, not in bash.
-                '*' | '?' | '[' | '{' if !self.alone(begin) => {
-                    self.at += 1;
-                    word.pieces.push(Piece::Other(c.to_string()));
-                }
-                '~' if self.at == begin => {
-                    self.at += 1;
-                    word.pieces.push(Piece::Other(c.to_string()));
-                }
-                c => {
-                    self.at += 1;
-                    word.push(c);
-                }
-            }
-        }
-        // Pieces of text that touch are one.
-        let mut joined: Vec<Piece> = Vec::new();
-        for piece in word.pieces {
-            match (joined.last_mut(), piece) {
-                (Some(Piece::Text(text)), Piece::Text(more)) => text.push_str(&more),
-                (_, piece) => joined.push(piece),
-            }
-        }
-        word.pieces = joined;
-        Ok(word)
+impl Mode for Strict {
+    type Fault = &'static str;
+
+    fn unclosed(why: &'static str) -> Read<()> {
+        Err(why)
     }
 
-    /// True for `[` and `[[` as words of their own.
-    fn alone(&self, begin: usize) -> bool {
-        let end = |at: usize| {
-            self.text
-                .get(at)
-                .is_none_or(|c| matches!(c, ' ' | '\t' | '\n'))
-        };
-        self.peek() == Some('[')
-            && ((self.at == begin && (end(begin + 1) || (self.sees("[[") && end(begin + 2))))
-                || (self.at == begin + 1 && self.text.get(begin) == Some(&'[') && end(begin + 2)))
+    fn ends_word(&self, c: char) -> bool {
+        matches!(c, ' ' | '\t' | '\n') || (c == '`' && self.in_backquotes)
     }
 
-    fn double_quotes(&mut self, word: &mut Word) -> Read<()> {
-        self.at += 1;
-        word.quoted = true;
-        word.pieces.push(Piece::Text(String::new()));
-        loop {
-            match self.peek() {
-                None => return Err("it has a quote that is not closed"),
-                Some('"') => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                Some('\\') => {
-                    self.at += 1;
-                    match self.peek() {
-                        Some(c @ ('$' | '`' | '"' | '\\')) => word.push(c),
-                        Some('\n') => {}
-                        Some(c) => {
-                            word.push('\\');
-                            word.push(c);
-                        }
-                        None => return Err("it has a quote that is not closed"),
-                    }
-                    self.at += 1;
-                }
-                Some('$') => self.dollar(word, true)?,
-                Some('`') => self.backquotes(word)?,
-                Some(c) => {
-                    word.push(c);
-                    self.at += 1;
-                }
-            }
-        }
+    fn parenthesis(_: &mut Reader, _: &Word) -> Read<bool> {
+        Ok(false)
     }
 
-    fn backquotes(&mut self, word: &mut Word) -> Read<()> {
-        if self.in_backquotes {
+    fn backquotes(reader: &mut Reader, word: &mut Word) -> Read<()> {
+        if reader.mode.in_backquotes {
             return Err("it has backquotes within backquotes");
         }
-        self.at += 1;
-        self.in_backquotes = true;
-        let output = self.output("`", "it has a quote that is not closed")?;
-        self.in_backquotes = false;
+        reader.at += 1;
+        reader.mode.in_backquotes = true;
+        let output = reader.output("`", "it has a quote that is not closed")?;
+        reader.mode.in_backquotes = false;
         word.pieces.push(output);
         Ok(())
     }
 
+    fn dollar_quote(_: &mut Reader, _: &mut Word) -> Read<()> {
+        Err("it has a quote of bash")
+    }
+
+    fn arithmetic(_: &mut Reader, _: &mut Word) -> Read<()> {
+        Err("it has arithmetic")
+    }
+
+    fn commands(reader: &mut Reader, word: &mut Word) -> Read<()> {
+        let outer = std::mem::take(&mut reader.mode.in_backquotes);
+        let output = reader.output(")", "it has a parenthesis that is not closed")?;
+        reader.mode.in_backquotes = outer;
+        word.pieces.push(output);
+        Ok(())
+    }
+
+    fn parameter(reader: &mut Reader, word: &mut Word, _: usize) -> Read<()> {
+        let begin = reader.at;
+        let name = reader.name();
+        if !name.is_empty() && reader.eats("}") {
+            word.pieces.push(Piece::Variable(name));
+            return Ok(());
+        }
+        // Its operators are not followed, but commands in it would be run.
+        loop {
+            match reader.peek() {
+                Some('}') => break,
+                Some('$' | '`' | '\'' | '"' | '\\' | '{') | None => {
+                    return Err("it has a substitution within ${…}");
+                }
+                Some(c) => reader.at += c.len_utf8(),
+            }
+        }
+        let text = &reader.text[begin..reader.at];
+        if !reader.expands(text) {
+            return Err("it has an expansion that not every shell reads");
+        }
+        reader.at += 1;
+        word.pieces.push(Piece::Other(format!("${{{text}}}")));
+        Ok(())
+    }
+
+    fn variable(&mut self, _: &str, _: usize) {}
+}
+
+impl Reader<'_> {
     /// Commands up to `end`, whose output stands in their place; `open`: what is said where that is missing.
     fn output(&mut self, end: &'static str, open: &'static str) -> Read<Piece> {
         let node = self.list(&[end])?;
@@ -131,16 +83,6 @@ impl Reader {
             return Err(open);
         }
         Ok(Piece::Output(Box::new(node)))
-    }
-
-    fn name(&mut self) -> String {
-        let begin = self.at;
-        while self.peek().is_some_and(|c| {
-            c == '_' || c.is_ascii_alphabetic() || (c.is_ascii_digit() && self.at > begin)
-        }) {
-            self.at += 1;
-        }
-        self.text[begin..self.at].iter().collect()
     }
 
     /// True for what stands in `${…}` where this shell knows it: elsewhere it is a bad substitution, which ends the
@@ -161,7 +103,7 @@ impl Reader {
             Some(text[length..].to_owned())
         };
         let length = text.strip_prefix('#').and_then(behind);
-        if self.shell == Shell::Bash || length.is_some_and(|rest| rest.is_empty()) {
+        if self.mode.shell == Shell::Bash || length.is_some_and(|rest| rest.is_empty()) {
             return true;
         }
         let Some(rest) = behind(text) else {
@@ -172,62 +114,6 @@ impl Reader {
             || [":-", ":=", ":?", ":+"]
                 .iter()
                 .any(|op| rest.starts_with(op))
-            || self.shell == Shell::Busybox && rest.starts_with(['/', ':'])
-    }
-
-    fn dollar(&mut self, word: &mut Word, quoted: bool) -> Read<()> {
-        self.at += 1;
-        match self.peek() {
-            Some('(') if self.sees("((") => Err("it has arithmetic"),
-            Some('(') => {
-                self.at += 1;
-                let outer = std::mem::take(&mut self.in_backquotes);
-                let output = self.output(")", "it has a parenthesis that is not closed")?;
-                self.in_backquotes = outer;
-                word.pieces.push(output);
-                Ok(())
-            }
-            Some('{') => {
-                let begin = self.at + 1;
-                self.at = begin;
-                let name = self.name();
-                if !name.is_empty() && self.eats("}") {
-                    word.pieces.push(Piece::Variable(name));
-                    return Ok(());
-                }
-                // Its operators are not followed, but commands in it would be run.
-                loop {
-                    match self.peek() {
-                        Some('}') => break,
-                        Some('$' | '`' | '\'' | '"' | '\\' | '{') | None => {
-                            return Err("it has a substitution within ${…}");
-                        }
-                        Some(_) => self.at += 1,
-                    }
-                }
-                let text: String = self.text[begin..self.at].iter().collect();
-                if !self.expands(&text) {
-                    return Err("it has an expansion that not every shell reads");
-                }
-                self.at += 1;
-                word.pieces.push(Piece::Other(format!("${{{text}}}")));
-                Ok(())
-            }
-            Some('\'' | '"') if !quoted => Err("it has a quote of bash"),
-            Some(c @ ('?' | '$' | '!' | '#' | '*' | '@' | '-' | '0'..='9')) => {
-                self.at += 1;
-                word.pieces.push(Piece::Other(format!("${c}")));
-                Ok(())
-            }
-            _ => {
-                let name = self.name();
-                if name.is_empty() {
-                    word.push('$');
-                } else {
-                    word.pieces.push(Piece::Variable(name));
-                }
-                Ok(())
-            }
-        }
+            || self.mode.shell == Shell::Busybox && rest.starts_with(['/', ':'])
     }
 }

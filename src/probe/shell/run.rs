@@ -4,7 +4,7 @@ use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Runn
 use super::wrappers::{Inner, inner};
 use crate::paths;
 use crate::place::{Found, Starter};
-use whittle_image::shell::syntax::{Piece, Word, harmless, parse};
+use whittle_image::shell::syntax::{Piece, Word, parse, quiet};
 use whittle_image::shell::{Shell, is_applet, is_builtin, is_shell};
 use whittle_image::{Executable, ProgramKind};
 
@@ -38,14 +38,7 @@ impl Eval<'_, '_> {
             };
         }
         // A file that cannot be opened keeps the command from being run.
-        let mut flow = if redirects
-            .iter()
-            .all(|(operator, word)| harmless(operator, word))
-        {
-            0
-        } else {
-            FAIL
-        };
+        let mut flow = if quiet(redirects) { 0 } else { FAIL };
         if words.is_empty() {
             return flow | output.unwrap_or(OK);
         }

@@ -3,10 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use whittle_api::{ImageBuildStatus, find};
-use whittle_image::{
-    Contents, Fault, ImageConfig, Limits, Manifest, Outcome, Repository, Rule, Runs, check,
-};
-use whittle_registry::{Access, Client, Patience, Settings, read_image};
+use whittle_image::{Contents, Fault, Outcome, Repository, Rule, Runs, check};
+use whittle_registry::{Access, Client, Patience, Settings};
 
 use super::rows::Row;
 use crate::field::variable;
@@ -102,12 +100,10 @@ pub async fn contents(image: &str) -> Contents {
         patience: Patience::USUAL,
     };
     let client = Client::new(repository, settings).unwrap();
-    let manifest = client.manifest(digest).await.unwrap();
-    let Manifest::Image { config, layers, .. } = whittle_image::parse(&manifest).unwrap() else {
-        panic!("{image} is of one platform");
-    };
-    let config = ImageConfig::parse(&client.blob(&config, 4 << 20).await.unwrap()).unwrap();
-    let read = read_image(&client, &layers, &config, Limits::default());
+    // An index here would be a mistake of the test: images are of one platform.
+    let manifest = client.platform_manifest(digest).await.unwrap();
+    let config = client.image_config(&manifest.config).await.unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Contents::of(&read.await.unwrap(), &config, now.as_secs() as i64)
+    let contents = client.contents(&manifest.layers, &config, now.as_secs() as i64);
+    contents.await.unwrap()
 }

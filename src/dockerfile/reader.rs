@@ -1,5 +1,8 @@
-//! A Dockerfile as BuildKit reads it: instructions with their flags, their text, their here-documents and
-//! the line of every character.
+//! The one reader of Dockerfiles, which reads them as BuildKit does: instructions with their flags, their text, their
+//! here-documents and the line of every character.
+//!
+//! [`read`] takes any text, for failures of which BuildKit does not say where they are; [`parse`] only what BuildKit
+//! would take, for hints.
 //!
 //! It follows BuildKit's own parser
 //! (<https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/parser/parser.go>). The crate
@@ -10,19 +13,43 @@ use std::collections::BTreeMap;
 
 /// Text that was put together from several lines of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) text: String,
+pub struct Text {
+    /// All of it.
+    pub text: String,
     /// Where in `text` a line begins, and its number.
     marks: Vec<(usize, i32)>,
 }
 
 impl Text {
+    /// All of it in one line, as written: lines that were continued stand one space apart, where there was any.
+    pub fn one_line(&self) -> String {
+        let ends = self.marks.iter().skip(1).map(|(at, _)| *at);
+        let begins = self.marks.iter().map(|(at, _)| *at);
+        let mut joined = String::new();
+        for (begin, end) in begins.zip(ends.chain([self.text.len()])) {
+            let part = self.text.get(begin..end).unwrap_or_default();
+            if part.trim().is_empty() {
+                continue;
+            }
+            let apart =
+                part.starts_with(char::is_whitespace) || joined.ends_with(char::is_whitespace);
+            joined.truncate(joined.trim_end().len());
+            if apart && !joined.is_empty() {
+                joined.push(' ');
+            }
+            joined.push_str(part.trim_start());
+        }
+        joined.truncate(joined.trim_end().len());
+        joined
+    }
+
     fn add(&mut self, text: &str, line: i32) {
         self.marks.push((self.text.len(), line));
         self.text.push_str(text);
     }
 
-    pub(super) fn append(&mut self, other: &Text) {
+    /// Adds another at the end.
+    pub fn append(&mut self, other: &Text) {
         let from = self.text.len();
         self.marks
             .extend(other.marks.iter().map(|(at, line)| (from + at, *line)));
@@ -44,7 +71,7 @@ impl Text {
     }
 
     /// The line of the character at `at`.
-    pub(super) fn line(&self, at: usize) -> i32 {
+    pub fn line(&self, at: usize) -> i32 {
         let later = self.marks.partition_point(|(begin, _)| *begin <= at);
         match later.checked_sub(1).and_then(|n| self.marks.get(n)) {
             Some((_, line)) => *line,
@@ -55,35 +82,41 @@ impl Text {
 
 /// A here-document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HereDoc {
+pub struct HereDoc {
     /// The word that ends it.
-    pub(super) name: String,
-    pub(super) body: Text,
+    pub name: String,
+    /// The lines before that.
+    pub body: Text,
 }
 
 /// One instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Instruction {
-    /// In capitals.
-    pub(super) keyword: String,
+pub struct Instruction {
+    /// In capitals; any word, where BuildKit would not take it.
+    pub keyword: String,
+    /// Keyword, flags and text, as written.
+    pub written: Text,
     /// Its first and its last line.
-    pub(super) lines: (i32, i32),
+    pub lines: (i32, i32),
     /// `--name=value`, without the dashes.
-    pub(super) flags: Vec<(String, String)>,
+    pub flags: Vec<(String, String)>,
     /// What stands behind keyword and flags.
-    pub(super) rest: Text,
+    pub rest: Text,
     /// The same, where it is a list in JSON.
-    pub(super) json: Option<Vec<String>>,
-    pub(super) heredocs: Vec<HereDoc>,
+    pub json: Option<Vec<String>>,
+    /// What follows it.
+    pub heredocs: Vec<HereDoc>,
+    /// The word that would end the last of them, where no line does.
+    pub unterminated: Option<String>,
     /// What an ONBUILD keeps for later.
-    pub(super) trigger: Option<Box<Instruction>>,
+    pub trigger: Option<Box<Instruction>>,
     /// The file's own escape character.
-    pub(super) escape: char,
+    pub escape: char,
 }
 
 impl Instruction {
     /// The words of COPY, ADD, FROM and their like.
-    pub(super) fn words(&self) -> Vec<&str> {
+    pub fn words(&self) -> Vec<&str> {
         match &self.json {
             Some(words) => words.iter().map(String::as_str).collect(),
             None => self.rest.text.split_whitespace().collect(),
@@ -91,14 +124,14 @@ impl Instruction {
     }
 
     /// The last value of a flag.
-    pub(super) fn flag(&self, name: &str) -> Option<&str> {
+    pub fn flag(&self, name: &str) -> Option<&str> {
         let mut values = self.flags.iter().rev();
         let (_, value) = values.find(|(key, _)| key == name)?;
         Some(value)
     }
 
     /// All values of a flag.
-    pub(super) fn flags<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub fn flags<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.flags
             .iter()
             .filter(move |(key, _)| key == name)
@@ -106,7 +139,7 @@ impl Instruction {
     }
 
     /// The mounts of a RUN: their `key=value` pairs, keys in small letters.
-    pub(super) fn mounts(&self) -> Vec<BTreeMap<String, String>> {
+    pub fn mounts(&self) -> Vec<BTreeMap<String, String>> {
         self.flags("mount")
             .map(|mount| {
                 mount
@@ -127,12 +160,12 @@ impl Instruction {
     }
 
     /// True for COPY and ADD whose sources lie in the context.
-    pub(super) fn takes_context(&self) -> bool {
+    pub fn takes_context(&self) -> bool {
         matches!(self.keyword.as_str(), "COPY" | "ADD") && self.flag("from").is_none()
     }
 
     /// Sources of COPY and ADD, without here-documents and addresses.
-    pub(super) fn sources(&self) -> Vec<&str> {
+    pub fn sources(&self) -> Vec<&str> {
         let mut words = self.words();
         words.pop();
         words.retain(|word| {
@@ -141,8 +174,14 @@ impl Instruction {
         words
     }
 
+    /// True where BuildKit knows its keyword, and that which an ONBUILD keeps.
+    fn is_known(&self) -> bool {
+        KEYWORDS.contains(&self.keyword.as_str())
+            && (self.keyword != "ONBUILD" || self.trigger.as_deref().is_some_and(Self::is_known))
+    }
+
     /// Keyword, flags and text, in one line.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let words: Vec<&str> = self.rest.text.split_whitespace().collect();
         let flags: String = self
             .flags
@@ -156,12 +195,24 @@ impl Instruction {
     }
 }
 
+/// `# name=value` at the top of a Dockerfile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// What stands behind `=`.
+    pub value: String,
+    /// Its line.
+    pub line: i32,
+}
+
 /// What a Dockerfile holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dockerfile {
-    pub(super) instructions: Vec<Instruction>,
-    /// Of the parser directives: `escape` and `syntax`.
-    pub(super) directives: BTreeMap<String, String>,
+pub struct Dockerfile {
+    /// In the order of the file.
+    pub instructions: Vec<Instruction>,
+    /// `check`, `escape` and `syntax`, as far as they are there.
+    pub directives: BTreeMap<String, Directive>,
+    /// True where BuildKit would not take it. What is wrong is read as well as it can be.
+    pub refused: bool,
 }
 
 const KEYWORDS: [&str; 18] = [
@@ -186,27 +237,35 @@ const KEYWORDS: [&str; 18] = [
 ];
 
 /// Reads a Dockerfile; none where BuildKit would not take it.
-pub(super) fn parse(text: &str) -> Option<Dockerfile> {
+pub fn parse(text: &str) -> Option<Dockerfile> {
+    Some(read(text)).filter(|file| !file.refused)
+}
+
+/// Reads a Dockerfile, whatever it is.
+pub fn read(text: &str) -> Dockerfile {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut file = Dockerfile::default();
     let mut escape = '\\';
     let mut in_directives = true;
+    // BuildKit looks behind `#!` for the frontend and the checks, but not for the escape character.
+    let shebang = text.starts_with("#!");
     let mut lines = text.split_inclusive('\n').zip(1..);
     while let Some((raw, first)) = lines.next() {
         let line = raw.trim_end_matches(['\r', '\n']).trim_start();
-        if in_directives {
+        if in_directives && !(shebang && first == 1) {
             match directive(line) {
                 Some((name, value)) => {
-                    if name == "escape" {
-                        escape = match value {
-                            "\\" => '\\',
-                            "`" => '`',
-                            _ => return None,
-                        };
+                    if name == "escape" && !shebang {
+                        match value {
+                            "\\" => escape = '\\',
+                            "`" => escape = '`',
+                            _ => file.refused = true,
+                        }
                     }
-                    if file.directives.insert(name, value.to_owned()).is_some() {
-                        return None;
-                    }
+                    let value = value.to_owned();
+                    let found = Directive { value, line: first };
+                    let again = file.directives.insert(name, found).is_some();
+                    file.refused |= again && !shebang;
                 }
                 None => in_directives = false,
             }
@@ -234,14 +293,15 @@ pub(super) fn parse(text: &str) -> Option<Dockerfile> {
             whole.add(&line, number);
             goes_on = more;
         }
-        let mut instruction = instruction(&whole, escape, (first, last))?;
+        let mut instruction = instruction(whole, escape, (first, last));
+        file.refused |= !instruction.is_known();
         let own = instruction.trigger.as_deref().unwrap_or(&instruction);
         let may = matches!(own.keyword.as_str(), "ADD" | "COPY" | "RUN") && own.json.is_none();
-        if may && whole.text.contains("<<") {
-            for (name, chomp) in heredocs(&whole.text) {
+        if may && instruction.written.text.contains("<<") {
+            for (name, chomp) in heredocs(&instruction.written.text) {
                 let mut body = Text::default();
-                loop {
-                    let (raw, number) = lines.next()?;
+                let mut ended = false;
+                for (raw, number) in lines.by_ref() {
                     instruction.lines.1 = number;
                     let end = raw.trim_end_matches(['\r', '\n']);
                     let end = if chomp {
@@ -249,17 +309,22 @@ pub(super) fn parse(text: &str) -> Option<Dockerfile> {
                     } else {
                         end
                     };
-                    if end == name {
+                    ended = end == name;
+                    if ended {
                         break;
                     }
                     body.add(raw, number);
+                }
+                if !ended {
+                    file.refused = true;
+                    instruction.unterminated.get_or_insert(name.clone());
                 }
                 instruction.heredocs.push(HereDoc { name, body });
             }
         }
         file.instructions.push(instruction);
     }
-    Some(file)
+    file
 }
 
 /// `# name=value` at the top of the file.
@@ -280,43 +345,38 @@ fn continuation(line: &str, escape: char) -> (String, bool) {
     }
 }
 
-fn instruction(whole: &Text, escape: char, lines: (i32, i32)) -> Option<Instruction> {
-    let text = &whole.text;
+fn instruction(written: Text, escape: char, lines: (i32, i32)) -> Instruction {
+    let text = &written.text;
     let begin = text.len() - text.trim_start().len();
     let end = text[begin..]
         .find(char::is_whitespace)
         .map_or(text.len(), |at| begin + at);
     let keyword = text[begin..end].to_ascii_uppercase();
-    if !KEYWORDS.contains(&keyword.as_str()) {
-        return None;
-    }
     let (flags, from) = flags(text, end, escape);
-    let rest = whole.rest(from);
+    let rest = written.rest(from);
     let json = rest
         .text
         .starts_with('[')
         .then(|| serde_json::from_str(&rest.text).ok())
         .flatten();
-    let trigger = match keyword.as_str() {
-        "ONBUILD" => {
-            let first = rest.text.split_whitespace().next()?.to_ascii_uppercase();
-            if ["FROM", "MAINTAINER", "ONBUILD"].contains(&first.as_str()) {
-                return None;
-            }
-            Some(Box::new(instruction(&rest, escape, lines)?))
-        }
-        _ => None,
-    };
-    Some(Instruction {
+    let trigger = (keyword == "ONBUILD").then(|| rest.text.split_whitespace().next());
+    let trigger = trigger
+        .flatten()
+        .map(str::to_ascii_uppercase)
+        .filter(|first| !["FROM", "MAINTAINER", "ONBUILD"].contains(&first.as_str()))
+        .map(|_| Box::new(instruction(rest.clone(), escape, lines)));
+    Instruction {
         keyword,
+        written,
         lines,
         flags,
         rest,
         json,
         heredocs: vec![],
+        unterminated: None,
         trigger,
         escape,
-    })
+    }
 }
 
 /// The words with `--` at the beginning, and where the rest begins.
@@ -494,7 +554,7 @@ fn quoted_words(text: &str, escape: char) -> Vec<String> {
 }
 
 /// Names and values of ENV and ARG; no value where none stands.
-pub(super) fn pairs(instruction: &Instruction) -> Vec<(String, Option<String>)> {
+pub fn pairs(instruction: &Instruction) -> Vec<(String, Option<String>)> {
     let text = &instruction.rest.text;
     let words = quoted_words(text, instruction.escape);
     let Some(first) = words.first() else {
@@ -516,3 +576,7 @@ pub(super) fn pairs(instruction: &Instruction) -> Vec<(String, Option<String>)> 
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Programs that only start another one: `sudo`, `env`, `timeout` and their like.
 
-use super::shell::{Command, base_name, is_name};
+use super::tolerant::{Command, base_name, is_name};
 
 /// `NAME=value` and `NAME+=value`.
 pub(super) fn assignment(word: &str) -> Option<(String, String)> {
@@ -28,7 +28,7 @@ fn starter(program: &str) -> Option<(&'static [&'static str], usize)> {
 }
 
 /// A command without the programs that only start it (`sudo`, `env`, `exec` …).
-pub(super) fn command(words: Vec<String>, at: usize) -> Option<Command> {
+pub fn command(words: Vec<String>, at: usize) -> Option<Command> {
     let mut env = vec![];
     let mut words = words.into_iter().peekable();
     loop {
