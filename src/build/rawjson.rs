@@ -199,14 +199,9 @@ pub struct State {
 }
 
 impl State {
-    /// Reads one line, without its end. Never fails: what is no `SolveStatus` is text.
-    pub fn line(&mut self, line: &str) -> Vec<Event> {
-        self.line_with(line, &str::to_owned)
-    }
-
-    /// As [`State::line`]; `clean` takes secrets out of each whole line of output before it is cut to
+    /// Reads one line, without its end. Never fails: what is no `SolveStatus` is text. `clean` takes secrets out of each whole line of output before it is cut to
     /// [`LINE_BYTES`], so that no half of one is left at the cut.
-    pub fn line_with(&mut self, line: &str, clean: &dyn Fn(&str) -> String) -> Vec<Event> {
+    pub fn line(&mut self, line: &str, clean: &dyn Fn(&str) -> String) -> Vec<Event> {
         if line.trim().is_empty() && self.text.is_empty() {
             return vec![];
         }

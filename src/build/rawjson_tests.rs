@@ -9,7 +9,10 @@ const FAILED: &str = include_str!("testdata/failed-step.jsonl");
 
 fn read(text: &str) -> (State, Vec<Event>) {
     let mut state = State::default();
-    let events = text.lines().flat_map(|line| state.line(line)).collect();
+    let events = text
+        .lines()
+        .flat_map(|line| state.line(line, &str::to_owned))
+        .collect();
     (state, events)
 }
 
@@ -110,23 +113,29 @@ fn only_instructions_are_steps() {
 #[test]
 fn progress_names_the_step_that_runs() {
     let mut state = State::default();
-    state.line(&vertex("a", "[internal] load build context", DONE));
-    state.line(&vertex("b", "[1/3] FROM x", DONE));
-    state.line(&vertex("c", "[2/3] RUN one", STARTED));
-    state.line(&vertex("d", "[3/3] RUN two", ""));
+    state.line(
+        &vertex("a", "[internal] load build context", DONE),
+        &str::to_owned,
+    );
+    state.line(&vertex("b", "[1/3] FROM x", DONE), &str::to_owned);
+    state.line(&vertex("c", "[2/3] RUN one", STARTED), &str::to_owned);
+    state.line(&vertex("d", "[3/3] RUN two", ""), &str::to_owned);
     assert_eq!(state.progress().message(), "1/3 [2/3] RUN one");
-    state.line(&vertex("c", "[2/3] RUN one", DONE));
-    state.line(&vertex("d", "[3/3] RUN two", FROM_CACHE));
-    state.line(&vertex("e", "exporting to image", STARTED));
+    state.line(&vertex("c", "[2/3] RUN one", DONE), &str::to_owned);
+    state.line(&vertex("d", "[3/3] RUN two", FROM_CACHE), &str::to_owned);
+    state.line(&vertex("e", "exporting to image", STARTED), &str::to_owned);
     assert_eq!(state.progress().message(), "3/3 exporting to image");
 }
 
 #[test]
 fn a_base_image_that_was_pulled_is_not_cached() {
     let mut state = State::default();
-    state.line(&vertex("b", "[1/2] FROM x", STARTED));
-    state.line(r#"{"statuses":[{"id":"extracting sha256:00","vertex":"b"}]}"#);
-    state.line(&vertex("b", "[1/2] FROM x", DONE));
+    state.line(&vertex("b", "[1/2] FROM x", STARTED), &str::to_owned);
+    state.line(
+        r#"{"statuses":[{"id":"extracting sha256:00","vertex":"b"}]}"#,
+        &str::to_owned,
+    );
+    state.line(&vertex("b", "[1/2] FROM x", DONE), &str::to_owned);
     assert_eq!(
         state.steps(),
         Steps {
@@ -139,8 +148,8 @@ fn a_base_image_that_was_pulled_is_not_cached() {
 #[test]
 fn the_same_step_of_another_build_at_the_same_time_counts_once() {
     let mut state = State::default();
-    state.line(&vertex("mine", "[2/2] RUN x", ""));
-    state.line(&vertex("theirs", "[2/2] RUN x", DONE));
+    state.line(&vertex("mine", "[2/2] RUN x", ""), &str::to_owned);
+    state.line(&vertex("theirs", "[2/2] RUN x", DONE), &str::to_owned);
     assert_eq!(
         state.steps(),
         Steps {
@@ -154,9 +163,9 @@ fn the_same_step_of_another_build_at_the_same_time_counts_once() {
 #[test]
 fn a_second_run_of_buildctl_does_not_make_steps_cached_that_have_run() {
     let mut state = State::default();
-    state.line(&vertex("a", "[1/3] FROM x", FROM_CACHE));
-    state.line(&vertex("b", "[2/3] RUN one", DONE));
-    state.line("error: the push failed");
+    state.line(&vertex("a", "[1/3] FROM x", FROM_CACHE), &str::to_owned);
+    state.line(&vertex("b", "[2/3] RUN one", DONE), &str::to_owned);
+    state.line("error: the push failed", &str::to_owned);
     state.next_run();
     assert_eq!((state.text(), state.steps().total), ("", 0));
     for (digest, name) in [
@@ -164,7 +173,7 @@ fn a_second_run_of_buildctl_does_not_make_steps_cached_that_have_run() {
         ("b2", "[2/3] RUN one"),
         ("c", "[3/3] RUN two"),
     ] {
-        state.line(&vertex(digest, name, FROM_CACHE));
+        state.line(&vertex(digest, name, FROM_CACHE), &str::to_owned);
     }
     assert_eq!(
         state.steps(),
@@ -179,26 +188,32 @@ fn a_second_run_of_buildctl_does_not_make_steps_cached_that_have_run() {
 fn a_step_that_was_canceled_because_of_another_is_not_the_one_that_failed() {
     let mut state = State::default();
     let error = |text: &str| format!(r#"{DONE},"error":"{text}""#);
-    state.line(&vertex(
-        "a",
-        "[a 1/1] RUN x",
-        &error("process \\\"x\\\": context canceled"),
-    ));
-    state.line(&vertex("b", "[b 1/1] RUN y", &error("exit code: 1")));
+    state.line(
+        &vertex(
+            "a",
+            "[a 1/1] RUN x",
+            &error("process \\\"x\\\": context canceled"),
+        ),
+        &str::to_owned,
+    );
+    state.line(
+        &vertex("b", "[b 1/1] RUN y", &error("exit code: 1")),
+        &str::to_owned,
+    );
     assert_eq!(state.failed().unwrap().name, "[b 1/1] RUN y");
 }
 
 #[test]
 fn output_is_cut_into_lines_also_across_chunks_and_carriage_returns() {
     let mut state = State::default();
-    state.line(&vertex("a", "[1/1] RUN x", STARTED));
+    state.line(&vertex("a", "[1/1] RUN x", STARTED), &str::to_owned);
     let mut lines = vec![];
     for chunk in ["one\ntw", "o\n 10%\r 50%\r100%\r\nrest"] {
         let data = STANDARD.encode(chunk);
         let log = format!(r#"{{"logs":[{{"vertex":"a","data":"{data}"}}]}}"#);
-        lines.extend(state.line(&log));
+        lines.extend(state.line(&log, &str::to_owned));
     }
-    lines.extend(state.line(&vertex("a", "[1/1] RUN x", DONE)));
+    lines.extend(state.line(&vertex("a", "[1/1] RUN x", DONE), &str::to_owned));
     let texts: Vec<&str> = lines
         .iter()
         .filter_map(|event| match event {
@@ -212,11 +227,14 @@ fn output_is_cut_into_lines_also_across_chunks_and_carriage_returns() {
 #[test]
 fn memory_is_bounded_whatever_is_printed() {
     let mut state = State::default();
-    state.line(&vertex("a", "[1/1] RUN x", STARTED));
+    state.line(&vertex("a", "[1/1] RUN x", STARTED), &str::to_owned);
     let data = STANDARD.encode("x".repeat(100_000));
     for _ in 0..50 {
-        state.line(&format!(r#"{{"logs":[{{"vertex":"a","data":"{data}"}}]}}"#));
-        state.line(&"plain ".repeat(10_000));
+        state.line(
+            &format!(r#"{{"logs":[{{"vertex":"a","data":"{data}"}}]}}"#),
+            &str::to_owned,
+        );
+        state.line(&"plain ".repeat(10_000), &str::to_owned);
     }
     assert!(state.text().len() <= TEXT_BYTES);
     let vertex = &state.vertices["a"];
@@ -227,13 +245,13 @@ fn memory_is_bounded_whatever_is_printed() {
 #[test]
 fn a_secret_at_the_cut_of_a_long_line_leaves_no_half() {
     let mut state = State::default();
-    state.line(&vertex("a", "[1/1] RUN x", STARTED));
+    state.line(&vertex("a", "[1/1] RUN x", STARTED), &str::to_owned);
     let text = format!("{}hunter22-secret and more\n", "x".repeat(LINE_BYTES - 10));
     let (first, rest) = text.split_at(LINE_BYTES - 3);
     for chunk in [first, rest] {
         let data = STANDARD.encode(chunk);
         let log = format!(r#"{{"logs":[{{"vertex":"a","data":"{data}"}}]}}"#);
-        state.line_with(&log, &|line| line.replace("hunter22-secret", "[secret]"));
+        state.line(&log, &|line| line.replace("hunter22-secret", "[secret]"));
     }
     let line = &state.vertices["a"].log[0];
     assert!(!line.contains("hunter") && line.contains("[secr"), "{line}");
@@ -247,8 +265,8 @@ fn a_warning_is_told_once() {
     );
     let mut state = State::default();
     let warning = Event::Warning("JSONArgsRecommended: x (line 2)".into());
-    assert_eq!(state.line(&line), [warning]);
-    assert_eq!(state.line(&line), []);
+    assert_eq!(state.line(&line, &str::to_owned), [warning]);
+    assert_eq!(state.line(&line, &str::to_owned), []);
     assert_eq!(state.warnings().len(), 1);
 }
 
@@ -264,10 +282,14 @@ fn malformed_lines_are_text_and_never_a_panic() {
         "\u{0}",
         "{\"vertexes\":[{\"digest\":\"a\",\"started\":\"yesterday\"}]}",
     ] {
-        assert_eq!(state.line(line), [Event::Text(line.into())], "{line}");
+        assert_eq!(
+            state.line(line, &str::to_owned),
+            [Event::Text(line.into())],
+            "{line}"
+        );
     }
     let bad = r#"{"logs":[{"vertex":"a","data":"%%%"},{"vertex":"nowhere","data":"eA=="}]}"#;
-    assert_eq!(state.line(bad), []);
+    assert_eq!(state.line(bad, &str::to_owned), []);
 }
 
 #[test]

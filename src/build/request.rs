@@ -42,8 +42,6 @@ pub mod paths {
     pub const SCRATCH: &str = "/tmp";
     /// The termination message.
     pub const TERMINATION: &str = "/dev/termination-log";
-    /// The program itself and buildctl, in the operator's image.
-    pub const WHITTLE: &str = "/usr/bin/whittle";
     /// BuildKit's client in the operator's image.
     pub const BUILDCTL: &str = "/usr/bin/buildctl";
 }

@@ -39,11 +39,6 @@ impl<T> Listed<T> {
         Self { items, omitted }
     }
 
-    fn trim(&mut self, most: usize) {
-        self.omitted += self.items.len().saturating_sub(most) as i64;
-        self.items.truncate(most);
-    }
-
     /// How many there are in all.
     pub fn len(&self) -> i64 {
         self.items.len() as i64 + self.omitted
@@ -120,23 +115,6 @@ pub struct Contents {
     /// What was left out, and why.
     #[serde(default, skip_serializing_if = "Listed::is_empty")]
     pub notes: Listed<Note>,
-}
-
-impl Contents {
-    /// The same with at most `most` entries in each list, for places that are small.
-    pub fn trimmed(&self, most: usize) -> Self {
-        let mut trimmed = self.clone();
-        trimmed.executables.trim(most);
-        trimmed.unmarked.trim(most);
-        trimmed.links.trim(most);
-        trimmed.setuid.trim(most);
-        trimmed.layers.trim(most);
-        trimmed.notes.trim(most);
-        trimmed.largest.truncate(most);
-        trimmed.shells.truncate(most);
-        trimmed.package_managers.truncate(most);
-        trimmed
-    }
 }
 
 /// What an image is built on.

@@ -58,7 +58,7 @@ pub use platform::{normal_platform, same_platform};
 pub use reference::{Reference, Repository};
 pub use registry_key::{Fit, RegistryKey};
 pub use report::{ImageReport, REPORT_TYPE};
-pub use resolve::{Make, Program, Resolver, Verdict, libc_of, reason};
+pub use resolve::{Make, Program, Resolver, Verdict, reason};
 pub use size::display_size;
 pub use text::bounded;
 pub use tree::{Kind, Lookup, Meta, NodeId, Tree};

@@ -673,14 +673,6 @@ fn runs_on(machine: Machine, architecture: &str) -> bool {
         || (architecture == "amd64" && found == Some("386"))
 }
 
-/// The C library that a program is linked with.
-pub fn libc_of(program: &Program) -> Option<Libc> {
-    match program.make {
-        Make::Dynamic => program.interpreter.as_deref().map(Libc::of),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 #[path = "resolve_tests.rs"]
 mod tests;

@@ -36,15 +36,18 @@ impl Mistake {
                 serde_json::json!({"logs": [{"vertex": "v", "data": STANDARD.encode(log)}]}),
                 serde_json::json!({"vertexes": [{"digest": "v", "name": name, "started": time, "completed": time, "error": error}]}),
             ] {
-                state.line(&line.to_string());
+                state.line(&line.to_string(), &str::to_owned);
             }
         }
         for (short, line) in &self.warnings {
             let warning = serde_json::json!({"short": STANDARD.encode(short), "range": [{"start": {"line": line}}]});
-            state.line(&serde_json::json!({"warnings": [warning]}).to_string());
+            state.line(
+                &serde_json::json!({"warnings": [warning]}).to_string(),
+                &str::to_owned,
+            );
         }
         for line in self.text.lines() {
-            state.line(line);
+            state.line(line, &str::to_owned);
         }
         let scripts = self.scripts.iter().map(|(path, first_line)| Script {
             path: path.clone(),

@@ -98,11 +98,11 @@ pub(super) fn judge_with(
             serde_json::json!({"logs": [{"vertex": "v", "data": data}]}),
             serde_json::json!({"vertexes": [{"digest": "v", "name": name, "started": time, "completed": time, "error": error}]}),
         ] {
-            state.line(&line.to_string());
+            state.line(&line.to_string(), &str::to_owned);
         }
     }
     for line in text.lines() {
-        state.line(line);
+        state.line(line, &str::to_owned);
     }
     verdict(&state, Some(1), request, facts)
 }

@@ -65,7 +65,7 @@ impl Solver<'_> {
             tried += 1;
             let exit = child::run(&args, prepared, |line| {
                 let mut moved = false;
-                for event in state.line_with(line, &|text| self.redactor.line(text)) {
+                for event in state.line(line, &|text| self.redactor.line(text)) {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
                     printer.event(&event);
                 }

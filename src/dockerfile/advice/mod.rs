@@ -27,7 +27,6 @@ use serde::{Deserialize, Serialize};
 
 pub use ignore::kept;
 pub use secrets::{CANDIDATES, is_candidate};
-pub use stages::{StageName, instruction_at, stages};
 
 use crate::reader::{self, Directive};
 use stages::Stages;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::shell::{Script, script};
-use crate::reader::{Dockerfile, Instruction, pairs, parse};
+use crate::reader::{Dockerfile, Instruction, pairs};
 
 /// More instructions than any Dockerfile that is written by people.
 const INSTRUCTIONS: usize = 1500;
@@ -304,45 +304,4 @@ fn expand_within(text: &str, values: &BTreeMap<String, String>, depth: u8) -> Op
         }
     }
     Some(out)
-}
-
-/// A stage of a Dockerfile: its name, where it has one, and the line of its FROM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageName {
-    /// `FROM … AS name`.
-    pub name: Option<String>,
-    /// The line of FROM.
-    pub line: i32,
-}
-
-/// The stages of a Dockerfile, in order; none where BuildKit would not take it.
-pub fn stages(text: &str) -> Vec<StageName> {
-    let file = parse(text).unwrap_or_default();
-    Stages::read(&file, None, &BTreeMap::new()).map_or(vec![], |stages| {
-        stages
-            .all
-            .iter()
-            .map(|stage| StageName {
-                name: stage.name.map(str::to_owned),
-                line: stage.line,
-            })
-            .collect()
-    })
-}
-
-/// The instruction that has the line with this number: its first and last line, and these lines as they
-/// stand. None for comments and empty lines, and where BuildKit would not take the Dockerfile.
-pub fn instruction_at(text: &str, line: i32) -> Option<(std::ops::RangeInclusive<i32>, String)> {
-    let (first, last) = parse(text)?
-        .instructions
-        .iter()
-        .map(|instruction| instruction.lines)
-        .find(|(first, last)| (*first..=*last).contains(&line))?;
-    let lines: Vec<&str> = text
-        .lines()
-        .zip(1..)
-        .filter(|(_, number)| (first..=last).contains(number))
-        .map(|(line, _)| line)
-        .collect();
-    Some((first..=last, lines.join("\n")))
 }

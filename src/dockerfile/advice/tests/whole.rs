@@ -1,6 +1,8 @@
 //! All together.
 
 use super::*;
+use crate::advice::stages::Stages;
+use crate::reader::parse;
 
 #[test]
 fn good_dockerfiles_of_every_kind_get_no_hint() {
@@ -93,30 +95,28 @@ fn a_text_that_buildkit_would_refuse_gets_no_hint() {
 #[test]
 fn stages_and_instructions_are_found_by_line() {
     let text = "ARG A\nFROM a AS one\nRUN x \\\n  # note\n  y\n\n# z\nfrom b\nRUN cat <<EOF\nFROM no AS stage\nEOF\nCMD z\n";
-    assert_eq!(
-        stages(text),
-        [
-            StageName {
-                name: Some("one".into()),
-                line: 2
-            },
-            StageName {
-                name: None,
-                line: 8
-            }
-        ]
-    );
-    assert_eq!(
-        instruction_at(text, 5),
-        Some((3..=5, "RUN x \\\n  # note\n  y".into()))
-    );
-    assert_eq!(
-        instruction_at(text, 10),
-        Some((9..=11, "RUN cat <<EOF\nFROM no AS stage\nEOF".into()))
-    );
-    assert_eq!(instruction_at(text, 7), None);
-    assert_eq!(instruction_at(text, 99), None);
-    assert_eq!(stages("nonsense"), []);
+    let no_args = BTreeMap::new();
+    let file = parse(text).unwrap();
+    let stages = Stages::read(&file, None, &no_args).unwrap();
+    let found: Vec<_> = stages
+        .all
+        .iter()
+        .map(|stage| (stage.name, stage.line))
+        .collect();
+    assert_eq!(found, [(Some("one"), 2), (None, 8)]);
+    let instruction_at = |line: i32| {
+        let mut all = file
+            .instructions
+            .iter()
+            .map(|instruction| instruction.lines);
+        all.find(|(first, last)| (*first..=*last).contains(&line))
+    };
+    assert_eq!(instruction_at(5), Some((3, 5)));
+    assert_eq!(instruction_at(10), Some((9, 11)));
+    assert_eq!(instruction_at(7), None);
+    assert_eq!(instruction_at(99), None);
+    let nonsense = parse("nonsense").unwrap_or_default();
+    assert!(Stages::read(&nonsense, None, &no_args).is_none_or(|stages| stages.all.is_empty()));
 }
 
 #[test]
@@ -226,8 +226,6 @@ fn no_text_whatever_makes_it_panic() {
             files: &files,
             warnings: &warnings,
         });
-        stages(dockerfile);
-        instruction_at(dockerfile, 2);
         is_candidate(other);
         kept(dockerfile, [other, "a/b", ""].into_iter());
     };
