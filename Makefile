@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 .PHONY: help
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
-	  printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name text; do \
+	  printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 # ── The operator's image ─────────────────────────────────────────────────────────────────────────
 
@@ -23,33 +23,41 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────
 
-.PHONY: generate lint test test-unit test-shells test-integration
+# T chooses tests by a part of their names: make test-unit T=decide, make test-e2e T='truth:: pairs::'.
+T ?=
+NEXTEST := PATH="$$(config/tools/install.sh):$$PATH" cargo nextest run --locked
+
+.PHONY: packages generate lint test test-long test-unit test-shells test-integration
+packages: ## What the machine lacks for building and testing: Debian packages, and pinned tools in the cache
+	@tests/packages.sh
+
 generate: ## Write what is derived: CRDs, the chart's copies of them, the kustomize base
 	@config/generate.sh
 
-lint: ## Formatting and clippy as errors; the chart, the kustomize base and the CRDs
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	config/check.sh
-	cd tests/cluster && gofmt -l . | (! grep .) && go vet ./...
-	cd tests/bench/inspect && gofmt -l . | (! grep .) && go vet ./...
+lint: ## Formatting, clippy, documentation, dependencies, scripts, spelling, links, chart: all as errors
+	@config/lint.sh
 
-test: ## Everything: lint, unit tests, a real API server, a whole cluster
+test: ## Everything, in 25 minutes: lint, unit tests, a real API server, a whole cluster; a sample of the long tables
 	@tests/all.sh
 
-test-unit: ## Unit tests and snapshots
-	cargo test --locked --lib --bins
-	cd tests/cluster && go test ./...
+test-long: ## What takes long, whole: the tables of images, probes and samples; scale; fuzzing and shells for longer
+	@tests/long.sh
+
+test-unit: ## Unit tests and snapshots; T=PART chooses by name
+	$(NEXTEST) --lib --bins -- $(T)
+	@[[ -n '$(T)' ]] || { set -x; cd tests/cluster && go test ./...; }
 
 test-shells: ## What is said of scripts, against random ones in dash, bash, busybox and mksh
 	tests/shells.sh
 
-test-integration: ## The controller on a real etcd and API server
-	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" cargo test --locked --test integration
+test-integration: ## The controller on a real etcd and API server; T=PART
+	CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd tests/cluster && go run . build etcd kube-apiserver helm)}" $(NEXTEST) --test integration --profile integration -- $(T)
 
+# PROFILE=dev builds the operator without optimization, which is quicker after a change. CLUSTER=current uses the current kube
+# context and its own REGISTRY, as `make demo` does, and starts nothing.
 .PHONY: test-e2e
-test-e2e: ## End to end, on the local cluster, with Whittle installed by its chart
-	tests/e2e/run.sh
+test-e2e: ## End to end, on the local cluster, by the chart; T=PART PROFILE=dev CLUSTER=local|current
+	@PROFILE='$(PROFILE)' CLUSTER='$(CLUSTER)' REGISTRY='$(REGISTRY)' tests/e2e/run.sh $(T)
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads layers, ELF files, manifests, commands and YAML; SECONDS_EACH=60
@@ -72,8 +80,9 @@ bench-admission: ## What the probe guard costs at a Pod's admission, on the clus
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.
 .PHONY: cluster cluster-down
 
+# IMAGES=demo leaves out the base images that only samples and tests use.
 cluster: ## Start the local cluster, or find it up; writes .cluster/env
-	cd tests/cluster && go run . up
+	cd tests/cluster && go run . up $(IMAGES)
 
 cluster-down: ## End it, and leave nothing behind
 	cd tests/cluster && go run . down

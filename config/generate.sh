@@ -2,7 +2,7 @@
 # Writes what is derived: crds/*.yaml from the program, the chart's copies of them, and the kustomize
 # base from the chart. With --check it changes nothing and fails where a file is out of date.
 #
-# HELM: helm (default: the pinned one). WHITTLE: the program that prints the CRDs (default: cargo run).
+# HELM: helm (default: the pinned one). WHITTLE: the program that writes the CRDs (default: cargo run).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,31 +12,29 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 mkdir -p "$out/crds" "$out/charts" "$out/config/default"
 
-# One file a CRD, named group_plural.yaml.
-"${whittle[@]}" crds >"$out/all.yaml"
-awk -v dir="$out/crds" '
-  function flush(   parts) {
-    if (name == "") return
-    split(name, parts, "."); file = dir "/whittle.dev_" parts[1] ".yaml"
-    printf "%s", text > file; close(file)
-  }
-  /^---$/ { flush(); text = ""; name = ""; next }
-  name == "" && /^  name: .*\.whittle\.dev$/ { name = $2 }
-  text == "" && /^$/ { next }
-  { text = text $0 "\n" }
-  END { flush() }
-' "$out/all.yaml"
-rm "$out/all.yaml"
-for file in "$out"/crds/*.yaml; do sed -i -e :a -e '/^\n*$/{$d;N;ba' -e '}' "$file"; done
+"${whittle[@]}" crds --directory "$out/crds"
 
 cp -R charts/whittle "$out/charts/whittle"
 rm -rf "$out/charts/whittle/files/crds"
 cp -R "$out/crds" "$out/charts/whittle/files/crds"
+{
+  printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n'
+  for file in "$out"/crds/whittle.dev_*.yaml; do echo "  - ${file##*/}"; done
+} >"$out/kustomization.yaml"
 
 {
   echo '# Rendered from charts/whittle by `make generate`. Edit the chart.'
   "$helm" template whittle "$out/charts/whittle" --namespace whittle-system --set crds.install=false |
     sed -e '/^# Source: /d' -e '/helm\.sh\/chart:/d' -e 's|app.kubernetes.io/managed-by: Helm|app.kubernetes.io/managed-by: kustomize|'
+} >"$out/rendered.yaml"
+# By these a unit test sees in milliseconds whether this is still so: src/crds_tests.rs.
+chart=$(cd charts/whittle && find . -type f ! -path './files/crds/*' -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum)
+rest=$(sha256sum <"$out/rendered.yaml")
+{
+  head -n 1 "$out/rendered.yaml"
+  echo "# sha256 of the chart: ${chart%% *}"
+  echo "# sha256 of the rest: ${rest%% *}"
+  tail -n +2 "$out/rendered.yaml"
 } >"$out/config/default/whittle.yaml"
 
 pairs=(
@@ -55,11 +53,13 @@ for pair in "${pairs[@]}"; do
   fi
 done
 if [[ ${1:-} == --check ]]; then
+  diff -u crds/kustomization.yaml "$out/kustomization.yaml" || stale=1
   diff -u config/default/whittle.yaml "$out/config/default/whittle.yaml" || stale=1
   if ((stale)); then
     echo "generated files are out of date: run make generate" >&2
     exit 1
   fi
 else
+  cp "$out/kustomization.yaml" crds/kustomization.yaml
   cp "$out/config/default/whittle.yaml" config/default/whittle.yaml
 fi

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# All tests, in the order in which a mistake shows soonest. The cluster's programs build in the
+# All tests, in the order in which a mistake shows soonest; of the long tables a sample, which tests/long.sh runs whole. The cluster's programs build in the
 # background meanwhile: the first time that takes as long as all the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 begun=$SECONDS
 stage() { printf '\n▸ %s  (%d min %02d s)\n' "$1" $(((SECONDS - begun) / 60)) $(((SECONDS - begun) % 60)); }
+
+stage "What this machine lacks: the only step that installs anything"
+tests/packages.sh
 
 log=$(mktemp)
 echo "The cluster comes up in the background: $log"
@@ -29,7 +32,7 @@ fi
 tail -n 2 "$log"
 rm -f "$log"
 
-stage "Formatting, clippy, chart, generated files"
+stage "Formatting, clippy, documentation, dependencies, scripts, chart, generated files"
 make --no-print-directory lint
 
 stage "What reads layers, ELF files, manifests, commands and YAML, fuzzed for 12 seconds each"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the operator's image, pushes it to the local registry and installs it by the chart, with values
-# for the local cluster. Needs .cluster/env sourced.
+# Builds the operator's image, pushes it to the registry and installs it by the chart, with values for the local cluster
+# (.cluster/env is sourced), or for the current one (CLUSTER=current, REGISTRY, PLAIN_HTTP=1 where it speaks HTTP, VALUES as for
+# tests/demo/demo.sh). PROFILE=dev builds without optimization.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 system=whittle-system
@@ -12,12 +13,24 @@ builder:
     cache: {size: 5Gi}
     # Many builders share a small machine.
     resources: {requests: {cpu: 50m, memory: 64Mi}}
+YAML
+more=() crane_flags=--insecure
+if [[ ${CLUSTER:-local} == current ]]; then
+  if [[ -n ${PLAIN_HTTP:-} ]]; then
+    printf '    registries:\n      - {host: "%s", plainHTTP: true}\n' "${REGISTRY%%/*}" >>"$values"
+  else
+    crane_flags=''
+  fi
+  if [[ -n ${VALUES:-} ]]; then more+=(--values "$VALUES"); fi
+else
+  cat >>"$values" <<YAML
     registries:
       - {host: "$REGISTRY", plainHTTP: true}
       - {host: docker.io, mirrors: ["$REGISTRY"]}
       - {host: gcr.io, mirrors: ["$REGISTRY"]}
 YAML
-pushed=$(CRANE_FLAGS=--insecure CRANE=$(command -v crane) BUILDCTL=$(command -v buildctl) \
+fi
+pushed=$(CRANE_FLAGS=$crane_flags CRANE=$(command -v crane) BUILDCTL=$(command -v buildctl || true) \
   config/image/build.sh "$REGISTRY_HOST/whittle/whittle:dev")
 kubectl create namespace "$system" --dry-run=client -o yaml | kubectl apply -f - >/dev/null
 kubectl label namespace "$system" pod-security.kubernetes.io/enforce=restricted --overwrite >/dev/null
@@ -27,5 +40,5 @@ if helm status whittle --namespace "$system" -o json 2>/dev/null | grep -q '"sta
 fi
 # By digest: the tag stays while the program changes.
 helm upgrade --install whittle charts/whittle --namespace "$system" --values "$values" \
-  --set "image.repository=$REGISTRY/whittle/whittle" --set "image.digest=${pushed##*@}" --wait --timeout 3m >/dev/null
+  --set "image.repository=$REGISTRY/whittle/whittle" --set "image.digest=${pushed##*@}" "${more[@]}" --wait --timeout 3m >/dev/null
 kubectl get deployment whittle --namespace "$system"

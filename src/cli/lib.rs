@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and who answers.
 
+mod crds;
 pub mod inspect;
 pub mod probes;
 
@@ -32,7 +33,11 @@ enum Command {
     /// inspected.
     Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
-    Crds,
+    Crds {
+        /// Write them into this directory instead, one file each: whittle.dev_PLURAL.yaml.
+        #[arg(long)]
+        directory: Option<PathBuf>,
+    },
     /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
     #[command(hide = true)]
     Install {
@@ -191,7 +196,7 @@ async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
-        Command::Crds => crds(),
+        Command::Crds { directory } => crds(directory.as_deref()),
         Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
@@ -227,13 +232,16 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
-fn crds() -> ExitCode {
+fn crds(directory: Option<&Path>) -> ExitCode {
     let write = || -> Result<(), Box<dyn std::error::Error>> {
-        let mut out = std::io::stdout().lock();
-        for crd in whittle_api::crds() {
-            writeln!(out, "---\n{}", serde_saphyr::to_string(&crd)?)?;
-        }
-        Ok(())
+        let Some(directory) = directory else {
+            let mut out = std::io::stdout().lock();
+            for (_, text) in crds::files()? {
+                write!(out, "---\n{text}")?;
+            }
+            return Ok(());
+        };
+        Ok(crds::write(directory)?)
     };
     match write() {
         Ok(()) => ExitCode::SUCCESS,

@@ -103,7 +103,7 @@ pub struct Descriptor {
     /// What it points at.
     #[serde(deserialize_with = "given")]
     pub media_type: String,
-    /// The digest of that; its form is checked by [`Descriptor::check`].
+    /// The digest of that; its form is checked by `Descriptor::check`.
     #[serde(deserialize_with = "given")]
     pub digest: String,
     /// Bytes of that.

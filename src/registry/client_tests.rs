@@ -320,6 +320,7 @@ fn retry_after_is_read_in_seconds() {
 
 #[tokio::test]
 async fn a_query_that_opens_a_registrys_storage_is_not_told() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let url = "http://127.0.0.1:1/bucket/sha256?X-Amz-Signature=0123abcd";
     let error = reqwest::get(url).await.unwrap_err();
     assert!(error.to_string().contains("0123abcd"));

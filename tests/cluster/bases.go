@@ -19,6 +19,8 @@ const baseSuite = "bookworm"
 
 // The programs that Debian 12 has, under the names that the public images give them.
 var bases = []image{
+	{name: "distroless-static", repo: "distroless/static-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 5, make: makeDistroless},
+	{name: "busybox", repo: "library/busybox", tags: []string{busyboxTag, "latest"}, recipe: "2", seconds: 3, make: makeBusybox},
 	{name: "debian", repo: "library/debian", tags: []string{"12-slim", "12", "bookworm-slim", "bookworm", "latest"}, recipe: "1", seconds: 25, suite: baseSuite,
 		debian: []string{"ca-certificates"}, make: makeDebian("debian", imageConfig{Cmd: []string{"bash"}}, nil)},
 	{name: "node", repo: "library/node", tags: []string{"18", "18-bookworm"}, recipe: "1", seconds: 60, suite: baseSuite,

@@ -427,3 +427,44 @@ func TestPrivateSourcesOfTheSamplesAskForTheirCredentials(t *testing.T) {
 func basic(user, password string) string {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
+
+func TestTheDemoMakesNoImageThatOnlyTestsUse(t *testing.T) {
+	all, err := wantedImages(nil)
+	if err != nil || len(all) != len(images) {
+		t.Fatalf("up makes %d of %d images: %v", len(all), len(images), err)
+	}
+	demo, err := wantedImages([]string{"demo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, i := range demo {
+		names = append(names, i.name)
+	}
+	if got := strings.Join(names, " "); got != "pause coredns golang buildkit" {
+		t.Errorf("up demo makes %s", got)
+	}
+	// What its Dockerfile begins from is among them.
+	dockerfile, err := os.ReadFile("../demo/hello/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(dockerfile), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "FROM" {
+			continue
+		}
+		base := fields[1]
+		if strings.HasPrefix(base, "--") {
+			base = fields[2]
+		}
+		if base != "scratch" && !contains(demo, func(i image) bool {
+			return contains(i.tags, func(tag string) bool { return "library/"+base == i.repo+":"+tag })
+		}) {
+			t.Errorf("the demo begins from %s, which up demo does not make", base)
+		}
+	}
+	if _, err := wantedImages([]string{"dmeo"}); err == nil {
+		t.Error("a misspelt set is taken")
+	}
+}

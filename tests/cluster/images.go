@@ -36,16 +36,18 @@ type image struct {
 	make    func(context.Context, *imageMaker, *imageWriter) error
 }
 
-var images = append([]image{
+// What the cluster itself and the demo need; `make demo` makes no others.
+var demoImages = []image{
 	{name: "pause", repo: "pause", tags: []string{pauseTag}, recipe: "1", uses: []string{"kubernetes"}, seconds: 1, make: makePause},
 	{name: "coredns", repo: "coredns/coredns", tags: []string{coreDNSTag}, recipe: "1", uses: []string{"coredns"}, seconds: 2, make: makeCoreDNS},
-	{name: "distroless-static", repo: "distroless/static-debian12", tags: []string{"latest", "nonroot"}, recipe: "2", seconds: 5, make: makeDistroless},
-	{name: "busybox", repo: "library/busybox", tags: []string{busyboxTag, "latest"}, recipe: "2", seconds: 3, make: makeBusybox},
 	{name: "golang", repo: "library/golang", tags: []string{golangTag}, recipe: "1", seconds: 90, make: makeGolang,
 		debian: []string{"ca-certificates", "gcc", "git", "libc6-dev", "make", "pkg-config"}},
 	{name: "buildkit", repo: "moby/buildkit", tags: []string{buildkitTag}, recipe: "1", uses: []string{"buildkit", "rootlesskit", "runc"}, seconds: 40, make: makeBuildkit,
 		debian: []string{"ca-certificates", "git", "openssh-client", "pigz", "uidmap", "xz-utils"}},
-}, bases...)
+}
+
+// All of them: what the samples and the tests begin from, too.
+var images = slices.Concat(demoImages, bases)
 
 // imageFormat is part of every recipe: change it when what an imageWriter writes changes.
 const imageFormat = "2"

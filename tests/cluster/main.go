@@ -8,16 +8,19 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
 const usage = `usage: go run . COMMAND
 
-  up               bring the cluster up, or find it up, and write .cluster/env
+  up [demo]        bring the cluster up, or find it up, and write .cluster/env; with demo without the base
+                   images that only samples and tests use
   down             end it and leave nothing behind but what was built
   status           which components run, and whether the cluster works
   exec CMD ARG...  run a command inside the node
   build NAME...    only build programs, and print the folder that has them
+  packages NAME... install the Debian packages that it needs, and these, where they are missing
 `
 
 func main() {
@@ -42,7 +45,11 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		return up(ctx, checkout)
+		wanted, err := wantedImages(rest)
+		if err != nil {
+			return err
+		}
+		return up(ctx, checkout, wanted)
 	case "down":
 		return down(ctx)
 	case "status":
@@ -54,6 +61,8 @@ func run(args []string) error {
 		return enter(rest)
 	case "build":
 		return buildOnly(ctx, rest)
+	case "packages":
+		return installPackages(ctx, rest)
 	// What the sandbox runs of this same program.
 	case "init":
 		return runInit()
@@ -65,6 +74,17 @@ func run(args []string) error {
 		fmt.Fprint(os.Stderr, usage)
 		return fmt.Errorf("there is no command %q", name)
 	}
+}
+
+// wantedImages are those that the arguments of `up` ask for.
+func wantedImages(args []string) ([]image, error) {
+	switch {
+	case len(args) == 0:
+		return images, nil
+	case len(args) == 1 && args[0] == "demo":
+		return demoImages, nil
+	}
+	return nil, fmt.Errorf("up %s: there is only up, and up demo", strings.Join(args, " "))
 }
 
 // findCheckout is the repository that this program was started in: it looks upward from here.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -49,9 +50,9 @@ func (a *apt) withLists(ctx context.Context, dir string, args ...string) error {
 	return a.run(ctx, dir, args...)
 }
 
-func missingPackages() []string {
+func missingPackages(more ...string) []string {
 	var missing []string
-	for _, p := range systemPackages {
+	for _, p := range slices.Concat(systemPackages, more) {
 		out, err := exec.Command("dpkg-query", "-W", "-f", "${db:Status-Status}", p).Output()
 		if err != nil || string(out) != "installed" {
 			missing = append(missing, p)
@@ -60,13 +61,24 @@ func missingPackages() []string {
 	return missing
 }
 
-func (a *apt) installMissing(ctx context.Context) error {
+// installPackages installs what is missing and says what.
+func installPackages(ctx context.Context, more []string) error {
+	missing := missingPackages(more...)
+	if len(missing) == 0 {
+		fmt.Println("Debian packages: none is missing")
+		return nil
+	}
+	fmt.Println("Debian packages: apt-get install", strings.Join(missing, " "))
+	return (&apt{}).installMissing(ctx, more...)
+}
+
+func (a *apt) installMissing(ctx context.Context, more ...string) error {
 	if _, err := exec.LookPath("dpkg-query"); err != nil {
 		return errors.New("this machine has no dpkg: the local cluster needs Debian 12 or newer, or one of its kin")
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	missing := missingPackages()
+	missing := missingPackages(more...)
 	if len(missing) == 0 {
 		return nil
 	}

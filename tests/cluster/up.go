@@ -22,7 +22,7 @@ import (
 var manifests string
 
 // up brings the cluster up, or finds it up, and writes .cluster/env into the checkout.
-func up(ctx context.Context, checkout string) error {
+func up(ctx context.Context, checkout string, wanted []image) error {
 	began := time.Now()
 	if os.Geteuid() != 0 {
 		return errors.New("the local cluster makes namespaces, mounts and control groups: run make cluster as root")
@@ -44,8 +44,8 @@ func up(ctx context.Context, checkout string) error {
 			fmt.Println("  note: another checkout with other versions started it; for this one's: make cluster-down cluster")
 		}
 		// An image that this checkout adds is no reason to start anew: others may be using the cluster.
-		if same || hasImages(ctx) != nil {
-			if err := refreshImages(ctx, b); err != nil {
+		if same || hasImages(ctx, wanted) != nil {
+			if err := refreshImages(ctx, b, wanted); err != nil {
 				return err
 			}
 		}
@@ -57,7 +57,7 @@ func up(ctx context.Context, checkout string) error {
 	if err := cleanUp(0); err != nil {
 		return fmt.Errorf("cleaning up after an earlier cluster: %w", err)
 	}
-	if err := start(ctx, b); err != nil {
+	if err := start(ctx, b, wanted); err != nil {
 		if ctx.Err() != nil { // interrupted: as if it had never been started
 			return errors.Join(errors.New("interrupted; what was built so far is kept, and nothing else"), cleanUp(0))
 		}
@@ -80,14 +80,14 @@ func versionKey(b *builder) string {
 }
 
 // estimate is how long a start will take, from what is not in the cache.
-func estimate(b *builder, m *imageMaker) int {
+func estimate(b *builder, m *imageMaker, wanted []image) int {
 	total := 15
 	for _, f := range families {
 		if !b.cached(f) {
 			total += f.seconds * 2 / min(runtime.NumCPU(), 8)
 		}
 	}
-	for _, i := range images {
+	for _, i := range wanted {
 		if !m.cached(i) {
 			total += i.seconds * 2 / min(runtime.NumCPU(), 4)
 		}
@@ -98,10 +98,10 @@ func estimate(b *builder, m *imageMaker) int {
 	return total
 }
 
-func start(ctx context.Context, b *builder) error {
+func start(ctx context.Context, b *builder, wanted []image) error {
 	packages := &apt{}
 	maker := &imageMaker{builder: b, apt: packages}
-	if left := estimate(b, maker); left > 60 {
+	if left := estimate(b, maker, wanted); left > 60 {
 		fmt.Printf("Starting the local cluster. Much is not built yet: about %d minutes on this machine.\n", (left+59)/60)
 	} else {
 		fmt.Printf("Starting the local cluster: about %d seconds.\n", left)
@@ -120,11 +120,11 @@ func start(ctx context.Context, b *builder) error {
 	}
 
 	t := newTasks(ctx, os.Stdout)
-	system := t.run("system packages", nil, packages.installMissing)
+	system := t.run("system packages", nil, func(ctx context.Context) error { return packages.installMissing(ctx) })
 	debs := t.run("registry and CNI packages", []*task{system}, packages.unpackDebs)
 
 	built := buildAll(t, b, system)
-	made := makeImages(t, maker, system, built)
+	made := makeImages(t, maker, wanted, system, built)
 
 	keys := t.run("keys and certificates", nil, func(context.Context) error {
 		if err := writeConfigs(bin); err != nil {
@@ -155,12 +155,12 @@ func start(ctx context.Context, b *builder) error {
 		}
 		ready[c.name] = t.run("start "+c.name, needs, func(ctx context.Context) error { return waitFor(ctx, box, c.name) })
 	}
-	pushed, all := pushImages(t, maker, made, ready["registry"])
+	pushed, all := pushImages(t, maker, wanted, made, ready["registry"])
 	applied := t.run("cluster objects", []*task{ready["kube-apiserver"], pushed["pause"], pushed["coredns"]}, func(ctx context.Context) error {
 		return applyManifests(ctx, bin)
 	})
 	t.run("start coredns", append(all, applied, ready["kubelet"], ready["kube-proxy"]), func(ctx context.Context) error {
-		return pollUntil(ctx, 2*time.Minute, func() error { return healthy(ctx) })
+		return pollUntil(ctx, 2*time.Minute, func() error { return healthy(ctx, wanted) })
 	})
 	if err := t.wait(); err != nil {
 		return err
@@ -170,9 +170,9 @@ func start(ctx context.Context, b *builder) error {
 }
 
 // pushImages pushes each image once it is made.
-func pushImages(t *tasks, maker *imageMaker, made map[string]*task, needs ...*task) (pushed map[string]*task, all []*task) {
+func pushImages(t *tasks, maker *imageMaker, wanted []image, made map[string]*task, needs ...*task) (pushed map[string]*task, all []*task) {
 	pushed = map[string]*task{}
-	for _, i := range images {
+	for _, i := range wanted {
 		pushed[i.name] = t.run("push "+i.repo, append([]*task{made[i.name]}, needs...), func(ctx context.Context) error {
 			dir, err := maker.dir(i)
 			if err != nil {
@@ -186,7 +186,7 @@ func pushImages(t *tasks, maker *imageMaker, made map[string]*task, needs ...*ta
 }
 
 // refreshImages brings the images of a running cluster to what this checkout's recipes say.
-func refreshImages(ctx context.Context, b *builder) error {
+func refreshImages(ctx context.Context, b *builder, wanted []image) error {
 	if err := os.MkdirAll(state("work"), 0o755); err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func refreshImages(ctx context.Context, b *builder) error {
 	packages := &apt{}
 	maker := &imageMaker{builder: b, apt: packages}
 	t := newTasks(ctx, os.Stdout)
-	system := t.run("system packages", nil, packages.installMissing)
-	pushImages(t, maker, makeImages(t, maker, system, buildAll(t, b, system)))
+	system := t.run("system packages", nil, func(ctx context.Context) error { return packages.installMissing(ctx) })
+	pushImages(t, maker, wanted, makeImages(t, maker, wanted, system, buildAll(t, b, system)))
 	return t.wait()
 }
 
@@ -226,10 +226,10 @@ func buildAll(t *tasks, b *builder, system *task) map[string]*task {
 
 // makeImages makes the images, beside the builds: what is mostly downloading and unpacking fills the
 // gaps that compiling leaves.
-func makeImages(t *tasks, maker *imageMaker, system *task, built map[string]*task) map[string]*task {
+func makeImages(t *tasks, maker *imageMaker, wanted []image, system *task, built map[string]*task) map[string]*task {
 	made := map[string]*task{}
 	previous := system
-	for _, i := range images {
+	for _, i := range wanted {
 		needs := []*task{system}
 		if len(i.debian) > 0 && !maker.cached(i) {
 			previous = t.run("Debian for "+i.name, []*task{previous}, func(ctx context.Context) error {
@@ -303,19 +303,19 @@ func applyManifests(ctx context.Context, bin string) error {
 	return runQuietly(cmd)
 }
 
-// healthy tells whether the whole cluster works and has all images, seen from the host.
-func healthy(ctx context.Context) error {
+// healthy tells whether the whole cluster works and has these images, seen from the host.
+func healthy(ctx context.Context, wanted []image) error {
 	if err := works(ctx); err != nil {
 		return err
 	}
-	return hasImages(ctx)
+	return hasImages(ctx, wanted)
 }
 
-// hasImages tells whether the registry has every image of this checkout.
-func hasImages(ctx context.Context) error {
+// hasImages tells whether the registry has these images.
+func hasImages(ctx context.Context, wanted []image) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, i := range images {
+	for _, i := range wanted {
 		code, _, err := request(ctx, "HEAD", "http://"+hostRegistry+"/v2/"+i.repo+"/manifests/"+i.tags[0], "", nil, 0)
 		if err != nil {
 			return err
@@ -471,7 +471,7 @@ func status(ctx context.Context) error {
 		}
 		fmt.Println(line)
 	}
-	if err := healthy(ctx); err != nil {
+	if err := healthy(ctx, demoImages); err != nil {
 		return fmt.Errorf("the cluster does not work: %w\n  logs: %s", err, state("logs"))
 	}
 	fmt.Println("The cluster works.")

@@ -71,8 +71,24 @@ if [[ ${CLUSTER:-local} == current ]]; then
     [[ -z ${PLAIN_HTTP:-} ]] || printf '    registries:\n      - {host: "%s", plainHTTP: true}\n' "${REGISTRY%%/*}"
   } >"$helm_values"
 else
-  stage "A cluster"
-  make --no-print-directory cluster
+  stage "A cluster; meanwhile the operator's program is built"
+  # Both take long on a fresh machine, and both download and link, where one processor or none has work.
+  program=''
+  if [[ ${PUSH:-1} == 1 && -z ${WHITTLE:-} ]]; then
+    # In a process group of its own: it ends with all that it has started.
+    set -m
+    config/image/program.sh >"$work/program" 2>"$work/program.log" &
+    program=$!
+    set +m
+    trap 'kill -- "-$program" 2>/dev/null || true' EXIT
+  fi
+  make --no-print-directory cluster IMAGES=demo
+  if [[ -n $program ]]; then
+    wait "$program" || { cat "$work/program.log" >&2; die "the operator's program cannot be built"; }
+    trap - EXIT
+    WHITTLE=$(<"$work/program")
+    export WHITTLE
+  fi
   # shellcheck disable=SC1091
   source .cluster/env
   repository=$REGISTRY/demo/hello seen=$REGISTRY_HOST/demo/hello

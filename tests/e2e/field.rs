@@ -48,7 +48,15 @@ impl Field {
             .expect("KUBECONFIG leads to a cluster: run `make test-e2e`");
         prepare(&client).await;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("e2e-{topic}-{}-{number}", std::process::id());
+        let namespace = match std::env::var_os("NEXTEST_RUN_ID") {
+            None => format!("e2e-{topic}-{}-{number}", std::process::id()),
+            // Each test is a process of its own: what it leaves when it fails stays while the others run.
+            Some(_) => format!(
+                "e2e-{topic}-{}-{}-{number}",
+                std::os::unix::process::parent_id(),
+                std::process::id()
+            ),
+        };
         let object = json!({"metadata": {"name": namespace, "labels": {
             "whittle.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "privileged"}}});
         let namespaces = Api::<Namespace>::all(client.clone());
@@ -340,7 +348,7 @@ async fn prepare(client: &Client) {
     .await;
 }
 
-/// True where the test process that a namespace is named after still runs: then it is not what an
+/// True where the run that a namespace is named after goes on, its runner or its one process: then it is not what an
 /// interrupted run left.
 fn is_running(namespace: &str) -> bool {
     let process = namespace

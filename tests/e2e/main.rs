@@ -1,7 +1,7 @@
 //! End to end, on the local cluster with Whittle installed: `make test-e2e`.
 //!
-//! Every test has a namespace of its own, and with it a builder of its own. They begin in the order of their
-//! names: `all_samples`, much of which is one thing after the other, early.
+//! Every test has a namespace of its own, and with it a builder of its own, and under cargo-nextest a process. How many
+//! run at a time, and which begin first, stands in .config/nextest.toml.
 
 mod advice;
 mod all_samples;
@@ -16,6 +16,7 @@ mod field;
 mod gate;
 mod guard;
 mod leaks;
+mod long;
 mod mistakes;
 mod pairs;
 mod probes;

@@ -16,7 +16,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 # The engine is C++.
-command -v c++ >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -qy g++ >/dev/null
+command -v c++ >/dev/null || { echo "c++ is missing: make packages, or apt-get install g++" >&2; exit 1; }
 # Apart from the everyday programs: the marks are in every crate.
 cargo build --locked --package whittle-fuzz --profile fuzz --target "$target" --target-dir target
 built=target/$target/fuzz

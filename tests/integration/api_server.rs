@@ -1,13 +1,16 @@
-//! One etcd and one API server for all tests of this binary, on loopback ports of their own.
+//! One etcd and one API server for all tests of a run, on loopback ports of their own.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+use crate::shared::{Shared, alone, folder, run, shared, stop_with};
 
 /// The account of the controller, as the chart binds it.
 const CONTROLLER: &str = "system:serviceaccount:whittle-system:whittle";
@@ -17,29 +20,30 @@ pub const BOUND: &str = "system:serviceaccount:whittle-bound:whittle";
 
 /// A running API server.
 pub struct ApiServer {
-    folder: tempfile::TempDir,
+    /// Its own among those of the run.
+    pub name: String,
+    folder: PathBuf,
     port: u16,
     /// Whether the CRDs and permissions are there.
     pub installed: tokio::sync::OnceCell<()>,
 }
 
-static PROCESSES: Mutex<Vec<Child>> = Mutex::new(vec![]);
-
 impl ApiServer {
     /// The one of this test run; it starts with the first test that asks.
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
-        // On a thread of its own: it blocks, and tests run within a runtime. Once only: where it does
-        // not start, every test fails at once.
         SERVER
-            .get_or_init(|| std::thread::spawn(Self::start).join().ok())
+            .get_or_init(|| Self::named("shared".into(), run()))
             .as_ref()
             .expect("the API server starts: see the first failure")
     }
 
     /// One of its own, for a test that changes what all others stand on.
     pub fn alone() -> &'static Self {
-        let server = std::thread::spawn(Self::start).join();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        let server = Self::named(format!("alone-{process}-{number}"), process);
         Box::leak(Box::new(server.expect("the API server starts")))
     }
 
@@ -47,17 +51,40 @@ impl ApiServer {
     pub fn of_the_guard() -> &'static Self {
         static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
         SERVER
-            .get_or_init(|| std::thread::spawn(Self::start).join().ok())
+            .get_or_init(|| Self::named("guard".into(), run()))
             .as_ref()
             .expect("the API server starts: see the first failure")
     }
 
-    fn start() -> Self {
+    /// Started, unless another test of this run has; it ends with the process `until`. On a thread of its own: it blocks,
+    /// and tests run within a runtime.
+    fn named(name: String, until: u32) -> Option<Self> {
+        let start = move || {
+            let port = match shared(&name) {
+                Shared::Made(port) => port,
+                Shared::Mine(turn) => turn.made(Self::start(&name, until)),
+            };
+            Self::at(name, port)
+        };
+        std::thread::spawn(start).join().ok()
+    }
+
+    fn at(name: String, port: u16) -> Self {
+        Self {
+            folder: folder(&name),
+            name,
+            port,
+            installed: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Its port.
+    fn start(name: &str, until: u32) -> u16 {
         let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
             "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver helm` prints",
         ));
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name).display().to_string();
+        let folder = folder(name);
+        let at = |name: &str| folder.join(name).display().to_string();
         let [client, peer, port] = free_ports();
         let mut processes = vec![];
         let etcd = format!("http://127.0.0.1:{client}");
@@ -122,15 +149,9 @@ impl ApiServer {
             ],
             &at("kube-apiserver.log"),
         ));
-        stop_at_exit(&mut processes);
-        PROCESSES.lock().unwrap().append(&mut processes);
-        let server = Self {
-            folder,
-            port,
-            installed: tokio::sync::OnceCell::new(),
-        };
-        server.wait_until_ready();
-        server
+        stop_with(until, processes, &folder);
+        Self::at(name.into(), port).wait_until_ready();
+        port
     }
 
     fn wait_until_ready(&self) {
@@ -160,7 +181,7 @@ impl ApiServer {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// A client that may do everything.
@@ -218,7 +239,7 @@ impl ApiServer {
             certificate.display()
         );
         // Written whole: other tests read it at the same time.
-        let temporary = tempfile::NamedTempFile::new_in(self.folder.path()).unwrap();
+        let temporary = tempfile::NamedTempFile::new_in(&self.folder).unwrap();
         std::fs::write(temporary.path(), text).unwrap();
         temporary.persist(&path).unwrap();
         path
@@ -234,41 +255,11 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 
 fn spawn(program: &Path, arguments: &[&str], log: &str) -> Child {
     let log = std::fs::File::create(log).unwrap();
-    Command::new(program)
+    alone(&mut Command::new(program))
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()))
-}
-
-/// Statics are not dropped at the end of a test binary: a watcher process ends the servers when this
-/// process has gone, however it went.
-pub fn stop_at_exit(processes: &mut Vec<Child>) {
-    let pids: Vec<String> = processes
-        .iter()
-        .rev()
-        .map(|child| child.id().to_string())
-        .collect();
-    let me = std::process::id();
-    // In order, each to its end: an API server without its etcd does not end by itself.
-    let script = r#"
-        while kill -0 "$1" 2>/dev/null; do sleep 0.2; done
-        shift
-        for pid in "$@"; do
-            kill "$pid"
-            for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$pid" && sleep 0.2; done
-            kill -9 "$pid"
-        done
-    "#;
-    let watcher = Command::new("sh")
-        .args(["-c", script, "sh", &me.to_string()])
-        .args(&pids)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    processes.push(watcher);
 }

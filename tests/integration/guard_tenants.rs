@@ -13,7 +13,8 @@ use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, find};
 use whittle_image::{Contents, Executable, FolderLink, Runs};
 use whittle_probe::pack;
 
-use crate::api_server::{ApiServer, free_ports, stop_at_exit};
+use crate::api_server::{ApiServer, free_ports};
+use crate::shared::{self, Shared, shared, stop_with};
 use crate::stage::{apply, install_into, root};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,7 +25,11 @@ const LIMIT: u64 = 256 << 10;
 /// The controller's process, and the port of its metrics.
 async fn controller() -> (u32, u16) {
     static DONE: OnceCell<(u32, u16)> = OnceCell::const_new();
-    *DONE.get_or_init(start).await
+    let once = async || match shared("guard-controller") {
+        Shared::Made(made) => made,
+        Shared::Mine(turn) => turn.made(start().await),
+    };
+    *DONE.get_or_init(once).await
 }
 
 async fn start() -> (u32, u16) {
@@ -69,7 +74,7 @@ async fn start() -> (u32, u16) {
             .unwrap();
     }
     let [health, callback] = free_ports();
-    let folder = tempfile::tempdir().unwrap().keep();
+    let folder = shared::folder("guard-controller");
     let settings = json!({
         "runner": {"image": "whittle:test"},
         "builder": {"image": "moby/buildkit:rootless"},
@@ -79,7 +84,7 @@ async fn start() -> (u32, u16) {
     let path = folder.join("settings.json");
     std::fs::write(&path, settings.to_string()).unwrap();
     let log = std::fs::File::create(folder.join("controller.log")).unwrap();
-    let process = Command::new(env!("CARGO_BIN_EXE_whittle"))
+    let process = shared::alone(&mut Command::new(env!("CARGO_BIN_EXE_whittle")))
         .args(["controller", "--namespace", "whittle-system", "--settings"])
         .arg(&path)
         .args(["--health-address", &format!("127.0.0.1:{health}")])
@@ -95,7 +100,7 @@ async fn start() -> (u32, u16) {
         folder.join("controller.log").display()
     );
     let pid = process.id();
-    stop_at_exit(&mut vec![process]);
+    stop_with(shared::run(), vec![process], &folder);
     (pid, health)
 }
 

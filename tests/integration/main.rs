@@ -17,6 +17,7 @@ mod policies;
 mod refusals;
 mod rights;
 mod rules;
+mod shared;
 mod stage;
 mod steps;
 mod submodules;

@@ -21,6 +21,7 @@ use whittle_api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
 use whittle_build::report::{Built, Failed, Report, encode};
 
 use crate::api_server::{ApiServer, free_ports};
+use crate::shared::{Shared, shared};
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -71,7 +72,9 @@ impl Stage {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let client = server.admin().await;
         install_into(server, &client).await;
-        let namespace = format!("stage-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        // Other tests of the run may be other processes.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("stage-{}-{number}", std::process::id());
         make_namespace(&client, &namespace).await;
         Self {
             client,
@@ -605,10 +608,14 @@ pub async fn apply_crd(client: &Client, crd: &CustomResourceDefinition) {
 
 /// The CRDs, and the permissions that the chart gives: once for all tests.
 pub async fn install_into(server: &ApiServer, client: &Client) {
-    server
-        .installed
-        .get_or_init(|| install(server, client))
-        .await;
+    let once = async || match shared(&format!("{}/installed", server.name)) {
+        Shared::Made(()) => (),
+        Shared::Mine(turn) => {
+            install(server, client).await;
+            turn.made(());
+        }
+    };
+    server.installed.get_or_init(once).await;
 }
 
 async fn install(server: &ApiServer, client: &Client) {

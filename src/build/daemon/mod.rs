@@ -4,7 +4,7 @@
 //! other. Two programs are therefore replaced, by their names on the daemon's `PATH`:
 //!
 //! - `buildkit-runc` runs a step, and ends whatever the step has left behind before it says that the step is done.
-//! - `git` opens credentials that were sealed ([`crate::seal`]), so that they never stand in an argument; beside it
+//! - `git` opens credentials that were sealed (`crate::seal`), so that they never stand in an argument; beside it
 //!   stands the helper that git asks for them.
 //!
 //! All else is handed to the program of that name that comes next on `PATH`.

@@ -16,7 +16,7 @@ use super::{Cluster, Namespaced};
 pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 impl Cluster {
-    /// All objects of a kind in the namespaces that are looked after, shortened as [`Parts::shorten`] says.
+    /// All objects of a kind in the namespaces that are looked after, shortened as `Parts::shorten` says.
     pub fn watch<K: Namespaced + Parts + Send + 'static>(&self, config: Config) -> Events<K> {
         self.watch_lean::<K, true>(config)
     }

@@ -107,7 +107,12 @@ impl<'p, 'a> Eval<'p, 'a> {
                 words,
                 redirects,
             } => {
-                let flow = self.simple(assigns, words, redirects, prior);
+                let mut flow = self.simple(assigns, words, redirects, prior);
+                // bash that is called sh ends there only where nobody asks whether it failed.
+                let returns = words.first().and_then(Word::literal) == Some("return");
+                if tested && returns && flow & EXIT_FAIL != 0 && self.kind() == Shell::Bash {
+                    flow = flow & !EXIT_FAIL | FAIL;
+                }
                 self.checked(flow, tested)
             }
             Node::Pipe(all) => {

@@ -473,6 +473,10 @@ fn a_script_is_judged_by_the_shell_that_sh_is() {
             ["lacks curl", "lacks curl", "lacks curl", "unknown"],
         ),
         (
+            "curl x || return 1 && curl || cat x",
+            ["lacks curl", "lacks curl", "works", "works"],
+        ),
+        (
             "cat x || return 1; echo ok",
             ["works", "works", "works", "works"],
         ),

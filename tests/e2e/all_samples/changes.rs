@@ -14,6 +14,7 @@ use whittle_api::{ImageBuild, ImageBuildStatus};
 use super::table::{Change, SAMPLES};
 use super::{image, read};
 use crate::field::{Field, Repository, variable};
+use crate::long;
 use crate::registry::push_artifact;
 
 /// A build after a change.
@@ -30,7 +31,7 @@ pub async fn one_by_one<'a>(
     cold: &BTreeMap<String, ImageBuildStatus>,
 ) -> BTreeMap<&'a str, Changed> {
     let mut all = BTreeMap::new();
-    for sample in SAMPLES {
+    for sample in long::sample(SAMPLES.iter().collect(), |sample| sample.kind()) {
         let name = sample.name;
         let downloads = downloads();
         // The repository goes with this value.

@@ -1,4 +1,4 @@
-//! The table, in target/pairs.md; docs/probe-truth.md is a copy of it.
+//! The table, in target/pairs.md where it is whole; docs/probe-truth.md is a copy of it.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use whittle_probe::Verdict;
 
 use super::Seen;
 use super::rows::{Expect, Hook, Reality, Row};
+use crate::long;
 
 /// All pairs, as Markdown. Nothing in it differs from run to run.
 pub fn write(all: &[(&Row, &Seen)]) {
@@ -36,7 +37,7 @@ pub fn write(all: &[(&Row, &Seen)]) {
     }
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     std::fs::create_dir_all(&target).unwrap();
-    std::fs::write(target.join("pairs.md"), text).unwrap();
+    std::fs::write(target.join(long::file("pairs")), text).unwrap();
 }
 
 /// The beginning of a pair's line: what its author says.

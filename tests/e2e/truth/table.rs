@@ -1,9 +1,10 @@
-//! The table, in target/truth.md; docs/truth.md is a copy of it.
+//! The table, in target/truth.md where it is whole; docs/truth.md is a copy of it.
 
 use std::path::Path;
 
 use super::Seen;
 use super::rows::{Claim, Row};
+use crate::long;
 
 /// All rows, as Markdown. Nothing in it differs from run to run.
 fn markdown(rows: &[(&Row, &Seen)]) -> String {
@@ -25,12 +26,12 @@ fn markdown(rows: &[(&Row, &Seen)]) -> String {
     text
 }
 
-/// Writes the table to target/truth.md.
+/// Writes the table to target.
 pub fn write(rows: &[(&Row, &Seen)]) {
     let text = markdown(rows);
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     std::fs::create_dir_all(&target).unwrap();
-    std::fs::write(target.join("truth.md"), text).unwrap();
+    std::fs::write(target.join(long::file("truth")), text).unwrap();
 }
 
 /// What its author says.

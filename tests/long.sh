@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# What `make test` takes a sample of, whole: the tables of images, of probes and of samples, which docs/truth.md,
+# docs/probe-truth.md and docs/samples.md are copies of; ImageBuilds by the thousand; fuzzing and random scripts for longer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export LONG=1
+stage() { printf '\n▸ %s\n' "$1"; }
+
+stage "Random scripts in real shells, 1,000 for each"
+SCRIPTS=1000 make --no-print-directory test-shells
+
+stage "ImageBuilds by the thousand, on a real API server"
+IMAGE_BUILDS=1000 make --no-print-directory test-integration T='finished:: many_ordinary_image_builds'
+
+stage "The tables of images, probes and samples, whole"
+make --no-print-directory test-e2e T='truth:: pairs:: all_samples::'
+
+stage "Fuzzing, 60 seconds each"
+SECONDS_EACH=60 make --no-print-directory fuzz

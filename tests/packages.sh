@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Installs what the machine lacks for building and testing: the only step of `make test` that installs anything.
+# Debian packages come by apt-get; cargo-nextest, cargo-deny, typos and shellcheck, pinned, into ~/.cache/whittle/tools;
+# Rust's own by rustup, as rust-toolchain.toml says.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+more=()
+command -v c++ >/dev/null || more+=(g++) # the engine of the fuzz targets
+python3 -c 'import ensurepip, venv' 2>/dev/null || more+=(python3-venv) # the pinned tools
+(cd tests/cluster && go run . packages "${more[@]}")
+cargo --version
+echo "pinned tools: $(config/tools/install.sh)"
