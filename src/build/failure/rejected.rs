@@ -11,7 +11,13 @@ impl Case<'_> {
             .strip_prefix("secret ")
             .and_then(|r| r.strip_suffix(": not found"))
         {
-            let ids: Vec<&str> = self.request.secrets.iter().map(|s| s.id.as_str()).collect();
+            let ids: Vec<&str> = self
+                .request
+                .inputs
+                .secrets
+                .iter()
+                .map(|s| s.id.as_str())
+                .collect();
             let given = if ids.is_empty() {
                 "gives none".into()
             } else {
@@ -26,7 +32,7 @@ impl Case<'_> {
                 "" | "default" => String::new(),
                 id => format!(" \"{id}\""),
             };
-            let why = match (&self.request.source.git, named.as_str()) {
+            let why = match (&self.request.inputs.source.git, named.as_str()) {
                 (Some(git), "") if git.secret_ref.is_some() => {
                     "its source's Secret is not of type kubernetes.io/ssh-auth"
                 }
@@ -81,6 +87,10 @@ impl Case<'_> {
         let text = self.facts.dockerfile.as_deref().unwrap_or_default();
         let mut top = text.lines().take_while(|line| line.starts_with('#'));
         top.any(|line| line[1..].trim_start().to_lowercase().starts_with("syntax"))
-            || self.request.build_args.contains_key("BUILDKIT_SYNTAX")
+            || self
+                .request
+                .inputs
+                .build_args
+                .contains_key("BUILDKIT_SYNTAX")
     }
 }

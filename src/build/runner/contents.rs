@@ -24,13 +24,13 @@ pub(super) async fn hold(
     request: &BuildRequest,
     platforms: &mut [Stored],
 ) -> Result<(Vec<Breach>, Vec<Unhealthy>), Trouble> {
-    let budget = contract::budget(&request.contract);
+    let budget = contract::budget(&request.inputs.contract.clone().unwrap_or_default());
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
         let image = read_image(client, &stored.layers, &stored.config, Limits::default()).await?;
         let contents = Contents::of(&image, &stored.config, Timestamp::now().as_second());
         drop(image);
-        checks.extend(unhealthy(&contents, &request.health_command));
+        checks.extend(unhealthy(&contents, request.inputs.health_command()));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
         status.programs = Some(pack(&contents));
@@ -51,6 +51,7 @@ async fn weigh(
 ) -> Vec<Finding> {
     let status = &stored.status;
     let asked = request
+        .inputs
         .platforms
         .iter()
         .any(|platform| normal_platform(&platform.0) == normal_platform(&status.platform))

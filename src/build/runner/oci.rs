@@ -162,6 +162,7 @@ async fn resolve(
         Manifest::Image { layers, .. } => Ok((digest, layers)),
         Manifest::Index(entries) => {
             let asked = request
+                .inputs
                 .platforms
                 .first()
                 .map(|platform| platform.0.as_str());
