@@ -33,6 +33,12 @@ enum Command {
     Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds,
+    /// Writes into the chart's folder what of it comes from this program: `make generate`.
+    #[command(hide = true)]
+    Chart {
+        /// The folder: charts/whittle.
+        folder: PathBuf,
+    },
     /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
     #[command(hide = true)]
     Install {
@@ -192,6 +198,7 @@ async fn run(command: Command) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
         Command::Crds => crds(),
+        Command::Chart { folder } => chart(&folder),
         Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
@@ -239,6 +246,26 @@ fn crds() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the CustomResourceDefinitions cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The schema of the chart's values.
+const SCHEMA: &str = "values.schema.json";
+
+fn chart(folder: &Path) -> ExitCode {
+    let path = folder.join(SCHEMA);
+    let written = std::fs::read_to_string(&path).and_then(|text| {
+        let schema = whittle_api::values::values_schema(&text).ok_or_else(|| {
+            std::io::Error::other("it has no definition named builderDefaults to write")
+        })?;
+        std::fs::write(&path, schema)
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
             ExitCode::FAILURE
         }
     }
