@@ -58,6 +58,8 @@ done
 # Beside the CRDs.
 chart=(
   charts/whittle/values.schema.json
+  charts/whittle/files/probeguard/own.yaml
+  charts/whittle/files/probeguard/elsewhere.yaml
 )
 for file in "${chart[@]}"; do
   if [[ ${1:-} == --check ]]; then

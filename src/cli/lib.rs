@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use whittle_image::{Budget, Rule};
+use whittle_probe::policy::{self, Speaks};
 
 /// Turns an ImageBuild into the smallest image that still runs.
 #[derive(Parser)]
@@ -251,21 +252,32 @@ fn crds() -> ExitCode {
     }
 }
 
-/// The schema of the chart's values.
-const SCHEMA: &str = "values.schema.json";
-
 fn chart(folder: &Path) -> ExitCode {
-    let path = folder.join(SCHEMA);
-    let written = std::fs::read_to_string(&path).and_then(|text| {
-        let schema = whittle_api::values::values_schema(&text).ok_or_else(|| {
+    let schema = folder.join("values.schema.json");
+    let policies = folder.join("files/probeguard");
+    let write = |path: &Path, text: &dyn Fn() -> std::io::Result<String>| {
+        let written = text().and_then(|text| std::fs::write(path, text));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let written = write(&schema, &|| {
+        let text = std::fs::read_to_string(&schema)?;
+        whittle_api::values::values_schema(&text).ok_or_else(|| {
             std::io::Error::other("it has no definition named builderDefaults to write")
-        })?;
-        std::fs::write(&path, schema)
+        })
+    })
+    .and_then(|()| {
+        std::fs::create_dir_all(&policies)
+            .map_err(|error| format!("{}: {error}", policies.display()))
+    })
+    .and_then(|()| {
+        (Speaks::ALL.iter()).try_for_each(|speaks| {
+            write(&policies.join(speaks.file()), &|| Ok(policy::yaml(*speaks)))
+        })
     });
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}: {error}", path.display());
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

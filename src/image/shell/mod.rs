@@ -4,4 +4,4 @@ mod names;
 pub mod syntax;
 
 pub(super) use names::{Marks, may_be_shell};
-pub use names::{Shell, ShellFile, is_applet, is_builtin, is_shell};
+pub use names::{Shell, ShellFile, builtins, is_applet, is_builtin, is_shell};
