@@ -31,6 +31,8 @@ renders '"scratchSize": "2Gi"' --set runner.scratchSize=2Gi
 renders 'spec.tolerations.all\(t, has\(t.key\) && t.key in \["builds"\]\)' --set 'builder.tenants.tolerations={builds}'
 renders '"image": "r.example.com/runner:1"' --set runner.image=r.example.com/runner:1
 renders '"plainHTTP": true' --set 'builder.defaults.registries[0].host=a:5000,builder.defaults.registries[0].plainHTTP=true'
+renders '"size": "1Pi"' --set builder.defaults.cache.size=1Pi
+renders '"cpu": 2$' --set builder.defaults.resources.limits.cpu=2
 renders '"url": "https://x:1"' --set callback.url=https://x:1
 renders 'kind: ServiceMonitor' --set serviceMonitor.enabled=true
 renders '- Egress' --set networkPolicy.egress.enabled=true
@@ -68,7 +70,7 @@ render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that
 
 # What the schema refuses.
 for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
-  builder.defaults.cache.sise=1Gi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
+  builder.defaults.cache.sise=1Gi builder.defaults.cache.size=5Mi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
   'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi

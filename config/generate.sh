@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what is derived: crds/*.yaml from the program, the chart's copies of them, and the kustomize
-# base from the chart. With --check it changes nothing and fails where a file is out of date.
+# Writes what is derived: crds/*.yaml from the program, the chart's copies of them, what else of the chart
+# comes from the program, and the kustomize base from the chart. With --check it changes nothing and fails where a file is out of date.
 #
 # HELM: helm (default: the pinned one). WHITTLE: the program that writes the CRDs (default: cargo run).
 set -euo pipefail
@@ -21,6 +21,7 @@ cp -R "$out/crds" "$out/charts/whittle/files/crds"
   printf 'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n'
   for file in "$out"/crds/whittle.dev_*.yaml; do echo "  - ${file##*/}"; done
 } >"$out/kustomization.yaml"
+"${whittle[@]}" chart "$out/charts/whittle"
 
 {
   echo '# Rendered from charts/whittle by `make generate`. Edit the chart.'
@@ -50,6 +51,19 @@ for pair in "${pairs[@]}"; do
     mkdir -p "$to"
     find "$to" -name 'whittle.dev_*.yaml' -delete
     cp "$from"/*.yaml "$to/"
+  fi
+done
+# Beside the CRDs.
+chart=(
+  charts/whittle/values.schema.json
+  charts/whittle/files/probeguard/own.yaml
+  charts/whittle/files/probeguard/elsewhere.yaml
+)
+for file in "${chart[@]}"; do
+  if [[ ${1:-} == --check ]]; then
+    diff -u "$file" "$out/$file" || stale=1
+  else
+    cp "$out/$file" "$file"
   fi
 done
 if [[ ${1:-} == --check ]]; then

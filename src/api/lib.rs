@@ -16,6 +16,7 @@ mod reason;
 mod refs;
 mod source;
 mod status;
+pub mod values;
 
 pub use builder::*;
 pub use conditions::*;

@@ -45,7 +45,7 @@ const KEEP_GIT: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
 
 /// True where the build asks for `.git` in its context, as the Dockerfile frontend reads that.
 pub fn keeps_git(request: &BuildRequest) -> bool {
-    let value = request.build_args.get(KEEP_GIT).map(String::as_str);
+    let value = request.inputs.build_args.get(KEEP_GIT).map(String::as_str);
     value.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
@@ -288,17 +288,17 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
             pair(args, "--opt", "dockerfilekey=recipe".into());
             pair(args, "--local", format!("recipe={recipe}"));
             // Also where only a few files are taken: both are then of one checkout.
-            if let Some(value) = request.build_args.get(KEEP_GIT) {
+            if let Some(value) = request.inputs.build_args.get(KEEP_GIT) {
                 pair(args, "--opt", format!("build-arg:{KEEP_GIT}={value}"));
             }
             git_context_option(request, files, args);
             git_credentials(request, files, args);
         }
     }
-    if !request.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
+    if !request.inputs.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
         // Each once: two names of one platform would be two entries of the index.
         let mut names: Vec<String> = vec![];
-        for platform in &request.platforms {
+        for platform in &request.inputs.platforms {
             let name = normal_platform(&platform.0);
             if !names.contains(&name) {
                 names.push(name);
@@ -311,14 +311,14 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
 /// The user's Dockerfile and all that it may use.
 fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args: &mut Vec<String>) {
     let mut opt = |text: String| pair(args, "--opt", text);
-    opt(format!("filename={}", request.dockerfile));
+    opt(format!("filename={}", request.inputs.dockerfile));
     if let Some(target) = target {
         opt(format!("target={target}"));
     }
-    for (name, value) in &request.build_args {
+    for (name, value) in &request.inputs.build_args {
         opt(format!("build-arg:{name}={value}"));
     }
-    for (name, value) in &request.labels {
+    for (name, value) in &request.inputs.output.labels {
         opt(format!("label:{name}={value}"));
     }
     match &files.context {
@@ -328,7 +328,7 @@ fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args:
         }
         None => git_context_option(request, files, args),
     }
-    for secret in &request.secrets {
+    for secret in &request.inputs.secrets {
         let path = format!("{}/{}/value", paths::SECRETS, secret.id);
         pair(args, "--secret", file_secret(&secret.id, &path));
     }
@@ -337,7 +337,7 @@ fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args:
 
 /// A context from git.
 fn git_context_option(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
-    if let Some(git) = &request.source.git {
+    if let Some(git) = &request.inputs.source.git {
         let context = git_context(git, files.pin.as_ref());
         pair(args, "--opt", format!("context={context}"));
     }
@@ -345,7 +345,7 @@ fn git_context_option(request: &BuildRequest, files: &Files, args: &mut Vec<Stri
 
 /// What git sources may need: also those that the Dockerfile itself names.
 fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>) {
-    if let (Some(header), Some(git)) = (&files.git_header, &request.source.git) {
+    if let (Some(header), Some(git)) = (&files.git_header, &request.inputs.source.git) {
         // Named by the host: the credentials of one git server never go to another.
         let id = format!("GIT_AUTH_HEADER.{}", host(&git.url));
         pair(args, "--secret", file_secret(&id, header));
@@ -361,15 +361,15 @@ fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>
 fn output(request: &BuildRequest) -> String {
     let mut fields: Vec<String> = vec![
         "type=image".into(),
-        format!("name={}", request.image),
+        format!("name={}", request.inputs.output.image),
         "push=true".into(),
         "push-by-digest=true".into(),
         "oci-mediatypes=true".into(),
-        format!("compression={}", request.compression.as_str()),
+        format!("compression={}", request.inputs.output.compression.as_str()),
         // Also layers that the cache holds in another compression.
         "force-compression=true".into(),
     ];
-    for (name, value) in &request.annotations {
+    for (name, value) in &request.inputs.output.annotations {
         fields.push(format!("annotation.{name}={value}"));
     }
     csv(&fields)

@@ -1,6 +1,8 @@
 use super::*;
+use crate::inputs::Inputs;
 use whittle_api::{
-    BuildSecret, Compression, ConfigMapKeyRef, Platform, RegistryConfig, SecretKeyRef, Source,
+    BuildSecret, Compression, ConfigMapKeyRef, Output, Platform, RegistryConfig, SecretKeyRef,
+    Source,
 };
 
 fn request() -> BuildRequest {
@@ -11,27 +13,33 @@ fn request() -> BuildRequest {
         job: "hello-1".into(),
         builder_address: "tcp://builder.demo.svc:1234".into(),
         builder_server_name: "builder.demo.svc".into(),
-        builder: "default".into(),
         builder_memory: None,
         callback: None,
-        source: Source::default(),
-        dockerfile: "Dockerfile".into(),
-        target: None,
-        debug: None,
-        build_args: Default::default(),
-        secrets: vec![],
-        platforms: vec![],
-        image: "registry.example.com/team/hello".into(),
-        tags: vec!["latest".into()],
+        inputs: Inputs {
+            source: Source::default(),
+            dockerfile: "Dockerfile".into(),
+            target: None,
+            debug: None,
+            build_args: Default::default(),
+            secrets: vec![],
+            platforms: vec![],
+            output: Output {
+                image: "registry.example.com/team/hello".into(),
+                tags: vec!["latest".into()],
+                secret_ref: None,
+                compression: Compression::Gzip,
+                labels: Default::default(),
+                annotations: Default::default(),
+            },
+            contract: None,
+            health_check: None,
+            builder: "default".into(),
+            requested_at: None,
+            rebuild: None,
+        },
         tagging: Default::default(),
-        compression: Compression::Gzip,
-        labels: Default::default(),
-        annotations: Default::default(),
-        contract: Default::default(),
         previous: vec![],
-        health_command: vec![],
         registries: vec![],
-        registry_secret: None,
         scratch_bytes: 8 << 30,
     }
 }
@@ -100,31 +108,31 @@ fn inline_files_come_as_a_local_context() {
 #[test]
 fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
     let mut request = request();
-    request.source.git = Some(branch(
+    request.inputs.source.git = Some(branch(
         "https://git.example.com:8443/team/hello",
         "main",
         Some("cmd/hello"),
     ));
-    request.dockerfile = "build/Dockerfile".into();
-    request.build_args = [
+    request.inputs.dockerfile = "build/Dockerfile".into();
+    request.inputs.build_args = [
         ("EMPTY".into(), String::new()),
         ("FLAGS".into(), "-s -w, \"x\"=1; $(rm -rf /)".into()),
     ]
     .into();
-    request.secrets = vec![BuildSecret {
+    request.inputs.secrets = vec![BuildSecret {
         id: "npmrc".into(),
         secret_ref: SecretKeyRef {
             name: "npm".into(),
             key: ".npmrc".into(),
         },
     }];
-    request.platforms = vec![
+    request.inputs.platforms = vec![
         Platform("linux/amd64".into()),
         Platform("linux/arm64".into()),
     ];
-    request.compression = Compression::Zstd;
-    request.labels = [("org.example.title".into(), "a, b".into())].into();
-    request.annotations = [("org.example.text".into(), "one, \"two\"".into())].into();
+    request.inputs.output.compression = Compression::Zstd;
+    request.inputs.output.labels = [("org.example.title".into(), "a, b".into())].into();
+    request.inputs.output.annotations = [("org.example.text".into(), "one, \"two\"".into())].into();
     request.registries = vec![RegistryConfig {
         host: "registry.example.com:5000".into(),
         ca_ref: Some(ConfigMapKeyRef::default()),
@@ -178,7 +186,7 @@ fn a_build_with_everything_keeps_values_apart_whatever_is_in_them() {
 #[test]
 fn an_ssh_key_is_named_by_its_path() {
     let mut request = request();
-    request.source.git = Some(git("git@git.example.com:team/hello.git"));
+    request.inputs.source.git = Some(git("git@git.example.com:team/hello.git"));
     let files = Files {
         ssh_key: Some("/whittle/git/ssh-privatekey".into()),
         ..Files::default()
@@ -333,7 +341,7 @@ fn a_percent_sign_is_escaped_as_often_as_it_is_decoded() {
 #[test]
 fn git_is_kept_in_what_is_taken_out_of_the_source_where_the_build_asks_for_it() {
     let mut request = request();
-    request.source.git = Some(git("https://git.example.com/hello.git"));
+    request.inputs.source.git = Some(git("https://git.example.com/hello.git"));
     let goal = Goal::Files {
         recipe: "/tmp/recipe",
         into: "/tmp/survey",
@@ -341,12 +349,12 @@ fn git_is_kept_in_what_is_taken_out_of_the_source_where_the_build_asks_for_it() 
     let option = "build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR=";
     for (value, kept) in [("1", true), ("true", true), ("0", false), ("yes", false)] {
         let name = "BUILDKIT_CONTEXT_KEEP_GIT_DIR".to_owned();
-        request.build_args = [(name, value.to_owned())].into();
+        request.inputs.build_args = [(name, value.to_owned())].into();
         assert_eq!(keeps_git(&request), kept, "{value}");
         let args = build(&request, &Files::default(), &goal);
         assert!(args.contains(&format!("{option}{value}")), "{args:?}");
     }
-    request.build_args.clear();
+    request.inputs.build_args.clear();
     let args = build(&request, &Files::default(), &goal);
     assert!(!keeps_git(&request) && !args.iter().any(|arg| arg.starts_with(option)));
 }
@@ -354,8 +362,8 @@ fn git_is_kept_in_what_is_taken_out_of_the_source_where_the_build_asks_for_it() 
 #[test]
 fn files_are_taken_from_the_git_context_by_a_dockerfile_of_our_own() {
     let mut request = request();
-    request.source.git = Some(git("https://git.example.com/hello.git"));
-    request.platforms = vec![
+    request.inputs.source.git = Some(git("https://git.example.com/hello.git"));
+    request.inputs.platforms = vec![
         Platform("linux/amd64".into()),
         Platform("linux/arm64".into()),
     ];
@@ -396,7 +404,7 @@ fn a_pattern_for_one_path_matches_it_alone_and_need_not_match() {
 #[test]
 fn a_platform_with_two_names_is_built_once() {
     let mut request = request();
-    request.platforms = ["linux/arm64/v8", "linux/amd64", "linux/arm64"]
+    request.inputs.platforms = ["linux/arm64/v8", "linux/amd64", "linux/arm64"]
         .map(|name| whittle_api::Platform(name.into()))
         .into();
     let args = build(&request, &Files::default(), &IMAGE);

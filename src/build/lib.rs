@@ -10,6 +10,7 @@ pub mod contract;
 pub mod daemon;
 pub mod failure;
 pub mod health;
+pub mod inputs;
 pub mod near;
 pub mod rawjson;
 pub mod record;

@@ -2,11 +2,10 @@
 //!
 //! Nothing secret stands here: secrets are mounted by the kubelet, at the paths of [`paths`].
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
-use whittle_api::{BuildSecret, Compression, Contract, Debug, Platform, RegistryConfig, Source};
+use super::inputs::Inputs;
+use whittle_api::RegistryConfig;
 
 /// Where things lie in the runner's Pod.
 pub mod paths {
@@ -62,54 +61,21 @@ pub struct BuildRequest {
     pub builder_address: String,
     /// Name in the builder's certificate.
     pub builder_server_name: String,
-    /// Name of the Builder, for messages.
-    #[serde(default)]
-    pub builder: String,
-    /// Its memory limit, for messages; none where it has none.
+    /// Memory limit of the builder, for messages; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder_memory: Option<String>,
     /// Where to send progress and the early result, `https://host:port`; none without a callback.
     pub callback: Option<String>,
-    /// Where the Dockerfile and the context come from.
-    pub source: Source,
-    /// Path of the Dockerfile within the source.
-    pub dockerfile: String,
-    /// Stage to build.
-    pub target: Option<String>,
-    /// The image for debugging.
-    pub debug: Option<Debug>,
-    /// Values of the Dockerfile's ARGs.
-    pub build_args: BTreeMap<String, String>,
-    /// Secret files; their values are mounted.
-    pub secrets: Vec<BuildSecret>,
-    /// Platforms; empty for the builder's own.
-    pub platforms: Vec<Platform>,
-    /// Repository to push to.
-    pub image: String,
-    /// Tags to move when all is pushed.
-    pub tags: Vec<String>,
-    /// When they move.
+    /// What it is made from.
+    pub inputs: Inputs,
+    /// When the tags move.
     #[serde(default)]
     pub tagging: Tagging,
-    /// Compression of the layers.
-    pub compression: Compression,
-    /// Labels in the image's config.
-    pub labels: BTreeMap<String, String>,
-    /// Annotations of each platform's manifest.
-    pub annotations: BTreeMap<String, String>,
     /// How to reach registries, as the builder is configured.
     pub registries: Vec<RegistryConfig>,
-    /// What the image must be.
-    #[serde(default)]
-    pub contract: Contract,
     /// Each platform of the last good image, for its growth.
     #[serde(default)]
     pub previous: Vec<Previous>,
-    /// The command of `spec.healthCheck.exec`, for hints; empty where there is none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub health_command: Vec<String>,
-    /// Name of the Secret of `output.secretRef`, for messages.
-    pub registry_secret: Option<String>,
     /// Bytes that the scratch folder may hold.
     #[serde(default = "scratch_bytes")]
     pub scratch_bytes: u64,

@@ -17,7 +17,7 @@ pub fn refusal(request: &BuildRequest) -> Option<String> {
         .or_else(|| odd_name(request))
         .or_else(|| {
             let goal = Goal::Image {
-                target: request.target.as_deref(),
+                target: request.inputs.target.as_deref(),
                 metadata: "/tmp/whittle/image.json",
             };
             arguments(&buildctl::build(request, &Files::default(), &goal))
@@ -26,13 +26,20 @@ pub fn refusal(request: &BuildRequest) -> Option<String> {
 
 /// A Secret of Whittle's own that the request names.
 fn managed_secret(request: &BuildRequest) -> Option<String> {
-    let source = &request.source;
+    let source = &request.inputs.source;
     let git = source.git.as_ref().and_then(|git| git.secret_ref.as_ref());
     let oci = source.oci.as_ref().and_then(|oci| oci.secret_ref.as_ref());
-    let references = git.into_iter().chain(oci).map(|secret| &secret.name);
+    let push = request.inputs.output.secret_ref.as_ref();
+    let references = git.into_iter().chain(oci).chain(push);
     let named = references
-        .chain(request.secrets.iter().map(|secret| &secret.secret_ref.name))
-        .chain(&request.registry_secret)
+        .map(|secret| &secret.name)
+        .chain(
+            request
+                .inputs
+                .secrets
+                .iter()
+                .map(|secret| &secret.secret_ref.name),
+        )
         .find(|name| is_managed_secret(name))?;
     Some(format!(
         "Secret {named} is not allowed in a build: names that begin with whittle-builder- or whittle-attempt-, and \
@@ -43,7 +50,7 @@ fn managed_secret(request: &BuildRequest) -> Option<String> {
 /// Names that would reach the image as others: buildctl writes those of annotations in lower case, and the first `=`
 /// ends a name.
 fn odd_name(request: &BuildRequest) -> Option<String> {
-    let annotation = request.annotations.keys().find(|key| {
+    let annotation = request.inputs.output.annotations.keys().find(|key| {
         **key != key.to_lowercase()
             || key.is_empty()
             || !key.chars().all(|c| is_plain(c) && c != ',')
@@ -54,7 +61,7 @@ fn odd_name(request: &BuildRequest) -> Option<String> {
              it in lower case, without space, =, comma and quotes"
         ));
     }
-    let label = request.labels.keys();
+    let label = request.inputs.output.labels.keys();
     let key = label
         .into_iter()
         .find(|key| key.is_empty() || !key.chars().all(is_plain))?;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use whittle_image::{Budget, Rule};
+use whittle_probe::policy::{self, Speaks};
 
 /// Turns an ImageBuild into the smallest image that still runs.
 #[derive(Parser)]
@@ -37,6 +38,12 @@ enum Command {
         /// Write them into this directory instead, one file each: whittle.dev_PLURAL.yaml.
         #[arg(long)]
         directory: Option<PathBuf>,
+    },
+    /// Writes into the chart's folder what of it comes from this program: `make generate`.
+    #[command(hide = true)]
+    Chart {
+        /// The folder: charts/whittle.
+        folder: PathBuf,
     },
     /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
     #[command(hide = true)]
@@ -197,6 +204,7 @@ async fn run(command: Command) -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
         Command::Crds { directory } => crds(directory.as_deref()),
+        Command::Chart { folder } => chart(&folder),
         Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
@@ -247,6 +255,37 @@ fn crds(directory: Option<&Path>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the CustomResourceDefinitions cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chart(folder: &Path) -> ExitCode {
+    let schema = folder.join("values.schema.json");
+    let policies = folder.join("files/probeguard");
+    let write = |path: &Path, text: &dyn Fn() -> std::io::Result<String>| {
+        let written = text().and_then(|text| std::fs::write(path, text));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let written = write(&schema, &|| {
+        let text = std::fs::read_to_string(&schema)?;
+        whittle_api::values::values_schema(&text).ok_or_else(|| {
+            std::io::Error::other("it has no definition named builderDefaults to write")
+        })
+    })
+    .and_then(|()| {
+        std::fs::create_dir_all(&policies)
+            .map_err(|error| format!("{}: {error}", policies.display()))
+    })
+    .and_then(|()| {
+        (Speaks::ALL.iter()).try_for_each(|speaks| {
+            write(&policies.join(speaks.file()), &|| Ok(policy::yaml(*speaks)))
+        })
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }

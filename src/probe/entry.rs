@@ -202,8 +202,12 @@ impl Gathered {
                 Some(Fault::MissingLibraries | Fault::OldLibraries)
             );
             let programs = own.entry(paths::folder(&path).to_owned()).or_default();
-            // What a file's capabilities come to, the container decides.
-            let depends = program.fault == Some(Fault::Capabilities);
+            // What a file's capabilities come to, the container decides; and as whom it runs.
+            let depends = match program.fault {
+                Some(Fault::Capabilities) => true,
+                Some(Fault::NotPermitted) => contents.user.uid != Some(0),
+                _ => false,
+            };
             if program.runs == Runs::No && !depends {
                 // What it lacks may come with a volume there: the guard leaves such containers alone.
                 for folder in lacked(program) {

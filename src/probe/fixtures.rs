@@ -186,7 +186,11 @@ pub fn stop(handler: LifecycleHandler) -> Container {
 }
 
 pub fn judged(pod: &PodSpec, images: impl Into<One>) -> Judgement {
-    judge(pod, &images.into())
+    let images = images.into();
+    let judgement = judge(pod, &images);
+    #[cfg(test)]
+    super::policy::tests::agrees(pod, &images, &judgement);
+    judgement
 }
 
 /// The one finding about a container.

@@ -9,7 +9,12 @@ use super::paths;
 
 /// File systems that every runtime mounts (config-linux.md of the runtime specification): `/proc/1/exe`
 /// is a program of the container.
-const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+pub(super) const KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// In the names of resources that no plugin brings programs with.
+pub(super) const KUBERNETES: &str = "kubernetes.io/";
+/// In the words of commands that install programs.
+pub(super) const INSTALLS: [&str; 2] = ["apk add", "install"];
 
 /// What may bring programs into a container: a runtime of its own (as those of GPUs do), or devices, which
 /// plugins and CDI hand in with their tools.
@@ -32,7 +37,7 @@ pub(super) fn added(pod: &PodSpec, container: &Container) -> Option<String> {
     let asked = resources.limits.iter().chain(&resources.requests);
     asked
         .flat_map(|quantities| quantities.keys())
-        .find(|name| name.contains('/') && !name.contains("kubernetes.io/"))
+        .find(|name| name.contains('/') && !name.contains(KUBERNETES))
         .map(|name| format!("the plugin of {name} may bring programs"))
 }
 
@@ -60,8 +65,7 @@ impl<'a> Writes<'a> {
         let words = container.command.iter().chain(&container.args).flatten();
         let mut last = "";
         for word in words {
-            writes.installs |= word.contains("apk add")
-                || word.contains("install")
+            writes.installs |= INSTALLS.iter().any(|text| word.contains(text))
                 || (last.ends_with("apk") && word.starts_with("add"));
             last = word;
             let parts = word.split(|c: char| !c.is_alphanumeric() && !"._-".contains(c));

@@ -28,6 +28,7 @@ mod pack;
 mod paths;
 mod place;
 mod plain;
+pub mod policy;
 mod profile;
 mod shell;
 mod templates;

@@ -118,14 +118,3 @@ request.userInfo.username.split(':')[2]
 {{- end -}}
 {{- toJson $names -}}
 {{- end }}
-
-{{/* CEL: the image of container c as ProbeProfiles name it: by digest where there is one, without the tag before it;
-else by tag, `latest` where none stands. */}}
-{{- define "whittle.imageReference" -}}
-(c.image.contains('@') ? (c.image.split('@')[0].lastIndexOf(':') > c.image.split('@')[0].lastIndexOf('/') ? c.image.split('@')[0].substring(0, c.image.split('@')[0].lastIndexOf(':')) : c.image.split('@')[0]) + '@' + c.image.split('@')[1] : c.image.lastIndexOf(':') > c.image.lastIndexOf('/') ? c.image : c.image + ':latest')
-{{- end }}
-
-{{/* CEL: the spec of the Pods that an object makes, or of the Pod that it is. */}}
-{{- define "whittle.podSpec" -}}
-object.kind == 'Pod' ? object.spec : object.kind == 'CronJob' ? object.spec.jobTemplate.spec.template.spec : object.spec.template.spec
-{{- end }}

@@ -57,7 +57,7 @@ impl Case<'_> {
             FailureReason::BuildRejected,
             format!(
                 "{}: {by}: {}; mend them, {cure}",
-                self.request.dockerfile,
+                self.request.inputs.dockerfile,
                 rules.join("; ")
             ),
             Again::No,
@@ -79,14 +79,14 @@ impl Case<'_> {
             if said.contains("not a regular file") || said.contains("is a directory") {
                 return missing(format!(
                     "{} is a folder, no file: set spec.dockerfile to the path of the file within the source",
-                    request.dockerfile
+                    request.inputs.dockerfile
                 ));
             }
             if said.contains("no such file") || said.contains("not a directory") {
-                let place = place(&request.source);
+                let place = place(&request.inputs.source);
                 return missing(format!(
                     "there is no {} {place}: set spec.dockerfile to its path within the source",
-                    request.dockerfile
+                    request.inputs.dockerfile
                 ));
             }
         }
@@ -98,8 +98,8 @@ impl Case<'_> {
         {
             *line = self.lines.too_long;
             let what = match self.lines.too_long {
-                Some(line) => format!("{}:{line}: this line", request.dockerfile),
-                None => format!("{}: a line", request.dockerfile),
+                Some(line) => format!("{}:{line}: this line", request.inputs.dockerfile),
+                None => format!("{}: a line", request.inputs.dockerfile),
             };
             return syntax(format!(
                 "{what} is longer than the {LINE_LIMIT} bytes that the builder reads: break it by \\ at its end, or COPY \
@@ -159,7 +159,7 @@ impl Case<'_> {
         let line = line.map_or(String::new(), |n| format!(":{n}"));
         (
             FailureReason::DockerfileSyntax,
-            format!("{}{line}: {said}", self.request.dockerfile),
+            format!("{}{line}: {said}", self.request.inputs.dockerfile),
             Again::No,
         )
     }
@@ -298,11 +298,11 @@ impl Case<'_> {
         let (place, hint) = match from {
             Some(stage) => (self.of_stage(stage), "check the path there"),
             None if self.is_ignored(missing) => (
-                place(&self.request.source),
+                place(&self.request.inputs.source),
                 ".dockerignore leaves it out: make an exception there, by a line with ! before the path",
             ),
             None => (
-                place(&self.request.source),
+                place(&self.request.inputs.source),
                 "the path counts from the context's root, and .dockerignore may leave it out",
             ),
         };

@@ -27,7 +27,7 @@ const NOT_SEALED: [&str; 2] = [
 
 impl Case<'_> {
     pub(super) fn source(&self) -> Option<Finding> {
-        let git = self.request.source.git.as_ref()?;
+        let git = self.request.inputs.source.git.as_ref()?;
         let by_name = self
             .failed
             .as_ref()

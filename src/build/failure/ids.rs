@@ -156,7 +156,7 @@ impl Case<'_> {
     }
 
     fn expand(&self, text: &str) -> String {
-        self.lines.expand(text, &self.request.build_args)
+        self.lines.expand(text, &self.request.inputs.build_args)
     }
 }
 

@@ -104,9 +104,9 @@ impl Case<'_> {
         let mut words = text.split_whitespace();
         let flag = words.find_map(|word| word.strip_prefix("--platform="));
         if let Some(flag) = flag.filter(|flag| !flag.contains("PLATFORM")) {
-            return self.lines.expand(flag, &self.request.build_args);
+            return self.lines.expand(flag, &self.request.inputs.build_args);
         }
-        let asked = &self.request.platforms;
+        let asked = &self.request.inputs.platforms;
         match asked.is_empty() {
             true => "the builder's own".into(),
             false => listed(&asked.iter().map(|p| p.0.as_str()).collect::<Vec<_>>()),
@@ -145,7 +145,7 @@ fn push_finding(
     fault: Fault,
     kind: Kind,
 ) -> Finding {
-    let repository = Repository::parse(&request.image);
+    let repository = Repository::parse(&request.inputs.output.image);
     let Repository { host, path } = &repository;
     match fault {
         Fault::Denied => (
@@ -237,7 +237,7 @@ fn pull_cure(
 ) -> Option<String> {
     let host = &repository.host;
     Some(match kind {
-        Kind::RateLimited if request.registry_secret.is_none() => format!(
+        Kind::RateLimited if request.inputs.registry_secret().is_none() => format!(
             "it limits how often it is asked, and those who log in less: put credentials for {host} into a Secret and name \
              it in output.secretRef, or set a mirror in registries of the Builder"
         ),
@@ -264,7 +264,7 @@ fn denied(
     right: &str,
 ) -> String {
     let host = &repository.host;
-    match (kind, &request.registry_secret) {
+    match (kind, request.inputs.registry_secret()) {
         (Kind::Expired, Some(secret)) => format!(
             "the credentials for {host} in Secret {secret} have expired (those of ECR are good for 12 hours): renew them"
         ),
@@ -292,7 +292,7 @@ fn credentials_hint(
     right: &str,
 ) -> String {
     let host = &repository.host;
-    let Some(secret) = &request.registry_secret else {
+    let Some(secret) = request.inputs.registry_secret() else {
         return format!(
             "no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in \
              output.secretRef that may {right}"

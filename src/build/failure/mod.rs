@@ -253,8 +253,8 @@ impl Case<'_> {
     /// A line of the Dockerfile, for the start of a sentence.
     fn place(&self, line: Option<i32>) -> String {
         match line {
-            Some(line) => format!("{} line {line}", self.request.dockerfile),
-            None => self.request.dockerfile.clone(),
+            Some(line) => format!("{} line {line}", self.request.inputs.dockerfile),
+            None => self.request.inputs.dockerfile.clone(),
         }
     }
 

@@ -2,12 +2,12 @@
 
 use super::tests::{judge_with, request};
 use super::{Again, Facts, PushFault, SecretNotes, Verdict, push_failure};
-use whittle_api::FailureReason as R;
+use whittle_api::{FailureReason as R, LocalRef};
 
 /// As buildctl prints it: the step's error, and the error at the end.
 fn pushed(facts: &Facts, secret: Option<&str>, said: &str) -> Verdict {
     let mut request = request();
-    request.registry_secret = secret.map(str::to_owned);
+    request.inputs.output.secret_ref = secret.map(|name| LocalRef { name: name.into() });
     let said = format!("failed to push registry.example.com/team/hello: {said}");
     judge_with(
         &request,

@@ -11,7 +11,13 @@ impl Case<'_> {
             .strip_prefix("secret ")
             .and_then(|r| r.strip_suffix(": not found"))
         {
-            let ids: Vec<&str> = self.request.secrets.iter().map(|s| s.id.as_str()).collect();
+            let ids: Vec<&str> = self
+                .request
+                .inputs
+                .secrets
+                .iter()
+                .map(|s| s.id.as_str())
+                .collect();
             let given = if ids.is_empty() {
                 "gives none".into()
             } else {
@@ -26,7 +32,7 @@ impl Case<'_> {
                 "" | "default" => String::new(),
                 id => format!(" \"{id}\""),
             };
-            let why = match (&self.request.source.git, named.as_str()) {
+            let why = match (&self.request.inputs.source.git, named.as_str()) {
                 (Some(git), "") if git.secret_ref.is_some() => {
                     "its source's Secret is not of type kubernetes.io/ssh-auth"
                 }
@@ -70,7 +76,11 @@ impl Case<'_> {
         }
         if said.starts_with("exit code: ")
             && (self.lines.names_frontend
-                || self.request.build_args.contains_key("BUILDKIT_SYNTAX"))
+                || self
+                    .request
+                    .inputs
+                    .build_args
+                    .contains_key("BUILDKIT_SYNTAX"))
         {
             return rejected(format!(
                 "the image that # syntax= names did not work as the frontend of a Dockerfile ({said}): check its name, or \

@@ -71,10 +71,7 @@ impl Case<'_> {
         if how != "exit code: 137" && !how.ends_with("cannot allocate memory") {
             return None;
         }
-        let builder = match self.request.builder.as_str() {
-            "" => "the Builder".to_owned(),
-            name => format!("Builder {name}"),
-        };
+        let builder = format!("Builder {}", self.request.inputs.builder);
         let whose = match &self.request.builder_memory {
             Some(limit) => format!("the memory limit {limit} of {builder}"),
             None => format!("the memory limit of {builder}, or of its node,"),
@@ -142,7 +139,7 @@ impl Case<'_> {
             .find_map(|option| option.strip_prefix("from="));
         let where_ = match from {
             Some(from) => self.of_stage(from),
-            None => place(&self.request.source),
+            None => place(&self.request.inputs.source),
         };
         Some((
             FailureReason::CopySourceNotFound,

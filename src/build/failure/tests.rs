@@ -1,9 +1,10 @@
 //! The texts are what buildctl and buildkitd 0.33.1 really printed, hosts changed.
 
 use super::*;
+use crate::inputs::Inputs;
 use whittle_api::{
-    BuildSecret, Compression, GitRef, GitSource, InlineSource, LocalRef, Platform, SecretKeyRef,
-    Source,
+    BuildSecret, Compression, GitRef, GitSource, InlineSource, LocalRef, Output, Platform,
+    SecretKeyRef, Source,
 };
 
 use FailureReason as R;
@@ -16,53 +17,58 @@ pub(super) fn request() -> BuildRequest {
         job: "hello-1".into(),
         builder_address: "tcp://builder:1234".into(),
         builder_server_name: "builder".into(),
-        builder: "default".into(),
         builder_memory: None,
         callback: None,
-        source: Source {
-            inline: Some(InlineSource {
-                files: [(
-                    "Dockerfile".to_owned(),
-                    "FROM busybox AS build\nFROM scratch AS runtime\n".to_owned(),
-                )]
-                .into(),
-            }),
-            ..Source::default()
+        inputs: Inputs {
+            source: Source {
+                inline: Some(InlineSource {
+                    files: [(
+                        "Dockerfile".to_owned(),
+                        "FROM busybox AS build\nFROM scratch AS runtime\n".to_owned(),
+                    )]
+                    .into(),
+                }),
+                ..Source::default()
+            },
+            dockerfile: "Dockerfile".into(),
+            target: None,
+            debug: None,
+            build_args: Default::default(),
+            secrets: vec![],
+            platforms: vec![],
+            output: Output {
+                image: "registry.example.com/team/hello".into(),
+                tags: vec!["latest".into()],
+                secret_ref: None,
+                compression: Compression::Gzip,
+                labels: Default::default(),
+                annotations: Default::default(),
+            },
+            contract: None,
+            health_check: None,
+            builder: "default".into(),
+            requested_at: None,
+            rebuild: None,
         },
-        dockerfile: "Dockerfile".into(),
-        target: None,
-        debug: None,
-        build_args: Default::default(),
-        secrets: vec![],
-        platforms: vec![],
-        image: "registry.example.com/team/hello".into(),
-        tags: vec!["latest".into()],
         tagging: Default::default(),
-        compression: Compression::Gzip,
-        labels: Default::default(),
-        annotations: Default::default(),
-        contract: Default::default(),
         previous: vec![],
-        health_command: vec![],
         registries: vec![],
-        registry_secret: None,
         scratch_bytes: 8 << 30,
     }
 }
 
 fn from_git(reference: GitRef) -> BuildRequest {
-    BuildRequest {
-        source: Source {
-            git: Some(GitSource {
-                url: "https://git.example.com/team/hello.git".into(),
-                reference: Some(reference),
-                sub_path: Some("no/such".into()),
-                secret_ref: None,
-            }),
-            ..Source::default()
-        },
-        ..request()
-    }
+    let mut request = request();
+    request.inputs.source = Source {
+        git: Some(GitSource {
+            url: "https://git.example.com/team/hello.git".into(),
+            reference: Some(reference),
+            sub_path: Some("no/such".into()),
+            secret_ref: None,
+        }),
+        ..Source::default()
+    };
+    request
 }
 
 fn branch(name: &str) -> BuildRequest {
@@ -74,7 +80,7 @@ fn branch(name: &str) -> BuildRequest {
 
 /// What comes of a failed vertex (name, error, output; none without a name) and a text.
 pub(super) fn judge(request: &BuildRequest, vertex: (&str, &str, &str), text: &str) -> Verdict {
-    let inline = request.source.inline.as_ref();
+    let inline = request.inputs.source.inline.as_ref();
     let facts = Facts {
         dockerfile: inline.and_then(|inline| inline.files.get("Dockerfile").cloned()),
         ..Facts::default()
@@ -216,7 +222,7 @@ fn a_git_server_that_refuses_says_whether_credentials_were_given() {
         Again::No,
         "git repository https://git.example.com/team/hello.git asks for credentials: name a Secret of type kubernetes.io/basic-auth in git.secretRef",
     );
-    request.source.git.as_mut().unwrap().secret_ref = Some(LocalRef {
+    request.inputs.source.git.as_mut().unwrap().secret_ref = Some(LocalRef {
         name: "git-credentials".into(),
     });
     let said = stderr(
@@ -250,7 +256,7 @@ fn a_git_server_that_is_away_is_asked_again() {
 #[test]
 fn an_ssh_server_without_a_key_is_a_denial() {
     let mut request = branch("main");
-    request.source.git.as_mut().unwrap().url = "git@git.example.com:team/hello".into();
+    request.inputs.source.git.as_mut().unwrap().url = "git@git.example.com:team/hello".into();
     let verdict = git_failure(
         &request,
         r#"no SSH key "default" forwarded from the client"#,
@@ -262,7 +268,7 @@ fn an_ssh_server_without_a_key_is_a_denial() {
 #[test]
 fn a_dockerfile_that_is_not_there_is_named_with_what_is() {
     let mut request = request();
-    request.dockerfile = "Dockerfile.prod".into();
+    request.inputs.dockerfile = "Dockerfile.prod".into();
     let text = "error: failed to solve: failed to read dockerfile: open Dockerfile.prod: no such file or directory";
     assert_is(
         &judge(&request, NONE, text),
@@ -522,7 +528,7 @@ fn what_builders_never_grant_is_rejected() {
 #[test]
 fn a_build_secret_that_is_not_given_is_named() {
     let mut request = request();
-    request.secrets = vec![BuildSecret {
+    request.inputs.secrets = vec![BuildSecret {
         id: "npmrc".into(),
         secret_ref: SecretKeyRef {
             name: "npm".into(),
@@ -568,7 +574,9 @@ fn a_refused_push_names_the_secret_or_its_absence() {
         Again::No,
         "registry registry.example.com refuses the push of team/hello: 401 Unauthorized; no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in output.secretRef that may push",
     );
-    request.registry_secret = Some("regcred".into());
+    request.inputs.output.secret_ref = Some(LocalRef {
+        name: "regcred".into(),
+    });
     let message = push(&request, &facts, UNAUTHORIZED).failure.message;
     assert!(
         message.ends_with("Secret regcred has no credentials for registry.example.com"),
@@ -671,7 +679,7 @@ fn messages_and_steps_are_bounded() {
 #[test]
 fn a_missing_platform_names_what_was_asked_for() {
     let mut request = request();
-    request.platforms = vec![Platform("linux/s390x".into())];
+    request.inputs.platforms = vec![Platform("linux/s390x".into())];
     let text = "error: failed to solve: x:1: failed to resolve source metadata for docker.io/library/x:1: no match for platform in manifest: not found";
     let message = judge(&request, NONE, text).failure.message;
     assert!(

@@ -88,7 +88,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     if let Some(message) = refusal(request) {
         return Err(plain(FailureReason::BuildRejected, message));
     }
-    let secret = request.registry_secret.as_deref();
+    let secret = request.inputs.registry_secret();
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
     if let Tagging::Only { image, debug } = &request.tagging {
         let facts = registry_secret::facts(&config);
@@ -109,7 +109,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let metadata = prepared.path("image.json");
     let goal = Goal::Image {
-        target: request.target.as_deref(),
+        target: request.inputs.target.as_deref(),
         metadata: &metadata,
     };
     solver
@@ -135,10 +135,10 @@ fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hin
         })
         .collect();
     let view = View {
-        dockerfile_path: &request.dockerfile,
+        dockerfile_path: &request.inputs.dockerfile,
         dockerfile,
-        target: request.target.as_deref(),
-        build_args: &request.build_args,
+        target: request.inputs.target.as_deref(),
+        build_args: &request.inputs.build_args,
         files: &known.source.candidates,
         warnings: &warnings,
     };

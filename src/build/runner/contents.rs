@@ -20,14 +20,14 @@ pub(super) async fn hold(
     request: &BuildRequest,
     platforms: &mut [Stored],
 ) -> Result<(Vec<Breach>, Vec<Unhealthy>), Trouble> {
-    let budget = contract::budget(&request.contract);
+    let budget = contract::budget(&request.inputs.contract.clone().unwrap_or_default());
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
         let now = Timestamp::now().as_second();
         let contents = client
             .contents(&stored.manifest.layers, &stored.config, now)
             .await?;
-        checks.extend(unhealthy(&contents, &request.health_command));
+        checks.extend(unhealthy(&contents, request.inputs.health_command()));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
         status.programs = Some(pack(&contents));
@@ -57,6 +57,7 @@ async fn weigh(
 ) -> Vec<Finding> {
     let status = &stored.status;
     let asked = request
+        .inputs
         .platforms
         .iter()
         .any(|platform| normal_platform(&platform.0) == normal_platform(&status.platform))

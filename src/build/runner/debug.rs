@@ -20,14 +20,14 @@ pub(super) async fn build(
     digest: &str,
 ) -> Result<Option<Pushed>, Failure> {
     let request = solver.request;
-    let Some(debug) = &request.debug else {
+    let Some(debug) = &request.inputs.debug else {
         return Ok(None);
     };
     let metadata = prepared.path("debug.json");
     let recipe = prepared.path("debug");
     let goal = match &debug.image {
         Some(base) => {
-            let text = debug_recipe(&format!("{}@{digest}", request.image), base);
+            let text = debug_recipe(&format!("{}@{digest}", request.inputs.output.image), base);
             fs::create_dir_all(&recipe)
                 .and_then(|()| fs::write(Path::new(&recipe).join("Dockerfile"), text))
                 .map_err(broken)?;

@@ -51,18 +51,18 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
     plain_folder(&folder).map_err(broken)?;
     let mut files = Files::default();
     let context = folder.join("context");
-    if let Some(inline) = &request.source.inline {
+    if let Some(inline) = &request.inputs.source.inline {
         fs::create_dir_all(&context).map_err(broken)?;
         for (name, text) in &inline.files {
             write_within(&context, name, text.as_bytes()).map_err(broken)?;
         }
         files.context = Some(context.to_string_lossy().into_owned());
     }
-    if request.source.config_map.is_some() {
+    if request.inputs.source.config_map.is_some() {
         copy_mounted(Path::new(paths::SOURCE), &context).map_err(broken)?;
         files.context = Some(context.to_string_lossy().into_owned());
     }
-    if let Some(git) = &request.source.git {
+    if let Some(git) = &request.inputs.source.git {
         let mounted = Path::new(paths::GIT_AUTH);
         git_files(git, mounted, Path::new(paths::TLS), &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;

@@ -47,7 +47,11 @@ pub(super) fn pushed(request: &BuildRequest, metadata: &Path) -> Result<Pushed, 
     let text = std::fs::read(metadata).map_err(|error| broken(error.to_string()))?;
     let metadata: Metadata =
         serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-    let asked = request.platforms.first().map(|platform| platform.0.clone());
+    let asked = request
+        .inputs
+        .platforms
+        .first()
+        .map(|platform| platform.0.clone());
     Ok(Pushed {
         platform: metadata
             .descriptor
@@ -101,15 +105,20 @@ pub(super) async fn finish(
     held: &mut Held,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client =
-        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
+    let client = client(
+        request,
+        &Repository::parse(&request.inputs.output.image),
+        config,
+        true,
+    )
+    .map_err(failed)?;
     let mut first = check(&client, &image).await.map_err(failed)?;
     for stored in &first.platforms {
         let platform = &stored.status;
         let size = display_size(platform.size);
         println!(
             "pushed {} {}@{} {size}",
-            platform.platform, request.image, platform.digest
+            platform.platform, request.inputs.output.image, platform.digest
         );
     }
     let second = match &debug {
@@ -119,8 +128,9 @@ pub(super) async fn finish(
     (held.breaches, held.unhealthy) = contents::hold(&client, request, &mut first.platforms)
         .await
         .map_err(failed)?;
-    let reference = format!("{}@{}", request.image, image.digest);
-    if let Some(failure) = contract::failure(&held.breaches, &request.contract, &reference) {
+    let reference = format!("{}@{}", request.inputs.output.image, image.digest);
+    let contract = request.inputs.contract.clone().unwrap_or_default();
+    if let Some(failure) = contract::failure(&held.breaches, &contract, &reference) {
         return Err(failure);
     }
     let later = request.tagging == Tagging::Later;
@@ -130,7 +140,7 @@ pub(super) async fn finish(
             .map_err(failed)?;
     }
     let mut status = None;
-    if let (Some(checked), Some(pushed), Some(debug)) = (second, debug, &request.debug) {
+    if let (Some(checked), Some(pushed), Some(debug)) = (second, debug, &request.inputs.debug) {
         if !later {
             let suffix = &debug.tag_suffix;
             tag(&client, &checked, &pushed.digest, request, suffix)
@@ -139,7 +149,7 @@ pub(super) async fn finish(
         }
         let sizes = checked.platforms.iter().map(|p| p.status.size);
         status = Some(DebugStatus {
-            image: format!("{}@{}", request.image, pushed.digest),
+            image: format!("{}@{}", request.inputs.output.image, pushed.digest),
             digest: pushed.digest,
             size: sizes.max().unwrap_or(0),
         });
@@ -160,10 +170,15 @@ pub(super) async fn retag(
     debug: Option<&str>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client =
-        client(request, &Repository::parse(&request.image), config, true).map_err(failed)?;
+    let client = client(
+        request,
+        &Repository::parse(&request.inputs.output.image),
+        config,
+        true,
+    )
+    .map_err(failed)?;
     let mut images = vec![(image, "")];
-    if let (Some(digest), Some(debug)) = (debug, &request.debug) {
+    if let (Some(digest), Some(debug)) = (debug, &request.inputs.debug) {
         images.push((digest, debug.tag_suffix.as_str()));
     }
     // Both must be there before any tag moves.
@@ -202,14 +217,19 @@ pub(super) async fn fetch(
     reports: &[ReportRef],
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client =
-        client(request, &Repository::parse(&request.image), config, false).map_err(failed)?;
+    let client = client(
+        request,
+        &Repository::parse(&request.inputs.output.image),
+        config,
+        false,
+    )
+    .map_err(failed)?;
     let mut platforms = vec![];
     for report in reports {
         let contents = contents::fetch(&client, report).await.map_err(failed)?;
         println!(
             "read the report on {} {}@{}",
-            report.platform, request.image, report.digest
+            report.platform, request.inputs.output.image, report.digest
         );
         platforms.push(PlatformStatus {
             platform: report.platform.clone(),
@@ -254,6 +274,8 @@ async fn tag(
     suffix: &str,
 ) -> Result<(), Trouble> {
     let tags: Vec<String> = request
+        .inputs
+        .output
         .tags
         .iter()
         .map(|tag| format!("{tag}{suffix}"))
@@ -262,7 +284,11 @@ async fn tag(
         .iter()
         .map(|tag| client.put_manifest(tag, &image.media_type, &image.bytes));
     try_join_all(puts).await?;
-    println!("tagged {}@{digest} {}", request.image, tags.join(" "));
+    println!(
+        "tagged {}@{digest} {}",
+        request.inputs.output.image,
+        tags.join(" ")
+    );
     Ok(())
 }
 

@@ -159,6 +159,7 @@ async fn resolve(
             digest, entries, ..
         } => {
             let asked = request
+                .inputs
                 .platforms
                 .first()
                 .map(|platform| platform.0.as_str());

@@ -26,7 +26,7 @@ impl Redactor {
     /// Reads what the kubelet has mounted for this build. What cannot be read cannot leak either.
     pub(super) fn load(request: &BuildRequest) -> Self {
         let mut found = Self::default();
-        for secret in &request.secrets {
+        for secret in &request.inputs.secrets {
             found.add_file(&Path::new(paths::SECRETS).join(&secret.id).join("value"));
         }
         let token = Path::new(paths::ATTEMPT).join(paths::TOKEN_KEY);

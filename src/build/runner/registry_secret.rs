@@ -140,11 +140,11 @@ pub(super) fn write(
     request: &BuildRequest,
     dockerfile: Option<&str>,
 ) -> Result<(), Failure> {
-    let mut used = vec![Repository::parse(&request.image)];
+    let mut used = vec![Repository::parse(&request.inputs.output.image)];
     let mirrors = request.registries.iter().flat_map(|it| &it.mirrors);
     let texts = dockerfile
         .into_iter()
-        .chain(request.build_args.values().map(String::as_str))
+        .chain(request.inputs.build_args.values().map(String::as_str))
         .chain(mirrors.map(String::as_str));
     used.extend(used_images::named(texts));
     write_private(

@@ -21,7 +21,10 @@ pub(super) fn of_files(
     request: &BuildRequest,
     context: Option<&Path>,
 ) -> io::Result<Option<String>> {
-    let kind = match (&request.source.inline, &request.source.config_map) {
+    let kind = match (
+        &request.inputs.source.inline,
+        &request.inputs.source.config_map,
+    ) {
         (Some(_), _) => "inline",
         (_, Some(_)) => "configmap",
         _ => return Ok(None),

@@ -54,10 +54,10 @@ pub(super) async fn read(
     prepared: &mut Prepared,
 ) -> Result<Source, Failure> {
     let request = solver.request;
-    if let Some(git) = &request.source.git {
+    if let Some(git) = &request.inputs.source.git {
         return from_git(solver, git, facts, prepared).await;
     }
-    let revision = match &request.source.oci {
+    let revision = match &request.inputs.source.oci {
         Some(oci) => Some(oci::fetch(request, oci, config, prepared).await?),
         None => revision::of_files(request, prepared.files.context.as_deref().map(Path::new))
             .map_err(broken)?,
@@ -82,8 +82,8 @@ async fn from_git(
     }
     let request = solver.request;
     let mut state = State::default();
-    let own = own_ignore(&request.dockerfile);
-    let patterns: Vec<String> = [request.dockerfile.as_str(), DOCKERIGNORE, &own]
+    let own = own_ignore(&request.inputs.dockerfile);
+    let patterns: Vec<String> = [request.inputs.dockerfile.as_str(), DOCKERIGNORE, &own]
         .into_iter()
         .filter_map(pattern_of)
         .chain(advice::CANDIDATES.iter().map(|p| (*p).to_owned()))
@@ -188,7 +188,7 @@ fn look(request: &BuildRequest, folder: &Path) -> Source {
         let bytes = head_of(folder, path, TEXT_LIMIT)?;
         String::from_utf8(bytes).ok()
     };
-    let ignore = text(&own_ignore(&request.dockerfile)).or_else(|| text(DOCKERIGNORE));
+    let ignore = text(&own_ignore(&request.inputs.dockerfile)).or_else(|| text(DOCKERIGNORE));
     let mut found = vec![];
     let mut seen = 0;
     walk(folder, folder, &mut seen, &mut found);
@@ -208,7 +208,7 @@ fn look(request: &BuildRequest, folder: &Path) -> Source {
         .collect();
     Source {
         revision: None,
-        dockerfile: text(&request.dockerfile),
+        dockerfile: text(&request.inputs.dockerfile),
         candidates,
     }
 }

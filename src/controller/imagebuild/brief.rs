@@ -11,6 +11,7 @@ use whittle_api::{
     Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
     REQUESTED_AT, Source, Stage, bounded,
 };
+use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
 
 /// Objects of a page of ImageBuilds and Builders that is listed for a watch: each may have 1.5 MiB.
@@ -23,10 +24,8 @@ pub fn image_build(build: &mut ImageBuild) {
         .status
         .as_ref()
         .and_then(|status| status.input.as_ref());
-    // It takes a while for a large one, and says nothing where there is none to compare with.
-    let settled = known.is_some_and(|known| *known == decide::input(build));
-    let spec = &mut build.spec;
-    build.spec = ImageBuildSpec {
+    let requested = inputs::requested_at(build);
+    let rest = ImageBuildSpec {
         source: Source::default(),
         dockerfile: String::new(),
         target: None,
@@ -45,12 +44,15 @@ pub fn image_build(build: &mut ImageBuild) {
         contract: None,
         health_check: None,
         rebuild: None,
-        builder_ref: spec.builder_ref.clone(),
+        builder_ref: build.spec.builder_ref.clone(),
         timeout: String::new(),
         retries: 0,
-        suspend: spec.suspend,
+        suspend: build.spec.suspend,
         history_limit: 0,
     };
+    let spec = std::mem::replace(&mut build.spec, rest);
+    // It takes a while for a large one, and says nothing where there is none to compare with.
+    let settled = known.is_some_and(|known| *known == Inputs::new(spec, requested).digest());
     metadata(&mut build.metadata, &[REQUESTED_AT]);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {

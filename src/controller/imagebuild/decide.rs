@@ -15,13 +15,10 @@ pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use serde::Serialize;
 
 use super::gate::Check;
 use super::job::{self, Attempt, Which};
@@ -34,9 +31,9 @@ use whittle_api::{
     Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
     REQUESTED_AT, Stage, find,
 };
+use whittle_build::inputs::Inputs;
 use whittle_build::report::failed;
 use whittle_build::report::{Built, Failed, Report};
-use whittle_image::digest_of;
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
@@ -104,48 +101,10 @@ pub enum Action {
     Prune(i64),
 }
 
-/// What a build is made from: all of the spec that can change the image or where it goes.
-#[derive(Serialize)]
-struct Input<'a> {
-    source: &'a whittle_api::Source,
-    dockerfile: &'a str,
-    target: &'a Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    debug: &'a Option<whittle_api::Debug>,
-    build_args: &'a BTreeMap<String, String>,
-    secrets: &'a [whittle_api::BuildSecret],
-    platforms: &'a [whittle_api::Platform],
-    output: &'a whittle_api::Output,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    contract: &'a Option<whittle_api::Contract>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    health_check: &'a Option<whittle_api::HealthCheck>,
-    builder: &'a str,
-    requested_at: Option<&'a String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rebuild: &'a Option<String>,
-}
-
 /// Digest of everything that makes a build due when it changes: so `suspend`, `timeout`, `retries`
 /// and `historyLimit` may change without one.
 pub fn input(build: &ImageBuild) -> String {
-    let spec = &build.spec;
-    let input = Input {
-        source: &spec.source,
-        dockerfile: &spec.dockerfile,
-        target: &spec.target,
-        debug: &spec.debug,
-        build_args: &spec.build_args,
-        secrets: &spec.secrets,
-        platforms: &spec.platforms,
-        output: &spec.output,
-        contract: &spec.contract,
-        health_check: &spec.health_check,
-        builder: &spec.builder_ref.name,
-        requested_at: build.annotations().get(REQUESTED_AT),
-        rebuild: &spec.rebuild,
-    };
-    digest_of(&serde_json::to_vec(&input).expect("plain data is always JSON"))
+    Inputs::of(build).digest()
 }
 
 /// True where there is nothing to do until the ImageBuild changes: nothing else need be read.

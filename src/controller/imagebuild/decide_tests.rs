@@ -791,6 +791,9 @@ fn a_check_ends_with_the_builds_own_time() {
     assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
 }
 
+#[path = "decide/inputs_tests.rs"]
+mod inputs;
+
 #[path = "decide/refused_tests.rs"]
 mod refused;
 

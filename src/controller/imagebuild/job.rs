@@ -18,6 +18,7 @@ use crate::names;
 use crate::settings::Settings;
 use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild};
+use whittle_build::inputs::Inputs;
 use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
 
 /// uid and gid of the runner.
@@ -158,7 +159,6 @@ fn request(
     which: &Which,
     settings: &Settings,
 ) -> BuildRequest {
-    let spec = &build.spec;
     let namespace = build.namespace().unwrap_or_default();
     let host = names::builder_host(&builder.name_any(), &namespace);
     BuildRequest {
@@ -167,34 +167,15 @@ fn request(
         job: which.job.clone(),
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
-        builder: builder.name_any(),
         builder_memory: decide::memory_limit(builder).map(str::to_owned),
         callback: settings
             .callback
             .as_ref()
             .map(|callback| callback.url.clone()),
-        source: spec.source.clone(),
-        dockerfile: spec.dockerfile.clone(),
-        target: spec.target.clone(),
-        debug: spec.debug.clone(),
-        build_args: spec.build_args.clone(),
-        secrets: spec.secrets.clone(),
-        platforms: spec.platforms.clone(),
-        image: spec.output.image.clone(),
-        tags: spec.output.tags.clone(),
+        inputs: Inputs::of(build),
         tagging: which.tagging.clone(),
-        compression: spec.output.compression,
-        labels: spec.output.labels.clone(),
-        annotations: spec.output.annotations.clone(),
-        contract: spec.contract.clone().unwrap_or_default(),
         previous: previous(build),
-        health_command: health_command(build),
         registries: builder.spec.registries.clone(),
-        registry_secret: spec
-            .output
-            .secret_ref
-            .as_ref()
-            .map(|secret| secret.name.clone()),
         scratch_bytes: scratch_bytes(settings),
         namespace,
     }
@@ -204,14 +185,6 @@ fn request(
 fn scratch_bytes(settings: &Settings) -> u64 {
     let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(8 << 30);
     all - all / 16
-}
-
-/// The command of `spec.healthCheck.exec`; empty where there is none.
-fn health_command(build: &ImageBuild) -> Vec<String> {
-    let check = build.spec.health_check.as_ref();
-    check
-        .and_then(|check| check.exec.as_ref())
-        .map_or(vec![], |exec| exec.command.clone())
 }
 
 /// The last good image, where it lies in the repository that this build pushes to.
@@ -470,7 +443,7 @@ mod tests {
             &which(),
             &fixtures::settings(),
         );
-        assert_eq!(request.builder, builder.name_any());
+        assert_eq!(request.inputs.builder, builder.name_any());
         assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
     }
 

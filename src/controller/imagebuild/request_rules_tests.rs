@@ -41,14 +41,14 @@ fn most(sum: usize, value: usize) -> BTreeMap<String, String> {
 #[test]
 fn the_longest_spec_that_the_schema_admits_fits_into_an_exec() {
     let mut request = request();
-    request.build_args = most(BUILD_ARGS, 8192);
-    request.labels = most(LABELS, 4096);
-    request.annotations = most(ANNOTATIONS, 4096);
-    request.dockerfile = "😀".repeat(1024);
-    request.target = Some("t".repeat(128));
-    request.image = format!("registry.example.com/{}", "a".repeat(234));
-    request.platforms = vec![Platform("linux/mips64le".into()); 16];
-    request.source.git = Some(GitSource {
+    request.inputs.build_args = most(BUILD_ARGS, 8192);
+    request.inputs.output.labels = most(LABELS, 4096);
+    request.inputs.output.annotations = most(ANNOTATIONS, 4096);
+    request.inputs.dockerfile = "😀".repeat(1024);
+    request.inputs.target = Some("t".repeat(128));
+    request.inputs.output.image = format!("registry.example.com/{}", "a".repeat(234));
+    request.inputs.platforms = vec![Platform("linux/mips64le".into()); 16];
+    request.inputs.source.git = Some(GitSource {
         url: format!("https://git.example.com/{}", "😀".repeat(2024)),
         reference: Some(GitRef {
             branch: Some("b".repeat(255)),
@@ -57,7 +57,7 @@ fn the_longest_spec_that_the_schema_admits_fits_into_an_exec() {
         sub_path: Some("%".repeat(1024)),
         secret_ref: None,
     });
-    request.secrets = (0..64)
+    request.inputs.secrets = (0..64)
         .map(|at| BuildSecret {
             id: format!("{at:063}"),
             secret_ref: SecretKeyRef {
@@ -75,7 +75,7 @@ fn the_longest_spec_that_the_schema_admits_fits_into_an_exec() {
         .collect();
     assert_eq!(refusal(&request), None);
     let goal = Goal::Image {
-        target: request.target.as_deref(),
+        target: request.inputs.target.as_deref(),
         metadata: "/tmp/whittle/image.json",
     };
     let args = buildctl::build(&request, &Files::default(), &goal);
@@ -88,7 +88,7 @@ fn the_longest_spec_that_the_schema_admits_fits_into_an_exec() {
 #[test]
 fn what_is_too_long_for_an_exec_is_told_with_its_field_and_the_cure() {
     let mut long = request();
-    long.annotations = (0..40)
+    long.inputs.output.annotations = (0..40)
         .map(|at| (format!("a{at}"), "x".repeat(4000)))
         .collect();
     let told = refusal(&long).unwrap();
@@ -96,12 +96,12 @@ fn what_is_too_long_for_an_exec_is_told_with_its_field_and_the_cure() {
     assert!(told.contains("shorten it"), "{told}");
 
     let mut long = request();
-    long.build_args = [("A".to_owned(), "x".repeat(1_300_000))].into();
+    long.inputs.build_args = [("A".to_owned(), "x".repeat(1_300_000))].into();
     let told = refusal(&long).unwrap();
     assert!(told.starts_with("buildArgs A: 1300012 bytes"), "{told}");
 
     let mut long = request();
-    long.labels = (0..300)
+    long.inputs.output.labels = (0..300)
         .map(|at| (format!("l{at}"), "x".repeat(4000)))
         .collect();
     let told = refusal(&long).unwrap();
@@ -111,7 +111,7 @@ fn what_is_too_long_for_an_exec_is_told_with_its_field_and_the_cure() {
 #[test]
 fn a_character_nul_is_told_before_it_ends_in_an_error_of_the_system() {
     let mut nul = request();
-    nul.build_args = [("A".to_owned(), "x\0y".to_owned())].into();
+    nul.inputs.build_args = [("A".to_owned(), "x\0y".to_owned())].into();
     assert!(
         refusal(&nul)
             .unwrap()
@@ -122,11 +122,11 @@ fn a_character_nul_is_told_before_it_ends_in_an_error_of_the_system() {
 #[test]
 fn a_label_or_an_annotation_that_would_become_another_is_refused() {
     let mut odd = request();
-    odd.labels = [("a=b".to_owned(), "c".to_owned())].into();
+    odd.inputs.output.labels = [("a=b".to_owned(), "c".to_owned())].into();
     assert!(refusal(&odd).unwrap().contains("output.labels: \"a=b\""));
     for key in ["org.example.Title", "a=b", "a,b", "a b", ""] {
         let mut odd = request();
-        odd.annotations = [(key.to_owned(), "x".to_owned())].into();
+        odd.inputs.output.annotations = [(key.to_owned(), "x".to_owned())].into();
         let told = refusal(&odd).unwrap();
         assert!(
             told.contains(&format!("output.annotations: {key:?}")),
@@ -134,12 +134,12 @@ fn a_label_or_an_annotation_that_would_become_another_is_refused() {
         );
     }
     let mut plain = request();
-    plain.annotations = [(
+    plain.inputs.output.annotations = [(
         "org.example.title".to_owned(),
         "Über, \"a\"\nb=c".to_owned(),
     )]
     .into();
-    plain.labels = [("Vendor.Name/x".to_owned(), "a=b\nc".to_owned())].into();
+    plain.inputs.output.labels = [("Vendor.Name/x".to_owned(), "a=b\nc".to_owned())].into();
     assert_eq!(refusal(&plain), None);
 }
 
@@ -153,9 +153,9 @@ fn a_runner_does_not_use_secrets_that_whittle_manages() {
     for name in names {
         let reference = || Some(LocalRef { name: name.into() });
         let mut requests = vec![request(), request(), request()];
-        requests[0].secrets[0].secret_ref.name = name.into();
-        requests[1].source.git.as_mut().unwrap().secret_ref = reference();
-        requests[2].registry_secret = Some(name.into());
+        requests[0].inputs.secrets[0].secret_ref.name = name.into();
+        requests[1].inputs.source.git.as_mut().unwrap().secret_ref = reference();
+        requests[2].inputs.output.secret_ref = reference();
         for request in &requests {
             let told = refusal(request).unwrap();
             assert!(

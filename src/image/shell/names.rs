@@ -146,6 +146,13 @@ pub fn is_builtin(name: &str, shell: Shell) -> Option<bool> {
     })
 }
 
+/// All that some shell carries out itself.
+pub fn builtins() -> impl Iterator<Item = &'static str> {
+    [ALL, DASH, BUSYBOX, BASH, OTHERS]
+        .into_iter()
+        .flat_map(str::split_ascii_whitespace)
+}
+
 const ALL: &str = ". : [ alias bg break cd command continue echo eval exec exit export false fg getopts hash jobs kill \
     printf pwd read readonly return set shift test times trap true type ulimit umask unalias unset wait";
 const DASH: &str = "local";

@@ -8,6 +8,7 @@ mod wrappers;
 use super::place::{Place, Starter};
 use eval::Eval;
 pub(super) use eval::Missing;
+pub(super) use run::RESERVED;
 use whittle_image::shell::syntax::Word;
 
 /// What a command comes to.

@@ -154,7 +154,9 @@ impl Eval<'_, '_> {
 
     /// Whether a name is a command: without running it.
     pub(super) fn sought(&mut self, name: &str) -> Flow {
-        if self.is_builtin(name) == Some(true) || is_reserved(name) || is_shell(name) && self.assume
+        if self.is_builtin(name) == Some(true)
+            || RESERVED.contains(&name)
+            || is_shell(name) && self.assume
         {
             return OK;
         }
@@ -498,24 +500,8 @@ impl Eval<'_, '_> {
     }
 }
 
-/// True for the words that every shell's language is made of.
-fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        "if" | "then"
-            | "else"
-            | "elif"
-            | "fi"
-            | "do"
-            | "done"
-            | "case"
-            | "esac"
-            | "while"
-            | "until"
-            | "for"
-            | "{"
-            | "}"
-            | "!"
-            | "in"
-    )
-}
+/// The words that every shell's language is made of.
+pub(crate) const RESERVED: [&str; 16] = [
+    "if", "then", "else", "elif", "fi", "do", "done", "case", "esac", "while", "until", "for", "{",
+    "}", "!", "in",
+];
