@@ -1,7 +1,8 @@
 //! Which Pod is a Job's: its word is the record, and anybody who may make Pods can name a Job as the owner of one.
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 /// True where the Pod is one that the Job's controller makes: the Job is its controller, its name begins with the Job's,
@@ -50,6 +51,37 @@ fn containers(spec: Option<&PodSpec>) -> impl Iterator<Item = &Container> {
 
 fn container<'a>(pod: &'a Pod, wanted: &Container) -> Option<&'a Container> {
     containers(pod.spec.as_ref()).find(|container| container.name == wanted.name)
+}
+
+/// True while a Job has not ended.
+pub fn is_active(job: &Job) -> bool {
+    job.status
+        .as_ref()
+        .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
+}
+
+/// When a Job was made, and when it ended.
+pub fn times(job: &Job) -> Vec<Timestamp> {
+    let status = job.status.as_ref();
+    let ended = status.and_then(|status| status.completion_time.clone());
+    let failed = status
+        .into_iter()
+        .flat_map(|status| status.conditions.iter().flatten())
+        .filter_map(|condition| condition.last_transition_time.clone());
+    [job.metadata.creation_timestamp.clone(), ended]
+        .into_iter()
+        .flatten()
+        .chain(failed)
+        .map(|time| time.0)
+        .collect()
+}
+
+fn has_failed(status: &JobStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Failed" && c.status == "True")
 }
 
 #[cfg(test)]

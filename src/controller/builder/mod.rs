@@ -15,10 +15,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
-use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::runtime::{Controller, PredicateConfig, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
+use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::builder::objects::objects;
 use crate::builder::state::{Daemon, Rest};
 use crate::imagebuild::{brief, decide};
@@ -26,6 +26,7 @@ use crate::installation;
 use crate::installation::Claim;
 use crate::names;
 use crate::refusal;
+use crate::watches::Watches;
 use whittle_api::quantity;
 use whittle_api::{Builder, BuilderStatus, ImageBuild, RECONCILING, STALLED, find};
 
@@ -35,31 +36,49 @@ const RESYNC: Duration = Duration::from_secs(3600);
 /// What may just have changed is looked at again after this long.
 const SOON: Duration = Duration::from_secs(5);
 
+/// What wakes this loop, from watches that others listen to as well.
+pub struct Heard {
+    builders: shared::Heard<Builder>,
+    builds: shared::Heard<ImageBuild>,
+}
+
+impl Heard {
+    /// Listens from now on.
+    pub fn from(watches: &mut Watches) -> Self {
+        Self {
+            builders: watches.builders.listen(triggers::builder_spec),
+            builds: watches.builds.listen(triggers::image_build),
+        }
+    }
+}
+
 /// Runs until `stop`.
-pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn run(
+    context: Arc<Context>,
+    heard: Heard,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let mine =
         watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
     let mine = mine.page_size(brief::PAGE);
-    let paged = watcher::Config::default().page_size(brief::PAGE);
-    let (store, writer) = reflector::store();
-    let builders = context.cluster.watch::<Builder>(paged.clone());
-    let builders = builders
-        .reflect(writer)
-        .touched_objects()
-        .predicate_filter(triggers::builder_spec, PredicateConfig::default());
+    let store = context.known.builders.clone();
     let sets = context.cluster.watch::<StatefulSet>(mine);
+    let seeing = context.clone();
     let sets = sets
+        .inspect(move |event| {
+            if let Ok(watcher::Event::InitDone) = event {
+                seeing.listed.is("StatefulSet");
+            }
+        })
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
-    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
-    let builds = builds
-        .touched_objects()
-        .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
-    Controller::for_stream(builders, store)
+    Controller::for_shared_stream(heard.builders, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(sets)
-        .watches_stream(builds, move |build: ImageBuild| woken(&sleeping, &build))
+        .watches_shared_stream(heard.builds, move |build: Arc<ImageBuild>| {
+            woken(&sleeping, &build)
+        })
         .graceful_shutdown_on(stop)
         .run(
             |builder, context: Arc<Context>| async move {
@@ -177,9 +196,7 @@ async fn carry_out(builder: &Builder, context: &Context) -> Result<Requeue, Erro
         .as_ref()
         .is_some_and(|set| state::would_restart(set, &wanted.stateful_set));
     let active = if restarts {
-        let builds = context.image_builds().await?;
-        let active = context.cluster.active_builds(&namespace, &name, &builds);
-        active.await?
+        context.active_builds(&namespace, &name).await
     } else {
         0
     };
@@ -267,11 +284,7 @@ async fn rest(
         return Ok(Rest::Awake((!idle.is_zero()).then_some(idle)));
     }
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
-    let builds = context.image_builds().await?;
-    let used = context.cluster.builder_use(&namespace, &name, &builds);
-    let mut used = used.await?;
-    let seen = context.used.last(&namespace, &name);
-    used.last = used.last.max(Some(seen));
+    let used = context.builder_use(&namespace, &name).await;
     let started = pod
         .and_then(|pod| pod.status.as_ref()?.start_time.as_ref())
         .map(|time| time.0);

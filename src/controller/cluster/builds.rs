@@ -1,8 +1,5 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
@@ -15,14 +12,15 @@ use serde_json::json;
 use super::events::Of;
 use super::lean::Lean;
 use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
-use crate::builder::state::Use;
 use crate::imagebuild::decide;
-use crate::imagebuild::decide::{Observed, Queue, Runners};
+use crate::imagebuild::decide::{Observed, Queue};
 use crate::imagebuild::job::Attempt;
 use crate::imagebuild::outcome;
 pub use crate::imagebuild::outcome::{Seen, State};
 use crate::names;
 use crate::pods;
+use crate::pods::is_active;
+use crate::queues::Queues;
 use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
 use whittle_build::report::Report;
 use whittle_build::request::paths;
@@ -46,12 +44,11 @@ impl Cluster {
 
     /// Reads all that the next step of this ImageBuild depends on.
     ///
-    /// `all` are the ImageBuilds that are known from a watch, for its place in the queue: each that another look has
-    /// been taken at is among them. `report` is what the attempt's runner has called back, where it has.
+    /// `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
     pub async fn observe(
         &self,
         build: ImageBuild,
-        all: &[Arc<ImageBuild>],
+        queues: &Queues,
         report: Option<Report>,
         now: Timestamp,
     ) -> Result<Observed, Error> {
@@ -117,14 +114,12 @@ impl Cluster {
         };
         let (queue, stray_checks) = match attempt {
             State::Absent => {
-                let queue = async {
-                    match builder.as_ref().is_some_and(decide::is_ready) {
-                        true => self.queue(&build, all).await,
-                        // Nobody's turn comes before it is ready, and then each is looked at again.
-                        false => Ok(Queue::default()),
-                    }
+                let queue = match builder.as_ref().is_some_and(decide::is_ready) {
+                    true => queues.queue(&build),
+                    // Nobody's turn comes before it is ready, and then each is looked at again.
+                    false => Queue::default(),
                 };
-                futures::try_join!(queue, self.stray_checks(&build))?
+                (queue, self.stray_checks(&build).await?)
             }
             _ => Default::default(),
         };
@@ -347,89 +342,6 @@ impl Cluster {
         };
         Ok(jobs.into_iter().filter(mine).collect())
     }
-
-    /// How many builds keep this Builder from a restart.
-    pub async fn active_builds(
-        &self,
-        namespace: &str,
-        builder: &str,
-        builds: &[Arc<ImageBuild>],
-    ) -> Result<usize, Error> {
-        let runners = self.runners(namespace, builder).await?;
-        let builds: Vec<_> = of_builder(builds, namespace, builder).cloned().collect();
-        Ok(runners.busy(&builds))
-    }
-
-    /// What runs on a Builder or waits for it, and when it was last used.
-    pub async fn builder_use(
-        &self,
-        namespace: &str,
-        builder: &str,
-        builds: &[Arc<ImageBuild>],
-    ) -> Result<Use, Error> {
-        let jobs = self.jobs_of_builder(namespace, builder, true).await?;
-        let waiting = of_builder(builds, namespace, builder)
-            .filter(|build| !build.spec.suspend && !decide::is_built(build));
-        Ok(Use {
-            wanted: waiting.count() + jobs.iter().filter(|job| is_active(job)).count(),
-            last: jobs.iter().flat_map(times).max(),
-        })
-    }
-
-    /// The other builds on this build's builder.
-    async fn queue(&self, build: &ImageBuild, all: &[Arc<ImageBuild>]) -> Result<Queue, Error> {
-        let (namespace, _) = key(build);
-        let builder = &build.spec.builder_ref.name;
-        let runners = self.runners(&namespace, builder).await?;
-        let builds: Vec<_> = of_builder(all, &namespace, builder).cloned().collect();
-        Ok(Queue::of(build, &builds, &runners))
-    }
-
-    async fn runners(&self, namespace: &str, builder: &str) -> Result<Runners, Error> {
-        let (jobs, started) = futures::try_join!(
-            self.jobs_of_builder(namespace, builder, false),
-            self.started(namespace, builder),
-        )?;
-        let active = jobs
-            .iter()
-            .filter(|job| is_active(job))
-            .flat_map(|job| job.owner_references().iter().map(|owner| owner.uid.clone()))
-            .collect();
-        Ok(Runners { active, started })
-    }
-
-    /// UIDs of the ImageBuilds whose runners run on this Builder.
-    async fn started(&self, namespace: &str, builder: &str) -> Result<BTreeSet<String>, Error> {
-        let api = Api::<Meta<Pod>>::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default()
-            .labels(&runners_of(builder))
-            .fields("status.phase=Running");
-        let pods = listed(&api, params, MOST_JOBS, |_| false)
-            .await
-            .map_err(during(format!(
-                "listing the runner Pods of Builder {namespace}/{builder}"
-            )))?;
-        let uid = |pod: &Meta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
-        Ok(pods.iter().filter_map(uid).collect())
-    }
-
-    /// The runner Jobs of a Builder that have not succeeded, or all.
-    async fn jobs_of_builder(
-        &self,
-        namespace: &str,
-        builder: &str,
-        all: bool,
-    ) -> Result<Vec<Job>, Error> {
-        let params = ListParams {
-            field_selector: (!all).then(|| "status.successful=0".into()),
-            ..ListParams::default().labels(&runners_of(builder))
-        };
-        briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
-            .await
-            .map_err(during(format!(
-                "listing the Jobs of Builder {namespace}/{builder}"
-            )))
-    }
 }
 
 /// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
@@ -444,57 +356,6 @@ fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
         );
     }
     pods::of(pods, job)
-}
-
-/// Those of `all` that name this Builder.
-fn of_builder<'a>(
-    all: &'a [Arc<ImageBuild>],
-    namespace: &str,
-    builder: &str,
-) -> impl Iterator<Item = &'a ImageBuild> {
-    all.iter().map(Arc::as_ref).filter(move |other| {
-        other.namespace().as_deref() == Some(namespace) && other.spec.builder_ref.name == builder
-    })
-}
-
-/// The labels of a Builder's runners.
-fn runners_of(builder: &str) -> String {
-    format!(
-        "{}={},{}={builder}",
-        names::COMPONENT,
-        names::RUNNER,
-        names::BUILDER_NAME
-    )
-}
-
-fn is_active(job: &Job) -> bool {
-    job.status
-        .as_ref()
-        .is_none_or(|status| status.completion_time.is_none() && !has_failed(status))
-}
-
-/// When a Job was made, and when it ended.
-fn times(job: &Job) -> Vec<Timestamp> {
-    let status = job.status.as_ref();
-    let ended = status.and_then(|status| status.completion_time.clone());
-    let failed = status
-        .into_iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .filter_map(|condition| condition.last_transition_time.clone());
-    [job.metadata.creation_timestamp.clone(), ended]
-        .into_iter()
-        .flatten()
-        .chain(failed)
-        .map(|time| time.0)
-        .collect()
-}
-
-fn has_failed(status: &k8s_openapi::api::batch::v1::JobStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .flatten()
-        .any(|c| c.type_ == "Failed" && c.status == "True")
 }
 
 fn killed_for_memory(container: &ContainerStatus, since: Option<&Time>) -> bool {

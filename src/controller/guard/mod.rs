@@ -10,13 +10,15 @@ use futures::{FutureExt, StreamExt};
 use kube::runtime::watcher;
 
 use super::{Context, in_time, workloads};
-use whittle_api::ImageBuild;
 
 mod audit;
 mod image;
+mod mailbox;
 mod write;
 
-use image::{Image, key};
+use image::Image;
+pub use mailbox::Mailbox;
+use mailbox::Seen;
 
 /// Changes are gathered for so long before they are written: builds of a busy hour share a write, and a
 /// tag that moves changes the verdict within five seconds.
@@ -33,8 +35,6 @@ type Images = BTreeMap<String, Image>;
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
-    let paged = watcher::Config::default().page_size(crate::imagebuild::brief::PAGE);
-    let mut events = context.cluster.watch_selected_whole::<ImageBuild>(paged);
     let mut found = workloads::watch(&context).boxed();
     let mut workloads = workloads::Workloads::default();
     let mut audits = audit::State::default();
@@ -54,18 +54,11 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
         let wake = due.unwrap_or_else(|| tokio::time::Instant::now() + resync);
         let changed = tokio::select! {
             () = &mut stop => return,
-            event = events.next() => match event {
-                Some(Ok(event)) => {
-                    let changed = taken.take(event);
-                    images_changed |= changed;
-                    changed
-                }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "ImageBuilds cannot be watched for ProbeProfiles; trying again");
-                    false
-                }
-                None => return,
-            },
+            event = context.images.next() => {
+                let changed = taken.take(event);
+                images_changed |= changed;
+                changed
+            }
             change = found.next() => change.is_some_and(|change| workloads.take(change)),
             () = tokio::time::sleep_until(wake), if taken.complete => {
                 let resync = due.take().is_none();
@@ -123,7 +116,7 @@ struct Taken {
 
 impl Taken {
     /// Takes a change in; true where something has to be written.
-    fn take(&mut self, event: watcher::Event<ImageBuild>) -> bool {
+    fn take(&mut self, event: watcher::Event<Seen>) -> bool {
         match event {
             watcher::Event::Init => {
                 self.before.append(&mut self.images);
@@ -135,20 +128,20 @@ impl Taken {
                 self.complete = true;
                 true
             }
-            watcher::Event::InitApply(build) | watcher::Event::Apply(build) => {
-                let key = key(&build);
+            watcher::Event::InitApply(Seen { key, image })
+            | watcher::Event::Apply(Seen { key, image }) => {
                 let old = self
                     .before
                     .remove(&key)
                     .or_else(|| self.images.remove(&key));
-                let Some(mut image) = Image::of(&build) else {
+                let Some(mut image) = image else {
                     return old.is_some();
                 };
                 let changed = image.follow(old);
                 self.images.insert(key, image);
                 changed
             }
-            watcher::Event::Delete(build) => self.images.remove(&key(&build)).is_some(),
+            watcher::Event::Delete(seen) => self.images.remove(&seen.key).is_some(),
         }
     }
 }
