@@ -19,8 +19,10 @@ const LOOKS: usize = 2;
 /// Requests of one look.
 const A_LOOK: usize = 7;
 
-/// Makes those of these numbers, each with a Job of its Builder that has failed.
-async fn others(stage: &Stage, numbers: std::ops::Range<usize>) {
+/// Makes those of these numbers, each with a Job of its Builder that has failed. The controller is away: it would begin
+/// to build them before they have ended.
+async fn others(stage: &mut Stage, numbers: std::ops::Range<usize>) {
+    stage.kill_controller();
     let (builds, jobs) = (stage.api(), stage.api::<Job>());
     futures::stream::iter(numbers)
         .map(async |number| {
@@ -45,6 +47,7 @@ async fn others(stage: &Stage, numbers: std::ops::Range<usize>) {
         .buffer_unordered(8)
         .collect::<Vec<()>>()
         .await;
+    stage.start_controller().await;
 }
 
 /// All that was asked, once nothing more is.
@@ -86,9 +89,9 @@ async fn a_build_asks_no_more_of_the_api_server_where_there_are_many_others() {
         .pod_ends(&stage.job("first").await, &success("sha256:aa"))
         .await;
     stage.ready("first", "True", "Succeeded").await;
-    others(&stage, 0..FEW).await;
+    others(&mut stage, 0..FEW).await;
     let few = one(&stage, "few").await;
-    others(&stage, FEW..MANY).await;
+    others(&mut stage, FEW..MANY).await;
     let many = one(&stage, "many").await;
     let chance = LOOKS * A_LOOK;
     assert!(
