@@ -180,10 +180,9 @@ fn jobs_and_pods_count_while_they_run() {
     assert_eq!(seen(&queues), (0, 0));
     // A check's Job is none of a Builder's.
     let mut check = job("b");
-    let gate = Some("gate".to_owned());
     check
         .labels_mut()
-        .insert("whittle.dev/component".into(), gate.unwrap());
+        .insert("whittle.dev/component".into(), "gate".into());
     queues.job(&Event::Apply(check));
     assert_eq!(seen(&queues), (0, 0));
     // A new list replaces what was known, at its end.
