@@ -70,7 +70,7 @@ bench-admission: ## What the probe guard costs at a Pod's admission, on the clus
 .PHONY: bench-scale
 bench-scale: ## The controller's memory and requests at 0, N/10 and N ImageBuilds: docs/scale.md. N=10000 PROFILE=release
 	cargo build --locked --bin whittle --profile $(or $(PROFILE),release)
-	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" N=$(N) \
+	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" N=$(N) QUEUED=$(QUEUED) \
 	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
 	  cargo test --locked --test scale
 

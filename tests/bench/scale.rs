@@ -1,8 +1,8 @@
 //! What many ImageBuilds cost: the controller's memory, and what it asks of the API server. On a real etcd and API
 //! server without a kubelet, which this plays; no time is measured.
 //!
-//! `N`: finished ImageBuilds at most, 10,000 unless said; a tenth of it waits on one Builder. `WHITTLE`: the program to
-//! be measured.
+//! `N`: finished ImageBuilds at most, 10,000 unless said. `QUEUED`: so many wait on one Builder, a tenth of it unless said.
+//! `WHITTLE`: the program to be measured.
 
 // They are written for the tests.
 #[allow(dead_code)]
@@ -38,8 +38,15 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 #[tokio::main]
 async fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let most = std::env::var("N").ok().filter(|text| !text.is_empty());
-    let most = most.map_or(10_000, |text| text.parse().expect("N is a number"));
+    let number = |name: &str| -> Option<usize> {
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+        Some(
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name} is a number")),
+        )
+    };
+    let most = number("N").unwrap_or(10_000);
+    let queued = number("QUEUED").unwrap_or(most / 10);
     let mut stage = Stage::on(ApiServer::listening()).await;
     stage.everywhere();
     for number in 0..NAMESPACES {
@@ -50,12 +57,12 @@ async fn main() {
     );
     println!("|---:|---:|---:|---:|---:|");
     let mut made = 0;
-    for count in [0, most / 10, most] {
+    for count in BTreeSet::from([0, most / 10, most]) {
         fill(&stage, made..count).await;
         made = count;
         measure(&mut stage, count).await;
     }
-    queue(&mut stage, most / 10).await;
+    queue(&mut stage, queued).await;
 }
 
 async fn fill(stage: &Stage, numbers: std::ops::Range<usize>) {
