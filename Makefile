@@ -75,6 +75,13 @@ bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on
 bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=4000
 	source .cluster/env && cargo bench --locked --bench admission
 
+.PHONY: bench-scale
+bench-scale: ## The controller's memory and requests at 0, N/10 and N ImageBuilds: docs/scale.md. N=10000 PROFILE=release
+	cargo build --locked --bin whittle --profile $(or $(PROFILE),release)
+	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" N=$(N) QUEUED=$(QUEUED) \
+	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
+	  cargo test --locked --test scale
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

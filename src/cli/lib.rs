@@ -1,5 +1,8 @@
 //! The command line: what can be asked, and who answers.
 
+// The comments of options are their help, for people who read no Markdown.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod crds;
 pub mod inspect;
 pub mod probes;

@@ -10,31 +10,36 @@ mod installation;
 pub mod names;
 mod others;
 mod pods;
+mod queues;
 mod refusal;
 mod run;
 #[cfg(test)]
 mod scripted;
 mod serve;
 mod settings;
+mod shared;
 mod triggers;
 mod used;
+mod watches;
 mod workloads;
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::runtime::reflector::Store;
 
+use crate::builder::state::Use;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
+use crate::guard::Mailbox;
+use crate::queues::Queues;
 use crate::serve::{Board, Metrics};
 use crate::settings::Settings;
-use whittle_api::ImageBuild;
+use crate::watches::{Known, Listed};
 
 pub use builder::run as run_builders;
 pub use guard::run as run_guard;
@@ -56,7 +61,10 @@ pub struct Context {
     recorder: Recorder,
     others: others::Others,
     used: used::Used,
-    builds: OnceLock<Store<ImageBuild>>,
+    known: Known,
+    queues: Queues,
+    images: Mailbox,
+    listed: Listed,
 }
 
 impl Context {
@@ -67,6 +75,7 @@ impl Context {
         authority: Arc<Authority>,
         board: Board,
         metrics: Metrics,
+        known: Known,
     ) -> Self {
         let reporter = Reporter {
             controller: "whittle".into(),
@@ -82,19 +91,33 @@ impl Context {
             recorder,
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),
-            builds: OnceLock::new(),
+            known,
+            queues: Queues::default(),
+            images: Mailbox::default(),
+            listed: Listed::default(),
         }
     }
 }
 
 impl Context {
-    /// The ImageBuilds that are looked after, shortened, once all are known. What a reconcile was woken for is among
-    /// them; what was written just now may not be.
-    async fn image_builds(&self) -> Result<Vec<Arc<ImageBuild>>, Error> {
-        let broken = || Error::Broken("the loop over ImageBuilds has ended".into());
-        let store = self.builds.get().ok_or_else(broken)?;
-        store.wait_until_ready().await.map_err(|_| broken())?;
-        Ok(store.state())
+    /// What waits for Builders and runs on them, once the watches have listed it. What a reconcile was woken for is
+    /// among it; what others wrote just now may not be.
+    async fn queues(&self) -> &Queues {
+        self.listed.needed().await;
+        &self.queues
+    }
+
+    /// How many builds keep this Builder from a restart.
+    async fn active_builds(&self, namespace: &str, builder: &str) -> usize {
+        self.queues().await.busy(namespace, builder)
+    }
+
+    /// What runs on a Builder or waits for it, and when it was last used.
+    async fn builder_use(&self, namespace: &str, builder: &str) -> Use {
+        Use {
+            wanted: self.queues().await.wanted(namespace, builder),
+            last: Some(self.used.last(namespace, builder)),
+        }
     }
 
     /// Writes an Event about an object. It is a courtesy: the status holds what counts.

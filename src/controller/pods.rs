@@ -1,8 +1,6 @@
 //! What Pods and Jobs say. First, which Pod is a Job's: its word is the record, and anybody who may make Pods can name
 //! a Job as the owner of one.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::jiff::Timestamp;
@@ -88,13 +86,6 @@ pub fn last_change(job: &Job) -> Option<Timestamp> {
     let made = job.metadata.creation_timestamp.as_ref();
     let times = made.into_iter().chain(ended).chain(changed);
     times.map(|time| time.0).max()
-}
-
-/// UIDs of what the Jobs belong to that have not ended.
-pub fn owners_of_active(jobs: &[Job]) -> BTreeSet<String> {
-    let active = jobs.iter().filter(|job| is_active(job));
-    let owners = active.flat_map(|job| job.owner_references());
-    owners.map(|owner| owner.uid.clone()).collect()
 }
 
 /// What is left of attempts but that of `job`, by the Pods of an ImageBuild's runners: true where one has not ended;

@@ -11,11 +11,12 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, run_builders, run_guard, run_image_builds};
+use super::{Context, builder, imagebuild, run_builders, run_guard, run_image_builds};
 use crate::cluster::Cluster;
 use crate::names::AUTHORITY;
-use crate::serve::{Board, Desk, Metrics, serve_callback, serve_health};
+use crate::serve::{Board, Desk, Error, Metrics, serve_callback, serve_health};
 use crate::settings::Settings;
+use crate::watches::{Trouble, Watches};
 
 /// ImageBuilds with new reports that wait to be looked at.
 const WOKEN: usize = 1024;
@@ -57,23 +58,20 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .check()
         .map_err(|error| format!("settings {path}: {error}"))?;
     let client = kube::Client::try_default().await?;
-    let cluster = Cluster::new(client, watch.namespaces.clone(), selector);
+    let metrics = Metrics::default();
+    let trouble = Trouble::counted(metrics.clone());
+    let cluster = Cluster::new(client, watch.namespaces.clone(), selector, trouble);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
-    let (board, metrics) = (Board::default(), Metrics::default());
+    let board = Board::default();
     let (wake, woken) = mpsc::channel(WOKEN);
-    let ready = Arc::new(AtomicBool::new(false));
+    let mut watches = Watches::default();
+    let heard = (
+        imagebuild::Heard::from(&mut watches),
+        builder::Heard::from(&mut watches),
+    );
 
     let stop = stop()?.shared();
     let stopping = Arc::new(AtomicBool::new(false));
-    let health = {
-        let ready = ready.clone();
-        serve_health(
-            options.health_address,
-            metrics.clone(),
-            move || ready.load(Ordering::Relaxed),
-            stop.clone(),
-        )
-    };
     let hosts = callback_hosts(&settings).map_err(|error| format!("settings {path}: {error}"))?;
     let callback = serve_callback(
         options.callback_address,
@@ -92,12 +90,17 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         stop.clone()
             .map(move |()| stopping.store(true, Ordering::Relaxed)),
     );
-    let context = Arc::new(Context::new(cluster, settings, authority, board, metrics));
+    let known = watches.known();
+    let context = Context::new(cluster, settings, authority, board, metrics.clone(), known);
+    let context = Arc::new(context);
+    let listed = context.listed.clone();
+    let missing = move || listed.missing();
+    let health = serve_health(options.health_address, metrics, missing, stop.clone());
     let loops = async {
-        ready.store(true, Ordering::Relaxed);
         futures::join!(
-            run_image_builds(context.clone(), woken, stop.clone()),
-            run_builders(context.clone(), stop.clone()),
+            watches.run(context.clone(), stop.clone()),
+            run_image_builds(context.clone(), heard.0, woken, stop.clone()),
+            run_builders(context.clone(), heard.1, stop.clone()),
             run_guard(context.clone(), stop.clone()),
         );
     };
@@ -105,7 +108,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         () = loops => {}
         result = callback => result?,
-        result = async { health.await?; std::future::pending::<std::io::Result<()>>().await } => result?,
+        result = async { health.await?; std::future::pending::<Result<(), Error>>().await } => result?,
     }
     tracing::info!("the controller stops; builds that run go on");
     Ok(())

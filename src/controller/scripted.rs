@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use kube::runtime::{reflector, watcher};
+use kube::runtime::watcher;
 
 use super::Context;
 use crate::cluster::pki::Authority;
 use crate::cluster::scripted::Server;
 use crate::fixtures;
 use crate::serve::{Board, Metrics};
+use crate::watches::Watches;
 use whittle_api::ImageBuild;
 
 /// That, and the server. These ImageBuilds are known from a watch.
@@ -16,13 +17,24 @@ pub fn context(builds: &[ImageBuild]) -> (Context, Server) {
     let (cluster, server) = Server::cluster();
     let authority = Arc::new(Authority::make().unwrap());
     let (board, metrics) = (Board::default(), Metrics::default());
-    let context = Context::new(cluster, fixtures::settings(), authority, board, metrics);
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&watcher::Event::Init);
-    for build in builds {
-        writer.apply_watcher_event(&watcher::Event::InitApply(build.clone()));
+    let mut watches = Watches::default();
+    let context = Context::new(
+        cluster,
+        fixtures::settings(),
+        authority,
+        board,
+        metrics,
+        watches.known(),
+    );
+    let events = builds.iter().cloned().map(watcher::Event::InitApply);
+    let events = [watcher::Event::Init].into_iter().chain(events);
+    for event in events.chain([watcher::Event::InitDone]) {
+        watches
+            .builds
+            .take(event, |change| context.queues.build(change));
     }
-    writer.apply_watcher_event(&watcher::Event::InitDone);
-    let _ = context.builds.set(store);
+    for kind in context.listed.missing() {
+        context.listed.is(kind);
+    }
     (context, server)
 }

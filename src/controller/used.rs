@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::{names, pods};
 use whittle_api::ImageBuild;
 
 /// Builders that are remembered.
@@ -40,7 +42,11 @@ impl Used {
         };
         let Some(at) = at else { return };
         let builder = build.spec.builder_ref.name.clone();
-        let key = (build.namespace().unwrap_or_default(), builder);
+        self.was(build.namespace().unwrap_or_default(), builder, at);
+    }
+
+    fn was(&self, namespace: String, builder: String, at: Timestamp) {
+        let key = (namespace, builder);
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() >= MOST && !last.contains_key(&key) {
             // The one that was used the longest ago.
@@ -51,6 +57,20 @@ impl Used {
         }
         let known = last.entry(key).or_insert(at);
         *known = at.max(*known);
+    }
+
+    /// A runner's Job was seen: its Builder was used when it was made, and when it ended.
+    pub fn see_job(&self, job: &Job, now: Timestamp) {
+        let runs = job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::RUNNER);
+        let builder = job.labels().get(names::BUILDER_NAME).filter(|_| runs);
+        let (Some(builder), Some(at)) = (builder, pods::last_change(job)) else {
+            return;
+        };
+        self.was(
+            job.namespace().unwrap_or_default(),
+            builder.clone(),
+            at.min(now),
+        );
     }
 
     /// When a Builder was last used at the latest.

@@ -211,6 +211,14 @@ pub fn watch(context: &Context) -> impl Stream<Item = Change> + use<> {
         let config = watcher::Config::default().page_size(PAGE);
         let mut seen: BTreeMap<(String, String), (String, i64)> = BTreeMap::new();
         let events = context.cluster.watch_kind(&resource, config);
+        let listed = context.listed.clone();
+        listed.expect(plural);
+        // One that cannot be listed is not audited, and holds up nothing else: errors of watches are told.
+        let events = events.inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone) | Err(_)) {
+                listed.is(plural);
+            }
+        });
         events
             .filter_map(move |event| {
                 let step = next(kind, event, &mut seen);
@@ -250,10 +258,7 @@ fn next(
     let place =
         |meta: &Meta<DynamicObject>| (meta.namespace().unwrap_or_default(), meta.name_any());
     match event {
-        Err(error) => {
-            tracing::debug!(kind = KINDS[kind].2, %error, "workloads cannot be watched; trying again");
-            None
-        }
+        Err(_) => None,
         Ok(watcher::Event::Init) => {
             seen.clear();
             Some(Step::Tell(Change::Begins(kind)))

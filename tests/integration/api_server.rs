@@ -33,36 +33,56 @@ impl ApiServer {
     pub fn shared() -> &'static Self {
         static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
         SERVER
-            .get_or_init(|| Self::named("shared".into(), run()))
+            .get_or_init(|| Self::named("shared".into(), run(), false))
             .as_ref()
             .expect("the API server starts: see the first failure")
     }
 
     /// One of its own, for a test that changes what all others stand on.
     pub fn alone() -> &'static Self {
+        Self::own(false)
+    }
+
+    fn own(audit: bool) -> &'static Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
-        let server = Self::named(format!("alone-{process}-{number}"), process);
+        let server = Self::named(format!("alone-{process}-{number}"), process, audit);
         Box::leak(Box::new(server.expect("the API server starts")))
+    }
+
+    /// One of its own that writes down what the controller asks: [`Self::asked`].
+    pub fn listening() -> &'static Self {
+        Self::own(true)
+    }
+
+    /// All requests of the controller until now, but for watches: verb and path.
+    pub fn asked(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.path("audit.log")).unwrap_or_default();
+        let events = log.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            let (verb, path) = (event["verb"].as_str()?, event["requestURI"].as_str()?);
+            (verb != "watch").then(|| format!("{verb} {path}"))
+        });
+        events.collect()
     }
 
     /// Another one, for tests whose controller looks after every namespace.
     pub fn of_the_guard() -> &'static Self {
         static SERVER: OnceLock<Option<ApiServer>> = OnceLock::new();
         SERVER
-            .get_or_init(|| Self::named("guard".into(), run()))
+            .get_or_init(|| Self::named("guard".into(), run(), false))
             .as_ref()
             .expect("the API server starts: see the first failure")
     }
 
     /// Started, unless another test of this run has; it ends with the process `until`. On a thread of its own: it blocks,
     /// and tests run within a runtime.
-    fn named(name: String, until: u32) -> Option<Self> {
+    fn named(name: String, until: u32, audit: bool) -> Option<Self> {
         let start = move || {
             let port = match shared(&name) {
                 Shared::Made(port) => port,
-                Shared::Mine(turn) => turn.made(Self::start(&name, until)),
+                Shared::Mine(turn) => turn.made(Self::start(&name, until, audit)),
             };
             Self::at(name, port)
         };
@@ -79,7 +99,7 @@ impl ApiServer {
     }
 
     /// Its port.
-    fn start(name: &str, until: u32) -> u16 {
+    fn start(name: &str, until: u32, audit: bool) -> u16 {
         let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
             "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver helm` prints",
         ));
@@ -118,35 +138,56 @@ impl ApiServer {
             format!("admin,admin,admin,system:masters\ncontroller,{CONTROLLER},controller,\"system:serviceaccounts,system:authenticated\"\nbound,{BOUND},bound,\"system:serviceaccounts,system:authenticated\"\n"),
         )
         .unwrap();
+        let policy = format!(
+            "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived, ResponseStarted]\n\
+             rules: [{{level: Metadata, users: [\"{CONTROLLER}\"]}}, {{level: None}}]\n"
+        );
+        std::fs::write(at("audit.yaml"), policy).unwrap();
+        let audit = match audit {
+            true => [
+                "--audit-policy-file",
+                &at("audit.yaml"),
+                "--audit-log-path",
+                &at("audit.log"),
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            false => vec![],
+        };
+        let mut arguments: Vec<&str> = audit.iter().map(String::as_str).collect();
+        let own_port = port.to_string();
+        let of_server = [at("certs"), at("sa.pub"), at("sa.key"), at("tokens.csv")];
+        let [certs, public, key, tokens] = &of_server;
+        arguments.extend([
+            "--etcd-servers",
+            &etcd,
+            "--bind-address",
+            "127.0.0.1",
+            "--secure-port",
+            &own_port,
+            "--cert-dir",
+            certs,
+            "--service-cluster-ip-range",
+            "127.255.0.0/24",
+            "--service-account-issuer",
+            "https://kubernetes.default.svc",
+            "--service-account-key-file",
+            public,
+            "--service-account-signing-key-file",
+            key,
+            "--token-auth-file",
+            tokens,
+            "--authorization-mode",
+            "RBAC",
+            "--anonymous-auth=false",
+            "--allow-privileged",
+            // Nothing makes the default service account here.
+            "--disable-admission-plugins",
+            "ServiceAccount",
+        ]);
         processes.push(spawn(
             &bin.join("kube-apiserver"),
-            &[
-                "--etcd-servers",
-                &etcd,
-                "--bind-address",
-                "127.0.0.1",
-                "--secure-port",
-                &port.to_string(),
-                "--cert-dir",
-                &at("certs"),
-                "--service-cluster-ip-range",
-                "127.255.0.0/24",
-                "--service-account-issuer",
-                "https://kubernetes.default.svc",
-                "--service-account-key-file",
-                &at("sa.pub"),
-                "--service-account-signing-key-file",
-                &at("sa.key"),
-                "--token-auth-file",
-                &at("tokens.csv"),
-                "--authorization-mode",
-                "RBAC",
-                "--anonymous-auth=false",
-                "--allow-privileged",
-                // Nothing makes the default service account here.
-                "--disable-admission-plugins",
-                "ServiceAccount",
-            ],
+            &arguments,
             &at("kube-apiserver.log"),
         ));
         stop_with(until, processes, &folder);

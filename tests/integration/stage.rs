@@ -107,9 +107,18 @@ impl Stage {
 
     /// The most memory that the controller's process has had, in bytes.
     pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that the controller's process has now, in bytes.
+    pub fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let id = self.controller.as_ref().unwrap().process.id();
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(which));
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kilobytes.expect("the controller lives") * 1024
     }
@@ -237,7 +246,10 @@ impl Stage {
             .append(true)
             .open(self.log())
             .unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_whittle"))
+        // WHITTLE: another build of it, to be compared with.
+        let program = std::env::var_os("WHITTLE");
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_whittle").into());
+        let process = Command::new(program)
             .args(["controller", "--namespace", home, "--settings"])
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])

@@ -18,42 +18,61 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action as Requeue, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::utils::WatchStreamExt;
-use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::runtime::{Controller, PredicateConfig, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
+use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::imagebuild::brief;
 use crate::names;
+use crate::watches::Watches;
 use decide::{Admission, RESYNC, Step};
 use whittle_api::{Builder, ImageBuild};
 
 pub(super) const KIND: &str = "Builder";
 
+/// What wakes this loop, from watches that others listen to as well.
+pub struct Heard {
+    builders: shared::Heard<Builder>,
+    builds: shared::Heard<ImageBuild>,
+}
+
+impl Heard {
+    /// Listens from now on.
+    pub fn from(watches: &mut Watches) -> Self {
+        Self {
+            builders: watches.builders.listen(triggers::builder_spec),
+            builds: watches.builds.listen(triggers::image_build),
+        }
+    }
+}
+
 /// Runs until `stop`.
-pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn run(
+    context: Arc<Context>,
+    heard: Heard,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let mine =
         watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::BUILDER));
     let mine = mine.page_size(brief::PAGE);
-    let paged = watcher::Config::default().page_size(brief::PAGE);
-    let (store, writer) = reflector::store();
-    let builders = context.cluster.watch::<Builder>(paged.clone());
-    let builders = builders
-        .reflect(writer)
-        .touched_objects()
-        .predicate_filter(triggers::builder_spec, PredicateConfig::default());
+    let store = context.known.builders.clone();
     let sets = context.cluster.watch::<StatefulSet>(mine);
+    let seeing = context.clone();
     let sets = sets
+        .inspect(move |event| {
+            if let Ok(watcher::Event::InitDone) = event {
+                seeing.listed.is("StatefulSet");
+            }
+        })
         .touched_objects()
         .predicate_filter(triggers::stateful_set, PredicateConfig::default());
-    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
-    let builds = builds
-        .touched_objects()
-        .predicate_filter(triggers::image_build, PredicateConfig::default());
     let sleeping = store.clone();
-    Controller::for_stream(builders, store)
+    Controller::for_shared_stream(heard.builders, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(sets)
-        .watches_stream(builds, move |build: ImageBuild| woken(&sleeping, &build))
+        .watches_shared_stream(heard.builds, move |build: Arc<ImageBuild>| {
+            woken(&sleeping, &build)
+        })
         .graceful_shutdown_on(stop)
         .run(
             |builder, context: Arc<Context>| async move {

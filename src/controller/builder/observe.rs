@@ -25,17 +25,10 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         now,
     };
     if asks_for_use(&observed) {
-        let builds = context.image_builds().await?;
-        let used = context.cluster.builder_use(&namespace, &name, &builds);
-        let mut used = used.await?;
-        let seen = context.used.last(&namespace, &name);
-        used.last = used.last.max(Some(seen));
-        observed.used = Some(used);
+        observed.used = Some(context.builder_use(&namespace, &name).await);
     }
     if restarts(&observed, &context.settings) {
-        let builds = context.image_builds().await?;
-        let active = context.cluster.active_builds(&namespace, &name, &builds);
-        observed.active = active.await?;
+        observed.active = context.active_builds(&namespace, &name).await;
     }
     if let Some(set) = &observed.set
         && asks_for_events(&observed, &context.settings)

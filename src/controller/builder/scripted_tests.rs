@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::builder::objects::objects;
-use crate::cluster::scripted::{Asked, Server, page};
+use crate::cluster::scripted::{Asked, Server};
 use crate::fixtures;
 use crate::scripted::context;
 use whittle_api::BuilderStatus;
@@ -20,8 +20,6 @@ const CONFIG: &str = "/api/v1/namespaces/team/configmaps/whittle-builder-default
 const SERVICE: &str = "/api/v1/namespaces/team/services/whittle-builder-default";
 const POLICY: &str =
     "/apis/networking.k8s.io/v1/namespaces/team/networkpolicies/whittle-builder-default";
-const JOBS: &str = "/apis/batch/v1/namespaces/team/jobs";
-const PODS: &str = "/api/v1/namespaces/team/pods";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/team/events";
 
 fn get(path: &str) -> String {
@@ -255,13 +253,16 @@ async fn certificates_that_are_due_wait_for_builds_that_run() {
         &fixtures::certificates().digest,
     );
     let job = json!({"apiVersion": "batch/v1", "kind": "Job", "spec": {}, "status": {"active": 1},
-        "metadata": {"name": "a", "namespace": "team", "ownerReferences": [
-            {"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "a", "uid": "u"}]}});
+        "metadata": {"name": "a", "namespace": "team", "labels": crate::names::runner_labels("default", "u"),
+            "ownerReferences": [
+                {"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": "a", "uid": "u"}]}});
+    let job = serde_json::from_value(job).unwrap();
+    context
+        .queues
+        .job(&kube::runtime::watcher::Event::Apply(job));
     server
         .on(&get(ONE), json_of(&old))
         .on(&get(SET), json_of(&set.stateful_set))
-        .on(&get(JOBS), page(&[job], None))
-        .on(&get(PODS), page(&[], None))
         .on(&status(), json_of(&old));
     missing(&server, POD);
     let action = reconcile(&old, &context).await.unwrap();

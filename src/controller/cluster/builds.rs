@@ -1,8 +1,5 @@
 //! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -14,15 +11,15 @@ use serde_json::json;
 
 use super::lean::Lean;
 use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
-use crate::builder::state::Use;
 use crate::imagebuild::decide;
-use crate::imagebuild::decide::{Observed, Queue, Runners};
+use crate::imagebuild::decide::{Observed, Queue};
 use crate::imagebuild::job::Attempt;
 use crate::imagebuild::outcome;
 pub use crate::imagebuild::outcome::{Seen, State};
 use crate::names;
 use crate::pods;
 use crate::pods::Question;
+use crate::queues::Queues;
 use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
 use whittle_build::report::Report;
 use whittle_build::request::paths;
@@ -46,12 +43,11 @@ impl Cluster {
 
     /// Reads all that the next step of this ImageBuild depends on.
     ///
-    /// `all` are the ImageBuilds that are known from a watch, for its place in the queue: each that another look has
-    /// been taken at is among them. `report` is what the attempt's runner has called back, where it has.
+    /// `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
     pub async fn observe(
         &self,
         build: ImageBuild,
-        all: &[Arc<ImageBuild>],
+        queues: &Queues,
         report: Option<Report>,
         now: Timestamp,
     ) -> Result<Observed, Error> {
@@ -117,14 +113,12 @@ impl Cluster {
         };
         let (queue, stray_checks) = match attempt {
             State::Absent => {
-                let queue = async {
-                    match builder.as_ref().is_some_and(decide::is_ready) {
-                        true => self.queue(&build, all).await,
-                        // Nobody's turn comes before it is ready, and then each is looked at again.
-                        false => Ok(Queue::default()),
-                    }
+                let queue = match builder.as_ref().is_some_and(decide::is_ready) {
+                    true => queues.queue(&build),
+                    // Nobody's turn comes before it is ready, and then each is looked at again.
+                    false => Queue::default(),
                 };
-                futures::try_join!(queue, self.stray_checks(&build))?
+                (queue, self.stray_checks(&build).await?)
             }
             _ => Default::default(),
         };
@@ -326,82 +320,6 @@ impl Cluster {
         let mine = |job: &Meta<Job>| pods::is_ours(job, &uid);
         Ok(jobs.into_iter().filter(mine).collect())
     }
-
-    /// How many builds keep this Builder from a restart.
-    pub async fn active_builds(
-        &self,
-        namespace: &str,
-        builder: &str,
-        builds: &[Arc<ImageBuild>],
-    ) -> Result<usize, Error> {
-        let runners = self.runners(namespace, builder).await?;
-        let builds: Vec<_> = of_builder(builds, namespace, builder).cloned().collect();
-        Ok(runners.busy(&builds))
-    }
-
-    /// What runs on a Builder or waits for it, and when it was last used.
-    pub async fn builder_use(
-        &self,
-        namespace: &str,
-        builder: &str,
-        builds: &[Arc<ImageBuild>],
-    ) -> Result<Use, Error> {
-        let jobs = self.jobs_of_builder(namespace, builder, true).await?;
-        Ok(Use::of(of_builder(builds, namespace, builder), &jobs))
-    }
-
-    /// The other builds on this build's builder.
-    async fn queue(&self, build: &ImageBuild, all: &[Arc<ImageBuild>]) -> Result<Queue, Error> {
-        let (namespace, _) = key(build);
-        let builder = &build.spec.builder_ref.name;
-        let runners = self.runners(&namespace, builder).await?;
-        let builds: Vec<_> = of_builder(all, &namespace, builder).cloned().collect();
-        Ok(Queue::of(build, &builds, &runners))
-    }
-
-    async fn runners(&self, namespace: &str, builder: &str) -> Result<Runners, Error> {
-        let (jobs, started) = futures::try_join!(
-            self.jobs_of_builder(namespace, builder, false),
-            self.started(namespace, builder),
-        )?;
-        Ok(Runners {
-            active: pods::owners_of_active(&jobs),
-            started,
-        })
-    }
-
-    /// UIDs of the ImageBuilds whose runners run on this Builder.
-    async fn started(&self, namespace: &str, builder: &str) -> Result<BTreeSet<String>, Error> {
-        let api = Api::<Meta<Pod>>::namespaced(self.client.clone(), namespace);
-        let params = ListParams::default()
-            .labels(&runners_of(builder))
-            .fields("status.phase=Running");
-        let pods = listed(&api, params, MOST_JOBS, |_| false)
-            .await
-            .map_err(during(format!(
-                "listing the runner Pods of Builder {namespace}/{builder}"
-            )))?;
-        let uid = |pod: &Meta<Pod>| pod.labels().get(names::IMAGE_BUILD_UID).cloned();
-        Ok(pods.iter().filter_map(uid).collect())
-    }
-
-    /// The runner Jobs of a Builder that have not succeeded, or all.
-    async fn jobs_of_builder(
-        &self,
-        namespace: &str,
-        builder: &str,
-        all: bool,
-    ) -> Result<Vec<Job>, Error> {
-        let params = ListParams {
-            field_selector: (!all).then(|| "status.successful=0".into()),
-            ..ListParams::default().labels(&runners_of(builder))
-        };
-        briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
-            .await
-            .map_err(during(format!(
-                "listing the Jobs of Builder {namespace}/{builder}"
-            )))
-    }
 }
 
 /// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
@@ -416,27 +334,6 @@ fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
         );
     }
     pods::of(pods, job)
-}
-
-/// Those of `all` that name this Builder.
-fn of_builder<'a>(
-    all: &'a [Arc<ImageBuild>],
-    namespace: &str,
-    builder: &str,
-) -> impl Iterator<Item = &'a ImageBuild> {
-    all.iter().map(Arc::as_ref).filter(move |other| {
-        other.namespace().as_deref() == Some(namespace) && other.spec.builder_ref.name == builder
-    })
-}
-
-/// The labels of a Builder's runners.
-fn runners_of(builder: &str) -> String {
-    format!(
-        "{}={},{}={builder}",
-        names::COMPONENT,
-        names::RUNNER,
-        names::BUILDER_NAME
-    )
 }
 
 fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {

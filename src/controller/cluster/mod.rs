@@ -30,6 +30,7 @@ pub use profiles::names_of_profiles;
 
 use crate::names::FIELD_MANAGER;
 use crate::refusal::{Object, Refusal, Verb};
+use crate::watches::Trouble;
 
 /// The cluster, as Whittle sees it.
 #[derive(Clone)]
@@ -37,6 +38,7 @@ pub struct Cluster {
     client: Client,
     namespaces: Vec<String>,
     selector: Selector,
+    trouble: Trouble,
 }
 
 /// What went wrong with a call, and which one it was.
@@ -219,12 +221,18 @@ async fn briefly<K: Parts + Namespaced>(
 
 impl Cluster {
     /// Over this client; looked after are these namespaces, or all where there are none, and of ImageBuilds and
-    /// Builders those that `selector` selects.
-    pub fn new(client: Client, namespaces: Vec<String>, selector: Selector) -> Self {
+    /// Builders those that `selector` selects. What goes wrong with watches is told to `trouble`.
+    pub fn new(
+        client: Client,
+        namespaces: Vec<String>,
+        selector: Selector,
+        trouble: Trouble,
+    ) -> Self {
         Self {
             client,
             namespaces,
             selector,
+            trouble,
         }
     }
 

@@ -1,5 +1,6 @@
 //! An API server that answers as a test has written down, and remembers what it was asked.
 
+use crate::watches::Trouble;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Request, Response};
@@ -60,7 +61,10 @@ impl Server {
     /// The same, for the whole cluster.
     pub fn cluster() -> (Cluster, Self) {
         let (client, server) = Self::new();
-        (Cluster::new(client, vec![], Selector::default()), server)
+        (
+            Cluster::new(client, vec![], Selector::default(), Trouble::default()),
+            server,
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

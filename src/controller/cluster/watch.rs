@@ -11,8 +11,9 @@ use kube::{Api, Resource};
 
 use super::lean::{Lean, Meta, Parts};
 use super::{Cluster, Namespaced};
+use crate::watches::Trouble;
 
-/// What a watch tells; it tries again by itself after an error.
+/// What a watch tells; it tries again by itself after an error, which is counted and logged.
 pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 impl Cluster {
@@ -26,26 +27,19 @@ impl Cluster {
         K: Namespaced + Parts + Send + 'static,
     {
         let client = self.client.clone();
-        let namespaces = self.namespaces.clone();
+        let (namespaces, trouble) = (self.namespaces.clone(), self.trouble.clone());
         self.merged(move |at| {
             let api: Api<Lean<K, BRIEF>> = match namespaces.get(at) {
                 Some(namespace) => Api::namespaced(client.clone(), namespace),
                 None => Api::all(client.clone()),
             };
             let events = watcher::watcher(api, config.clone());
+            let events = told(events, K::kind(&()).into_owned(), trouble.clone());
             trying_again(events.map(|event| event.map(whole)), namespaces.len())
         })
     }
 
-    /// The same, of those that the installation's selector selects.
-    pub fn watch_selected<K>(&self, config: Config) -> Events<K>
-    where
-        K: Namespaced + Parts + Send + 'static,
-    {
-        self.watch_lean::<K, true>(self.selected(config))
-    }
-
-    /// The same, with their whole spec and status.
+    /// The same, of those that the installation's selector selects, with their whole spec and status.
     pub fn watch_selected_whole<K>(&self, config: Config) -> Events<K>
     where
         K: Namespaced + Parts + Send + 'static,
@@ -68,12 +62,15 @@ impl Cluster {
     ) -> Events<Meta<DynamicObject>> {
         let client = self.client.clone();
         let (namespaces, resource) = (self.namespaces.clone(), resource.clone());
+        let trouble = self.trouble.clone();
         self.merged(move |at| {
             let api: Api<Meta<DynamicObject>> = match namespaces.get(at) {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            trying_again(watcher::watcher(api, config.clone()), namespaces.len())
+            let events = watcher::watcher(api, config.clone());
+            let events = told(events, resource.kind.clone(), trouble.clone());
+            trying_again(events, namespaces.len())
         })
     }
 
@@ -132,6 +129,19 @@ impl Iterator for Steady {
 
 impl Backoff for Steady {
     fn reset(&mut self) {}
+}
+
+/// A watch whose errors are told.
+fn told<K: Send + 'static>(
+    watch: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    kind: String,
+    trouble: Trouble,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    watch.inspect(move |event| {
+        if let Err(error) = event {
+            trouble.is(&kind, error);
+        }
+    })
 }
 
 /// A watch that tries again: one of `namespaces`.
@@ -212,12 +222,8 @@ impl<K: Send + 'static, F: Fn(usize) -> Events<K>> Merged<K, F> {
             let (at, event) = self.streams.next().await?;
             match event {
                 // It goes no further: whoever is told of an error waits, and the other namespaces with it.
-                Err(error) => {
-                    if self.listed[at] == Listed::No {
-                        tracing::warn!(%error, "one of the namespaces of watchNamespaces cannot be watched; trying again");
-                        self.list_ended(at, Listed::Failed);
-                    }
-                }
+                Err(_) if self.listed[at] == Listed::No => self.list_ended(at, Listed::Failed),
+                Err(_) => {}
                 // What has gone meanwhile is known only from a list of all.
                 Ok(Event::Init) if self.listed[at] == Listed::Yes => self.begin(),
                 Ok(Event::Init) => {}

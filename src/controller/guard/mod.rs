@@ -6,17 +6,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt};
-use kube::runtime::watcher;
 use tokio::time::Instant;
 
 use super::{Context, Error, builder, in_time, workloads};
-use whittle_api::ImageBuild;
 
 mod carry_out;
 mod decide;
 #[cfg(test)]
 mod fixtures;
 mod image;
+mod mailbox;
 mod observe;
 #[cfg(test)]
 mod scripted_tests;
@@ -24,6 +23,7 @@ mod scripted_tests;
 use carry_out::Told;
 use decide::{Observed, Round, Step, audits, profiles};
 use image::Image;
+pub use mailbox::Mailbox;
 use observe::{Taken, Written};
 
 /// ImageBuilds with an image, by `namespace/name`.
@@ -42,8 +42,6 @@ struct State {
 
 /// Runs until `stop`.
 pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
-    let paged = watcher::Config::default().page_size(crate::imagebuild::brief::PAGE);
-    let mut events = context.cluster.watch_selected_whole::<ImageBuild>(paged);
     let mut found = workloads::watch(&context).boxed();
     let mut state = State::default();
     let trusts = !context.settings.probe_guard.trust.is_empty();
@@ -57,14 +55,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
             Step::Wait(until) => {
                 let (of_image, changed) = tokio::select! {
                     () = &mut stop => return,
-                    event = events.next() => match event {
-                        Some(Ok(event)) => (true, state.taken.take(event)),
-                        Some(Err(error)) => {
-                            tracing::warn!(%error, "ImageBuilds cannot be watched for ProbeProfiles; trying again");
-                            (true, false)
-                        }
-                        None => return,
-                    },
+                    event = context.images.next() => (true, state.taken.take(event)),
                     change = found.next() => (false, change.is_some_and(|change| state.workloads.take(change))),
                     () = tokio::time::sleep_until(until.unwrap_or(observed.now)), if until.is_some() => continue,
                 };

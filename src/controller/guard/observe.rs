@@ -11,7 +11,8 @@ use super::super::{Context, Error};
 use super::Images;
 use super::decide::audits::{self, Users};
 use super::decide::{namespace_of, profiles};
-use super::image::{Image, Pool, key, packed, print};
+use super::image::{Image, Pool, packed, print};
+use super::mailbox::Letter;
 use crate::cluster::names_of_profiles;
 use whittle_api::ImageBuild;
 use whittle_build::record::recorded;
@@ -40,7 +41,7 @@ pub struct Taken {
 
 impl Taken {
     /// Takes a change in; true where something has to be written.
-    pub fn take(&mut self, event: watcher::Event<ImageBuild>) -> bool {
+    pub fn take(&mut self, event: watcher::Event<Letter>) -> bool {
         match event {
             watcher::Event::Init => {
                 self.before.append(&mut self.images);
@@ -52,20 +53,20 @@ impl Taken {
                 self.complete = true;
                 true
             }
-            watcher::Event::InitApply(build) | watcher::Event::Apply(build) => {
-                let key = key(&build);
+            watcher::Event::InitApply(Letter { key, image })
+            | watcher::Event::Apply(Letter { key, image }) => {
                 let old = self
                     .before
                     .remove(&key)
                     .or_else(|| self.images.remove(&key));
-                let Some(mut image) = Image::of(&build) else {
+                let Some(mut image) = image else {
                     return old.is_some();
                 };
                 let changed = image.follow(old);
                 self.images.insert(key, image);
                 changed
             }
-            watcher::Event::Delete(build) => self.images.remove(&key(&build)).is_some(),
+            watcher::Event::Delete(letter) => self.images.remove(&letter.key).is_some(),
         }
     }
 }

@@ -58,7 +58,11 @@ pub fn image_build(build: &mut ImageBuild) {
     if let Some(status) = &mut build.status {
         *status = ImageBuildStatus {
             observed_generation: status.observed_generation,
-            conditions: ready(std::mem::take(&mut status.conditions)),
+            // What says why it waits counts while it does: most have ended.
+            conditions: match &status.current {
+                Some(_) => ready(std::mem::take(&mut status.conditions)),
+                None => vec![],
+            },
             started_at: status.started_at.take(),
             completed_at: status.completed_at.take(),
             current: status.current.take().map(|mut current| {

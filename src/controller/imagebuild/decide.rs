@@ -142,11 +142,28 @@ pub fn runner(status: &ImageBuildStatus) -> Option<&str> {
 
 /// True where a build waits for its turn on the builder.
 pub fn is_queued(build: &ImageBuild) -> bool {
-    build
-        .status
-        .as_ref()
-        .and_then(|status| find(&status.conditions, READY))
-        .is_some_and(|c| c.reason == QUEUED)
+    build.status.as_ref().is_some_and(says_queued)
+}
+
+/// True for the status of a build that waits for its turn.
+pub fn says_queued(status: &ImageBuildStatus) -> bool {
+    find(&status.conditions, READY).is_some_and(|c| c.reason == QUEUED)
+}
+
+/// How many builds a Builder takes at a time.
+pub fn most(builder: &Builder) -> usize {
+    usize::try_from(builder.spec.max_concurrent_builds)
+        .unwrap_or(1)
+        .max(1)
+}
+
+/// True where a build that was begun takes no place on its builder from here on, or is not begun after all; for a step
+/// that starts none.
+pub fn leaves_its_place(observed: &Observed, step: &Step) -> bool {
+    let job = |status: &ImageBuildStatus| Some(status.current.as_ref()?.job.clone());
+    matches!(observed.attempt, State::Absent)
+        || observed.build.status.as_ref().and_then(job) != job(&step.status)
+        || lacks_its_own(&observed.build)
 }
 
 /// The next step.
@@ -447,8 +464,8 @@ fn start(
         };
     }
     let ahead = observed.queue.running + observed.queue.before;
-    let most = builder.spec.max_concurrent_builds;
-    if !tags_only && ahead >= usize::try_from(most).unwrap_or(1).max(1) {
+    if !tags_only && ahead >= most(builder) {
+        let most = builder.spec.max_concurrent_builds;
         let message = format!(
             "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
              this one",

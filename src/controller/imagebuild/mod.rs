@@ -14,32 +14,57 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use futures::channel::mpsc::{self, Receiver};
+use futures::channel::mpsc::Receiver;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::{Action as Requeue, Config};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::utils::WatchStreamExt;
-use kube::runtime::{Controller, PredicateConfig, reflector, watcher};
+use kube::runtime::{Controller, PredicateConfig, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::{AT_ONCE, Context, Error, after_error, in_time, triggers};
+use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::cluster::credentials::Attempt as Credential;
 use crate::imagebuild::decide::{Action, Step};
 use crate::imagebuild::status::Notice;
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
+use crate::queues::Look;
+use crate::watches::Watches;
 use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 
 const KIND: &str = "ImageBuild";
 /// Everything is looked at again after this long, whatever events were missed.
 const RESYNC: Duration = Duration::from_secs(3600);
 
+/// What wakes this loop, from watches that others listen to as well.
+pub struct Heard {
+    builds: shared::Heard<ImageBuild>,
+    /// Those that start, end or hang.
+    runs: shared::Heard<ImageBuild>,
+    builders: shared::Heard<Builder>,
+}
+
+impl Heard {
+    /// Listens from now on.
+    pub fn from(watches: &mut Watches) -> Self {
+        Self {
+            builds: watches.builds.listen(triggers::image_build),
+            runs: watches.builds.listen(triggers::build_runs),
+            builders: watches.builders.listen(triggers::builder_ready),
+        }
+    }
+}
+
+/// A build that waits for its turn is looked at again after this long; it is woken before where its turn comes.
+const ITS_TURN: Duration = Duration::from_secs(30);
+
 /// Runs until `stop`. `wake` names ImageBuilds whose runners have called back.
 pub async fn run(
     context: Arc<Context>,
+    heard: Heard,
     wake: Receiver<ObjectRef<ImageBuild>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -50,52 +75,42 @@ pub async fn run(
         names::GATE
     ));
     let mine = mine.page_size(brief::PAGE);
-    let paged = watcher::Config::default().page_size(brief::PAGE);
-    let (store, writer) = reflector::store();
+    let store = context.known.builds.clone();
     let config = PredicateConfig::default;
-    let builds = context.cluster.watch_selected::<ImageBuild>(paged.clone());
-    let _ = context.builds.set(store.clone());
-    // Of the same watch: what wakes the next one in the queue stands in the store before.
-    let (ended, ends) = mpsc::unbounded();
+    let jobs = context.cluster.watch::<Job>(mine.clone());
     let seeing = context.clone();
-    let builds = builds
-        .reflect(writer)
-        .touched_objects()
-        .inspect(move |seen| {
-            if let Ok(build) = seen {
-                seeing.used.see(build, Timestamp::now());
-                let _ = ended.unbounded_send(build.clone());
+    let jobs = jobs
+        .inspect(move |event| {
+            if let Ok(event) = event {
+                seeing.see_job(event);
             }
         })
-        .predicate_filter(triggers::image_build, config());
-    let jobs = context.cluster.watch::<Job>(mine.clone());
-    let jobs = jobs
         .touched_objects()
         .predicate_filter(triggers::job, config());
     let pods = context.cluster.watch::<Pod>(mine);
+    let seeing = context.clone();
     let pods = pods
+        .inspect(move |event| {
+            if let Ok(event) = event {
+                seeing.see_pod(event);
+            }
+        })
         .touched_objects()
         .predicate_filter(triggers::pod, config());
-    let builders = context.cluster.watch::<Builder>(paged.clone());
-    let builders = builders
-        .touched_objects()
-        .predicate_filter(triggers::builder_ready, config());
-    let ends = ends
-        .map(Ok)
-        .predicate_filter(triggers::build_runs, config());
-    let waiting = store.clone();
-    let queued = store.clone();
-    Controller::for_stream(builds, store)
+    let (waiting, queued) = (context.clone(), context.clone());
+    Controller::for_shared_stream(heard.builds, store)
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(jobs)
         .watches_stream(pods, |pod: Pod| {
             let name = pod.annotations().get(names::IMAGE_BUILD).cloned();
             name.map(|name| ObjectRef::new(&name).within(&pod.namespace().unwrap_or_default()))
         })
-        .watches_stream(builders, move |builder: Builder| {
+        .watches_shared_stream(heard.builders, move |builder: Arc<Builder>| {
             waiting_for(&waiting, &builder)
         })
-        .watches_stream(ends, move |build: ImageBuild| next_after(&queued, &build))
+        .watches_shared_stream(heard.runs, move |build: Arc<ImageBuild>| {
+            next_after(&queued, &build)
+        })
         .reconcile_on(wake)
         .graceful_shutdown_on(stop)
         .run(
@@ -110,16 +125,33 @@ pub async fn run(
         .await;
 }
 
+impl Context {
+    fn see_job(&self, event: &watcher::Event<Job>) {
+        self.queues.job(event);
+        match event {
+            watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
+                self.used.see_job(job, Timestamp::now());
+            }
+            watcher::Event::InitDone => self.listed.is("Job"),
+            _ => {}
+        }
+    }
+
+    fn see_pod(&self, event: &watcher::Event<Pod>) {
+        self.queues.pod(event);
+        if matches!(event, watcher::Event::InitDone) {
+            self.listed.is("Pod");
+        }
+    }
+}
+
 /// The ImageBuilds that wait for this Builder.
-fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<ImageBuild>> {
-    store
-        .state()
+fn waiting_for(context: &Context, builder: &Builder) -> Vec<ObjectRef<ImageBuild>> {
+    let namespace = builder.namespace().unwrap_or_default();
+    let builds = context.queues.builds(&namespace, &builder.name_any());
+    builds
         .iter()
-        .filter(|build| {
-            build.namespace() == builder.namespace()
-                && build.spec.builder_ref.name == builder.name_any()
-                && !decide::is_built(build)
-        })
+        .filter(|build| !decide::is_built(build))
         .map(|build| ObjectRef::from_obj(build.as_ref()))
         .collect()
 }
@@ -127,22 +159,23 @@ fn waiting_for(store: &Store<ImageBuild>, builder: &Builder) -> Vec<ObjectRef<Im
 /// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
 const NEXT: usize = 3;
 
-/// The ImageBuilds whose turn it is where `build` has ended, or hangs and takes no place: the first that wait for
-/// the same Builder.
-fn next_after(store: &Store<ImageBuild>, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
+/// The ImageBuilds whose turn it is where `build` has ended or gone, or hangs and takes no place: the first that wait
+/// for the same Builder.
+fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
     let status = build.status.as_ref();
-    if status.is_some_and(|status| status.current.is_some()) && !decide::lacks_its_own(build) {
+    let known = context.known.builds.get(&ObjectRef::from_obj(build));
+    let stands = known.is_some_and(|known| known.uid() == build.uid());
+    if stands
+        && status.is_some_and(|status| status.current.is_some())
+        && !decide::lacks_its_own(build)
+    {
         return vec![];
     }
-    let mut queued: Vec<_> = store
-        .state()
-        .into_iter()
-        .filter(|other| {
-            other.namespace() == build.namespace()
-                && other.spec.builder_ref == build.spec.builder_ref
-                && decide::is_queued(other)
-        })
-        .collect();
+    let namespace = build.namespace().unwrap_or_default();
+    let mut queued = context
+        .queues
+        .builds(&namespace, &build.spec.builder_ref.name);
+    queued.retain(|other| decide::is_queued(other));
     queued.sort_by_key(|other| {
         let started = other.status.as_ref().and_then(|s| s.started_at.clone());
         (started.map(|time| time.0), other.uid())
@@ -159,22 +192,32 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         return Ok(Requeue::requeue(RESYNC));
     }
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let builder = ObjectRef::new(&cached.spec.builder_ref.name).within(&namespace);
+    let look = Look::at(cached, context.known.builders.get(&builder).as_deref());
+    let queues = context.queues().await;
+    if queues.waits_still(look, cached) {
+        return Ok(Requeue::requeue(ITS_TURN));
+    }
     // Live: a cache may be behind, and what it does not show would be built twice.
     let Some(build) = context.cluster.image_build(&namespace, &name).await? else {
         return Ok(Requeue::await_change());
     };
+    let uid = build.uid().unwrap_or_default();
     if decide::is_settled(&build) {
+        queues.leave_place(&uid);
         return Ok(Requeue::requeue(RESYNC));
     }
     // What stands in the status as far as we know, whatever becomes of the step.
     let mut standing = build.clone();
-    let error = match go_on(build, &mut standing, context).await {
+    let error = match go_on(build, look, &mut standing, context).await {
         Err(Error::Cluster(error)) => error,
         other => return other,
     };
     let Some(refusal) = error.refusal() else {
         return Err(error.into());
     };
+    // What was refused was not made.
+    queues.leave_place(&uid);
     context.metrics.error(KIND);
     tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
     let step = decide::refused(&standing, &refusal, Timestamp::now());
@@ -197,6 +240,7 @@ fn after(step: &Step) -> Requeue {
 
 async fn go_on(
     build: ImageBuild,
+    look: Look,
     standing: &mut ImageBuild,
     context: &Context,
 ) -> Result<Requeue, Error> {
@@ -206,9 +250,10 @@ async fn go_on(
     let report = job
         .as_ref()
         .and_then(|job| context.board.report(&namespace, job));
-    let all = context.image_builds().await?;
+    let queues = context.queues().await;
+    let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
     let now = Timestamp::now();
-    let observed = context.cluster.observe(build, &all, report, now).await?;
+    let observed = context.cluster.observe(build, queues, report, now).await?;
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {
@@ -227,6 +272,21 @@ async fn go_on(
         }
     }
     let step = decide::decide(&observed, &context.settings, now);
+    let uid = observed.build.uid().unwrap_or_default();
+    if let Action::Start(attempt) = &step.action {
+        if !queues.take_place(&ticket, &uid, &attempt.job.name_any()) {
+            return Ok(Requeue::requeue(AT_ONCE));
+        }
+    } else if decide::leaves_its_place(&observed, &step) {
+        // Before the status says so: that wakes the next one.
+        queues.leave_place(&uid);
+    }
+    if decide::is_queued(&observed.build) && decide::says_queued(&step.status) {
+        let most = observed.builder.as_ref().map_or(1, decide::most);
+        queues.told(look, &observed.build, most, &observed.queue);
+    } else {
+        queues.not_told(&uid);
+    }
     carry_out(standing, &step, context).await?;
     if let Some(job) = job.filter(|job| decide::runner(&step.status) != Some(job)) {
         context.board.forget(&namespace, &job);

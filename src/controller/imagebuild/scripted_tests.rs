@@ -41,11 +41,9 @@ fn ready() -> Builder {
 /// All that is read of a new ImageBuild whose turn it is, and its status, which is written first.
 fn new_one_is_due(server: &Server) -> ImageBuild {
     let build = fixtures::inline();
-    for _ in 0..2 {
-        server
-            .on(&format!("GET {PODS}"), page(&[], None))
-            .on(&format!("GET {JOBS}"), page(&[], None));
-    }
+    server
+        .on(&format!("GET {PODS}"), page(&[], None))
+        .on(&format!("GET {JOBS}"), page(&[], None));
     server
         .on(&format!("GET {ONE}"), json_of(&build))
         .on(&format!("GET {BUILDER}"), json_of(&ready()))
@@ -170,11 +168,9 @@ async fn a_job_that_a_quota_forbids_waits_for_room() {
 async fn of_a_status_that_is_too_large_less_is_written_before_the_build_starts() {
     let (context, server) = context(&[]);
     let build = fixtures::inline();
-    for _ in 0..2 {
-        server
-            .on(&format!("GET {PODS}"), page(&[], None))
-            .on(&format!("GET {JOBS}"), page(&[], None));
-    }
+    server
+        .on(&format!("GET {PODS}"), page(&[], None))
+        .on(&format!("GET {JOBS}"), page(&[], None));
     server
         .on(&format!("GET {ONE}"), json_of(&build))
         .on(&format!("GET {BUILDER}"), json_of(&ready()))

@@ -20,7 +20,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -124,11 +124,8 @@ pub async fn serve_callback(
     hosts: Vec<String>,
     authority: Arc<Authority>,
     desk: Desk,
-) -> Result<(), crate::cluster::Error> {
-    let io = |error: std::io::Error| {
-        crate::cluster::Error::Pki(format!("callback on {address}: {error}"))
-    };
-    let listener = TcpListener::bind(address).await.map_err(io)?;
+) -> Result<(), super::Error> {
+    let listener = super::listen("callback", "--callback-address", address).await?;
     let metrics = desk.metrics.clone();
     let app = Router::new()
         .route(CALLBACK_PATH, post(receive))

@@ -24,11 +24,17 @@ pub struct Metrics {
     queued: Histogram,
     profiles_refused: Counter,
     images_not_known: Gauge,
+    watch_errors: Family<Watched, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Watched {
+    kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -99,6 +105,12 @@ impl Default for Metrics {
             "ImageBuilds whose image the probe guard does not know: their condition ProbeProfile says why",
             images_not_known.clone(),
         );
+        let watch_errors = Family::<Watched, Counter>::default();
+        registry.register(
+            "watch_errors",
+            "Errors of watches of the API server, by kind; each is tried again",
+            watch_errors.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -112,6 +124,7 @@ impl Default for Metrics {
             queued,
             profiles_refused,
             images_not_known,
+            watch_errors,
         }
     }
 }
@@ -171,6 +184,12 @@ impl Metrics {
     pub fn images_not_known(&self, count: usize) {
         self.images_not_known
             .set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A watch of this kind has failed.
+    pub fn watch_error(&self, kind: &str) {
+        let kind = kind.to_owned();
+        self.watch_errors.get_or_create(&Watched { kind }).inc();
     }
 
     /// In the OpenMetrics text format.

@@ -7,6 +7,7 @@ mod pace;
 mod seats;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,33 +17,72 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use seats::Seats;
+use tokio::net::TcpListener;
 
 pub use board::Board;
 pub use callback::{Desk, serve_callback};
 pub use metrics::Metrics;
 
-/// Serves `/healthz`, `/readyz` and `/metrics` without TLS until `stop`.
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be had.
+    #[error(
+        "{what}: cannot listen on {address}: {source}; free that port, or give another with {option}"
+    )]
+    Listen {
+        /// What was to be served.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// How another address is given.
+        option: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The certificate cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] crate::cluster::Error),
+}
+
+async fn listen(
+    what: &'static str,
+    option: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, Error> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| Error::Listen {
+        what,
+        address,
+        option,
+        source,
+    })
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics` without TLS until `stop`. `missing`: the kinds that it is not ready
+/// without.
 ///
 /// # Errors
 /// Where the address cannot be bound.
 pub async fn serve_health(
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     metrics: Metrics,
-    ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    missing: impl Fn() -> Vec<&'static str> + Clone + Send + Sync + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> Result<(), Error> {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route(
             "/readyz",
             get(move || {
-                let ready = ready();
+                let missing = missing();
                 async move {
-                    if ready {
-                        (StatusCode::OK, "ok\n")
-                    } else {
-                        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+                    if missing.is_empty() {
+                        return (StatusCode::OK, "ok\n".to_owned());
                     }
+                    let text =
+                        format!("starting: waiting for the list of {}\n", missing.join(", "));
+                    (StatusCode::SERVICE_UNAVAILABLE, text)
                 }
             }),
         )
@@ -61,7 +101,7 @@ pub async fn serve_health(
                 }
             }),
         );
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = listen("health and metrics", "--health-address", address).await?;
     let seats = Seats::default();
     tokio::pin!(stop);
     loop {
@@ -104,4 +144,23 @@ fn http() -> Builder<TokioExecutor> {
         .header_read_timeout(HEAD)
         .max_buf_size(16 * 1024);
     server
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_named_with_what_to_do_and_is_no_fault_of_certificates() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = listen("callback", "--callback-address", address)
+            .await
+            .unwrap_err()
+            .to_string();
+        let wanted = format!("callback: cannot listen on {address}: ");
+        assert!(error.starts_with(&wanted), "{error}");
+        assert!(error.contains("in use") && error.contains("--callback-address"));
+        assert!(!error.contains("certificate"), "{error}");
+    }
 }

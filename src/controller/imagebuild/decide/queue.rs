@@ -1,5 +1,6 @@
 //! Whose turn it is on a builder.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use kube::ResourceExt;
@@ -42,7 +43,7 @@ impl Queue {
     /// A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
     /// in its way, counts for nothing: it has not started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
     /// its place: those behind it would hang in the same way, and all of them would start at once.
-    pub fn of(build: &ImageBuild, others: &[ImageBuild], runners: &Runners) -> Self {
+    pub fn of(build: &ImageBuild, others: &[impl Borrow<ImageBuild>], runners: &Runners) -> Self {
         let due = |build: &ImageBuild| {
             let status = build.status.as_ref()?;
             status.current.as_ref()?;
@@ -50,7 +51,7 @@ impl Queue {
         };
         let mine = due(build);
         let mut queue = Self::default();
-        for other in others {
+        for other in others.iter().map(Borrow::borrow) {
             let uid = other.uid().unwrap_or_default();
             if build.uid().as_deref() == Some(&uid)
                 || other.spec.builder_ref != build.spec.builder_ref
@@ -84,9 +85,9 @@ impl Queue {
 impl Runners {
     /// How many of them keep their builder from a restart: those that run, or may at any moment. One that hangs until
     /// a person has made what it lacks may do so for as long as `spec.timeout`. `builds`: all of the namespace.
-    pub fn busy(&self, builds: &[ImageBuild]) -> usize {
+    pub fn busy(&self, builds: &[impl Borrow<ImageBuild>]) -> usize {
         let hangs = |uid: &String| {
-            let mut found = builds.iter();
+            let mut found = builds.iter().map(Borrow::borrow);
             found.any(|build| {
                 build.uid().as_ref() == Some(uid) && (lacks_its_own(build) || is_refused(build))
             })

@@ -1,0 +1,403 @@
+//! What waits for each Builder and what runs on it, from the watches: whose turn it is costs no request.
+//!
+//! Watches are behind. So this process also knows what it has begun itself, from before the first write until both
+//! watches have shown it: a place on a Builder is taken under the lock under which it was seen to be free, and not where
+//! another one was taken since ([`Queues::take_place`]).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::Event;
+use kube::{Resource, ResourceExt};
+
+use crate::imagebuild::decide::{self, Queue, Runners};
+use crate::names;
+use crate::pods::is_active;
+use crate::shared::Change;
+use crate::triggers;
+use whittle_api::{Builder, ImageBuild};
+
+/// Runner Jobs that have not ended, and Pods of runners that run, which are kept: anybody may make them by their labels.
+const MOST: usize = 50_000;
+/// Builders whose last begun build is remembered.
+const MOST_BUILDERS: usize = 10_000;
+/// So far from its turn a build's status says its place exactly; further back it says so at least twice as the queue
+/// halves. Else each build that ends would have all others read and write.
+const EXACT: usize = 4;
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// All queues.
+#[derive(Default)]
+pub struct Queues(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// ImageBuilds that are not settled.
+    builds: BTreeMap<Name, Arc<ImageBuild>>,
+    /// Runner Jobs that have not ended.
+    jobs: Runs,
+    /// Pods of runners that run.
+    pods: Runs,
+    /// By the UID of the ImageBuild: what was begun here, until both watches have shown it.
+    begun: HashMap<String, Begun>,
+    /// So many were begun.
+    turn: u64,
+    /// By Builder: the turn of the last that was begun.
+    last: HashMap<Name, u64>,
+    /// Those that are not in `last` may be as late as this.
+    floor: u64,
+    /// By the UID of the ImageBuild: what its status says of its place.
+    told: HashMap<String, Told>,
+}
+
+/// An attempt that this process has begun.
+struct Begun {
+    builder: Name,
+    job: String,
+    /// The watch of ImageBuilds has shown that it runs.
+    in_status: bool,
+    /// The watch of Jobs has shown its Job.
+    in_jobs: bool,
+}
+
+/// When the queue of a Builder was looked at.
+#[derive(Debug)]
+pub struct Ticket {
+    builder: Name,
+    turn: u64,
+}
+
+/// What the watches know of a build and its Builder that wakes it: taken before they are read, for what changes
+/// meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look(u64);
+
+impl Look {
+    /// Now.
+    pub fn at(build: &ImageBuild, builder: Option<&Builder>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        triggers::image_build(build).hash(&mut hasher);
+        let builder = builder.and_then(triggers::builder_ready);
+        builder.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// What a build that waits for its turn was told when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    /// What was known of it and its Builder before.
+    look: Look,
+    /// Those that hang and take no place: it may hang for the same.
+    hanging: usize,
+    /// Builds before it.
+    before: usize,
+    /// Builds that its Builder takes.
+    most: usize,
+}
+
+impl Queues {
+    /// An ImageBuild has changed.
+    pub fn build(&self, change: &Change<ImageBuild>) {
+        let mut state = self.lock();
+        if let Some(old) = &change.old {
+            state.builds.remove(&name(old.as_ref()));
+        }
+        let uid = |build: &ImageBuild| build.uid().unwrap_or_default();
+        let (old, new) = (change.old.as_deref().map(uid), change.new.as_deref());
+        if let Some(gone) = old.filter(|old| new.map(uid).as_ref() != Some(old)) {
+            state.begun.remove(&gone);
+            state.told.remove(&gone);
+        }
+        let Some(build) = &change.new else { return };
+        if decide::is_settled(build) {
+            state.told.remove(&uid(build));
+        } else {
+            state.builds.insert(name(build.as_ref()), build.clone());
+        }
+        if let Some(begun) = state.begun.get_mut(&uid(build)) {
+            begun.in_status |= shows(build, &begun.job);
+        }
+        state.forget_what_is_shown();
+    }
+
+    /// What the watch of Jobs tells.
+    pub fn job(&self, event: &Event<Job>) {
+        let mut state = self.lock();
+        state.jobs.take(event, |job| {
+            let of = run(job, names::RUNNER)?;
+            let owners = job.owner_references().iter().map(|owner| owner.uid.clone());
+            is_active(job).then(|| (of, owners.collect()))
+        });
+        if let Event::Apply(job) | Event::InitApply(job) = event {
+            let (namespace, name) = name(job);
+            for begun in state.begun.values_mut() {
+                begun.in_jobs |= begun.builder.0 == namespace && begun.job == name;
+            }
+            state.forget_what_is_shown();
+        }
+    }
+
+    /// What the watch of Pods tells.
+    pub fn pod(&self, event: &Event<Pod>) {
+        let mut state = self.lock();
+        state.pods.take(event, |pod| {
+            let of = run(pod, names::RUNNER)?;
+            let status = pod.status.as_ref()?;
+            let uid = pod.labels().get(names::IMAGE_BUILD_UID)?.clone();
+            (status.phase.as_deref() == Some("Running")).then(|| (of, vec![uid]))
+        });
+    }
+
+    /// To be taken before the queue of this Builder is looked at.
+    pub fn ticket(&self, namespace: &str, builder: &str) -> Ticket {
+        let turn = self.lock().turn;
+        let builder = (namespace.to_owned(), builder.to_owned());
+        Ticket { builder, turn }
+    }
+
+    /// The other builds on this build's Builder.
+    pub fn queue(&self, build: &ImageBuild) -> Queue {
+        let (builds, runners, begun) = self.lock().on(&builder(build), build.uid().as_deref());
+        let mut queue = Queue::of(build, &builds, &runners);
+        queue.running += begun.len();
+        queue
+    }
+
+    /// Takes a place on the Builder for this Job of an ImageBuild; false where another build was begun on it since the
+    /// ticket was taken: then the queue is to be looked at again.
+    #[must_use]
+    pub fn take_place(&self, ticket: &Ticket, uid: &str, job: &str) -> bool {
+        let mut state = self.lock();
+        let last = state.last.get(&ticket.builder).copied();
+        if last.unwrap_or(state.floor) > ticket.turn {
+            return false;
+        }
+        state.turn += 1;
+        let turn = state.turn;
+        if state.last.len() >= MOST_BUILDERS {
+            state.last.clear();
+            state.floor = turn;
+        }
+        state.last.insert(ticket.builder.clone(), turn);
+        let known = state.builds.range(names_of(&ticket.builder.0));
+        let known = known.map(|(_, build)| build);
+        let mut mine = known.filter(|build| build.uid().as_deref() == Some(uid));
+        let begun = Begun {
+            builder: ticket.builder.clone(),
+            job: job.to_owned(),
+            in_status: mine.any(|build| shows(build, job)),
+            in_jobs: false,
+        };
+        state.begun.insert(uid.to_owned(), begun);
+        true
+    }
+
+    /// What was begun of this ImageBuild has ended, or was never made.
+    pub fn leave_place(&self, uid: &str) {
+        self.lock().begun.remove(uid);
+    }
+
+    /// How many builds keep this Builder from a restart.
+    pub fn busy(&self, namespace: &str, builder: &str) -> usize {
+        let builder = (namespace.to_owned(), builder.to_owned());
+        let (builds, runners, begun) = self.lock().on(&builder, None);
+        let more = begun.iter().filter(|uid| !runners.active.contains(*uid));
+        runners.busy(&builds) + more.count()
+    }
+
+    /// How many builds run on this Builder or wait for it.
+    pub fn wanted(&self, namespace: &str, builder: &str) -> usize {
+        let state = self.lock();
+        let builder = (namespace.to_owned(), builder.to_owned());
+        let builds = state.builds_on(&builder);
+        let waiting = builds.filter(|build| !build.spec.suspend && !decide::is_built(build));
+        waiting.count() + state.jobs.on(&builder).count() + state.begun_on(&builder).count()
+    }
+
+    /// The builds of this Builder that are not settled.
+    pub fn builds(&self, namespace: &str, builder: &str) -> Vec<Arc<ImageBuild>> {
+        let builder = (namespace.to_owned(), builder.to_owned());
+        self.lock().builds_on(&builder).cloned().collect()
+    }
+
+    /// A build was looked at and told that it waits for its turn, with this before it on a Builder that takes `most`.
+    pub fn told(&self, look: Look, build: &ImageBuild, most: usize, queue: &Queue) {
+        let mut state = self.lock();
+        let told = Told {
+            look,
+            hanging: state.hanging(&builder(build)),
+            before: queue.before,
+            most,
+        };
+        state.told.insert(build.uid().unwrap_or_default(), told);
+    }
+
+    /// A build was told something else.
+    pub fn not_told(&self, uid: &str) {
+        self.lock().told.remove(uid);
+    }
+
+    /// True where another look at this build, which waits for its turn, would come to what it was told before. `build`
+    /// is as the watch knows it.
+    pub fn waits_still(&self, look: Look, build: &ImageBuild) -> bool {
+        if !decide::is_queued(build) {
+            return false;
+        }
+        let uid = build.uid().unwrap_or_default();
+        let Some(told) = self.lock().told.get(&uid).copied() else {
+            return false;
+        };
+        let now = self.queue(build);
+        let near = now.before <= EXACT || now.before <= told.before / 2;
+        let same = told.before == now.before || now.before < told.before && !near;
+        same && now.running + now.before >= told.most
+            && told.look == look
+            && told.hanging == self.lock().hanging(&builder(build))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn builds_on(&self, builder: &Name) -> impl Iterator<Item = &Arc<ImageBuild>> {
+        let here = self.builds.range(names_of(&builder.0));
+        let of = builder.1.clone();
+        here.map(|(_, build)| build)
+            .filter(move |build| build.spec.builder_ref.name == of)
+    }
+
+    fn begun_on(&self, builder: &Name) -> impl Iterator<Item = &String> {
+        let begun = self.begun.iter();
+        begun
+            .filter(move |(_, begun)| begun.builder == *builder && !begun.in_jobs)
+            .map(|(uid, _)| uid)
+    }
+
+    /// What is on a Builder besides the ImageBuild `mine`: those that the watches know, their runners, and those that
+    /// were begun here and are not known well enough to be judged by the watches.
+    fn on(
+        &self,
+        builder: &Name,
+        mine: Option<&str>,
+    ) -> (Vec<Arc<ImageBuild>>, Runners, BTreeSet<String>) {
+        let begun = self.begun.iter();
+        let begun: BTreeSet<String> = begun
+            .filter(|(uid, begun)| begun.builder == *builder && Some(uid.as_str()) != mine)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        let known = |build: &&Arc<ImageBuild>| {
+            let uid = build.metadata.uid.as_ref();
+            uid.is_none_or(|uid| !begun.contains(uid))
+        };
+        let builds = self.builds_on(builder).filter(known).cloned().collect();
+        let runners = Runners {
+            active: self.jobs.on(builder).flatten().cloned().collect(),
+            started: self.pods.on(builder).flatten().cloned().collect(),
+        };
+        (builds, runners, begun)
+    }
+
+    fn hanging(&self, builder: &Name) -> usize {
+        let builds = self.builds_on(builder);
+        builds.filter(|build| decide::lacks_its_own(build)).count()
+    }
+
+    fn forget_what_is_shown(&mut self) {
+        self.begun
+            .retain(|_, begun| !(begun.in_status && begun.in_jobs));
+    }
+}
+
+/// Objects of one kind that run on Builders: whose ImageBuilds' they are.
+#[derive(Default)]
+struct Runs {
+    known: BTreeMap<Name, Run>,
+    /// What a list that has not ended yet has told.
+    fresh: BTreeMap<Name, Run>,
+}
+
+/// The Builder that one runs on, and UIDs of ImageBuilds.
+struct Run {
+    builder: String,
+    of: Vec<String>,
+}
+
+impl Runs {
+    /// Takes an event in; `runs` says of one that runs on which Builder, and whose it is.
+    fn take<K: Resource>(
+        &mut self,
+        event: &Event<K>,
+        runs: impl FnOnce(&K) -> Option<(String, Vec<String>)>,
+    ) {
+        match event {
+            Event::Init => self.fresh.clear(),
+            Event::InitApply(object) => {
+                if let Some((builder, of)) = runs(object)
+                    && self.fresh.len() < MOST
+                {
+                    self.fresh.insert(name(object), Run { builder, of });
+                }
+            }
+            Event::InitDone => self.known = std::mem::take(&mut self.fresh),
+            Event::Apply(object) => {
+                let key = name(object);
+                self.known.remove(&key);
+                if let Some((builder, of)) = runs(object)
+                    && self.known.len() < MOST
+                {
+                    self.known.insert(key, Run { builder, of });
+                }
+            }
+            Event::Delete(object) => drop(self.known.remove(&name(object))),
+        }
+    }
+
+    fn on<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = &'a Vec<String>> {
+        let here = self.known.range(names_of(&builder.0)).map(|(_, run)| run);
+        here.filter(move |run| run.builder == builder.1)
+            .map(|run| &run.of)
+    }
+}
+
+/// The Builder that an object of this component runs on.
+fn run<K: Resource>(object: &K, component: &str) -> Option<String> {
+    let labels = object.labels();
+    let is = labels.get(names::COMPONENT).map(String::as_str) == Some(component);
+    labels.get(names::BUILDER_NAME).filter(|_| is).cloned()
+}
+
+/// True where a status that the watch has shown says that this Job runs, and the build is judged by it.
+fn shows(build: &ImageBuild, job: &str) -> bool {
+    let current = build.status.as_ref().and_then(|s| s.current.as_ref());
+    let runs = current.is_some_and(|current| current.job == job && current.started);
+    runs && !decide::lacks_its_own(build)
+}
+
+fn builder(build: &ImageBuild) -> Name {
+    let namespace = build.namespace().unwrap_or_default();
+    (namespace, build.spec.builder_ref.name.clone())
+}
+
+fn name<K: Resource>(object: &K) -> Name {
+    let meta = object.meta();
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    (text(&meta.namespace), text(&meta.name))
+}
+
+/// All names of a namespace.
+fn names_of(namespace: &str) -> std::ops::Range<Name> {
+    // No name of a namespace holds a zero: this is the first string after it.
+    (namespace.to_owned(), String::new())..(format!("{namespace}\0"), String::new())
+}
+
+#[cfg(test)]
+#[path = "queues_tests.rs"]
+mod tests;

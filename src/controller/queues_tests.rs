@@ -1,0 +1,249 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixtures;
+
+/// One that waits for its turn since `due`, on the Builder `default` of `team`.
+fn queued(uid: &str, due: i64) -> ImageBuild {
+    let mut build = fixtures::inline();
+    build.metadata.name = Some(uid.into());
+    build.metadata.uid = Some(uid.into());
+    let status = json!({
+        "observedGeneration": 1,
+        "current": {"attempt": 1, "job": format!("{uid}-job"), "generation": 1},
+        "conditions": [{"type": "Ready", "status": "Unknown", "reason": "Queued", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    });
+    build.status = Some(serde_json::from_value(status).unwrap());
+    let at = Time(Timestamp::from_second(due).unwrap());
+    build.status.as_mut().unwrap().started_at = Some(at);
+    build
+}
+
+/// The same, with a status that says that it runs.
+fn running(uid: &str, due: i64) -> ImageBuild {
+    let mut build = queued(uid, due);
+    let status = build.status.as_mut().unwrap();
+    status.conditions[0].reason = "Building".into();
+    status.current.as_mut().unwrap().started = true;
+    build
+}
+
+fn see(queues: &Queues, build: ImageBuild) {
+    let known = queues.builds("team", "default");
+    let old = known.into_iter().find(|old| old.uid() == build.uid());
+    let new = Some(Arc::new(build));
+    queues.build(&Change { old, new });
+}
+
+fn gone(queues: &Queues, build: ImageBuild) {
+    let old = Some(Arc::new(build));
+    queues.build(&Change { old, new: None });
+}
+
+fn object(name: &str, labels: Value, owner: &str, status: Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "team", "labels": labels,
+        "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "name": owner, "uid": owner}]},
+        "status": status})
+}
+
+fn labels(uid: &str) -> Value {
+    json!({"whittle.dev/component": "runner", "whittle.dev/builder": "default", "whittle.dev/imagebuild-uid": uid})
+}
+
+fn job(uid: &str) -> Job {
+    let job = object(&format!("{uid}-job"), labels(uid), uid, json!({}));
+    serde_json::from_value(job).unwrap()
+}
+
+fn pod(uid: &str, phase: &str) -> Pod {
+    let status = json!({"phase": phase});
+    let pod = object(&format!("{uid}-job-x"), labels(uid), uid, status);
+    serde_json::from_value(pod).unwrap()
+}
+
+/// What decides whether a build starts: it does where fewer are ahead than its Builder takes.
+fn ahead(queues: &Queues, build: &ImageBuild) -> usize {
+    let queue = queues.queue(build);
+    queue.running + queue.before
+}
+
+fn ticket(queues: &Queues) -> Ticket {
+    queues.ticket("team", "default")
+}
+
+#[test]
+fn of_two_that_see_the_last_place_free_one_takes_it() {
+    let queues = Queues::default();
+    let (a, b) = (queued("a", 1), queued("b", 2));
+    // Neither is in the other's watch.
+    let (first, second) = (ticket(&queues), ticket(&queues));
+    assert_eq!((ahead(&queues, &a), ahead(&queues, &b)), (0, 0));
+    assert!(queues.take_place(&first, "a", "a-job"));
+    assert!(!queues.take_place(&second, "b", "b-job"));
+    // It looks again: the other runs, whatever the watches say.
+    let again = ticket(&queues);
+    assert_eq!(ahead(&queues, &b), 1);
+    assert_eq!(ahead(&queues, &a), 0);
+    // Who has the place may try again, and other Builders have places of their own.
+    assert!(queues.take_place(&again, "a", "a-job"));
+    assert!(queues.take_place(&queues.ticket("team", "other"), "c", "c-job"));
+    assert_eq!(ahead(&queues, &b), 1);
+}
+
+#[test]
+fn a_place_is_taken_until_both_watches_show_who_has_it_and_never_free_in_between() {
+    for jobs_first in [true, false] {
+        let queues = Queues::default();
+        // It became due before the one that runs: nothing but that one's run is ahead of it.
+        let late = queued("late", 1);
+        see(&queues, queued("a", 2));
+        assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+        for step in [jobs_first, !jobs_first] {
+            assert_eq!(ahead(&queues, &late), 1);
+            match step {
+                true => queues.job(&Event::Apply(job("a"))),
+                false => see(&queues, running("a", 2)),
+            }
+        }
+        assert!(queues.lock().begun.is_empty(), "both have shown it");
+        assert_eq!(ahead(&queues, &late), 1);
+        // Its end, as the watch of ImageBuilds tells it.
+        let mut ended = running("a", 2);
+        let input = decide::input(&ended);
+        let status = ended.status.as_mut().unwrap();
+        status.current = None;
+        status.input = Some(input);
+        see(&queues, ended);
+        assert_eq!(ahead(&queues, &late), 0);
+    }
+}
+
+#[test]
+fn a_watch_that_shows_what_was_before_the_start_frees_no_place() {
+    let queues = Queues::default();
+    let late = queued("late", 1);
+    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    // Its status of before comes late, and the list of Jobs is from before.
+    see(&queues, queued("a", 2));
+    queues.job(&Event::Init);
+    queues.job(&Event::InitDone);
+    assert_eq!(ahead(&queues, &late), 1);
+    queues.leave_place("a");
+    assert_eq!(ahead(&queues, &late), 0);
+}
+
+#[test]
+fn a_build_that_was_deleted_has_no_place() {
+    let queues = Queues::default();
+    see(&queues, queued("a", 1));
+    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert_eq!(ahead(&queues, &queued("b", 2)), 1);
+    gone(&queues, queued("a", 1));
+    assert_eq!(ahead(&queues, &queued("b", 2)), 0);
+}
+
+#[test]
+fn a_builder_with_a_build_that_was_just_begun_is_busy_and_wanted() {
+    let queues = Queues::default();
+    assert_eq!(queues.busy("team", "default"), 0);
+    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert_eq!(queues.busy("team", "default"), 1);
+    assert_eq!(queues.wanted("team", "default"), 1);
+    queues.job(&Event::Apply(job("a")));
+    assert_eq!(queues.busy("team", "default"), 1);
+    assert_eq!(queues.wanted("team", "default"), 1);
+    assert_eq!(queues.busy("team", "other"), 0);
+    assert_eq!(queues.busy("tea", "default"), 0);
+}
+
+#[test]
+fn jobs_and_pods_count_while_they_run() {
+    let queues = Queues::default();
+    let builder = ("team".to_owned(), "default".to_owned());
+    let seen = |queues: &Queues| {
+        let (_, runners, _) = queues.lock().on(&builder, None);
+        (runners.active.len(), runners.started.len())
+    };
+    queues.job(&Event::Apply(job("a")));
+    queues.pod(&Event::Apply(pod("a", "Pending")));
+    assert_eq!(seen(&queues), (1, 0));
+    queues.pod(&Event::Apply(pod("a", "Running")));
+    assert_eq!(seen(&queues), (1, 1));
+    queues.pod(&Event::Apply(pod("a", "Succeeded")));
+    let mut ended = job("a");
+    let status = json!({"completionTime": "2026-01-01T00:00:00Z"});
+    ended.status = Some(serde_json::from_value(status).unwrap());
+    queues.job(&Event::Apply(ended));
+    assert_eq!(seen(&queues), (0, 0));
+    // A check's Job is none of a Builder's.
+    let mut check = job("b");
+    check
+        .labels_mut()
+        .insert("whittle.dev/component".into(), "gate".into());
+    queues.job(&Event::Apply(check));
+    assert_eq!(seen(&queues), (0, 0));
+    // A new list replaces what was known, at its end.
+    queues.job(&Event::Apply(job("a")));
+    queues.job(&Event::Init);
+    queues.job(&Event::InitApply(job("b")));
+    queues.job(&Event::InitApply(job("c")));
+    assert_eq!(seen(&queues), (1, 0));
+    queues.job(&Event::InitDone);
+    assert_eq!(seen(&queues), (2, 0));
+    queues.job(&Event::Delete(job("c")));
+    assert_eq!(seen(&queues), (1, 0));
+}
+
+#[test]
+fn a_build_that_waits_is_looked_at_again_where_its_place_is_near_or_half_of_what_it_was_told() {
+    let queues = Queues::default();
+    let all: Vec<ImageBuild> = (0..100)
+        .map(|at| queued(&format!("b{at:03}"), at))
+        .collect();
+    all.iter().for_each(|build| see(&queues, build.clone()));
+    let mine = &all[99];
+    let look = Look::at(mine, None);
+    assert!(!queues.waits_still(look, mine), "it was told nothing yet");
+    let mut looks = 0;
+    for ended in &all[..98] {
+        if !queues.waits_still(look, mine) {
+            looks += 1;
+            queues.told(look, mine, 1, &queues.queue(mine));
+        }
+        assert!(queues.waits_still(look, mine));
+        gone(&queues, ended.clone());
+    }
+    // 99, 49, 24, 12, 6, 4, 3, 2
+    assert_eq!(looks, 8);
+}
+
+#[test]
+fn a_build_that_waits_is_looked_at_again_where_it_its_builder_or_its_neighbours_have_changed() {
+    let queues = Queues::default();
+    let (first, mine) = (queued("a", 1), queued("b", 2));
+    let builder = fixtures::builder();
+    see(&queues, first.clone());
+    see(&queues, mine.clone());
+    let look = Look::at(&mine, Some(&builder));
+    queues.told(look, &mine, 1, &queues.queue(&mine));
+    assert!(queues.waits_still(look, &mine));
+    let mut larger = builder.clone();
+    larger.metadata.generation = Some(2);
+    assert!(!queues.waits_still(Look::at(&mine, Some(&larger)), &mine));
+    let mut asked = mine.clone();
+    let now = (whittle_api::REQUESTED_AT.to_owned(), "now".to_owned());
+    asked.annotations_mut().extend([now]);
+    assert!(!queues.waits_still(Look::at(&asked, Some(&builder)), &asked));
+    // The one before it hangs for want of a Secret: this one may need it, too.
+    let mut hangs = running("a", 1);
+    let ready = &mut hangs.status.as_mut().unwrap().conditions[0];
+    (ready.status, ready.reason) = ("False".into(), "SecretNotFound".into());
+    see(&queues, hangs);
+    assert!(!queues.waits_still(look, &mine));
+    queues.told(look, &mine, 1, &queues.queue(&mine));
+    queues.not_told("b");
+    assert!(!queues.waits_still(look, &mine));
+}
