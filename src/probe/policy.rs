@@ -1,7 +1,7 @@
 //! The text of the guard's admission policies: what the API server asks about an object, in its Common Expression
 //! Language. Names, lists and fields are those that the verdicts are made with.
 //!
-//! A policy says less than [`super::judge`], and nothing that it would not say. What cannot be told is left alone.
+//! A policy says less than [`super::judge()`], and nothing that it would not say. What cannot be told is left alone.
 
 use super::Hook;
 use super::later::{INSTALLS, KERNEL, KUBERNETES};
