@@ -41,6 +41,9 @@ pub struct Entry {
     pub bytes: usize,
 }
 
+/// Reason where the status does not say what programs an image has.
+pub const NO_REPORT: &str = "NoReport";
+
 /// Why the guard knows nothing of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotKnown {
@@ -71,7 +74,7 @@ impl Entry {
         for packed in packed {
             let contents = packed.and_then(unpack).ok_or_else(|| {
                 NotKnown::new(
-                    "NoReport",
+                    NO_REPORT,
                     "the status has no report of the image's programs: the runner's callback did not arrive, and its \
                      termination message has no room for them; or they are too many. Build again (another \
                      spec.rebuild); where that does not help, see that the runner's Pod reaches the controller",
@@ -259,7 +262,7 @@ impl Gathered {
     fn finish(self) -> Result<Entry, NotKnown> {
         if self.platforms.is_empty() {
             return Err(NotKnown::new(
-                "NoReport",
+                NO_REPORT,
                 "the status names no platform of the image",
             ));
         }

@@ -1,7 +1,7 @@
 //! An image shows that it works, before any tag points to it.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use whittle_api::FailureReason::HealthCheckFailed;
 use whittle_api::{ImageBuild, ProbeProfile, find};
@@ -267,5 +267,30 @@ async fn the_guard_knows_the_programs_of_a_whole_distribution_that_was_checked()
         find(&conditions, "ProbeProfile").is_none(),
         "{conditions:#?}"
     );
+
+    // As if the runner's callback had been lost.
+    let builds = field.api::<ImageBuild>();
+    let mut lost = status.platforms.clone();
+    lost[0].contents.as_mut().unwrap().programs = None;
+    let uid = build.metadata.uid.unwrap();
+    let job = whittle_controller::names::attempt("hello", &uid, 1, 1, 9);
+    let fetch = json!({"digest": status.digest, "attempt": 1, "job": job});
+    let status_of_then = Patch::Merge(json!({"status": {"platforms": lost, "fetch": fetch}}));
+    let params = PatchParams::default();
+    builds
+        .patch_status("hello", &params, &status_of_then)
+        .await
+        .unwrap();
+    // Nothing that builds again, and has the controller look.
+    let look = Patch::Merge(json!({"spec": {"historyLimit": 4}}));
+    builds.patch("hello", &params, &look).await.unwrap();
+    let fetched = field
+        .until("the programs are fetched", async || {
+            let now = builds.get("hello").await.unwrap().status?;
+            now.fetch.is_none().then_some(now)
+        })
+        .await;
+    assert_eq!(fetched.platforms, status.platforms);
+    assert_eq!(fetched.build, status.build);
     field.close().await;
 }

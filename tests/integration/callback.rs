@@ -561,6 +561,11 @@ async fn programs_whose_callback_was_lost_are_fetched_and_believed_with_the_reco
         })
         .await;
     stage.pod(&job, json!({"phase": "Running"})).await;
+    // It takes none of the two places on the builder.
+    for other in ["second", "third"] {
+        stage.apply(other, json!({})).await.unwrap();
+        stage.job(other).await;
+    }
     let runner = Runner::of_attempt(&stage, port, &fetch).await;
     let found = described(Some("packed"));
     assert_eq!(runner.says(report(found.clone())).await, 204);

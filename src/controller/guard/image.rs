@@ -10,7 +10,7 @@ use whittle_api::{
     ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, bounded, find, is_true,
 };
 use whittle_build::record::recorded;
-use whittle_probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
+use whittle_probe::{Audit, Earlier, Entry, Handler, NO_REPORT, NotKnown, Set};
 
 /// Tags of an ImageBuild that count.
 const TAGS: usize = 64;
@@ -193,7 +193,44 @@ pub fn print(status: &ImageBuildStatus) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.digest.hash(&mut hasher);
     packed(status).for_each(|packed| packed.hash(&mut hasher));
+    fetching(status).hash(&mut hasher);
     hasher.finish()
+}
+
+/// What is being done, or was in vain, about programs that are not known.
+fn fetching(status: &ImageBuildStatus) -> Option<String> {
+    let fetch = status.fetch.as_ref()?;
+    let why = fetch.last_failure.as_deref().unwrap_or_default();
+    Some(match (&fetch.job, why) {
+        (Some(job), "") => format!("Job {job} fetches them from the report beside the image"),
+        (Some(job), why) => {
+            format!(
+                "Job {job} fetches them from the report beside the image, retrying after: {why}"
+            )
+        }
+        (None, why) => {
+            format!("fetching them from the report beside the image failed too: {why}")
+        }
+    })
+}
+
+/// Why an image is not known, with what is done about that.
+pub fn explain(known: NotKnown, status: &ImageBuildStatus) -> NotKnown {
+    let Some(fetching) = fetching(status).filter(|_| known.reason == NO_REPORT) else {
+        return known;
+    };
+    let under_way = status
+        .fetch
+        .as_ref()
+        .is_some_and(|fetch| fetch.job.is_some());
+    let message = match under_way {
+        true => format!("the status has no report of the image's programs yet: {fetching}"),
+        false => format!("{}; {fetching}", known.message),
+    };
+    NotKnown {
+        message: bounded(message, MESSAGE),
+        ..known
+    }
 }
 
 /// The packed report of each platform.
@@ -296,6 +333,27 @@ mod tests {
         let mut later = image(past("sha256:cc"));
         later.follow(Some(next));
         assert!(later.earlier.is_empty());
+    }
+
+    #[test]
+    fn while_programs_are_fetched_the_condition_says_so_and_it_is_said_anew_where_that_changes() {
+        let status = |fetch: Value| build(json!({"fetch": fetch}), json!({})).status.unwrap();
+        let not_known = || Entry::of_packed([None]).unwrap_err();
+        let said = |fetch: Value| explain(not_known(), &status(fetch)).message;
+        let under_way = json!({"digest": "sha256:aa", "attempt": 1, "job": "app-0123456789"});
+        let given_up =
+            json!({"digest": "sha256:aa", "attempt": 5, "lastFailure": "PushDenied: no"});
+        assert_eq!(explain(not_known(), &status(Value::Null)), not_known());
+        assert_eq!(
+            said(under_way.clone()),
+            "the status has no report of the image's programs yet: Job app-0123456789 fetches them from the report \
+             beside the image"
+        );
+        let failed = said(given_up.clone());
+        assert!(failed.starts_with(&not_known().message), "{failed}");
+        assert!(failed.ends_with("failed too: PushDenied: no"), "{failed}");
+        let prints = [Value::Null, under_way, given_up].map(|fetch| print(&status(fetch)));
+        assert!(prints[0] != prints[1] && prints[1] != prints[2]);
     }
 
     #[test]

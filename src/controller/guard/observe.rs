@@ -11,7 +11,7 @@ use super::super::{Context, Error};
 use super::Images;
 use super::decide::audits::{self, Users};
 use super::decide::{namespace_of, profiles};
-use super::image::{Image, Pool, packed, print};
+use super::image::{Image, Pool, explain, packed, print};
 use super::mailbox::Letter;
 use crate::cluster::names_of_profiles;
 use whittle_api::ImageBuild;
@@ -150,7 +150,10 @@ async fn judge(
             continue;
         };
         let status = status.into_owned();
-        let judged = tokio::task::spawn_blocking(move || Entry::of_packed(packed(&status))).await;
+        let judged = tokio::task::spawn_blocking(move || {
+            Entry::of_packed(packed(&status)).map_err(|known| explain(known, &status))
+        });
+        let judged = judged.await;
         let judged = judged.unwrap_or_else(|error| {
             tracing::error!(image_build = key, %error, "an image could not be judged");
             let reason = "NotJudged";

@@ -3,13 +3,16 @@
 mod checking;
 mod clock;
 mod early;
+mod end;
 mod fetch;
 mod queue;
 mod readiness;
 mod refused;
+mod start;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
+pub use end::memory_limit;
 pub use queue::{Queue, Runners, lacks_its_own};
 pub use readiness::{Readiness, is_asleep, is_ready};
 
@@ -21,19 +24,20 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::gate::Check;
-use super::job::{self, Attempt, Which};
-use super::outcome::{self, POD_PENDING, Pending, Record, State};
+use super::job::Attempt;
+use super::outcome::{POD_PENDING, Pending, Record, State};
 use super::status::{self, Notice};
 use crate::names;
 use crate::settings::Settings;
-use clock::{clock, deadline, run, timeout, unstart};
+use clock::{clock, deadline};
+use end::{backoff, end, prune};
+use start::start;
 use whittle_api::{
-    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY,
-    REQUESTED_AT, Stage, find,
+    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, READY, REQUESTED_AT, Stage, find,
 };
 use whittle_build::inputs::Inputs;
+use whittle_build::report::Report;
 use whittle_build::report::failed;
-use whittle_build::report::{Built, Failed, Report};
 
 /// Reason of a build that waits for its turn on the builder.
 pub const QUEUED: &str = "Queued";
@@ -314,224 +318,6 @@ fn attempt_name(build: &ImageBuild, number: i64, generation: i64, attempt: i32) 
     )
 }
 
-/// Starts the attempt that the status names, or says what it waits for.
-fn start(
-    observed: &Observed,
-    settings: &Settings,
-    mut status: ImageBuildStatus,
-    now: Timestamp,
-) -> Step {
-    let build = &observed.build;
-    let Some(current) = status.current.clone() else {
-        return step(status, Action::None);
-    };
-    if let Some(message) = job::refusal(build) {
-        let report = failed(FailureReason::BuildRejected, message);
-        return end(observed, status, report, now);
-    }
-    // Moving tags is part of an attempt that runs already.
-    let tags_only = current.stage.is_tagging();
-    if build.spec.suspend && !tags_only {
-        let message = format!(
-            "spec.suspend is true: attempt {} of this build starts once it is false",
-            current.attempt
-        );
-        status::hold_back(&mut status, build, &message, now);
-        unstart(&mut status);
-        return step(status, Action::None);
-    }
-    let since = clock(&status, now);
-    let left = deadline(build, &status, now).duration_since(now);
-    if let Some(current) = &mut status.current {
-        current.since = Some(Time(since));
-    }
-    if left <= SignedDuration::ZERO {
-        let waited_for = find(&status.conditions, READY)
-            .map(|c| c.message.clone())
-            .unwrap_or_default();
-        let message = format!(
-            "not started within spec.timeout ({}): {waited_for}",
-            build.spec.timeout
-        );
-        return end(
-            observed,
-            status,
-            failed(FailureReason::Timeout, message),
-            now,
-        );
-    }
-    if let Err(why) = names::check_builder(&build.spec.builder_ref.name) {
-        let message = format!("spec.builderRef.name cannot be a Builder's: {why}");
-        let report = failed(FailureReason::SpecRejected, message);
-        return end(observed, status, report, now);
-    }
-    if let Some(stuck) = observed.stuck.clone().filter(|_| observed.others_alive) {
-        status::blocked(&mut status, build, outcome::TERMINATING, stuck, now);
-        return Step {
-            look_again: Some(SignedDuration::from_secs(10)),
-            ..step(status, Action::None)
-        };
-    }
-    if observed.others_alive || status.early.is_some() {
-        status::working(
-            &mut status,
-            build,
-            "WaitingForEarlierPod",
-            "the Pod of the attempt before this one has not ended yet".into(),
-            now,
-        );
-        return Step {
-            look_again: Some(SignedDuration::from_secs(5)),
-            ..step(status, Action::None)
-        };
-    }
-    if let Some(wait) = current
-        .retry_at
-        .as_ref()
-        .map(|at| at.0.duration_since(now))
-        .filter(|wait| wait.is_positive())
-    {
-        return Step {
-            look_again: Some(wait),
-            ..step(status, Action::None)
-        };
-    }
-    let name = &build.spec.builder_ref.name;
-    let builder = match &observed.builder {
-        Some(builder) if builder.metadata.deletion_timestamp.is_none() => builder,
-        Some(_) => {
-            status::working(
-                &mut status,
-                build,
-                "WaitingForBuilder",
-                format!("Builder {name} is being deleted"),
-                now,
-            );
-            return Step {
-                look_again: Some(SignedDuration::from_secs(5)),
-                ..step(status, Action::None)
-            };
-        }
-        None if name == DEFAULT_BUILDER => {
-            if !refused::is_told(&status) {
-                let message = format!("making Builder {name}");
-                status::working(&mut status, build, "WaitingForBuilder", message, now);
-            }
-            return step(
-                status,
-                Action::CreateBuilder(Box::new(default_builder(build, settings))),
-            );
-        }
-        None => {
-            let message = format!(
-                "Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef",
-                build.namespace().unwrap_or_default()
-            );
-            status::blocked(
-                &mut status,
-                build,
-                FailureReason::BuilderNotFound.as_str(),
-                message,
-                now,
-            );
-            return Step {
-                look_again: Some(left),
-                ..step(status, Action::None)
-            };
-        }
-    };
-    // Moving tags needs the builder's settings, and nothing of its daemon.
-    if !tags_only && !is_ready(builder) {
-        let wait = refused::builder(builder);
-        let message = format!("Builder {name} is not ready: {}", wait.message);
-        if wait.blocked {
-            status::blocked(&mut status, build, &wait.reason, message, now);
-        } else {
-            status::working(&mut status, build, &wait.reason, message, now);
-        }
-        return Step {
-            // The Builder wakes what waits for it where its reason changes; its words may change too.
-            look_again: Some(left.min(SignedDuration::from_secs(60))),
-            ..step(status, Action::None)
-        };
-    }
-    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
-        let message = missing.message.clone();
-        status::blocked(&mut status, build, &missing.reason, message, now);
-        return Step {
-            look_again: Some(left.min(SignedDuration::from_secs(10))),
-            ..step(status, Action::None)
-        };
-    }
-    let ahead = observed.queue.running + observed.queue.before;
-    if !tags_only && ahead >= most(builder) {
-        let most = builder.spec.max_concurrent_builds;
-        let message = format!(
-            "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
-             this one",
-            observed.queue.running, observed.queue.before
-        );
-        status::working(&mut status, build, QUEUED, message, now);
-        // The clock stands still: it is not written down anew at each look.
-        if let Some(now) = &mut status.current {
-            now.since = current.since.clone();
-        }
-        unstart(&mut status);
-        return Step {
-            look_again: Some(SignedDuration::from_secs(30)),
-            ..step(status, Action::None)
-        };
-    }
-    // What it waited for before its start is not taken from its time.
-    let left = match current.started || tags_only {
-        true => left,
-        false => timeout(build),
-    };
-    let which = Which {
-        build: status.build.unwrap_or(1),
-        job: current.job.clone(),
-        seconds_left: left.as_secs(),
-        tagging: checking::tagging(build, &current),
-    };
-    match job::attempt(build, builder, &which, settings) {
-        Ok(attempt) => {
-            // What was refused stays said until it is taken: each try would have the status say something else.
-            if !refused::is_told(&status) {
-                let message = match tags_only {
-                    true => "the tags are being moved",
-                    false => "the build is being started",
-                };
-                status::working(&mut status, build, "Building", message.into(), now);
-            }
-            run(&mut status, now);
-            step(status, Action::Start(Box::new(attempt)))
-        }
-        Err(error) => {
-            let message = format!("the request cannot be written: {error}");
-            end(
-                observed,
-                status,
-                failed(FailureReason::BuildFailed, message),
-                now,
-            )
-        }
-    }
-}
-
-/// The Builder named `default`, as the chart's values want it.
-fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
-    let mut builder = Builder::new(DEFAULT_BUILDER, settings.builder.defaults.clone());
-    builder.metadata.namespace = build.namespace();
-    builder.metadata.labels = Some(
-        [(
-            "app.kubernetes.io/managed-by".to_owned(),
-            "whittle".to_owned(),
-        )]
-        .into(),
-    );
-    builder
-}
-
 /// A build is under way: where its attempt stands decides.
 fn go_on(
     observed: &Observed,
@@ -628,154 +414,6 @@ fn wait(
         look_again: Some(SignedDuration::from_secs(waited)),
         ..step(status, Action::None)
     }
-}
-
-/// An attempt has ended: the build has too, or another attempt follows.
-fn end(observed: &Observed, mut status: ImageBuildStatus, report: Report, now: Timestamp) -> Step {
-    let build = &observed.build;
-    let prune = prune(build, &status);
-    match report {
-        Report::Succeeded(built) => {
-            let pushed = status.current.as_ref().and_then(checking::pushed);
-            if build.spec.health_check.is_some() && pushed.is_none() {
-                return checking::begin(build, status, built, now);
-            }
-            // The runner that moved the tags has built nothing: the one before it did.
-            let built = pushed.unwrap_or(built);
-            let notice = succeed(&mut status, build, built, now);
-            Step {
-                notice: Some(notice),
-                ..step(status, prune)
-            }
-        }
-        Report::Failed(failed) => {
-            let failed = refine(failed, observed, deadline(build, &status, now) <= now);
-            let current = status.current.clone();
-            match current {
-                Some(current)
-                    if failed.failure.reason.is_transient()
-                        && current.attempt <= build.spec.retries =>
-                {
-                    retry(observed, status, &current, &failed, now)
-                }
-                _ => {
-                    let notice = status::fail(&mut status, build, failed, now);
-                    Step {
-                        notice: Some(notice),
-                        ..step(status, prune)
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Takes away what lies beyond the history.
-fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
-    Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1)
-}
-
-/// A builder that was lost because it ran out of memory will run out of it again; a runner that was lost at the end of
-/// its time had no more of it; and a build that never began has no slow step.
-fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
-    // The Job's deadline ends its Pod, which may be seen before the Job says why.
-    if late && failed.failure.reason == FailureReason::RunnerLost {
-        failed.failure.reason = FailureReason::Timeout;
-        failed.failure.message = outcome::TIMED_OUT.into();
-    }
-    if let (FailureReason::Timeout, Some(words)) =
-        (failed.failure.reason, refused::last_words(&observed.build))
-    {
-        failed.failure.message = format!(
-            "not started within spec.timeout ({}): {words}",
-            observed.build.spec.timeout
-        );
-    }
-    if let (FailureReason::BuilderLost, Some(limit)) =
-        (failed.failure.reason, &observed.builder_out_of_memory)
-    {
-        failed.failure.reason = FailureReason::OutOfMemory;
-        failed.failure.message = format!(
-            "Builder {} ran into its memory limit {limit}: raise spec.resources.limits.memory of the Builder, or build less at a time",
-            observed.build.spec.builder_ref.name
-        );
-    }
-    failed
-}
-
-/// The memory limit of a Builder's daemon.
-pub fn memory_limit(builder: &Builder) -> Option<&str> {
-    let limits = builder.spec.resources.limits.as_ref()?;
-    limits.get("memory").map(|limit| limit.0.as_str())
-}
-
-fn succeed(
-    status: &mut ImageBuildStatus,
-    build: &ImageBuild,
-    built: Built,
-    now: Timestamp,
-) -> Notice {
-    status.revision = built.revision.clone();
-    status::succeed(status, build, built, now)
-}
-
-fn retry(
-    observed: &Observed,
-    mut status: ImageBuildStatus,
-    current: &Current,
-    failed: &Failed,
-    now: Timestamp,
-) -> Step {
-    let build = &observed.build;
-    let wait = backoff(current.attempt);
-    let next = current.attempt + 1;
-    let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
-    // Another build pushes anew; what has been checked stays.
-    let checked = current.stage.is_tagging();
-    let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
-    status.current = Some(Current {
-        attempt: next,
-        job: match checked {
-            true => names::child(&job, "tags"),
-            false => job,
-        },
-        stage: match checked {
-            true => current.stage.clone(),
-            false => Stage::Building,
-        },
-        generation: current.generation,
-        message: None,
-        retry_at: Some(Time(now + wait)),
-        last_failure: Some(why.clone()),
-        since: match checked {
-            // The same attempt, as far as its time goes: all that is left are the tags.
-            true => current.since.clone(),
-            false => Some(Time(now + wait)),
-        },
-        started: current.started && checked,
-    });
-    let message = format!(
-        "attempt {} of {} ended: {why}; the next one starts in {} s",
-        current.attempt,
-        build.spec.retries + 1,
-        wait.as_secs()
-    );
-    status::working(&mut status, build, "Retrying", message.clone(), now);
-    Step {
-        notice: Some(Notice {
-            warning: true,
-            reason: "Retrying".into(),
-            message,
-        }),
-        look_again: Some(wait),
-        ..step(status, Action::None)
-    }
-}
-
-/// Before the second attempt 10 s, then twice as long each time, at most five minutes.
-fn backoff(attempt: i32) -> SignedDuration {
-    let doublings = attempt.saturating_sub(1).clamp(0, 5);
-    SignedDuration::from_secs((10 << doublings).min(300))
 }
 
 #[cfg(test)]

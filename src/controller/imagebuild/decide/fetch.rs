@@ -9,12 +9,14 @@ use crate::imagebuild::job::{self, Which};
 use crate::imagebuild::outcome::{Record, State};
 use crate::names;
 use crate::settings::Settings;
-use whittle_api::{Fetch, ImageBuildStatus, PlatformStatus};
+use whittle_api::{Fetch, ImageBuildStatus, PlatformStatus, bounded};
 use whittle_build::report::{self, Report};
 use whittle_build::request::{ReportRef, Tagging};
 
 /// How often it is tried.
 const TRIES: i32 = 5;
+/// Bytes that are kept of why a try failed.
+const REASON: usize = 512;
 /// Seconds that one try may take.
 const SECONDS: i64 = 300;
 
@@ -202,7 +204,7 @@ fn try_again(mut status: ImageBuildStatus, fetch: &Fetch, why: String, now: Time
         attempt: next,
         job: job.map(|job| names::child(job, &format!("fetch-{next}"))),
         retry_at: Some(Time(now + wait)),
-        last_failure: Some(why),
+        last_failure: Some(bounded(why, REASON)),
         ..fetch.clone()
     });
     Step {
@@ -215,7 +217,7 @@ fn give_up(mut status: ImageBuildStatus, why: String) -> Step {
     if let Some(fetch) = &mut status.fetch {
         fetch.job = None;
         fetch.retry_at = None;
-        fetch.last_failure = Some(why);
+        fetch.last_failure = Some(bounded(why, REASON));
     }
     step(status, Action::None)
 }

@@ -207,7 +207,7 @@ fn what_is_waited_for_before_the_start_is_not_taken_from_the_attempts_time() {
     let Action::Start(attempt) = step.action else {
         panic!("not started")
     };
-    let deadline = |attempt: job::Attempt| attempt.job.spec.unwrap().active_deadline_seconds;
+    let deadline = |attempt: Attempt| attempt.job.spec.unwrap().active_deadline_seconds;
     assert_eq!(deadline(*attempt), Some(1800));
     // Its Job was refused: what goes by from now on is its own.
     waiting.build.status = Some(step.status);

@@ -1,0 +1,164 @@
+//! The end of an attempt.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+
+use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, step};
+use crate::imagebuild::outcome;
+use crate::imagebuild::status::{self, Notice};
+use crate::names;
+use whittle_api::{Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Stage};
+use whittle_build::report::{Built, Failed, Report};
+
+/// An attempt has ended: the build has too, or another attempt follows.
+pub(super) fn end(
+    observed: &Observed,
+    mut status: ImageBuildStatus,
+    report: Report,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    let prune = prune(build, &status);
+    match report {
+        Report::Succeeded(built) => {
+            let pushed = status.current.as_ref().and_then(checking::pushed);
+            if build.spec.health_check.is_some() && pushed.is_none() {
+                return checking::begin(build, status, built, now);
+            }
+            // The runner that moved the tags has built nothing: the one before it did.
+            let built = pushed.unwrap_or(built);
+            let notice = succeed(&mut status, build, built, now);
+            Step {
+                notice: Some(notice),
+                ..step(status, prune)
+            }
+        }
+        Report::Failed(failed) => {
+            let failed = refine(failed, observed, deadline(build, &status, now) <= now);
+            let current = status.current.clone();
+            match current {
+                Some(current)
+                    if failed.failure.reason.is_transient()
+                        && current.attempt <= build.spec.retries =>
+                {
+                    retry(observed, status, &current, &failed, now)
+                }
+                _ => {
+                    let notice = status::fail(&mut status, build, failed, now);
+                    Step {
+                        notice: Some(notice),
+                        ..step(status, prune)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes away what lies beyond the history.
+pub(super) fn prune(build: &ImageBuild, status: &ImageBuildStatus) -> Action {
+    Action::Prune(status.build.unwrap_or(0) - i64::from(build.spec.history_limit) + 1)
+}
+
+/// A builder that was lost because it ran out of memory will run out of it again; a runner that was lost at the end of
+/// its time had no more of it; and a build that never began has no slow step.
+fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
+    // The Job's deadline ends its Pod, which may be seen before the Job says why.
+    if late && failed.failure.reason == FailureReason::RunnerLost {
+        failed.failure.reason = FailureReason::Timeout;
+        failed.failure.message = outcome::TIMED_OUT.into();
+    }
+    if let (FailureReason::Timeout, Some(words)) =
+        (failed.failure.reason, refused::last_words(&observed.build))
+    {
+        failed.failure.message = format!(
+            "not started within spec.timeout ({}): {words}",
+            observed.build.spec.timeout
+        );
+    }
+    if let (FailureReason::BuilderLost, Some(limit)) =
+        (failed.failure.reason, &observed.builder_out_of_memory)
+    {
+        failed.failure.reason = FailureReason::OutOfMemory;
+        failed.failure.message = format!(
+            "Builder {} ran into its memory limit {limit}: raise spec.resources.limits.memory of the Builder, or build less at a time",
+            observed.build.spec.builder_ref.name
+        );
+    }
+    failed
+}
+
+/// The memory limit of a Builder's daemon.
+pub fn memory_limit(builder: &Builder) -> Option<&str> {
+    let limits = builder.spec.resources.limits.as_ref()?;
+    limits.get("memory").map(|limit| limit.0.as_str())
+}
+
+fn succeed(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    built: Built,
+    now: Timestamp,
+) -> Notice {
+    status.revision = built.revision.clone();
+    status::succeed(status, build, built, now)
+}
+
+fn retry(
+    observed: &Observed,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    failed: &Failed,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    let wait = backoff(current.attempt);
+    let next = current.attempt + 1;
+    let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+    // Another build pushes anew; what has been checked stays.
+    let checked = current.stage.is_tagging();
+    let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
+    status.current = Some(Current {
+        attempt: next,
+        job: match checked {
+            true => names::child(&job, "tags"),
+            false => job,
+        },
+        stage: match checked {
+            true => current.stage.clone(),
+            false => Stage::Building,
+        },
+        generation: current.generation,
+        message: None,
+        retry_at: Some(Time(now + wait)),
+        last_failure: Some(why.clone()),
+        since: match checked {
+            // The same attempt, as far as its time goes: all that is left are the tags.
+            true => current.since.clone(),
+            false => Some(Time(now + wait)),
+        },
+        started: current.started && checked,
+    });
+    let message = format!(
+        "attempt {} of {} ended: {why}; the next one starts in {} s",
+        current.attempt,
+        build.spec.retries + 1,
+        wait.as_secs()
+    );
+    status::working(&mut status, build, "Retrying", message.clone(), now);
+    Step {
+        notice: Some(Notice {
+            warning: true,
+            reason: "Retrying".into(),
+            message,
+        }),
+        look_again: Some(wait),
+        ..step(status, Action::None)
+    }
+}
+
+/// Before the second attempt 10 s, then twice as long each time, at most five minutes.
+pub(super) fn backoff(attempt: i32) -> SignedDuration {
+    let doublings = attempt.saturating_sub(1).clamp(0, 5);
+    SignedDuration::from_secs((10 << doublings).min(300))
+}

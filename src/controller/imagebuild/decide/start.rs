@@ -1,0 +1,234 @@
+//! The start of an attempt, or what it waits for.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::clock::{clock, deadline, run, timeout, unstart};
+use super::{Action, Observed, QUEUED, Step, checking, end, is_ready, most, refused, step};
+use crate::imagebuild::job::{self, Which};
+use crate::imagebuild::{outcome, status};
+use crate::names;
+use crate::settings::Settings;
+use whittle_api::{
+    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY, find,
+};
+use whittle_build::report::failed;
+
+/// Starts the attempt that the status names, or says what it waits for.
+pub(super) fn start(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    let Some(current) = status.current.clone() else {
+        return step(status, Action::None);
+    };
+    if let Some(message) = job::refusal(build) {
+        let report = failed(FailureReason::BuildRejected, message);
+        return end(observed, status, report, now);
+    }
+    // Moving tags is part of an attempt that runs already.
+    let tags_only = current.stage.is_tagging();
+    if build.spec.suspend && !tags_only {
+        let message = format!(
+            "spec.suspend is true: attempt {} of this build starts once it is false",
+            current.attempt
+        );
+        status::hold_back(&mut status, build, &message, now);
+        unstart(&mut status);
+        return step(status, Action::None);
+    }
+    let since = clock(&status, now);
+    let left = deadline(build, &status, now).duration_since(now);
+    if let Some(current) = &mut status.current {
+        current.since = Some(Time(since));
+    }
+    if left <= SignedDuration::ZERO {
+        let waited_for = find(&status.conditions, READY)
+            .map(|c| c.message.clone())
+            .unwrap_or_default();
+        let message = format!(
+            "not started within spec.timeout ({}): {waited_for}",
+            build.spec.timeout
+        );
+        return end(
+            observed,
+            status,
+            failed(FailureReason::Timeout, message),
+            now,
+        );
+    }
+    if let Err(why) = names::check_builder(&build.spec.builder_ref.name) {
+        let message = format!("spec.builderRef.name cannot be a Builder's: {why}");
+        let report = failed(FailureReason::SpecRejected, message);
+        return end(observed, status, report, now);
+    }
+    if let Some(stuck) = observed.stuck.clone().filter(|_| observed.others_alive) {
+        status::blocked(&mut status, build, outcome::TERMINATING, stuck, now);
+        return Step {
+            look_again: Some(SignedDuration::from_secs(10)),
+            ..step(status, Action::None)
+        };
+    }
+    if observed.others_alive || status.early.is_some() {
+        status::working(
+            &mut status,
+            build,
+            "WaitingForEarlierPod",
+            "the Pod of the attempt before this one has not ended yet".into(),
+            now,
+        );
+        return Step {
+            look_again: Some(SignedDuration::from_secs(5)),
+            ..step(status, Action::None)
+        };
+    }
+    if let Some(wait) = current
+        .retry_at
+        .as_ref()
+        .map(|at| at.0.duration_since(now))
+        .filter(|wait| wait.is_positive())
+    {
+        return Step {
+            look_again: Some(wait),
+            ..step(status, Action::None)
+        };
+    }
+    let name = &build.spec.builder_ref.name;
+    let builder = match &observed.builder {
+        Some(builder) if builder.metadata.deletion_timestamp.is_none() => builder,
+        Some(_) => {
+            status::working(
+                &mut status,
+                build,
+                "WaitingForBuilder",
+                format!("Builder {name} is being deleted"),
+                now,
+            );
+            return Step {
+                look_again: Some(SignedDuration::from_secs(5)),
+                ..step(status, Action::None)
+            };
+        }
+        None if name == DEFAULT_BUILDER => {
+            if !refused::is_told(&status) {
+                let message = format!("making Builder {name}");
+                status::working(&mut status, build, "WaitingForBuilder", message, now);
+            }
+            return step(
+                status,
+                Action::CreateBuilder(Box::new(default_builder(build, settings))),
+            );
+        }
+        None => {
+            let message = format!(
+                "Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef",
+                build.namespace().unwrap_or_default()
+            );
+            status::blocked(
+                &mut status,
+                build,
+                FailureReason::BuilderNotFound.as_str(),
+                message,
+                now,
+            );
+            return Step {
+                look_again: Some(left),
+                ..step(status, Action::None)
+            };
+        }
+    };
+    // Moving tags needs the builder's settings, and nothing of its daemon.
+    if !tags_only && !is_ready(builder) {
+        let wait = refused::builder(builder);
+        let message = format!("Builder {name} is not ready: {}", wait.message);
+        if wait.blocked {
+            status::blocked(&mut status, build, &wait.reason, message, now);
+        } else {
+            status::working(&mut status, build, &wait.reason, message, now);
+        }
+        return Step {
+            // The Builder wakes what waits for it where its reason changes; its words may change too.
+            look_again: Some(left.min(SignedDuration::from_secs(60))),
+            ..step(status, Action::None)
+        };
+    }
+    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
+        let message = missing.message.clone();
+        status::blocked(&mut status, build, &missing.reason, message, now);
+        return Step {
+            look_again: Some(left.min(SignedDuration::from_secs(10))),
+            ..step(status, Action::None)
+        };
+    }
+    let ahead = observed.queue.running + observed.queue.before;
+    if !tags_only && ahead >= most(builder) {
+        let most = builder.spec.max_concurrent_builds;
+        let message = format!(
+            "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
+             this one",
+            observed.queue.running, observed.queue.before
+        );
+        status::working(&mut status, build, QUEUED, message, now);
+        // The clock stands still: it is not written down anew at each look.
+        if let Some(now) = &mut status.current {
+            now.since = current.since.clone();
+        }
+        unstart(&mut status);
+        return Step {
+            look_again: Some(SignedDuration::from_secs(30)),
+            ..step(status, Action::None)
+        };
+    }
+    // What it waited for before its start is not taken from its time.
+    let left = match current.started || tags_only {
+        true => left,
+        false => timeout(build),
+    };
+    let which = Which {
+        build: status.build.unwrap_or(1),
+        job: current.job.clone(),
+        seconds_left: left.as_secs(),
+        tagging: checking::tagging(build, &current),
+    };
+    match job::attempt(build, builder, &which, settings) {
+        Ok(attempt) => {
+            // What was refused stays said until it is taken: each try would have the status say something else.
+            if !refused::is_told(&status) {
+                let message = match tags_only {
+                    true => "the tags are being moved",
+                    false => "the build is being started",
+                };
+                status::working(&mut status, build, "Building", message.into(), now);
+            }
+            run(&mut status, now);
+            step(status, Action::Start(Box::new(attempt)))
+        }
+        Err(error) => {
+            let message = format!("the request cannot be written: {error}");
+            end(
+                observed,
+                status,
+                failed(FailureReason::BuildFailed, message),
+                now,
+            )
+        }
+    }
+}
+
+/// The Builder named `default`, as the chart's values want it.
+fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
+    let mut builder = Builder::new(DEFAULT_BUILDER, settings.builder.defaults.clone());
+    builder.metadata.namespace = build.namespace();
+    builder.metadata.labels = Some(
+        [(
+            "app.kubernetes.io/managed-by".to_owned(),
+            "whittle".to_owned(),
+        )]
+        .into(),
+    );
+    builder
+}

@@ -1,0 +1,319 @@
+//! The entries of one layer, on the tree of those below it.
+
+use std::collections::HashSet;
+use std::io::{BufReader, Read};
+use std::sync::Arc;
+
+use super::archive::{Archive, ArchiveError, Entry, Wanted};
+use super::stream::Unpacked;
+use super::{ALWAYS_KEPT, AUFS, Digests, Image, OPAQUE, WHITEOUT, rest};
+use crate::elf::Form;
+use crate::facts::{Fact, examine, file_capabilities};
+use crate::limits::{Exceeded, size};
+use crate::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, parts};
+
+impl Image {
+    /// Applies one layer. The digests of what was read; `None` where a limit ended it. Where it is no tar, the rest is
+    /// read all the same, and `read` has the digests.
+    pub(super) fn apply<R: Read>(
+        &mut self,
+        stream: Unpacked<R>,
+        number: usize,
+        read: &mut Option<Digests>,
+    ) -> Result<Option<Digests>, ArchiveError> {
+        let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
+        let mut applying = Applying {
+            layer: u16::try_from(number - 1).unwrap_or(u16::MAX - 1),
+            number: u32::try_from(number).ok(),
+            folder: None,
+            purged: HashSet::new(),
+            opaque: HashSet::new(),
+        };
+        loop {
+            let entry = match archive.next() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => break,
+                Err(error @ ArchiveError::Read(_)) => return Err(error),
+                Err(error) => {
+                    *read = Some(rest(archive)?);
+                    return Err(error);
+                }
+            };
+            self.entries += 1;
+            let over = if self.entries > self.limits.entries {
+                Some(Exceeded::Entries(self.limits.entries))
+            } else if self.tree.bytes() > self.limits.tree_bytes {
+                Some(Exceeded::Tree(self.limits.tree_bytes))
+            } else if self.tree.is_exhausted() {
+                Some(Exceeded::Steps)
+            } else {
+                None
+            };
+            if let Some(over) = over {
+                self.exceeded(number, over);
+                return Ok(None);
+            }
+            if let Some(facts) = self.layers.last_mut() {
+                facts.entries += 1;
+                facts.content = facts.content.saturating_add(entry.size);
+            }
+            self.entry(&entry, &mut archive, &mut applying)?;
+        }
+        Ok(Some(rest(archive)?))
+    }
+
+    fn entry<R: Read>(
+        &mut self,
+        entry: &Entry,
+        archive: &mut Archive<R>,
+        applying: &mut Applying,
+    ) -> Result<(), ArchiveError> {
+        let (layer, number) = (applying.layer, applying.number);
+        let refuse = |image: &mut Self, why: &str| {
+            let shown =
+                String::from_utf8_lossy(&entry.path[..entry.path.len().min(256)]).into_owned();
+            image.partial = true;
+            image
+                .notes
+                .add(number, format!("{shown} {why}: it is left out"));
+            Ok(())
+        };
+        if entry.path.len() > self.limits.path_bytes || entry.link.len() > self.limits.path_bytes {
+            return refuse(self, "has a longer path than Linux takes");
+        }
+        let Some(path) = parts(&entry.path) else {
+            return refuse(self, "leads out of the image");
+        };
+        if path.iter().any(|part| part.len() > MAX_NAME) {
+            return refuse(self, "has a longer name than Linux takes");
+        }
+        let meta = |kind| Meta {
+            kind,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            size: entry.size,
+            layer,
+            hard_link: false,
+        };
+        let Some((name, folder)) = path.split_last() else {
+            if entry.wanted == Wanted::Own(Kind::Directory) {
+                self.tree.set(self.tree.root(), meta(Kind::Directory));
+            }
+            return Ok(());
+        };
+        if name.starts_with(WHITEOUT) {
+            self.whiteout(name, folder, applying);
+            return Ok(());
+        }
+        if entry.wanted == Wanted::Nothing {
+            return refuse(self, "is of a kind that no runtime unpacks");
+        }
+        let parent = match self.folder(folder, applying) {
+            Ok(parent) => parent,
+            Err(lookup) => return refuse(self, &format!("cannot be unpacked: {lookup}")),
+        };
+        match entry.wanted {
+            Wanted::HardLink => match self.hard_link(entry, parent, name, applying) {
+                Ok(()) => Ok(()),
+                Err(lookup) => refuse(self, &format!("is a hard link, and {lookup}")),
+            },
+            Wanted::Own(Kind::File) => {
+                self.file(entry, archive, parent, &path, meta(Kind::File), applying)
+            }
+            Wanted::Own(kind) => {
+                applying.folder = None;
+                let id = self.tree.insert(parent, name, meta(kind), &entry.link);
+                self.facts.remove(&id);
+                Ok(())
+            }
+            Wanted::Nothing => Ok(()),
+        }
+    }
+
+    fn file<R: Read>(
+        &mut self,
+        entry: &Entry,
+        archive: &mut Archive<R>,
+        parent: NodeId,
+        path: &[&[u8]],
+        meta: Meta,
+        applying: &mut Applying,
+    ) -> Result<(), ArchiveError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut content = archive.content(entry);
+        let fact = examine(
+            path,
+            entry.mode,
+            entry.size,
+            &mut content,
+            &self.limits,
+            &mut scratch,
+        );
+        let cut_short = content.cut_short;
+        self.scratch = scratch;
+        let fact = fact?;
+        if cut_short {
+            return Err(ArchiveError::CutShort);
+        }
+        let capability = entry
+            .capability
+            .as_deref()
+            .and_then(file_capabilities)
+            .filter(|found| found.permitted != 0);
+        let name = path.last().copied().unwrap_or_default();
+        if let Some(old) = self.tree.child(parent, name) {
+            applying.folder = None;
+            self.tree.remove(old);
+        }
+        let plain = fact.is_none() && capability.is_none() && entry.mode & 0o6111 == 0;
+        if plain && entry.size < ALWAYS_KEPT && self.tree.bytes() > self.limits.tree_bytes / 4 * 3 {
+            self.left_out += 1;
+            self.left_out_bytes = self.left_out_bytes.saturating_add(entry.size);
+            return Ok(());
+        }
+        let id = self.tree.insert(parent, name, meta, b"");
+        if let Some(found) = capability {
+            self.capabilities.insert(id, found);
+        }
+        // Object files are many, and of no interest.
+        let other = matches!(&fact, Some(Fact::Elf(elf)) if elf.form == Form::Other);
+        if let Some(fact) = fact.filter(|_| !other || entry.mode & 0o111 != 0) {
+            self.keep(id, Arc::new(fact));
+        }
+        Ok(())
+    }
+
+    /// Keeps what is known of a file, unless that is too much.
+    fn keep(&mut self, id: NodeId, fact: Arc<Fact>) {
+        let bytes = fact.bytes();
+        if self.fact_bytes + bytes <= self.limits.fact_bytes {
+            self.fact_bytes += bytes;
+            self.facts.insert(id, fact);
+            return;
+        }
+        self.partial = true;
+        self.unexamined = true;
+        self.notes.add(
+            None,
+            format!(
+                "the image has more programs, libraries and certificates than {} hold: not all were looked into",
+                size(self.limits.fact_bytes as u64)
+            ),
+        );
+    }
+
+    fn hard_link(
+        &mut self,
+        entry: &Entry,
+        parent: NodeId,
+        name: &[u8],
+        applying: &mut Applying,
+    ) -> Result<(), Lookup> {
+        applying.folder = None;
+        let target = self.tree.resolve_link(self.tree.root(), &entry.link)?;
+        let mut meta = self.tree.meta(target);
+        if meta.kind == Kind::Directory {
+            return Err(Lookup::Missing(self.tree.path(target)));
+        }
+        // A link to itself changes nothing.
+        if self.tree.child(parent, name) == Some(target) {
+            return Ok(());
+        }
+        meta.layer = applying.layer;
+        meta.hard_link = true;
+        let link = self.tree.target(target).unwrap_or_default().to_vec();
+        let id = self.tree.insert(parent, name, meta, &link);
+        if let Some(fact) = self.facts.get(&target).cloned() {
+            self.keep(id, fact);
+        }
+        // All names of a file share its attributes; who unpacks gives it an owner, by which Linux takes capabilities
+        // away, and sets those of this entry (createTarFile of containerd).
+        let found = entry.capability.as_deref().and_then(file_capabilities);
+        for id in [target, id] {
+            match found.filter(|found| found.permitted != 0) {
+                Some(found) => self.capabilities.insert(id, found),
+                None => self.capabilities.remove(&id),
+            };
+        }
+        Ok(())
+    }
+
+    /// A whiteout hides what lower layers have, whatever its place among the layer's entries.
+    fn whiteout(&mut self, name: &[u8], folder: &[&[u8]], applying: &mut Applying) {
+        if name.starts_with(AUFS) && name != OPAQUE {
+            return;
+        }
+        applying.folder = None;
+        let mut at = self.tree.root();
+        for part in folder {
+            match self.tree.resolve(at, part) {
+                Ok(next) => at = next,
+                Err(_) => return,
+            }
+        }
+        let hidden = if name == OPAQUE {
+            // The directory itself stays.
+            if !applying.opaque.insert(at) {
+                return;
+            }
+            for child in self.tree.children(at).collect::<Vec<_>>() {
+                if applying.purged.insert(child) {
+                    self.tree.purge(child, applying.layer);
+                }
+            }
+            return;
+        } else {
+            self.tree.child(at, &name[WHITEOUT.len()..])
+        };
+        if let Some(hidden) = hidden
+            && applying.purged.insert(hidden)
+        {
+            self.tree.purge(hidden, applying.layer);
+        }
+    }
+
+    /// The directory at a path, made where it is not there; links are followed within the root.
+    fn folder(&mut self, folder: &[&[u8]], applying: &mut Applying) -> Result<NodeId, Lookup> {
+        if let Some((known, id)) = &applying.folder
+            && known.iter().map(Vec::as_slice).eq(folder.iter().copied())
+        {
+            return Ok(*id);
+        }
+        let mut at = self.tree.root();
+        for part in folder {
+            self.tree.step()?;
+            at = match self.tree.child(at, part) {
+                None => self
+                    .tree
+                    .insert(at, part, Meta::implied(applying.layer), b""),
+                Some(next) => match self.tree.meta(next).kind {
+                    Kind::Directory => next,
+                    Kind::Symlink => self.tree.resolve(at, part)?,
+                    Kind::File | Kind::Special => {
+                        return Err(Lookup::NotADirectory(self.tree.path(next)));
+                    }
+                },
+            };
+            if self.tree.meta(at).kind != Kind::Directory {
+                return Err(Lookup::NotADirectory(self.tree.path(at)));
+            }
+        }
+        applying.folder = Some((folder.iter().map(|part| part.to_vec()).collect(), at));
+        Ok(at)
+    }
+}
+
+/// Where the application of one layer stands.
+struct Applying {
+    /// From 0.
+    layer: u16,
+    /// From 1, for people.
+    number: Option<u32>,
+    /// The directory of the entry before.
+    folder: Option<(Vec<Vec<u8>>, NodeId)>,
+    /// What was already freed of lower layers.
+    purged: HashSet<NodeId>,
+    /// Directories whose lower contents were already hidden.
+    opaque: HashSet<NodeId>,
+}
