@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a change must pass without running: all of it as errors. Needs no cluster, and no network but for advisories.
+# What a change must pass without running: all of it as errors. Needs no cluster, and no network but for crates that are
+# missing, and for advisories.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$(config/tools/install.sh):$PATH"
@@ -10,6 +11,8 @@ step cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 RUSTDOCFLAGS='-D warnings' step cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 # Licences, sources, what must not be linked: of the lock file alone. Advisories are a database on github.com.
+# For deny, which looks at all platforms: a build downloads the crates of this one alone.
+step cargo fetch --locked --quiet
 step cargo deny --log-level error --offline check bans licenses sources
 if [[ -n ${ADVISORIES:-} ]]; then
   step cargo deny --log-level error check advisories

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What `make test` takes a sample of, whole: the tables of images, of probes and of samples, which docs/truth.md,
-# docs/probe-truth.md and docs/samples.md are copies of; ImageBuilds by the thousand; fuzzing and random scripts for longer.
+# What `make test` takes a sample of, whole: the tables of images, of probes and of samples (docs/truth.md and
+# docs/probe-truth.md are copies of the first two); ImageBuilds by the thousand; fuzzing and random scripts for longer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LONG=1

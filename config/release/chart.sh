@@ -10,7 +10,8 @@ read -r -a helm_flags <<<"${HELM_FLAGS:-}"
 package=$out/whittle-$version.tgz
 [[ -s $package ]] || { echo "$package is missing: Chart.yaml has another version than Cargo.toml" >&2; exit 1; }
 # What is packed renders, with the image of this version.
-"$helm" template whittle "$package" --namespace whittle-system | grep -q "image: .*/whittle:$version\$" ||
+rendered=$("$helm" template whittle "$package" --namespace whittle-system)
+grep -q "image: .*/whittle:$version\$" <<<"$rendered" ||
   { echo "the packed chart does not name the image of version $version" >&2; exit 1; }
 echo "$package"
 if [[ -n ${REGISTRY:-} ]]; then

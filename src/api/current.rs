@@ -106,7 +106,7 @@ struct Written {
     /// What the attempt has pushed, while no tag points to it: its report, packed. Of the stages Checking and Tagging.
     #[serde(default)]
     pushed: Option<String>,
-    /// Written by versions that knew no stage: true in Tagging.
+    /// True in Tagging: what versions that know no stage read, and a CRD of theirs keeps.
     #[serde(default)]
     checked: Option<bool>,
 }
@@ -140,6 +140,7 @@ impl From<Written> for Current {
 
 impl From<Current> for Written {
     fn from(current: Current) -> Self {
+        let checked = current.stage.is_tagging().then_some(true);
         let (name, pushed) = match current.stage {
             Stage::Building => (Name::Building, None),
             Stage::Checking { pushed } => (Name::Checking, Some(pushed)),
@@ -156,7 +157,7 @@ impl From<Current> for Written {
             since: current.since,
             started: current.started.then_some(true),
             pushed,
-            checked: None,
+            checked,
         }
     }
 }
@@ -231,6 +232,25 @@ mod tests {
             let mut old = json!({"attempt": 1, "job": "j", "generation": 3, "pushed": "old", "checked": true});
             json_patch::merge(&mut old, &serde_json::to_value(&current).unwrap());
             assert_eq!(serde_json::from_value::<Current>(old).unwrap().stage, stage);
+        }
+    }
+
+    #[test]
+    fn a_stage_outlives_a_definition_that_does_not_know_it() {
+        for stage in [
+            Stage::Checking { pushed: pushed() },
+            Stage::Tagging { pushed: pushed() },
+        ] {
+            let current = Current {
+                stage: stage.clone(),
+                ..read(json!({}))
+            };
+            let mut pruned = serde_json::to_value(current).unwrap();
+            pruned.as_object_mut().unwrap().remove("stage");
+            assert_eq!(
+                serde_json::from_value::<Current>(pruned).unwrap().stage,
+                stage
+            );
         }
     }
 

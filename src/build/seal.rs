@@ -3,7 +3,7 @@
 //! BuildKit hands git its Authorization header as an argument, and arguments can be read by every process of
 //! the builder's Pod, build steps included. So what BuildKit is given is sealed with a key that only the
 //! runners and the daemon of one Builder have, and opened by what stands in git's place beside the daemon
-//! (`src/daemon`): git itself gets it through its environment, which a step may not read.
+//! (`src/build/daemon`): git itself gets it through its environment, which a step may not read.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -20,8 +20,9 @@ use crate::shared::Change;
 use crate::triggers;
 use whittle_api::{Builder, ImageBuild};
 
-/// Runner Jobs that have not ended, and Pods of runners that run, which are kept: anybody may make them by their labels.
-const MOST: usize = 50_000;
+/// Runner Jobs of a namespace that have not ended, and Pods of its runners that run, which are kept: anybody there may
+/// make them by their labels.
+const MOST: usize = 5_000;
 /// Builders whose last begun build is remembered.
 const MOST_BUILDERS: usize = 10_000;
 /// So far from its turn a build's status says its place exactly; further back it says so at least twice as the queue
@@ -131,16 +132,31 @@ impl Queues {
         let mut state = self.lock();
         state.jobs.take(event, |job| {
             let of = run(job, names::RUNNER)?;
-            let owners = job.owner_references().iter().map(|owner| owner.uid.clone());
-            is_active(job).then(|| (of, owners.collect()))
+            is_active(job).then_some((of, owner(job)?))
         });
-        if let Event::Apply(job) | Event::InitApply(job) = event {
-            let (namespace, name) = name(job);
-            for begun in state.begun.values_mut() {
-                begun.in_jobs |= begun.builder.0 == namespace && begun.job == name;
+        let State { begun, jobs, .. } = &mut *state;
+        let shown = |namespace: &str, name: &str| {
+            jobs.known
+                .contains_key(&(namespace.to_owned(), name.to_owned()))
+        };
+        match event {
+            Event::Apply(job) => {
+                let (namespace, name) = name(job);
+                // One for which there is no room counts as begun here.
+                let counts = !is_active(job) || shown(&namespace, &name);
+                for begun in begun.values_mut() {
+                    begun.in_jobs |= counts && begun.builder.0 == namespace && begun.job == name;
+                }
             }
-            state.forget_what_is_shown();
+            // What a list has told counts from its end.
+            Event::InitDone => {
+                for begun in begun.values_mut() {
+                    begun.in_jobs |= shown(&begun.builder.0, &begun.job);
+                }
+            }
+            _ => {}
         }
+        state.forget_what_is_shown();
     }
 
     /// What the watch of Pods tells.
@@ -150,7 +166,7 @@ impl Queues {
             let of = run(pod, names::RUNNER)?;
             let status = pod.status.as_ref()?;
             let uid = pod.labels().get(names::IMAGE_BUILD_UID)?.clone();
-            (status.phase.as_deref() == Some("Running")).then(|| (of, vec![uid]))
+            (status.phase.as_deref() == Some("Running")).then_some((of, uid))
         });
     }
 
@@ -217,7 +233,9 @@ impl Queues {
         let builder = (namespace.to_owned(), builder.to_owned());
         let builds = state.builds_on(&builder);
         let waiting = builds.filter(|build| !build.spec.suspend && !decide::is_built(build));
-        waiting.count() + state.jobs.on(&builder).count() + state.begun_on(&builder).count()
+        waiting.count()
+            + state.runs(&builder, &state.jobs).count()
+            + state.begun_on(&builder).count()
     }
 
     /// The builds of this Builder that are not settled.
@@ -299,10 +317,24 @@ impl State {
         };
         let builds = self.builds_on(builder).filter(known).cloned().collect();
         let runners = Runners {
-            active: self.jobs.on(builder).flatten().cloned().collect(),
-            started: self.pods.on(builder).flatten().cloned().collect(),
+            active: self.runs(builder, &self.jobs).cloned().collect(),
+            started: self.runs(builder, &self.pods).cloned().collect(),
         };
         (builds, runners, begun)
+    }
+
+    /// The ImageBuilds whose runners are among these, but for those that are built: what such a runner fetches needs nothing
+    /// of the builder.
+    fn runs<'a>(&'a self, builder: &'a Name, of: &'a Runs) -> impl Iterator<Item = &'a String> {
+        let built = self.builds_on(builder).filter(|build| {
+            let current = build.status.as_ref().map(|status| &status.current);
+            current.is_none_or(Option::is_none) && decide::is_built(build)
+        });
+        let built: BTreeSet<&str> = built
+            .filter_map(|build| build.metadata.uid.as_deref())
+            .collect();
+        of.on(builder)
+            .filter(move |uid| !built.contains(uid.as_str()))
     }
 
     fn hanging(&self, builder: &Name) -> usize {
@@ -327,7 +359,7 @@ struct Runs {
 /// The Builder that one runs on, and UIDs of ImageBuilds.
 struct Run {
     builder: String,
-    of: Vec<String>,
+    of: String,
 }
 
 impl Runs {
@@ -335,13 +367,13 @@ impl Runs {
     fn take<K: Resource>(
         &mut self,
         event: &Event<K>,
-        runs: impl FnOnce(&K) -> Option<(String, Vec<String>)>,
+        runs: impl FnOnce(&K) -> Option<(String, String)>,
     ) {
         match event {
             Event::Init => self.fresh.clear(),
             Event::InitApply(object) => {
                 if let Some((builder, of)) = runs(object)
-                    && self.fresh.len() < MOST
+                    && has_room(&self.fresh, object)
                 {
                     self.fresh.insert(name(object), Run { builder, of });
                 }
@@ -351,7 +383,7 @@ impl Runs {
                 let key = name(object);
                 self.known.remove(&key);
                 if let Some((builder, of)) = runs(object)
-                    && self.known.len() < MOST
+                    && has_room(&self.known, object)
                 {
                     self.known.insert(key, Run { builder, of });
                 }
@@ -360,11 +392,24 @@ impl Runs {
         }
     }
 
-    fn on<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = &'a Vec<String>> {
+    fn on<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = &'a String> {
         let here = self.known.range(names_of(&builder.0)).map(|(_, run)| run);
         here.filter(move |run| run.builder == builder.1)
             .map(|run| &run.of)
     }
+}
+
+/// True where there is room for one more of its namespace.
+fn has_room<K: Resource>(known: &BTreeMap<Name, Run>, object: &K) -> bool {
+    let namespace = name(object).0;
+    known.range(names_of(&namespace)).count() < MOST
+}
+
+/// The UID of the ImageBuild that a runner belongs to: labels are short, and what they say is held against the owners.
+fn owner<K: Resource>(object: &K) -> Option<String> {
+    let uid = object.labels().get(names::IMAGE_BUILD_UID)?;
+    let mut owners = object.owner_references().iter();
+    owners.any(|owner| owner.uid == *uid).then(|| uid.clone())
 }
 
 /// The Builder that an object of this component runs on.

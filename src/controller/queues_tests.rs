@@ -247,3 +247,72 @@ fn a_build_that_waits_is_looked_at_again_where_it_its_builder_or_its_neighbours_
     queues.not_told("b");
     assert!(!queues.waits_still(look, &mine));
 }
+
+/// One that is built, and whose programs are fetched.
+fn fetching(uid: &str) -> ImageBuild {
+    let mut build = queued(uid, 1);
+    let input = decide::input(&build);
+    let status = build.status.as_mut().unwrap();
+    status.current = None;
+    status.input = Some(input);
+    let fetch = json!({"digest": "sha256:aa", "attempt": 1, "job": format!("{uid}-job")});
+    status.fetch = Some(serde_json::from_value(fetch).unwrap());
+    build.metadata.generation = Some(1);
+    build
+}
+
+#[test]
+fn what_is_fetched_once_a_build_has_ended_is_nothing_on_its_builder() {
+    let queues = Queues::default();
+    see(&queues, fetching("a"));
+    queues.job(&Event::Apply(job("a")));
+    queues.pod(&Event::Apply(pod("a", "Running")));
+    assert_eq!(queues.builds("team", "default").len(), 1);
+    assert_eq!(ahead(&queues, &queued("b", 2)), 0);
+    assert_eq!(queues.busy("team", "default"), 0);
+    assert_eq!(queues.wanted("team", "default"), 0);
+}
+
+#[test]
+fn a_job_counts_for_the_owner_that_its_label_names_alone() {
+    let queues = Queues::default();
+    let mut other = job("a");
+    other.metadata.owner_references.as_mut().unwrap()[0].uid = "b".into();
+    queues.job(&Event::Apply(other));
+    assert_eq!(queues.wanted("team", "default"), 0);
+    queues.job(&Event::Apply(job("a")));
+    assert_eq!(queues.wanted("team", "default"), 1);
+}
+
+#[test]
+fn what_a_list_has_told_counts_from_its_end_and_until_then_what_was_begun_here() {
+    let queues = Queues::default();
+    see(&queues, queued("a", 1));
+    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    see(&queues, running("a", 1));
+    queues.job(&Event::Init);
+    queues.job(&Event::InitApply(job("a")));
+    assert_eq!(queues.busy("team", "default"), 1);
+    queues.job(&Event::InitDone);
+    assert_eq!(queues.busy("team", "default"), 1);
+    assert_eq!(ahead(&queues, &queued("b", 2)), 1);
+}
+
+#[test]
+fn a_namespace_that_is_full_of_jobs_is_full_for_itself_alone() {
+    let queues = Queues::default();
+    for number in 0..=MOST {
+        queues.job(&Event::Apply(job(&format!("j{number}"))));
+    }
+    assert_eq!(queues.wanted("team", "default"), MOST);
+    let mut elsewhere = job("a");
+    elsewhere.metadata.namespace = Some("elsewhere".into());
+    queues.job(&Event::Apply(elsewhere));
+    assert_eq!(queues.wanted("elsewhere", "default"), 1);
+    // One that was begun here counts, though there is no room for its Job.
+    see(&queues, queued("late", 1));
+    assert!(queues.take_place(&ticket(&queues), "late", "late-job"));
+    queues.job(&Event::Apply(job("late")));
+    see(&queues, running("late", 1));
+    assert_eq!(queues.busy("team", "default"), MOST + 1);
+}

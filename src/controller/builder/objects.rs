@@ -37,7 +37,7 @@ const CONFIG: &str = "/etc/buildkit";
 /// Folder with one folder for each registry that has a `caRef`.
 pub const REGISTRY_CA: &str = "/etc/buildkit-registry-ca";
 const STATE: &str = "/home/user/.local/share/buildkit";
-/// Folder with the programs that stand before the image's own (`src/daemon`).
+/// Folder with the programs that stand before the image's own (`src/build/daemon`).
 const TOOLS: &str = "/whittle/tools";
 /// Bytes of that folder: one program.
 const TOOLS_SIZE: &str = "128Mi";
@@ -318,7 +318,7 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
     }
 }
 
-/// Puts the programs of `src/daemon` where the daemon finds them first, and takes off its folders what `fsGroup` put there.
+/// Puts the programs of `src/build/daemon` where the daemon finds them first, and takes off its folders what `fsGroup` put there.
 fn tools(settings: &Settings) -> Container {
     Container {
         name: "tools".into(),

@@ -111,8 +111,9 @@ impl Cluster {
             }
             _ => None,
         };
-        let (queue, stray_checks) = match attempt {
-            State::Absent => {
+        // Also while something is fetched for a build that has ended: the next one may be due.
+        let (queue, stray_checks) = match attempt == State::Absent || current.is_none() {
+            true => {
                 let queue = match builder.as_ref().is_some_and(decide::is_ready) {
                     true => queues.queue(&build),
                     // Nobody's turn comes before it is ready, and then each is looked at again.
@@ -120,7 +121,7 @@ impl Cluster {
                 };
                 (queue, self.stray_checks(&build).await?)
             }
-            _ => Default::default(),
+            false => Default::default(),
         };
         let checks = match decide::pending_check(&build, build.status.as_ref()) {
             Some(pending) => self.checks(&build, &pending, now).await?,

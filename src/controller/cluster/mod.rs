@@ -94,6 +94,11 @@ impl Error {
         )
     }
 
+    /// True where the object that the call was about does not exist.
+    pub fn is_missing(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.code == 404)
+    }
+
     /// True where nothing can be made because the namespace is going: its objects go with it.
     pub fn is_namespace_terminating(&self) -> bool {
         self.answer()

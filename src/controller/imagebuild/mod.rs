@@ -214,6 +214,11 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         other => return other,
     };
     let Some(refusal) = error.refusal() else {
+        if error.is_missing() {
+            // It went meanwhile, and the watch may have told so before: nobody looks at it again.
+            queues.leave_place(&uid);
+            queues.not_told(&uid);
+        }
         return Err(error.into());
     };
     // What was refused was not made.

@@ -25,6 +25,21 @@ pub(super) fn job(status: &ImageBuildStatus) -> Option<&str> {
     status.fetch.as_ref()?.job.as_deref()
 }
 
+/// The Job of the build that was under way, or whose early report was held against its record.
+fn ran(status: &ImageBuildStatus) -> Option<&str> {
+    let current = status.current.as_ref().map(|current| &current.job);
+    let early = status.early.as_ref().map(|early| &early.job);
+    current.or(early).map(String::as_str)
+}
+
+/// What fetches was refused: that is no trouble of the build, which has ended well.
+pub(super) fn refused(status: ImageBuildStatus, why: String, now: Timestamp) -> Step {
+    match status.fetch.clone() {
+        Some(fetch) => try_again(status, &fetch, why, now),
+        None => step(status, Action::None),
+    }
+}
+
 /// The reports of the platforms whose programs are not known.
 fn lacking(status: &ImageBuildStatus) -> Vec<ReportRef> {
     let lacks = |platform: &PlatformStatus| {
@@ -56,15 +71,16 @@ pub(super) fn follow(observed: &Observed, settings: &Settings, step: &mut Step) 
     if status.current.is_some() || status.fetch.as_ref().is_some_and(other) {
         status.fetch = None;
     }
-    let ran = build.status.as_ref().and_then(|s| s.current.as_ref());
-    if let (Some(ran), None, None, Some(_)) =
-        (ran, &status.current, &status.failure, &settings.callback)
+    // Also where a build failed: then it is the image before whose programs are not known.
+    let ran = build.status.as_ref().and_then(ran);
+    let over = status.current.is_none() && status.early.is_none() && status.fetch.is_none();
+    if let (Some(ran), true, Some(_)) = (ran, over, &settings.callback)
         && !lacking(status).is_empty()
     {
         status.fetch = Some(Fetch {
             digest,
             attempt: 1,
-            job: Some(names::child(&ran.job, "fetch-1")),
+            job: Some(names::child(ran, "fetch-1")),
             retry_at: None,
             last_failure: None,
         });
@@ -89,8 +105,11 @@ pub(super) fn go_on(
         look_again: Some(SignedDuration::from_secs(seconds)),
         ..step(status, Action::None)
     };
-    // What is told early is believed once the Pod's own end says the same.
-    if let Record::Said { report, whole } = &observed.record {
+    // What is told early is believed once the Pod's own end says the same. Where another early report was looked at, the
+    // record is that one's.
+    let early = observed.build.status.as_ref().map(|status| &status.early);
+    let own = early.is_none_or(Option::is_none);
+    if let (true, Record::Said { report, whole }) = (own, &observed.record) {
         return match (&**report, &observed.fetched) {
             (Report::Succeeded(_), Some(told)) if report::digest(told) == *whole => {
                 take(status, &fetch, told, now)

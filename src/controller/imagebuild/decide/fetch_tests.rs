@@ -207,3 +207,69 @@ fn another_build_ends_it() {
     assert_eq!(step.status.fetch, None);
     assert_eq!(step.stop, [job]);
 }
+
+#[test]
+fn what_fetches_is_refused_and_the_build_stays_ready() {
+    let build = lost();
+    let job = build.status.as_ref().and_then(job).unwrap().to_owned();
+    let refusal = crate::refusal::Refusal::of(
+        "creating Job team/hello",
+        None,
+        403,
+        "jobs.batch \"hello\" is forbidden: exceeded quota: few",
+    );
+    let step = crate::imagebuild::decide::refused(&build, &refusal.unwrap(), later(70));
+    assert_eq!(
+        step.status.conditions,
+        build.status.as_ref().unwrap().conditions
+    );
+    assert_eq!((fetch(&step).attempt, step.notice.is_none()), (2, true));
+    assert!(
+        fetch(&step)
+            .last_failure
+            .as_ref()
+            .unwrap()
+            .contains("exceeded quota")
+    );
+    assert_eq!(step.stop, [job]);
+}
+
+#[test]
+fn the_record_of_another_attempt_is_none_of_its_own() {
+    let mut build = lost();
+    let job = build.status.as_ref().and_then(job).unwrap().to_owned();
+    build.status.as_mut().unwrap().early = Some(whittle_api::Early {
+        job: "another".into(),
+        digest: "sha256:00".into(),
+        before: String::new(),
+        until: Time(later(1)),
+    });
+    let over = Observed {
+        record: Record::Said {
+            report: Box::new(success(None)),
+            whole: "sha256:00".into(),
+        },
+        ..observed(build, State::Absent)
+    };
+    let step = next(&over, later(70));
+    assert_eq!(step.status.early, None);
+    assert_eq!(fetch(&step).job.as_deref(), Some(job.as_str()));
+    assert_eq!(
+        (fetch(&step).attempt, &fetch(&step).last_failure),
+        (1, &None)
+    );
+}
+
+#[test]
+fn after_a_build_that_failed_the_programs_of_the_image_before_are_fetched_again() {
+    let mut build = lost();
+    build.spec.rebuild = Some("again".into());
+    build.status = Some(next(&observed(build.clone(), State::Running), later(100)).status);
+    let failure = report::failed(whittle_api::FailureReason::StepFailed, "no".into());
+    let step = next(&observed(build, State::Ended(failure)), later(120));
+    assert!(step.status.failure.is_some());
+    assert_eq!(
+        (fetch(&step).digest.as_str(), fetch(&step).attempt),
+        ("sha256:aa", 1)
+    );
+}

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Action, Readiness, Step, is_asleep, step};
+use super::{Action, Readiness, Step, fetch, is_asleep, step};
 use crate::builder::state::{DRAINING, STARTING};
 use crate::imagebuild::outcome::{Pending, UNSCHEDULABLE};
 use crate::imagebuild::status;
@@ -35,6 +35,13 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
         _ => Whose::Runner,
     };
     let message = refusal::of_call(refusal, &namespace, whose);
+    if status.current.is_none() && fetch::job(&status).is_some() {
+        let before = fetch::job(&status).map(str::to_owned);
+        return Step {
+            stop: before.into_iter().collect(),
+            ..fetch::refused(status, message, now)
+        };
+    }
     let job = status.current.as_ref().map(|current| current.job.clone());
     if let (true, Some(job)) = (refusal.is_final(), job)
         && let Report::Failed(failed) = failed(FailureReason::SpecRejected, message.clone())
