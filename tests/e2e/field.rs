@@ -321,16 +321,21 @@ async fn prepare(client: &Client) {
             client.clone(),
             "whittle-system",
         );
-        let ready = system
-            .get_opt("whittle")
-            .await
-            .unwrap()
-            .and_then(|d| d.status)
-            .and_then(|s| s.ready_replicas);
-        assert!(
-            ready > Some(0),
-            "Whittle is not installed in whittle-system: run `make test-e2e`"
-        );
+        // Another test may just have killed the controller: it comes back.
+        let deadline = Instant::now() + Duration::from_secs(180);
+        loop {
+            let whittle = system.get_opt("whittle").await.unwrap();
+            let whittle =
+                whittle.expect("Whittle is not installed in whittle-system: run `make test-e2e`");
+            if whittle.status.and_then(|s| s.ready_replicas) > Some(0) {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "Whittle in whittle-system does not become ready: see its log"
+            );
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         let namespaces = Api::<Namespace>::all(client.clone());
         for old in namespaces
             .list(&ListParams::default().labels("whittle.dev/e2e=true"))
