@@ -278,16 +278,15 @@ async fn go_on(
     }
     let step = decide::decide(&observed, &context.settings, now);
     let uid = observed.build.uid().unwrap_or_default();
-    match &step.action {
-        // What is fetched once an image is built needs nothing of the builder, and takes no place there.
-        Action::Start(attempt) if step.status.current.is_some() => {
-            if !queues.take_place(&ticket, &uid, &attempt.job.name_any()) {
-                return Ok(Requeue::requeue(AT_ONCE));
-            }
+    // What is fetched once an image is built needs nothing of the builder, and takes no place there.
+    let builds = step.status.current.is_some();
+    if let (Action::Start(attempt), true) = (&step.action, builds) {
+        if !queues.take_place(&ticket, &uid, &attempt.job.name_any()) {
+            return Ok(Requeue::requeue(AT_ONCE));
         }
+    } else if decide::leaves_its_place(&observed, &step) {
         // Before the status says so: that wakes the next one.
-        _ if decide::leaves_its_place(&observed, &step) => queues.leave_place(&uid),
-        _ => {}
+        queues.leave_place(&uid);
     }
     if decide::is_queued(&observed.build) && decide::says_queued(&step.status) {
         let most = observed.builder.as_ref().map_or(1, decide::most);
