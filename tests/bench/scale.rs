@@ -11,6 +11,9 @@ mod api_server;
 #[path = "../integration/many.rs"]
 mod many;
 #[allow(dead_code)]
+#[path = "../integration/shared.rs"]
+mod shared;
+#[allow(dead_code)]
 #[path = "../integration/stage.rs"]
 mod stage;
 
@@ -152,7 +155,7 @@ async fn queue(stage: &mut Stage, count: usize) {
         let all = builds.list(&ListParams::default()).await.unwrap();
         let running = all.items.iter().find_map(|build| {
             let current = build.status.as_ref()?.current.as_ref()?;
-            (current.started == Some(true)).then(|| build.metadata.name.clone())?
+            current.started.then(|| build.metadata.name.clone())?
         });
         let running = running.expect("one runs");
         end(stage, &running).await;
@@ -164,7 +167,7 @@ async fn queue(stage: &mut Stage, count: usize) {
                     .status
                     .as_ref()
                     .and_then(|status| status.current.as_ref());
-                current.is_some_and(|current| current.started == Some(true))
+                current.is_some_and(|current| current.started)
             })
         })
         .await;
