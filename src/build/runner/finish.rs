@@ -105,13 +105,7 @@ pub(super) async fn finish(
     held: &mut Held,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(
-        request,
-        &Repository::parse(&request.inputs.output.image),
-        config,
-        true,
-    )
-    .map_err(failed)?;
+    let client = of_output(request, config, true).map_err(failed)?;
     let mut first = check(&client, &image).await.map_err(failed)?;
     for stored in &first.platforms {
         let platform = &stored.status;
@@ -170,13 +164,7 @@ pub(super) async fn retag(
     debug: Option<&str>,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(
-        request,
-        &Repository::parse(&request.inputs.output.image),
-        config,
-        true,
-    )
-    .map_err(failed)?;
+    let client = of_output(request, config, true).map_err(failed)?;
     let mut images = vec![(image, "")];
     if let (Some(digest), Some(debug)) = (debug, &request.inputs.debug) {
         images.push((digest, debug.tag_suffix.as_str()));
@@ -217,13 +205,7 @@ pub(super) async fn fetch(
     reports: &[ReportRef],
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
-    let client = client(
-        request,
-        &Repository::parse(&request.inputs.output.image),
-        config,
-        false,
-    )
-    .map_err(failed)?;
+    let client = of_output(request, config, false).map_err(failed)?;
     let mut platforms = vec![];
     for report in reports {
         let contents = contents::fetch(&client, report).await.map_err(failed)?;
@@ -244,6 +226,16 @@ pub(super) async fn fetch(
         platforms,
         debug: None,
     })
+}
+
+/// A client for the repository that the build pushes to. `fresh`: it has just done so.
+fn of_output(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    fresh: bool,
+) -> Result<Client, Trouble> {
+    let repository = Repository::parse(&request.inputs.output.image);
+    client(request, &repository, config, fresh)
 }
 
 async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {

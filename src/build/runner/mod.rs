@@ -25,9 +25,8 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::plain;
 use crate::report;
-use crate::report::{Failed, Report};
+use crate::report::Report;
 use crate::request::{BuildRequest, paths};
 use whittle_api::FailureReason;
 
@@ -65,13 +64,7 @@ async fn told() -> Report {
         Ok(request) => request,
         Err(message) => {
             println!("{message}");
-            let report = Report::Failed(Failed {
-                failure: plain(FailureReason::BuildFailed, message),
-                revision: None,
-                steps: Default::default(),
-                advice: vec![],
-                breaches: vec![],
-            });
+            let report = report::failed(FailureReason::BuildFailed, message);
             write_termination(&report);
             return report;
         }

@@ -7,11 +7,11 @@ use whittle_build::report::Built;
 #[path = "decide_early_tests.rs"]
 mod early;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()
 }
 
-fn later(seconds: i64) -> Timestamp {
+pub(super) fn later(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
@@ -33,7 +33,7 @@ fn ready_builder() -> Builder {
     builder
 }
 
-fn observed(build: ImageBuild) -> Observed {
+pub(super) fn observed(build: ImageBuild) -> Observed {
     Observed {
         build,
         builder: Some(ready_builder()),
@@ -49,7 +49,7 @@ fn observed(build: ImageBuild) -> Observed {
     }
 }
 
-fn next(observed: &Observed, at: Timestamp) -> Step {
+pub(super) fn next(observed: &Observed, at: Timestamp) -> Step {
     decide(observed, &fixtures::settings(), at)
 }
 

@@ -114,7 +114,7 @@ fn retry(
     let build = &observed.build;
     let wait = backoff(current.attempt);
     let next = current.attempt + 1;
-    let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
+    let why = why(failed);
     // Another build pushes anew; what has been checked stays.
     let checked = current.stage.is_tagging();
     let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
@@ -161,4 +161,9 @@ fn retry(
 pub(super) fn backoff(attempt: i32) -> SignedDuration {
     let doublings = attempt.saturating_sub(1).clamp(0, 5);
     SignedDuration::from_secs((10 << doublings).min(300))
+}
+
+/// Why an attempt failed, in one line.
+pub(super) fn why(failed: &Failed) -> String {
+    format!("{}: {}", failed.failure.reason, failed.failure.message)
 }

@@ -4,7 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Observed, Step, backoff, step};
+use super::{Action, Observed, Step, backoff, end, step};
 use crate::imagebuild::job::{self, Which};
 use crate::imagebuild::outcome::{Record, State};
 use crate::names;
@@ -119,10 +119,7 @@ pub(super) fn go_on(
                     "the runner's callback did not arrive: see that its Pod reaches the controller";
                 try_again(status, &fetch, why.into(), now)
             }
-            (Report::Failed(failed), _) => {
-                let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
-                try_again(status, &fetch, why, now)
-            }
+            (Report::Failed(failed), _) => try_again(status, &fetch, end::why(failed), now),
         };
     }
     match &observed.attempt {
@@ -135,10 +132,7 @@ pub(super) fn go_on(
         }
         State::Pending(_) => look(30, status),
         State::Running | State::Told(_) => look(15, status),
-        State::Ended(Report::Failed(failed)) => {
-            let why = format!("{}: {}", failed.failure.reason, failed.failure.message);
-            try_again(status, &fetch, why, now)
-        }
+        State::Ended(Report::Failed(failed)) => try_again(status, &fetch, end::why(failed), now),
         State::Ended(Report::Succeeded(_)) => {
             try_again(status, &fetch, "its word is lost".into(), now)
         }

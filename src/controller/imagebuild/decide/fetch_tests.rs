@@ -1,35 +1,17 @@
 use super::*;
 use crate::fixtures;
-use crate::imagebuild::decide::{Queue, decide, is_settled};
+use crate::imagebuild::decide::tests::{self, later, next, now};
+use crate::imagebuild::decide::{decide, is_settled};
 use whittle_api::{ContentsStatus, ImageBuild};
 use whittle_build::report::Built;
 
-fn now() -> Timestamp {
-    Timestamp::from_second(1_000_000).unwrap()
-}
-
-fn later(seconds: i64) -> Timestamp {
-    now() + SignedDuration::from_secs(seconds)
-}
-
 fn observed(build: ImageBuild, attempt: State) -> Observed {
     Observed {
-        build,
         builder: Some(fixtures::builder()),
         attempt,
         record: Record::Pending,
-        fetched: None,
-        others_alive: false,
-        stuck: None,
-        queue: Queue::default(),
-        builder_out_of_memory: None,
-        checks: vec![],
-        stray_checks: vec![],
+        ..tests::observed(build)
     }
-}
-
-fn next(observed: &Observed, at: Timestamp) -> Step {
-    decide(observed, &fixtures::settings(), at)
 }
 
 /// A success whose report lies beside the image.
