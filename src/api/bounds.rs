@@ -49,7 +49,7 @@ pub(super) fn item(least: u32, most: u32, rule: &str, message: &str) -> Value {
 /// Values of a map: texts of at most `most` characters, without NUL, which no argument can hold.
 pub(super) fn text(field: &str, most: u32) -> Value {
     let message =
-        format!("{field}: a value has a character NUL, which no argument can hold: take it out");
+        format!("{field}: a value contains a NUL character, which is not allowed: remove it");
     json!({"type": "string", "maxLength": most, "x-kubernetes-validations": said(NO_NUL, &message)})
 }
 
@@ -76,8 +76,8 @@ pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "limits": quantities("The most that a container may take, for example memory: 4Gi."),
-            "requests": quantities("What is set aside for it, for example cpu: 500m."),
+            "limits": quantities("Limits of the container, for example memory: 4Gi."),
+            "requests": quantities("Requests of the container, for example cpu: 500m."),
             "claims": {
                 "type": "array",
                 "description": "Names of resource claims of the Pod.",
@@ -117,7 +117,7 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
                 "operator": {"type": "string", "maxLength": 16, "description": "Equal (the default) or Exists."},
                 "value": {"type": "string", "maxLength": 63, "description": "Value of the taint, for Equal."},
                 "effect": {"type": "string", "maxLength": 32, "description": "NoSchedule, PreferNoSchedule or NoExecute; all where it is absent."},
-                "tolerationSeconds": {"type": "integer", "format": "int64", "description": "How long NoExecute is tolerated; for ever where it is absent."},
+                "tolerationSeconds": {"type": "integer", "format": "int64", "description": "How long NoExecute is tolerated; without limit where it is absent."},
             },
         },
     })
@@ -127,6 +127,6 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
 fn key_rule(field: &str) -> Value {
     json!({
         "rule": "self.all(k, size(k) <= 317)",
-        "message": format!("{field}: a name has at most 317 characters"),
+        "message": format!("{field}: name too long: at most 317 characters"),
     })
 }

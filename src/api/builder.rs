@@ -28,8 +28,9 @@ pub const DEFAULT_BUILDER: &str = "default";
     status = "BuilderStatus",
     derive = "PartialEq",
     doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is made on demand.",
-    validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: at most 36 characters: names of the Builder's objects are made from it"),
-    validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: a dot is not allowed: the Builder's Service is named after it"),
+    validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: too long: at most 36 characters, because names of the Builder's objects are \
+        derived from it"),
+    validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
@@ -41,39 +42,40 @@ pub struct BuilderSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1))]
     pub replicas: i32,
-    /// How the daemon is kept apart from the node.
+    /// How the builder is isolated from the node.
     #[serde(default)]
     pub isolation: Isolation,
     /// The volume that holds layers and cache mounts.
     #[serde(default)]
     pub cache: Cache,
-    /// The daemon goes to sleep when nothing was built for so long, and wakes for the next build; the volume
-    /// stays. For example 10m; 0s keeps it awake.
+    /// How long the builder may be idle before it sleeps; it wakes for the next build, and its volume is kept. For
+    /// example 10m; 0s keeps it awake.
     #[serde(default = "idle_timeout")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('720h')").message("idleTimeout: give a duration of at most 720h, for example 10m, or 0s for a daemon that never sleeps"))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('720h')").message("idleTimeout: invalid duration: write at most 720h, for example 10m, or 0s for a builder \
+        that never sleeps"))]
     pub idle_timeout: String,
     /// How many builds may run at a time; the others wait, in the order in which they became due.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
     pub max_concurrent_builds: i32,
-    /// Requests and limits of the daemon; every build step runs within them.
+    /// Requests and limits of the builder; every build step runs within them.
     #[serde(default)]
     #[schemars(schema_with = "super::bounds::resources")]
     pub resources: ResourceRequirements,
-    /// Nodes that the daemon may run on.
+    /// Nodes that the builder may run on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "super::bounds::node_selector")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that the daemon tolerates.
+    /// Taints that the builder tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "super::bounds::tolerations")]
     pub tolerations: Vec<Toleration>,
-    /// Priority class of the daemon's Pod.
+    /// Priority class of the builder's Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,
-    /// Runtime class of the daemon's Pod.
+    /// Runtime class of the builder's Pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub runtime_class_name: Option<String>,
@@ -102,7 +104,7 @@ impl Default for BuilderSpec {
     }
 }
 
-/// How the daemon is kept apart from the node.
+/// How the builder is isolated from the node.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Isolation {
     /// Rootless BuildKit as uid 1000, seccomp and AppArmor unconfined: needs Pod Security level `privileged`.
@@ -117,16 +119,16 @@ pub struct Cache {
     /// Size of the volume.
     #[serde(default = "cache_size")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('100Mi'))").message("cache.size: give a quantity over 100Mi, for example 20Gi"))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('100Mi'))").message("cache.size: invalid: write a quantity over 100Mi, for example 20Gi"))]
     pub size: String,
     /// Storage class of the volume; the cluster's default one where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub storage_class_name: Option<String>,
-    /// What the daemon keeps free on the volume, in percent of it.
+    /// How much of the volume the builder keeps free, in percent.
     #[serde(default = "min_free")]
     #[schemars(length(max = 3))]
-    #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)%$')").message("cache.minFree: give a part of the volume from 1% to 90%, for example 10%"))]
+    #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)%$')").message("cache.minFree: invalid: write a percentage of the volume from 1% to 90%, for example 10%"))]
     pub min_free: String,
 }
 
@@ -166,14 +168,16 @@ fn min_free() -> String {
 pub struct RegistryConfig {
     /// The host as written in image names, with its port where it has one.
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$')").message("registries.host: give a host as it stands in image names, with its port and without https:// and a path, for example registry.example.com:5000"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$')").message("registries.host: invalid host: write it as in image names, with its port, without https:// \
+        and without a path, for example registry.example.com:5000"))]
     pub host: String,
     /// Hosts to ask first, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 8),
         extend("items" = item(0, 255, "self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?(/[A-Za-z0-9]+([._-]+[A-Za-z0-9]+)*)*/?$')",
-                "registries.mirrors: give a host, with a port and a path where there are, and without https://, for example mirror.example.com/docker"))
+                "registries.mirrors: invalid mirror: write host[:port][/path] without https://, \
+                    for example mirror.example.com/docker"))
     )]
     pub mirrors: Vec<String>,
     /// True speaks HTTP without TLS: for registries within a cluster.
@@ -201,12 +205,13 @@ impl RegistryConfig {
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(OBJECT_NAME).message("caRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("caRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending with \
+        a letter or digit"))]
     pub name: String,
     /// Key within the ConfigMap.
     #[serde(default = "ca_key")]
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(DATA_KEY).message("caRef.key: not a key that a ConfigMap or Secret can have: write letters, digits, -, _ and . only"))]
+    #[x_kube(validation = Rule::new(DATA_KEY).message("caRef.key: invalid key: use letters, digits, -, _ and . only"))]
     pub key: String,
 }
 
@@ -229,7 +234,7 @@ pub struct BuilderStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The certificates that the daemon and its runners use now.
+    /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,
 }

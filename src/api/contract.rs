@@ -11,12 +11,12 @@ use whittle_image::{Base, Contents, Rule as ContractRule, Runs, SizedFile};
 /// `warn` names them.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.enforce) || !has(self.warn) || !self.enforce.exists(r, r in self.warn)").message("contract: a rule stands in enforce and in warn: name it once"))]
+#[x_kube(validation = Rule::new("!has(self.enforce) || !has(self.warn) || !self.enforce.exists(r, r in self.warn)").message("contract: a rule is in both enforce and warn: name it once"))]
 pub struct Contract {
     /// Bytes as stored in the registry that each platform's image may have, for example 20Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("contract.maxSize: give a quantity over 0, for example 20Mi"))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("contract.maxSize: invalid: write a quantity over 0, for example 20Mi"))]
     pub max_size: Option<String>,
     /// Growth of each platform's image against the last good one, in percent of its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,14 +27,14 @@ pub struct Contract {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub enforce: Vec<ContractRule>,
-    /// Rules whose breaking is said in the condition `Contract`, and no more.
+    /// Rules that are reported in the condition `Contract` when broken, and no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub warn: Vec<ContractRule>,
 }
 
-/// What one platform's image holds, in short; the whole report lies beside the image in the registry.
+/// What one platform's image holds, in short; the whole report is beside the image in the registry.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContentsStatus {
@@ -45,13 +45,13 @@ pub struct ContentsStatus {
     pub os: Option<String>,
     /// Whether what ENTRYPOINT and CMD name can be started.
     pub starts: Runs,
-    /// Why not, or why that cannot be told.
+    /// Why not, or why that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
     /// ENTRYPOINT and CMD, one after the other; the first words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// USER as written; absent where none is set: root.
+    /// USER as written; absent if not set (root).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The user ID that it comes to; absent where the image does not have the user.

@@ -10,12 +10,12 @@ use super::bounds::{NO_NUL, item};
 /// `tcpSocket`, `grpc` and `exec`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec)].filter(x, x).size() == 1").message("healthCheck: give exactly one of httpGet, tcpSocket, grpc and exec"))]
+#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec)].filter(x, x).size() == 1").message("healthCheck: set exactly one of httpGet, tcpSocket, grpc and exec"))]
 pub struct HealthCheck {
     /// A request that must be answered with a status from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_get: Option<HttpGet>,
-    /// A port that must take connections.
+    /// A port that must accept connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_socket: Option<TcpSocket>,
     /// A port that must answer the gRPC health protocol.
@@ -32,20 +32,20 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
-        extend("items" = item(0, 4096, NO_NUL, "healthCheck.args: a character NUL is not allowed: no argument can hold one"))
+        extend("items" = item(0, 4096, NO_NUL, "healthCheck.args: NUL characters are not allowed"))
     )]
-    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.args: more than 16,384 characters in all"))]
+    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.args: too large: more than 16,384 characters in total"))]
     pub args: Vec<String>,
     /// Environment of the container. Not for secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = Rule::new("self.map(v, size(v.name) + (has(v.value) ? size(v.value) : 0)).sum() <= 32768").message("healthCheck.env: more than 32,768 characters in all"))]
+    #[x_kube(validation = Rule::new("self.map(v, size(v.name) + (has(v.value) ? size(v.value) : 0)).sum() <= 32768").message("healthCheck.env: too large: more than 32,768 characters in total"))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
-    /// Memory that the container may take, for example 512Mi; none: as much as the namespace lets it.
+    /// Memory request and limit of the container, for example 512Mi; absent: the namespace's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("healthCheck.memory: give a quantity over 0, for example 512Mi"))]
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("healthCheck.memory: invalid: write a quantity over 0, for example 512Mi"))]
     pub memory: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub struct HttpGet {
     /// Its path, with a query where there is one.
     #[serde(default = "root")]
     #[schemars(length(max = 1024))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("healthCheck.httpGet.path: begin it with /, for example /healthz"))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("healthCheck.httpGet.path: invalid path: it must start with /, for example /healthz"))]
     pub path: String,
     /// The port within the container.
     #[schemars(range(min = 1, max = 65535))]
@@ -113,7 +113,7 @@ pub struct Grpc {
     /// The port within the container.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// The service to ask for; the whole server where there is none.
+    /// The service to check; absent: the whole server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub service: Option<String>,
@@ -126,9 +126,9 @@ pub struct Exec {
     /// The program and its arguments.
     #[schemars(
         length(min = 1, max = 64),
-        extend("items" = item(0, 4096, NO_NUL, "healthCheck.exec: a character NUL is not allowed: no argument can hold one"))
+        extend("items" = item(0, 4096, NO_NUL, "healthCheck.exec: NUL characters are not allowed"))
     )]
-    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.exec: more than 16,384 characters in all"))]
+    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.exec: too large: more than 16,384 characters in total"))]
     pub command: Vec<String>,
 }
 
@@ -138,11 +138,11 @@ pub struct Exec {
 pub struct Variable {
     /// Its name.
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^[ -<>-~]+$')").message("healthCheck.env: a name has printable signs of ASCII only, and no ="))]
+    #[x_kube(validation = Rule::new("self.matches('^[ -<>-~]+$')").message("healthCheck.env: invalid name: use printable ASCII characters without ="))]
     pub name: String,
     /// Its value.
     #[serde(default)]
     #[schemars(length(max = 8192))]
-    #[x_kube(validation = Rule::new(NO_NUL).message("healthCheck.env: a character NUL is not allowed: no variable can hold one"))]
+    #[x_kube(validation = Rule::new(NO_NUL).message("healthCheck.env: NUL characters are not allowed"))]
     pub value: String,
 }

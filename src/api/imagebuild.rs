@@ -75,19 +75,22 @@ pub struct ImageBuildSpec {
     /// Path of the Dockerfile within the source (for git: within `subPath`).
     #[serde(default = "defaults::dockerfile")]
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("dockerfile: give a path within the source, without a leading / and without .."))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.split('/').exists(p, p == '..')").message("dockerfile: invalid path: write a path relative to the source, without a leading / and \
+        without .."))]
     #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("dockerfile: control characters are not allowed in a path"))]
     pub dockerfile: String,
     /// The stage to build; the last one by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("target: not the name of a stage: it has letters, digits, _, . and - only, and begins with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("target: invalid stage name: use letters, digits, _, . and - only, starting with a letter or \
+        digit"))]
     pub target: Option<String>,
-    /// Values of the Dockerfile's ARGs. Not for secrets: they stand in the image's history.
+    /// Values of the Dockerfile's ARGs. Not for secrets: they are in the image's history.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("buildArgs", 8192)))]
-    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: a name has letters, digits and _ only, and does not begin with a digit"))]
-    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 65536").message("buildArgs: more than 65,536 characters in all: put what is long into a file of the source"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: invalid name: use letters, digits and _ only, not starting with a digit"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 65536").message("buildArgs: too large: more than 65,536 characters in total: move long values into a file of \
+        the source"))]
     #[x_kube(validation = Rule::new("!self.exists(k, k == 'BUILDKIT_SYNTAX')").message("buildArgs: BUILDKIT_SYNTAX is not allowed: external frontends are off"))]
     pub build_args: BTreeMap<String, String>,
     /// Files for `RUN --mount=type=secret,id=…`; they reach no layer, log or history.
@@ -115,24 +118,25 @@ pub struct ImageBuildSpec {
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
     pub builder_ref: BuilderRef,
-    /// Any text, for example a date: another one builds again though nothing else has changed. It is part of the spec,
+    /// Any text, for example a date: a new value builds again although nothing else has changed. It is part of the
+    /// spec,
     /// so that tools which wait for a generation to be observed wait for that build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub rebuild: Option<String>,
-    /// Time for each attempt from its start, for example 30m: at most 24h. Waiting for a turn on the builder does not
-    /// count; a build that cannot start for want of something else ends after this time, too.
+    /// Time for each attempt from its start, for example 30m: at most 24h. Time in the builder's queue does not
+    /// count; a build that cannot start because something else is missing times out after this time, too.
     #[serde(default = "defaults::timeout")]
     #[schemars(length(max = 32))]
-    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("timeout: give a duration between 1s and 24h, for example 30m or 1h30m"))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("timeout: invalid duration: write one between 1s and 24h, for example 30m or 1h30m"))]
     pub timeout: String,
-    /// Further attempts after a fault of the platform (eviction, node loss, a registry that is away);
-    /// a failing Dockerfile is never tried again.
+    /// Further attempts after a fault of the platform (eviction, node loss, an unavailable registry); a failing
+    /// Dockerfile is never retried.
     #[serde(default = "defaults::retries")]
     #[schemars(range(min = 0, max = 10))]
     pub retries: i32,
-    /// True holds: no Job is started until it is false again, also none in the place of one that was deleted. An
-    /// attempt that runs goes on, unless what it is built from changes too.
+    /// True suspends: no Job is started until it is false again, also not in place of a deleted one. A running
+    /// attempt continues, unless what it is built from changes too.
     #[serde(default)]
     pub suspend: bool,
     /// How many builds of the past to keep in `status.history`, and how many of their Jobs.
@@ -147,8 +151,10 @@ pub struct ImageBuildSpec {
 pub struct BuildSecret {
     /// The id in the Dockerfile's `--mount=type=secret,id=…`.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$')").message("secrets: an id has letters, digits, _, . and - only, and neither begins nor ends with . or -: write the same in --mount=type=secret,id="))]
-    #[x_kube(validation = Rule::new("!self.startsWith('GIT_AUTH_')").message("secrets: ids that begin with GIT_AUTH_ belong to the source's own credentials: use git.secretRef"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$')").message("secrets: invalid id: use letters, digits, _, . and - only, not starting or ending with . or \
+        -: write the same in --mount=type=secret,id="))]
+    #[x_kube(validation = Rule::new("!self.startsWith('GIT_AUTH_')").message("secrets: ids that start with GIT_AUTH_ are reserved for the source's own credentials: use \
+        git.secretRef"))]
     pub id: String,
     /// The Secret and its key.
     pub secret_ref: SecretKeyRef,
@@ -182,15 +188,20 @@ impl JsonSchema for Platform {
 pub struct Output {
     /// A repository, for example registry.example.com/team/hello: without tag and digest.
     #[schemars(length(min = 1, max = 255))]
-    #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("output.image: give the repository alone: tags belong into output.tags, and the digest is what the build finds"))]
-    #[x_kube(validation = Rule::new(names::repository_or_more()).message("output.image: not a repository: write host/path in lower case, for example registry.example.com/team/hello; each part of the path begins and ends with a letter or a digit, with a single . or _, __, or dashes between"))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("output.image: write the repository without tag and digest: tags belong in output.tags, and \
+        the digest is a result of the build"))]
+    #[x_kube(validation = Rule::new(names::repository_or_more()).message("output.image: invalid repository: write host/path in lowercase, for example \
+        registry.example.com/team/hello; each part of the path starts and ends with a letter or \
+        digit, with a single . or _, __, or dashes between"))]
     pub image: String,
     /// Tags that are to point to the image.
     #[serde(default = "defaults::tags")]
     #[schemars(
         length(min = 1, max = 32),
         extend("items" = item(1, 128, "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')",
-                "output.tags: a tag has letters, digits, _, . and - only, and does not begin with . or -: write for example feature-x for feature/x, and 1.2.3-4 for 1.2.3+4"))
+                "output.tags: invalid tag: use letters, digits, _, . and - only, not starting \
+                    with . or -: write for example feature-x for feature/x, and 1.2.3-4 for \
+                    1.2.3+4"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub tags: Vec<String>,
@@ -203,14 +214,16 @@ pub struct Output {
     /// Labels in the image's config.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.labels", 4096)))]
-    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-<>-~]+$'))").message("output.labels: a name has letters, digits and signs of ASCII, without space, = and quotes: a label named a=b would become another"))]
-    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 32768").message("output.labels: more than 32,768 characters in all"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-<>-~]+$'))").message("output.labels: invalid name: use printable ASCII characters without spaces, = and quotes"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 32768").message("output.labels: too large: more than 32,768 characters in total"))]
     pub labels: BTreeMap<String, String>,
     /// Annotations of each platform's manifest.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.annotations", 4096)))]
-    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-+\\\\x2d-<>-@\\\\x5b-~]+$'))").message("output.annotations: write names in lower case, in ASCII, without space, =, comma and quotes: buildctl lower-cases them, and cannot carry these"))]
-    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 16384").message("output.annotations: more than 16,384 characters in all: attach what is long to the image as an artifact"))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-+\\\\x2d-<>-@\\\\x5b-~]+$'))").message("output.annotations: invalid name: use lowercase ASCII without spaces, =, commas and quotes: \
+        BuildKit's client does not support others"))]
+    #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 16384").message("output.annotations: too large: more than 16,384 characters in total: attach long texts to \
+        the image as an artifact"))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -218,24 +231,28 @@ pub struct Output {
 /// (for example a shell) beneath its own.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.target) != has(self.image)").message("debug: give exactly one of target (a stage of the Dockerfile) and image (for example busybox:1.36)"))]
+#[x_kube(validation = Rule::new("has(self.target) != has(self.image)").message("debug: set exactly one of target (a stage of the Dockerfile) and image (for example busybox:1.36)"))]
 pub struct Debug {
     /// A stage of the Dockerfile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("debug.target: not the name of a stage: it has letters, digits, _, . and - only, and begins with a letter or digit"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("debug.target: invalid stage name: use letters, digits, _, . and - only, starting with a \
+        letter or digit"))]
     pub target: Option<String>,
     /// An image whose files are put beneath those of the result: where both have a file, the result's
     /// stays. Entry point, user and environment stay those of the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new(names::image()).message("debug.image: not an image: write host/path:tag or host/path@sha256:… in lower case, for example busybox:1.36; each part of the path begins and ends with a letter or a digit, with a single . or _, __, or dashes between"))]
-    #[x_kube(validation = Rule::new(names::SHORT).message("debug.image: the repository's name has more than 255 characters"))]
+    #[x_kube(validation = Rule::new(names::image()).message("debug.image: invalid image name: write host/path:tag or host/path@sha256:… in lowercase, \
+        for example busybox:1.36; each part of the path starts and ends with a letter or digit, \
+        with a single . or _, __, or dashes between"))]
+    #[x_kube(validation = Rule::new(names::SHORT).message("debug.image: too long: the repository's name has more than 255 characters"))]
     pub image: Option<String>,
     /// Added to each of `output.tags`.
     #[serde(default = "defaults::tag_suffix")]
     #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._-]+$')").message("debug.tagSuffix: it becomes the end of a tag: write letters, digits, _, . and - only, for example -debug"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._-]+$')").message("debug.tagSuffix: invalid: it becomes the end of a tag: use letters, digits, _, . and - \
+        only, for example -debug"))]
     pub tag_suffix: String,
 }
 

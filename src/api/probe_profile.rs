@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct ProbeProfileSpec {
     /// Image references, by tag and by digest, and which of `images` each is: for workloads of a namespace by its
-    /// name, for those of all others by `*` (which may be refused) or `?` (which are warned of). An empty one says
-    /// that nothing is known there.
+    /// name, for those of all others by `*` (which may be denied) or `?` (which are warned of). An empty one says
+    /// that the image is unknown there.
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub references: BTreeMap<String, BTreeMap<String, String>>,
@@ -36,8 +36,8 @@ pub struct ProbeProfileSpec {
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub images: BTreeMap<String, ProfileImage>,
-    /// Sets of programs, by name: images with the same base share theirs. True where a program is known to
-    /// start on each platform, false where that is not known.
+    /// Sets of programs, by name: images with the same base share theirs. True if a program is known to start on each
+    /// platform, false if that is unknown.
     #[serde(default)]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub programs: BTreeMap<String, BTreeMap<String, bool>>,
@@ -62,7 +62,7 @@ pub struct ProfileImage {
     pub open: Vec<String>,
     /// True where a shell may run programs that no file shows: applets of busybox.
     pub applets: bool,
-    /// True where some program does not start for want of libraries, which LD_LIBRARY_PATH may lead to.
+    /// True if some program does not start because of missing libraries, which LD_LIBRARY_PATH may provide.
     pub lacks_libraries: bool,
     /// The probe to use in place of one that cannot work, as the ImageBuild's `healthCheck` declares it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,8 @@ pub fn is_managed_secret(name: &str) -> bool {
 pub struct BuilderRef {
     /// Name of the Builder.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new("size(self) <= 36 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("builderRef.name: at most 36 characters, small letters, digits and -: names of the Builder's objects are made from it"))]
+    #[x_kube(validation = Rule::new("size(self) <= 36 && self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("builderRef.name: invalid name: use at most 36 lowercase letters, digits and -: names of the \
+        Builder's objects are derived from it"))]
     pub name: String,
 }
 
@@ -33,8 +34,10 @@ pub struct BuilderRef {
 pub struct LocalRef {
     /// Name of the Secret, in the namespace of the one that refers to it.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
-    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
+        with a letter or digit"))]
+    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: whittle-ca and names that start with whittle-builder- or whittle-attempt- are \
+        reserved for Whittle's own keys and not allowed in builds: name a Secret of your own"))]
     pub name: String,
 }
 
@@ -44,11 +47,13 @@ pub struct LocalRef {
 pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: not a name that an object can have: write small letters, digits, - and ., with a letter or digit at both ends"))]
-    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: names that begin with whittle-builder- or whittle-attempt-, and whittle-ca, are those of Whittle's own keys, which no build may have: name a Secret of your own"))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
+        with a letter or digit"))]
+    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: whittle-ca and names that start with whittle-builder- or whittle-attempt- are \
+        reserved for Whittle's own keys and not allowed in builds: name a Secret of your own"))]
     pub name: String,
     /// Key within the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(DATA_KEY).message("secretRef.key: not a key that a ConfigMap or Secret can have: write letters, digits, -, _ and . only"))]
+    #[x_kube(validation = Rule::new(DATA_KEY).message("secretRef.key: invalid key: use letters, digits, -, _ and . only"))]
     pub key: String,
 }

@@ -49,7 +49,7 @@ pub struct ImageBuildStatus {
     #[serde(default)]
     pub steps: Option<Steps>,
     /// The value of the annotation whittle.dev/requestedAt that the last build was started with, its first 256
-    /// characters: what has asked for a build waits until its own value stands here, and for Ready then.
+    /// characters: whoever requested a build waits until its own value is here, and then for Ready.
     #[serde(default)]
     pub last_handled_request: Option<String>,
     /// When the last build became due.
@@ -70,10 +70,10 @@ pub struct ImageBuildStatus {
     /// Digest of the inputs of that build: a build is due where the spec's differ.
     #[serde(default)]
     pub input: Option<String>,
-    /// The build that runs; absent while none does.
+    /// The running build; absent if none is running.
     #[serde(default)]
     pub current: Option<Current>,
-    /// A result that the runner told before its Pod has ended; absent once its termination message was seen.
+    /// A result that the runner reported before its Pod ended; absent once its termination message was read.
     #[serde(default)]
     pub early: Option<Early>,
     /// The fetching of the image's programs from the report beside it, where the runner's word on them was lost.
@@ -148,15 +148,15 @@ pub struct Steps {
     pub cached: i32,
 }
 
-/// A result that was told early. What the runner's Pod ends with is the record: where that says something else, it counts.
+/// An early report. The termination message of the runner's Pod is the record: where they differ, the record counts.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Early {
     /// The runner's Job.
     pub job: String,
-    /// Digest of what was told.
+    /// Digest of the early report.
     pub digest: String,
-    /// What stood in the status before, packed, to go back to where the record says something else.
+    /// The status before, packed, to restore if the record differs.
     pub before: String,
     /// Until when the end of the Pod is waited for.
     pub until: Time,

@@ -63,7 +63,7 @@ pub fn breaches(found: Vec<(String, Vec<Finding>)>) -> Vec<Breach> {
             let message = if finding.certain {
                 finding.message
             } else {
-                format!("it cannot be told: {}", finding.message)
+                format!("unknown: {}", finding.message)
             };
             let enforced = finding.level == Level::Enforce;
             let same = breaches.iter_mut().find(|breach| {

@@ -128,13 +128,13 @@ const EXPANDED_LIMIT: u64 = 256 * 1024;
 #[derive(thiserror::Error, Debug)]
 pub enum DecodeError {
     /// Not JSON of a [`Report`].
-    #[error("the termination message is no report: {0}")]
+    #[error("the termination message is not a valid report: {0}")]
     Json(#[from] serde_json::Error),
     /// Not base64 after `z:`.
-    #[error("the termination message is no base64: {0}")]
+    #[error("the termination message is not valid base64: {0}")]
     Base64(#[from] base64::DecodeError),
     /// Not deflated data.
-    #[error("the termination message cannot be expanded: {0}")]
+    #[error("the termination message cannot be decompressed: {0}")]
     Deflate(#[from] std::io::Error),
 }
 
@@ -362,8 +362,9 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
 /// What to do about a source that is too large. `said`: by the kubelet, or the runner.
 pub fn scratch_full(said: &str) -> String {
     format!(
-        "the source does not fit into the runner's scratch folder: {}; make the source smaller (source.git.subPath, \
-         .dockerignore, fewer layers), or raise runner.scratchSize of the chart",
+        "the source is too large for the runner's scratch directory: {}; make the source smaller \
+            (source.git.subPath, .dockerignore, fewer layers), or raise runner.scratchSize of \
+            the chart",
         said.trim().trim_end_matches('.')
     )
 }

@@ -42,8 +42,9 @@ fn managed_secret(request: &BuildRequest) -> Option<String> {
         )
         .find(|name| is_managed_secret(name))?;
     Some(format!(
-        "Secret {named} is not allowed in a build: names that begin with whittle-builder- or whittle-attempt-, and \
-         whittle-ca, are those of Whittle's own keys; name a Secret of your own"
+        "Secret {named} is not allowed in builds: whittle-ca and names that start with \
+            whittle-builder- or whittle-attempt- are reserved for Whittle's own keys: name a \
+            Secret of your own"
     ))
 }
 
@@ -57,8 +58,8 @@ fn odd_name(request: &BuildRequest) -> Option<String> {
     });
     if let Some(key) = annotation {
         return Some(format!(
-            "output.annotations: {key:?} has capital letters, spaces or signs that BuildKit's client cannot carry: write \
-             it in lower case, without space, =, comma and quotes"
+            "output.annotations: invalid name {key:?}: use lowercase, without spaces, =, commas \
+                and quotes"
         ));
     }
     let label = request.inputs.output.labels.keys();
@@ -66,7 +67,7 @@ fn odd_name(request: &BuildRequest) -> Option<String> {
         .into_iter()
         .find(|key| key.is_empty() || !key.chars().all(is_plain))?;
     Some(format!(
-        "output.labels: {key:?} would become another name in the image: write it without space, = and quotes"
+        "output.labels: invalid name {key:?}: write it without spaces, = and quotes"
     ))
 }
 
@@ -78,7 +79,7 @@ fn is_plain(c: char) -> bool {
 fn arguments(args: &[String]) -> Option<String> {
     if let Some(arg) = args.iter().find(|arg| arg.contains('\0')) {
         return Some(format!(
-            "{}: a value has a character NUL, which no argument can hold: take it out",
+            "{}: a value contains a NUL character, which is not allowed: remove it",
             field(arg)
         ));
     }
@@ -88,7 +89,8 @@ fn arguments(args: &[String]) -> Option<String> {
     );
     if let Some(long) = args.iter().find(|arg| arg.len() >= ARGUMENT) {
         return Some(format!(
-            "{}: {} bytes, and one argument of BuildKit's client can hold {} at most: shorten it, to {bound}",
+            "{}: too large: {} bytes, and at most {} are possible in one argument of BuildKit's \
+                client: shorten it, to {bound}",
             field(long),
             long.len(),
             ARGUMENT - 1
@@ -97,8 +99,9 @@ fn arguments(args: &[String]) -> Option<String> {
     let all: usize = args.iter().map(|arg| arg.len() + 1).sum();
     (all >= ARGUMENTS).then(|| {
         format!(
-            "buildArgs, output.labels and output.annotations: {all} bytes of arguments for BuildKit's client, which can \
-             take {ARGUMENTS}: shorten them, to {bound}"
+            "buildArgs, output.labels and output.annotations: too large: {all} bytes of \
+                arguments for BuildKit's client, and at most {ARGUMENTS} are possible: shorten \
+                them, to {bound}"
         )
     })
 }

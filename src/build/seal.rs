@@ -27,7 +27,7 @@ pub enum Error {
     #[error("the git credentials were not sealed for this Builder and host")]
     Sealed,
     /// The system has no randomness.
-    #[error("the system gives no random numbers")]
+    #[error("the system's random number generator failed")]
     Random,
 }
 

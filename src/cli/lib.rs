@@ -27,14 +27,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watches ImageBuilds and Builders, and carries them out.
+    /// Runs the controller: watches ImageBuilds and Builders and reconciles them.
     Controller(Controller),
-    /// Carries out one attempt at one build: runs inside the runner's Pod.
+    /// Runs one attempt of a build, inside the runner's Pod.
     Runner,
-    /// Says what is in an image and whether it starts, and holds it to rules.
+    /// Shows what is in an image and whether it starts, and checks it against rules.
     ///
-    /// Exit codes: 0; 1 where a rule is broken that the command line asks for; 2 where the image cannot be
-    /// inspected.
+    /// Exit codes: 0: no requested rule is broken; 1: one is broken, or unknown; 2: the image cannot be inspected.
     Inspect(Inspect),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds {
@@ -51,7 +50,7 @@ enum Command {
     /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
     #[command(hide = true)]
     Install {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
         /// The daemon's state, whose folders hand on no group from then on.
         #[arg(long)]
@@ -62,13 +61,13 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Controller {
-    /// The settings, JSON.
+    /// Settings file, JSON.
     #[arg(long, default_value = "/etc/whittle/settings.json")]
     settings: PathBuf,
     /// The namespace that Whittle itself runs in.
     #[arg(long, env = "POD_NAMESPACE", default_value = "whittle-system")]
     namespace: String,
-    /// Look after this namespace alone, in place of what the settings say. May be given several times.
+    /// Watch only this namespace, instead of those in the settings. May be repeated.
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
     /// Where to serve health and metrics.
@@ -88,17 +87,17 @@ struct Inspect {
     /// one there is.
     #[arg(long, value_parser = platform)]
     platform: Option<String>,
-    /// Each platform of an index.
+    /// All platforms of an index.
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
-    /// How the report is printed.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
     /// Rules that must be kept, separated by commas. RunnableEntrypoint and PlatformMatches must be kept too
     /// once there is a contract, unless --warn names them.
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
     enforce: Vec<Rule>,
-    /// Rules that are said where they are broken, and no more.
+    /// Rules that are reported when broken, without failing.
     #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
     warn: Vec<Rule>,
     /// Bytes as stored in the registry, at most: 20Mi.
@@ -110,27 +109,27 @@ struct Inspect {
     /// Growth against the other image, in percent of its size, at most.
     #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(i64).range(0..))]
     max_growth_percent: Option<i64>,
-    /// Speak HTTP without TLS; a registry on this machine is spoken to so in any case.
+    /// Use HTTP without TLS; registries on this machine always use it.
     #[arg(long)]
     plain_http: bool,
-    /// Certificates in PEM that sign the registry's, besides those of the system.
+    /// File with additional CA certificates (PEM) for the registry.
     #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
     ca: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, Default)]
 enum Output {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
 fn rules() -> impl clap::builder::TypedValueParser<Value = Rule> {
     use clap::builder::TypedValueParser;
     PossibleValuesParser::new(Rule::ALL.map(Rule::name))
-        .map(|name| Rule::named(&name).expect("one of the names of rules"))
+        .map(|name| Rule::named(&name).expect("the name of a rule"))
 }
 
 fn platform(text: &str) -> Result<String, String> {
@@ -138,14 +137,14 @@ fn platform(text: &str) -> Result<String, String> {
     if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
         return Ok(text.to_owned());
     }
-    Err("a platform is written os/architecture or os/architecture/variant, as linux/arm64".into())
+    Err("invalid platform: write os/architecture or os/architecture/variant, for example linux/arm64".into())
 }
 
 fn size(text: &str) -> Result<i64, String> {
     whittle_api::quantity::bytes(text)
         .and_then(|bytes| i64::try_from(bytes).ok())
         .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "give a quantity over 0, for example 20Mi".into())
+        .ok_or_else(|| "invalid quantity: write one over 0, for example 20Mi".into())
 }
 
 impl Inspect {
@@ -235,7 +234,7 @@ async fn run(command: Command) -> ExitCode {
             match whittle_controller::run(options).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    tracing::error!(%error, "the controller ended");
+                    tracing::error!(%error, "the controller failed");
                     ExitCode::FAILURE
                 }
             }
@@ -257,7 +256,7 @@ fn crds(directory: Option<&Path>) -> ExitCode {
     match write() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the CustomResourceDefinitions cannot be written: {error}");
+            eprintln!("cannot write the CustomResourceDefinitions: {error}");
             ExitCode::FAILURE
         }
     }

@@ -134,7 +134,7 @@ impl Context {
         };
         if let Err(error) = self.recorder.publish(&event, about).await {
             let (namespace, name) = (&about.namespace, &about.name);
-            tracing::warn!(namespace, name, %error, "an event could not be written");
+            tracing::warn!(namespace, name, %error, "cannot write an event");
         }
     }
 }
@@ -146,10 +146,10 @@ pub enum Error {
     #[error(transparent)]
     Cluster(#[from] crate::cluster::Error),
     /// The API server did not answer in time.
-    #[error("the API server did not answer within {0} s")]
+    #[error("timed out: the API server did not answer within {0} s")]
     Slow(u64),
     /// A fault of the program.
-    #[error("a fault of Whittle itself: {0}")]
+    #[error("internal error: {0}")]
     Broken(String),
 }
 
@@ -173,7 +173,7 @@ fn after_error<K: kube::ResourceExt>(
         return Requeue::await_change();
     }
     context.metrics.error(kind);
-    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "not reconciled; trying again");
+    tracing::warn!(kind, namespace = object.namespace(), name = object.name_any(), %error, "reconcile failed; retrying");
     match error {
         // It will be refused again, and could not even be told.
         Error::Cluster(error) if error.refusal().is_some() => Requeue::requeue(AFTER_REFUSAL),

@@ -48,7 +48,7 @@ pub fn check_builder(name: &str) -> Result<(), String> {
     let length = name.chars().count();
     if length > BUILDER_MOST {
         return Err(format!(
-            "it has {length} characters, and names of Builders have {BUILDER_MOST} at most"
+            "too long: {length} characters, and at most {BUILDER_MOST} are allowed"
         ));
     }
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
@@ -56,7 +56,10 @@ pub fn check_builder(name: &str) -> Result<(), String> {
     let fine = name.chars().all(within) && name.starts_with(edge) && name.ends_with(edge);
     match fine {
         true => Ok(()),
-        false => Err("it is made of lower-case letters, digits, - and ., and begins and ends with a letter or digit".into()),
+        false => Err(
+            "use lowercase letters, digits, - and ., starting and ending with a letter or digit"
+                .into(),
+        ),
     }
 }
 

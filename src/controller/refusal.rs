@@ -202,16 +202,16 @@ pub fn of_call(refusal: &Refusal, namespace: &str, whose: Whose) -> String {
     let taken = refusal.object.as_ref().filter(|_| *why == Why::NotOurs);
     let cure = match taken {
         Some(Object { kind, name, .. }) => format!(
-            "{kind} {name} exists and is not Whittle's: see that nothing needs it, then kubectl delete {} {name} -n \
-             {namespace}",
+            "conflict: {kind} {name} already exists and does not belong to Whittle: make sure \
+                that nothing needs it, then kubectl delete {} {name} -n {namespace}",
             kind.to_lowercase()
         ),
         None if *why == Why::Invalid && refusal.is_of_builder() => {
-            "builder.defaults of the chart asks for something that cannot be: change it".to_owned()
+            "builder.defaults of the chart is invalid: change it".to_owned()
         }
         None => cure(*why, namespace, whose),
     };
-    format!("{what} is refused: {cure}. The API server says: {words}")
+    format!("{what} is denied: {cure}. The API server says: {words}")
 }
 
 /// The same about a Pod or a claim that another controller could not make; `message` is that of its
@@ -227,11 +227,11 @@ pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (&'static str, 
         _ if message.contains("create Claim ") => "the builder's volume",
         Whose::Builder(_) => "the builder's Pod",
         Whose::Runner => "the runner's Pod",
-        Whose::Check => "the Pod of the check",
+        Whose::Check => "the health check Pod",
     };
     let cure = cure(why, namespace, whose);
     let message = format!(
-        "{thing} is refused: {cure}. The API server says: {}",
+        "{thing} is denied: {cure}. The API server says: {}",
         words(said)
     );
     (why.reason(), message)
@@ -254,35 +254,40 @@ fn cure(why: Why, namespace: &str, whose: Whose) -> String {
              webhook or a policy), or an exemption is missing: kubectl get namespace {namespace} --show-labels"
         ),
         (Why::QuotaUnnamed, Whose::Builder(name)) => format!(
-            "a ResourceQuota of the namespace wants every container to name what it asks for. Run: kubectl patch \
-             builder {name} -n {namespace} --type merge -p '{{\"spec\":{{\"resources\":{{\"requests\":{{\"cpu\":\"500m\",\
-             \"memory\":\"1Gi\"}},\"limits\":{{\"cpu\":\"2\",\"memory\":\"4Gi\"}}}}}}}}' (for Builders to come: \
-             builder.defaults.resources of the chart)"
+            "a ResourceQuota of the namespace requires requests and limits for every container. \
+                Run: kubectl patch builder {name} -n {namespace} --type merge -p \
+                '{{\"spec\":{{\"resources\":{{\"requests\":{{\"cpu\":\"500m\",\"memory\":\"1Gi\"}},\"limits\":{{\"cpu\":\"2\",\"memory\":\"4Gi\"}}}}}}}}' \
+                (for Builders to come: builder.defaults.resources of the chart)"
         ),
         (Why::QuotaUnnamed, _) => format!(
-            "a ResourceQuota of the namespace wants every container to name what it asks for: set {ask}, or give the \
-             namespace a LimitRange with defaults"
+            "a ResourceQuota of the namespace requires requests and limits for every container: \
+                set {ask}, or create a LimitRange with defaults"
         ),
         (Why::Quota, _) => format!(
-            "a ResourceQuota of the namespace leaves no room: raise it (kubectl describe quota -n {namespace}), or ask \
-             for less with {ask}"
+            "a ResourceQuota of the namespace is exceeded: raise it (kubectl describe quota -n \
+                {namespace}), or lower {ask}"
         ),
         (Why::LimitRange, _) => format!(
             "a LimitRange of the namespace forbids it: change {ask}, or the LimitRange (kubectl describe limitrange -n \
              {namespace})"
         ),
-        (Why::Policy, _) => "an admission policy or webhook of the cluster denies it: change what it objects to, or ask its owner to let it through".into(),
-        (Why::NotOurs, _) => "an object of this name exists and is not Whittle's: rename or delete it".into(),
+        (Why::Policy, _) => "an admission policy or webhook of the cluster denies it: change what it objects to, or \
+            ask its owner for an exception".into(),
+        (Why::NotOurs, _) => "conflict: an object of this name already exists and does not belong to Whittle: rename \
+            or delete it".into(),
         (Why::Missing, Whose::Builder(name)) => format!(
-            "what the words name does not exist: create it, or change priorityClassName or runtimeClassName of Builder {name}"
+            "a class was not found (see below): create it, or change priorityClassName or \
+                runtimeClassName of Builder {name}"
         ),
-        (Why::Missing, _) => "what the words name does not exist: create it, or change runner.priorityClassName of the chart".into(),
+        (Why::Missing, _) => "a class was not found (see below): create it, or change runner.priorityClassName of the \
+            chart".into(),
         (Why::Forbidden, _) => format!(
-            "it is forbidden here: mend what the words name; where they name the controller's own permissions, install \
-             its chart with rbac.create=true (kubectl auth can-i --list -n {namespace} shows yours)"
+            "it is forbidden: fix what the message below names; if that is a missing permission \
+                of the controller, install its chart with rbac.create=true (kubectl auth can-i \
+                --list -n {namespace} shows yours)"
         ),
-        (Why::Invalid, Whose::Builder(name)) => format!("the spec of Builder {name} asks for something that cannot be: change it"),
-        (Why::Invalid, _) => "the spec asks for something that cannot be: change it (what the spec does not set comes from runner of the chart)".into(),
+        (Why::Invalid, Whose::Builder(name)) => format!("the spec of Builder {name} is invalid: change it"),
+        (Why::Invalid, _) => "the spec is invalid: change it (what the spec does not set comes from runner of the chart)".into(),
     }
 }
 

@@ -104,13 +104,13 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             run_guard(context.clone(), stop.clone()),
         );
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the controller starts");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     tokio::select! {
         () = loops => {}
         result = callback => result?,
         result = async { health.await?; std::future::pending::<Result<(), Error>>().await } => result?,
     }
-    tracing::info!("the controller stops; builds that run go on");
+    tracing::info!("stopping; running builds continue");
     Ok(())
 }
 
@@ -130,25 +130,25 @@ fn callback_hosts(settings: &Settings) -> Result<Vec<String>, String> {
         .parse()
         .map_err(|error: InvalidUri| wrong(&error.to_string()))?;
     if parsed.scheme_str() != Some("https") {
-        return Err(wrong("it does not begin with https://"));
+        return Err(wrong("it does not start with https://"));
     }
-    let authority = parsed.authority().ok_or_else(|| wrong("it has no host"))?;
+    let authority = parsed
+        .authority()
+        .ok_or_else(|| wrong("the host is missing"))?;
     let host = authority.host();
     let rest = authority.as_str().strip_prefix(host);
     if rest.is_none_or(|rest| !rest.is_empty() && authority.port_u16().is_none()) {
-        return Err(wrong(
-            "after the host there may be a port, and nothing else",
-        ));
+        return Err(wrong("only a port may follow the host"));
     }
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     match bare {
         Some(address) if address.parse::<Ipv6Addr>().is_err() => {
-            Err(wrong("what stands in brackets is no IPv6 address"))
+            Err(wrong("invalid IPv6 address in brackets"))
         }
         Some(address) => Ok(vec![address.to_owned()]),
-        None if host.is_empty() => Err(wrong("it has no host")),
+        None if host.is_empty() => Err(wrong("the host is missing")),
         None => Ok(vec![host.to_owned()]),
     }
 }

@@ -124,8 +124,8 @@ impl WatchSettings {
     pub fn check(&self) -> Result<Selector, String> {
         if self.namespaces.len() > MOST_NAMESPACES {
             return Err(format!(
-                "watchNamespaces: {} namespaces are too many, at most {MOST_NAMESPACES} are watched one by one: leave it \
-                 empty for all, and give watchSelector",
+                "watchNamespaces: too many namespaces: {}, at most {MOST_NAMESPACES}: leave it \
+                    empty for all, and set watchSelector",
                 self.namespaces.len()
             ));
         }

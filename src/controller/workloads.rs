@@ -155,7 +155,7 @@ impl Workloads {
                 if !self.has_room(&found) {
                     tracing::warn!(
                         workload = found.title(),
-                        "more workloads, or larger ones, than the audit keeps"
+                        "too many or too large workloads: the audit leaves some out"
                     );
                     return old.is_some();
                 }
@@ -300,7 +300,7 @@ async fn read(
             Ok(Some(object)) => break object,
             Ok(None) => return Some(Change::Gone(kind, namespace, name)),
             Err(error) => {
-                tracing::warn!(%error, attempt, "a workload cannot be audited");
+                tracing::warn!(%error, attempt, "cannot audit a workload");
                 if attempt == ATTEMPTS {
                     return None;
                 }
@@ -374,7 +374,7 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
         secondary: None,
     };
     if let Err(error) = context.recorder.publish(&event, &reference).await {
-        tracing::warn!(workload = found.title(), %error, "an event could not be written");
+        tracing::warn!(workload = found.title(), %error, "cannot write an event");
     }
 }
 

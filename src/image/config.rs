@@ -14,7 +14,8 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub enum ConfigError {
     /// Not of the shape.
     #[error(
-        "the image's config cannot be read, so this is an artifact and not a container image, or it is damaged: {0}"
+        "the image's config is invalid, so this is an artifact and not a container image, or it \
+            is corrupted: {0}"
     )]
     Malformed(String),
 }
@@ -72,7 +73,7 @@ impl ImageConfig {
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         let Object(config): Object<ConfigDocument> = read(bytes).map_err(ConfigError::Malformed)?;
         let stated = |field: Option<String>, name: &str| {
-            field.ok_or_else(|| ConfigError::Malformed(format!("it does not say its {name}")))
+            field.ok_or_else(|| ConfigError::Malformed(format!("its {name} is missing")))
         };
         // A health check of another shape counts as none.
         let health_check = serde_json::from_slice::<Docker>(bytes)

@@ -241,7 +241,8 @@ pub fn check(rule: Rule, contents: &Contents, platform: Option<&str>) -> Outcome
                 .collect::<Vec<_>>(),
             "gives its caller more rights (setuid, setgid or capabilities)",
             "give their caller more rights (setuid, setgid or capabilities)",
-            "take the bits away with `RUN chmod a-s FILE` (capabilities: `setcap -r FILE`), or leave the files out",
+            "remove the bits with `RUN chmod a-s FILE` (capabilities: `setcap -r FILE`), or \
+                leave the files out",
         ),
         Rule::TmpDirectory => tmp(contents),
         Rule::PlatformMatches => platform_matches(contents, platform),
@@ -302,11 +303,11 @@ fn static_binary(contents: &Contents) -> Outcome {
             let why = program
                 .message
                 .as_deref()
-                .unwrap_or("what is started is no program");
+                .unwrap_or("ENTRYPOINT is not a program");
             if program.runs == Runs::Unknown {
                 Outcome::Unknown(why.to_owned())
             } else {
-                Outcome::Broken(format!("no program is started: {why}"))
+                Outcome::Broken(format!("no program to start: {why}"))
             }
         }
     }
@@ -317,7 +318,7 @@ fn runnable(contents: &Contents) -> Outcome {
     let why = program
         .message
         .as_deref()
-        .unwrap_or("it cannot be told whether the image starts");
+        .unwrap_or("it is unknown whether the image starts");
     match (program.runs, program.fault) {
         (Runs::Yes, _) => Outcome::Kept,
         (Runs::No, Some(fault)) => {
@@ -332,30 +333,31 @@ fn runnable(contents: &Contents) -> Outcome {
 fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
     let platform = &contents.platform;
     match fault {
-        Fault::NoCommand => "write what is to be started, for example ENTRYPOINT [\"/app\"]".into(),
+        Fault::NoCommand => "set the program to start, for example ENTRYPOINT [\"/app\"]".into(),
         Fault::NotFound if contents.start.form == CommandForm::Shell && contents.start.then.as_ref() != Some(program) => {
             "ENTRYPOINT or CMD is in shell form, which needs that shell: write it as a JSON array, for example \
              ENTRYPOINT [\"/app\"]"
                 .into()
         }
         Fault::NotFound => match alike(contents, program) {
-            Some(path) => format!("the image has {path}: write that into ENTRYPOINT or CMD"),
-            None => "copy the program there, for example with COPY --from=build, or write the path that it has into \
-                     ENTRYPOINT or CMD"
+            Some(path) => format!("the image has {path}: use that path in ENTRYPOINT or CMD"),
+            None => "copy the program there, for example with COPY --from=build, or use its path in \
+                ENTRYPOINT or CMD"
                 .into(),
         },
         Fault::MissingLoader => missing_loader(contents, program),
         Fault::MissingLibraries => {
             let get = match contents.base {
-                Base::Musl => "install what holds them with apk add, or copy them from the build stage",
-                Base::Glibc => "install the packages that hold them, or copy them from the build stage",
+                Base::Musl => "install the packages that contain them with apk add, or copy them from the \
+                    build stage",
+                Base::Glibc => "install the packages that contain them, or copy them from the build stage",
                 _ => return format!("copy them from the build stage, or {}, or use {}", statically(program), glibc_base(program)),
             };
             format!("{get}, or {}", statically(program))
         }
         Fault::OldLibraries => format!(
-            "it was built on a newer distribution than the image has: build it on that of the image, or use a newer base, \
-             or {}",
+            "it was built on a newer distribution than the image's: build it on that of the \
+                image, or use a newer base image, or {}",
             statically(program)
         ),
         Fault::MissingInterpreter => {
@@ -370,15 +372,16 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
             "copy it with COPY --chmod=755 (and its folders readable by the image's user)".into()
         }
         Fault::Capabilities => format!(
-            "take the capabilities away with `RUN setcap -r FILE`, or set them without the effective bit (`setcap \
-             {}=p FILE`), which lets it start without them; or add them in the Pod (securityContext.capabilities.add)",
+            "remove the capabilities with `RUN setcap -r FILE`, or set them without the \
+                effective bit (`setcap {}=p FILE`), so that it starts without them; or add them \
+                in the Pod (securityContext.capabilities.add)",
             program.capabilities.join(",")
         ),
         Fault::WorkingDirectory => {
-            "write a WORKDIR that is a directory, or leave what lies there out of the image".into()
+            "set WORKDIR to a directory, or remove the file at that path from the image".into()
         }
-        Fault::ShellText => "write what is to be started as a JSON array, for example ENTRYPOINT [\"/app\"]: \
-                             double quotes, no comma behind the last word, nothing behind the bracket"
+        Fault::ShellText => "write ENTRYPOINT as a JSON array, for example ENTRYPOINT [\"/app\"]: double quotes, no \
+            trailing comma, nothing after the bracket"
             .into(),
         Fault::UnknownUser => {
             "write USER with numbers, for example USER 65532:65532, or copy an /etc/passwd that has it".into()
@@ -451,12 +454,14 @@ fn ca_certificates(contents: &Contents) -> Outcome {
         None => missing(
             contents,
             format!(
-                "the image has no certificates of authorities that its user may read (neither \
-                 /etc/ssl/certs/ca-certificates.crt nor in the other usual places), so TLS to other services fails: {COPY}, or use gcr.io/distroless/static-debian12"
+                "CA certificates not found that the image's user may read (neither \
+                    /etc/ssl/certs/ca-certificates.crt nor in the other usual places), so TLS \
+                    to other services fails: {COPY}, or use gcr.io/distroless/static-debian12"
             ),
         ),
         Some(found) if found.expired * 2 > found.certificates => Outcome::Broken(format!(
-            "{} of the {} certificates in {} are out of date: take a newer bundle, for example with {COPY}",
+            "{} of the {} certificates in {} have expired: use a newer bundle, for example with \
+                {COPY}",
             found.expired, found.certificates, found.path
         )),
         Some(_) => Outcome::Kept,
@@ -469,9 +474,9 @@ fn time_zones(contents: &Contents) -> Outcome {
     }
     missing(
         contents,
-        "the image has no time zones in /usr/share/zoneinfo: COPY --from=build /usr/share/zoneinfo \
-         /usr/share/zoneinfo, or use gcr.io/distroless/static-debian12, or (Go) import time/tzdata and take this rule \
-         out"
+        "time zones not found in /usr/share/zoneinfo: COPY --from=build /usr/share/zoneinfo \
+            /usr/share/zoneinfo, or use gcr.io/distroless/static-debian12, or (Go) import \
+            time/tzdata and remove this rule"
             .into(),
     )
 }
@@ -486,7 +491,8 @@ fn non_root(contents: &Contents) -> Outcome {
         Some(0) => Outcome::Broken(format!("USER {} is root: {FIX}", user.configured)),
         Some(_) => Outcome::Kept,
         None => Outcome::Unknown(format!(
-            "USER {} is not in the image's /etc/passwd, so it is not known whether it is root: {FIX}",
+            "USER {} not found in the image's /etc/passwd, so it is unknown whether it is root: \
+                {FIX}",
             user.configured
         )),
     }
@@ -509,8 +515,8 @@ fn numeric_user(contents: &Contents) -> Outcome {
 }
 
 fn tmp(contents: &Contents) -> Outcome {
-    const FIX: &str = "make it in the build stage with mode 1777 and COPY it, or use gcr.io/distroless/static-debian12, \
-                       or mount an emptyDir";
+    const FIX: &str = "create it in the build stage with mode 1777 and COPY it, or use \
+        gcr.io/distroless/static-debian12, or mount an emptyDir";
     let tmp = &contents.tmp;
     let user = contents.user.uid.unwrap_or_default();
     match (tmp.exists, tmp.writable) {
@@ -519,7 +525,7 @@ fn tmp(contents: &Contents) -> Outcome {
             "/tmp has the mode {}, and user {user} cannot write into it: {FIX}",
             tmp.mode.as_deref().unwrap_or("?")
         )),
-        (false, _) => missing(contents, format!("the image has no /tmp: {FIX}")),
+        (false, _) => missing(contents, format!("/tmp not found in the image: {FIX}")),
     }
 }
 
@@ -528,8 +534,8 @@ fn platform_matches(contents: &Contents, platform: Option<&str>) -> Outcome {
         && !same_platform(asked, &contents.platform)
     {
         return Outcome::Broken(format!(
-            "the image's config says {}, and {asked} was asked for: do not fix a platform with FROM --platform in the \
-             last stage",
+            "platform mismatch: the image's config says {}, and {asked} was requested: do not \
+                set a fixed platform with FROM --platform in the last stage",
             contents.platform
         ));
     }
@@ -553,7 +559,7 @@ fn max_size(most: i64, image: Measured<'_>, previous: Option<Measured<'_>>) -> O
         return Outcome::Kept;
     }
     Outcome::Broken(format!(
-        "the image has {}, and maxSize is {}: {}",
+        "the image is too large: {}, and maxSize is {}: {}",
         display_size(image.size),
         display_size(most),
         weight(image, previous)
@@ -578,7 +584,7 @@ fn max_growth(percent: i64, image: Measured<'_>, previous: Measured<'_>) -> Outc
 /// Which layers and files make an image heavy, or heavier than the one before.
 fn weight(image: Measured<'_>, previous: Option<Measured<'_>>) -> String {
     let Some(contents) = image.contents else {
-        return "look for what was added with `whittle inspect`".into();
+        return "find what was added with `whittle inspect`".into();
     };
     let before = previous.and_then(|previous| previous.contents);
     // (what, bytes more)
@@ -627,7 +633,7 @@ fn weight(image: Measured<'_>, previous: Option<Measured<'_>>) -> String {
     match (parts.is_empty(), before.is_some()) {
         (true, _) => "no single layer or large file grew".into(),
         (false, true) => format!("what grew: {}", parts.join(", ")),
-        (false, false) => format!("the heaviest: {}", parts.join(", ")),
+        (false, false) => format!("the largest: {}", parts.join(", ")),
     }
 }
 

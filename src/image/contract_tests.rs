@@ -66,9 +66,10 @@ fn a_dynamic_program_on_scratch_is_told_what_it_needs_and_what_to_do() {
     let contents = report(Tar::new().file("app", 0o755, &app), &["/app"], "");
     assert_eq!(
         broken(Rule::RunnableEntrypoint, &contents),
-        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which the image does not have: link it \
-         statically (C: -static; Rust: build for a target such as x86_64-unknown-linux-musl; Go: CGO_ENABLED=0), or use \
-         gcr.io/distroless/base-debian12"
+        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which is missing from the image: \
+            link it statically (C: -static; Rust: build for a target such as \
+            x86_64-unknown-linux-musl; Go: CGO_ENABLED=0), or use \
+            gcr.io/distroless/base-debian12"
     );
     assert!(broken(Rule::StaticBinary, &contents).starts_with("/app is linked dynamically, with"));
     let app = ElfFile::program(GLIBC, &["libstdc++.so.6"]).bytes();
@@ -379,8 +380,9 @@ fn a_size_budget_that_breaks_names_the_layers_and_files_that_grew() {
     assert_eq!(
         messages,
         [
-            "the image has 25.0 MiB, and maxSize is 20.0 MiB: what grew: layer 3 (COPY models /) +14.0 MiB, layer 2 \
-             (COPY app /) +1.0 MiB, /models/a +14.0 MiB, /app +2.0 MiB",
+            "the image is too large: 25.0 MiB, and maxSize is 20.0 MiB: what grew: layer 3 (COPY \
+                models /) +14.0 MiB, layer 2 (COPY app /) +1.0 MiB, /models/a +14.0 MiB, /app \
+                +2.0 MiB",
             "the image grew by 150 % (from 10.0 MiB to 25.0 MiB), and maxGrowthPercent is 10: what grew: layer 3 \
              (COPY models /) +14.0 MiB, layer 2 (COPY app /) +1.0 MiB, /models/a +14.0 MiB, /app +2.0 MiB"
         ]

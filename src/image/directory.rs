@@ -15,7 +15,7 @@ pub(super) fn trouble(image: &Image, config: &ImageConfig) -> Option<(String, bo
     let written = config.directory();
     let certain = !image.partial && !image.tree.is_exhausted();
     if !written.starts_with('/') {
-        let why = format!("WORKDIR is {written}, and the runtime takes a path from the root alone");
+        let why = format!("WORKDIR is {written}: the runtime accepts absolute paths only");
         return Some((why, true));
     }
     let mut parts: Vec<&str> = Vec::new();
@@ -46,12 +46,12 @@ pub(super) fn trouble(image: &Image, config: &ImageConfig) -> Option<(String, bo
                 at = found;
                 continue;
             }
-            Ok(found) if link => format!("leads to {}, which is no directory", tree.path(found)),
-            Ok(_) => "is a file and no directory".to_owned(),
+            Ok(found) if link => format!("leads to {}, which is not a directory", tree.path(found)),
+            Ok(_) => "is a file, not a directory".to_owned(),
             Err(Lookup::Exhausted) => {
                 return Some((format!("WORKDIR {written} was not followed"), false));
             }
-            Err(Lookup::Missing(target)) => format!("is a link to {target}, which does not exist"),
+            Err(Lookup::Missing(target)) => format!("is a broken link to {target}"),
             Err(other) => format!("is a link that cannot be followed: {other}"),
         };
         let place = match path.trim_start_matches('/') == written.trim_matches('/') {
@@ -60,7 +60,7 @@ pub(super) fn trouble(image: &Image, config: &ImageConfig) -> Option<(String, bo
         };
         return Some((
             format!(
-                "no container starts in WORKDIR {written}: {}{what}",
+                "invalid WORKDIR {written}: {}{what}",
                 if place.is_empty() {
                     "it ".to_owned()
                 } else {

@@ -160,8 +160,8 @@ impl Descriptor {
             return Ok(());
         }
         Err(match self.digest.as_str() {
-            "" => format!("{what} has no digest"),
-            digest => format!("{what} has the digest {digest:?}, which is not written as one"),
+            "" => format!("{what}: digest missing"),
+            digest => format!("{what}: invalid digest {digest:?}"),
         })
     }
 }

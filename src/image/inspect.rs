@@ -142,8 +142,8 @@ impl Contents {
                     notes.push(super::limits::Note {
                         layer: None,
                         message: format!(
-                            "{} small files without execute permission were counted and not kept: the image has more \
-                             files than fit into the memory that is given to it",
+                            "too many files: {} small files without execute permission were \
+                                counted but not recorded",
                             image.left_out
                         ),
                     });

@@ -88,16 +88,16 @@ const TITLE: &str = "org.opencontainers.image.title";
 #[derive(thiserror::Error, Debug)]
 pub enum ManifestError {
     /// Not JSON, or not of the shape that the media type promises.
-    #[error("the manifest cannot be read: {0}")]
+    #[error("invalid manifest: {0}")]
     Malformed(String),
     /// Neither an image manifest nor an index.
-    #[error("the manifest has the media type {0}, which is neither an image manifest nor an index")]
+    #[error("unsupported media type {0}: neither an image manifest nor an index")]
     UnknownType(String),
     /// The sizes add up to more than fits.
     #[error("the sizes in the manifest add up to more than 2^63 bytes")]
     TooLarge,
     /// The bytes are not those that were asked for.
-    #[error("the registry answered with {actual} where {expected} was asked for")]
+    #[error("digest mismatch: the registry answered with {actual}, and {expected} was requested")]
     WrongDigest {
         /// What was asked for.
         expected: String,
@@ -105,7 +105,7 @@ pub enum ManifestError {
         actual: String,
     },
     /// A digest of an algorithm that is not known.
-    #[error("{0} is neither a sha256 nor a sha512 digest")]
+    #[error("unsupported digest {0}: neither sha256 nor sha512")]
     UnknownDigest(String),
 }
 

@@ -209,11 +209,13 @@ impl<'a> Loader<'a> {
             }
             next += 1;
             if loaded.len() > MAX_LIBRARIES {
-                found.unknown = Some(format!("it loads more than {MAX_LIBRARIES} libraries"));
+                found.unknown = Some(format!(
+                    "it loads too many libraries: more than {MAX_LIBRARIES}"
+                ));
                 break;
             }
             if self.lookups.get() > MAX_LOOKUPS {
-                found.unknown = Some("the image's programs need too many lookups".into());
+                found.unknown = Some("too many library lookups".into());
                 break;
             }
         }
@@ -250,7 +252,7 @@ impl<'a> Loader<'a> {
                     name: format!("{version} of {library}"),
                     needed_by: self.image.tree.path(object.id),
                     unusable: Some(format!(
-                        "{} does not have it",
+                        "version not found in {}",
                         self.image.tree.path(provider.id)
                     )),
                     old: true,
@@ -344,7 +346,8 @@ impl<'a> Loader<'a> {
             match self.first(paths, Some(name), machine) {
                 // Whoever calls such a program does not choose what code it runs (ld.so(8)).
                 Found::Library(id) if secure => Found::Unusable(format!(
-                    "{} lies in LD_LIBRARY_PATH, which counts for no program that gives its caller more rights",
+                    "{} is in LD_LIBRARY_PATH, which is ignored for setuid programs and those \
+                        with file capabilities",
                     self.image.tree.path(id)
                 )),
                 found => found,
@@ -418,7 +421,7 @@ impl<'a> Loader<'a> {
         for path in paths.take(MAX_FOLDERS) {
             self.lookups.set(self.lookups.get() + 1);
             if self.lookups.get() > MAX_LOOKUPS || self.image.tree.is_exhausted() {
-                return Found::Unknown("the image's programs need too many lookups".into());
+                return Found::Unknown("too many library lookups".into());
             }
             let full = match name {
                 Some(name) => format!("{}/{name}", path.trim_end_matches('/')),
@@ -436,7 +439,8 @@ impl<'a> Loader<'a> {
                 _ if self.image.tree.meta(id).kind != Kind::File => {}
                 _ if !self.identity.reads(self.image, id) => {
                     unusable.get_or_insert(format!(
-                        "the image's user may not read {full}: give it the mode 644, and its folders 755"
+                        "permission denied: the image's user may not read {full}: set mode 644, \
+                            and 755 for its directories"
                     ));
                 }
                 Some(Fact::Elf(elf)) if elf.machine == machine => return Found::Library(id),
@@ -450,7 +454,7 @@ impl<'a> Loader<'a> {
                     unusable.get_or_insert(format!("of {full}: {fault}"));
                 }
                 _ if self.image.is_unexamined(id) => {
-                    return Found::Unknown(format!("{full} was not looked into"));
+                    return Found::Unknown(format!("{full} was not read"));
                 }
                 _ => {
                     unusable.get_or_insert(format!("{full} is not a library"));
@@ -465,7 +469,7 @@ impl<'a> Loader<'a> {
         let folders = self.configured.iter().map(String::as_str);
         match self.first(folders, Some(name), machine) {
             Found::Library(id) => Some(format!(
-                "{} is there, and /etc/ld.so.cache does not list it: run ldconfig in the Dockerfile",
+                "{} exists, but is missing from /etc/ld.so.cache: run ldconfig in the Dockerfile",
                 self.image.tree.path(id)
             )),
             _ => None,

@@ -98,7 +98,7 @@ impl Notes {
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exceeded {
     /// Bytes, over all layers.
-    #[error("the image unpacks to more than {}: the rest was not read", size(*.0))]
+    #[error("the image is too large: more than {} unpacked; the rest was not read", size(*.0))]
     Bytes(u64),
     /// Bytes unpacked a byte packed.
     #[error(
@@ -114,16 +114,16 @@ pub enum Exceeded {
         packed: u64,
     },
     /// Entries, over all layers.
-    #[error("the image's layers have more than {0} entries: the rest was not read")]
+    #[error("too many entries: more than {0} in the image's layers; the rest was not read")]
     Entries(u64),
     /// Layers.
-    #[error("the image has more than {0} layers: the rest was not read")]
+    #[error("too many layers: more than {0}; the rest was not read")]
     Layers(usize),
     /// Work for links that lead to links.
-    #[error("the image's symbolic links take too many steps to follow: the rest was not read")]
+    #[error("too many symbolic links to follow; the rest was not read")]
     Steps,
     /// Memory for the tree.
-    #[error("the image's file tree needs more than {}: the rest was not read", size(*.0 as u64))]
+    #[error("the image's file tree is too large: it needs more than {}; the rest was not read", size(*.0 as u64))]
     Tree(usize),
 }
 

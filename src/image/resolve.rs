@@ -204,8 +204,8 @@ impl<'a> Resolver<'a> {
                 return Program::new(
                     name,
                     Verdict::NotFound(format!(
-                        "PATH ({}) leads to {name} by a directory that does not begin with a slash, and the \
-                         runtime starts nothing from there",
+                        "PATH ({}) finds {name} by a relative directory, from which the runtime \
+                            starts nothing",
                         folders.join(":")
                     )),
                 );
@@ -216,10 +216,7 @@ impl<'a> Resolver<'a> {
             Some(path) => self.path(&path),
             None => Program::new(
                 name,
-                self.absent(format!(
-                    "{name} is in no directory of PATH ({})",
-                    folders.join(":")
-                )),
+                self.absent(format!("{name} not found in PATH ({})", folders.join(":"))),
             ),
         }
     }
@@ -238,10 +235,10 @@ impl<'a> Resolver<'a> {
                     Lookup::Missing(at)
                         if at == absolute || absolute.starts_with(&format!("{at}/")) =>
                     {
-                        self.absent(format!("{absolute} does not exist"))
+                        self.absent(format!("{absolute} not found"))
                     }
                     Lookup::Missing(at) => {
-                        self.absent(format!("{absolute} leads to {at}, which does not exist"))
+                        self.absent(format!("{absolute} is a broken link to {at}"))
                     }
                     Lookup::Exhausted => Verdict::Unknown(format!("{absolute}: {lookup}")),
                     other => Verdict::NotFound(format!("{absolute} cannot be reached: {other}")),
@@ -337,10 +334,11 @@ impl<'a> Resolver<'a> {
                 Verdict::Unknown(format!("{path}: {}", ElfFault::TooLarge))
             }
             Some(Fact::BadElf(fault)) => Verdict::NotExecutable(format!("{path}: {fault}")),
-            _ if image.is_unexamined(id) => Verdict::Unknown(format!("{path} was not looked into")),
+            _ if image.is_unexamined(id) => Verdict::Unknown(format!("{path} was not read")),
             _ if meta.size == 0 => Verdict::NotExecutable(format!("{path} is empty")),
             _ => Verdict::NotExecutable(format!(
-                "{path} is neither an ELF program nor a script that begins with #!"
+                "{path} is neither an ELF program nor a script that starts with #! (exec format \
+                    error)"
             )),
         };
         if program.verdict == Verdict::Runnable
@@ -369,12 +367,7 @@ impl<'a> Resolver<'a> {
         if meta.kind != Kind::File {
             return Some(format!("{path} is not a file"));
         }
-        (meta.mode & 0o111 == 0).then(|| {
-            format!(
-                "{path} is not marked as executable (its mode is {:o})",
-                meta.mode
-            )
-        })
+        (meta.mode & 0o111 == 0).then(|| format!("{path} is not executable (mode {:o})", meta.mode))
     }
 
     /// Why the image's user may not run a file that others may.
@@ -387,13 +380,13 @@ impl<'a> Resolver<'a> {
             .map_or_else(String::new, |uid| format!("user {uid}"));
         if !self.identity.may_run(&meta) {
             return Some(format!(
-                "{user} may not run {path} (its mode is {:o}, its owner {}:{})",
+                "permission denied: {user} may not execute {path} (mode {:o}, owner {}:{})",
                 meta.mode, meta.uid, meta.gid
             ));
         }
         let barred = self.identity.barred(self.image, id)?;
         Some(format!(
-            "{user} may not enter {}, in which {path} lies",
+            "permission denied: {user} may not enter {}, which contains {path}",
             self.image.tree.path(barred)
         ))
     }
@@ -453,7 +446,7 @@ impl<'a> Resolver<'a> {
         let unsure = self.image.partial || self.image.tree.is_exhausted();
         if unsure && why.is_none() {
             return Verdict::Unknown(format!(
-                "{path} needs {}, which is not in what could be read of the image",
+                "{path} needs {}, which is unknown because not all of the image could be read",
                 missing
                     .first()
                     .map_or(interpreter, |library| library.name.as_str())
@@ -469,19 +462,17 @@ impl<'a> Resolver<'a> {
 
     fn script(&mut self, path: &str, id: NodeId, line: &str, depth: usize) -> Verdict {
         let Some((interpreter, argument)) = script(line) else {
-            return Verdict::NotExecutable(format!(
-                "{path} begins with #! and names no interpreter"
-            ));
+            return Verdict::NotExecutable(format!("{path} starts with #! and no interpreter"));
         };
         if depth >= MAX_SCRIPTS {
             return Verdict::NotExecutable(format!(
-                "{path} is a script of a script of a script: Linux follows {MAX_SCRIPTS}"
+                "{path}: too many nested interpreters: Linux follows {MAX_SCRIPTS}"
             ));
         }
         // The interpreter reads it, and that has no capabilities any more.
         if !self.identity.reads(self.image, id) {
             return Verdict::NotPermitted(format!(
-                "{path} is a script that the image's user may not read"
+                "permission denied: {path} is a script that the image's user may not read"
             ));
         }
         let missing = |name: &str, why: Option<String>| Verdict::Missing {
@@ -494,7 +485,8 @@ impl<'a> Resolver<'a> {
             return missing(
                 interpreter,
                 Some(format!(
-                    "the first line of {path} ends with a carriage return: save it with Unix line ends"
+                    "{path} has Windows line endings (CRLF) in its first line: save it with Unix \
+                        line endings (LF)"
                 )),
             );
         }
@@ -505,7 +497,8 @@ impl<'a> Resolver<'a> {
         else {
             return match self.absent(String::new()) {
                 Verdict::Unknown(_) => Verdict::Unknown(format!(
-                    "{path} needs {interpreter}, which is not in what could be read of the image"
+                    "{path} needs {interpreter}, which is unknown because not all of the image \
+                        could be read"
                 )),
                 _ => missing(interpreter, None),
             };
@@ -592,7 +585,7 @@ pub fn reason(program: &Program) -> String {
             if !absent.is_empty() {
                 text.push_str("needs ");
                 text.push_str(&list(&absent, *omitted));
-                text.push_str(", which the image does not have");
+                text.push_str(", which is missing from the image");
             }
             if !others.is_empty() {
                 if absent.is_empty() {

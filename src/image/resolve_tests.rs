@@ -60,7 +60,7 @@ fn a_dynamic_program_on_scratch_lacks_its_loader_and_its_libraries() {
     let tar = elf(Tar::new(), "app", &ElfFile::program(GLIBC, &["libc.so.6"]));
     assert_eq!(
         judge(tar, "/app").1,
-        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which the image does not have"
+        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which is missing from the image"
     );
 }
 
@@ -83,7 +83,7 @@ fn a_library_of_a_library_may_be_missing() {
         &ElfFile::library("liba.so", &["libb.so.2"]),
     );
     let (verdict, why) = judge(tar, "/app");
-    assert_eq!(why, "/app needs libb.so.2, which the image does not have");
+    assert_eq!(why, "/app needs libb.so.2, which is missing from the image");
     assert!(
         matches!(verdict, Verdict::Missing { libraries, .. } if libraries[0].needed_by == "/usr/lib/liba.so")
     );
@@ -229,7 +229,7 @@ fn musl_finds_its_own_libc_and_its_own_directories() {
     let tar = elf(elf(base(), "app", &app), "opt/libz.so.1", &library);
     assert_eq!(
         judge(tar, "/app").1,
-        "/app needs libz.so.1, which the image does not have"
+        "/app needs libz.so.1, which is missing from the image"
     );
     let tar = elf(elf(base(), "app", &app), "opt/libz.so.1", &library).file(
         "etc/ld-musl-x86_64.path",
@@ -271,7 +271,7 @@ fn a_script_needs_its_interpreter() {
     assert_eq!(run(shell(), "#! /bin/sh -e\necho").0, Verdict::Runnable);
     assert_eq!(
         run(shell(), "#!/bin/bash\n").1,
-        "/run needs /bin/bash, which the image does not have"
+        "/run needs /bin/bash, which is missing from the image"
     );
     assert!(
         run(shell(), "#!/bin/sh\r\necho\r\n")

@@ -86,7 +86,7 @@ pub(super) fn is_broken_list(text: &str) -> bool {
 fn no_list(resolver: &Resolver<'_>, config: &ImageConfig, text: &str) -> Option<String> {
     let short = super::limits::short(text, 200);
     let start =
-        format!("ENTRYPOINT or CMD {short} is no JSON array, so a shell is given this text");
+        format!("ENTRYPOINT or CMD {short} is not a valid JSON array, so a shell runs it as text");
     let first = match parse(text, Shell::Other) {
         Ok(node) => first_word(&node)?.clone(),
         Err(why) => return Some(format!("{start}, which does not read it ({why})")),

@@ -39,7 +39,7 @@ pub(super) fn start(
         program.runs = Runs::No;
         program.fault = Some(Fault::UnknownUser);
         program.message = Some(format!(
-            "the image runs as user {unknown}, which its /etc/passwd does not have"
+            "user {unknown} not found in the image's /etc/passwd"
         ));
     }
     // Before the program is looked for, the runtime goes to the working directory.
@@ -65,8 +65,9 @@ pub(super) fn start(
         program.runs = Runs::Unknown;
         program.message = Some(short(
             &format!(
-                "CMD {text} is no JSON array, so {first} is handed a shell and this text in place of its words: write \
-                 double quotes, no comma behind the last word and nothing behind the bracket"
+                "CMD {text} is not a valid JSON array, so {first} gets a shell and this text as \
+                    arguments: use double quotes, no trailing comma and nothing after the \
+                    bracket"
             ),
             MAX_TEXT,
         ));

@@ -77,19 +77,19 @@ impl Meta {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// No such entry.
-    #[error("{0} does not exist")]
+    #[error("{0} not found")]
     Missing(String),
     /// A part of the path that is no directory.
     #[error("{0} is not a directory")]
     NotADirectory(String),
     /// More symbolic links than Linux follows.
-    #[error("{0} is a loop of symbolic links")]
+    #[error("{0} is a symbolic link loop")]
     Loop(String),
     /// A path longer than Linux takes.
-    #[error("{0}… is longer than a path may be")]
+    #[error("{0}… is too long for a path")]
     TooLong(String),
     /// The image's links took too many steps.
-    #[error("the image's symbolic links take more than {MAX_STEPS} steps")]
+    #[error("too many symbolic links: more than {MAX_STEPS} steps")]
     Exhausted,
 }
 

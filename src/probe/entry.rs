@@ -75,9 +75,10 @@ impl Entry {
             let contents = packed.and_then(unpack).ok_or_else(|| {
                 NotKnown::new(
                     NO_REPORT,
-                    "the status has no report of the image's programs: the runner's callback did not arrive, and its \
-                     termination message has no room for them; or they are too many. Build again (another \
-                     spec.rebuild); where that does not help, see that the runner's Pod reaches the controller",
+                    "report of the image's programs missing: the runner's callback did not \
+                        arrive, and they are too large for its termination message. Build again \
+                        (change spec.rebuild); if that does not help, check that the runner's \
+                        Pod can reach the controller",
                 )
             })?;
             gathered.add(&contents)?;
@@ -164,7 +165,7 @@ impl Gathered {
         let lost = |why: String| {
             NotKnown::new(
                 "LinksNotFollowed",
-                format!("a path of the image cannot be told: {why}"),
+                format!("a path of the image is unknown: {why}"),
             )
         };
         if contents.partial {
@@ -174,7 +175,7 @@ impl Gathered {
         if contents.executables.omitted > 0 || contents.executables.items.len() > MAX_PROGRAMS {
             return Err(NotKnown::new(
                 "TooManyPrograms",
-                format!("the image has more than the {MAX_PROGRAMS} programs that a report lists"),
+                format!("too many programs: the report lists {MAX_PROGRAMS}"),
             ));
         }
         if contents.links.omitted > 0 {
@@ -187,9 +188,7 @@ impl Gathered {
         if !same || self.platforms.len() == MAX_PLATFORMS {
             return Err(NotKnown::new(
                 "PlatformsDiffer",
-                format!(
-                    "its platforms do not have the same PATH, or are more than {MAX_PLATFORMS}"
-                ),
+                format!("its platforms differ in PATH, or are more than {MAX_PLATFORMS}"),
             ));
         }
         let links = Links::new(&contents.links);
@@ -261,10 +260,7 @@ impl Gathered {
 
     fn finish(self) -> Result<Entry, NotKnown> {
         if self.platforms.is_empty() {
-            return Err(NotKnown::new(
-                NO_REPORT,
-                "the status names no platform of the image",
-            ));
+            return Err(NotKnown::new(NO_REPORT, "the status has no platforms"));
         }
         let all: BTreeSet<&String> = self
             .platforms
@@ -334,7 +330,8 @@ fn too_large() -> NotKnown {
     NotKnown::new(
         "TooLarge",
         format!(
-            "the paths of its programs take more than the {} KiB that the guard keeps of one image",
+            "too large: the paths of its programs take more than the {} KiB that the probe guard \
+                keeps of one image",
             MAX_BYTES >> 10
         ),
     )
@@ -343,7 +340,7 @@ fn too_large() -> NotKnown {
 fn too_many_links() -> NotKnown {
     NotKnown::new(
         "TooManyLinks",
-        "links to directories give the image's programs more names than the guard keeps",
+        "too many links to directories: the programs have more names than the probe guard keeps",
     )
 }
 

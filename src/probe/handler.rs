@@ -123,7 +123,7 @@ pub(super) fn port(port: &IntOrString, container: &Container) -> Port {
                     // The kubelet would take it; the API server does not (IsValidPortName, apimachinery).
                     Ok(_) => {
                         return Port::Bad(format!(
-                            "its port is the text \"{name}\", and the API server takes a number, or a name with a letter"
+                            "invalid port \"{name}\": write a number, or a name with a letter"
                         ));
                     }
                     Err(_) => {
@@ -132,12 +132,10 @@ pub(super) fn port(port: &IntOrString, container: &Container) -> Port {
                             .filter_map(|port| port.name.as_deref())
                             .collect();
                         return Port::Bad(if names.is_empty() {
-                            format!(
-                                "it names the port {name}, and the container has no ports with names"
-                            )
+                            format!("port {name} not found: the container has no named ports")
                         } else {
                             format!(
-                                "it names the port {name}, and the container's ports are named {}",
+                                "port {name} not found: the container's ports are named {}",
                                 names.join(", ")
                             )
                         });
@@ -147,16 +145,14 @@ pub(super) fn port(port: &IntOrString, container: &Container) -> Port {
         }
     };
     if !(1..=65535).contains(&number) {
-        return Port::Bad(format!(
-            "its port is {number}, and ports go from 1 to 65535"
-        ));
+        return Port::Bad(format!("invalid port {number}: ports are from 1 to 65535"));
     }
     let declared = ports
         .iter()
         .any(|port| i64::from(port.container_port) == number);
     // Declaring ports is optional: where some are and this is not, it may be a slip.
     Port::Good((!ports.is_empty() && !declared).then(|| {
-        format!("port {number} is not among the ports that the container declares: that is allowed, and may be a slip")
+        format!("port {number} is not declared by the container: allowed, but possibly a mistake")
     }))
 }
 

@@ -127,15 +127,15 @@ fn one(
         let place = format!("{pointer}/{}", present.hook.field().replace('.', "/"));
         let judged = if role == Role::InitContainer {
             Judged::refused(
-                "the API server takes probes and lifecycle hooks of an init container only where it has \
-                 restartPolicy: Always",
+                "the API server allows probes and lifecycle hooks of an init container only with \
+                    restartPolicy: Always",
                 "Remove it, or make the container a sidecar with restartPolicy: Always",
             )
         } else {
             match &present.handler {
                 Ok(handler) => of_handler(&subject, handler),
                 Err(Malformed::None) => Judged::refused(
-                    "it has no handler",
+                    "the handler is missing",
                     "Give it exec, httpGet, tcpSocket or grpc",
                 ),
                 Err(Malformed::Several) => {
@@ -178,7 +178,7 @@ fn finding(
             fix.advice,
         ),
         (Verdict::Unknown(why), Some(fix)) => format!(
-            "{}, {} of image {image}: not known to work: {why}. {}.",
+            "{}, {} of image {image}: unknown: {why}. {}.",
             subject(role, &name),
             hook.field(),
             fix.advice,
@@ -252,7 +252,8 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
         };
         if remote && matches!(current, Some(Handler::Exec(_))) {
             advice.push_str(
-                "; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone",
+                "; the kubelet connects from outside, so the program must listen on the Pod's \
+                    address, not only on 127.0.0.1",
             );
         }
         if let Some(caution) = &caution {
@@ -270,7 +271,8 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
     }
     match &judged.verdict {
         Verdict::Unknown(_) if about.known.contents.is_empty() => Fix::advice(
-            "Build the image with an ImageBuild, which reports what it holds, or hand a report of it over",
+            "Build the image with an ImageBuild, which reports what it contains, or pass a \
+                report of it with --reports",
         ),
         Verdict::Unknown(_) if !command.is_empty() => Fix::advice(format!(
             "Try it in a running container: kubectl exec POD {}-- {}",
@@ -321,7 +323,7 @@ fn split(command: &[String]) -> Option<Vec<String>> {
 
 fn in_words(command: &[String]) -> String {
     format!(
-        "The command is one word with blanks in it, and no shell parts it: write {}",
+        "The command is one word with spaces, which no shell splits: write {}",
         serde_json::to_string(command).unwrap_or_default()
     )
 }

@@ -78,15 +78,13 @@ impl<'a> Writes<'a> {
 /// Why a program may be at a path though the image does not have it.
 pub(super) fn put_there(path: &str, added: Option<&str>, writes: &Writes<'_>) -> Option<String> {
     if KERNEL.iter().any(|folder| paths::within(path, folder)) {
-        return Some(format!(
-            "{path} is made by the kernel as the container runs"
-        ));
+        return Some(format!("{path} is provided by the kernel at run time"));
     }
     if let Some(added) = added {
-        return Some(format!("the image does not have {path}, and {added}"));
+        return Some(format!("{path} not found in the image, and {added}"));
     }
     // Such as `apk add curl && exec /app`, or `cp /tools/curl /usr/bin/`.
     (writes.installs || writes.names.contains(paths::name(path))).then(|| {
-        format!("the image does not have {path}, and the container's own command may put it there")
+        format!("{path} not found in the image, and the container's own command may put it there")
     })
 }

@@ -17,24 +17,26 @@ pub(super) enum Failing {
 /// results, liveness begins with success, readiness with failure; pkg/kubelet/kuberuntime for the hooks).
 pub(super) fn consequence(hook: Hook, failing: Failing) -> &'static str {
     match (failing, hook) {
-        (Failing::Refused, _) => "The API server refuses the object",
+        (Failing::Refused, _) => "The API server rejects the object",
         (Failing::Error, Hook::LivenessProbe) => {
-            "The kubelet throws the error away, so this probe never restarts the container"
+            "The kubelet discards the error, so this probe never restarts the container"
         }
         (Failing::Failure, Hook::LivenessProbe) => {
-            "It fails each time, so the kubelet restarts the container over and over"
+            "It fails each time, so the kubelet keeps restarting the container (CrashLoopBackOff)"
         }
         (Failing::Error | Failing::Failure, Hook::ReadinessProbe) => {
-            "The container never turns ready"
+            "The container never becomes ready"
         }
         (Failing::Error, Hook::StartupProbe) => {
-            "The container never counts as started, so it never turns ready and its other probes never run"
+            "The container never counts as started, so it never becomes ready and its other \
+                probes never run"
         }
         (Failing::Failure, Hook::StartupProbe) => {
-            "The container never counts as started, and the kubelet restarts it over and over"
+            "The container never counts as started, and the kubelet keeps restarting it \
+                (CrashLoopBackOff)"
         }
         (Failing::Error | Failing::Failure, Hook::PostStart) => {
-            "The kubelet kills the container each time that it has started"
+            "The kubelet kills the container each time after it has started"
         }
         (Failing::Error | Failing::Failure, Hook::PreStop) => {
             "The kubelet records FailedPreStopHook and stops the container without it"

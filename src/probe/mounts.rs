@@ -60,13 +60,13 @@ impl Mount {
     /// Why what lies there is not known: one clause.
     pub(super) fn why(&self, path: &str) -> String {
         let mut text = format!(
-            "{} is mounted at {}, so the image does not decide what {path} is",
+            "{} is mounted at {}, so the content of {path} is unknown",
             self.volume, self.written
         );
         if let Some(mode) = self.mode {
             text.push_str(&format!(
-                "; its files have the mode {mode:04o}, which lets nobody run them: set defaultMode: 0755, or start \
-                 them through a shell"
+                "; its files are not executable (mode {mode:04o}): set defaultMode: 0755, or \
+                    start them with a shell"
             ));
         }
         text

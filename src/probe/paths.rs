@@ -13,7 +13,7 @@ const MAX_LINKS: usize = 40;
 const WORK: usize = 16 << 20;
 
 /// Why a path cannot be told from a report.
-pub(super) const DOTS: &str = "it has .. in it, which a report of programs cannot follow";
+pub(super) const DOTS: &str = "it contains .., which is unsupported";
 
 /// Without doubled slashes, `.` and a slash at the end; absolute. `..` stays.
 pub(super) fn clean(path: &str) -> String {
@@ -88,7 +88,7 @@ impl<'a> Links<'a> {
     fn takes(&self, bytes: usize) -> Result<(), String> {
         self.work.set(self.work.get().saturating_add(bytes));
         match self.work.get() > WORK {
-            true => Err("its links take too much work to follow".into()),
+            true => Err("too many links to follow".into()),
             false => Ok(()),
         }
     }
@@ -113,7 +113,7 @@ impl<'a> Links<'a> {
             if let Some(target) = self.known.get(at.as_str()) {
                 steps += 1;
                 if steps > MAX_LINKS {
-                    return Err("its links lead round in a circle".into());
+                    return Err("symbolic link loop".into());
                 }
                 self.takes(target.len())?;
                 open.extend(parts(target).rev());

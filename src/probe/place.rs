@@ -123,7 +123,9 @@ impl<'a> Place<'a> {
                 .unwrap_or_else(|| Ok(image_path.to_owned()))
                 .map(|path| path.split(':').map(str::to_owned).collect::<Vec<_>>())
                 .and_then(|folders| match folders.len() > MAX_FOLDERS {
-                    true => Err(format!("that has more than {MAX_FOLDERS} directories")),
+                    true => Err(format!(
+                        "it has too many directories: more than {MAX_FOLDERS}"
+                    )),
                     false => Ok(folders),
                 }),
             path_from_afar: !sets("PATH") && from_afar("PATH"),
@@ -147,7 +149,7 @@ impl<'a> Place<'a> {
     /// Looks up a command's first word.
     pub(super) fn find(&self, name: &str, starter: Starter) -> Found<'a> {
         if name.is_empty() {
-            return Found::Fails("its first word is empty".into());
+            return Found::Fails("the command is empty".into());
         }
         if name.contains('/') {
             let path = self.absolute(name);
@@ -157,9 +159,9 @@ impl<'a> Place<'a> {
                 At::Unmarked => self.unmarked(&path, starter),
                 // As it was written where blanks show that it was meant as several words.
                 At::Absent if name.contains(char::is_whitespace) => {
-                    Found::Fails(format!("the image has no program \"{name}\""))
+                    Found::Fails(format!("program \"{name}\" not found in the image"))
                 }
-                At::Absent => Found::Fails(format!("the image has no program {path}")),
+                At::Absent => Found::Fails(format!("program {path} not found in the image")),
             };
         }
         let folders = match &self.search {
@@ -179,7 +181,7 @@ impl<'a> Place<'a> {
                 At::Program(_) if !folder.starts_with('/') && starter == Starter::Runtime => {
                     // exec.LookPath of Go refuses what it finds there.
                     doubt.get_or_insert(format!(
-                        "PATH has the relative entry {folder:?}, in which runc runs nothing"
+                        "PATH has the relative entry {folder:?}, from which runc starts nothing"
                     ));
                 }
                 At::Program(program) => match self.judge(program, starter) {
@@ -198,13 +200,10 @@ impl<'a> Place<'a> {
         }
         if self.path_from_afar && !self.nowhere(name) {
             return Found::Unknown(format!(
-                "{name} is in no directory of the image's PATH, and envFrom may set another"
+                "{name} not found in the image's PATH, and envFrom may set another"
             ));
         }
-        Found::Fails(format!(
-            "{name} is in no directory of PATH ({})",
-            folders.join(":")
-        ))
+        Found::Fails(format!("{name} not found in PATH ({})", folders.join(":")))
     }
 
     /// True where a program of the image leads to the file of another, as applets of busybox do.
@@ -266,7 +265,7 @@ impl<'a> Place<'a> {
     fn at(&self, path: &str, starter: Starter) -> At<'a> {
         let place = match self.links.follow(path) {
             Ok(place) => place,
-            Err(why) => return At::Doubt(format!("{path} cannot be told: {why}")),
+            Err(why) => return At::Doubt(format!("{path} is unknown: {why}")),
         };
         if let Some(why) = self.covered(&place) {
             return At::Doubt(why);
@@ -284,22 +283,22 @@ impl<'a> Place<'a> {
         let listed = self.listed.iter().any(|known| known == folder);
         if self.contents.partial {
             At::Doubt(format!(
-                "{path} is not in that part of the image that could be read"
+                "{path} not found in the part of the image that could be read"
             ))
         } else if self.links.may_lead_elsewhere(&place)
             || (self.contents.executables.omitted > 0 && !listed)
         {
             At::Doubt(format!(
-                "{path} is not in the image's report, which leaves some programs out for their number"
+                "{path} not found in the image's report, which is incomplete (too many programs)"
             ))
         } else if !listed && is_library_name(&place) {
             At::Doubt(format!(
-                "{path} is named as a library is, and the report lists programs"
+                "{path} has the name of a library, and the report lists programs only"
             ))
         } else if !listed && starter == Starter::Shell && self.contents.unmarked.omitted > 0 {
             At::Doubt(format!(
-                "{path} is no program, but may be a script without #!, of which the report leaves some out for their number, \
-                 and which a shell runs"
+                "{path} is not a program, but may be a script without #!, which a shell runs; \
+                    the report is incomplete (too many programs)"
             ))
         } else {
             At::Absent
@@ -348,7 +347,7 @@ impl<'a> Place<'a> {
                 "{path} finds its interpreter in PATH, which the container sets itself"
             ));
         }
-        let message = program.message.as_deref().unwrap_or("it cannot be started");
+        let message = program.message.as_deref().unwrap_or("it cannot start");
         if program.fault == Some(Fault::Capabilities) {
             let lacking = program
                 .capabilities
@@ -366,7 +365,7 @@ impl<'a> Place<'a> {
         match (program.runs, program.fault) {
             (Runs::Yes, _) => match &self.other_user {
                 Some(user) if program.restricted => Found::Unknown(format!(
-                    "the permissions of {path} do not let every user run it, and the container runs as {user}"
+                    "{path} is not executable for every user, and the container runs as {user}"
                 )),
                 _ => Found::Runs(program),
             },
@@ -403,7 +402,7 @@ fn own_path(container: &Container) -> Option<Result<String, String>> {
     let env = container.env.as_deref().unwrap_or_default();
     let at = env.iter().rposition(|variable| variable.name == "PATH")?;
     let value = env[at].value.as_deref().unwrap_or_default();
-    let long = || Err("the container's PATH is longer than is read here".to_owned());
+    let long = || Err("the container's PATH is too long".to_owned());
     if value.len() > MAX_PATH {
         return Some(long());
     }

@@ -128,7 +128,7 @@ fn too_large(what: &str, bytes: usize, of: &str) -> NotKnown {
     NotKnown::new(
         "TooLarge",
         format!(
-            "{what} take more than the {} KiB that the guard keeps of one {of}",
+            "too large: {what} take more than the {} KiB that the probe guard keeps of one {of}",
             bytes >> 10
         ),
     )
@@ -335,7 +335,7 @@ impl Layout {
         let build = &self.builds[at];
         if let Err(not) = &build.known {
             let message = format!(
-                "the probe guard does not know this image, and refuses nothing for it: {}",
+                "the image is unknown to the probe guard, which denies nothing for it: {}",
                 not.message
             );
             return Some((false, not.reason, message));
@@ -346,8 +346,8 @@ impl Layout {
                 false,
                 "ClaimedTwice",
                 format!(
-                    "ImageBuild {} claims {reference} too, with other contents: the probe guard knows nothing of it. \
-                     Give each a tag of its own",
+                    "conflict: ImageBuild {} claims {reference} too, with different contents, so \
+                        it is unknown to the probe guard: use a tag of its own for each",
                     self.builds[*other].image_build
                 ),
             ),
@@ -355,8 +355,8 @@ impl Layout {
                 true,
                 "ClaimedElsewhere",
                 format!(
-                    "an ImageBuild of another namespace claims {reference} too, with other contents: the probe guard \
-                     speaks of it in this namespace alone"
+                    "an ImageBuild of another namespace claims {reference} too, with different \
+                        contents: the probe guard uses this one in this namespace only"
                 ),
             ),
         })

@@ -34,10 +34,12 @@ fn a_probe_that_cannot_work_is_told_with_what_follows_and_what_mends_it() {
     assert_eq!(
         finding.message,
         format!(
-            "container app, livenessProbe of image {IMAGE}: cannot work: curl is in no directory of PATH \
-             (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin). The kubelet throws the error away, so \
-             this probe never restarts the container. Use httpGet {{\"path\":\"/healthz\",\"port\":8080}}, which \
-             does the same; it asks from outside, so the program has to listen on the Pod's address, not on 127.0.0.1 alone."
+            "container app, livenessProbe of image {IMAGE}: cannot work: curl is in no directory \
+                of PATH (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin). The \
+                kubelet discards the error, so this probe never restarts the container. Use \
+                httpGet {{\"path\":\"/healthz\",\"port\":8080}}, which does the same; the \
+                kubelet connects from outside, so the program must listen on the Pod's address, \
+                not only on 127.0.0.1."
         )
     );
     assert_eq!(finding.pointer, "/containers/0/livenessProbe");
@@ -454,7 +456,7 @@ fn what_works_on_some_platforms_alone_is_not_known() {
     assert!(
         finding
             .message
-            .contains("on linux/arm64, the image has no program /app")
+            .contains("on linux/arm64, program /app not found in the image")
     );
 }
 

@@ -67,17 +67,19 @@ pub(super) fn of_handler(about: &Subject<'_>, handler: &Handler) -> Judged {
         Handler::TcpSocket(_) if about.hook.is_lifecycle() => Judged {
             advice: Some("Use httpGet, sleep or exec".into()),
             ..Judged::new(Verdict::CannotWork(
-                "the kubelet has no tcpSocket for lifecycle hooks, though the API server takes it"
+                "the kubelet does not support tcpSocket for lifecycle hooks, though the API \
+                    server accepts it"
                     .into(),
             ))
         },
         Handler::TcpSocket(action) => at_port(about, &action.port, action.host.as_deref()),
-        Handler::Grpc(_) if about.hook.is_lifecycle() => {
-            Judged::refused("lifecycle hooks have no grpc", "Use httpGet, sleep or exec")
-        }
+        Handler::Grpc(_) if about.hook.is_lifecycle() => Judged::refused(
+            "lifecycle hooks do not support grpc",
+            "Use httpGet, sleep or exec",
+        ),
         Handler::Grpc(action) => at_port(about, &IntOrString::Int(action.port), None),
         Handler::Sleep(_) if !about.hook.is_lifecycle() => Judged::refused(
-            "probes have no sleep",
+            "probes do not support sleep",
             "Use exec, httpGet, tcpSocket or grpc",
         ),
         Handler::Sleep(action) => {
@@ -87,7 +89,7 @@ pub(super) fn of_handler(about: &Subject<'_>, handler: &Handler) -> Judged {
             }
             Judged::refused(
                 format!(
-                    "it sleeps {} s, and terminationGracePeriodSeconds is {grace}",
+                    "it sleeps too long: {} s, and terminationGracePeriodSeconds is {grace}",
                     action.seconds
                 ),
                 format!("Sleep at most {grace} s, or raise terminationGracePeriodSeconds"),
@@ -101,7 +103,7 @@ fn http(about: &Subject<'_>, action: &HTTPGetAction) -> Judged {
         && !matches!(scheme.as_str(), "" | "HTTP" | "HTTPS")
     {
         return Judged::refused(
-            format!("its scheme is {scheme}, and there are HTTP and HTTPS, in capitals"),
+            format!("invalid scheme {scheme}: use HTTP or HTTPS, in uppercase"),
             "Use HTTP or HTTPS",
         );
     }
@@ -144,7 +146,7 @@ pub(super) fn reports<'s>(about: &Subject<'s>) -> Result<Vec<&'s Contents>, Stri
         return Err(known
             .why_none
             .clone()
-            .unwrap_or_else(|| "there is no report of what the image holds".into()));
+            .unwrap_or_else(|| "report of the image not found".into()));
     }
     let selector = about.pod.node_selector.as_ref();
     let wanted = |label: &str| selector.and_then(|selector| selector.get(label)).cloned();
@@ -169,7 +171,7 @@ pub(super) fn reports<'s>(about: &Subject<'s>) -> Result<Vec<&'s Contents>, Stri
     };
     if found.is_empty() {
         return Err(format!(
-            "the image's report is for {}, and the Pod asks for {}",
+            "platform mismatch: the image's report is for {}, and the Pod requests {}",
             platforms(&known.contents),
             [os, architecture]
                 .into_iter()
@@ -190,7 +192,7 @@ pub(super) fn reports<'s>(about: &Subject<'s>) -> Result<Vec<&'s Contents>, Stri
 fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
     let written = action.command.as_deref().unwrap_or_default();
     if written.is_empty() {
-        return Judged::refused("it has exec without a command", "Give it a command");
+        return Judged::refused("exec has no command", "Give it a command");
     }
     let env = about.container.env.as_deref().unwrap_or_default();
     let mut warnings = Vec::new();
@@ -226,7 +228,7 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
                 return Judged {
                     warnings,
                     ..Judged::new(Verdict::Unknown(
-                        "its variables, filled in, make it longer than is read here".into(),
+                        "it is too long with its variables filled in".into(),
                     ))
                 };
             }

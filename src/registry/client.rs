@@ -130,7 +130,7 @@ impl Client {
                 }
                 if !whole {
                     return Err(RegistryError::Other(format!(
-                        "{what} has more than {MANIFEST_LIMIT} bytes"
+                        "{what} is too large: more than {MANIFEST_LIMIT} bytes"
                     )));
                 }
                 Ok(bytes)
@@ -215,7 +215,7 @@ impl Client {
         while let Some(chunk) = response.chunk().await.map_err(network)? {
             size += chunk.len() as u64;
             if size > limit {
-                let message = format!("{what} has more than {limit} bytes");
+                let message = format!("{what} is too large: more than {limit} bytes");
                 return Err(RegistryError::Other(message));
             }
             hash.update(&chunk);
@@ -226,7 +226,7 @@ impl Client {
         if actual != digest {
             // Cut short on the way, most likely.
             return Err(RegistryError::Transient {
-                message: format!("{what}: the registry answered with {actual}"),
+                message: format!("{what}: digest mismatch: the registry answered with {actual}"),
                 retry_after: None,
             });
         }
@@ -389,7 +389,7 @@ impl Client {
                 let both = [answer.token, answer.access_token].into_iter().flatten();
                 both.into_iter().find(|token| !token.is_empty())
             })
-            .ok_or_else(|| RegistryError::Other(format!("{what} answered without a token")))
+            .ok_or_else(|| RegistryError::Other(format!("{what}: no token in the answer")))
     }
 
     fn http(&self, url: &Url) -> Result<&reqwest::Client, RegistryError> {
@@ -501,7 +501,7 @@ fn retry_after(value: &str) -> Option<Duration> {
 }
 
 fn local(error: std::io::Error) -> RegistryError {
-    RegistryError::Other(format!("a blob cannot be kept: {error}"))
+    RegistryError::Other(format!("cannot write a blob: {error}"))
 }
 
 pub(super) fn network(mut error: reqwest::Error) -> RegistryError {

@@ -37,10 +37,10 @@ pub struct DockerConfig {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum ConfigFault {
     /// Not JSON.
-    #[error("it is not JSON: it is wrong at line {0}")]
+    #[error("invalid JSON at line {0}")]
     Syntax(usize),
     /// JSON of another shape.
-    #[error("{0} is of the wrong type")]
+    #[error("{0} has the wrong type")]
     Shape(String),
 }
 
@@ -268,7 +268,7 @@ impl Auth {
             let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
             let pair = decoded.as_deref().and_then(|text| text.split_once(':'));
             let Some((username, password)) = pair else {
-                return Err("its auth is not user:password in base64");
+                return Err("its auth is invalid: not user:password in base64");
             };
             return basic(username, password.trim_end_matches('\0'));
         }
@@ -280,7 +280,7 @@ impl Auth {
 fn basic(username: &str, password: &str) -> Result<Credentials, &'static str> {
     let ends = ['\n', '\r'];
     match (username.trim_matches(ends), password.trim_matches(ends)) {
-        (_, "") => Err("it has no password"),
+        (_, "") => Err("the password is missing"),
         // What Docker writes where the password is an identity token.
         ("<token>", token) => Ok(Credentials::Refresh(token.to_owned())),
         (username, password) => Ok(Credentials::Basic {

@@ -49,8 +49,8 @@ fn hosts_are_found_however_the_key_is_written() {
     assert_eq!(
         unusable,
         [
-            "empty.example.com: it has no password",
-            "null.example.com: it has no password"
+            "empty.example.com: the password is missing",
+            "null.example.com: the password is missing"
         ]
     );
 }
@@ -104,9 +104,12 @@ fn line_ends_are_no_part_of_a_password_and_base64_may_be_broken_or_unpadded() {
         Some(basic_of("bob", "hunter22"))
     );
     for (auth, why) in [
-        ("no base64!", "its auth is not user:password in base64"),
-        ("Ym9i", "its auth is not user:password in base64"),
-        ("Ym9iOg==", "it has no password"),
+        (
+            "no base64!",
+            "its auth is invalid: not user:password in base64",
+        ),
+        ("Ym9i", "its auth is invalid: not user:password in base64"),
+        ("Ym9iOg==", "the password is missing"),
     ] {
         let config = of(&format!(
             r#"{{"auths":{{"a.example":{{"auth":"{auth}"}}}}}}"#
@@ -192,11 +195,8 @@ fn every_secret_of_the_file_is_known_for_redaction() {
 #[test]
 fn a_file_that_is_no_config_says_where_it_is_wrong_and_nothing_of_what_stands_there() {
     for (text, said) in [
-        ("", "it is not JSON: it is wrong at line 1"),
-        (
-            "{\"auths\":\n{\"a\":hunter22}}",
-            "it is not JSON: it is wrong at line 2",
-        ),
+        ("", "invalid JSON at line 1"),
+        ("{\"auths\":\n{\"a\":hunter22}}", "invalid JSON at line 2"),
         (r#"{"auths":"hunter22"}"#, "auths is of the wrong type"),
         (
             r#"{"auths":{"a.example":{"password":{"b":"hunter22"}}}}"#,

@@ -179,7 +179,9 @@ async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
                 .and_then(|value| value.to_str().ok())
                 .and_then(|value| response.url().join(value).ok())
                 .ok_or_else(|| {
-                    RegistryError::Other(format!("{what}: the registry names no place to put it"))
+                    RegistryError::Other(format!(
+                        "{what}: the registry's answer has no upload location"
+                    ))
                 })?;
             let mut location = location;
             location.query_pairs_mut().append_pair("digest", &digest);

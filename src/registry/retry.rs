@@ -71,7 +71,7 @@ impl Patience {
             let Some(pause) = self.pause(tried, begun.elapsed(), *retry_after) else {
                 return Err(error);
             };
-            tracing::debug!(%error, ?pause, "registry: trying again");
+            tracing::debug!(%error, ?pause, "registry: retrying");
             tokio::time::sleep(pause).await;
         }
     }

@@ -90,7 +90,7 @@ async fn hints_have_their_lines_for_every_source_and_what_is_right_has_none() {
         let (status, message) = advice(&field.succeeds(name).await);
         assert_eq!(
             (status.as_str(), message.as_str()),
-            ("False", "nothing to advise"),
+            ("False", "no hints"),
             "{name}"
         );
     }

@@ -56,7 +56,7 @@ async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said(
                 .unwrap()
                 .status?;
             let ready = find(&status.conditions, "Ready")?;
-            let runs = ready.message.contains("runs, and is not Ready yet");
+            let runs = ready.message.contains("running, not Ready yet");
             runs.then_some(status)
         })
         .await;
@@ -86,7 +86,7 @@ async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said(
         .await;
     let failure = field.fails_again("hello", 2, HealthCheckFailed).await;
     assert!(
-        failure.message.contains("not Ready within 12 s")
+        failure.message.contains("timed out: not Ready within 12 s")
             && failure
                 .message
                 .contains("HTTP probe failed with statuscode: 404"),

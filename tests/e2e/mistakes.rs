@@ -23,7 +23,7 @@ async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_appears() {
             .unwrap()
             .message;
         assert!(
-            message.contains(&format!("Secret {name} does not exist")),
+            message.contains(&format!("Secret {name} not found")),
             "{message}"
         );
     }

@@ -132,7 +132,7 @@ async fn manifests_are_judged_by_the_reports_in_the_registry() {
         assert_eq!((wrong.code, &*wrong.err), (Some(1), ""), "{}", wrong.out);
         for words in [
             format!("container app, livenessProbe of image {image}: cannot work"),
-            "the image has no program /bin/check".into(),
+            "program /bin/check not found in the image".into(),
             "Use sleep {\"seconds\":5}".into(),
             "2 probes: 0 work, 2 cannot work, 0 unknown".into(),
         ] {
@@ -182,7 +182,7 @@ fn an_image_without_a_report_is_not_known_and_a_registry_that_does_not_answer_is
         for from in [&["--registry", "--plain-http"][..], &["--cluster"]] {
             let run = unknown.probes(&[from, strict].concat());
             assert_eq!((run.code, &*run.err), (Some(code), ""), "{from:?}");
-            let words = format!("there is no report of {base}");
+            let words = format!("report of {base} not found");
             assert!(run.out.contains(&words), "{}", run.out);
         }
     }

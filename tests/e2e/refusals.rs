@@ -167,7 +167,7 @@ async fn a_registrys_certificates_that_do_not_exist_are_told_and_heal_once_they_
     builder(&field, json!({"registries": [plain, ca]})).await;
     field.build("hello", files(), json!({})).await;
     let message = told(&field, "hello", "False", "SecretNotFound").await;
-    contains(&message, &["ConfigMap corp-ca does not exist"]);
+    contains(&message, &["ConfigMap corp-ca not found"]);
     let made = rcgen::generate_simple_self_signed(vec!["registry.example.com".into()]).unwrap();
     let certificates = made.cert.pem();
     field

@@ -247,12 +247,12 @@ async fn a_branch_of_any_name_is_built_and_one_that_is_not_there_has_its_neighbo
         (
             "tag",
             of(json!({"branch": "v1.2.3"})),
-            "did you mean tag \"v1.2.3\"? Give it as git.ref.tag",
+            "did you mean tag \"v1.2.3\"? Use git.ref.tag",
         ),
         (
             "branch",
             of(json!({"tag": "main"})),
-            "did you mean branch \"main\"? Give it as git.ref.branch",
+            "did you mean branch \"main\"? Use git.ref.branch",
         ),
         (
             "none",

@@ -110,10 +110,7 @@ async fn a_config_map_that_is_missing_is_named_and_its_build_goes_on_when_it_app
     let message = &whittle_api::find(&status.conditions, "Ready")
         .unwrap()
         .message;
-    assert!(
-        message.contains("ConfigMap later does not exist"),
-        "{message}"
-    );
+    assert!(message.contains("ConfigMap later not found"), "{message}");
     field
         .create(
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "later"},

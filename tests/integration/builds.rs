@@ -174,7 +174,7 @@ async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_is_there() {
         .message
         .clone();
     assert!(
-        message.contains("Secret credentials does not exist"),
+        message.contains("Secret credentials not found"),
         "{message}"
     );
     stage.pod_ends(&job, &success("sha256:aa")).await;

@@ -410,7 +410,7 @@ async fn two_builds_that_wait_for_a_secret_hold_no_place_and_a_third_runs() {
         stage.pod(&job, json!({"phase": "Running"})).await;
     }
     let build = stage.ready("missing-3", "False", "SecretNotFound").await;
-    contains(&said(&build), &["Secret one does not exist", "missing-1"]);
+    contains(&said(&build), &["Secret one not found", "missing-1"]);
     let waits = build.status.unwrap().current.unwrap().job;
     assert!(stage.api::<Job>().get_opt(&waits).await.unwrap().is_none());
 

@@ -31,9 +31,9 @@ const CREDENTIAL: &str = "WHITTLE_GIT_CREDENTIAL";
 enum Error {
     #[error(transparent)]
     Seal(#[from] seal::Error),
-    #[error("the git credentials are no user name and password")]
+    #[error("invalid git credentials: not a user name and password")]
     Header,
-    #[error("{HELPER} was not found beside git")]
+    #[error("{HELPER} not found beside git")]
     Helper,
 }
 

@@ -122,7 +122,7 @@ fn become_real(names: &[&str], args: &[OsString], change: impl FnOnce(&mut Comma
 /// The program of one of these names, without arguments.
 fn real_command(names: &[&str]) -> Result<Command, ExitCode> {
     let Some(program) = real(names) else {
-        eprintln!("whittle: {} was not found on PATH", names[0]);
+        eprintln!("whittle: {} not found in PATH", names[0]);
         return Err(ExitCode::from(127));
     };
     let mut command = Command::new(&program);

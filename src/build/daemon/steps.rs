@@ -44,12 +44,13 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     let left = end(|kill| left::left(&left::all(), own()).into_iter().for_each(kill));
     if left > 0 {
         eprintln!(
-            "whittle: {left} processes that another step has left behind do not end: this one does not begin"
+            "whittle: cannot kill {left} processes that another step left behind: this step is \
+                not started"
         );
         return ExitCode::FAILURE;
     }
     if let Err(error) = set_child_subreaper(Some(getpid())) {
-        eprintln!("whittle: processes of this step cannot be looked after: {error}");
+        eprintln!("whittle: cannot become the subreaper of this step's processes: {error}");
         return ExitCode::FAILURE;
     }
     let child = Command::new("/proc/self/exe")
@@ -69,7 +70,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     let full = volume.is_some_and(Volume::was_full);
     let left = end(descendants);
     if left > 0 {
-        eprintln!("whittle: {left} processes that this step has left behind do not end");
+        eprintln!("whittle: cannot kill {left} processes that this step left behind");
         return ExitCode::FAILURE;
     }
     if full && code != 0 {

@@ -44,19 +44,21 @@ impl Case<'_> {
         let (by, cure) = match self.lines.check {
             Some(line) => (
                 format!(
-                    "the Dockerfile's own `# check=` (line {line}, error=true) makes errors of warnings"
+                    "`# check=` of the Dockerfile (line {line}, error=true) turns warnings into \
+                        errors"
                 ),
-                "or take error=true out of that line",
+                "or remove error=true from that line",
             ),
             None => (
-                "error=true of the build checks makes errors of warnings".to_owned(),
-                "or take error=true out of `# check=` and of the build argument BUILDKIT_DOCKERFILE_CHECK",
+                "error=true of the build checks turns warnings into errors".to_owned(),
+                "or remove error=true from `# check=` and from the build argument \
+                    BUILDKIT_DOCKERFILE_CHECK",
             ),
         };
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{}: {by}: {}; mend them, {cure}",
+                "{}: {by}: {}; fix them, {cure}",
                 self.request.inputs.dockerfile,
                 rules.join("; ")
             ),
@@ -78,14 +80,15 @@ impl Case<'_> {
         if let Some((_, said)) = self.error.split_once("failed to read dockerfile: ") {
             if said.contains("not a regular file") || said.contains("is a directory") {
                 return missing(format!(
-                    "{} is a folder, no file: set spec.dockerfile to the path of the file within the source",
+                    "{} is a directory, not a file: set spec.dockerfile to the path of the file \
+                        within the source",
                     request.inputs.dockerfile
                 ));
             }
             if said.contains("no such file") || said.contains("not a directory") {
                 let place = place(&request.inputs.source);
                 return missing(format!(
-                    "there is no {} {place}: set spec.dockerfile to its path within the source",
+                    "{} not found {place}: set spec.dockerfile to its path within the source",
                     request.inputs.dockerfile
                 ));
             }
@@ -102,8 +105,8 @@ impl Case<'_> {
                 None => format!("{}: a line", request.inputs.dockerfile),
             };
             return syntax(format!(
-                "{what} is longer than the {LINE_LIMIT} bytes that the builder reads: break it by \\ at its end, or COPY \
-                 its content from a file"
+                "{what} is too long: BuildKit reads at most {LINE_LIMIT} bytes: break it with \\ \
+                    at its end, or COPY its content from a file"
             ));
         }
         const SYNTAX: [&str; 14] = [
@@ -145,12 +148,9 @@ impl Case<'_> {
         let said = match (strange, said.contains("\u{fffd}\u{fffd}")) {
             (false, _) => said,
             (true, true) => {
-                "this is no text in UTF-8, but most likely in UTF-16: save the Dockerfile as UTF-8"
-                    .into()
+                "invalid UTF-8, most likely UTF-16: save the Dockerfile as UTF-8".into()
             }
-            (true, false) => {
-                "this is no text in UTF-8: save the Dockerfile as plain text in UTF-8".into()
-            }
+            (true, false) => "invalid UTF-8: save the Dockerfile as plain text in UTF-8".into(),
         };
         let said = match self.cure_of_syntax(&said) {
             Some(cure) => format!("{said}: {cure}"),
@@ -168,19 +168,19 @@ impl Case<'_> {
     fn cure_of_syntax(&self, said: &str) -> Option<String> {
         let one = self.instruction()?;
         if said == "no build stage in current context" {
-            return Some("it stands above the first FROM, where only ARG may".into());
+            return Some("it is above the first FROM, where only ARG is allowed".into());
         }
         if said == "unterminated heredoc" {
             let end = one.unterminated.as_deref()?;
-            return Some(format!("no line below is {end} alone"));
+            return Some(format!("the closing line {end} is missing"));
         }
         let empty =
             said.contains("should not be blank") || said.contains("failed to parse stage name");
         if one.keyword == "FROM" && empty && one.text.contains('$') {
             let names = variables(&one.text);
             return Some(format!(
-                "{} has no value there: give it one by ARG above the first FROM (ARG NAME=value), or in spec.buildArgs, \
-                 which need that ARG, too",
+                "{} is empty there: set it with ARG above the first FROM (ARG NAME=value), or in \
+                    spec.buildArgs, which need that ARG, too",
                 listed(&names)
             ));
         }
@@ -208,7 +208,7 @@ impl Case<'_> {
         let not_found = |message: String| Some((FailureReason::StageNotFound, message, Again::No));
         if let Some(target) = quoted_after(self.error, "target stage ") {
             return not_found(format!(
-                "stage \"{target}\" is not in the Dockerfile{}: change spec.target",
+                "stage \"{target}\" not found in the Dockerfile{}: change spec.target",
                 it_has(target)
             ));
         }
@@ -222,8 +222,8 @@ impl Case<'_> {
                 n => format!(", and the Dockerfile has {n}"),
             };
             return not_found(format!(
-                "{}: there is no stage {number}: stages count from 0{has}. Give the stage a name (FROM … AS name), and \
-                 write that",
+                "{}: stage {number} not found: stages count from 0{has}. Name the stage (FROM … \
+                    AS name), and use that name",
                 self.place(*line)
             ));
         }
@@ -257,11 +257,11 @@ impl Case<'_> {
         }
         *line = line.or_else(|| by.map(|one| one.line));
         let image = match unknown {
-            true => "; nor is there an image of that name",
+            true => "; an image of that name is not found either",
             false => "",
         };
         not_found(format!(
-            "stage \"{name}\" is not in the Dockerfile{}{image}",
+            "stage \"{name}\" not found in the Dockerfile{}{image}",
             it_has(name)
         ))
     }
@@ -278,7 +278,8 @@ impl Case<'_> {
             (
                 FailureReason::StageNotFound,
                 format!(
-                    "{}: stage \"{name}\" stands further down, on line {}: FROM names only stages above it",
+                    "{}: stage \"{name}\" is defined further down, on line {}: FROM can only use \
+                        stages above it",
                     self.place(Some(from.line)),
                     below.line
                 ),
@@ -299,16 +300,16 @@ impl Case<'_> {
             Some(stage) => (self.of_stage(stage), "check the path there"),
             None if self.is_ignored(missing) => (
                 place(&self.request.inputs.source),
-                ".dockerignore leaves it out: make an exception there, by a line with ! before the path",
+                ".dockerignore excludes it: add an exception there, a line with ! before the path",
             ),
             None => (
                 place(&self.request.inputs.source),
-                "the path counts from the context's root, and .dockerignore may leave it out",
+                "the path is relative to the context's root, and .dockerignore may exclude it",
             ),
         };
         Some((
             FailureReason::CopySourceNotFound,
-            format!("/{missing} is not {place}: {hint}"),
+            format!("/{missing} not found {place}: {hint}"),
             Again::No,
         ))
     }

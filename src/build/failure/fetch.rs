@@ -45,12 +45,13 @@ impl Case<'_> {
             504 => " Gateway Timeout",
             _ => "",
         };
-        let said = format!("{head}: its server answers {status}{name}");
+        let said = format!("{head}: the server answered {status}{name}");
         Some(match status {
             401 | 403 | 407 => (
                 FailureReason::SourceDenied,
                 format!(
-                    "{said}: ADD gives no credentials; fetch it in a RUN with --mount=type=secret"
+                    "{said}: ADD sends no credentials; download it in a RUN with \
+                        --mount=type=secret"
                 ),
                 Again::No,
             ),
@@ -77,8 +78,8 @@ impl Case<'_> {
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{head}: what is there has the checksum {got}, which is not that of --checksum: if it was changed for \
-                 good, write the new one"
+                "{head}: checksum mismatch: the file has {got}, not that of --checksum: if the \
+                    change is intended, update it"
             ),
             Again::No,
         ))
@@ -90,8 +91,8 @@ impl Case<'_> {
             return Some((
                 FailureReason::SourceDenied,
                 format!(
-                    "{head}: git asks for an SSH key, and the build has none: only a source from git whose Secret \
-                     (source.git.secretRef) is of type kubernetes.io/ssh-auth gives one"
+                    "{head}: git requires an SSH key, and the build has none: set \
+                        source.git.secretRef to a Secret of type kubernetes.io/ssh-auth"
                 ),
                 Again::No,
             ));
@@ -125,24 +126,27 @@ impl Case<'_> {
             Fault::Untrusted => Some((
                 FailureReason::BuildFailed,
                 format!(
-                    "{head}: the connection is not to be trusted: {}; fetch it in a RUN that trusts its certificate",
+                    "{head}: the certificate is not trusted: {}; download it in a RUN that \
+                        trusts it",
                     cause(said)
                 ),
                 Again::No,
             )),
             _ if said.contains("first record does not look like a TLS handshake") => Some((
                 FailureReason::BuildFailed,
-                format!("{head}: its server speaks no TLS: write http:// in the place of https://"),
+                format!(
+                    "{head}: the server does not support TLS: write http:// instead of https://"
+                ),
                 Again::No,
             )),
             _ if said.ends_with("EOF") => Some((
                 FailureReason::SourceUnreachable,
-                format!("{head}: the connection broke: {said}"),
+                format!("{head}: connection lost: {said}"),
                 Again::Later,
             )),
             Fault::Away => Some((
                 FailureReason::SourceUnreachable,
-                format!("{head}: it cannot be reached: {}", cause(said)),
+                format!("{head}: unreachable: {}", cause(said)),
                 Again::Later,
             )),
             _ => None,

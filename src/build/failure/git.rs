@@ -40,8 +40,8 @@ impl Case<'_> {
         if NOT_SEALED.iter().any(|words| lower.contains(words)) {
             // The daemon has other keys than the runner mounted: its Builder's Secrets were made anew in between.
             let message = format!(
-                "the builder's keys have just been renewed, and it could not open the credentials of git repository \
-                 {url} that were sealed with those before: retrying with the new ones"
+                "the builder's keys have just been renewed, and it could not decrypt the \
+                    credentials of git repository {url}: retrying with the new ones"
             );
             return Some((FailureReason::BuilderLost, message, Again::Later));
         }
@@ -108,16 +108,14 @@ fn no_ref(git: &GitSource, near: &Near) -> String {
     let url = &git.url;
     let names = match near {
         Near::Empty => {
-            return format!(
-                "git repository {url} is empty, it has no branch and no tag: push a commit to it"
-            );
+            return format!("git repository {url} is empty: push a commit to it");
         }
         Near::Names(names) => names,
     };
     let wanted = whole_ref(git);
     let what = match &git.reference {
         Some(_) => format!("has no {}", reference(git)),
-        None => "has a HEAD that names no branch of it".to_owned(),
+        None => "has a HEAD that points to a missing branch".to_owned(),
     };
     let hint = match names.split_first() {
         None => "check git.ref".to_owned(),
@@ -132,8 +130,8 @@ fn no_ref(git: &GitSource, near: &Near) -> String {
                 .is_some_and(|name| is_tag(name) == is_tag(first));
             let cure = match (as_asked, is_tag(first)) {
                 (true, _) => "Check git.ref",
-                (_, true) => "Give it as git.ref.tag",
-                _ => "Give it as git.ref.branch",
+                (_, true) => "Use git.ref.tag",
+                _ => "Use git.ref.branch",
             };
             format!("did you mean {}{rest}? {cure}", near::named(first))
         }
@@ -143,7 +141,7 @@ fn no_ref(git: &GitSource, near: &Near) -> String {
         (7..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_hexdigit())
     });
     let commit = match like_commit {
-        true => "; for a commit give git.ref.commit, with all its 40 digits",
+        true => "; for a commit use git.ref.commit, with all 40 digits",
         false => "",
     };
     format!("git repository {url} {what}: {hint}{commit}")
@@ -176,19 +174,19 @@ fn denied(git: &GitSource, said: &str) -> String {
     let ssh = !url.starts_with("http");
     if said.contains("host key verification failed") {
         return format!(
-            "the git server of {url} has another host key than known: check known_hosts in the Secret \
-             of git.secretRef"
+            "host key verification failed: the host key of the git server of {url} has changed \
+                or is not in known_hosts: check known_hosts in the Secret of git.secretRef"
         );
     }
     match &git.secret_ref {
         None => format!(
-            "git repository {url} asks for credentials: name a Secret of type kubernetes.io/{} in \
-             git.secretRef",
+            "authentication required for git repository {url}: name a Secret of type \
+                kubernetes.io/{} in git.secretRef",
             if ssh { "ssh-auth" } else { "basic-auth" }
         ),
         Some(secret) => format!(
-            "git repository {url} refuses the credentials in Secret {}: check that they are valid, may \
-             read it, and are of type kubernetes.io/{}",
+            "access to git repository {url} is denied with the credentials in Secret {}: check \
+                that they are valid, may read it, and are of type kubernetes.io/{}",
             secret.name,
             if ssh { "ssh-auth" } else { "basic-auth" }
         ),
@@ -240,22 +238,25 @@ mod tests {
         );
         assert_eq!(
             told(&source(Some("v1"), None), &["near by name: refs/tags/v1"]),
-            "git repository https://h/x.git has no branch \"v1\": did you mean tag \"v1\"? Give it as git.ref.tag"
+            "git repository https://h/x.git has no branch \"v1\": did you mean tag \"v1\"? Use \
+                git.ref.tag"
         );
         assert_eq!(
             told(&source(None, Some("main")), &main[..1]),
-            "git repository https://h/x.git has no tag \"main\": did you mean branch \"main\"? Give it as git.ref.branch"
+            "git repository https://h/x.git has no tag \"main\": did you mean branch \"main\"? \
+                Use git.ref.branch"
         );
         assert_eq!(
             told(&source(None, None), &main[..1]),
-            "git repository https://h/x.git has a HEAD that names no branch of it: did you mean branch \"main\"? Give it as git.ref.branch"
+            "git repository https://h/x.git has a HEAD that points to a missing branch: did you \
+                mean branch \"main\"? Use git.ref.branch"
         );
         assert_eq!(
             told(
                 &source(None, None),
                 &["the repository has no branch and no tag"]
             ),
-            "git repository https://h/x.git is empty, it has no branch and no tag: push a commit to it"
+            "git repository https://h/x.git is empty: push a commit to it"
         );
     }
 
@@ -263,7 +264,8 @@ mod tests {
     fn a_commit_that_was_given_as_a_branch_is_told_where_it_belongs() {
         assert_eq!(
             told(&source(Some("837dd14"), None), &[]),
-            "git repository https://h/x.git has no branch \"837dd14\": check git.ref; for a commit give git.ref.commit, with all its 40 digits"
+            "git repository https://h/x.git has no branch \"837dd14\": check git.ref; for a \
+                commit use git.ref.commit, with all 40 digits"
         );
     }
 }

@@ -13,8 +13,8 @@ struct Known {
 const FULL: &str = "the builder's volume was not full: it is most likely a file system of the step's own, for example its \
                     tmpfs mount (size=…), or one that the step asked for more than the volume has left (cache.size of \
                     the Builder)";
-const MEMORY: &str = "a process of the step was ended for want of memory: raise spec.resources.limits.memory of the \
-                      Builder, or let the step do less at once";
+const MEMORY: &str = "out of memory: a process of the step was killed (OOMKilled): raise spec.resources.limits.memory \
+    of the Builder, or let the step do less at once";
 
 const KNOWN: &[Known] = &[
     Known {
@@ -29,8 +29,8 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["o space left on device", "/dev/shm"],
-        cure: "a step's /dev/shm holds 64 MB and is full, not the builder's volume: write elsewhere, for example to \
-               a mount of its own (RUN --mount=type=tmpfs,target=…)",
+        cure: "/dev/shm of the step is full (64 MB), not the builder's volume: write elsewhere, for \
+            example to a mount of its own (RUN --mount=type=tmpfs,target=…)",
     },
     Known {
         words: &["o space left on device"],
@@ -42,18 +42,18 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["ead-only file system"],
-        cure: "the step writes into a mount that it may only read: a bind mount takes writes with rw (and throws them \
-               away after the step), /proc and /sys never do",
+        cure: "the mount is read-only: a bind mount accepts writes with rw (and discards them after \
+            the step), /proc and /sys never do",
     },
     Known {
         words: &["/run/secrets/", "o such file or directory"],
-        cure: "a secret that the build does not give is not mounted, and without `required` no error says so: give it by \
-               spec.secrets, with the id of the mount",
+        cure: "the secret is missing: it is not in spec.secrets, and without `required` that is not an \
+            error: add it to spec.secrets, with the id of the mount",
     },
     Known {
         words: &["argument list too long"],
-        cure: "the step's command or its environment is larger than the kernel takes (128 KiB for one of them): put \
-               it into a file and COPY that",
+        cure: "the step's command or environment is too large (the kernel's limit is 128 KiB for each \
+            argument): put it into a file and COPY that",
     },
     Known {
         words: &["Killed signal terminated program"],
@@ -73,8 +73,8 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["JavaScript heap out of memory"],
-        cure: "node's own limit was hit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a memory limit of the Builder that \
-               is larger than that",
+        cure: "Node.js exceeded its own heap limit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a \
+            larger memory limit of the Builder",
     },
     Known {
         words: &["annot allocate memory"],
@@ -86,19 +86,19 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["go: updates to go.mod needed"],
-        cure: "go.mod and the code do not agree: run `go mod tidy` and commit go.mod and go.sum",
+        cure: "go.mod is out of date: run `go mod tidy` and commit go.mod and go.sum",
     },
     Known {
         words: &["missing go.sum entry"],
-        cure: "go.sum lacks a module: run `go mod tidy`, commit go.sum, and COPY it beside go.mod",
+        cure: "go.sum is missing a module: run `go mod tidy`, commit go.sum, and COPY it beside go.mod",
     },
     Known {
         words: &["go.mod file not found"],
-        cure: "the step runs where no go.mod is: check WORKDIR, and that go.mod is copied before it",
+        cure: "go.mod not found in the working directory: check WORKDIR, and that go.mod is copied before",
     },
     Known {
         words: &["go: go.mod requires go >="],
-        cure: "go.mod asks for a newer Go than the base image has: take a newer golang image",
+        cure: "go.mod requires a newer Go than the base image has: use a newer golang image",
     },
     Known {
         words: &["cgo: C compiler", "not found"],
@@ -106,18 +106,18 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["could not read Username for"],
-        cure: "a private module or repository wants credentials: give them as a build secret \
-               (spec.secrets and RUN --mount=type=secret)",
+        cure: "a private module or repository requires credentials: pass them as a build secret \
+            (spec.secrets and RUN --mount=type=secret)",
     },
     Known {
         words: &["certificate signed by unknown authority"],
-        cure: "the step does not trust the server's certificate: install ca-certificates in this stage, and \
-               the server's own authority where it has one",
+        cure: "the step does not trust the server's certificate: install ca-certificates in this \
+            stage, and the server's own CA if it has one",
     },
     Known {
         words: &["unable to get local issuer certificate"],
-        cure: "the step does not trust the server's certificate: install ca-certificates in this stage, and \
-               the server's own authority where it has one",
+        cure: "the step does not trust the server's certificate: install ca-certificates in this \
+            stage, and the server's own CA if it has one",
     },
     Known {
         words: &[
@@ -128,32 +128,32 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["npm", "package.json and package-lock.json", "are in sync"],
-        cure: "package-lock.json does not fit package.json: run `npm install` and commit both",
+        cure: "package-lock.json and package.json are out of sync: run `npm install` and commit both",
     },
     Known {
         words: &["externally-managed-environment"],
-        cure: "this Python belongs to the distribution: install into a virtual environment \
-               (python3 -m venv), or take a python image",
+        cure: "this Python is managed by the distribution (externally-managed-environment): install \
+            into a virtual environment (python3 -m venv), or use a python image",
     },
     Known {
         words: &["E: Unable to locate package"],
-        cure: "apt has no such package, or no lists: run `apt-get update` in the same RUN before \
-               `apt-get install`",
+        cure: "package not found by apt, or its lists are missing: run `apt-get update` in the same \
+            RUN before `apt-get install`",
     },
     Known {
         words: &["Temporary failure in name resolution"],
-        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
-               needed (buildArgs HTTP_PROXY)?",
+        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+            whether a proxy is required (buildArgs HTTP_PROXY)",
     },
     Known {
         words: &["Could not resolve host"],
-        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
-               needed (buildArgs HTTP_PROXY)?",
+        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+            whether a proxy is required (buildArgs HTTP_PROXY)",
     },
     Known {
         words: &["dial tcp", "no such host"],
-        cure: "the step cannot look up a host: does the cluster let builders reach it, and is a proxy \
-               needed (buildArgs HTTP_PROXY)?",
+        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+            whether a proxy is required (buildArgs HTTP_PROXY)",
     },
 ];
 
@@ -210,7 +210,10 @@ fn missing_program(step: Option<&str>, log: &str) -> Option<String> {
             .any(|word| word == name)
     });
     (plain && asked).then(|| {
-        format!("this stage's image has no program {name}: install it in this stage, or take an image that has it")
+        format!(
+            "program {name} not found in this stage's image: install it in this stage, or use an \
+            image that has it"
+        )
     })
 }
 

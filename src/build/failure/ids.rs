@@ -34,16 +34,17 @@ impl Case<'_> {
             .any(|word| word == "--link" || word == "--link=true");
         let why = match linked {
             true => {
-                "with --link the files of the stage are not seen, so names of users and groups are not known there"
+                "with --link the stage's /etc/passwd is not read, so names of users and groups \
+                    are unknown there"
             }
             false => {
-                "this stage begins from scratch, so names of users and groups are not known there"
+                "this stage starts from scratch, so names of users and groups are unknown there"
             }
         };
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{}: {flag}: {why}: write numbers, as in --chown=1000:1000",
+                "{}: {flag}: invalid user or group: {why}: use numbers, as in --chown=1000:1000",
                 self.place(self.line())
             ),
             Again::No,
@@ -71,8 +72,9 @@ impl Case<'_> {
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{}: the builder knows user IDs up to {LARGEST}, {this}: take a smaller one; a Pod may run as any ID all \
-                 the same (runAsUser), if group 0 may read the files",
+                "{}: user ID too large: the builder supports IDs up to {LARGEST}, {this}: use a \
+                    smaller one; a Pod may still run as any ID (runAsUser), if group 0 may read \
+                    the files",
                 self.place(
                     self.line()
                         .or_else(|| self.mount_of_all().map(|(line, _)| line))

@@ -45,8 +45,8 @@ impl Case<'_> {
             return Some((
                 FailureReason::BaseImageNotFound,
                 format!(
-                    "base image {image} has no variant for the platform ({}): take another image, or \
-                     build that stage with FROM --platform=$BUILDPLATFORM",
+                    "base image {image} not found for platform {}: use another image, or build \
+                        that stage with FROM --platform=$BUILDPLATFORM",
                     self.asked()
                 ),
                 Again::No,
@@ -58,13 +58,13 @@ impl Case<'_> {
         Some(match fault(said) {
             Fault::NotFound => (
                 FailureReason::BaseImageNotFound,
-                format!("base image {image} is not in its registry: check name and tag"),
+                format!("base image {image} not found in its registry: check name and tag"),
                 Again::No,
             ),
             Fault::Denied => (
                 FailureReason::BaseImageDenied,
                 format!(
-                    "the registry of base image {image} refuses: {}; {}",
+                    "access to base image {image} is denied: {}; {}",
                     cause(said),
                     denied(self.request, self.facts, &repository, kind, "pull")
                 ),
@@ -78,7 +78,7 @@ impl Case<'_> {
             Fault::Away => (
                 FailureReason::BaseImageUnreachable,
                 format!(
-                    "base image {image}: its registry cannot be reached or is busy: {}{}",
+                    "base image {image}: its registry is unreachable or unavailable: {}{}",
                     cause(said),
                     cure(pull_cure(self.request, self.facts, &repository, kind))
                 ),
@@ -151,7 +151,7 @@ fn push_finding(
         Fault::Denied => (
             FailureReason::PushDenied,
             format!(
-                "registry {host} refuses the push of {path}: {said}; {}",
+                "registry {host} denied the push of {path}: {said}; {}",
                 denied(request, facts, &repository, kind, "push")
             ),
             Again::No,
@@ -159,7 +159,7 @@ fn push_finding(
         Fault::NotFound | Fault::Refused => (
             FailureReason::PushDenied,
             format!(
-                "registry {host} does not take {path}: {said}; {}",
+                "registry {host} rejected {path}: {said}; {}",
                 push_cure(said, kind)
             ),
             Again::No,
@@ -168,10 +168,11 @@ fn push_finding(
         Fault::Away => (
             FailureReason::PushFailed,
             format!(
-                "registry {host} cannot be reached or is busy: {said}{}",
+                "registry {host} is unreachable or unavailable: {said}{}",
                 match kind {
                     Kind::RateLimited =>
-                        "; it limits how often it is asked: build less often, or ask its owner for more",
+                        "; rate limit exceeded: build less often, or ask its owner for a higher \
+                            limit",
                     _ => "",
                 }
             ),
@@ -189,42 +190,47 @@ fn push_finding(
 fn push_cure(said: &str, kind: Kind) -> &'static str {
     match kind {
         Kind::Immutable => {
-            "the tag exists, and this registry lets no tag of the repository be moved (immutable tags): give each build a \
-             tag of its own in output.tags, or take that rule off in the registry"
+            "the tag already exists and is immutable: use a new tag for each build in \
+                output.tags, or remove that rule in the registry"
         }
         Kind::Overwrite => {
-            "the tag exists, and the account may not overwrite it: give it that right (in Artifactory Delete/Overwrite), or \
-             give each build a tag of its own in output.tags"
+            "the tag already exists, and the account may not overwrite it: grant it that \
+                permission (in Artifactory Delete/Overwrite), or use a new tag for each build \
+                in output.tags"
         }
         Kind::TooLarge => {
-            "a layer is larger than what stands before the registry lets through: raise its limit (nginx: \
-             client_max_body_size 0; Ingress: the annotation nginx.ingress.kubernetes.io/proxy-body-size: \"0\"; Cloudflare \
-             takes at most 100 MB), or make the layers smaller"
+            "a layer is too large for the proxy in front of the registry: raise its limit \
+                (nginx: client_max_body_size 0; Ingress: the annotation \
+                nginx.ingress.kubernetes.io/proxy-body-size: \"0\"; Cloudflare allows at most \
+                100 MB), or make the layers smaller"
         }
-        Kind::Quota => "its storage quota is used up: delete images there, or raise the quota",
+        Kind::Quota => "its storage quota is exceeded: delete images there, or raise the quota",
         Kind::Missing if said.contains("registry with id") => {
-            "the registry wants the repository to be made first: aws ecr create-repository --repository-name NAME; or check \
-             output.image"
+            "repository not found, and this registry requires it to be created first: aws ecr \
+                create-repository --repository-name NAME; or check output.image"
         }
         Kind::ReadOnly => {
-            "this repository takes no pushes (a proxy, cache or group of others, a locked one, or a registry in read-only \
-             mode): name another in output.image, or ask its owner"
+            "this repository is read-only (a proxy, cache or group of others, locked, or a \
+                registry in read-only mode): name another in output.image, or ask its owner"
         }
         Kind::NoHead => {
-            "HEAD requests do not come through, and a push needs them: let what stands before the registry pass them on"
+            "HEAD requests are blocked, and a push needs them: allow them in the proxy in front \
+                of the registry"
         }
         Kind::NoRegistry => {
-            "what answers there is a web server and no registry: check the host of output.image, its port, and that what \
-             stands before the registry passes /v2/ on"
+            "the server there is a web server, not a registry: check the host of output.image, \
+                its port, and that the proxy in front of the registry passes /v2/ on"
         }
         Kind::WantsTls => {
-            "it wants TLS: take plainHTTP off for this host in registries of the Builder"
+            "it requires TLS: remove plainHTTP for this host in registries of the Builder"
         }
         Kind::Format => {
-            "it does not take manifests of this kind (OCI): a newer version of the registry does; where output.compression \
-             is zstd, try gzip"
+            "unsupported manifest type (OCI): upgrade the registry; if output.compression is \
+                zstd, try gzip"
         }
-        _ => "check output.image, and whether the registry wants the repository to be made first",
+        _ => {
+            "check output.image, and whether the registry requires the repository to be created first"
+        }
     }
 }
 
@@ -238,18 +244,19 @@ fn pull_cure(
     let host = &repository.host;
     Some(match kind {
         Kind::RateLimited if request.inputs.registry_secret().is_none() => format!(
-            "it limits how often it is asked, and those who log in less: put credentials for {host} into a Secret and name \
-             it in output.secretRef, or set a mirror in registries of the Builder"
+            "rate limit exceeded; it is higher for authenticated users: put credentials for \
+                {host} into a Secret and name it in output.secretRef, or set a mirror in \
+                registries of the Builder"
         ),
         Kind::RateLimited => format!(
-            "it limits how often it is asked: {}, or set a mirror in registries of the Builder",
+            "rate limit exceeded: {}, or set a mirror in registries of the Builder",
             credentials_hint(request, facts, repository, "pull")
         ),
-        Kind::NoRegistry => format!(
-            "what answers at {host} is a web server and no registry: check the image's name"
-        ),
+        Kind::NoRegistry => {
+            format!("{host} is a web server, not a registry: check the image's name")
+        }
         Kind::WantsTls => {
-            "it wants TLS: take plainHTTP off for this host in registries of the Builder".into()
+            "it requires TLS: remove plainHTTP for this host in registries of the Builder".into()
         }
         _ => return None,
     })
@@ -266,11 +273,12 @@ fn denied(
     let host = &repository.host;
     match (kind, request.inputs.registry_secret()) {
         (Kind::Expired, Some(secret)) => format!(
-            "the credentials for {host} in Secret {secret} have expired (those of ECR are good for 12 hours): renew them"
+            "the credentials for {host} in Secret {secret} have expired (those of ECR are valid \
+                for 12 hours): renew them"
         ),
         (Kind::Blocked, _) => {
-            "what refuses stands before the registry, where no credentials help: let the addresses of the builder and of the \
-             runners through there"
+            "a firewall or proxy in front of the registry denies access, independent of \
+                credentials: allow the addresses of the builder and the runners there"
                 .into()
         }
         _ => credentials_hint(request, facts, repository, right),
@@ -279,8 +287,8 @@ fn denied(
 
 fn untrusted(host: &str, said: &str) -> String {
     format!(
-        "the connection to registry {host} is not to be trusted: {}; give its certificate in \
-         registries[].caRef of the Builder, or set plainHTTP where it speaks no TLS",
+        "the certificate of registry {host} is not trusted: {}; set its CA in registries[].caRef \
+            of the Builder, or plainHTTP if it does not use TLS",
         cause(said)
     )
 }
@@ -294,8 +302,8 @@ fn credentials_hint(
     let host = &repository.host;
     let Some(secret) = request.inputs.registry_secret() else {
         return format!(
-            "no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in \
-             output.secretRef that may {right}"
+            "credentials missing: name a Secret of type kubernetes.io/dockerconfigjson in \
+                output.secretRef that may {right}"
         );
     };
     let keys: Vec<RegistryKey> = facts
@@ -316,8 +324,8 @@ fn credentials_hint(
         .find(|(key, why)| of_host(key) && (why.contains("base64") || notes.helpers.is_empty()))
     {
         return format!(
-            "Secret {secret} has an entry for {host} that cannot be used: {why}; make it anew with `kubectl create secret \
-             docker-registry {secret} --docker-server={host} …`"
+            "Secret {secret} has an invalid entry for {host}: {why}; recreate it with `kubectl \
+                create secret docker-registry {secret} --docker-server={host} …`"
         );
     }
     // A program for this host alone goes before one for all.
@@ -328,9 +336,10 @@ fn credentials_hint(
         .or(notes.helpers.iter().find(|(key, _)| key.is_empty()));
     if let Some((_, program)) = helper {
         return format!(
-            "Secret {secret} names the credential store {program} and holds no password for {host}: such a store is a \
-             program of the machine that the file was written on; make the Secret with `kubectl create secret \
-             docker-registry {secret} --docker-server={host} …`"
+            "Secret {secret} uses the credential store {program} and has no password for {host}: \
+                credential stores are programs of the machine where the file was written, and \
+                unsupported here; create the Secret with `kubectl create secret docker-registry \
+                {secret} --docker-server={host} …`"
         );
     }
     let others: Vec<String> = keys
@@ -340,7 +349,7 @@ fn credentials_hint(
         .collect();
     if !others.is_empty() {
         return format!(
-            "Secret {secret} has credentials for {}, and none for {host}/{}",
+            "Secret {secret} has credentials for {}, but not for {host}/{}",
             listed(&others),
             repository.path
         );

@@ -111,9 +111,9 @@ impl Case<'_> {
         let said = said.rsplit_once("desc = ").map_or(said, |(_, said)| said);
         let said = said.strip_prefix("Unavailable: ").unwrap_or(said);
         let (what, again) = match (never_there, fault(error)) {
-            (true, Fault::Untrusted) => ("the builder cannot be reached", Again::No),
-            (true, _) => ("the builder cannot be reached", Again::Later),
-            (false, _) => ("the connection to the builder broke", Again::No),
+            (true, Fault::Untrusted) => ("the builder is unreachable", Again::No),
+            (true, _) => ("the builder is unreachable", Again::Later),
+            (false, _) => ("the connection to the builder was lost", Again::No),
         };
         (
             FailureReason::BuilderLost,

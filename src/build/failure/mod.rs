@@ -280,8 +280,8 @@ impl Case<'_> {
 
     fn unknown(&self, exit: Option<i32>) -> Finding {
         let message = match (self.error, exit) {
-            ("", None) => "buildctl was ended by a signal and said nothing".into(),
-            ("", Some(code)) => format!("buildctl ended with exit code {code} and said nothing"),
+            ("", None) => "buildctl was killed by a signal, without output".into(),
+            ("", Some(code)) => format!("buildctl exited with code {code}, without output"),
             (said, _) => match self.line() {
                 Some(line) => format!("{}: {}", self.place(Some(line)), within(said)),
                 None => within(said),

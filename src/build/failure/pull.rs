@@ -19,7 +19,7 @@ impl Case<'_> {
             Fault::Away => (
                 FailureReason::BaseImageUnreachable,
                 format!(
-                    "{head}: its registry cannot be reached or is busy: {}",
+                    "{head}: its registry is unreachable or unavailable: {}",
                     cause(said)
                 ),
                 Again::Later,
@@ -27,7 +27,7 @@ impl Case<'_> {
             _ if broke => (
                 FailureReason::BaseImageUnreachable,
                 format!(
-                    "{head} did not arrive whole: {}",
+                    "{head} is truncated: {}",
                     said.rsplit_once("cache key: ").map_or(said, |(_, it)| it)
                 ),
                 Again::Later,
@@ -35,7 +35,8 @@ impl Case<'_> {
             Fault::Denied => (
                 FailureReason::BaseImageDenied,
                 format!(
-                    "{head}: its registry refuses it: {}; check the credentials in the Secret of output.secretRef",
+                    "{head}: access denied: {}; check the credentials in the Secret of \
+                        output.secretRef",
                     cause(said)
                 ),
                 Again::No,
@@ -43,7 +44,7 @@ impl Case<'_> {
             Fault::NotFound => (
                 FailureReason::BaseImageNotFound,
                 format!(
-                    "{head} is not in its registry, or not to be had there: push the image anew, or take another tag"
+                    "{head} not found in its registry: push the image again, or use another tag"
                 ),
                 Again::No,
             ),

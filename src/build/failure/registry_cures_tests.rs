@@ -174,7 +174,7 @@ fn a_secret_that_does_not_serve_is_told_what_is_wrong_with_it() {
             helpers: owned(helpers),
         }
     };
-    let empty = [("registry.example.com", "it has no password")];
+    let empty = [("registry.example.com", "the password is missing")];
     for (keys, secret, words) in [
         (
             &[][..],
@@ -192,18 +192,18 @@ fn a_secret_that_does_not_serve_is_told_what_is_wrong_with_it() {
         (
             &[],
             notes(&empty, &[]),
-            "an entry for registry.example.com that cannot be used: it has no password",
+            "an entry for registry.example.com that cannot be used: the password is missing",
         ),
         (
             &[],
             notes(
                 &[(
                     "registry.example.com",
-                    "its auth is not user:password in base64",
+                    "its auth is invalid: not user:password in base64",
                 )],
                 &[("", "desktop")],
             ),
-            "cannot be used: its auth is not user:password in base64",
+            "cannot be used: its auth is invalid: not user:password in base64",
         ),
         (
             &["registry.example.com/other"],

@@ -24,7 +24,7 @@ impl Case<'_> {
                 format!("gives {}", listed(&ids))
             };
             return rejected(format!(
-                "the Dockerfile asks for the secret \"{id}\", but spec.secrets {given}"
+                "secret \"{id}\" missing: the Dockerfile requires it, but spec.secrets {given}"
             ));
         }
         if let Some(id) = quoted_after(said, "no SSH key ") {
@@ -40,9 +40,9 @@ impl Case<'_> {
                 _ => "the build has at most the one of id default",
             };
             return rejected(format!(
-                "{}: --mount=type=ssh asks for an SSH key{named}, but {why}: only a source from git whose Secret \
-                 (source.git.secretRef) is of type kubernetes.io/ssh-auth gives one; or give the key as a build secret, by \
-                 spec.secrets and --mount=type=secret",
+                "{}: SSH key missing: --mount=type=ssh needs one{named}, but {why}: use a git \
+                    source with a Secret of type kubernetes.io/ssh-auth (source.git.secretRef), \
+                    or pass the key as a build secret with spec.secrets and --mount=type=secret",
                 self.place(*line)
             ));
         }
@@ -62,7 +62,7 @@ impl Case<'_> {
                 None => "the Dockerfile".into(),
             };
             return rejected(format!(
-                "{who} asks for {what}, which builders never grant: take it out"
+                "{who} requires {what}, which is never allowed: remove it"
             ));
         }
         if let Some(device) = quoted_after(said, "required device ") {
@@ -70,7 +70,7 @@ impl Case<'_> {
             let by = all.find(|one| one.text.contains("--device="));
             *line = line.or_else(|| by.map(|one| one.line));
             return rejected(format!(
-                "{} asks for the device {device}, and builders have none: take it out",
+                "{} requires device {device}, which is unsupported: remove it",
                 self.place(*line)
             ));
         }
@@ -83,8 +83,8 @@ impl Case<'_> {
                     .contains_key("BUILDKIT_SYNTAX"))
         {
             return rejected(format!(
-                "the image that # syntax= names did not work as the frontend of a Dockerfile ({said}): check its name, or \
-                 take the line out"
+                "the image of # syntax= is not a working Dockerfile frontend ({said}): check its \
+                    name, or remove the line"
             ));
         }
         None

@@ -222,7 +222,7 @@ fn a_connection_that_breaks_is_the_builder_that_was_lost() {
     let text = "error: failed to solve: Unavailable: error reading from server: EOF";
     assert_eq!(
         judge(&request(), NONE, text).failure.message,
-        "the connection to the builder broke: error reading from server: EOF"
+        "the connection to the builder was lost: error reading from server: EOF"
     );
 }
 

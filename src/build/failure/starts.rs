@@ -44,7 +44,7 @@ fn line_ends(step: &str, scripts: &[Script]) -> Option<String> {
         .filter(of_shell)
         .find(|script| script.first_line.ends_with('\r') && named(&script.path))?;
     Some(format!(
-        "{} has Windows line ends, so a carriage return belongs to the last word of each line: {LINE_FEEDS}",
+        "{} has Windows line endings (CRLF): {LINE_FEEDS}",
         found.path
     ))
 }
@@ -68,13 +68,15 @@ fn not_started(step: &str, log: &str, scripts: &[Script]) -> Option<String> {
         How::Format => format_cure(&what, script),
         How::Missing | How::Interpreter => missing_cure(&what, how, script)?,
         How::Denied => format!(
-            "{what} may not be executed, or is a folder: COPY --chmod=755 it, commit it as executable (git update-index --chmod=+x), or \
-             start it by its interpreter (sh {what})"
+            "permission denied: {what} is not executable, or is a directory: COPY --chmod=755 \
+                it, commit it as executable (git update-index --chmod=+x), or start it with its \
+                interpreter (sh {what})"
         ),
         How::NotOnPath => format!(
-            "this stage's image has no program {what}: install it in this stage, or take an image that has it"
+            "program {what} not found in this stage's image: install it in this stage, or use an \
+                image that has it"
         ),
-        How::Folder => format!("{what} is a folder, and cannot be started: name the program in it"),
+        How::Folder => format!("{what} is a directory, not a program: name the program in it"),
     })
 }
 
@@ -90,20 +92,18 @@ fn sure(step: &str, log: &str) -> Option<String> {
     };
     if has("\\r': ") || has("$'\\r'") || has("^M: ") || log.lines().any(|l| cut(l.trim_end())) {
         return Some(format!(
-            "a script has Windows line ends, so a carriage return belongs to the last word of each line: {LINE_FEEDS}"
+            "a script has Windows line endings (CRLF): {LINE_FEEDS}"
         ));
     }
     if has("\u{7f}ELF") {
         return Some(
-            "a shell took a program for a script, as it does where the kernel does not know it: it is for another platform \
-             than the builder's"
-                .into(),
+            "exec format error: the program is for another platform than the builder's".into(),
         );
     }
     if let Some(library) = library(log) {
         return Some(format!(
-            "the program needs the library {library}, which this stage's image does not have: install its package in this \
-             stage, build the program without it (statically), or run it on the image that it was built on"
+            "library {library} not found in this stage's image: install its package in this \
+                stage, link the program statically, or run it on the image that it was built on"
         ));
     }
     if has("Error relocating ") || has("GLIBC_") && has("not found") {
@@ -121,8 +121,8 @@ fn sure(step: &str, log: &str) -> Option<String> {
             .any(|l| l.contains("sh: ") && l.contains(": [") && l.ends_with("not found"))
     {
         return Some(
-            "RUN looks like a JSON array and is none, so a shell reads it: close it by ], and put each word in double \
-             quotes"
+            "RUN looks like a JSON array and is not valid JSON, so a shell runs it: close it \
+                with ], and put each word in double quotes"
                 .into(),
         );
     }
@@ -130,7 +130,8 @@ fn sure(step: &str, log: &str) -> Option<String> {
 }
 
 /// The cure of Windows line ends.
-const LINE_FEEDS: &str = "save it with line feeds alone (`* text eol=lf` in .gitattributes), or RUN sed -i 's/\\r$//' on it first";
+const LINE_FEEDS: &str = "save it with Unix line endings (LF; `* text eol=lf` in .gitattributes), or RUN sed -i \
+    's/\\r$//' on it first";
 
 fn format_cure(what: &str, script: Option<&Script>) -> String {
     match script.map(|script| script.first_line.as_str()) {
@@ -152,8 +153,7 @@ fn missing_cure(what: &str, how: How, script: Option<&Script>) -> Option<String>
     let line = script.map(|script| script.first_line.as_str());
     match line {
         Some(line) if line.starts_with("#!") && line.ends_with('\r') => Some(format!(
-            "the first line of {what} ends with a carriage return (Windows line ends), and there is no interpreter of that \
-             name: {LINE_FEEDS}"
+            "{what} has Windows line endings (CRLF), so its interpreter is not found: {LINE_FEEDS}"
         )),
         Some(line) if line.starts_with("#!") => {
             let mut words = line[2..].split_whitespace();

@@ -47,18 +47,19 @@ impl Case<'_> {
         let what = self.what();
         let message = if self.start_failed() {
             format!(
-                "{what} cannot start: the builder knows user IDs up to {LARGEST}, and the one that the base image gives the \
-                 step, or a group of it, is larger: write a USER of a smaller ID above it"
+                "{what} cannot start: user ID too large: the builder supports IDs up to \
+                    {LARGEST}, and the base image's user or group is larger: set a USER with a \
+                    smaller ID above it"
             )
         } else if let Some(code) = how.strip_prefix("exit code: ") {
             match how == NO_EXIT_CODE {
-                true => format!("{what} was killed, and what ran it, too"),
-                false => format!("{what} ended with exit code {code}{}", signal(code)),
+                true => format!("{what} was killed, together with its runtime"),
+                false => format!("{what} failed with exit code {code}{}", signal(code)),
             }
         } else if how.starts_with("unable to find ") {
             format!(
-                "{what} cannot start: {how}: USER names one that this stage's image does not have. Make it in a RUN \
-                 above (adduser, addgroup), or write numbers"
+                "{what} cannot start: {how}: USER not found in this stage's image. Create it in \
+                    a RUN above (adduser, addgroup), or use numbers"
             )
         } else {
             format!("{what} cannot run: {}", within(how))
@@ -79,8 +80,8 @@ impl Case<'_> {
         Some((
             FailureReason::OutOfMemory,
             format!(
-                "{} was killed ({how}), most often because {whose} was hit: raise spec.resources.limits.memory of the \
-                 Builder, or let the step do less at once",
+                "{} was killed ({how}), most likely out of memory: {whose} was exceeded: raise \
+                    spec.resources.limits.memory of the Builder, or let the step do less at once",
                 self.what()
             ),
             Again::No,
@@ -107,8 +108,9 @@ impl Case<'_> {
             (
                 FailureReason::BuildRejected,
                 format!(
-                    "{} starts a program of another platform than the builder's: let stages with RUN begin with FROM \
-                     --platform=$BUILDPLATFORM and cross-compile",
+                    "exec format error: {} starts a program for another platform than the \
+                        builder's: start stages with RUN from FROM --platform=$BUILDPLATFORM \
+                        and cross-compile",
                     self.what()
                 ),
                 Again::No,
@@ -144,7 +146,7 @@ impl Case<'_> {
         Some((
             FailureReason::CopySourceNotFound,
             format!(
-                "{}: /{path} is not {where_}: check the path of --mount",
+                "{}: /{path} not found {where_}: check the path of --mount",
                 self.place(self.line())
             ),
             Again::No,
@@ -156,11 +158,11 @@ impl Case<'_> {
 fn signal(code: &str) -> &'static str {
     match code {
         "132" => " (SIGILL: a program uses instructions that this processor does not have)",
-        "134" => " (SIGABRT: a program gave up)",
-        "135" => " (SIGBUS: most often a full /dev/shm)",
+        "134" => " (SIGABRT: a program aborted)",
+        "135" => " (SIGBUS: most likely a full /dev/shm)",
         "139" => " (SIGSEGV: a program crashed)",
-        "141" => " (SIGPIPE: what a program wrote to had ended)",
-        "143" => " (SIGTERM: a program was told to end)",
+        "141" => " (SIGPIPE: broken pipe)",
+        "143" => " (SIGTERM: a program was terminated)",
         _ => "",
     }
 }

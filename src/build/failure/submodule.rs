@@ -44,16 +44,16 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     let missing = |why: String| (SourceNotFound, why, Again::No);
     if lost.no_url {
         return missing(
-            "has no URL in .gitmodules: add it there (git submodule add), or take the entry out of the repository (git \
-             rm --cached)"
+            "has no URL in .gitmodules: add it there (git submodule add), or remove the entry \
+                from the repository (git rm --cached)"
                 .into(),
         );
     }
     if let Some(commit) = &lost.commit {
         let commit = shown(commit);
         return missing(format!(
-            "does not have the commit {commit} that the repository names: push that commit there, or let the repository \
-             name one that is there"
+            "commit {commit} not found, which the repository points to: push that commit there, \
+                or point the repository to an existing one"
         ));
     }
     let lower = lost.said.to_lowercase();
@@ -62,8 +62,8 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     let open = http || lost.url.starts_with("git://") || lost.url.is_empty();
     if !open && ssh_host(&lost.url).is_none() {
         return missing(
-            "is read from a folder or in a way that builds do not allow: write an https URL into .gitmodules, or a \
-             relative one such as ../lib.git"
+            "has an unsupported URL: use an https URL in .gitmodules, or a relative one such as \
+                ../lib.git"
                 .into(),
         );
     }
@@ -72,9 +72,9 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     {
         let host = shown(host);
         return refused(format!(
-            "is read by ssh, and the source is not, so there is no ssh key for it: write its https URL on {host} or a \
-             relative one such as ../lib.git into .gitmodules, or read the source by ssh, with a Secret of type \
-             kubernetes.io/ssh-auth"
+            "uses SSH, and the source does not, so the SSH key is missing: use its https URL on \
+                {host} or a relative one such as ../lib.git in .gitmodules, or read the source \
+                over SSH, with a Secret of type kubernetes.io/ssh-auth"
         ));
     }
     if let Some(host) = ssh_host(&lost.url)
@@ -82,8 +82,9 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     {
         let host = shown(host);
         return refused(format!(
-            "lies on a server whose key is not in known_hosts of the Secret of git.secretRef, or is another one: add what \
-             `ssh-keyscan {host}` prints, after checking it"
+            "host key verification failed: its server's host key is missing from known_hosts of \
+                the Secret of git.secretRef, or has changed: add the output of `ssh-keyscan \
+                {host}`, after checking it"
         ));
     }
     let server_denies = ["returned error: 401", "returned error: 403"];
@@ -97,20 +98,20 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     if lower.contains("not found") || lower.contains("returned error: 404") {
         return missing(match (&git.secret_ref, !http || server(&lost.url) == own) {
             (Some(secret), true) => format!(
-                "was not found: check its URL in .gitmodules, and whether the credentials in Secret {} may read it",
+                "not found: check its URL in .gitmodules, and whether the credentials in Secret \
+                    {} may read it",
                 secret.name
             ),
             (None, true) => {
-                "was not found: check its URL in .gitmodules; a private one needs git.secretRef"
-                    .into()
+                "not found: check its URL in .gitmodules; a private one needs git.secretRef".into()
             }
-            (_, false) => "was not found: check its URL in .gitmodules".into(),
+            (_, false) => "not found: check its URL in .gitmodules".into(),
         });
     }
     let said = bounded(words(&lost.said), 2 * NAME);
     let busy = lower.contains("returned error: 5") || lower.contains("returned error: 429");
     if busy || fault(&lost.said) == Fault::Away {
-        let why = format!("cannot be reached: {said}");
+        let why = format!("unreachable: {said}");
         return (SourceUnreachable, why, Again::Later);
     }
     missing(format!("cannot be read: {said}"))
@@ -126,17 +127,20 @@ fn no_credentials(git: &GitSource, lost: &Lost, own: &str, http: bool) -> String
             "the server of the source"
         };
         return format!(
-            "asks for credentials, and lies on another server than the source (scheme, host and port count): those of \
-             git.secretRef are never sent to another server. Make it public, or keep a copy of it on {relative} and write that URL into .gitmodules"
+            "authentication required, on another server than the source (scheme, host and port \
+                count): the credentials of git.secretRef are never sent to another server. Make \
+                it public, or keep a copy of it on {relative} and use that URL in .gitmodules"
         );
     }
     match &git.secret_ref {
         Some(secret) => format!(
-            "refuses the credentials in Secret {}: they have to be allowed to read the submodule too",
+            "access denied with the credentials in Secret {}: they must be allowed to read the \
+                submodule too",
             secret.name
         ),
         None => format!(
-            "asks for credentials: name a Secret of type kubernetes.io/{} in git.secretRef that may read it",
+            "authentication required: name a Secret of type kubernetes.io/{} in git.secretRef \
+                that may read it",
             if source_http {
                 "basic-auth"
             } else {

@@ -178,7 +178,7 @@ fn a_missing_repository_commit_or_url_is_named() {
         &[
             "submodule lib",
             url,
-            "was not found: check its URL in .gitmodules",
+            "not found: check its URL in .gitmodules",
         ],
     );
     let commit = "24295a0e80417d99e1751399f0e06059229ff3b3";

@@ -205,8 +205,9 @@ fn credentials_that_were_sealed_with_the_key_of_before_are_tried_again() {
             &git_failure(&branch("main"), &said),
             R::BuilderLost,
             Again::Later,
-            "the builder's keys have just been renewed, and it could not open the credentials of git repository \
-             https://git.example.com/team/hello.git that were sealed with those before: retrying with the new ones",
+            "the builder's keys have just been renewed, and it could not decrypt the credentials \
+                of git repository https://git.example.com/team/hello.git: retrying with the new \
+                ones",
         );
     }
 }
@@ -220,7 +221,8 @@ fn a_git_server_that_refuses_says_whether_credentials_were_given() {
         &git_failure(&request, &said),
         R::SourceDenied,
         Again::No,
-        "git repository https://git.example.com/team/hello.git asks for credentials: name a Secret of type kubernetes.io/basic-auth in git.secretRef",
+        "authentication required for git repository https://git.example.com/team/hello.git: name \
+            a Secret of type kubernetes.io/basic-auth in git.secretRef",
     );
     request.inputs.source.git.as_mut().unwrap().secret_ref = Some(LocalRef {
         name: "git-credentials".into(),
@@ -246,9 +248,8 @@ fn a_git_server_that_is_away_is_asked_again() {
         "unable to access 'https://git.example.com/team/hello.git/': Failed to connect to git.example.com port 443 after 0 ms: Couldn't connect to server",
     ] {
         let verdict = git_failure(&branch("main"), &stderr(fatal));
-        let expected = format!(
-            "git repository https://git.example.com/team/hello.git cannot be read: {fatal}"
-        );
+        let expected =
+            format!("git repository https://git.example.com/team/hello.ginvalid JSON: {fatal}");
         assert_is(&verdict, R::SourceUnreachable, Again::Later, &expected);
     }
 }
@@ -274,7 +275,8 @@ fn a_dockerfile_that_is_not_there_is_named_with_what_is() {
         &judge(&request, NONE, text),
         R::DockerfileNotFound,
         Again::No,
-        "there is no Dockerfile.prod among the inline files (Dockerfile): set spec.dockerfile to its path within the source",
+        "Dockerfile.prod not found among the inline files (Dockerfile): set spec.dockerfile to \
+            its path within the source",
     );
     let message = judge(&branch("main"), NONE, text).failure.message;
     assert!(
@@ -381,7 +383,8 @@ error: failed to solve: failed to compute cache key: {said}"
         &verdict,
         R::CopySourceNotFound,
         Again::No,
-        "/hello.txt is not among the inline files (Dockerfile): the path counts from the context's root, and .dockerignore may leave it out",
+        "/hello.txt is not among the inline files (Dockerfile): the path is relative to the \
+            context's root, and .dockerignore may exclude it",
     );
     let text = text.replace("COPY hello", "COPY --from=build /hello");
     let verdict = judge(&request(), ("[1/1] COPY --from=build", said, ""), &text);
@@ -409,7 +412,7 @@ fn a_base_image_that_does_not_exist_is_named() {
         &base_image("h.example.com/x/y:1: not found"),
         R::BaseImageNotFound,
         Again::No,
-        "base image h.example.com/x/y:1 is not in its registry: check name and tag",
+        "base image h.example.com/x/y:1 not found in its registry: check name and tag",
     );
     let verdict = base_image("no match for platform in manifest: not found");
     assert_eq!(verdict.failure.reason, R::BaseImageNotFound);
@@ -572,7 +575,9 @@ fn a_refused_push_names_the_secret_or_its_absence() {
         &push(&request, &facts, UNAUTHORIZED),
         R::PushDenied,
         Again::No,
-        "registry registry.example.com refuses the push of team/hello: 401 Unauthorized; no credentials are given: name a Secret of type kubernetes.io/dockerconfigjson in output.secretRef that may push",
+        "registry registry.example.com denied the push of team/hello: 401 Unauthorized; \
+            credentials missing: name a Secret of type kubernetes.io/dockerconfigjson in \
+            output.secretRef that may push",
     );
     request.inputs.output.secret_ref = Some(LocalRef {
         name: "regcred".into(),
@@ -662,7 +667,7 @@ fn what_is_not_known_keeps_buildkits_words() {
         &silent,
         R::BuildFailed,
         Again::No,
-        "buildctl was ended by a signal and said nothing",
+        "buildctl was killed by a signal, without output",
     );
 }
 

@@ -64,7 +64,7 @@ impl Callback {
         let sender = match Sender::new(request, Path::new(paths::TLS), Path::new(paths::ATTEMPT)) {
             Ok(sender) => sender,
             Err(error) => {
-                println!("the controller cannot be told of progress: {error}");
+                println!("cannot report progress to the controller: {error}");
                 None
             }
         };
@@ -119,8 +119,8 @@ impl Callback {
         let within = if patient { WHOLE_WITHIN } else { REPORT_WITHIN };
         match tokio::time::timeout(within, tries).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => println!("the controller could not be told at once: {error}"),
-            Err(_) => println!("the controller could not be told at once: no answer"),
+            Ok(Err(error)) => println!("cannot send the early report to the controller: {error}"),
+            Err(_) => println!("cannot send the early report to the controller: timed out"),
         }
     }
 }
@@ -134,7 +134,7 @@ async fn send_progress(sender: Sender, mut receiver: watch::Receiver<Option<Prog
             && !complained
         {
             complained = true;
-            println!("the controller could not be told of progress: {error}");
+            println!("cannot report progress to the controller: {error}");
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -156,7 +156,7 @@ impl Sender {
         let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
             .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
         let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| "the attempt's credential is not understood".to_owned())?;
+            .map_err(|_| "the attempt's credential is invalid".to_owned())?;
         // Never printed, whatever prints a request.
         token.set_sensitive(true);
         let client = reqwest::Client::builder()
@@ -192,7 +192,7 @@ impl Sender {
         let answer = request.send().await;
         let answer = answer.map_err(|error| Untold::Away(causes(&error)))?;
         let status = answer.status();
-        let said = format!("{} answers {status}", self.url);
+        let said = format!("{} answered {status}", self.url);
         match status {
             _ if status.is_success() => Ok(()),
             _ if status.is_server_error() || status.as_u16() == 429 => Err(Untold::Away(said)),

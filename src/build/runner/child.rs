@@ -20,7 +20,7 @@ pub(super) async fn run(
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("{} cannot be started: {error}", paths::BUILDCTL))?;
+        .map_err(|error| format!("cannot start {}: {error}", paths::BUILDCTL))?;
     let stderr = child.stderr.take().expect("stderr is piped");
     let mut reader = BufReader::with_capacity(64 * 1024, stderr);
     let mut bytes = vec![];
@@ -29,13 +29,13 @@ pub(super) async fn run(
         match reader.read_until(b'\n', &mut bytes).await {
             Ok(0) => break,
             Ok(_) => line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r'])),
-            Err(error) => return Err(format!("what buildctl prints cannot be read: {error}")),
+            Err(error) => return Err(format!("cannot read buildctl's output: {error}")),
         }
     }
     let status = child
         .wait()
         .await
-        .map_err(|error| format!("buildctl's end cannot be seen: {error}"))?;
+        .map_err(|error| format!("cannot wait for buildctl: {error}"))?;
     Ok(status.code())
 }
 

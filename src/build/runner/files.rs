@@ -41,7 +41,7 @@ impl Prepared {
 pub(super) fn broken(error: io::Error) -> Failure {
     plain(
         FailureReason::BuildFailed,
-        format!("the build cannot be prepared: {error}"),
+        format!("cannot prepare the build: {error}"),
     )
 }
 
@@ -158,12 +158,13 @@ fn refusal_in(git: &GitSource, mounted: &Path) -> Option<Failure> {
     let host = host.rsplit('@').next().unwrap_or(host);
     let message = match &git.secret_ref {
         None => format!(
-            "git repository {url} is read by ssh: name a Secret of type kubernetes.io/ssh-auth in \
-             git.secretRef, with the keys ssh-privatekey and known_hosts (what `ssh-keyscan {host}` prints)"
+            "git repository {url} is read over SSH: name a Secret of type kubernetes.io/ssh-auth \
+                in git.secretRef, with the keys ssh-privatekey and known_hosts (the output of \
+                `ssh-keyscan {host}`)"
         ),
         Some(secret) => format!(
-            "Secret {} has no key known_hosts, so nothing says which key the git server of {url} must \
-             have: add what `ssh-keyscan {host}` prints, after checking it",
+            "Secret {} is missing key known_hosts, so the host key of the git server of {url} \
+                cannot be verified: add the output of `ssh-keyscan {host}`, after checking it",
             secret.name
         ),
     };

@@ -41,7 +41,7 @@ pub(super) fn pushed(request: &BuildRequest, metadata: &Path) -> Result<Pushed, 
     let broken = |error: String| {
         plain(
             FailureReason::BuildFailed,
-            format!("buildctl's word on the pushed image is not understood: {error}"),
+            format!("invalid metadata of the pushed image from buildctl: {error}"),
         )
     };
     let text = std::fs::read(metadata).map_err(|error| broken(error.to_string()))?;
@@ -290,12 +290,12 @@ pub(super) enum Trouble {
     Registry(#[from] RegistryError),
     #[error("{0}")]
     Image(ReadError),
-    #[error("the index names no image")]
+    #[error("the index is empty")]
     Empty,
     /// The layers are not what the manifest says.
     #[error("the pushed image cannot be read back: {0}")]
     Layers(ReadError),
-    #[error("the certificates of the registry's caRef cannot be read: {0}")]
+    #[error("cannot read the certificates of the registry's caRef: {0}")]
     Certificates(std::io::Error),
 }
 

@@ -39,14 +39,14 @@ pub async fn run() -> ExitCode {
     let mut terminated = match signal(SignalKind::terminate()) {
         Ok(terminated) => terminated,
         Err(error) => {
-            eprintln!("whittle: SIGTERM cannot be heard: {error}");
+            eprintln!("whittle: cannot handle SIGTERM: {error}");
             return ExitCode::FAILURE;
         }
     };
     tokio::select! {
         // Dropping the attempt ends buildctl, and with it what the builder does for us.
         _ = terminated.recv() => {
-            println!("ended from outside");
+            println!("terminated");
             ExitCode::from(143)
         }
         report = told() => {
@@ -81,7 +81,7 @@ fn read_request(path: &Path) -> Result<BuildRequest, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the request {} cannot be read: {error}", path.display()))?;
     serde_json::from_str(&text)
-        .map_err(|error| format!("the request {} is not understood: {error}", path.display()))
+        .map_err(|error| format!("the request {} is invalid: {error}", path.display()))
 }
 
 fn write_termination(report: &Report) {

@@ -100,26 +100,25 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
     match error {
         Trouble::Registry(RegistryError::NotFound(said)) => plain(
             FailureReason::SourceNotFound,
-            format!("{image} is not in its registry ({said}): check oci.image"),
+            format!("{image} not found in its registry ({said}): check oci.image"),
         ),
         Trouble::Registry(RegistryError::Denied(said)) => plain(
             FailureReason::SourceDenied,
             format!(
-                "the registry of {image} refuses ({said}): name a Secret of type \
-                 kubernetes.io/dockerconfigjson that may pull in oci.secretRef"
+                "access to {image} is denied ({said}): name a Secret of type \
+                    kubernetes.io/dockerconfigjson that may pull in oci.secretRef"
             ),
         ),
         Trouble::Registry(RegistryError::Transient { message, .. }) => plain(
             FailureReason::SourceUnreachable,
-            format!(
-                "{image} cannot be fetched: its registry cannot be reached or is busy: {message}"
-            ),
+            format!("cannot pull {image}: its registry is unreachable or unavailable: {message}"),
         ),
         Trouble::Registry(RegistryError::Other(said)) if told(&said).kind == Kind::NoRegistry => {
             plain(
                 FailureReason::SourceNotFound,
                 format!(
-                    "{image} cannot be fetched: {said}; what answers there is a web server and no registry: check oci.image"
+                    "cannot pull {image}: {said}; the server there is a web server, not a \
+                        registry: check oci.image"
                 ),
             )
         }
@@ -129,7 +128,7 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
 
 fn too_large(source: &OciSource, request: &BuildRequest) -> Failure {
     let said = format!(
-        "{} has more than {} bytes, with what is packed of it",
+        "{} is too large: more than {} bytes, compressed and unpacked",
         source.image, request.scratch_bytes
     );
     plain(FailureReason::SourceTooLarge, scratch_full(&said))
@@ -139,8 +138,8 @@ fn not_a_source(source: &OciSource, said: &str) -> Failure {
     plain(
         FailureReason::SourceNotFound,
         format!(
-            "{} cannot be read as a source: {said}; its layers must be tar archives, plain or compressed \
-             by gzip or zstd",
+            "{} is not a valid source: {said}; its layers must be tar archives, plain or \
+                compressed with gzip or zstd",
             source.image
         ),
     )
@@ -227,7 +226,8 @@ impl Looks {
     fn later(&mut self, path: PathBuf, look: Look) -> io::Result<()> {
         self.bytes += path.as_os_str().len();
         if self.bytes > NAMES {
-            let said = format!("the names of its folders have more than {NAMES} bytes");
+            let said =
+                format!("too large: the names of its directories have more than {NAMES} bytes");
             return Err(io::Error::other(said));
         }
         self.folders.push((path, look));
@@ -304,7 +304,7 @@ fn unpack_tar(
         room.entries = room
             .entries
             .checked_sub(1)
-            .ok_or_else(|| io::Error::other(format!("it has more than {ENTRIES} entries")))?;
+            .ok_or_else(|| io::Error::other(format!("too many entries: more than {ENTRIES}")))?;
         let mut entry = entry?;
         // What is not in the archive is written out all the same, as zeros.
         if entry.header().entry_type() == EntryType::GNUSparse {
@@ -398,7 +398,10 @@ fn folder(root: &Path, path: &Path) -> io::Result<PathBuf> {
 }
 
 fn outside(path: &Path) -> io::Error {
-    io::Error::other(format!("its entry {} leads out of it", path.display()))
+    io::Error::other(format!(
+        "its entry {} escapes the archive (path traversal)",
+        path.display()
+    ))
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -430,7 +433,7 @@ fn take(left: &Cell<u64>, bytes: u64) -> io::Result<()> {
 fn full() -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,
-        "more bytes than the scratch folder may hold",
+        "too large for the scratch directory",
     )
 }
 

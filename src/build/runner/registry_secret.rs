@@ -39,8 +39,8 @@ pub(super) fn docker_config(
 ) -> Result<DockerConfig, Failure> {
     let name = secret.unwrap_or_default();
     let make = format!(
-        "make one with `kubectl create secret docker-registry {name} --docker-server=HOST --docker-username=… \
-         --docker-password=…`"
+        "create one with `kubectl create secret docker-registry {name} --docker-server=HOST \
+            --docker-username=… --docker-password=…`"
     );
     read(Path::new(folder)).map_err(|fault| match fault {
         Fault::Io(error) => plain(
@@ -50,8 +50,8 @@ pub(super) fn docker_config(
         Fault::Keys(keys) => plain(
             FailureReason::SecretNotFound,
             format!(
-                "Secret {name} of {field} is not of type kubernetes.io/dockerconfigjson: it has no key {CONFIG} (it has {}); \
-                 delete it and {make}",
+                "Secret {name} of {field} has the wrong type: kubernetes.io/dockerconfigjson is \
+                    required; key {CONFIG} is missing (it has {}); delete it and {make}",
                 match keys.is_empty() {
                     true => "none".to_owned(),
                     false => keys.join(", "),
@@ -61,7 +61,10 @@ pub(super) fn docker_config(
         // What stands there may be a password: it stays here.
         Fault::Config(key, fault) => plain(
             FailureReason::PushDenied,
-            format!("Secret {name} of {field} holds no Docker config file in its key {key}: {fault}; {make}"),
+            format!(
+                "Secret {name} of {field} has an invalid Docker config file in its key {key}: \
+                {fault}; {make}"
+            ),
         ),
     })
 }
@@ -86,7 +89,9 @@ fn read(folder: &Path) -> Result<DockerConfig, Fault> {
         let path = folder.join(key);
         match fs::metadata(&path) {
             Ok(found) if found.len() > LIMIT => {
-                return Err(Fault::Io(io::Error::other("it has more than 1 MiB")));
+                return Err(Fault::Io(io::Error::other(
+                    "it is too large: more than 1 MiB",
+                )));
             }
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => continue,

@@ -90,7 +90,7 @@ impl Solver<'_> {
                 Again::Pruned if pruned => return Err(found.failure),
                 Again::Pruned => {
                     pruned = true;
-                    println!("the builder's cache volume is full: pruning, then trying once more");
+                    println!("the builder's cache volume is full: pruning, then retrying once");
                     child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;
                 }
                 Again::Later => {
@@ -99,7 +99,7 @@ impl Solver<'_> {
                         return Err(found.failure);
                     };
                     println!(
-                        "{}; trying again in {:.1} s",
+                        "{}; retrying in {:.1} s",
                         self.redactor.line(&found.failure.message),
                         pause.as_secs_f64()
                     );

@@ -65,7 +65,7 @@ impl Archive {
     pub(super) fn open(&mut self) -> Result<Opened, InspectError> {
         let Some(bytes) = self.files.read(MANIFEST, LIMIT)? else {
             return Err(self.refuse(format!(
-                "it has no {MANIFEST}, so it is not what `docker save` writes"
+                "{MANIFEST} not found: not the output of `docker save`"
             )));
         };
         let all: Vec<Saved> = read::<Option<_>>(&bytes)
@@ -86,7 +86,7 @@ impl Archive {
             ([], None) => return Err(InspectError::EmptyIndex),
             ([], Some(asked)) => {
                 return Err(self.refuse(format!(
-                    "it has no image {asked}; it has {}",
+                    "image {asked} not found; it has {}",
                     names.join(", ")
                 )));
             }
@@ -102,7 +102,7 @@ impl Archive {
 
     fn read(&mut self, saved: Saved) -> Result<Opened, InspectError> {
         let Some(bytes) = self.files.read(&saved.config, ImageConfig::LIMIT)? else {
-            return Err(self.refuse(format!("it does not have the config, {}", saved.config)));
+            return Err(self.refuse(format!("config {} not found", saved.config)));
         };
         let id = digest_of(&bytes);
         // The name is the digest, unless another tool than Docker wrote it.
@@ -176,7 +176,7 @@ impl Archive {
     }
 
     fn missing(&self, number: usize, layer: &str) -> InspectError {
-        self.refuse(format!("it does not have layer {number}, {layer}"))
+        self.refuse(format!("layer {number} not found: {layer}"))
     }
 
     fn refuse(&self, why: String) -> InspectError {

@@ -137,7 +137,7 @@ fn null_is_empty_in_what_docker_saved() {
         assert_eq!((contents.files, contents.layers.items.len()), (0, 0));
     }
     for empty in ["null", "[]"] {
-        assert_eq!(said(&bytes(empty, &[]), None), "the index names no image");
+        assert_eq!(said(&bytes(empty, &[]), None), "the index is empty");
     }
     let text = said(&bytes(r#"[{"Config":"c.json","Layers":"a"}]"#, &[]), None);
     assert!(text.contains("[0].Layers: invalid type"), "{text}");
@@ -164,7 +164,7 @@ fn what_does_not_fit_together_is_an_error() {
         let text = said(&saved(&[images]), None);
         assert!(text.contains(why), "{text}");
     }
-    assert_eq!(said(&saved(&[]), None), "the index names no image");
+    assert_eq!(said(&saved(&[]), None), "the index is empty");
 }
 
 #[test]

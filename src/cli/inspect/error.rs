@@ -13,7 +13,7 @@ pub enum InspectError {
     #[error("{0}")]
     Name(String),
     /// The same rule twice.
-    #[error("the rule {0} is given to --enforce and to --warn: give it to one of them")]
+    #[error("the rule {0} is in both --enforce and --warn: name it once")]
     RuleTwice(&'static str),
     /// The image that is compared with, and why it cannot be.
     #[error("{image}, to compare with: {cause}")]
@@ -40,7 +40,7 @@ pub enum InspectError {
         why: String,
     },
     /// A file with credentials that is none.
-    #[error("{} holds no credentials that can be read: {why}", path.display())]
+    #[error("invalid credentials file {}: {why}", path.display())]
     Credentials {
         /// Which one.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum InspectError {
         why: ConfigFault,
     },
     /// The file of --ca.
-    #[error("{}: it has no certificate in PEM", path.display())]
+    #[error("{}: no PEM certificate found", path.display())]
     Certificates {
         /// Which one.
         path: PathBuf,
@@ -67,7 +67,8 @@ pub enum InspectError {
     Layer(#[from] LayerError),
     /// Bytes with another digest than was asked for.
     #[error(
-        "{what} has the digest {actual}, and {expected} was asked for: it was damaged or replaced"
+        "{what}: digest mismatch: {actual}, and {expected} was requested: it is corrupted or was \
+            replaced"
     )]
     WrongDigest {
         /// The manifest, the config, …
@@ -78,24 +79,22 @@ pub enum InspectError {
         actual: String,
     },
     /// A digest that is not written as one, or of an algorithm that is not known.
-    #[error("{0} is neither a sha256 nor a sha512 digest")]
+    #[error("unsupported digest {0}: neither sha256 nor sha512")]
     UnknownDigest(String),
     /// Something else than a container image.
-    #[error(
-        "this is {0}, and not a container image: there is nothing in it that a container could start"
-    )]
+    #[error("not a container image: this is {0}")]
     Artifact(String),
     /// An index that leads to an index.
     #[error(
-        "the index names another index, {0}, where an image should be: inspect that one by its digest, or push an \
-         index that names images"
+        "invalid index: it contains another index, {0}: inspect that one by its digest, or push \
+            an index of images"
     )]
     NestedIndex(String),
     /// An index without images.
-    #[error("the index names no image")]
+    #[error("the index is empty")]
     EmptyIndex,
     /// An index without the platform that was asked for.
-    #[error("there is no image for {asked}: there are {}", listed(there))]
+    #[error("no image found for {asked}; available: {}", listed(there))]
     NoPlatform {
         /// What was asked for.
         asked: String,
@@ -103,10 +102,7 @@ pub enum InspectError {
         there: Vec<String>,
     },
     /// More than one image, and nothing said about which.
-    #[error(
-        "there is more than one image: name one of {}, with {how}",
-        listed(there)
-    )]
+    #[error("several images found: choose one of {}, with {how}", listed(there))]
     Ambiguous {
         /// What there is.
         there: Vec<String>,
@@ -118,9 +114,9 @@ pub enum InspectError {
     LayerCount(#[from] LayerCount),
     /// A layer that lies somewhere else.
     #[error(
-        "layer {layer} is not stored with the image but at {url}, as some layers of Windows are: Whittle reads from no \
-         other place. Copy the image together with such layers, for example with \
-         `crane copy --allow-nondistributable-artifacts`"
+        "layer {layer} is a foreign layer, stored at {url} and not with the image, which is \
+            unsupported: copy the image with such layers, for example with `crane copy \
+            --allow-nondistributable-artifacts`"
     )]
     Foreign {
         /// Which layer, from 1.

@@ -96,7 +96,7 @@ impl Files {
         };
         if opened.size > most {
             return Err(refuse(format!(
-                "its {name} has {} bytes, and at most {most} are read",
+                "its {name} is too large: {} bytes, and at most {most} are read",
                 opened.size
             )));
         }
@@ -108,7 +108,9 @@ impl Files {
             .read_to_end(&mut bytes)
             .map_err(file(&path))?;
         if (bytes.len() as u64) < size {
-            return Err(refuse(format!("it ends in the middle of its {name}")));
+            return Err(refuse(format!(
+                "truncated: it ends in the middle of its {name}"
+            )));
         }
         Ok(Some(bytes))
     }

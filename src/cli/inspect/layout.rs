@@ -54,7 +54,7 @@ impl Layout {
     /// What the layout's index, or the name in it, points at.
     pub(super) fn pointed(&mut self) -> Result<Pointed, InspectError> {
         let Some(bytes) = self.files.read(INDEX, MANIFEST_LIMIT)? else {
-            return Err(self.refuse(format!("it has no {INDEX}, so it is no OCI layout")));
+            return Err(self.refuse(format!("{INDEX} not found: not an OCI layout")));
         };
         let index = IndexDocument::parse(&bytes).map_err(ManifestError::Malformed)?;
         let all: Vec<&Descriptor> = index.manifests.iter().filter(|d| !attests(d)).collect();
@@ -70,9 +70,13 @@ impl Layout {
         names.dedup();
         match (&found[..], &self.name) {
             ([], Some(name)) if names.is_empty() => Err(self.refuse(format!(
-                "it has no image {name}: its images have no names, so leave the name out, or name a digest behind an @"
+                "image {name} not found: its images have no names, so omit the name, or write @ \
+                    and a digest"
             ))),
-            ([], Some(name)) => Err(self.refuse(format!("it has no image {name}; it has {}", names.join(", ")))),
+            ([], Some(name)) => Err(self.refuse(format!(
+                "image {name} not found; it has {}",
+                names.join(", ")
+            ))),
             ([], None) => Err(InspectError::EmptyIndex),
             ([one], _) => {
                 let digest = one.digest.clone();
@@ -143,7 +147,7 @@ impl Layout {
                 layer,
                 url: url.clone(),
             },
-            None => self.refuse(format!("it does not have layer {layer}, {digest}")),
+            None => self.refuse(format!("layer {layer} not found: {digest}")),
         }
     }
 
@@ -165,7 +169,7 @@ impl Layout {
 
     fn blob(&mut self, digest: &str, what: &str, most: u64) -> Result<Vec<u8>, InspectError> {
         let Some(bytes) = self.files.read(&path_of(digest)?, most)? else {
-            return Err(self.refuse(format!("it does not have the {what}, {digest}")));
+            return Err(self.refuse(format!("{what} not found: {digest}")));
         };
         verify(&bytes, digest, &format!("the {what}"))?;
         Ok(bytes)

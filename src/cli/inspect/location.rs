@@ -54,14 +54,16 @@ impl Location {
         let name = image.strip_prefix("docker://").unwrap_or(image);
         if name.starts_with("http://") || name.starts_with("https://") {
             return Err(InspectError::Name(format!(
-                "{image}: an image is named without http:// or https://, as host/repository:tag; for a registry that \
-                 speaks HTTP there is --plain-http"
+                "{image}: invalid image name: write host/repository:tag without http:// or \
+                    https://; for a registry without TLS use --plain-http"
             )));
         }
         let reference = Reference::parse(name);
         match fault(name, &reference) {
             None => Ok(Self::Registry(reference)),
-            Some(why) => Err(InspectError::Name(format!("{image} names no image: {why}"))),
+            Some(why) => Err(InspectError::Name(format!(
+                "invalid image name {image}: {why}"
+            ))),
         }
     }
 }
@@ -102,9 +104,9 @@ fn fault(name: &str, reference: &Reference) -> Option<String> {
     let in_path = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/".contains(c);
     if let Some(wrong) = path.chars().find(|c| !in_path(*c)) {
         return Some(if wrong.is_ascii_uppercase() {
-            format!("repositories are written in small letters, and it has {wrong}")
+            format!("repositories must be lowercase, and it has {wrong}")
         } else {
-            format!("{wrong:?} cannot stand in the name of a repository")
+            format!("invalid character {wrong:?} in a repository name")
         });
     }
     let whole = |part: &str| {
@@ -112,7 +114,7 @@ fn fault(name: &str, reference: &Reference) -> Option<String> {
             && part.ends_with(|c: char| c.is_ascii_alphanumeric())
     };
     if !path.split('/').all(whole) {
-        return Some("each part of it must begin and end with a letter or a digit".into());
+        return Some("each part of it must start and end with a letter or digit".into());
     }
     let parted = |part: &str| {
         let mut between = part.split(|c: char| c.is_ascii_alphanumeric());
@@ -120,27 +122,27 @@ fn fault(name: &str, reference: &Reference) -> Option<String> {
     };
     if let Some(part) = path.split('/').find(|part| !parted(part)) {
         return Some(format!(
-            "{part} has more between its letters than a single . or _, __, or dashes"
+            "invalid part {part}: between letters it may have a single . or _, __, or dashes"
         ));
     }
     if path.len() > 255 {
-        return Some("its path has more than 255 characters".into());
+        return Some("its path is too long: more than 255 characters".into());
     }
     let in_host = |c: char| c.is_ascii_alphanumeric() || "-.:[]_".contains(c);
     if !reference.repository.host.chars().all(in_host) {
-        return Some("its host is none".into());
+        return Some("invalid host".into());
     }
     let in_tag = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if let Some(tag) = &reference.tag
         && (tag.is_empty() || tag.len() > 128 || !tag.chars().all(in_tag))
     {
-        return Some(format!("{tag:?} is no tag"));
+        return Some(format!("invalid tag {tag:?}"));
     }
     if name.contains('@') {
         let digest = reference.digest.as_deref().unwrap_or_default();
         if !is_digest(digest) {
             return Some(format!(
-                "{digest:?} is no digest, such as sha256: and 64 digits"
+                "invalid digest {digest:?}: write sha256: and 64 hexadecimal digits"
             ));
         }
     }

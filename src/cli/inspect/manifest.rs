@@ -16,15 +16,15 @@ const CONFIGS: [&str; 2] = [
 /// What other things call themselves, by the beginning of their type, and what they are.
 const KNOWN: [(&str, &str); 8] = [
     ("application/vnd.cncf.helm.", "a Helm chart"),
-    ("application/vnd.cncf.flux.", "an artifact of Flux"),
-    ("application/vnd.cyclonedx", "a list of contents (SBOM)"),
-    ("application/spdx", "a list of contents (SBOM)"),
-    ("application/vnd.dev.cosign.", "a signature of cosign"),
-    ("application/vnd.dev.sigstore.", "a signature of cosign"),
+    ("application/vnd.cncf.flux.", "a Flux artifact"),
     (
-        "application/vnd.buildkit.cacheconfig.",
-        "a build cache of BuildKit",
+        "application/vnd.cyclonedx",
+        "a software bill of materials (SBOM)",
     ),
+    ("application/spdx", "a software bill of materials (SBOM)"),
+    ("application/vnd.dev.cosign.", "a cosign signature"),
+    ("application/vnd.dev.sigstore.", "a cosign signature"),
+    ("application/vnd.buildkit.cacheconfig.", "a BuildKit cache"),
     ("application/vnd.wasm.", "a WebAssembly module"),
 ];
 
@@ -97,7 +97,7 @@ fn artifact(manifest: &ManifestDocument) -> String {
     };
     match KNOWN.iter().find(|(start, _)| stated.starts_with(start)) {
         Some((_, name)) => format!("{name} ({stated})"),
-        None => format!("an artifact of the type {stated}"),
+        None => format!("an artifact of type {stated}"),
     }
 }
 
@@ -107,7 +107,7 @@ fn elsewhere(layer: &Descriptor) -> Option<String> {
     match layer.urls.first() {
         Some(url) => Some(url.clone()),
         None if kind.contains("foreign") || kind.contains("nondistributable") => {
-            Some("an address that the manifest does not say".into())
+            Some("an unknown address".into())
         }
         None => None,
     }
@@ -200,7 +200,7 @@ mod tests {
         );
         let text = said(&report);
         assert!(
-            text.contains("an artifact of the type application/vnd.example.report"),
+            text.contains("an artifact of type application/vnd.example.report"),
             "{text}"
         );
     }
@@ -222,7 +222,7 @@ mod tests {
             ),
             (
                 r#""mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar""#,
-                "an address that the manifest does not say",
+                "an unknown address",
             ),
         ] {
             let Document::Image(image) = read(&manifest(CONFIGS[1], "", layer)).unwrap() else {

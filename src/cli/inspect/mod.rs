@@ -85,7 +85,7 @@ pub async fn run(options: &Options) -> ExitCode {
     match print(options.output, &report, &verdicts, io::stdout().lock()) {
         // Whoever reads has seen enough, as `head` has.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("whittle: the report cannot be printed: {error}");
+            eprintln!("whittle: cannot print the report: {error}");
             return ExitCode::from(FAILED);
         }
         _ => {}
@@ -107,7 +107,7 @@ fn explain(options: &Options, error: &InspectError) -> String {
     let path = Path::new(name);
     if remote && path.is_relative() && path.exists() {
         text.push_str(&format!(
-            " (there is a file of that name: ./{name} means that)"
+            " (a file of that name exists: for the file write ./{name})"
         ));
     }
     text

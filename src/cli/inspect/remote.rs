@@ -166,30 +166,32 @@ impl Remote {
             RegistryError::Transient { message, .. } | RegistryError::Other(message) => {
                 if message.contains("invalid peer certificate") {
                     return Some(
-                        "give the authority that signed the registry's certificate with --ca FILE"
+                        "certificate signed by unknown authority: pass the authority's \
+                            certificate with --ca FILE"
                             .into(),
                     );
                 }
                 // What rustls says of an answer that is no TLS.
                 if message.contains("InvalidContentType") {
                     return Some(format!(
-                        "{host} does not speak TLS there; for HTTP give --plain-http"
+                        "{host} does not support TLS; for HTTP use --plain-http"
                     ));
                 }
                 if message.contains(", with an HTML page")
                     && !matches!(error, RegistryError::Transient { .. })
                 {
                     return Some(format!(
-                        "what answers at {host} is a web server and no registry: check the image's name"
+                        "{host} is a web server, not a registry: check the image's name"
                     ));
                 }
                 if message.contains(": 429 ") {
                     return Some(format!(
-                        "{host} limits how often it is asked, and those who log in less: `docker login {host}`"
+                        "rate limit of {host} exceeded; it is higher for users who log in: \
+                            `docker login {host}`"
                     ));
                 }
                 (self.plain_http && message.contains("400 Bad Request"))
-                    .then(|| format!("{host} may want TLS there, and was asked without"))
+                    .then(|| format!("{host} may require TLS"))
             }
         }
     }
@@ -212,8 +214,8 @@ fn denied(host: &str, login: &Login) -> String {
             path(&login.file)
         ),
         (None, None) => format!(
-            "there are no credentials for {host}: log in with `docker login {host}` or `podman login {host}`, or set \
-             REGISTRY_AUTH_FILE"
+            "credentials for {host} not found: log in with `docker login {host}` or `podman \
+                login {host}`, or set REGISTRY_AUTH_FILE"
         ),
     }
 }

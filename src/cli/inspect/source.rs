@@ -85,8 +85,9 @@ impl Source {
             None if Archive::is(&files) => Ok(Self::Archive(Archive::new(files, name))),
             None => Err(InspectError::NoImage {
                 path,
-                why: "it has neither oci-layout and index.json, as an OCI layout has, nor manifest.json, as `docker \
-                      save` writes it (`docker export` writes the files of a container, which are no image)"
+                why: "not an image: neither oci-layout and index.json (an OCI layout) nor \
+                    manifest.json (`docker save`) found (`docker export` writes the files of a \
+                    container, not an image)"
                     .into(),
             }),
         }

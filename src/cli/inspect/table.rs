@@ -139,7 +139,7 @@ fn start(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
         let verdict = match program.runs {
             Runs::Yes => "can be started",
             Runs::No => "CANNOT BE STARTED",
-            Runs::Unknown => "may start: it cannot be told",
+            Runs::Unknown => "may start: unknown",
         };
         let name = match program.path.as_str() {
             "" => String::new(),
@@ -160,7 +160,7 @@ fn make(program: &Executable) -> String {
         ProgramKind::Static => "static",
         ProgramKind::Dynamic => "dynamic",
         ProgramKind::Script => "script",
-        ProgramKind::Other => "no program of Linux",
+        ProgramKind::Other => "not a Linux program",
     };
     let mut parts = vec![kind.to_owned()];
     parts.extend(program.machine.clone());
@@ -176,19 +176,19 @@ fn make(program: &Executable) -> String {
 fn user(contents: &Contents) -> String {
     let user = &contents.user;
     let configured = match user.configured.as_str() {
-        "" => "none set, so root",
+        "" => "not set, so root",
         text => text,
     };
     let mut parts = vec![match user.uid {
         Some(uid) => format!("uid {uid}, gid {}", user.gid),
-        None => "not known as a number".into(),
+        None => "number unknown".into(),
     }];
     parts.extend(user.name.as_ref().map(|name| format!("name {name}")));
     parts.extend(user.home.as_ref().map(|home| format!("home {home}")));
     let unknown = user.unknown.as_ref();
-    parts.extend(unknown.map(|what| format!("the image does not have {what}")));
+    parts.extend(unknown.map(|what| format!("{what} not found in the image")));
     if !user.numeric && !user.configured.is_empty() {
-        parts.push("not a number, as runAsNonRoot needs it".into());
+        parts.push("not a number, which runAsNonRoot requires".into());
     }
     format!("{configured} ({})", parts.join("; "))
 }
@@ -198,10 +198,7 @@ fn certificates(contents: &Contents) -> String {
         return "none".into();
     };
     let mut text = format!("{} ({} certificates", found.path, found.certificates);
-    for (number, what) in [
-        (found.expired, "out of date"),
-        (found.unreadable, "unreadable"),
-    ] {
+    for (number, what) in [(found.expired, "expired"), (found.unreadable, "unreadable")] {
         if number > 0 {
             text.push_str(&format!(", {number} {what}"));
         }
@@ -241,7 +238,7 @@ fn setuid(contents: &Contents) -> String {
 fn links(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
     let links = &contents.links;
     for (index, link) in links.items.iter().take(SHOWN).enumerate() {
-        let name = if index == 0 { "Folder links" } else { "" };
+        let name = if index == 0 { "Directory links" } else { "" };
         line(out, name, &format!("{} -> {}", link.path, link.folder))?;
     }
     match rest(links.items.len(), links.omitted) {
@@ -303,9 +300,9 @@ fn executables(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
         if let Some(file) = &program.file {
             text.push_str(&format!(" -> {file}"));
         }
-        let why = program.message.as_deref().unwrap_or("no reason is known");
+        let why = program.message.as_deref().unwrap_or("unknown reason");
         match program.runs {
-            Runs::Yes if program.restricted => text.push_str(": not for every user"),
+            Runs::Yes if program.restricted => text.push_str(": not executable for every user"),
             Runs::Yes => {}
             Runs::No => text.push_str(&format!(": cannot be started: {why}")),
             Runs::Unknown => text.push_str(&format!(": may start: {why}")),
@@ -323,7 +320,7 @@ fn notes(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
     if contents.partial {
         heading(
             out,
-            "NOT ALL OF THE IMAGE WAS READ: what seems to be missing may be there",
+            "INCOMPLETE: not all of the image was read, so what seems to be missing may exist",
         )?;
     } else if !notes.is_empty() {
         heading(out, "Notes")?;
@@ -342,7 +339,7 @@ fn notes(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
 
 fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
     let unasked =
-        "Rules that every build enforces (nothing was asked of the image, so the exit code is 0)";
+        "Rules that every build enforces (no rules were requested, so the exit code is 0)";
     heading(out, if verdict.asked { "Rules" } else { unasked })?;
     for rule in &verdict.lines {
         let warning = match rule.level {
@@ -352,7 +349,7 @@ fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
         let text = match &rule.outcome {
             Outcome::Kept => "kept".into(),
             Outcome::Broken(message) => format!("BROKEN{warning}: {message}"),
-            Outcome::Unknown(message) => format!("NOT KNOWN{warning}: {message}"),
+            Outcome::Unknown(message) => format!("UNKNOWN{warning}: {message}"),
         };
         writeln!(out, "  {:<18}  {}", rule.rule, plain(&text))?;
     }
@@ -360,7 +357,7 @@ fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
     for (what, names) in [
         ("would be kept", &others.kept),
         ("would be broken", &others.broken),
-        ("would not be known", &others.unknown),
+        ("would be unknown", &others.unknown),
     ] {
         if !names.is_empty() {
             writeln!(out, "  {what:<18}  {}", names.join(", "))?;

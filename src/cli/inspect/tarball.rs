@@ -75,7 +75,8 @@ impl Bytes {
         let mut open = File::open(path).map_err(file(path))?;
         if !open.metadata().map_err(file(path))?.is_file() {
             return refuse(
-                "it is neither a folder nor a plain file: an image is read more than once, so write it to a file first",
+                "it is neither a directory nor a regular file: an image is read more than once, \
+                    so write it to a file first",
             );
         }
         let mut start = Vec::with_capacity(6);
@@ -91,13 +92,13 @@ impl Bytes {
                 at: 0,
             }))),
             (Compression::Zstd, _) => {
-                refuse("it is compressed with zstd: unpack it first, with zstd -d")
+                refuse("unsupported compression zstd: unpack it first, with zstd -d")
             }
             (_, [0xfd, b'7', b'z', b'X', b'Z', 0]) => {
-                refuse("it is compressed with xz: unpack it first, with xz -d")
+                refuse("unsupported compression xz: unpack it first, with xz -d")
             }
             (_, [b'B', b'Z', b'h', ..]) => {
-                refuse("it is compressed with bzip2: unpack it first, with bzip2 -d")
+                refuse("unsupported compression bzip2: unpack it first, with bzip2 -d")
             }
             _ => Ok(Self::Plain(packed)),
         }
@@ -209,7 +210,7 @@ impl Tarball {
         let (mut buffer, mut wanted, mut at) = (Vec::new(), BLOCK, 0_u64);
         loop {
             if wanted > MAX_HEADERS {
-                return Err(self.refuse("it has a header that is too long for an image"));
+                return Err(self.refuse("a header is too long"));
             }
             let more = wanted.saturating_sub(buffer.len()) as u64;
             let read = (&mut self.bytes).take(more).read_to_end(&mut buffer);
@@ -219,7 +220,7 @@ impl Tarball {
                 return match buffer.iter().all(|byte| *byte == 0) && at > 0 {
                     true => Ok(()),
                     false => {
-                        Err(self.refuse("it is cut short, or no tar: it ends within a header"))
+                        Err(self.refuse("truncated, or not a tar archive: it ends within a header"))
                     }
                 };
             }
@@ -245,7 +246,7 @@ impl Tarball {
                 } => (consumed, None, entry.size),
             };
             if consumed != buffer.len() {
-                return Err(self.refuse("it has a header that is not understood"));
+                return Err(self.refuse("invalid header"));
             }
             buffer.clear();
             wanted = BLOCK;
@@ -257,7 +258,7 @@ impl Tarball {
                 .skip(size)
                 .map_err(|error| self.unreadable(error))?
             {
-                return Err(self.refuse("it is cut short: it ends in the middle of a file"));
+                return Err(self.refuse("truncated: it ends in the middle of a file"));
             }
             // Some writers leave out the padding of the last file.
             let padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
@@ -274,7 +275,7 @@ impl Tarball {
 
     fn unreadable(&self, error: io::Error) -> InspectError {
         if error.kind() == io::ErrorKind::UnexpectedEof {
-            return self.refuse("it is cut short: its compressed bytes end too early");
+            return self.refuse("truncated: its compressed data ends too early");
         }
         file(&self.path)(error)
     }
@@ -305,7 +306,7 @@ impl Tarball {
         };
         if self.members.len() >= MAX_MEMBERS {
             return Err(self.refuse(format!(
-                "it has more than {MAX_MEMBERS} files, so it is no image"
+                "too many files: more than {MAX_MEMBERS}; not an image"
             )));
         }
         self.members.insert(name, member);

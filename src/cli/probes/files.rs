@@ -68,10 +68,10 @@ pub(super) fn text(path: &Path) -> Result<String, Error> {
     if bytes.len() as u64 > MOST {
         return Err(Error::new(
             name,
-            format!("is larger than {} MiB", MOST >> 20),
+            format!("is too large: more than {} MiB", MOST >> 20),
         ));
     }
-    String::from_utf8(bytes).map_err(|_| Error::new(name, "is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| Error::new(name, "is not valid UTF-8"))
 }
 
 /// Puts a new text in a file's place, whole or not at all, with the file's permissions.
@@ -79,7 +79,7 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
     let told = |error: std::io::Error| {
         Error::new(
             path.display().to_string(),
-            format!("cannot be written: {error}; it is as it was"),
+            format!("cannot be written: {error}; it is unchanged"),
         )
     };
     // Behind a link, the file itself.

@@ -102,13 +102,13 @@ impl Manifest {
             }),
             Err(error) => {
                 let hint = if text.contains("{{") {
-                    "; a template of Helm has to be rendered first: helm template … | whittle probes -f -"
+                    "; render Helm templates first: helm template … | whittle probes -f -"
                 } else {
                     ""
                 };
                 Err(Error::new(
                     format!("{name}:{}:{}", error.place.line, error.place.column),
-                    format!("is no YAML: {}{hint}", error.why),
+                    format!("invalid YAML: {}{hint}", error.why),
                 ))
             }
         }
@@ -157,7 +157,7 @@ impl Manifest {
                     into.errors.push(Error::new(
                         format!("{}:{}", spot.file, spot.line),
                         format!(
-                            "{} {} has a Pod template that is none: {}: {}",
+                            "{} {} has an invalid Pod template: {}: {}",
                             template.kind,
                             template.name,
                             field(&spot.pointer),
@@ -218,7 +218,7 @@ impl Manifest {
             None => ("", self.text.as_str()),
         };
         let edited = edit(text, &changes)
-            .map_err(|why| Error::new(self.name.clone(), format!("is left as it is: {why}")))?;
+            .map_err(|why| Error::new(self.name.clone(), format!("is left unchanged: {why}")))?;
         Ok(Fixed {
             name: self.name.clone(),
             text: format!("{mark}{edited}"),

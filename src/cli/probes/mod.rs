@@ -47,16 +47,15 @@ impl Error {
 /// What to do with the fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fixing {
-    /// Print the mended manifests, and the verdicts to standard error.
+    /// Print the fixed manifests, and the verdicts to standard error.
     Print,
     /// Change the files.
     Write,
 }
 
-/// Judges the probes of manifests before they are applied.
+/// Checks the probes of manifests before they are applied.
 ///
-/// Exits with 0 where no probe is known to be unable to work, with 1 where one is, and with 2 where
-/// something could not be read.
+/// Exit codes: 0: no probe is known to fail; 1: one cannot work; 2: something could not be read.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
     /// Manifests: files, directories, or - for standard input.
@@ -68,10 +67,10 @@ pub struct Options {
     /// Ask the registries of the images for the reports that Whittle has put beside them.
     #[arg(long)]
     pub registry: bool,
-    /// Speak HTTP without TLS to registries; one on this machine is spoken to so in any case.
+    /// Use HTTP without TLS for registries; those on this machine always use it.
     #[arg(long, requires = "registry")]
     pub plain_http: bool,
-    /// Certificates in PEM that sign the registries', besides those of the system.
+    /// File with additional CA certificates (PEM) for the registries.
     #[arg(
         long,
         value_name = "FILE",
@@ -82,13 +81,13 @@ pub struct Options {
     /// Ask the cluster of the current context for its ImageBuilds.
     #[arg(long)]
     pub cluster: bool,
-    /// How to print the verdicts.
+    /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-    /// Exit with 1 also where it is not known whether a probe works.
+    /// Exit with 1 also if it is unknown whether a probe works.
     #[arg(long)]
     pub strict: bool,
-    /// Mend each probe that cannot work and has a fix; comments and layout stay.
+    /// Fix each probe that cannot work, where a fix is known; comments and layout are kept.
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "print")]
     pub fix: Option<Fixing>,
 }
@@ -127,11 +126,11 @@ fn without_reports(options: &Options, reports: &Reports, judged: &Judged) -> Opt
     Some(match options.reports.first() {
         None => Error::new(
             "--reports",
-            format!("is missing, so what the images hold is not known: {sources}"),
+            format!("is missing, so the images' contents are unknown: {sources}"),
         ),
         Some(path) => Error::new(
             path.display().to_string(),
-            format!("has no report, so what the images hold is not known: {sources}"),
+            format!("has no report, so the images' contents are unknown: {sources}"),
         ),
     })
 }
@@ -188,12 +187,12 @@ fn judge(
         out.write_all(text.as_bytes())
     };
     for (name, count) in mended {
-        let _ = writeln!(err, "{name}: {count} mended");
+        let _ = writeln!(err, "{name}: {count} fixed");
     }
     for (spot, object) in &judged.passed_over {
         let _ = writeln!(
             err,
-            "note: {}:{} {} {} has {} with probes in a place that is not looked at: they are not judged",
+            "note: {}:{} {} {} has {} with probes in an unsupported place: they are not judged",
             spot.file,
             spot.line,
             object.kind,
@@ -258,10 +257,7 @@ fn print(fixed: &[Fixed], out: &mut dyn Write) -> std::io::Result<()> {
 
 fn write(file: &Fixed) -> Result<(), Error> {
     if file.name == files::STDIN {
-        return Err(Error::new(
-            "-",
-            "cannot be written to: use --fix, which prints",
-        ));
+        return Err(Error::new("-", "is not writable: use --fix, which prints"));
     }
     files::replace(std::path::Path::new(&file.name), &file.text)
 }

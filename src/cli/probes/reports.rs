@@ -122,7 +122,7 @@ impl Reports {
             self.read(&text).map_err(|error| {
                 Error::new(
                     file.display().to_string(),
-                    format!("is no report of an image: {error}; reports are what whittle inspect -o json writes"),
+                    format!("is not a report of an image: {error}; whittle inspect -o json writes reports"),
                 )
             })?;
         }
@@ -166,10 +166,10 @@ impl Images for Reports {
             }
         }
         let why_none = match (image.is_empty(), same.first()) {
-            (true, _) => "the container names no image".to_owned(),
-            (false, None) => format!("there is no report of {image}"),
+            (true, _) => "the container has no image".to_owned(),
+            (false, None) => format!("report of {image} not found"),
             (false, Some((_, other))) => format!(
-                "there is no report of {image}, but one of {}{}",
+                "report of {image} not found, but one of {}{}",
                 other.image,
                 match other.digests.first() {
                     Some(digest) if !other.image.contains('@') => format!("@{digest}"),

@@ -102,7 +102,7 @@ fn manifests_are_judged_with_the_line_of_each_probe() {
     );
     assert!(
         run.out
-            .contains("there is no report of registry.example.com/other:1")
+            .contains("report of registry.example.com/other:1 not found")
     );
     assert_eq!(after, DEPLOYMENT);
 }

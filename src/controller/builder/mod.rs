@@ -146,7 +146,7 @@ async fn refused(
     }
     context.metrics.error(KIND);
     let (namespace, name) = (builder.namespace(), builder.name_any());
-    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    tracing::warn!(kind = KIND, namespace, name, %error, "denied by the API server; reported in its status");
     let now = Timestamp::now();
     let (set, _) = context.cluster.daemon(builder).await?;
     let say = decide::refused(builder, set.as_ref(), &refusal, now);

@@ -94,7 +94,8 @@ pub fn rest(
 pub fn say_idle(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
     status.observed_generation = builder.metadata.generation;
     let message = format!(
-        "nothing was built for {}: the daemon sleeps, its cache stays, and the next build wakes it",
+        "idle: nothing was built for {}: the builder sleeps, its cache is kept, and the next \
+            build wakes it",
         builder.spec.idle_timeout
     );
     put(status, builder, READY, Some(true), (IDLE, &message), now);
@@ -185,7 +186,7 @@ fn put(
 /// A change waits for builds to end: the daemon goes on as it is, and takes builds.
 pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize, now: Timestamp) {
     let message =
-        format!("a change that restarts the daemon waits for {active} running builds to end");
+        format!("a change that restarts the builder waits for {active} running builds to end");
     put(
         status,
         builder,
@@ -222,8 +223,9 @@ pub fn say_refused(
     let invalid = refusal.why == Why::Invalid;
     let message = if invalid && refusal.words.contains("updates to statefulset spec") {
         format!(
-            "{} is refused: a volume's size and class cannot be changed; delete the Builder (its cache goes with it) and make \
-             it anew: kubectl delete builder {name} -n {namespace}. The API server says: {}",
+            "the change of {} is denied: a volume's size and class are immutable; delete the \
+                Builder (and with it its cache) and create it again: kubectl delete builder \
+                {name} -n {namespace}. The API server says: {}",
             refusal.what, refusal.words
         )
     } else {
@@ -258,7 +260,7 @@ pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: 
             builder,
             READY,
             Some(true),
-            ("Ready", "the daemon takes builds"),
+            ("Ready", "the builder accepts builds"),
             now,
         );
         clear(&mut status.conditions, RECONCILING);

@@ -158,11 +158,13 @@ impl Cluster {
                         .as_ref()
                         .and_then(|data| data.get(key))
                         .and_then(|value| String::from_utf8(value.0.clone()).ok())
-                        .ok_or_else(|| Error::Pki(format!("Secret {namespace}/{name} has no {key}: delete it, and a new authority is made")))
+                        .ok_or_else(|| Error::Pki(format!("Secret {namespace}/{name} is missing key {key}: delete it, and a new \
+                            authority is created")))
                 };
                 return Authority::load(&text("tls.crt")?, &text("tls.key")?).map_err(|error| {
                     Error::Pki(format!(
-                        "Secret {namespace}/{name}: {error}: delete it, and a new authority is made"
+                        "Secret {namespace}/{name} is invalid: {error}: delete it, and a new \
+                            authority is created"
                     ))
                 });
             }

@@ -331,7 +331,8 @@ fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
         tracing::warn!(
             job,
             how_many,
-            "several Pods claim to be this Job's, which has one: see who may make Pods there"
+            "several Pods claim to belong to this Job, which has one: check who may create Pods \
+                in its namespace"
         );
     }
     pods::of(pods, job)

@@ -84,13 +84,13 @@ fn objection(
 ) -> Option<&'static str> {
     let uid = attempt.uid.as_str();
     let Some(build) = build.filter(|build| build.uid().as_deref() == Some(uid)) else {
-        return Some("its ImageBuild does not exist");
+        return Some("ImageBuild not found");
     };
     if !decide::awaits_report(build, &attempt.job) {
-        return Some("its attempt is not the one that runs");
+        return Some("not the attempt that is running");
     }
     if !job.is_some_and(|job| outcome::runs(job, uid, pods)) {
-        return Some("its Pod does not run");
+        return Some("the attempt's Pod is not running");
     }
     None
 }

@@ -113,7 +113,7 @@ impl Cluster {
         match log {
             Ok(log) => Some(bounded(log.trim_end().to_owned(), LOG_BYTES)),
             Err(error) => {
-                tracing::info!(namespace, pod, %error, "the log of a check could not be read");
+                tracing::info!(namespace, pod, %error, "cannot read the log of a health check Pod");
                 None
             }
         }

@@ -609,15 +609,23 @@ async fn a_report_is_taken_from_the_attempt_that_runs_alone() {
         job: name.clone(),
     };
     for (build, job, expected) in [
-        (None, Some(&job), "its ImageBuild does not exist"),
+        (None, Some(&job), "ImageBuild not found"),
         (
             Some(build("another")),
             Some(&job),
-            "its attempt is not the one that runs",
+            "not the attempt that is running",
         ),
-        (Some(build(&name)), None, "its Pod does not run"),
-        (Some(build(&name)), Some(&job), "its Pod does not run"),
-        (Some(build(&name)), Some(&leaving), "its Pod does not run"),
+        (Some(build(&name)), None, "the attempt's Pod is not running"),
+        (
+            Some(build(&name)),
+            Some(&job),
+            "the attempt's Pod is not running",
+        ),
+        (
+            Some(build(&name)),
+            Some(&leaving),
+            "the attempt's Pod is not running",
+        ),
     ] {
         let (cluster, server) = Server::cluster();
         let (of_build, of_job) = (format!("GET {BUILDS}/hello"), format!("GET {JOBS}/{name}"));

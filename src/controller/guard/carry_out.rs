@@ -43,7 +43,7 @@ pub async fn write(
             Ok(version) => drop(written.objects.insert(name, (write.digest, version))),
             Err(error) if error.is_answer() => {
                 context.metrics.profile_refused();
-                tracing::warn!(%error, "a ProbeProfile could not be written; trying again");
+                tracing::warn!(%error, "cannot write a ProbeProfile; retrying");
                 written.objects.remove(&name);
                 round.refused = true;
             }
@@ -125,7 +125,7 @@ async fn condition(
     match cluster.write_condition(namespace, name, kind, wanted).await {
         Ok(()) => Ok(true),
         Err(error) if error.is_answer() => {
-            tracing::warn!(%error, "a condition could not be written; trying again");
+            tracing::warn!(%error, "cannot write a condition; retrying");
             Ok(false)
         }
         Err(error) => Err(error.into()),

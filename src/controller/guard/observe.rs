@@ -155,9 +155,10 @@ async fn judge(
         });
         let judged = judged.await;
         let judged = judged.unwrap_or_else(|error| {
-            tracing::error!(image_build = key, %error, "an image could not be judged");
+            tracing::error!(image_build = key, %error, "internal error while judging an image");
             let reason = "NotJudged";
-            let message = "its report could not be judged: see the controller's log".to_owned();
+            let message =
+                "internal error while reading its report: see the controller's log".to_owned();
             Err(NotKnown { reason, message })
         });
         image.known = Some(judged.map(|entry| written.pool.share(entry)));
@@ -232,7 +233,7 @@ impl Written {
             match context.cluster.namespaces(&trust.namespace_selector).await {
                 Ok(found) => *namespaces = found,
                 Err(error) => {
-                    tracing::warn!(%error, "namespaces of probeGuard.trust cannot be listed; those known before stay");
+                    tracing::warn!(%error, "cannot list the namespaces of probeGuard.trust; keeping those known before");
                 }
             }
         }

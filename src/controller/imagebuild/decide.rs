@@ -239,7 +239,7 @@ fn on(
                 status::held(&mut status, build, now);
             } else {
                 begin(&mut status, build, now);
-                let message = "stopping the build of the spec before this one".to_owned();
+                let message = "stopping the build of the previous spec".to_owned();
                 status::working(&mut status, build, "Superseding", message, now);
             }
             Step {
@@ -257,7 +257,7 @@ fn on(
             begin(&mut status, build, now);
             if observed.queue.waiting > 0 {
                 // Several became due at once: each says so first, and then all see one order.
-                let message = "waiting for its turn on the builder".to_owned();
+                let message = "queued: waiting for its turn on the builder".to_owned();
                 status::working(&mut status, build, QUEUED, message, now);
                 return Step {
                     look_again: Some(SignedDuration::from_millis(500)),
@@ -335,7 +335,7 @@ fn go_on(
         State::Leaving | State::Foreign if deadline(build, &status, now) <= now => {
             let said = find(&status.conditions, READY).map(|c| c.message.clone());
             let message = format!(
-                "not started within spec.timeout ({}): {}",
+                "timed out: not started within spec.timeout ({}): {}",
                 build.spec.timeout,
                 said.unwrap_or_default()
             );
@@ -348,7 +348,7 @@ fn go_on(
                 build,
                 "JobDeleted",
                 format!(
-                    "Job {} is being deleted; the attempt starts again after it",
+                    "Job {} is being deleted; the attempt starts again afterwards",
                     current.job
                 ),
                 now,
@@ -360,7 +360,7 @@ fn go_on(
         }
         State::Foreign => {
             let message = format!(
-                "Job {} exists, but does not belong to this ImageBuild: delete it",
+                "conflict: Job {} already exists and does not belong to this ImageBuild: delete it",
                 current.job
             );
             status::blocked(&mut status, build, queue::CONFLICT, message, now);
@@ -371,10 +371,7 @@ fn go_on(
         }
         State::Pending(pending) => wait(build, status, pending, now),
         State::Running => {
-            let message = current
-                .message
-                .clone()
-                .unwrap_or_else(|| "the build runs".into());
+            let message = current.message.clone().unwrap_or_else(|| "building".into());
             status::working(&mut status, build, "Building", message, now);
             step(status, Action::None)
         }

@@ -472,7 +472,7 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
 fn a_missing_secret_is_said_at_once_and_the_build_goes_on_when_it_is_there() {
     let pending = Pending {
         reason: "SecretNotFound".into(),
-        message: "Secret npm does not exist".into(),
+        message: "Secret npm not found".into(),
         blocked: true,
     };
     let mut build = running();

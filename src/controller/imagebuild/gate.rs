@@ -32,7 +32,7 @@ const PREPARATION: i64 = 600;
 /// The most of its node's disk that a container may fill, its log included.
 const DISK: &str = "2Gi";
 /// Why Linux does not let the check's Pod start a program that others start.
-const CAPABILITIES: &str = ": the program has file capabilities, and the check's Pod drops all of them: take them away \
+const CAPABILITIES: &str = ": the program has file capabilities, and the health check Pod drops all of them: remove them \
     (setcap -r FILE), or set them without the effective bit (setcap CAPABILITY=p FILE)";
 /// The user of images whose own is a name that the kubelet cannot judge is known from their contents; this
 /// one is never taken.
@@ -242,24 +242,26 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     if !job.owner_references().iter().any(is_mine) {
         return State::Failed {
             message: format!(
-                "Job {} exists, but does not belong to this ImageBuild: delete it",
+                "conflict: Job {} already exists and does not belong to this ImageBuild: delete it",
                 job.name_any()
             ),
             log: None,
         };
     }
     if job.metadata.deletion_timestamp.is_some() {
-        return waiting("the Pod of an earlier check is going");
+        return waiting("the Pod of a previous health check is terminating");
     }
     let Some(pod) = seen.pod else {
         return match failed_condition(job) {
-            Some((_, message)) => State::Lost(format!("the Pod of the check is gone: {message}")),
+            Some((_, message)) => {
+                State::Lost(format!("the health check Pod was deleted: {message}"))
+            }
             None => match seen.refused {
                 Some(event) => {
                     let namespace = job.namespace().unwrap_or_default();
                     waiting(&of_event(&event.words, &namespace, Whose::Check).1)
                 }
-                None => waiting("waiting for the Pod of the check to be made"),
+                None => waiting("waiting for the health check Pod to be created"),
             },
         };
     };
@@ -280,7 +282,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     {
         return State::Failed {
             message: format!(
-                "the container wrote more than {DISK} to its node's disk before it was Ready: a check may not ({})",
+                "the container used too much disk: more than {DISK} before it was Ready ({})",
                 said.trim()
             ),
             log: None,
@@ -296,34 +298,35 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         let reason = ended.reason.as_deref().unwrap_or_default();
         let message = match (reason, ended.exit_code, ended.message) {
             ("OOMKilled", ..) => {
-                "the container ran out of memory before it was Ready: raise healthCheck.memory".into()
+                "the container ran out of memory (OOMKilled) before it was Ready: raise \
+                    healthCheck.memory".into()
             }
             ("StartError" | "ContainerCannotRun", _, said) => format!(
-                "the container could not be started: {}",
+                "the container failed to start: {}",
                 said.unwrap_or_default()
             ),
-            (_, 0, _) => "the container ended by itself, with exit code 0, before it was Ready: a healthCheck needs a \
-                          program that keeps running"
+            (_, 0, _) => "the container exited with code 0 before it was Ready: a healthCheck needs a program \
+                that keeps running"
                 .into(),
-            (_, code, _) => format!("the container ended with exit code {code} before it was Ready"),
+            (_, code, _) => format!("the container exited with code {code} before it was Ready"),
         };
         return State::Failed { message, log: None };
     }
     if let Some(reason) = status.reason.filter(|_| is_over(pod)) {
         let said = status.message.unwrap_or_default();
-        return State::Lost(format!("the Pod of the check ended: {reason}: {said}"));
+        return State::Lost(format!("the health check Pod ended: {reason}: {said}"));
     }
     if let Some(running) = running {
         let since = running.started_at.map_or(now, |time| time.0);
         let until = since + SignedDuration::from_secs(i64::from(check.timeout_seconds));
         if now >= until {
             return State::Failed {
-                message: format!("not Ready within {} s", check.timeout_seconds),
+                message: format!("timed out: not Ready within {} s", check.timeout_seconds),
                 log: None,
             };
         }
         return State::Waiting {
-            message: "runs, and is not Ready yet".into(),
+            message: "running, not Ready yet".into(),
             until: Some(until),
         };
     }
@@ -332,8 +335,9 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         if made.is_some_and(|made| now.duration_since(made.0) > PULL_GRACE) {
             return State::Failed {
                 message: format!(
-                    "its node could not pull the image ({message}): the kubelet must reach the registry under \
-                     the name in output.image, with the Secret of output.secretRef"
+                    "image pull failed on its node ({message}): the kubelet must be able to \
+                        reach the registry by the name in output.image, with the Secret of \
+                        output.secretRef"
                 ),
                 log: None,
             };
@@ -343,17 +347,17 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     if let Some(held) = held.filter(|held| is_final(held.reason.as_deref().unwrap_or_default())) {
         let said = held.message.unwrap_or_default();
         let message = if said.contains("runAsNonRoot") {
-            "the image runs as root, and the check runs it as a restricted Pod: write USER 65532:65532 into the \
-             Dockerfile"
+            "the image runs as root, which the health check's restricted Pod does not allow: \
+                write USER 65532:65532 into the Dockerfile"
                 .to_owned()
         } else {
-            format!("the container could not be made: {said}")
+            format!("the container could not be created: {said}")
         };
         return State::Failed { message, log: None };
     }
     match unschedulable(pod) {
         Some(message) => waiting(&message),
-        None => waiting("the Pod of the check is being started"),
+        None => waiting("the health check Pod is starting"),
     }
 }
 
@@ -476,7 +480,7 @@ pub fn told(checks: &[Check]) -> (bool, String) {
                 format!("{} was Ready after {seconds} s", check.platform)
             }
             _ => format!(
-                "{} was not run: no node of the cluster is of this platform",
+                "{} was not run: the cluster has no node of this platform",
                 check.platform
             ),
         })

@@ -114,7 +114,7 @@ fn a_container_that_runs_has_its_time_and_no_more() {
     assert_eq!(until, Some(now() + SignedDuration::from_secs(5)));
     assert_eq!(
         failure_of(running("1970-01-12T13:46:30Z")),
-        "not Ready within 10 s"
+        "timed out: not Ready within 10 s"
     );
 }
 
@@ -195,7 +195,7 @@ fn a_check_that_was_lost_is_the_platforms_fault() {
 #[test]
 fn the_kubelets_words_and_the_log_stand_beside_the_failure() {
     let failed = State::Failed {
-        message: "not Ready within 10 s".into(),
+        message: "timed out: not Ready within 10 s".into(),
         log: None,
     };
     let state = explain(
@@ -216,7 +216,8 @@ fn the_kubelets_words_and_the_log_stand_beside_the_failure() {
     let failure = failure(&checks, "r@sha256:0").unwrap();
     assert_eq!(
         failure.message,
-        "linux/amd64: not Ready within 10 s: Readiness probe failed: HTTP probe failed with statuscode: 500"
+        "linux/amd64: timed out: not Ready within 10 s: Readiness probe failed: HTTP probe \
+            failed with statuscode: 500"
     );
     assert_eq!(failure.log.as_deref(), Some("boom"));
 }
@@ -255,9 +256,9 @@ fn a_program_with_file_capabilities_is_told_with_the_cure() {
             other => panic!("{other:?}"),
         }
     };
-    let ended = "the container ended with exit code 255 before it was Ready";
+    let ended = "the container exited with code 255 before it was Ready";
     assert!(of(ended, Some("exec /app: operation not permitted\n")).contains("setcap -r"));
-    let start = "the container could not be started: runc create failed: exec: \"/app\": operation not permitted";
+    let start = "the container failed to start: runc create failed: exec: \"/app\": operation not permitted";
     assert!(of(start, None).contains("setcap -r"));
     // Of the program itself, and closed permissions.
     assert_eq!(of(ended, Some("bind: operation not permitted\n")), ended);

@@ -76,8 +76,8 @@ pub fn refusal(build: &ImageBuild) -> Option<String> {
     let mut own = named.filter(|(_, name)| whittle_api::is_managed_secret(name));
     own.next().map(|(field, name)| {
         format!(
-            "{field} names Secret {name}, which Whittle made for itself: that is not allowed; put what the build needs \
-             into a Secret of your own"
+            "{field} names Secret {name}, which belongs to Whittle and is not allowed in builds: \
+                use a Secret of your own"
         )
     })
 }

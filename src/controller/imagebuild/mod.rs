@@ -224,7 +224,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     // What was refused was not made.
     queues.leave_place(&uid);
     context.metrics.error(KIND);
-    tracing::warn!(kind = KIND, namespace, name, %error, "refused; told in its status");
+    tracing::warn!(kind = KIND, namespace, name, %error, "denied by the API server; reported in its status");
     let step = decide::refused(&standing, &refusal, Timestamp::now());
     // An Event first: where it is the status that is refused, nothing else tells of it.
     tell(&standing, &step, context).await;
@@ -388,7 +388,7 @@ async fn write_status(
     if error.refusal().is_none() {
         return Err(error.into());
     }
-    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "a status is refused; writing less of it");
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "the status was rejected; writing a shorter one");
     let lean = decide::lean(status);
     context.cluster.write_status(build, &lean).await?;
     Ok(lean)

@@ -122,7 +122,7 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
         return State::Ended(match reason.as_str() {
             "DeadlineExceeded" => timeout(),
             _ => lost(format!(
-                "the runner's Pod is gone ({message}): deleted, or its node was lost"
+                "the runner's Pod was lost ({message}): deleted, or its node was lost"
             )),
         });
     }
@@ -130,7 +130,7 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
         Some(pod) if phase(pod) == "Pending" => pending(pod, seen.events, now),
         Some(_) => State::Running,
         None if succeeded(job) => State::Ended(lost(
-            "the runner's Pod is gone, and its report with it: deleted before it was read".into(),
+            "the runner's Pod was deleted before its report was read".into(),
         )),
         None => State::Pending(not_made(job, seen.events)),
     }
@@ -151,7 +151,7 @@ fn not_made(job: &Job, events: &[Told]) -> Pending {
         }
         None => Pending {
             reason: POD_PENDING.into(),
-            message: "waiting for the runner's Pod to be made".into(),
+            message: "waiting for the runner's Pod to be created".into(),
             blocked: false,
         },
     }
@@ -221,17 +221,19 @@ pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             let node = node.unwrap_or("?");
             format!(
-                "its node {node} does not say that it has ended. Bring the node back; where it is off for good, run: \
-                 kubectl delete pod {name} -n {namespace} --grace-period=0 --force"
+                "its node {node} is unreachable and has not confirmed that it ended. Bring the \
+                    node back; if it is gone for good, run: kubectl delete pod {name} -n \
+                    {namespace} --grace-period=0 --force"
             )
         }
         false => words(&format!(
-            "finalizers hold it ({}): end what set them, then see kubectl get pod {name} -n {namespace} -o yaml",
+            "it has finalizers ({}): remove what set them, then check kubectl get pod {name} -n \
+                {namespace} -o yaml",
             holders.join(", ")
         )),
     };
     Some(format!(
-        "Pod {name} was to be gone by {due}, and the next one waits for it: {why}"
+        "Pod {name} is stuck in Terminating since {due}, and the next one waits for it: {why}"
     ))
 }
 
@@ -319,7 +321,7 @@ fn is_scratch_full(message: Option<&str>) -> bool {
 
 fn exit_text(terminated: &ContainerStateTerminated) -> String {
     format!(
-        "the runner ended with exit code {} ({}) and without a report",
+        "the runner exited with code {} ({}) and without a report",
         terminated.exit_code,
         terminated.reason.as_deref().unwrap_or("no reason")
     )
@@ -341,13 +343,15 @@ fn out_of_memory(pod: &Pod) -> Report {
     failed(
         FailureReason::OutOfMemory,
         format!(
-            "the runner ran into its memory limit {limit}: raise runner.resources.limits.memory of the chart"
+            "out of memory: the runner exceeded its memory limit {limit} (OOMKilled): raise \
+                runner.resources.limits.memory of the chart"
         ),
     )
 }
 
 /// What is said of an attempt whose time is over.
-pub const TIMED_OUT: &str = "the build did not end within spec.timeout: raise it, or look for the slow step in the Job's log";
+pub const TIMED_OUT: &str = "timed out: the build did not end within spec.timeout: raise it, or find the slow step in the \
+    Job's log";
 
 fn timeout() -> Report {
     failed(FailureReason::Timeout, TIMED_OUT.into())
@@ -382,11 +386,7 @@ fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
     if let Some((reason, message)) = on_node(events) {
         return waiting(&reason, message, true);
     }
-    waiting(
-        POD_PENDING,
-        "the runner's Pod is being started".into(),
-        false,
-    )
+    waiting(POD_PENDING, "the runner's Pod is starting".into(), false)
 }
 
 /// Why a Pod's containers cannot be started on its node, from its events: a reason and a sentence.
@@ -398,7 +398,7 @@ pub fn on_node(events: &[Told]) -> Option<(String, String)> {
         .clone()
         .find_map(|event| missing_object(&event.words));
     if let Some((reason, missing)) = missing {
-        let cure = "create it in this namespace; the build goes on by itself once it is there";
+        let cure = "create it in this namespace; the build then continues by itself";
         return Some((reason.to_string(), format!("{missing}: {cure}")));
     }
     let newest = failures.next()?;
@@ -462,7 +462,7 @@ pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
         Some((
             reason.to_owned(),
             format!(
-                "image {}{whose} cannot be pulled: {}",
+                "image pull failed for {}{whose}: {}",
                 container.image,
                 words(message)
             ),
@@ -476,7 +476,7 @@ pub fn unschedulable(pod: &Pod) -> Option<String> {
     let mut unscheduled = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False");
     let said = unscheduled.next()?.message.as_deref().unwrap_or_default();
     Some(format!(
-        "no node for Pod {}: {}",
+        "Pod {} is unschedulable: {}",
         pod.name_any(),
         words(said)
     ))
@@ -498,15 +498,15 @@ pub fn missing_object(message: &str) -> Option<(FailureReason, String)> {
         return match (kind, volume) {
             ("config", job::SOURCE_VOLUME) => Some((
                 SourceNotFound,
-                format!("the ConfigMap of source.configMap has no key {key}"),
+                format!("key {key} not found in the ConfigMap of source.configMap"),
             )),
             ("config", _) => Some((
                 SecretNotFound,
-                format!("the ConfigMap of volume {volume} has no key {key}"),
+                format!("key {key} not found in the ConfigMap of volume {volume}"),
             )),
             _ => Some((
                 SecretNotFound,
-                format!("the Secret of volume {volume} has no key {key}"),
+                format!("key {key} not found in the Secret of volume {volume}"),
             )),
         };
     }
@@ -514,11 +514,11 @@ pub fn missing_object(message: &str) -> Option<(FailureReason, String)> {
     let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;
     let kind = head.trim_end().rsplit([' ', ':']).next()?;
     match kind {
-        "secret" => Some((SecretNotFound, format!("Secret {name} does not exist"))),
+        "secret" => Some((SecretNotFound, format!("Secret {name} not found"))),
         "configmap" if volume == job::SOURCE_VOLUME => {
-            Some((SourceNotFound, format!("ConfigMap {name} does not exist")))
+            Some((SourceNotFound, format!("ConfigMap {name} not found")))
         }
-        "configmap" => Some((SecretNotFound, format!("ConfigMap {name} does not exist"))),
+        "configmap" => Some((SecretNotFound, format!("ConfigMap {name} not found"))),
         _ => None,
     }
 }

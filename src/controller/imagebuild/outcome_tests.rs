@@ -277,9 +277,7 @@ fn a_missing_secret_is_named_and_blocks() {
     assert!(pending.blocked);
     assert_eq!(pending.reason, "SecretNotFound");
     assert!(
-        pending
-            .message
-            .contains("Secret git-credentials does not exist"),
+        pending.message.contains("Secret git-credentials not found"),
         "{}",
         pending.message
     );
@@ -292,7 +290,7 @@ fn a_missing_key_of_a_secret_is_named() {
         missing_object(message).unwrap(),
         (
             FailureReason::SecretNotFound,
-            "the Secret of volume secret-0 has no key .npmrc".to_owned()
+            "key .npmrc not found in the Secret of volume secret-0".to_owned()
         )
     );
     let message =
@@ -301,7 +299,7 @@ fn a_missing_key_of_a_secret_is_named() {
         missing_object(message).unwrap(),
         (
             FailureReason::SourceNotFound,
-            "ConfigMap hello-source does not exist".to_owned()
+            "ConfigMap hello-source not found".to_owned()
         )
     );
     let message = r#"MountVolume.SetUp failed for volume "source" : configmap references non-existent config key: main.go"#;
@@ -376,7 +374,10 @@ fn a_missing_object_is_found_again_in_the_sentence_that_names_it() {
         missing_object(r#"MountVolume.SetUp failed for volume "a" : secret "npm" not found"#)
             .unwrap();
     assert_eq!(named_missing(&message), Some(("Secret", "npm")));
-    assert_eq!(named_missing("the Secret of volume a has no key b"), None);
+    assert_eq!(
+        named_missing("key b not found in the Secret of volume a"),
+        None
+    );
     assert_eq!(named_missing("Builder big does not exist"), None);
 }
 

@@ -80,7 +80,7 @@ pub fn blocked(
 
 /// `spec.suspend` holds a build that is due.
 pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
-    let message = "spec.suspend is true: the build of this spec starts once it is false";
+    let message = "suspended: the build of this spec starts once spec.suspend is false";
     hold_back(status, build, message, now);
 }
 
@@ -220,7 +220,7 @@ fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now
     let lines = advice::lines(hints).join("\n");
     let (to, why) = match hints.first() {
         Some(first) => (true, (first.kind.as_str(), lines.as_str())),
-        None => (false, ("NoHints", "nothing to advise")),
+        None => (false, ("NoHints", "no hints")),
     };
     put(status, build, ADVICE, Some(to), why, now);
 }

@@ -108,7 +108,7 @@ impl Desk {
                 namespace,
                 reason,
                 why,
-                "a callback was refused; more may follow unsaid"
+                "a callback was rejected; further ones are counted and not logged"
             );
         }
         status
@@ -153,7 +153,7 @@ pub async fn serve_callback(
                     door.ends_by(id, task.abort_handle());
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a callback connection was not accepted");
+                    tracing::warn!(%error, "cannot accept a callback connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -196,7 +196,7 @@ async fn enter(acceptor: TlsAcceptor, stream: TcpStream, hall: Hall, place: Seat
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return tracing::debug!(%error, "a callback without a valid certificate was refused");
+            return tracing::debug!(%error, "a callback without a valid certificate was rejected");
         }
         Err(_) => return,
     };
@@ -207,7 +207,7 @@ async fn enter(acceptor: TlsAcceptor, stream: TcpStream, hall: Hall, place: Seat
             .peer_certificates()
             .and_then(<[_]>::first),
     ) else {
-        return tracing::warn!("a callback whose certificate names no namespace was refused");
+        return tracing::warn!("a callback whose certificate names no namespace was rejected");
     };
     let Hall {
         app,
@@ -265,7 +265,7 @@ async fn receive(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
     let Some(attempt) = token.and_then(|token| desk.credentials.verify(namespace, token)) else {
-        let why = "it has no valid credential of an attempt of this namespace";
+        let why = "the attempt's credential is invalid or belongs to another namespace";
         return desk.refuse(StatusCode::UNAUTHORIZED, "NoCredential", namespace, why);
     };
     let _busy = runner.business.begin();
@@ -273,7 +273,7 @@ async fn receive(
         Ok(Ok(())) => StatusCode::NO_CONTENT,
         Ok(Err((status, reason, why))) => desk.refuse(status, reason, namespace, &why),
         Err(_) => {
-            let why = "the API server did not answer in time";
+            let why = "timed out: the API server did not answer";
             desk.refuse(StatusCode::SERVICE_UNAVAILABLE, "Slow", namespace, why)
         }
     }
@@ -285,11 +285,11 @@ type Refusal = (StatusCode, &'static str, String);
 async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Refusal> {
     let refusal = |status, reason, why: &str| Err((status, reason, why.to_owned()));
     if desk.stopping.load(Ordering::Relaxed) {
-        let why = "this controller stops: the next one is to be told";
+        let why = "this controller is stopping: retry with the next one";
         return refusal(StatusCode::SERVICE_UNAVAILABLE, "Stopping", why);
     }
     if !desk.pace.hears(&attempt.namespace) {
-        let why = "its namespace sends too many";
+        let why = "too many requests from its namespace";
         return refusal(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
     }
     let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
@@ -298,7 +298,13 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
         Ok(Err(error)) => {
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string());
         }
-        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, "Body", "its body did not come"),
+        Err(_) => {
+            return refusal(
+                StatusCode::REQUEST_TIMEOUT,
+                "Body",
+                "timed out while reading the body",
+            );
+        }
     };
     // The semaphore is never closed.
     let _judge = desk.judges.acquire().await;
@@ -309,11 +315,11 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
     let bytes = body.len();
     drop(body);
     if !names::is_object(&callback.name) {
-        let why = "it names no ImageBuild";
+        let why = "the ImageBuild is missing";
         return refusal(StatusCode::BAD_REQUEST, "Body", why);
     }
     if callback.namespace != attempt.namespace || callback.job != attempt.job {
-        let why = "it speaks for another attempt than its credential";
+        let why = "its credential belongs to another attempt";
         return refusal(StatusCode::FORBIDDEN, "OtherAttempt", why);
     }
     match callback.body {
@@ -328,7 +334,7 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                 .write_progress(attempt, &callback.name, &message)
                 .await;
             if let Err(error) = written {
-                tracing::debug!(%error, "progress was not written");
+                tracing::debug!(%error, "cannot write progress");
             }
             Ok(())
         }
@@ -347,13 +353,13 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                     let object = ObjectRef::new(&callback.name).within(namespace);
                     let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);
                     if wake.try_send(object).is_err() {
-                        tracing::debug!("a report waits for the end of its Pod");
+                        tracing::debug!("a report waits for its Pod to end");
                     }
                     Ok(())
                 }
                 Put::Again => Ok(()),
                 Put::Full => {
-                    let why = "too many reports wait to be read";
+                    let why = "too many reports are queued";
                     refusal(StatusCode::SERVICE_UNAVAILABLE, "Full", why)
                 }
             }

@@ -75,12 +75,12 @@ impl Default for Metrics {
         );
         registry.register(
             "callbacks_refused",
-            "Callbacks of runners that were not taken, by reason",
+            "Callbacks of runners that were rejected, by reason",
             refused.clone(),
         );
         registry.register(
             "reports_disagreed",
-            "Early reports that the termination message contradicts",
+            "Early reports that differ from the termination message",
             disagreements.clone(),
         );
         registry.register(
@@ -90,19 +90,20 @@ impl Default for Metrics {
         );
         registry.register(
             "build_queued_seconds",
-            "Seconds that a build waited before its first attempt, for its turn or its builder",
+            "Seconds that a build waited before its first attempt, in the queue or for its builder",
             queued.clone(),
         );
         let profiles_refused = Counter::default();
         registry.register(
             "probe_profiles_refused",
-            "ProbeProfiles that the API server did not take",
+            "ProbeProfiles that the API server rejected",
             profiles_refused.clone(),
         );
         let images_not_known = Gauge::default();
         registry.register(
             "probe_guard_images_not_known",
-            "ImageBuilds whose image the probe guard does not know: their condition ProbeProfile says why",
+            "ImageBuilds whose image is unknown to the probe guard; their condition ProbeProfile \
+                says why",
             images_not_known.clone(),
         );
         let watch_errors = Family::<Watched, Counter>::default();
@@ -196,7 +197,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
-            tracing::warn!("metrics could not be written");
+            tracing::warn!("cannot write metrics");
         }
         text
     }

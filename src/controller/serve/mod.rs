@@ -110,7 +110,7 @@ pub async fn serve_health(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection for health or metrics was not accepted");
+                    tracing::warn!(%error, "cannot accept a connection for health or metrics");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }

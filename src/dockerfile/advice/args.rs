@@ -245,7 +245,7 @@ fn not_declared(look: &Look, used: &BTreeSet<String>) -> Vec<Hint> {
             let meant = match near {
                 Some((_, near)) => format!("; did you mean {near}?"),
                 None => {
-                    format!(": add `ARG {name}` to the stage that should have it, or take it out")
+                    format!(": add `ARG {name}` to the stage that should have it, or remove it")
                 }
             };
             let text =

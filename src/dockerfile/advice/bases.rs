@@ -51,8 +51,8 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
             _ => ("are named by tags alone, which", "their digests"),
         };
         let text = format!(
-            "{}{more} {stand} can be pushed anew; add {them} (name:tag@sha256:…) for the same base on \
-             every build",
+            "{}{more} {stand} can be overwritten; add {them} (name:tag@sha256:…) for the same \
+                base image on every build",
             listed(&names)
         );
         hints.push(look.hint(HintKind::BaseImageNotPinned, None, &text));

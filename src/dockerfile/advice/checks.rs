@@ -31,7 +31,7 @@ const PASSED: [(&str, &str); 10] = [
     ),
     (
         "CopyIgnoredFile",
-        "take it out of .dockerignore, or out of this line",
+        "remove it from .dockerignore, or from this line",
     ),
     (
         "JSONArgsRecommended",
@@ -41,12 +41,9 @@ const PASSED: [(&str, &str); 10] = [
         "DuplicateStageName",
         "give each stage a name of its own: the last one is meant",
     ),
-    ("WorkdirRelativePath", "write it from the root on"),
-    ("MultipleInstructionsDisallowed", "take the others out"),
-    (
-        "ExposeInvalidFormat",
-        "write the port of the container alone",
-    ),
+    ("WorkdirRelativePath", "write an absolute path"),
+    ("MultipleInstructionsDisallowed", "remove the others"),
+    ("ExposeInvalidFormat", "write only the container's port"),
 ];
 
 pub(super) fn hints(look: &Look) -> Vec<Hint> {

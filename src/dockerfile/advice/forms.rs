@@ -60,14 +60,14 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
         "SHELL" => "which SHELL must be",
         "COPY" | "ADD" => "so its parts are taken for names of files, as they stand",
         "VOLUME" => "so its parts are taken for the names of volumes, as they stand",
-        _ => "so a shell runs it literally and ends with 127, command not found",
+        _ => "so a shell runs it literally and exits with 127, command not found",
     };
     let cure = match &list.right {
         Some(words) => format!("write `{head} {}`", spelled(words)),
         None => format!("write `{head} [\"program\", \"argument\"]` and nothing behind it"),
     };
     Some(format!(
-        "`{}` is not JSON ({}), {so}; {cure}",
+        "`{}` is invalid JSON ({}), {so}; {cure}",
         shown(instruction),
         list.why
     ))
@@ -96,8 +96,8 @@ fn one_word(instruction: &Instruction, entrypoint: bool) -> Option<String> {
     meant.then(|| {
         let cure = spelled(&words_of(line));
         format!(
-            "`{}` has one word with spaces in it, and no program has that name, so it ends with 127, not found; \
-             write `{} {}`",
+            "`{}` is one word with spaces, and no program has that name, so it exits with 127, \
+                command not found; write `{} {}`",
             shown(instruction),
             instruction.keyword,
             cure
@@ -273,20 +273,20 @@ fn read(text: &str) -> List {
     }
     let comment = behind.starts_with('#');
     let why = match () {
-        () if equals => "no = stands there",
-        () if curly => "its quotes are those of a word processor",
-        () if comment => "a comment stands behind it: a comment needs a line of its own",
-        () if !behind.is_empty() => "something stands behind the ]",
-        () if open => "a quote is not closed",
+        () if equals => "missing =",
+        () if curly => "typographic quotes",
+        () if comment => "a comment follows it: a comment needs a line of its own",
+        () if !behind.is_empty() => "something follows the ]",
+        () if open => "missing closing quote",
         () if whole => "its quotes make one word of it",
-        () if !opened => "its [ is missing",
-        () if !closed => "its ] is missing",
-        () if single => "it takes double quotes alone",
+        () if !opened => "missing [",
+        () if !closed => "missing ]",
+        () if single => "only double quotes are allowed",
         () if bare => "each word needs double quotes",
-        () if missing => "a comma is missing",
-        () if comma || doubled => "a comma is too much",
+        () if missing => "missing comma",
+        () if comma || doubled => "trailing or extra comma",
         () if escape => "a backslash is written twice in it",
-        () => "it cannot be read",
+        () => "invalid JSON",
     };
     let sure = !words.is_empty() && !open && (behind.is_empty() || comment);
     List {

@@ -78,12 +78,12 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                     .as_ref()
                     .map_or(step.lines.0, |script| script.text.line(command.at));
                 let what = if download.own {
-                    "downloads all of it anew"
+                    "downloads all of it again"
                 } else {
-                    "downloads the modules, where it has any, and compiles everything anew"
+                    "downloads the modules, if any, and compiles everything again"
                 };
                 let text = format!(
-                    "`{}` stands before `{}` (line {line}), so each change of any file {what}: {}",
+                    "`{}` is before `{}` (line {line}), so each change of any file {what}: {}",
                     shown(copy),
                     download.command,
                     download.cure

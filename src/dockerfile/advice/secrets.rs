@@ -184,8 +184,8 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                 false => format!("into {}", stage.called()),
             };
             let text = format!(
-                "`{}` takes {} {into}, which {looks}: list {them} in .dockerignore, and give a RUN that \
-                 needs {them} spec.secrets and --mount=type=secret",
+                "`{}` copies {} {into}, which {looks}: list {them} in .dockerignore, and use \
+                    spec.secrets and --mount=type=secret for a RUN that needs {them}",
                 shown(step),
                 listed(&names)
             );

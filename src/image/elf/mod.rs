@@ -153,13 +153,13 @@ impl Elf {
 #[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElfFault {
     /// It ends before what its headers point at.
-    #[error("it is cut short: its headers point past its end")]
+    #[error("it is truncated: its headers point past its end")]
     CutShort,
     /// It contradicts itself.
     #[error("it is not a valid ELF file: {0}")]
     Malformed(&'static str),
     /// What it needs lies behind what was held, or is too much.
-    #[error("it is too large to be judged from a stream")]
+    #[error("it is too large to be read from a stream")]
     TooLarge,
 }
 
@@ -255,7 +255,7 @@ fn parse(parts: &Parts) -> Result<Elf, ElfFault> {
     match parts.start[4] {
         elf::ELFCLASS32 => parse_class::<elf::FileHeader32<Endianness>>(parts),
         elf::ELFCLASS64 => parse_class::<elf::FileHeader64<Endianness>>(parts),
-        _ => Err(ElfFault::Malformed("its class is neither 32 nor 64 bit")),
+        _ => Err(ElfFault::Malformed("invalid class: neither 32 nor 64 bit")),
     }
 }
 
@@ -263,13 +263,11 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
     let cut = |_| ElfFault::CutShort;
     let header = parts.read_at::<H>(0).map_err(|()| ElfFault::CutShort)?;
     if !header.is_supported() {
-        return Err(ElfFault::Malformed(
-            "its identification is of an unknown kind",
-        ));
+        return Err(ElfFault::Malformed("unknown ELF version"));
     }
     let endian = header
         .endian()
-        .map_err(|_| ElfFault::Malformed("its byte order is unknown"))?;
+        .map_err(|_| ElfFault::Malformed("unknown byte order"))?;
     let machine = Machine {
         code: header.e_machine(endian),
         wide: header.is_class_64(),
@@ -296,7 +294,7 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
     }
     let segments = header.program_headers(endian, parts).map_err(cut)?;
     if segments.len() > MAX_SEGMENTS {
-        return Err(ElfFault::Malformed("it has too many program headers"));
+        return Err(ElfFault::Malformed("too many program headers"));
     }
     for segment in segments {
         let (offset, size) = segment.file_range(endian);
@@ -315,7 +313,7 @@ fn parse_class<H: FileHeader<Endian = Endianness>>(parts: &Parts) -> Result<Elf,
         }
         if segment.p_type(endian) == elf::PT_INTERP {
             if size > MAX_STRING {
-                return Err(ElfFault::Malformed("its interpreter's name is too long"));
+                return Err(ElfFault::Malformed("the interpreter's name is too long"));
             }
             let bytes = parts
                 .read_bytes_at(offset, size)
@@ -365,7 +363,7 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
         return Ok(false);
     };
     if segment.file_range(endian).1 > MAX_PART {
-        return Err(ElfFault::Malformed("its dynamic section is too long"));
+        return Err(ElfFault::Malformed("the dynamic section is too long"));
     }
     let entries = segment
         .dynamic(endian, parts)
@@ -393,7 +391,7 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
             }
             tag @ (elf::DT_NEEDED | elf::DT_RPATH | elf::DT_RUNPATH | elf::DT_SONAME) => {
                 if names.len() >= MAX_NEEDED {
-                    return Err(ElfFault::Malformed("it needs too many libraries"));
+                    return Err(ElfFault::Malformed("too many libraries"));
                 }
                 names.push((tag, value));
             }
@@ -404,10 +402,13 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
         return Ok(marked);
     }
     let Some(address) = strings.0 else {
-        return Err(ElfFault::Malformed("its dynamic section has no strings"));
+        return Err(ElfFault::Malformed(
+            "the dynamic section has no string table",
+        ));
     };
-    let start = offset_of::<H>(endian, segments, address)
-        .ok_or(ElfFault::Malformed("its strings lie in no segment"))?;
+    let start = offset_of::<H>(endian, segments, address).ok_or(ElfFault::Malformed(
+        "the string table is outside of all segments",
+    ))?;
     let end = start.checked_add(strings.1).ok_or(ElfFault::CutShort)?;
     if end > parts.size {
         return Err(ElfFault::CutShort);
@@ -422,7 +423,7 @@ fn dynamic<H: FileHeader<Endian = Endianness>>(
         let from = start.checked_add(at).ok_or(ElfFault::CutShort)?;
         let name = parts
             .read_bytes_at_until(from..end, 0)
-            .map_err(|()| ElfFault::Malformed("a name lies outside of its strings"))?;
+            .map_err(|()| ElfFault::Malformed("a name is outside of the string table"))?;
         let name = text(name);
         match tag {
             elf::DT_NEEDED => found.needed.push(name),

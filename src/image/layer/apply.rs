@@ -73,19 +73,17 @@ impl Image {
             let shown =
                 String::from_utf8_lossy(&entry.path[..entry.path.len().min(256)]).into_owned();
             image.partial = true;
-            image
-                .notes
-                .add(number, format!("{shown} {why}: it is left out"));
+            image.notes.add(number, format!("{shown} {why}: skipped"));
             Ok(())
         };
         if entry.path.len() > self.limits.path_bytes || entry.link.len() > self.limits.path_bytes {
-            return refuse(self, "has a longer path than Linux takes");
+            return refuse(self, "has a path that is too long");
         }
         let Some(path) = parts(&entry.path) else {
-            return refuse(self, "leads out of the image");
+            return refuse(self, "escapes the image (path traversal)");
         };
         if path.iter().any(|part| part.len() > MAX_NAME) {
-            return refuse(self, "has a longer name than Linux takes");
+            return refuse(self, "has a name that is too long");
         }
         let meta = |kind| Meta {
             kind,
@@ -107,7 +105,7 @@ impl Image {
             return Ok(());
         }
         if entry.wanted == Wanted::Nothing {
-            return refuse(self, "is of a kind that no runtime unpacks");
+            return refuse(self, "has an unsupported type");
         }
         let parent = match self.folder(folder, applying) {
             Ok(parent) => parent,
@@ -197,7 +195,7 @@ impl Image {
         self.notes.add(
             None,
             format!(
-                "the image has more programs, libraries and certificates than {} hold: not all were looked into",
+                "too many programs, libraries and certificates for {}: not all were read",
                 size(self.limits.fact_bytes as u64)
             ),
         );

@@ -18,13 +18,16 @@ pub(super) enum ArchiveError {
     #[error(transparent)]
     Read(#[from] io::Error),
     /// The tar ends within an entry.
-    #[error("the tar ends in the middle of an entry")]
+    #[error("truncated: the tar archive ends in the middle of an entry")]
     CutShort,
     /// A header that is none. The field's bytes stand behind, which tell nobody anything.
     #[error("{}", .0.to_string().split(": [").next().unwrap_or_default())]
     Header(#[from] ParseError),
     /// One entry's headers are too long.
-    #[error("one entry's headers have more than {} bytes", MAX_HEADERS)]
+    #[error(
+        "too large: the headers of an entry have more than {} bytes",
+        MAX_HEADERS
+    )]
     TooLong,
 }
 

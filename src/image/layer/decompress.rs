@@ -168,9 +168,7 @@ impl<R: BufRead> Read for Frames<R> {
             }
             let stated = self.decoder.get_checksum_from_data();
             if stated.is_some() && stated != self.decoder.get_calculated_checksum() {
-                return Err(io::Error::other(
-                    "a zstd frame has another checksum than it states",
-                ));
+                return Err(io::Error::other("zstd checksum mismatch"));
             }
             self.open = false;
         }

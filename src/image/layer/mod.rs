@@ -48,9 +48,7 @@ pub struct LayerSource {
 
 /// The manifest and the config do not belong together.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-#[error(
-    "the manifest has {manifest} layers, and the image's config has {config}: one of them belongs to another image"
-)]
+#[error("corrupted image: the manifest has {manifest} layers, and the image's config has {config}")]
 pub struct LayerCount {
     /// Layers of the manifest.
     pub manifest: usize,
@@ -100,7 +98,7 @@ pub struct LayerFacts {
 #[derive(thiserror::Error, Debug)]
 pub enum LayerError {
     /// The source failed: the network, mostly. Another try may help.
-    #[error("layer {layer} could not be read: {cause}")]
+    #[error("cannot read layer {layer}: {cause}")]
     Read {
         /// Which layer.
         layer: usize,
@@ -108,7 +106,7 @@ pub enum LayerError {
         cause: io::Error,
     },
     /// It ends early.
-    #[error("layer {layer} is cut short: {read} of it could be read{stated}")]
+    #[error("layer {layer} is truncated: {read} of it could be read{stated}")]
     CutShort {
         /// Which layer.
         layer: usize,
@@ -119,7 +117,8 @@ pub enum LayerError {
     },
     /// Its bytes are others than the manifest or the config names.
     #[error(
-        "layer {layer} has the {what} {actual}, and the {source_name} says {expected}: it was damaged or replaced"
+        "layer {layer} has the wrong {what} ({actual}, and the {source_name} says {expected}): \
+            it is corrupted or was replaced"
     )]
     WrongDigest {
         /// Which layer.
@@ -134,7 +133,7 @@ pub enum LayerError {
         actual: String,
     },
     /// A digest of an algorithm that is not known.
-    #[error("layer {layer} is named by {digest}, which is neither a sha256 nor a sha512 digest")]
+    #[error("layer {layer} has an unsupported digest {digest}: neither sha256 nor sha512")]
     UnknownDigest {
         /// Which layer.
         layer: usize,
@@ -143,7 +142,8 @@ pub enum LayerError {
     },
     /// Not a tar, by its media type.
     #[error(
-        "layer {layer} has the media type {media_type}, which is no tar: this is an artifact and not a container image"
+        "layer {layer} has the media type {media_type}, which is not a tar archive: this is an \
+            artifact, not a container image"
     )]
     UnknownType {
         /// Which layer.
@@ -153,8 +153,8 @@ pub enum LayerError {
     },
     /// All of it came as it was written, and it is something else.
     #[error(
-        "layer {layer} is no tar archive, neither a plain one nor one compressed by gzip or zstd ({cause}): whatever wrote \
-         the image put something else there"
+        "layer {layer} is not a tar archive, neither plain nor compressed with gzip or zstd \
+            ({cause})"
     )]
     NoTar {
         /// Which layer.
@@ -163,7 +163,7 @@ pub enum LayerError {
         cause: String,
     },
     /// A damaged tar, or packed wrongly.
-    #[error("layer {layer} is damaged: {cause}")]
+    #[error("layer {layer} is corrupted: {cause}")]
     Corrupt {
         /// Which layer.
         layer: usize,
@@ -397,7 +397,8 @@ impl Image {
             self.notes.add(
                 u32::try_from(number).ok(),
                 format!(
-                    "its zstd window has {}, and at most {} are read: compress it at a lower level",
+                    "its zstd window is too large: {}, and at most {} are supported: compress it \
+                        at a lower level",
                     size(window),
                     size(self.limits.zstd_window)
                 ),

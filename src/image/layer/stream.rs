@@ -82,7 +82,7 @@ impl<R: Read> Read for Packed<R> {
             match self.source.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    let again = io::Error::new(error.kind(), "the source failed");
+                    let again = io::Error::new(error.kind(), "read error");
                     *self.state.failed.borrow_mut() = Some(error);
                     return Err(again);
                 }

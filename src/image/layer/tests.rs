@@ -263,7 +263,7 @@ fn names_that_lead_out_of_the_image_are_left_out_and_said() {
         image.notes.first,
         [crate::Note {
             layer: Some(1),
-            message: "../../etc/passwd leads out of the image: it is left out".into()
+            message: "../../etc/passwd escapes the image (path traversal): it is left out".into()
         }]
     );
 }
@@ -445,10 +445,7 @@ fn a_source_that_fails_is_told_apart_from_a_damaged_layer() {
     let error = Image::new(Limits::default())
         .add_layer(source, &LayerSource::default())
         .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "layer 1 could not be read: connection reset"
-    );
+    assert_eq!(error.to_string(), "cannot read layer 1: connection reset");
 }
 
 #[test]

@@ -37,12 +37,12 @@ impl Reader<'_> {
                 self.keyword("}")?;
                 node
             }
-            Some(_) => return Err("it has a reserved word where a command is due"),
+            Some(_) => return Err("syntax error: reserved word where a command is expected"),
             None if self.sees("((") => return Err("it has an arithmetic command"),
             None if self.eats("(") => {
                 let node = self.list(&[")"])?;
                 if !self.eats(")") {
-                    return Err("it has a parenthesis that is not closed");
+                    return Err("syntax error: missing )");
                 }
                 Node::Subshell(Box::new(node))
             }
@@ -104,7 +104,7 @@ impl Reader<'_> {
         let word = self.word()?;
         self.blanks(true);
         if !self.eats("in") {
-            return Err("it has a compound command that is not complete");
+            return Err("syntax error: incomplete compound command");
         }
         let mut arms = Vec::new();
         while self.reserved(true) != Some("esac") {
@@ -118,7 +118,7 @@ impl Reader<'_> {
                 }
             }
             if !self.eats(")") {
-                return Err("it has a compound command that is not complete");
+                return Err("syntax error: incomplete compound command");
             }
             arms.push(self.list(&[";;", "esac"])?);
             self.blanks(true);

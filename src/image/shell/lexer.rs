@@ -154,7 +154,7 @@ impl<M: Mode> Reader<'_, M> {
         word.pieces.push(Piece::Text(String::new()));
         loop {
             match self.next() {
-                None => return M::unclosed("it has a quote that is not closed"),
+                None => return M::unclosed("syntax error: missing closing quote"),
                 Some('\'') => return Ok(()),
                 Some(c) => word.push(c),
             }
@@ -165,7 +165,7 @@ impl<M: Mode> Reader<'_, M> {
     pub(super) fn quoted(&mut self, word: &mut Word, end: Option<char>) -> Result<(), M::Fault> {
         loop {
             match self.peek() {
-                None => return M::unclosed("it has a quote that is not closed"),
+                None => return M::unclosed("syntax error: missing closing quote"),
                 c if c == end => {
                     self.next();
                     return Ok(());
@@ -179,7 +179,7 @@ impl<M: Mode> Reader<'_, M> {
                             word.push('\\');
                             word.push(c);
                         }
-                        None => return M::unclosed("it has a quote that is not closed"),
+                        None => return M::unclosed("syntax error: missing closing quote"),
                     }
                 }
                 Some('$') => self.dollar(word, true)?,

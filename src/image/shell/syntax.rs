@@ -110,7 +110,7 @@ pub enum Node {
 /// otherwise than others.
 pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     if script.len() > MOST {
-        return Err("it is longer than is read here");
+        return Err("it is too long");
     }
     let mut reader = Reader {
         text: script,
@@ -124,7 +124,7 @@ pub fn parse(script: &str, shell: Shell) -> Result<Node, &'static str> {
     };
     let node = reader.list(&[])?;
     if reader.at < reader.text.len() {
-        return Err("it has an operator where a command is due");
+        return Err("syntax error: operator where a command is expected");
     }
     Ok(node)
 }
@@ -198,7 +198,7 @@ impl Reader<'_> {
             self.at += word.len();
             Ok(())
         } else {
-            Err("it has a compound command that is not complete")
+            Err("syntax error: incomplete compound command")
         }
     }
 
@@ -248,7 +248,7 @@ impl Reader<'_> {
             }
             self.mode.links += 1;
             if self.mode.links > CHAIN {
-                return Err("it has more && and || than are read here");
+                return Err("too many && and ||");
             }
             self.at += 2;
             self.blanks(true);
@@ -275,7 +275,7 @@ impl Reader<'_> {
             }
             self.at += 1;
             if self.eats("&") && self.mode.shell != Shell::Bash {
-                return Err("it has |&, which not every shell reads");
+                return Err("it uses |&, which not every shell supports");
             }
             self.blanks(true);
             all.push(self.command()?);
@@ -299,7 +299,7 @@ impl Reader<'_> {
                 None | Some('\n' | ';' | '&' | '|' | ')') => break,
                 Some('`') if self.mode.in_backquotes => break,
                 Some('(') if words.len() == 1 => return Err("it defines a function"),
-                Some('(') => return Err("it has a parenthesis where a word is due"),
+                Some('(') => return Err("syntax error: parenthesis where a word is expected"),
                 _ => {}
             }
             if words.is_empty()
@@ -322,7 +322,7 @@ impl Reader<'_> {
             }
         }
         if assigns.is_empty() && words.is_empty() && redirects.is_empty() {
-            return Err("it has an operator where a command is due");
+            return Err("syntax error: operator where a command is expected");
         }
         Ok(Node::Simple {
             assigns,
@@ -360,7 +360,7 @@ impl Reader<'_> {
             // In the background, and then a redirection of nothing.
             Shell::Dash if ampersand => return Ok(None),
             Shell::Other if ampersand => {
-                return Err("it has &>, which not every shell takes for a redirection");
+                return Err("it uses &>, which is a redirection only in some shells");
             }
             _ if ampersand => self.at += 1,
             _ => {}
@@ -387,7 +387,7 @@ impl Reader<'_> {
                 .literal()
                 .is_some_and(|word| word != "-" && !word.bytes().all(|b| b.is_ascii_digit()));
         if to_file && !matches!(self.mode.shell, Shell::Bash | Shell::Busybox) {
-            return Err("it has >& with a file, which not every shell reads");
+            return Err("it uses >& with a file, which not every shell supports");
         }
         Ok(Some((operator, word)))
     }
@@ -408,7 +408,7 @@ impl Reader<'_> {
         let begin = self.at;
         let word = self.word_or_nothing()?;
         if self.at == begin {
-            return Err("it has an operator where a word is due");
+            return Err("syntax error: operator where a word is expected");
         }
         Ok(word)
     }

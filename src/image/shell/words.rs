@@ -24,7 +24,7 @@ impl Mode for Strict {
         }
         reader.at += 1;
         reader.mode.in_backquotes = true;
-        let output = reader.output("`", "it has a quote that is not closed")?;
+        let output = reader.output("`", "syntax error: missing closing quote")?;
         reader.mode.in_backquotes = false;
         word.pieces.push(output);
         Ok(())
@@ -40,7 +40,7 @@ impl Mode for Strict {
 
     fn commands(reader: &mut Reader, word: &mut Word) -> Read<()> {
         let outer = std::mem::take(&mut reader.mode.in_backquotes);
-        let output = reader.output(")", "it has a parenthesis that is not closed")?;
+        let output = reader.output(")", "syntax error: missing )")?;
         reader.mode.in_backquotes = outer;
         word.pieces.push(output);
         Ok(())
@@ -65,7 +65,7 @@ impl Mode for Strict {
         }
         let text = &reader.text[begin..reader.at];
         if !reader.expands(text) {
-            return Err("it has an expansion that not every shell reads");
+            return Err("it uses an expansion that not every shell supports");
         }
         reader.at += 1;
         word.pieces.push(Piece::Other(format!("${{{text}}}")));

@@ -23,24 +23,25 @@ pub struct Change {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Not one handler in place of another, or the place is not there as a mapping's entry.
-    #[error("{0} is not an entry that can be replaced in the text: mend it by hand")]
+    #[error("{0} cannot be replaced in the text: fix it manually")]
     Place(String),
     /// A comment within `{…}`.
-    #[error("line {0} has a comment inside of what would be replaced: mend it by hand")]
+    #[error("line {0} has a comment within the text to be replaced: fix it manually")]
     Comment(usize),
     /// Two changes of the same lines.
     #[error(
-        "two probes share the same lines (by an anchor) and need different handlers: mend them by hand"
+        "two probes share the same lines (by an anchor) and need different handlers: fix them \
+            manually"
     )]
     Shared,
     /// The text means another thing than the patch.
     #[error(
-        "the changed text would not mean what the fix says (an anchor or a merge key may be shared with something \
-         else): mend it by hand"
+        "the changed text would differ from the fix (an anchor or merge key may be shared): fix \
+            it manually"
     )]
     Meaning,
     /// The text cannot be read.
-    #[error("the text cannot be read: {0}")]
+    #[error("invalid YAML: {0}")]
     Unreadable(String),
 }
 

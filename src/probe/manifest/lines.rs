@@ -28,7 +28,7 @@ pub(super) fn separated(text: &str) -> Result<Cow<'_, str>, Error> {
                         column: 4,
                     },
                     why: format!(
-                        "behind --- stands {}, and kubectl takes nothing there but a comment",
+                        "unexpected {} after ---: kubectl allows only a comment there",
                         said.chars().take(40).collect::<String>()
                     ),
                 });
@@ -117,7 +117,7 @@ impl<'t> Indented<'t> {
     pub(super) fn broken_key(&self, range: &Range<usize>) -> Option<&'static str> {
         let broken = self.original[range.clone()].contains('\n')
             && !self.original[..range.start].trim_end().ends_with('?');
-        broken.then_some("a key stands on more than one line")
+        broken.then_some("a key spans more than one line")
     }
 
     /// Where a byte stands in the file.

@@ -22,7 +22,7 @@ pub(super) enum Tag<'t> {
 /// The value of a scalar; why it has none.
 pub(super) fn value(text: &str, is_plain: bool, tag: Tag<'_>) -> Result<Value, String> {
     let quoted = || Value::String(text.to_owned());
-    let wrong = |tag: &str| Err(format!("{text} is no !!{tag}"));
+    let wrong = |tag: &str| Err(format!("{text} is not a valid !!{tag}"));
     match tag {
         Tag::None if is_plain => plain(text),
         Tag::None | Tag::Other | Tag::Own("str") => Ok(quoted()),
@@ -52,7 +52,7 @@ pub(super) fn key(value: &Value) -> Result<String, &'static str> {
         Value::String(text) => Ok(text.clone()),
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         Value::Null => Err("a key is null"),
-        Value::Array(_) | Value::Object(_) => Err("a key is no text but a list or a map"),
+        Value::Array(_) | Value::Object(_) => Err("a key must be a string, not a list or a map"),
     }
 }
 
@@ -86,7 +86,7 @@ fn plain(text: &str) -> Result<Value, String> {
         }
         ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF"
         | "-.inf" | "-.Inf" | "-.INF" => {
-            return Err(format!("{text} is a number that JSON does not have"));
+            return Err(format!("{text} is a number that JSON does not support"));
         }
         _ => {}
     }

@@ -153,7 +153,7 @@ fn parse(text: &Indented<'_>, json: bool) -> Result<Text, Fault> {
     }
     builder.taken.sort_by_key(|range| range.start);
     if let Some(place) = lines::tab(&text.text, &builder.taken) {
-        let why = "a tab stands where blanks indent a line".to_owned();
+        let why = "a tab is used for indentation: use spaces".to_owned();
         return Err(Error { place, why }.into());
     }
     Ok(builder.found)
@@ -369,7 +369,7 @@ impl<'t> Builder<'t> {
                 {
                     return Err(Error {
                         place: start,
-                        why: "a tab stands where blanks indent a block scalar".into(),
+                        why: "a tab is used for indentation of a block scalar: use spaces".into(),
                     });
                 }
                 if !block && self.source.ends_within(&range) {
@@ -419,7 +419,7 @@ impl<'t> Builder<'t> {
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).ok_or_else(|| Error {
                     place: start,
-                    why: "an alias stands within its own anchor".into(),
+                    why: "an alias is within its own anchor".into(),
                 })?;
                 self.nodes += size(known);
                 let node = Node {
@@ -429,7 +429,7 @@ impl<'t> Builder<'t> {
                 };
                 let name = match &node.kind {
                     Kind::Scalar(value) => scalars::key(value),
-                    _ => Err("a key is no text but a list or a map"),
+                    _ => Err("a key must be a string, not a list or a map"),
                 };
                 let key = Key {
                     no_key: name.as_ref().err().copied(),
@@ -530,7 +530,7 @@ impl<'t> Builder<'t> {
             end,
         };
         let key = Key {
-            no_key: Some("a key is no text but a list or a map"),
+            no_key: Some("a key must be a string, not a list or a map"),
             ..Key::named(String::new(), span, start)
         };
         self.add(node, level.anchor, key)
@@ -544,7 +544,7 @@ impl<'t> Builder<'t> {
         if self.nodes > MOST_NODES {
             return Err(Error {
                 place: own.place,
-                why: "anchors and aliases bring in more values than are read".into(),
+                why: "too many values from anchors and aliases".into(),
             });
         }
         if anchor != 0 {

@@ -38,7 +38,7 @@ pub(super) fn judge(place: &Place<'_>, command: &[String]) -> Outcome {
                 Outcome::NotStarted(missing)
             }
             Some(missing) => Outcome::Fails(missing),
-            None => Outcome::Unknown("it cannot succeed, for a reason that is not clear".into()),
+            None => Outcome::Unknown("it cannot succeed, for an unknown reason".into()),
         };
     }
     if let Some(why) = real.unknown.into_iter().next() {
@@ -51,7 +51,7 @@ pub(super) fn judge(place: &Place<'_>, command: &[String]) -> Outcome {
         ));
     }
     if !Eval::succeeds(hoped) {
-        return Outcome::Unknown("its script ends with a failure whatever happens".into());
+        return Outcome::Unknown("its script always fails".into());
     }
     Outcome::Works(real.replaced)
 }

@@ -43,7 +43,7 @@ impl Eval<'_, '_> {
             return flow | output.unwrap_or(OK);
         }
         flow |= match words[0].literal() {
-            None => self.opaque("its shell makes up the command's name as it runs"),
+            None => self.opaque("the command's name is only known at run time"),
             Some(name) if !name.contains('/') => match self.is_builtin(name) {
                 Some(true) => self.builtin(name, words, prior),
                 Some(false) => self.program(words, Starter::Shell),
@@ -102,7 +102,7 @@ impl Eval<'_, '_> {
                         self.depth -= 1;
                         flow
                     }
-                    _ => self.opaque("it evaluates a text that it makes up as it runs"),
+                    _ => self.opaque("it evaluates text that is only known at run time"),
                 }
             }
             "set" => self.set(rest),
@@ -148,7 +148,7 @@ impl Eval<'_, '_> {
                     "it runs {name}, which some shells carry out themselves"
                 )),
             },
-            None => self.opaque("its shell makes up the command's name as it runs"),
+            None => self.opaque("the command's name is only known at run time"),
         }
     }
 
@@ -161,7 +161,7 @@ impl Eval<'_, '_> {
             return OK;
         }
         if self.looks_no_more() {
-            return self.opaque("it names more programs than are looked up here");
+            return self.opaque("too many programs in the script");
         }
         match self.place.find(name, Starter::Shell) {
             _ if self.other_path || self.other_folder => GOES_ON,
@@ -190,7 +190,7 @@ impl Eval<'_, '_> {
             };
             let on = word.is_some_and(|word| word.starts_with('-'));
             if self.branches > 0 && flags.contains(['e', 'o']) {
-                return self.opaque("it sets options of the shell on one of its ways");
+                return self.opaque("it sets shell options conditionally");
             }
             if let Some(flow) = self.option(flags, on, &mut words) {
                 return flow;
@@ -229,7 +229,7 @@ impl Eval<'_, '_> {
     /// A program and what it starts in turn.
     pub(super) fn program(&mut self, words: &[Word], starter: Starter) -> Flow {
         let Some(name) = words.first().and_then(Word::literal) else {
-            return self.opaque("its shell makes up the command's name as it runs");
+            return self.opaque("the command's name is only known at run time");
         };
         if self.other_path && !name.contains('/') {
             return self.opaque(format!(
@@ -242,7 +242,7 @@ impl Eval<'_, '_> {
             ));
         }
         if self.looks_no_more() {
-            return self.opaque("it names more programs than are looked up here");
+            return self.opaque("too many programs in the script");
         }
         match self.place.find(name, starter) {
             Found::Runs(program) => {
@@ -261,7 +261,7 @@ impl Eval<'_, '_> {
             }
             Found::Fails(_) if starter == Starter::Shell && self.own_applet(name) => {
                 self.unknown.push(format!(
-                    "{name} is in no directory of PATH, and busybox may carry it out itself"
+                    "{name} not found in PATH, and busybox may have it as an applet"
                 ));
                 GOES_ON
             }
@@ -319,8 +319,7 @@ impl Eval<'_, '_> {
                 return self.shell(shell, &words[1..]);
             }
             None if is_shell(name) => {
-                return self.opaque(format!("{} is a shell that is not known", program.path))
-                    & GOES_ON;
+                return self.opaque(format!("{} is an unknown shell", program.path)) & GOES_ON;
             }
             None => {}
         }
@@ -368,9 +367,7 @@ impl Eval<'_, '_> {
                 // What starts it may fail itself, and tells a failure in its own way.
                 if flow & OK == 0 { FAIL } else { GOES_ON }
             }
-            Inner::Words(_) => {
-                self.opaque("it starts programs too deep within one another") & GOES_ON
-            }
+            Inner::Words(_) => self.opaque("programs are nested too deeply") & GOES_ON,
         }
     }
 
@@ -414,14 +411,14 @@ impl Eval<'_, '_> {
                 }
                 self.started(applet, words)
             }
-            None => self.opaque("its shell makes up the command's name as it runs") & GOES_ON,
+            None => self.opaque("the command's name is only known at run time") & GOES_ON,
         }
     }
 
     /// A shell and its arguments: `-c` and a script, else a script's file, else nothing.
     fn shell(&mut self, shell: Running, words: &[Word]) -> Flow {
         if self.depth >= DEPTH {
-            return self.opaque("it starts shells too deep within one another") & GOES_ON;
+            return self.opaque("shells are nested too deeply") & GOES_ON;
         }
         let outer = (
             self.shell.replace(shell),
@@ -451,10 +448,12 @@ impl Eval<'_, '_> {
         let operand = loop {
             match all.next() {
                 None if command => {
-                    return self.opaque("its shell has -c and no script behind it");
+                    return self.opaque("the script after -c is missing");
                 }
                 None => return OK,
-                Some(None) => return self.opaque("its shell's arguments are made up as it runs"),
+                Some(None) => {
+                    return self.opaque("the shell's arguments are only known at run time");
+                }
                 Some(Some("--")) => break all.next().flatten(),
                 Some(Some("--posix" | "--norc" | "--noprofile")) if self.kind() == Shell::Bash => {}
                 // Files such as /etc/profile are read first, which mostly set PATH.
@@ -474,7 +473,7 @@ impl Eval<'_, '_> {
             }
         };
         let Some(operand) = operand else {
-            return self.opaque("its shell has -- and nothing behind it");
+            return self.opaque("nothing follows the shell's --");
         };
         if !command {
             return match self

@@ -22,13 +22,13 @@ const RULES: [(&str, &str, &str, &str); 4] = [
     (
         "probe-unknown",
         "ProbeUnknown",
-        "It cannot be told whether the probe or lifecycle hook works on the container's image.",
+        "It is unknown whether the probe or lifecycle hook works on the container's image.",
         "note",
     ),
     (
         "probe-odd",
         "ProbeOdd",
-        "The probe or lifecycle hook works, and something about it looks like a slip.",
+        "The probe or lifecycle hook works, but looks like a mistake.",
         "warning",
     ),
     (

@@ -57,21 +57,21 @@ pub fn why_not(
                 let (reason, message) = of_event(&event.words, &namespace, whose);
                 said(reason, message)
             }
-            None => said(STARTING, "the daemon's Pod is being made".into()),
+            None => said(STARTING, "the builder's Pod is being created".into()),
         };
     };
     if let Some(message) = does_not_go(pod, now) {
         return said(TERMINATING, message);
     }
     if pod.metadata.deletion_timestamp.is_some() {
-        let message = format!("Pod {} of before is going", pod.name_any());
+        let message = format!("the previous Pod {} is terminating", pod.name_any());
         return said(STARTING, message);
     }
     if let Some((_, message)) = pull_failure(pod) {
         let image = value_of_image(containers(pod).any(|(init, it)| init && never_ran(it)));
         let cure = format!(
-            "see that the node reaches that registry, and that {image} of the chart exists and its pull secrets are in \
-             this namespace"
+            "check that the node can reach that registry, that {image} of the chart exists, and \
+                that its pull secrets are in this namespace"
         );
         return said("ImagePullFailed", format!("{message}: {cure}"));
     }
@@ -89,7 +89,7 @@ pub fn why_not(
     if let Some(found) = on_node(daemon.events) {
         return found;
     }
-    said(STARTING, "the daemon is being started".into())
+    said(STARTING, "the builder is starting".into())
 }
 
 /// True where the scheduler has found one.
@@ -105,16 +105,20 @@ fn no_volume(builder: &Builder, said: &str) -> String {
     let cure = match &builder.spec.cache.storage_class_name {
         // A claim's class stands for good: another one needs another claim.
         Some(class) => format!(
-            "see that StorageClass {class} exists and can make volumes (kubectl get storageclass); for another one, \
-             delete the Builder and make it anew: kubectl delete builder {name} -n {namespace}"
+            "check that StorageClass {class} exists and can provision volumes (kubectl get \
+                storageclass); for another one, delete the Builder and create it again: kubectl \
+                delete builder {name} -n {namespace}"
         ),
-        None => "the cluster has no default StorageClass that can make volumes. Mark one: kubectl annotate storageclass \
-                 NAME storageclass.kubernetes.io/is-default-class=true --overwrite; or name one in \
-                 builder.defaults.cache.storageClassName of the chart, then kubectl delete builder "
-            .to_owned()
-            + &format!("{name} -n {namespace}"),
+        None => {
+            "the cluster has no default StorageClass that can provision volumes. Set one: kubectl \
+            annotate storageclass NAME storageclass.kubernetes.io/is-default-class=true \
+            --overwrite; or name one in builder.defaults.cache.storageClassName of the chart, \
+            then kubectl delete builder "
+                .to_owned()
+                + &format!("{name} -n {namespace}")
+        }
     };
-    format!("claim {claim} gets no volume: {cure}. The cluster says: {said}")
+    format!("PersistentVolumeClaim {claim} is pending: {cure}. The cluster says: {said}")
 }
 
 /// Name of the claim of a Builder's first daemon.
@@ -125,7 +129,8 @@ pub fn claim(builder: &str) -> String {
 fn no_node(builder: &Builder, said: &str) -> String {
     let name = builder.name_any();
     format!(
-        "{said}: change spec.nodeSelector, spec.tolerations or spec.resources of Builder {name}, or give it a node that fits"
+        "unschedulable: {said}: change spec.nodeSelector, spec.tolerations or spec.resources of \
+            Builder {name}, or add a node that fits"
     )
 }
 
@@ -160,12 +165,12 @@ fn crashes(pod: &Pod) -> Option<(String, String)> {
         let name = &container.name;
         let who = match init {
             true => format!("init container {name}"),
-            false => "the daemon".to_owned(),
+            false => "the builder".to_owned(),
         };
         if let (Some(reason), Some(said)) = (reason, waiting.and_then(|it| it.message.as_deref()))
             && NOT_STARTED.contains(&reason)
         {
-            let message = format!("{who} cannot be started on its node: {}", words(said));
+            let message = format!("{who} failed to start on its node: {}", words(said));
             return Some((reason.to_owned(), message));
         }
         // An init container is to end, and one that fails is told before the kubelet waits between two tries.
@@ -189,7 +194,8 @@ fn crashes(pod: &Pod) -> Option<(String, String)> {
             false => format!("kubectl logs {pod} --previous"),
         };
         let message = format!(
-            "{who} ends again and again, last with exit code {code} ({why}){said}: {logs}"
+            "{who} keeps crashing (CrashLoopBackOff), last with exit code {code} ({why}){said}: \
+                {logs}"
         );
         Some(("CrashLoop".into(), message))
     })

@@ -242,7 +242,7 @@ fn a_pod_with_an_init_container_waits_for_its_volumes_until_that_has_run() {
     let (reason, message) = why(Some(&fresh), &[told("FailedMount", words, 0)]);
     assert_eq!(reason, "SecretNotFound");
     assert!(
-        message.starts_with("ConfigMap corp-ca does not exist"),
+        message.starts_with("ConfigMap corp-ca not found"),
         "{message}"
     );
 }

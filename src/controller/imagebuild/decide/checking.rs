@@ -90,7 +90,7 @@ pub(super) fn begin(
             pushed: report::keep(&Report::Succeeded(built)),
         };
     }
-    let message = "the image is pushed, and its healthCheck begins".to_owned();
+    let message = "the image is pushed; starting its health check".to_owned();
     status::working(&mut status, build, "HealthCheck", message, now);
     Step {
         look_again: Some(SignedDuration::ZERO),
@@ -143,7 +143,7 @@ pub(super) fn go_on(
     if !waiting.is_empty() && left <= SignedDuration::ZERO {
         let told = find(&status.conditions, READY).filter(|_| is_told(&status));
         let message = format!(
-            "the healthCheck did not end within spec.timeout ({}): {}",
+            "timed out: the health check did not end within spec.timeout ({}): {}",
             build.spec.timeout,
             told.map_or_else(|| waiting.join("; "), |c| c.message.clone())
         );

@@ -67,7 +67,7 @@ pub(super) fn settle(observed: &Observed, early: &Early, now: Timestamp) -> Sett
 
 /// The next build is due, and the Pod of the one before has not ended.
 pub(super) fn wait(build: &ImageBuild, mut status: ImageBuildStatus, now: Timestamp) -> Step {
-    let message = "the Pod of the build before this one has not ended yet".to_owned();
+    let message = "waiting for the Pod of the previous build to end".to_owned();
     status::working(&mut status, build, "WaitingForEarlierPod", message, now);
     Step {
         look_again: Some(SignedDuration::from_secs(5)),
@@ -90,9 +90,10 @@ pub(super) fn contradict(
     before.observed_generation = build.metadata.generation;
     before.early = None;
     let message = format!(
-        "Job {} told {believed} early, but its Pod ended with {}: the Pod's word counts. Somebody else may have spoken \
-         with the attempt's credential: see who can read Secrets or start Pods in this namespace, and hold the tags \
-         of {} against status.digest",
+        "mismatch: Job {} reported {believed} early, but its Pod ended with {}: the Pod's record \
+            counts. Somebody else may have used the attempt's credential: check who can read \
+            Secrets or create Pods in this namespace, and compare the tags of {} with \
+            status.digest",
         early.job,
         told(&record),
         build.spec.output.image
@@ -100,7 +101,7 @@ pub(super) fn contradict(
     let mut step = end(observed, before, record, now);
     if due && step.status.current.is_none() {
         // What this spec comes to is not known yet.
-        let message = "the build of the spec before this one has ended".to_owned();
+        let message = "the build of the previous spec has ended".to_owned();
         status::working(&mut step.status, build, "Superseding", message, now);
         step.look_again = Some(SignedDuration::ZERO);
     }

@@ -72,7 +72,7 @@ fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
         (failed.failure.reason, refused::last_words(&observed.build))
     {
         failed.failure.message = format!(
-            "not started within spec.timeout ({}): {words}",
+            "timed out: not started within spec.timeout ({}): {words}",
             observed.build.spec.timeout
         );
     }
@@ -81,7 +81,8 @@ fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
     {
         failed.failure.reason = FailureReason::OutOfMemory;
         failed.failure.message = format!(
-            "Builder {} ran into its memory limit {limit}: raise spec.resources.limits.memory of the Builder, or build less at a time",
+            "out of memory: Builder {} exceeded its memory limit {limit} (OOMKilled): raise \
+                spec.resources.limits.memory of the Builder, or build less at a time",
             observed.build.spec.builder_ref.name
         );
     }
@@ -140,7 +141,7 @@ fn retry(
         started: current.started && checked,
     });
     let message = format!(
-        "attempt {} of {} ended: {why}; the next one starts in {} s",
+        "attempt {} of {} failed: {why}; retrying in {} s",
         current.attempt,
         build.spec.retries + 1,
         wait.as_secs()

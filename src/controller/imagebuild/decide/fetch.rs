@@ -184,7 +184,10 @@ fn start(
     };
     match job::attempt(build, builder, &which, settings) {
         Ok(attempt) => step(status, Action::Start(Box::new(attempt))),
-        Err(error) => give_up(status, format!("the request cannot be written: {error}")),
+        Err(error) => give_up(
+            status,
+            format!("internal error: cannot write the request: {error}"),
+        ),
     }
 }
 

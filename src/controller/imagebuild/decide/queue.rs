@@ -129,8 +129,8 @@ fn shared_lack(build: &ImageBuild, other: &ImageBuild) -> Option<Pending> {
     named.then(|| Pending {
         reason: ready.reason.clone(),
         message: format!(
-            "{kind} {name} does not exist: create it in this namespace; the build goes on by itself once it is there \
-             (ImageBuild {} waits for it too, and goes first)",
+            "{kind} {name} not found: create it in this namespace; the build then continues by \
+                itself (ImageBuild {} waits for it too, and is first)",
             other.name_any()
         ),
         blocked: true,

@@ -106,7 +106,7 @@ pub(super) fn builder(builder: &Builder) -> Pending {
         blocked: false,
     };
     if is_asleep(builder) {
-        let message = "it was asleep, and is being woken".to_owned();
+        let message = "it is waking up".to_owned();
         return working("WaitingForBuilder", message);
     }
     let readiness = Readiness::of(builder);
@@ -119,8 +119,8 @@ pub(super) fn builder(builder: &Builder) -> Pending {
     let Some(said) = said else {
         let message = match (readiness.is_well(), readiness.is_current()) {
             (true, true) => "its certificates are being renewed",
-            (true, false) => "its spec has changed, and is being carried out",
-            (false, _) => "it is being started",
+            (true, false) => "its spec has changed and is being applied",
+            (false, _) => "it is starting",
         };
         return working("WaitingForBuilder", message.into());
     };

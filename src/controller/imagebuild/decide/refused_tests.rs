@@ -108,7 +108,7 @@ fn what_is_denied_until_the_deadline_ends_with_the_last_words() {
 fn a_pod_that_never_ran_until_the_deadline_ends_with_the_last_words() {
     let pending = Pending {
         reason: "SecretNotFound".into(),
-        message: "Secret npm does not exist".into(),
+        message: "Secret npm not found".into(),
         blocked: true,
     };
     let mut build = running();
@@ -126,7 +126,7 @@ fn a_pod_that_never_ran_until_the_deadline_ends_with_the_last_words() {
     let step = next(&with_attempt(build, State::Ended(over)), later(1801));
     let said = message(&step.status);
     assert!(
-        said.contains("Secret npm does not exist") && !said.contains("slow step"),
+        said.contains("Secret npm not found") && !said.contains("slow step"),
         "{said}"
     );
 }
@@ -246,7 +246,7 @@ fn hangs(mut build: ImageBuild) -> ImageBuild {
     let secret = build.spec.output.secret_ref.clone().unwrap().name;
     let pending = Pending {
         reason: "SecretNotFound".into(),
-        message: format!("Secret {secret} does not exist: create it"),
+        message: format!("Secret {secret} not found: create it"),
         blocked: true,
     };
     build.status = Some(
@@ -345,7 +345,7 @@ fn a_build_that_would_hang_for_the_same_secret_does_not_start() {
         condition(&step.status, READY),
         Some(("False", "SecretNotFound"))
     );
-    assert!(message(&step.status).starts_with("Secret nosuch does not exist"));
+    assert!(message(&step.status).starts_with("Secret nosuch not found"));
     second.status = Some(step.status);
     // It holds up nobody, and it does not take itself for the one that goes first.
     let third = needs("c", "other", 7);

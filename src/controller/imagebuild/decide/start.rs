@@ -34,7 +34,7 @@ pub(super) fn start(
     let tags_only = current.stage.is_tagging();
     if build.spec.suspend && !tags_only {
         let message = format!(
-            "spec.suspend is true: attempt {} of this build starts once it is false",
+            "suspended: attempt {} of this build starts once spec.suspend is false",
             current.attempt
         );
         status::hold_back(&mut status, build, &message, now);
@@ -51,7 +51,7 @@ pub(super) fn start(
             .map(|c| c.message.clone())
             .unwrap_or_default();
         let message = format!(
-            "not started within spec.timeout ({}): {waited_for}",
+            "timed out: not started within spec.timeout ({}): {waited_for}",
             build.spec.timeout
         );
         return end(
@@ -62,7 +62,7 @@ pub(super) fn start(
         );
     }
     if let Err(why) = names::check_builder(&build.spec.builder_ref.name) {
-        let message = format!("spec.builderRef.name cannot be a Builder's: {why}");
+        let message = format!("invalid spec.builderRef.name: {why}");
         let report = failed(FailureReason::SpecRejected, message);
         return end(observed, status, report, now);
     }
@@ -78,7 +78,7 @@ pub(super) fn start(
             &mut status,
             build,
             "WaitingForEarlierPod",
-            "the Pod of the attempt before this one has not ended yet".into(),
+            "waiting for the Pod of the previous attempt to end".into(),
             now,
         );
         return Step {
@@ -115,7 +115,7 @@ pub(super) fn start(
         }
         None if name == DEFAULT_BUILDER => {
             if !refused::is_told(&status) {
-                let message = format!("making Builder {name}");
+                let message = format!("creating Builder {name}");
                 status::working(&mut status, build, "WaitingForBuilder", message, now);
             }
             return step(
@@ -125,7 +125,8 @@ pub(super) fn start(
         }
         None => {
             let message = format!(
-                "Builder {name} does not exist in namespace {}: create it, or name another in spec.builderRef",
+                "Builder {name} not found in namespace {}: create it, or name another in \
+                    spec.builderRef",
                 build.namespace().unwrap_or_default()
             );
             status::blocked(
@@ -168,8 +169,8 @@ pub(super) fn start(
     if !tags_only && ahead >= most(builder) {
         let most = builder.spec.max_concurrent_builds;
         let message = format!(
-            "Builder {name} takes {most} builds at a time (maxConcurrentBuilds): {} run, and {} wait before \
-             this one",
+            "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
+                {} are running, and {} are queued before this one",
             observed.queue.running, observed.queue.before
         );
         status::working(&mut status, build, QUEUED, message, now);
@@ -199,8 +200,8 @@ pub(super) fn start(
             // What was refused stays said until it is taken: each try would have the status say something else.
             if !refused::is_told(&status) {
                 let message = match tags_only {
-                    true => "the tags are being moved",
-                    false => "the build is being started",
+                    true => "moving the tags",
+                    false => "starting the build",
                 };
                 status::working(&mut status, build, "Building", message.into(), now);
             }
@@ -208,7 +209,7 @@ pub(super) fn start(
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {
-            let message = format!("the request cannot be written: {error}");
+            let message = format!("internal error: cannot write the request: {error}");
             end(
                 observed,
                 status,
