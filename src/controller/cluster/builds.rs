@@ -1,10 +1,9 @@
-//! What concerns ImageBuilds: reading one with all that belongs to it, starting and stopping attempts.
+//! What concerns ImageBuilds: reading one and what belongs to it, starting and stopping attempts.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -12,16 +11,10 @@ use serde_json::json;
 use super::lean::Lean;
 use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key, listed};
 use crate::imagebuild::decide;
-use crate::imagebuild::decide::{Observed, Queue};
 use crate::imagebuild::job::Attempt;
-use crate::imagebuild::outcome;
-pub use crate::imagebuild::outcome::{Seen, State};
 use crate::names;
 use crate::pods;
-use crate::pods::Question;
-use crate::queues::Queues;
-use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus};
-use whittle_build::report::Report;
+use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 use whittle_build::request::paths;
 
 /// Jobs of one Builder or ImageBuild that are looked at, at most: about half a KiB each.
@@ -41,116 +34,14 @@ impl Cluster {
         Ok(found.map(|lean| lean.0))
     }
 
-    /// Reads all that the next step of this ImageBuild depends on.
-    ///
-    /// `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
-    pub async fn observe(
-        &self,
-        build: ImageBuild,
-        queues: &Queues,
-        report: Option<Report>,
-        now: Timestamp,
-    ) -> Result<Observed, Error> {
-        let (namespace, _) = key(&build);
-        let uid = build.uid().unwrap_or_default();
-        let current = build
-            .status
-            .as_ref()
-            .and_then(|status| status.current.clone());
-        let early = build.status.as_ref().and_then(|s| s.early.as_ref());
-        let early = early.map(|early| early.job.clone());
-        let runner = build.status.as_ref().and_then(decide::runner);
-        let runner = runner.map(str::to_owned);
-        let fetches = current.is_none() && early.is_none();
-        let (builder, pods, job, told) = futures::try_join!(
-            self.builder_of(&build),
-            self.runner_pods(&namespace, &uid),
-            async {
-                match &runner {
-                    Some(job) => self.job(&namespace, job).await,
-                    None => Ok(None),
-                }
-            },
-            async {
-                match &early {
-                    Some(job) => self.job(&namespace, job).await,
-                    None => Ok(None),
-                }
-            },
-        )?;
-        let pod = pod_of(&pods, job.as_ref());
-        let record = match (fetches, pod) {
-            // Nothing was told that its end could say something else of.
-            (true, None) => outcome::Record::Pending,
-            (true, pod) => outcome::record(pod),
-            (false, _) => outcome::record(pod_of(&pods, told.as_ref())),
-        };
-        let fetched = report.clone().filter(|_| fetches);
-        let events = match Question::of_attempt(job.as_ref(), pod) {
-            Some(question) => self.events(&namespace, &question).await?,
-            None => vec![],
-        };
-        let attempt = outcome::state(
-            &Seen {
-                owner: &uid,
-                job: job.as_ref(),
-                pod,
-                events: &events,
-                report: report.as_ref(),
-            },
-            now,
-        );
-        let builder_out_of_memory = match (&attempt, &builder) {
-            (
-                State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
-                Some(builder),
-            ) if failed.failure.reason == FailureReason::BuilderLost => {
-                let since = build.status.as_ref().and_then(|status| status.since());
-                let since = since.cloned();
-                self.builder_out_of_memory(builder, since).await?
-            }
-            _ => None,
-        };
-        // Also while something is fetched for a build that has ended: the next one may be due.
-        let (queue, stray_checks) = match attempt == State::Absent || current.is_none() {
-            true => {
-                let queue = match builder.as_ref().is_some_and(decide::is_ready) {
-                    true => queues.queue(&build),
-                    // Nobody's turn comes before it is ready, and then each is looked at again.
-                    false => Queue::default(),
-                };
-                (queue, self.stray_checks(&build).await?)
-            }
-            false => Default::default(),
-        };
-        let checks = match decide::pending_check(&build, build.status.as_ref()) {
-            Some(pending) => self.checks(&build, &pending, now).await?,
-            None => vec![],
-        };
-        let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
-        Ok(Observed {
-            build,
-            builder,
-            attempt,
-            record,
-            fetched,
-            others_alive,
-            stuck,
-            queue,
-            builder_out_of_memory,
-            checks,
-            stray_checks,
-        })
-    }
-
-    pub(super) async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
+    pub async fn job(&self, namespace: &str, name: &str) -> Result<Option<Job>, Error> {
         Api::<Job>::namespaced(self.client.clone(), namespace)
             .get_opt(name)
             .await
             .map_err(during(format!("reading Job {namespace}/{name}")))
     }
 
-    async fn runner_pods(&self, namespace: &str, uid: &str) -> Result<Vec<Pod>, Error> {
+    pub async fn runner_pods(&self, namespace: &str, uid: &str) -> Result<Vec<Pod>, Error> {
         let params = ListParams::default().labels(&format!(
             "{}={},{}={uid}",
             names::COMPONENT,
@@ -163,7 +54,7 @@ impl Cluster {
     }
 
     /// The Builder that the build names; none where there can be none of that name, for which nobody is asked.
-    async fn builder_of(&self, build: &ImageBuild) -> Result<Option<Builder>, Error> {
+    pub async fn builder_of(&self, build: &ImageBuild) -> Result<Option<Builder>, Error> {
         let name = &build.spec.builder_ref.name;
         match names::check_builder(name) {
             Ok(()) => self.builder(&key(build).0, name).await,
@@ -172,7 +63,7 @@ impl Cluster {
     }
 
     /// The memory limit of the builder's container, where that was killed for it since `since`.
-    async fn builder_out_of_memory(
+    pub async fn builder_out_of_memory(
         &self,
         builder: &Builder,
         since: Option<Time>,
@@ -298,7 +189,7 @@ impl Cluster {
     }
 
     /// Names of the Jobs that check an image of this ImageBuild which its status does not name.
-    async fn stray_checks(&self, build: &ImageBuild) -> Result<Vec<String>, Error> {
+    pub async fn stray_checks(&self, build: &ImageBuild) -> Result<Vec<String>, Error> {
         let named = build.status.as_ref().map(decide::check_jobs);
         let named = named.unwrap_or_default();
         let mut jobs = self.jobs_of(build).await?;
@@ -321,21 +212,6 @@ impl Cluster {
         let mine = |job: &Meta<Job>| pods::is_ours(job, &uid);
         Ok(jobs.into_iter().filter(mine).collect())
     }
-}
-
-/// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
-fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
-    let how_many = pods::how_many(pods, job);
-    if how_many > 1 {
-        let job = job.map(ResourceExt::name_any);
-        tracing::warn!(
-            job,
-            how_many,
-            "several Pods claim to belong to this Job, which has one: check who may create Pods \
-                in its namespace"
-        );
-    }
-    pods::of(pods, job)
 }
 
 fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {

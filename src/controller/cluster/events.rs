@@ -14,11 +14,7 @@ const MOST: u32 = 100;
 
 impl Cluster {
     /// Events of an object with one of these reasons, newest first; each message is cut.
-    pub(super) async fn events(
-        &self,
-        namespace: &str,
-        question: &Question,
-    ) -> Result<Vec<Told>, Error> {
+    pub async fn events(&self, namespace: &str, question: &Question) -> Result<Vec<Told>, Error> {
         let Question { of, reasons } = question;
         let (mut fields, what) = match of {
             Of::Uid(uid) => (format!("involvedObject.uid={uid}"), uid.to_owned()),

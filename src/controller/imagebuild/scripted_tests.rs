@@ -6,6 +6,7 @@ use super::*;
 use crate::cluster::scripted::{Asked, Server, page};
 use crate::fixtures;
 use crate::scripted::context;
+use whittle_api::ImageBuildStatus;
 use whittle_api::{BuilderStatus, READY, find};
 
 const ONE: &str = "/apis/whittle.dev/v1alpha1/namespaces/team/imagebuilds/hello";

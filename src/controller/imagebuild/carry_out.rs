@@ -1,0 +1,90 @@
+//! Carries out what was decided for an ImageBuild.
+
+use kube::{Resource, ResourceExt};
+
+use super::super::{Context, Error};
+use super::decide::{self, Action, Step};
+use super::status::Notice;
+use crate::cluster::credentials::Attempt as Credential;
+use crate::installation;
+use whittle_api::{ImageBuild, ImageBuildStatus};
+
+/// What an attempt is called must stand in the status before the attempt exists, a result before anything that
+/// holds it is pruned; and what the status names no more must be gone before.
+pub async fn carry_out(
+    build: &mut ImageBuild,
+    step: &Step,
+    context: &Context,
+) -> Result<(), Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    for job in &step.stop {
+        context.cluster.stop(&namespace, job).await?;
+    }
+    build.status = Some(write_status(build, &step.status, context).await?);
+    match &step.action {
+        Action::None => {}
+        Action::CreateBuilder(builder) => {
+            let mut builder = builder.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            builder.labels_mut().extend(labels);
+            context.cluster.create_builder(&builder).await?;
+        }
+        Action::Start(attempt) => {
+            let token = context.authority.credentials().token(&Credential {
+                namespace: namespace.clone(),
+                uid: build.uid().unwrap_or_default(),
+                job: attempt.job.name_any(),
+            });
+            context.cluster.start(attempt, &token).await?;
+            context.metrics.attempt();
+        }
+        Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
+        Action::Prune(before) => context.cluster.prune(build, *before).await?,
+    }
+    if let Some(alarm) = &step.alarm {
+        let name = build.name_any();
+        tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
+        context.metrics.disagreed();
+        say(build, alarm, context).await;
+    }
+    tell(build, step, context).await;
+    Ok(())
+}
+
+/// Counts the end of a build, and writes an Event.
+pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
+    let Some(notice) = &step.notice else { return };
+    if step.status.current.is_none() {
+        let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
+        context.metrics.built(&notice.reason, seconds, queued);
+    }
+    say(build, notice, context).await;
+}
+
+/// Writes the status, and returns what was written: less of it where the API server does not take it whole.
+async fn write_status(
+    build: &ImageBuild,
+    status: &ImageBuildStatus,
+    context: &Context,
+) -> Result<ImageBuildStatus, Error> {
+    let Err(error) = context.cluster.write_status(build, status).await else {
+        return Ok(status.clone());
+    };
+    if error.refusal().is_none() {
+        return Err(error.into());
+    }
+    tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "the status was rejected; writing a shorter one");
+    let lean = decide::lean(status);
+    context.cluster.write_status(build, &lean).await?;
+    Ok(lean)
+}
+
+async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
+    let about = build.object_ref(&());
+    let Notice {
+        warning,
+        reason,
+        message,
+    } = notice;
+    context.tell(&about, *warning, reason, message).await;
+}

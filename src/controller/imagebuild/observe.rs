@@ -1,0 +1,196 @@
+//! Reads all that the next step of an ImageBuild depends on.
+
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::decide::{self, Observed, PendingCheck, Queue};
+use super::gate::{self, Check};
+use super::outcome::{self, Seen, State};
+use crate::cluster::{Cluster, Error};
+use crate::names;
+use crate::pods::{self, Of, Question};
+use crate::queues::Queues;
+use whittle_api::{FailureReason, HealthCheck, ImageBuild};
+use whittle_build::report::Report;
+
+/// Reads all that the next step of this ImageBuild depends on.
+///
+/// `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
+pub async fn observe(
+    build: ImageBuild,
+    queues: &Queues,
+    report: Option<Report>,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<Observed, Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    let uid = build.uid().unwrap_or_default();
+    let current = build
+        .status
+        .as_ref()
+        .and_then(|status| status.current.clone());
+    let early = build.status.as_ref().and_then(|s| s.early.as_ref());
+    let early = early.map(|early| early.job.clone());
+    let runner = build.status.as_ref().and_then(decide::runner);
+    let runner = runner.map(str::to_owned);
+    let fetches = current.is_none() && early.is_none();
+    let (builder, pods, job, told) = futures::try_join!(
+        cluster.builder_of(&build),
+        cluster.runner_pods(&namespace, &uid),
+        async {
+            match &runner {
+                Some(job) => cluster.job(&namespace, job).await,
+                None => Ok(None),
+            }
+        },
+        async {
+            match &early {
+                Some(job) => cluster.job(&namespace, job).await,
+                None => Ok(None),
+            }
+        },
+    )?;
+    let pod = pod_of(&pods, job.as_ref());
+    let record = match (fetches, pod) {
+        // Nothing was told that its end could say something else of.
+        (true, None) => outcome::Record::Pending,
+        (true, pod) => outcome::record(pod),
+        (false, _) => outcome::record(pod_of(&pods, told.as_ref())),
+    };
+    let fetched = report.clone().filter(|_| fetches);
+    let events = match Question::of_attempt(job.as_ref(), pod) {
+        Some(question) => cluster.events(&namespace, &question).await?,
+        None => vec![],
+    };
+    let attempt = outcome::state(
+        &Seen {
+            owner: &uid,
+            job: job.as_ref(),
+            pod,
+            events: &events,
+            report: report.as_ref(),
+        },
+        now,
+    );
+    let builder_out_of_memory = match (&attempt, &builder) {
+        (
+            State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
+            Some(builder),
+        ) if failed.failure.reason == FailureReason::BuilderLost => {
+            let since = build.status.as_ref().and_then(|status| status.since());
+            let since = since.cloned();
+            cluster.builder_out_of_memory(builder, since).await?
+        }
+        _ => None,
+    };
+    // Also while something is fetched for a build that has ended: the next one may be due.
+    let (queue, stray_checks) = match attempt == State::Absent || current.is_none() {
+        true => {
+            let queue = match builder.as_ref().is_some_and(decide::is_ready) {
+                true => queues.queue(&build),
+                // Nobody's turn comes before it is ready, and then each is looked at again.
+                false => Queue::default(),
+            };
+            (queue, cluster.stray_checks(&build).await?)
+        }
+        false => Default::default(),
+    };
+    let checks = match decide::pending_check(&build, build.status.as_ref()) {
+        Some(pending) => checks(&build, &pending, now, cluster).await?,
+        None => vec![],
+    };
+    let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
+    Ok(Observed {
+        build,
+        builder,
+        attempt,
+        record,
+        fetched,
+        others_alive,
+        stuck,
+        queue,
+        builder_out_of_memory,
+        checks,
+        stray_checks,
+    })
+}
+
+/// Where the check of each platform stands.
+async fn checks(
+    build: &ImageBuild,
+    pending: &PendingCheck,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<Vec<Check>, Error> {
+    let architectures = cluster.architectures().await?;
+    let mut checks = Vec::new();
+    for platform in &pending.built.platforms {
+        let platform = platform.platform.clone();
+        let state = if gate::has_node(&platform, &architectures) {
+            let name = names::child(&pending.attempt, &platform);
+            check(build, &name, &pending.check, now, cluster).await?
+        } else {
+            gate::State::NoNode
+        };
+        checks.push(Check { platform, state });
+    }
+    Ok(checks)
+}
+
+async fn check(
+    build: &ImageBuild,
+    name: &str,
+    check: &HealthCheck,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<gate::State, Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    let uid = build.uid().unwrap_or_default();
+    let job = cluster.job(&namespace, name).await?;
+    let pod = match &job {
+        Some(job) => cluster.pod_of(&namespace, job).await?,
+        None => None,
+    };
+    let refused = match (&job, &pod) {
+        (Some(job), None) => cluster.events(&namespace, &Question::not_made(job)).await?,
+        _ => vec![],
+    };
+    let seen = gate::Seen {
+        owner: &uid,
+        job: job.as_ref(),
+        pod: pod.as_ref(),
+        refused: refused.first(),
+    };
+    let state = gate::state(&seen, check, now);
+    let (gate::State::Failed { .. }, Some(pod)) = (&state, &pod) else {
+        return Ok(state);
+    };
+    let question = Question {
+        of: Of::Uid(pod.uid().unwrap_or_default()),
+        reasons: &["Unhealthy"],
+    };
+    let unhealthy = cluster.events(&namespace, &question).await?;
+    let log = cluster.last_lines(&namespace, &pod.name_any()).await;
+    Ok(gate::explain(
+        state,
+        unhealthy.first().map(|event| event.words.as_str()),
+        log,
+    ))
+}
+
+/// The Job's Pod. More than one that looks like it is worth a look at who may make Pods there.
+fn pod_of<'a>(pods: &'a [Pod], job: Option<&Job>) -> Option<&'a Pod> {
+    let how_many = pods::how_many(pods, job);
+    if how_many > 1 {
+        let job = job.map(ResourceExt::name_any);
+        tracing::warn!(
+            job,
+            how_many,
+            "several Pods claim to belong to this Job, which has one: check who may create Pods \
+                in its namespace"
+        );
+    }
+    pods::of(pods, job)
+}
