@@ -74,7 +74,6 @@ impl Observed {
 
     /// Something was seen: of an image or of a workload, and it changes what was written, or not.
     pub fn see(&mut self, of_image: bool, changed: bool, now: Instant) {
-        self.resync = now + self.every;
         if changed {
             self.images_changed |= of_image;
             // What is refused again and again does not hold up what is new.
@@ -87,6 +86,7 @@ impl Observed {
     pub fn end(&mut self, profiles: Option<Round>, audit: Round, now: Instant) {
         if let Some(round) = profiles {
             self.images_changed = round.more || round.refused;
+            self.resync = now + self.every;
         }
         let written = profiles.unwrap_or_default();
         let (more, refused) = (written.more || audit.more, written.refused || audit.refused);
@@ -100,7 +100,6 @@ impl Observed {
             (false, true) => Some(now + back_off(self.refusals)),
             (false, false) => None,
         };
-        self.resync = now + self.every;
     }
 }
 
@@ -109,11 +108,14 @@ pub fn decide(observed: &Observed) -> Step {
     if !observed.complete {
         return Step::Wait(None);
     }
-    let wake = observed.due.unwrap_or(observed.resync);
+    // Whatever else is seen and done meanwhile.
+    let wake = observed
+        .due
+        .map_or(observed.resync, |due| due.min(observed.resync));
     match observed.now < wake {
         true => Step::Wait(Some(wake)),
         false => Step::Round {
-            profiles: observed.images_changed || observed.due.is_none(),
+            profiles: observed.images_changed || observed.now >= observed.resync,
         },
     }
 }
@@ -230,6 +232,19 @@ mod tests {
             ..Observed::new(true, now)
         };
         assert_eq!(at(&trusting, now + TRUST), BOTH);
+    }
+
+    #[test]
+    fn a_stream_of_events_does_not_put_off_the_look_at_everything() {
+        let now = Instant::now();
+        let mut observed = listed(now);
+        for seconds in 1..RESYNC.as_secs() {
+            let later = now + Duration::from_secs(seconds);
+            observed.see(true, false, later);
+            observed.see(false, true, later);
+            observed.end(None, OK, later);
+        }
+        assert_eq!(at(&observed, now + RESYNC), BOTH);
     }
 
     #[test]

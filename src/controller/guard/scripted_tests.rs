@@ -7,6 +7,8 @@ use super::*;
 use crate::cluster::scripted::{Asked, Server, page};
 use crate::scripted::context;
 use crate::workloads::{Change, Found};
+use kube::runtime::watcher::Event;
+use std::time::Duration;
 use whittle_probe::{Audit, NotKnown};
 
 const PROFILES: &str = "/apis/whittle.dev/v1alpha1/probeprofiles";
@@ -239,4 +241,60 @@ async fn a_workload_is_told_once_though_the_condition_conflicts_and_comes_again(
     assert_eq!(what(&written(&server)), [status]);
     assert_eq!(audit(&context, &mut state).await.unwrap(), DONE);
     assert!(server.asked().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_writes_once_all_is_listed_gathers_what_changes_and_goes_on_after_a_refusal() {
+    let (context, server) = context(&[]);
+    for kind in [
+        "apps/v1/deployments",
+        "apps/v1/statefulsets",
+        "apps/v1/daemonsets",
+        "apps/v1/replicasets",
+        "batch/v1/cronjobs",
+        "batch/v1/jobs",
+    ] {
+        server
+            .on(&format!("GET /apis/{kind}?limit="), page(&[], None))
+            .hang(&format!("GET /apis/{kind}?watch=true"));
+    }
+    server
+        .on("GET /api/v1/pods?limit=", page(&[], None))
+        .hang("GET /api/v1/pods?watch=true");
+    let context = Arc::new(context);
+    let build = |digest| fixtures::build("team/app", digest, json!({}));
+    let read = format!("GET {BUILDS}/app");
+    let status = format!("PATCH {BUILDS}/app/status");
+    let story = async {
+        let put = |event| context.images.put(&event);
+        put(Event::Init);
+        put(Event::InitApply(build("sha256:aa")));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(written(&server).is_empty());
+
+        // Its report is read, and it is told that there is none.
+        stand(&server, 2, &[]);
+        for _ in 0..2 {
+            server.on(&read, json!(build("sha256:aa")));
+        }
+        server.refuse(&status, 409, "Conflict", CONFLICT);
+        put(Event::InitDone);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(what(&written(&server)), [status.as_str()]);
+
+        // Two changes in one round; the condition comes along.
+        stand(&server, 1, &[]);
+        for _ in 0..2 {
+            server.on(&read, json!(build("sha256:cc")));
+        }
+        server.on(&status, json!(build("sha256:cc")));
+        put(Event::Apply(build("sha256:bb")));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        put(Event::Apply(build("sha256:cc")));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(what(&written(&server)), [status.as_str()]);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(written(&server).is_empty());
+    };
+    run(context.clone(), story).await;
 }
