@@ -454,9 +454,9 @@ fn ca_certificates(contents: &Contents) -> Outcome {
         None => missing(
             contents,
             format!(
-                "CA certificates not found that the image's user may read (neither \
-                    /etc/ssl/certs/ca-certificates.crt nor in the other usual places), so TLS \
-                    to other services fails: {COPY}, or use gcr.io/distroless/static-debian12"
+                "CA certificates not found, or not readable for the image's user, at \
+                 /etc/ssl/certs/ca-certificates.crt and in the other usual places, so TLS to other services fails: \
+                 {COPY}, or use gcr.io/distroless/static-debian12"
             ),
         ),
         Some(found) if found.expired * 2 > found.certificates => Outcome::Broken(format!(
@@ -522,7 +522,7 @@ fn tmp(contents: &Contents) -> Outcome {
     match (tmp.exists, tmp.writable) {
         (true, true) => Outcome::Kept,
         (true, false) => Outcome::Broken(format!(
-            "/tmp has the mode {}, and user {user} cannot write into it: {FIX}",
+            "/tmp is not writable for user {user} (mode {}): {FIX}",
             tmp.mode.as_deref().unwrap_or("?")
         )),
         (false, _) => missing(contents, format!("/tmp not found in the image: {FIX}")),

@@ -66,7 +66,7 @@ fn a_dynamic_program_on_scratch_is_told_what_it_needs_and_what_to_do() {
     let contents = report(Tar::new().file("app", 0o755, &app), &["/app"], "");
     assert_eq!(
         broken(Rule::RunnableEntrypoint, &contents),
-        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which is missing from the image: \
+        "/app needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which are missing from the image: \
             link it statically (C: -static; Rust: build for a target such as \
             x86_64-unknown-linux-musl; Go: CGO_ENABLED=0), or use \
             gcr.io/distroless/base-debian12"
@@ -144,7 +144,7 @@ fn a_shell_form_without_a_shell_is_told_to_be_written_as_an_array() {
     );
     assert_eq!(
         message,
-        "/bin/sh does not exist: ENTRYPOINT or CMD is in shell form, which needs that shell: \
+        "/bin/sh not found: ENTRYPOINT or CMD is in shell form, which needs that shell: \
          write it as a JSON array, for example ENTRYPOINT [\"/app\"]"
     );
 }
@@ -166,7 +166,7 @@ fn a_program_that_lies_elsewhere_is_named() {
 fn another_platform_is_told_by_the_config_and_by_the_program() {
     assert!(matches!(
         check(Rule::PlatformMatches, &good(), Some("linux/arm64")),
-        Outcome::Broken(message) if message.contains("config says linux/amd64, and linux/arm64 was asked for")
+        Outcome::Broken(message) if message.contains("config says linux/amd64, and linux/arm64 was requested")
     ));
     assert_eq!(
         check(Rule::PlatformMatches, &good(), Some("linux/amd64/v3")),
@@ -390,7 +390,7 @@ fn a_size_budget_that_breaks_names_the_layers_and_files_that_grew() {
     assert!(
         judge(&budget, new, None, None)[0]
             .message
-            .contains("the heaviest: layer 3 (COPY models /) 14.0 MiB")
+            .contains("the largest: layer 3 (COPY models /) 14.0 MiB")
     );
     let small = Measured {
         size: 11 * MIB,

@@ -51,7 +51,7 @@ pub(super) fn trouble(image: &Image, config: &ImageConfig) -> Option<(String, bo
             Err(Lookup::Exhausted) => {
                 return Some((format!("WORKDIR {written} was not followed"), false));
             }
-            Err(Lookup::Missing(target)) => format!("is a broken link to {target}"),
+            Err(Lookup::Missing(target)) => format!("is a broken link: {target} not found"),
             Err(other) => format!("is a link that cannot be followed: {other}"),
         };
         let place = match path.trim_start_matches('/') == written.trim_matches('/') {
@@ -119,11 +119,14 @@ mod tests {
             ("/srv/app", "it is a file"),
             ("/srv/app/below", "/srv/app is a file"),
             ("/to-file", "leads to /srv/app"),
-            ("/to-nothing", "a link to /data, which does not exist"),
-            ("/to-nothing/below", "/to-nothing is a link to /data"),
+            ("/to-nothing", "it is a broken link: /data not found"),
+            (
+                "/to-nothing/below",
+                "/to-nothing is a broken link: /data not found",
+            ),
             ("/to-folder/app", "is a file"),
             ("/round", "loop"),
-            ("srv", "from the root alone"),
+            ("srv", "absolute paths only"),
         ] {
             let (why, certain) = of(folder).unwrap_or_else(|| panic!("{folder}"));
             assert!(certain && why.contains(word), "{folder}: {why}");

@@ -124,15 +124,15 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
             "layers: invalid type: string \"none\", expected a sequence",
         ),
         (r#","layers":{}"#, "layers: invalid type: map"),
-        (r#","layers":[null]"#, "layer 1 has no digest"),
-        (r#","layers":[{}]"#, "layer 1 has no digest"),
+        (r#","layers":[null]"#, "layer 1: digest missing"),
+        (r#","layers":[{}]"#, "layer 1: digest missing"),
         (
             r#","layers":[{"digest":"../../etc"}]"#,
-            "layer 1 has the digest \"../../etc\"",
+            "layer 1: invalid digest \"../../etc\"",
         ),
         (
             r#","layers":[{"digest":"sha256:00"}]"#,
-            "layer 1 has the digest \"sha256:00\"",
+            "layer 1: invalid digest \"sha256:00\"",
         ),
         (
             r#","layers":[{"size":-1}]"#,
@@ -151,7 +151,7 @@ fn what_is_of_the_wrong_type_is_named_with_its_field() {
     let error = said(&format!(
         r#"{{"mediaType":"{OCI_MANIFEST}","config":null}}"#
     ));
-    assert!(error.contains("its config has no digest"), "{error}");
+    assert!(error.contains("its config: digest missing"), "{error}");
     let error = said(&format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":"a"}}"#));
     assert!(error.contains("manifests: invalid type"), "{error}");
     for (run, field) in [

@@ -354,7 +354,11 @@ fn an_image_that_was_not_read_whole_says_so() {
     let found = Contents::of(&image, &config(&["/app"]), NOW);
     assert!(found.partial);
     assert_eq!(found.start.program.runs, Runs::Unknown);
-    assert!(found.notes.items[0].message.contains("more than 1 entries"));
+    assert!(
+        found.notes.items[0]
+            .message
+            .contains("too many entries: more than 1 in")
+    );
 }
 
 /// What RunnableEntrypoint says of a shell's text.
@@ -386,7 +390,7 @@ fn a_list_that_is_no_json_is_told_with_what_the_shell_makes_of_it() {
         ),
         ("[\"app\"", "a program named [app"),
         ("[\"app\" \"serve\"]", "a program named [app"),
-        ("[\"app]", "a quote that is not closed"),
+        ("[\"app]", "syntax error: missing closing quote"),
         ("[ \"app\", \"serve\" ] # x", "takes it for a test"),
         ("[ \"app\" ] # x", "takes it for a test"),
         ("[ \"app\", ]", "takes it for a test"),
@@ -418,19 +422,19 @@ fn a_list_that_is_no_json_is_told_with_what_the_shell_makes_of_it() {
 #[test]
 fn what_a_shells_text_cannot_do_without_is_looked_up() {
     for (script, missing) in [
-        ("server", "server is in no directory of PATH"),
-        ("exec server --port 1", "server is in no directory"),
-        ("A=1 server", "server is in no directory"),
+        ("server", "server not found in PATH"),
+        ("exec server --port 1", "server not found in PATH"),
+        ("A=1 server", "server not found in PATH"),
         ("server || exit 1", ""),
-        ("mkdir -p /data && server", "server is in no directory"),
+        ("mkdir -p /data && server", "server not found in PATH"),
         (
             "set -e; export A=1; mkdir -p /d; exec server",
-            "server is in no directory",
+            "server not found in PATH",
         ),
-        ("set -e; mkdirs; exec app", "mkdirs is in no directory"),
-        ("echo starting && /srv/server", "/srv/server does not exist"),
-        ("(server)", "server is in no directory"),
-        ("\"app\", \"serve\"", "app, is in no directory"),
+        ("set -e; mkdirs; exec app", "mkdirs not found in PATH"),
+        ("echo starting && /srv/server", "/srv/server not found"),
+        ("(server)", "server not found in PATH"),
+        ("\"app\", \"serve\"", "app, not found in PATH"),
         // It goes on, or something else runs first that may never end.
         ("server; exec app", ""),
         ("app; server", ""),
@@ -444,7 +448,7 @@ fn what_a_shells_text_cannot_do_without_is_looked_up() {
         (". /etc/profile; server", ""),
         ("f() { app; }; f", ""),
         ("nc -l 80", ""),
-        ("set -e; (server); exec app", "server is in no directory"),
+        ("set -e; (server); exec app", "server not found in PATH"),
         ("[ -x /opt/server ] && /opt/server; exec app", ""),
         ("set -e; [ -x /opt/server ] && /opt/server; exec app", ""),
         ("set -e; server && echo started; exec app", ""),

@@ -252,7 +252,7 @@ impl<'a> Loader<'a> {
                     name: format!("{version} of {library}"),
                     needed_by: self.image.tree.path(object.id),
                     unusable: Some(format!(
-                        "version not found in {}",
+                        "{} does not have that version",
                         self.image.tree.path(provider.id)
                     )),
                     old: true,
@@ -439,8 +439,8 @@ impl<'a> Loader<'a> {
                 _ if self.image.tree.meta(id).kind != Kind::File => {}
                 _ if !self.identity.reads(self.image, id) => {
                     unusable.get_or_insert(format!(
-                        "permission denied: the image's user may not read {full}: set mode 644, \
-                            and 755 for its directories"
+                        "the image's user may not read {full} (permission denied): set mode 644, and 755 for \
+                         its directories"
                     ));
                 }
                 Some(Fact::Elf(elf)) if elf.machine == machine => return Found::Library(id),
@@ -448,10 +448,10 @@ impl<'a> Loader<'a> {
                     unusable.get_or_insert(format!("{full} is for {}", elf.machine.display()));
                 }
                 Some(Fact::BadElf(fault @ super::elf::ElfFault::TooLarge)) => {
-                    return Found::Unknown(format!("of {full}: {fault}"));
+                    return Found::Unknown(format!("{full} cannot be judged: {fault}"));
                 }
                 Some(Fact::BadElf(fault)) => {
-                    unusable.get_or_insert(format!("of {full}: {fault}"));
+                    unusable.get_or_insert(format!("{full} cannot be loaded: {fault}"));
                 }
                 _ if self.image.is_unexamined(id) => {
                     return Found::Unknown(format!("{full} was not read"));

@@ -204,8 +204,7 @@ impl<'a> Resolver<'a> {
                 return Program::new(
                     name,
                     Verdict::NotFound(format!(
-                        "PATH ({}) finds {name} by a relative directory, from which the runtime \
-                            starts nothing",
+                        "PATH ({}) finds {name} in a relative directory, from which the runtime starts nothing",
                         folders.join(":")
                     )),
                 );
@@ -237,9 +236,9 @@ impl<'a> Resolver<'a> {
                     {
                         self.absent(format!("{absolute} not found"))
                     }
-                    Lookup::Missing(at) => {
-                        self.absent(format!("{absolute} is a broken link to {at}"))
-                    }
+                    Lookup::Missing(at) => self.absent(format!(
+                        "{absolute} not found: a symbolic link leads to {at}, which does not exist"
+                    )),
                     Lookup::Exhausted => Verdict::Unknown(format!("{absolute}: {lookup}")),
                     other => Verdict::NotFound(format!("{absolute} cannot be reached: {other}")),
                 };
@@ -446,7 +445,7 @@ impl<'a> Resolver<'a> {
         let unsure = self.image.partial || self.image.tree.is_exhausted();
         if unsure && why.is_none() {
             return Verdict::Unknown(format!(
-                "{path} needs {}, which is unknown because not all of the image could be read",
+                "{path} needs {}, which was not found in the part of the image that was read",
                 missing
                     .first()
                     .map_or(interpreter, |library| library.name.as_str())
@@ -497,8 +496,7 @@ impl<'a> Resolver<'a> {
         else {
             return match self.absent(String::new()) {
                 Verdict::Unknown(_) => Verdict::Unknown(format!(
-                    "{path} needs {interpreter}, which is unknown because not all of the image \
-                        could be read"
+                    "{path} needs {interpreter}, which was not found in the part of the image that was read"
                 )),
                 _ => missing(interpreter, None),
             };
@@ -535,7 +533,7 @@ pub fn reason(program: &Program) -> String {
         | Verdict::Unknown(why) => why.clone(),
         Verdict::Overriding(why) => format!(
             "{why}: a Pod that drops no capabilities starts it all the same, as the runtime has DAC_OVERRIDE until \
-             then, and one that drops them does not; COPY --chmod=755, and folders that all may enter, make it start in both"
+             then, and one that drops them does not; COPY --chmod=755, and directories that all may enter, make it start in both"
         ),
         Verdict::Demanding { file, mask } => {
             let (names, plural) = (capability_names(*mask), mask.count_ones() > 1);
@@ -550,7 +548,7 @@ pub fn reason(program: &Program) -> String {
             match had_by_default(*mask) {
                 true => format!(
                     "{start}; a Pod that drops no capabilities starts it, and one that drops them, as Pod Security \
-                     level restricted wants it, does not; setcap -r {file} makes it start in both"
+                     level restricted requires it, does not; setcap -r {file} makes it start in both"
                 ),
                 false => format!(
                     "{start}, and only a Pod that adds {} may",
@@ -585,7 +583,12 @@ pub fn reason(program: &Program) -> String {
             if !absent.is_empty() {
                 text.push_str("needs ");
                 text.push_str(&list(&absent, *omitted));
-                text.push_str(", which is missing from the image");
+                let are = if absent.len() + omitted > 1 {
+                    "are"
+                } else {
+                    "is"
+                };
+                text.push_str(&format!(", which {are} missing from the image"));
             }
             if !others.is_empty() {
                 if absent.is_empty() {

@@ -619,7 +619,7 @@ mod tests {
         let tree = tree();
         assert_eq!(
             tree.find("/lib/x/y").unwrap_err().to_string(),
-            "/usr/lib/x does not exist"
+            "/usr/lib/x not found"
         );
         assert_eq!(
             tree.find("/lib/libc.so.6/x").unwrap_err().to_string(),

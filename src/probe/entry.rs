@@ -75,10 +75,9 @@ impl Entry {
             let contents = packed.and_then(unpack).ok_or_else(|| {
                 NotKnown::new(
                     NO_REPORT,
-                    "report of the image's programs missing: the runner's callback did not \
-                        arrive, and they are too large for its termination message. Build again \
-                        (change spec.rebuild); if that does not help, check that the runner's \
-                        Pod can reach the controller",
+                    "report of the image's programs missing: there are too many, or the runner's callback did not \
+                     arrive, and they are too large for its termination message. Build again (change \
+                     spec.rebuild); if that does not help, check that the runner's Pod can reach the controller",
                 )
             })?;
             gathered.add(&contents)?;
@@ -165,7 +164,7 @@ impl Gathered {
         let lost = |why: String| {
             NotKnown::new(
                 "LinksNotFollowed",
-                format!("a path of the image is unknown: {why}"),
+                format!("a path of the image cannot be followed: {why}"),
             )
         };
         if contents.partial {
@@ -175,7 +174,7 @@ impl Gathered {
         if contents.executables.omitted > 0 || contents.executables.items.len() > MAX_PROGRAMS {
             return Err(NotKnown::new(
                 "TooManyPrograms",
-                format!("too many programs: the report lists {MAX_PROGRAMS}"),
+                format!("too many programs: the report lists at most {MAX_PROGRAMS}"),
             ));
         }
         if contents.links.omitted > 0 {

@@ -178,7 +178,7 @@ fn finding(
             fix.advice,
         ),
         (Verdict::Unknown(why), Some(fix)) => format!(
-            "{}, {} of image {image}: unknown: {why}. {}.",
+            "{}, {} of image {image}: unknown whether it works: {why}. {}.",
             subject(role, &name),
             hook.field(),
             fix.advice,
@@ -271,8 +271,8 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
     }
     match &judged.verdict {
         Verdict::Unknown(_) if about.known.contents.is_empty() => Fix::advice(
-            "Build the image with an ImageBuild, which reports what it contains, or pass a \
-                report of it with --reports",
+            "Build the image with an ImageBuild, which reports what it contains, or give `whittle probes` a report \
+             of it with --reports",
         ),
         Verdict::Unknown(_) if !command.is_empty() => Fix::advice(format!(
             "Try it in a running container: kubectl exec POD {}-- {}",

@@ -36,7 +36,7 @@ pub(super) fn consequence(hook: Hook, failing: Failing) -> &'static str {
                 (CrashLoopBackOff)"
         }
         (Failing::Error | Failing::Failure, Hook::PostStart) => {
-            "The kubelet kills the container each time after it has started"
+            "The kubelet kills the container after each start"
         }
         (Failing::Error | Failing::Failure, Hook::PreStop) => {
             "The kubelet records FailedPreStopHook and stops the container without it"

@@ -124,7 +124,7 @@ impl<'a> Place<'a> {
                 .map(|path| path.split(':').map(str::to_owned).collect::<Vec<_>>())
                 .and_then(|folders| match folders.len() > MAX_FOLDERS {
                     true => Err(format!(
-                        "it has too many directories: more than {MAX_FOLDERS}"
+                        "PATH has too many directories: more than {MAX_FOLDERS}"
                     )),
                     false => Ok(folders),
                 }),
@@ -265,7 +265,7 @@ impl<'a> Place<'a> {
     fn at(&self, path: &str, starter: Starter) -> At<'a> {
         let place = match self.links.follow(path) {
             Ok(place) => place,
-            Err(why) => return At::Doubt(format!("{path} is unknown: {why}")),
+            Err(why) => return At::Doubt(format!("{path} cannot be followed: {why}")),
         };
         if let Some(why) = self.covered(&place) {
             return At::Doubt(why);
@@ -289,7 +289,7 @@ impl<'a> Place<'a> {
             || (self.contents.executables.omitted > 0 && !listed)
         {
             At::Doubt(format!(
-                "{path} not found in the image's report, which is incomplete (too many programs)"
+                "{path} not found in the image's report, which is incomplete (too many programs or links)"
             ))
         } else if !listed && is_library_name(&place) {
             At::Doubt(format!(
@@ -297,8 +297,8 @@ impl<'a> Place<'a> {
             ))
         } else if !listed && starter == Starter::Shell && self.contents.unmarked.omitted > 0 {
             At::Doubt(format!(
-                "{path} is not a program, but may be a script without #!, which a shell runs; \
-                    the report is incomplete (too many programs)"
+                "{path} is not a program, but may be a script without #!, which a shell runs: the image's report \
+                 lists only some of them (too many)"
             ))
         } else {
             At::Absent
@@ -422,7 +422,7 @@ fn own_path(container: &Container) -> Option<Result<String, String>> {
     };
     if expand::references(value).into_iter().any(afar) {
         return Some(Err(format!(
-            "the container's PATH ({value}) refers to variables that stand elsewhere"
+            "the container's PATH ({value}) refers to variables that are set elsewhere"
         )));
     }
     let path = expand::expand(value, &known).filter(|path| path.len() <= MAX_PATH);

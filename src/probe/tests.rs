@@ -34,8 +34,8 @@ fn a_probe_that_cannot_work_is_told_with_what_follows_and_what_mends_it() {
     assert_eq!(
         finding.message,
         format!(
-            "container app, livenessProbe of image {IMAGE}: cannot work: curl is in no directory \
-                of PATH (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin). The \
+            "container app, livenessProbe of image {IMAGE}: cannot work: curl not found \
+                in PATH (/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin). The \
                 kubelet discards the error, so this probe never restarts the container. Use \
                 httpGet {{\"path\":\"/healthz\",\"port\":8080}}, which does the same; the \
                 kubelet connects from outside, so the program must listen on the Pod's address, \
@@ -69,14 +69,14 @@ fn what_follows_depends_on_the_probe_and_on_whether_a_shell_answers() {
                 liveness_probe: script(),
                 ..container()
             },
-            "restarts the container over and over",
+            "keeps restarting the container",
         ),
         (
             Container {
                 readiness_probe: probe(),
                 ..container()
             },
-            "never turns ready",
+            "never becomes ready",
         ),
         (
             Container {
@@ -90,7 +90,7 @@ fn what_follows_depends_on_the_probe_and_on_whether_a_shell_answers() {
                 startup_probe: script(),
                 ..container()
             },
-            "restarts it over and over",
+            "keeps restarting it",
         ),
         (stop(hook()), "FailedPreStopHook"),
         (
@@ -113,7 +113,7 @@ fn what_follows_depends_on_the_probe_and_on_whether_a_shell_answers() {
 fn a_file_that_may_be_run_and_breaks_counts_as_a_failure() {
     // The runtime has begun the container's process by then: its end is the probe's result.
     for (command, follows) in [
-        (["/broken", "x"], "over and over"),
+        (["/broken", "x"], "keeps restarting the container"),
         (["/absent", "x"], "never restarts the container"),
     ] {
         let finding = of_command(&command, contents(&["/broken ! /broken needs libz.so.1"]));
@@ -262,14 +262,14 @@ fn ports_have_to_be_the_containers_own() {
         unnamed.message
     );
     assert!(
-        unnamed.message.contains("throws the error away"),
+        unnamed.message.contains("discards the error"),
         "{}",
         unnamed.message
     );
     for port in [name("8080"), IntOrString::Int(0), IntOrString::Int(70_000)] {
         let refused = of(get(port));
         assert!(
-            refused.message.contains("The API server refuses"),
+            refused.message.contains("The API server rejects"),
             "{}",
             refused.message
         );
@@ -380,7 +380,7 @@ fn malformed_probes_are_refused() {
             scratch(),
         );
         assert!(
-            finding.message.contains("The API server refuses"),
+            finding.message.contains("The API server rejects"),
             "{}",
             finding.message
         );

@@ -218,7 +218,7 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
             });
         if let Some(name) = empty {
             warnings.push(format!(
-                "$({name}) is filled in with nothing, for its value stands elsewhere (valueFrom): run a shell and let \
+                "$({name}) is filled in with nothing, for its value is set elsewhere (valueFrom): run a shell and let \
                  it read ${name}"
             ));
         }

@@ -197,16 +197,16 @@ fn a_file_that_is_no_config_says_where_it_is_wrong_and_nothing_of_what_stands_th
     for (text, said) in [
         ("", "invalid JSON at line 1"),
         ("{\"auths\":\n{\"a\":hunter22}}", "invalid JSON at line 2"),
-        (r#"{"auths":"hunter22"}"#, "auths is of the wrong type"),
+        (r#"{"auths":"hunter22"}"#, "auths has the wrong type"),
         (
             r#"{"auths":{"a.example":{"password":{"b":"hunter22"}}}}"#,
-            "auths.a.example.password is of the wrong type",
+            "auths.a.example.password has the wrong type",
         ),
-        (r#"["hunter22"]"#, "the whole is of the wrong type"),
-        (r#""hunter22""#, "the whole is of the wrong type"),
+        (r#"["hunter22"]"#, "the whole has the wrong type"),
+        (r#""hunter22""#, "the whole has the wrong type"),
         (
             r#"{"credsStore":["hunter22"]}"#,
-            "credsStore is of the wrong type",
+            "credsStore has the wrong type",
         ),
     ] {
         assert_eq!(

@@ -57,14 +57,14 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
     }
     let list = read(text);
     let so = match keyword {
-        "SHELL" => "which SHELL must be",
-        "COPY" | "ADD" => "so its parts are taken for names of files, as they stand",
-        "VOLUME" => "so its parts are taken for the names of volumes, as they stand",
+        "SHELL" => "and SHELL requires a JSON array",
+        "COPY" | "ADD" => "so its parts are used literally as file names",
+        "VOLUME" => "so its parts are used literally as names of volumes",
         _ => "so a shell runs it literally and exits with 127, command not found",
     };
     let cure = match &list.right {
         Some(words) => format!("write `{head} {}`", spelled(words)),
-        None => format!("write `{head} [\"program\", \"argument\"]` and nothing behind it"),
+        None => format!("write `{head} [\"program\", \"argument\"]` and nothing after it"),
     };
     Some(format!(
         "`{}` is invalid JSON ({}), {so}; {cure}",
@@ -273,7 +273,7 @@ fn read(text: &str) -> List {
     }
     let comment = behind.starts_with('#');
     let why = match () {
-        () if equals => "missing =",
+        () if equals => "unexpected =",
         () if curly => "typographic quotes",
         () if comment => "a comment follows it: a comment needs a line of its own",
         () if !behind.is_empty() => "something follows the ]",
@@ -285,7 +285,7 @@ fn read(text: &str) -> List {
         () if bare => "each word needs double quotes",
         () if missing => "missing comma",
         () if comma || doubled => "trailing or extra comma",
-        () if escape => "a backslash is written twice in it",
+        () if escape => "a backslash must be written twice",
         () => "invalid JSON",
     };
     let sure = !words.is_empty() && !open && (behind.is_empty() || comment);

@@ -114,7 +114,7 @@ impl Image {
         match entry.wanted {
             Wanted::HardLink => match self.hard_link(entry, parent, name, applying) {
                 Ok(()) => Ok(()),
-                Err(lookup) => refuse(self, &format!("is a hard link, and {lookup}")),
+                Err(lookup) => refuse(self, &format!("is a broken hard link ({lookup})")),
             },
             Wanted::Own(Kind::File) => {
                 self.file(entry, archive, parent, &path, meta(Kind::File), applying)

@@ -31,8 +31,8 @@ fn bases_by_tag_alone_share_one_hint() {
     assert_eq!(
         hint.message,
         "Dockerfile: golang:1.26 (line 1), alpine:3.22 (line 3) and ghcr.io/x/y:1 (line 5) are named \
-         by tags alone, which can be pushed anew; add their digests (name:tag@sha256:…) for the same base \
-         on every build"
+         by tags alone, which can be overwritten; add their digests (name:tag@sha256:…) for the same base \
+         image on every build"
     );
     let both = kinds("FROM golang:1.26 AS build\nFROM alpine\nCOPY --from=build /a /a\n");
     assert_eq!(

@@ -10,12 +10,8 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
             "a comment",
             "ENTRYPOINT [\"app\"]",
         ),
-        (
-            "CMD ['a', 'b']",
-            "double quotes alone",
-            "CMD [\"a\", \"b\"]",
-        ),
-        ("CMD [ 'a' ]", "double quotes alone", "CMD [\"a\"]"),
+        ("CMD ['a', 'b']", "only double quotes", "CMD [\"a\", \"b\"]"),
+        ("CMD [ 'a' ]", "only double quotes", "CMD [\"a\"]"),
         (
             "CMD [ npm start ]",
             "needs double quotes",
@@ -48,10 +44,10 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
             "CMD [\"a\", \"b\"]",
         ),
         ("CMD [\"a\" \"b\"]", "missing comma", "CMD [\"a\", \"b\"]"),
-        ("CMD [“a”, “b”]", "a word processor", "CMD [\"a\", \"b\"]"),
+        ("CMD [“a”, “b”]", "typographic quotes", "CMD [\"a\", \"b\"]"),
         (
             "CMD “npm”, “start”",
-            "a word processor",
+            "typographic quotes",
             "CMD [\"npm\", \"start\"]",
         ),
         (
@@ -72,7 +68,7 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
         ("CMD [\"a\", \"b\"", "missing ]", "CMD [\"a\", \"b\"]"),
         ("CMD \"a\", \"b\"]", "missing [", "CMD [\"a\", \"b\"]"),
         ("CMD \"a\"]", "missing [", "CMD [\"a\"]"),
-        ("CMD = [\"a\"]", "no = stands", "CMD [\"a\"]"),
+        ("CMD = [\"a\"]", "unexpected =", "CMD [\"a\"]"),
         (
             "CMD [\"grep\", \"\\d\"]",
             "a backslash",
@@ -80,22 +76,18 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
         ),
         (
             "CMD [\"a\"] && b",
-            "something stands behind",
-            "nothing behind it",
+            "something follows the ]",
+            "nothing after it",
         ),
         (
             "CMD [\"a\", \"b]",
             "missing closing quote",
-            "nothing behind it",
+            "nothing after it",
         ),
-        (
-            "RUN ['a', 'b']",
-            "double quotes alone",
-            "RUN [\"a\", \"b\"]",
-        ),
+        ("RUN ['a', 'b']", "only double quotes", "RUN [\"a\", \"b\"]"),
         (
             "SHELL ['bash', '-c']",
-            "double quotes alone",
+            "only double quotes",
             "SHELL [\"bash\", \"-c\"]",
         ),
         (
@@ -105,7 +97,7 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
         ),
         (
             "COPY ['a', '/b']",
-            "double quotes alone",
+            "only double quotes",
             "COPY [\"a\", \"/b\"]",
         ),
         ("ADD [\"a\" \"/b\"]", "missing comma", "ADD [\"a\", \"/b\"]"),
@@ -121,7 +113,7 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
         ),
         (
             "VOLUME ['/data']",
-            "double quotes alone",
+            "only double quotes",
             "VOLUME [\"/data\"]",
         ),
         (
@@ -129,10 +121,10 @@ fn what_only_looks_like_a_list_is_told_with_the_right_spelling() {
             "a comment",
             "VOLUME [\"/data\"]",
         ),
-        ("ONBUILD CMD ['a']", "double quotes alone", "CMD [\"a\"]"),
+        ("ONBUILD CMD ['a']", "only double quotes", "CMD [\"a\"]"),
         (
             "CMD [\"a\", \\\n  'b']",
-            "double quotes alone",
+            "only double quotes",
             "CMD [\"a\", \"b\"]",
         ),
     ] {

@@ -49,8 +49,7 @@ fn a_download_behind_the_copy_of_everything_is_hinted_at() {
             "FROM a@@ AS b\nWORKDIR /src\nCOPY . .\nRUN true && \\\n  {run}\nFROM c@@\nCOPY --from=b /a /a\n"
         ));
         assert_eq!((hint.kind, hint.line), (K::SourcesBeforeModules, Some(3)));
-        let start =
-            format!("Dockerfile:3: `COPY . .` stands before `{says}` (line 5), so each change");
+        let start = format!("Dockerfile:3: `COPY . .` is before `{says}` (line 5), so each change");
         assert!(hint.message.starts_with(&start), "{}", hint.message);
     }
 }
@@ -107,7 +106,7 @@ fn a_build_right_behind_the_copy_is_fine_with_a_cache_mount_only() {
     let hint = one("FROM golang@@\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /app .\n");
     assert_eq!((hint.kind, hint.line), (K::SourcesBeforeModules, Some(2)));
     assert!(
-        hint.message.contains("where it has any"),
+        hint.message.contains("the modules, if any,"),
         "{}",
         hint.message
     );

@@ -54,7 +54,7 @@ fn a_secret_that_is_copied_is_hinted_at() {
             "{path}"
         );
         let start = format!(
-            "Dockerfile:3: `COPY . .` takes {path} into the image, which looks like a secret"
+            "Dockerfile:3: `COPY . .` copies {path} into the image, which looks like a secret"
         );
         assert!(hints[0].message.starts_with(&start), "{}", hints[0].message);
         assert!(!hints[0].message.contains("hunter22"));
@@ -180,11 +180,11 @@ fn only_the_line_that_takes_a_secret_in_is_told() {
         .of("FROM a@@ AS build\nCOPY . .\nFROM b@@\nCOPY --from=build /app /app\nCOPY config /\n");
     let messages = lines(&hints).join("\n");
     assert!(
-        messages.contains("takes id_rsa into stage build"),
+        messages.contains("copies id_rsa into stage build"),
         "{messages}"
     );
     assert!(
-        messages.contains("takes config/.env into the image"),
+        messages.contains("copies config/.env into the image"),
         "{messages}"
     );
 }
