@@ -149,12 +149,12 @@ async fn the_largest_builds_that_the_rules_admit_are_accepted_and_told_what_is_o
     refused(json!({"buildArgs": {"A": "x".repeat(8193)}}), "Too long").await;
     refused(
         json!({"output": {"labels": {"a=b": "c"}}}),
-        "a label named a=b would become another",
+        "output.labels: invalid name",
     )
     .await;
     refused(
         json!({"secrets": [{"id": "a", "secretRef": {"name": "whittle-builder-default-client", "key": "tls.key"}}]}),
-        "are those of Whittle's own keys",
+        "are reserved for Whittle's own keys",
     )
     .await;
     refused(
