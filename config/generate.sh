@@ -29,7 +29,7 @@ cp -R "$out/crds" "$out/charts/whittle/files/crds"
     sed -e '/^# Source: /d' -e '/helm\.sh\/chart:/d' -e 's|app.kubernetes.io/managed-by: Helm|app.kubernetes.io/managed-by: kustomize|'
 } >"$out/rendered.yaml"
 # By these a unit test sees in milliseconds whether this is still so: src/cli/crds_tests.rs.
-chart=$(cd charts/whittle && find . -type f ! -path './files/crds/*' -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum)
+chart=$(cd "$out/charts/whittle" && find . -type f ! -path './files/crds/*' -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum | sha256sum)
 rest=$(sha256sum <"$out/rendered.yaml")
 {
   head -n 1 "$out/rendered.yaml"

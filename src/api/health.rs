@@ -42,7 +42,7 @@ pub struct HealthCheck {
     #[x_kube(validation = Rule::new("self.map(v, size(v.name) + (has(v.value) ? size(v.value) : 0)).sum() <= 32768").message("healthCheck.env: too large: more than 32,768 characters in total"))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Vec<Variable>,
-    /// Memory request and limit of the container, for example 512Mi; absent: the namespace's default.
+    /// Memory request and limit of the container, for example 512Mi; absent: a request of 32Mi, and no limit but the namespace's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("healthCheck.memory: invalid: write a quantity over 0, for example 512Mi"))]

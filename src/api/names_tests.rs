@@ -130,7 +130,7 @@ fn names_that_registries_take_are_taken_in_every_field() {
     }
     refused(
         json!({"output": {"image": "registry.example.com/a:1"}}),
-        "tags belong into",
+        "tags belong in output.tags",
     );
 }
 

@@ -135,7 +135,7 @@ pub struct ConfigMapItem {
     pub key: String,
     /// The file's path within the source.
     #[schemars(length(min = 1, max = 512))]
-    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.startsWith('..') && !self.endsWith('/') && !self.split('/').exists(p, p == '..' || p == '.' || p == '')").message("configMap.items: invalid path: it must be relative, without . and .. and empty parts"))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.startsWith('..') && !self.endsWith('/') && !self.split('/').exists(p, p == '..' || p == '.' || p == '')").message("configMap.items: invalid path: write a relative path that does not start with .., without . and .. and empty parts"))]
     #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("configMap.items: control characters are not allowed in a path"))]
     pub path: String,
 }

@@ -81,7 +81,7 @@ fn an_image_with_a_tag_or_a_digest_is_refused() {
     ] {
         refused(
             json!({"output": {"image": image}}),
-            "give the repository alone",
+            "write the repository without tag and digest",
         );
     }
     for image in [
@@ -136,7 +136,7 @@ fn a_git_url_is_of_a_known_form_and_holds_no_credentials() {
         "https://user:pass@git.example.com/a",
         "https://token@git.example.com/a",
     ] {
-        refused(git(url), "credentials do not belong here");
+        refused(git(url), "credentials are not allowed in the URL");
     }
     for url in [
         "git.example.com/a",
@@ -365,17 +365,17 @@ fn arguments_labels_annotations_and_lists_have_a_bound_in_all() {
     };
     refused(
         json!({"buildArgs": many(700)}),
-        "buildArgs: more than 65,536",
+        "buildArgs: too large: more than 65,536",
     );
     accepted(json!({"buildArgs": many(600)}));
     refused(
         json!({"output": {"labels": many(400)}}),
-        "output.labels: more than 32,768",
+        "output.labels: too large: more than 32,768",
     );
     accepted(json!({"output": {"labels": many(300)}}));
     refused(
         json!({"output": {"annotations": many(200)}}),
-        "output.annotations: more than 16,384",
+        "output.annotations: too large: more than 16,384",
     );
     accepted(json!({"output": {"annotations": many(150)}}));
     let words = |length: usize| vec!["x".repeat(length); 60];
@@ -386,12 +386,12 @@ fn arguments_labels_annotations_and_lists_have_a_bound_in_all() {
     };
     refused(
         check(json!({"args": words(300)})),
-        "healthCheck.args: more than",
+        "healthCheck.args: too large: more than 16,384",
     );
     accepted(check(json!({"args": words(200)})));
     refused(
         check(json!({"httpGet": null, "exec": {"command": words(300)}})),
-        "healthCheck.exec: more than",
+        "healthCheck.exec: too large: more than 16,384",
     );
     let env = |length: usize| -> Vec<Value> {
         let variable = |at| json!({"name": format!("N{at}"), "value": "x".repeat(length)});
@@ -399,7 +399,7 @@ fn arguments_labels_annotations_and_lists_have_a_bound_in_all() {
     };
     refused(
         check(json!({"env": env(600)})),
-        "healthCheck.env: more than",
+        "healthCheck.env: too large: more than 32,768",
     );
     accepted(check(json!({"env": env(500)})));
 }
@@ -436,7 +436,7 @@ fn secrets_that_whittle_manages_cannot_be_named() {
             json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "secretRef": reference}}}),
             json!({"source": {"inline": null, "oci": {"image": "a/b", "secretRef": reference}}}),
         ] {
-            refused(patch, "are those of Whittle's own keys");
+            refused(patch, "are reserved for Whittle's own keys");
         }
         assert!(is_managed_secret(name));
     }
@@ -457,7 +457,10 @@ fn a_builders_name_leaves_room_for_the_names_that_are_made_from_it() {
     let longest = "b".repeat(BUILDER_NAME_LENGTH);
     accepted(named(&longest));
     for name in [&format!("{longest}b"), "a.b", "A", "-a"] {
-        refused(named(name), "builderRef.name: at most 36 characters");
+        refused(
+            named(name),
+            "builderRef.name: invalid name: use at most 36 lowercase letters, digits and -",
+        );
         if !["A", "-a"].contains(&name) {
             let builder = Builder::new(name, BuilderSpec::default());
             let error = validate_cel(&builder).expect_err("accepted").to_string();

@@ -75,8 +75,8 @@ fn whatever_git_allows_is_a_branch_or_a_tag() {
 
 #[test]
 fn what_git_forbids_in_a_name_is_refused_in_words() {
-    let sign = "git allows no spaces, no control characters and none of ~ ^ : ? * [ and backslash";
-    let form = "no name that git allows";
+    let sign = "git does not allow spaces, control characters, ~ ^ : ? * [ and backslash";
+    let form = "it must not start with - or /";
     for (name, words) in [
         ("my branch", sign),
         ("a\tb", sign),
@@ -110,27 +110,27 @@ fn what_git_forbids_in_a_name_is_refused_in_words() {
 
 #[test]
 fn a_whole_ref_is_told_to_be_written_as_its_name_alone() {
-    let alone = "write the branch's name alone, main and not refs/heads/main";
+    let alone = "write only the branch's name, main and not refs/heads/main";
     for name in ["refs/heads/main", "refs/tags/v1", "refs/pull/3/head"] {
         refused(git(json!({"branch": name})), alone);
     }
-    let alone = "write the tag's name alone, v1 and not refs/tags/v1";
+    let alone = "write only the tag's name, v1 and not refs/tags/v1";
     refused(git(json!({"tag": "refs/tags/v1"})), alone);
-    refused(git(json!({"branch": "HEAD"})), "HEAD is no branch");
+    refused(git(json!({"branch": "HEAD"})), "HEAD is not a branch");
 }
 
 #[test]
 fn a_commit_that_is_cut_short_is_told_how_long_it_is_and_has_to_be() {
     for (commit, words) in [
-        ("837dd14", "837dd14 is no full commit, which has 40"),
-        ("", " is no full commit"),
-        (&"a".repeat(41), "a is no full commit"),
-        ("main", "a commit has hexadecimal digits alone"),
+        ("837dd14", "837dd14 is not a full commit, which has 40"),
+        ("", " is not a full commit"),
+        (&"a".repeat(41), "a is not a full commit"),
+        ("main", "invalid commit: it has hexadecimal digits only"),
         (
             &"g".repeat(40),
-            "for a branch or a tag give git.ref.branch or git.ref.tag",
+            "for a branch or a tag use git.ref.branch or git.ref.tag",
         ),
-        (&"A".repeat(40), "in small letters"),
+        (&"A".repeat(40), "in lowercase"),
     ] {
         refused(git(json!({"commit": commit})), words);
     }
@@ -145,24 +145,30 @@ fn tags_and_names_that_cannot_be_are_refused_in_words() {
         refused(output, "write for example feature-x for feature/x");
     }
     let secret = |id: &str, name: &str, key: &str| json!({"secrets": [{"id": id, "secretRef": {"name": name, "key": key}}]});
-    refused(secret("a/b", "s", "k"), "secrets: an id has letters");
-    refused(secret("a", "My_Secret", "k"), "secretRef.name: not a name");
-    refused(secret("a", "s", "a/b"), "secretRef.key: not a key");
-    refused(json!({"target": "a/b"}), "target: not the name of a stage");
+    refused(secret("a/b", "s", "k"), "secrets: invalid id: use letters");
+    refused(
+        secret("a", "My_Secret", "k"),
+        "secretRef.name: invalid name",
+    );
+    refused(secret("a", "s", "a/b"), "secretRef.key: invalid key");
+    refused(json!({"target": "a/b"}), "target: invalid stage name");
     refused(
         json!({"debug": {"target": "a b"}}),
-        "debug.target: not the name",
+        "debug.target: invalid stage name",
     );
     refused(
         json!({"debug": {"image": "a b"}}),
-        "debug.image: not an image",
+        "debug.image: invalid image name",
     );
     let suffix = json!({"debug": {"target": "a", "tagSuffix": "/x"}});
-    refused(suffix, "debug.tagSuffix: it becomes the end of a tag");
+    refused(
+        suffix,
+        "debug.tagSuffix: invalid: it becomes the end of a tag",
+    );
     let map = |name: &str, items: Value| json!({"source": {"inline": null, "configMap": {"name": name, "items": items}}});
-    refused(map("A", json!([])), "configMap.name: not a name");
+    refused(map("A", json!([])), "configMap.name: invalid name");
     let items = json!([{"key": "a/b", "path": "b"}]);
-    refused(map("a", items), "configMap.items: not a key");
+    refused(map("a", items), "configMap.items: invalid key");
 }
 
 #[test]
@@ -172,17 +178,20 @@ fn a_health_check_that_cannot_be_is_refused_in_words() {
         patch.as_object_mut().unwrap().remove("path");
         json!({"healthCheck": patch})
     };
-    refused(check(json!({"path": "healthz"})), "begin it with /");
-    refused(check(json!({"env": [{"name": "a=b"}]})), "and no =");
+    refused(check(json!({"path": "healthz"})), "it must start with /");
+    refused(check(json!({"env": [{"name": "a=b"}]})), "without =");
     let nul = json!({"env": [{"name": "a", "value": "\0"}]});
-    refused(check(nul), "a character NUL is not allowed");
+    refused(
+        check(nul),
+        "healthCheck.env: NUL characters are not allowed",
+    );
     refused(
         check(json!({"args": ["\0"]})),
-        "healthCheck.args: a character NUL",
+        "healthCheck.args: NUL characters",
     );
     refused(
         json!({"buildArgs": {"A": "\0"}}),
-        "buildArgs: a value has a character NUL",
+        "buildArgs: a value contains a NUL character",
     );
 }
 
@@ -196,11 +205,11 @@ fn a_builder_that_cannot_be_is_refused_in_words() {
     refused(json!({"cache": {"minFree": "95%"}}), "from 1% to 90%");
     let registry = |patch: Value| json!({"registries": [patch]});
     let host = registry(json!({"host": "https://registry.example.com"}));
-    refused(host, "without https:// and a path");
+    refused(host, "without https:// and without a path");
     let mirror = registry(json!({"host": "a", "mirrors": ["https://b"]}));
-    refused(mirror, "registries.mirrors: give a host");
+    refused(mirror, "registries.mirrors: invalid mirror");
     let authority = registry(json!({"host": "a", "caRef": {"name": "A", "key": "ca.crt"}}));
-    refused(authority, "caRef.name: not a name");
+    refused(authority, "caRef.name: invalid name");
     let authority = registry(json!({"host": "a", "caRef": {"name": "a", "key": "a/b"}}));
-    refused(authority, "caRef.key: not a key");
+    refused(authority, "caRef.key: invalid key");
 }

@@ -41,18 +41,18 @@ enum Command {
         #[arg(long)]
         directory: Option<PathBuf>,
     },
-    /// Writes into the chart's folder what of it comes from this program: `make generate`.
+    /// Writes into the chart's directory what of it comes from this program: `make generate`.
     #[command(hide = true)]
     Chart {
-        /// The folder: charts/whittle.
+        /// The directory: charts/whittle.
         folder: PathBuf,
     },
-    /// Copies this program into a folder, for the builder's Pod: as git, and as buildkit-runc.
+    /// Copies this program into a directory, for the builder's Pod: as git, and as buildkit-runc.
     #[command(hide = true)]
     Install {
         /// The directory.
         folder: PathBuf,
-        /// The daemon's state, whose folders hand on no group from then on.
+        /// The daemon's state, whose directories hand on no group from then on.
         #[arg(long)]
         state: Option<PathBuf>,
     },
@@ -80,7 +80,7 @@ struct Controller {
 
 #[derive(clap::Args)]
 struct Inspect {
-    /// host/repository[:tag][@digest]; or a path that begins with / or . : an OCI layout (a folder or a tar),
+    /// host/repository[:tag][@digest]; or a path that starts with / or . : an OCI layout (a directory or a tar archive),
     /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
     image: String,
     /// The platform: os/architecture[/variant]. Without it: linux on this machine's architecture, or the only

@@ -48,7 +48,7 @@ struct Policy {
 /// True: nothing is wrong.
 const VALID: &str = "size(variables.missing) == 0";
 /// What a refusal says where the next one cannot be told.
-const MESSAGE: &str = "an exec probe or hook runs a program that its image does not have";
+const MESSAGE: &str = "an exec probe or hook runs a program that is missing from its image";
 /// What a refusal says.
 const MESSAGES: &str = "variables.messages.join('; ')";
 

@@ -94,7 +94,7 @@ async fn what_the_builder_cannot_do_is_rejected_with_the_way_out() {
         find(&status.conditions, READY)
             .unwrap()
             .message
-            .contains("Builder other does not exist")
+            .contains("Builder other not found")
     );
     field.close().await;
 }

@@ -74,7 +74,7 @@ async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said(
     );
     assert!(
         probed.message.contains("linux/amd64 was Ready after")
-            && probed.message.contains("linux/arm64 was not run: no node"),
+            && probed.message.contains("linux/arm64 was not run: the cluster has no node"),
         "{probed:#?}"
     );
     assert_eq!(status.platforms.len(), 2);
@@ -120,7 +120,7 @@ async fn an_image_that_does_not_work_says_how() {
     for (name, words, log) in [
         (
             "ends",
-            "ended with exit code 3 before it was Ready",
+            "exited with code 3 before it was Ready",
             Some("boom"),
         ),
         ("root", "write USER 65532:65532 into the Dockerfile", None),

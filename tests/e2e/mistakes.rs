@@ -42,7 +42,7 @@ async fn a_missing_secret_is_named_and_its_build_goes_on_when_it_appears() {
                 .unwrap()
                 .status?;
             whittle_api::find(&status.conditions, "Ready")
-                .filter(|c| c.message.contains("has no key value"))
+                .filter(|c| c.message.contains("key value not found in the Secret"))
                 .map(drop)
         })
         .await;

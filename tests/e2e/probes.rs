@@ -211,7 +211,7 @@ async fn what_is_mended_in_the_file_is_taken_by_the_guard_that_refused_it() {
     assert!(said.contains("livenessProbe runs curl"), "{said}");
 
     let run = shop.ask_registry(&["--fix=write"]);
-    let told = format!("{}: 2 mended\n", shop.file().display());
+    let told = format!("{}: 2 fixed\n", shop.file().display());
     assert_eq!((run.code, run.err), (Some(0), told), "{}", run.out);
     let mended = wrong
         .replace(

@@ -149,12 +149,12 @@ async fn the_largest_builds_that_the_rules_admit_are_accepted_and_told_what_is_o
     refused(json!({"buildArgs": {"A": "x".repeat(8193)}}), "Too long").await;
     refused(
         json!({"output": {"labels": {"a=b": "c"}}}),
-        "a label named a=b would become another",
+        "output.labels: invalid name",
     )
     .await;
     refused(
         json!({"secrets": [{"id": "a", "secretRef": {"name": "whittle-builder-default-client", "key": "tls.key"}}]}),
-        "are those of Whittle's own keys",
+        "are reserved for Whittle's own keys",
     )
     .await;
     refused(
@@ -164,13 +164,13 @@ async fn the_largest_builds_that_the_rules_admit_are_accepted_and_told_what_is_o
     .await;
     refused(
         json!({"builderRef": {"name": "b".repeat(37)}}),
-        "at most 36 characters",
+        "use at most 36 lowercase letters",
     )
     .await;
     let half = "x".repeat(131_100);
     refused(
         json!({"source": {"inline": {"files": {"a": half, "b": half}}}}),
-        "more than 256 KiB in all",
+        "more than 256 KiB in total",
     )
     .await;
     let many: Value = (0..32)

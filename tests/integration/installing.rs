@@ -73,7 +73,7 @@ async fn a_guard_that_was_moved_to_another_namespace_holds_its_controller_and_no
     let told = make_secret(controller, &home.namespace, "at-home")
         .await
         .unwrap_err();
-    assert!(told.contains("in its own namespace"), "{told}");
+    assert!(told.contains("in whittle's own namespace"), "{told}");
     for name in ["other", "admin"] {
         let somebody = home.server().user(&account(name)).await;
         make_secret(somebody, &other.namespace, name).await.unwrap();

@@ -232,14 +232,14 @@ async fn nothing_is_made_in_kube_system_and_only_the_authority_at_home() {
     let map = disguised("v1", "ConfigMap", "whittle-builder-default");
     for (namespace, words) in [
         ("kube-system", "in this namespace"),
-        ("whittle-system", "in its own namespace"),
+        ("whittle-system", "in whittle's own namespace"),
     ] {
         let thief = Thief::new(namespace).await;
         for object in [&certificate, &map] {
             thief.cannot_write(object, words).await;
         }
         let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {}});
-        refused(thief.create(&builder).await, "whittle makes the Builder");
+        refused(thief.create(&builder).await, "whittle creates only Builders named default");
     }
     let home = Thief::new("whittle-system").await;
     let name = "whittle-ca";
@@ -347,12 +347,12 @@ async fn pods_have_no_more_than_whittles_own() {
 
     // A change of the Pod, and what the refusal says; for both.
     let pods: [(Value, &str); 7] = [
-        (json!({"hostNetwork": true}), "no namespace of the node"),
-        (json!({"hostPID": true}), "no namespace of the node"),
-        (json!({"hostIPC": true}), "no namespace of the node"),
+        (json!({"hostNetwork": true}), "no host namespaces"),
+        (json!({"hostPID": true}), "no host namespaces"),
+        (json!({"hostIPC": true}), "no host namespaces"),
         (
             json!({"nodeName": "control-plane"}),
-            "no namespace of the node",
+            "no host namespaces",
         ),
         (
             json!({"serviceAccountName": "powerful", "serviceAccount": "powerful"}),
@@ -424,11 +424,11 @@ async fn pods_have_no_more_than_whittles_own() {
         ),
         (
             json!({"envFrom": [{"secretRef": {"name": "x"}}]}),
-            "no variable",
+            "envFrom and valueFrom are not allowed",
         ),
         (
             json!({"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}}]}),
-            "no variable",
+            "envFrom and valueFrom are not allowed",
         ),
     ];
     for (patch, words) in containers {
@@ -497,7 +497,7 @@ async fn pods_have_no_more_than_whittles_own() {
     );
     gate["spec"]["template"]["spec"]["containers"][0]["image"] =
         json!("registry.example.com/x@sha256:00");
-    refused(thief.create(&gate).await, "has no volumes");
+    refused(thief.create(&gate).await, "health check Pods have no volumes");
     let pod = gate["spec"]["template"]["spec"].as_object_mut().unwrap();
     pod.remove("volumes");
     pod["containers"][0]
@@ -515,7 +515,7 @@ async fn what_is_not_in_namespaces_or_not_whittles_word_is_left_to_others() {
     let stage = Stage::new().await;
     let thief = Thief::new(&stage.namespace).await;
     let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "mine"}, "spec": {}});
-    refused(thief.create(&builder).await, "whittle makes the Builder");
+    refused(thief.create(&builder).await, "whittle creates only Builders named default");
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "forged"},
         "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "reason": "x", "type": "Normal",

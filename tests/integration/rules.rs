@@ -21,19 +21,19 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     refused(
         &stage,
         json!({"source": {"git": git}}),
-        "give exactly one of git, inline, configMap and oci",
+        "set exactly one of git, inline, configMap and oci",
     )
     .await;
     refused(
         &stage,
         json!({"source": {"inline": null}}),
-        "give exactly one of git, inline, configMap and oci",
+        "set exactly one of git, inline, configMap and oci",
     )
     .await;
     refused(
         &stage,
         json!({"output": {"image": "registry.example.com/a:1"}}),
-        "tags belong into output.tags",
+        "tags belong in output.tags",
     )
     .await;
     refused(
@@ -62,26 +62,26 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
         refused(
             &stage,
             json!({"output": {"image": image}}),
-            "output.image: not a repository",
+            "output.image: invalid repository",
         )
         .await;
         refused(
             &stage,
             json!({"source": {"inline": null, "oci": {"image": image}}}),
-            "oci.image: give host/path",
+            "oci.image: invalid image name: write host/path",
         )
         .await;
         refused(
             &stage,
             json!({"debug": {"image": format!("{image}:1")}}),
-            "debug.image: not an image",
+            "debug.image: invalid image name",
         )
         .await;
     }
     refused(
         &stage,
         json!({"timeout": "soon"}),
-        "timeout: give a duration",
+        "timeout: invalid duration",
     )
     .await;
     refused(
@@ -101,7 +101,7 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     refused(
         &stage,
         json!({"contract": {"maxSize": "big"}}),
-        "contract.maxSize: give a quantity",
+        "contract.maxSize: invalid: write a quantity",
     )
     .await;
     refused(
@@ -151,19 +151,19 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
     for (patch, words) in [
         (
             git(json!({"commit": "837dd14"})),
-            "837dd14 is no full commit, which has 40",
+            "837dd14 is not a full commit, which has 40",
         ),
         (
             git(json!({"commit": "main"})),
-            "a commit has hexadecimal digits alone",
+            "invalid commit: it has hexadecimal digits only",
         ),
         (
             git(json!({"branch": "refs/heads/main"})),
             "main and not refs/heads/main",
         ),
-        (git(json!({"branch": "my branch"})), "git allows no spaces"),
-        (git(json!({"branch": "a\nb"})), "no control characters"),
-        (git(json!({"tag": "v1.lock"})), "no name that git allows"),
+        (git(json!({"branch": "my branch"})), "git does not allow spaces"),
+        (git(json!({"branch": "a\nb"})), "control characters"),
+        (git(json!({"tag": "v1.lock"})), "invalid tag name: it must not start with - or /"),
         (
             json!({"output": {"image": "a/b", "tags": ["feature/x"]}}),
             "write for example feature-x",
@@ -174,16 +174,16 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
         ),
         (
             json!({"output": {"image": "a/b", "secretRef": {"name": "My_Secret"}}}),
-            "secretRef.name: not a name",
+            "secretRef.name: invalid name",
         ),
-        (json!({"target": "a/b"}), "target: not the name of a stage"),
+        (json!({"target": "a/b"}), "target: invalid stage name"),
         (
             json!({"buildArgs": {"A": "\u{0}"}}),
-            "a value has a character NUL",
+            "a value contains a NUL character",
         ),
         (
             json!({"healthCheck": {"httpGet": {"port": 80, "path": "healthz"}}}),
-            "begin it with /",
+            "it must start with /",
         ),
     ] {
         told(&stage, patch, words).await;

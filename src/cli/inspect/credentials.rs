@@ -150,7 +150,7 @@ mod tests {
         let said = look(&Repository::parse("a.example/x"), &[(path, false)])
             .unwrap_err()
             .to_string();
-        assert!(said.ends_with("auths is of the wrong type"), "{said}");
+        assert!(said.ends_with("auths has the wrong type"), "{said}");
         assert!(!said.contains("hunter22"), "{said}");
     }
 }

@@ -97,8 +97,8 @@ fn an_image_is_found_by_its_name_or_its_id() {
     for name in ["hello:1", "docker.io/library/hello:1", "example.com/a:2"] {
         open(&bytes, Some(name)).unwrap();
     }
-    assert!(said(&bytes, None).contains("name one of example.com/a:2, hello:1, with"));
-    assert!(said(&bytes, Some("hello")).contains("has no image hello; it has example.com/a:2"));
+    assert!(said(&bytes, None).contains("choose one of example.com/a:2, hello:1, with"));
+    assert!(said(&bytes, Some("hello")).contains("image hello not found; it has example.com/a:2"));
     open(&saved(&[image(&[], &BOTH)]), Some(&id)).unwrap();
 }
 
@@ -114,7 +114,7 @@ fn several_names_of_one_image_are_no_question() {
     ] {
         open(&saved(images), None).unwrap();
         let text = said(&saved(images), Some("gone:1"));
-        assert!(text.contains("has no image gone:1; it has "), "{text}");
+        assert!(text.contains("image gone:1 not found; it has "), "{text}");
     }
 }
 
@@ -137,7 +137,10 @@ fn null_is_empty_in_what_docker_saved() {
         assert_eq!((contents.files, contents.layers.items.len()), (0, 0));
     }
     for empty in ["null", "[]"] {
-        assert_eq!(said(&bytes(empty, &[]), None), "the index is empty");
+        assert_eq!(
+            said(&bytes(empty, &[]), None),
+            "no image found in the index"
+        );
     }
     let text = said(&bytes(r#"[{"Config":"c.json","Layers":"a"}]"#, &[]), None);
     assert!(text.contains("[0].Layers: invalid type"), "{text}");
@@ -152,19 +155,16 @@ fn what_does_not_fit_together_is_an_error() {
         ),
         (
             image(&[], &["a/layer.tar", "../../etc/passwd"]),
-            "does not have layer 2, ../../etc/passwd",
+            "layer 2 not found: ../../etc/passwd",
         ),
-        (
-            json!({"Config": "gone.json"}),
-            "does not have the config, gone.json",
-        ),
+        (json!({"Config": "gone.json"}), "config gone.json not found"),
         (json!({"Config": "a/layer.tar"}), "not a container image"),
-        (json!("text"), "cannot be read"),
+        (json!("text"), "invalid manifest: [0]: invalid type"),
     ] {
         let text = said(&saved(&[images]), None);
         assert!(text.contains(why), "{text}");
     }
-    assert_eq!(said(&saved(&[]), None), "the index is empty");
+    assert_eq!(said(&saved(&[]), None), "no image found in the index");
 }
 
 #[test]
@@ -178,7 +178,12 @@ fn a_config_or_a_layer_that_was_replaced_is_told() {
             format!("[{{\"Config\":\"{digits}.json\"}}]").as_bytes(),
         )
         .bytes();
-    assert!(said(&bytes, None).starts_with("the config has the digest sha256:44136fa355b3"));
+    let text = said(&bytes, None);
+    assert!(
+        text.starts_with("the config: digest mismatch: expected sha256:000000000000")
+            && text.contains("got sha256:44136fa355b3"),
+        "{text}"
+    );
     let config = config("linux/amd64", &[program()]);
     let bytes = Tar::new()
         .file("c.json", 0o644, &config)
@@ -195,5 +200,5 @@ fn a_config_or_a_layer_that_was_replaced_is_told() {
         .bytes();
     let (mut archive, opened) = open(&bytes, None).unwrap();
     let error = archive.contents(&opened, 0).unwrap_err().to_string();
-    assert!(error.contains("layer 1 has the diff ID"), "{error}");
+    assert!(error.contains("layer 1 has the wrong diff ID"), "{error}");
 }

@@ -67,8 +67,7 @@ pub enum InspectError {
     Layer(#[from] LayerError),
     /// Bytes with another digest than was asked for.
     #[error(
-        "{what}: digest mismatch: {actual}, and {expected} was requested: it is corrupted or was \
-            replaced"
+        "{what}: digest mismatch: expected {expected}, got {actual}: it is corrupted or was replaced"
     )]
     WrongDigest {
         /// The manifest, the config, …
@@ -91,7 +90,7 @@ pub enum InspectError {
     )]
     NestedIndex(String),
     /// An index without images.
-    #[error("the index is empty")]
+    #[error("no image found in the index")]
     EmptyIndex,
     /// An index without the platform that was asked for.
     #[error("no image found for {asked}; available: {}", listed(there))]

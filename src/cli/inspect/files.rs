@@ -166,6 +166,9 @@ mod tests {
             assert!(!files.has(name), "{name}");
         }
         let said = files.read("a", 1).unwrap_err().to_string();
-        assert!(said.contains("has 2 bytes, and at most 1"), "{said}");
+        assert!(
+            said.contains("its a is too large: 2 bytes, and at most 1"),
+            "{said}"
+        );
     }
 }

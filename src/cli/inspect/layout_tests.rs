@@ -93,7 +93,7 @@ async fn of_several_images_one_must_be_named() {
     ]);
     let text = said(&layout, None).await;
     assert!(
-        text.contains("name one of 1, docker.io/library/two:2, with the tag"),
+        text.contains("choose one of 1, docker.io/library/two:2, with the tag"),
         "{text}"
     );
     for (name, digest) in [("1", &one), ("two:2", &two), (&two[..], &two)] {
@@ -102,7 +102,7 @@ async fn of_several_images_one_must_be_named() {
     }
     let text = said(&layout, Some("3")).await;
     assert!(
-        text.contains("has no image 3; it has 1, docker.io"),
+        text.contains("image 3 not found; it has 1, docker.io"),
         "{text}"
     );
 }
@@ -126,7 +126,7 @@ async fn two_tags_on_one_digest_are_one_image() {
     assert!(
         said(&layout, None)
             .await
-            .contains("name one of 1, 2, 3, 4, with")
+            .contains("choose one of 1, 2, 3, 4, with")
     );
     let (_, target) = find(&layout, Some("4"), Platforms::Default).await.unwrap();
     assert_eq!(target.digest, Some(two));
@@ -167,7 +167,7 @@ async fn a_layout_that_names_nothing_leaves_the_word_to_what_docker_saved_beside
         let index =
             format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":{manifests}}}"#);
         std::fs::write(layout.path().join("index.json"), index).unwrap();
-        assert_eq!(said(&layout, None).await, "the index is empty");
+        assert_eq!(said(&layout, None).await, "no image found in the index");
         let config = layout.blob(&config("linux/amd64", &[program()]));
         let layer = layout.blob(&program());
         let blob = |digest: &str| digest.replace("sha256:", "blobs/sha256/");
@@ -191,7 +191,8 @@ async fn a_manifest_that_was_replaced_is_told_by_its_digest() {
     std::fs::write(&file, b"{}").unwrap();
     let text = said(&layout, None).await;
     assert!(
-        text.starts_with("the manifest has the digest sha256:44136fa355b3"),
+        text.starts_with("the manifest: digest mismatch: expected sha256:")
+            && text.contains("got sha256:44136fa355b3"),
         "{text}"
     );
     std::fs::remove_file(&file).unwrap();
@@ -206,17 +207,17 @@ async fn a_layer_that_is_cut_short_damaged_or_missing_is_an_error() {
     let packed = gzip(&program());
     let file = layout.file(&whittle_image::digest_of(&packed));
     std::fs::write(&file, &packed[..packed.len() / 2]).unwrap();
-    assert!(unread(&layout).await.contains("layer 1 is cut short"));
+    assert!(unread(&layout).await.contains("layer 1 is truncated"));
     std::fs::write(
         &file,
         gzip(&Tar::new().file("app", 0o755, b"other").bytes()),
     )
     .unwrap();
     let text = unread(&layout).await;
-    assert!(text.contains("layer 1 has the digest"), "{text}");
+    assert!(text.contains("layer 1 has the wrong digest"), "{text}");
     std::fs::remove_file(&file).unwrap();
     let text = unread(&layout).await;
-    assert!(text.contains("does not have layer 1, sha256:"), "{text}");
+    assert!(text.contains("layer 1 not found: sha256:"), "{text}");
 }
 
 #[tokio::test]
@@ -232,7 +233,7 @@ async fn a_layer_that_lies_elsewhere_names_its_address() {
     layout.top(&[entry(&digest, OCI_MANIFEST, None, None)]);
     let text = unread(&layout).await;
     assert!(
-        text.contains("layer 1 is not stored with the image but at https://example.com/far"),
+        text.contains("layer 1 is a foreign layer, stored at https://example.com/far"),
         "{text}"
     );
 }
@@ -269,5 +270,5 @@ async fn an_index_of_an_index_is_refused() {
     assert!(text.contains(&format!("another index, {inner}")), "{text}");
     let empty = layout.index(&[]);
     layout.top(&[entry(&empty, OCI_INDEX, None, None)]);
-    assert_eq!(said(&layout, None).await, "the index is empty");
+    assert_eq!(said(&layout, None).await, "no image found in the index");
 }

@@ -234,16 +234,16 @@ mod tests {
     fn what_is_no_name_is_refused_with_the_reason() {
         for (image, why) in [
             ("https://example.com/a", "without http://"),
-            ("Hello", "small letters"),
+            ("Hello", "must be lowercase"),
             ("a b", "' '"),
             ("example.com/", "each part"),
-            ("example.com/a..b", "more between its letters"),
-            ("example.com/a___b", "more between its letters"),
-            ("example.com/a_.b/c", "more between its letters"),
+            ("example.com/a..b", "between letters"),
+            ("example.com/a___b", "between letters"),
+            ("example.com/a_.b/c", "between letters"),
             ("example.com/-a", "each part"),
-            ("a:", "no tag"),
-            ("a@sha256:12", "no digest"),
-            ("a@", "no digest"),
+            ("a:", "invalid tag"),
+            ("a@sha256:12", "invalid digest"),
+            ("a@", "invalid digest"),
             ("oci:", "missing"),
         ] {
             let said = parse(image, &[]).unwrap_err().to_string();

@@ -147,12 +147,12 @@ mod tests {
     fn a_platform_that_is_not_there_lists_those_that_are() {
         let said = chosen(&["linux/arm64", ""], one("linux/s390x")).unwrap_err();
         assert!(
-            said.contains("no image for linux/s390x: there are linux/arm64, sha256: (no"),
+            said.contains("no image found for linux/s390x; available: linux/arm64, sha256: (no"),
             "{said}"
         );
         let said = chosen(&["linux/arm64", "linux/s390x"], Platforms::Default).unwrap_err();
         assert!(
-            said.contains("name one of linux/arm64, linux/s390x, with --platform"),
+            said.contains("choose one of linux/arm64, linux/s390x, with --platform"),
             "{said}"
         );
         let said = chosen(&["linux/arm/v6", "linux/arm/v7"], one("linux/arm")).unwrap_err();

@@ -191,7 +191,7 @@ impl Remote {
                     ));
                 }
                 (self.plain_http && message.contains("400 Bad Request"))
-                    .then(|| format!("{host} may require TLS"))
+                    .then(|| format!("{host} may require TLS, and was asked over plain HTTP"))
             }
         }
     }
@@ -209,8 +209,8 @@ fn denied(host: &str, login: &Login) -> String {
             path(&login.file)
         ),
         (None, Some(helper)) => format!(
-            "{} leaves the credentials for {host} to the credential helper {helper}, and Whittle runs no helpers: write \
-             them into a file, for example with `podman login --authfile FILE {host}`, and set REGISTRY_AUTH_FILE=FILE",
+            "{} uses the credential helper {helper} for {host}, which is unsupported: write the credentials into a \
+             file, for example with `podman login --authfile FILE {host}`, and set REGISTRY_AUTH_FILE=FILE",
             path(&login.file)
         ),
         (None, None) => format!(

@@ -84,7 +84,7 @@ async fn an_index_without_our_platform_lists_what_it_has() {
     ]});
     let text = said(&[&ok(index.to_string().as_bytes())], "").await;
     assert!(
-        text.contains("name one of windows/amd64, plan9/386, with --platform"),
+        text.contains("choose one of windows/amd64, plan9/386, with --platform"),
         "{text}"
     );
 }
@@ -94,7 +94,7 @@ async fn a_manifest_with_another_digest_is_refused() {
     let rest = format!("@{}", digest_of(b"other"));
     let text = said(&[&ok(&manifest(CONFIG, &[]))], &rest).await;
     assert!(
-        text.starts_with("the manifest has the digest sha256:"),
+        text.starts_with("the manifest: digest mismatch: expected sha256:"),
         "{text}"
     );
 }
@@ -107,7 +107,10 @@ async fn an_index_of_an_index_and_an_artifact_are_refused() {
     ]});
     let answers = [ok(outer.to_string().as_bytes()), ok(inner.as_bytes())];
     let text = said(&[&answers[0], &answers[1]], "").await;
-    assert!(text.contains("the index names another index"), "{text}");
+    assert!(
+        text.contains("invalid index: it contains another index"),
+        "{text}"
+    );
     let chart = manifest("application/vnd.cncf.helm.config.v1+json", &[]);
     let text = said(&[&ok(&chart)], "").await;
     assert!(text.contains("a Helm chart"), "{text}");
@@ -119,7 +122,7 @@ async fn a_layer_that_is_not_there_names_the_address_where_it_is() {
     let manifest = manifest(CONFIG, &["https://example.com/far"]);
     let gone = answer("404 Not Found", "", "");
     let text = said(&[&ok(&manifest), &ok(&config), &gone], "").await;
-    assert!(text.contains("but at https://example.com/far"), "{text}");
+    assert!(text.contains("stored at https://example.com/far"), "{text}");
 }
 
 #[tokio::test]
@@ -133,7 +136,7 @@ async fn a_layer_with_other_bytes_is_refused() {
         "",
     )
     .await;
-    assert!(text.contains("layer 1 has the digest"), "{text}");
+    assert!(text.contains("layer 1 has the wrong digest"), "{text}");
 }
 
 #[tokio::test]
@@ -150,7 +153,7 @@ fn a_refusal_says_where_credentials_are_looked_for() {
     login.file = Some("/h/config.json".into());
     let text = denied("a.example", &login);
     assert!(
-        text.contains("/h/config.json leaves") && text.contains("helper desktop"),
+        text.contains("/h/config.json uses the credential helper desktop for a.example"),
         "{text}"
     );
     login.credentials = Some(whittle_registry::Credentials::Refresh("hunter22".into()));
@@ -168,7 +171,7 @@ fn a_file_without_certificates_is_refused() {
         certificates(file.path())
             .unwrap_err()
             .to_string()
-            .contains("no certificate in PEM")
+            .contains("no PEM certificate found")
     );
     assert!(
         certificates(Path::new("/nowhere"))
@@ -187,14 +190,15 @@ async fn a_web_server_and_a_limit_are_told_with_what_to_do() {
     );
     let text = said(&[&page], "").await;
     assert!(
-        text.contains("with an HTML page titled 'Welcome' (nginx): what answers at 127.0.0.1"),
+        text.contains("with an HTML page titled 'Welcome' (nginx): 127.0.0.1")
+            && text.contains("is a web server, not a registry"),
         "{text}"
     );
     let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
     let busy = answer("429 Too Many Requests", "", body);
     let text = said(&[&busy, &busy, &busy], "").await;
     assert!(
-        text.contains("You have reached your pull rate limit: 127.0.0.1")
+        text.contains("You have reached your pull rate limit: rate limit of 127.0.0.1")
             && text.contains("docker login"),
         "{text}"
     );

@@ -82,6 +82,9 @@ async fn names_of_files_cannot_play_with_the_terminal() {
 async fn what_was_not_read_is_said_in_capitals() {
     let tar = Tar::new().file(&"long/".repeat(1000), 0o644, b"x");
     let text = table(&[tar.bytes()], Budget::default()).await;
-    assert!(text.contains("NOT ALL OF THE IMAGE WAS READ"), "{text}");
+    assert!(
+        text.contains("INCOMPLETE: not all of the image was read"),
+        "{text}"
+    );
     assert!(text.contains("layer 1: long/"), "{text}");
 }

@@ -64,7 +64,7 @@ fn a_tar_that_is_cut_short_says_so() {
         let Err(error) = Tarball::open(file.path()) else {
             panic!("it was read");
         };
-        assert!(error.to_string().contains("cut short"), "{error}");
+        assert!(error.to_string().contains("truncated"), "{error}");
     }
     let packed = gzip(&whole);
     let file = write(&packed[..packed.len() / 2]);
@@ -78,11 +78,11 @@ fn a_tar_that_is_cut_short_says_so() {
 #[test]
 fn what_is_no_tar_says_what_it_is() {
     for (bytes, why) in [
-        (&b"hello, this is a text\n"[..], "no tar"),
+        (&b"hello, this is a text\n"[..], "not a tar archive"),
         (&[b'x'; 2000], "neither the tar of an OCI layout"),
         (&[0xfd, b'7', b'z', b'X', b'Z', 0, 1, 2], "xz -d"),
         (&[0x28, 0xb5, 0x2f, 0xfd, 1, 2], "zstd -d"),
-        (b"", "no tar"),
+        (b"", "not a tar archive"),
     ] {
         let file = write(bytes);
         let Err(error) = Tarball::open(file.path()) else {

@@ -53,7 +53,10 @@ async fn what_is_no_image_is_an_error_that_names_what_would_be_one() {
         (folder.path(), "neither oci-layout and index.json"),
         (&export, "docker export"),
         (Path::new("/nowhere/at/all"), "No such file"),
-        (Path::new("/dev/null"), "neither a folder nor a plain file"),
+        (
+            Path::new("/dev/null"),
+            "neither a directory nor a regular file",
+        ),
     ] {
         let error = inspect(&options(&name.display().to_string()), 0)
             .await
@@ -103,7 +106,7 @@ async fn an_image_to_compare_with_is_named_where_it_is_wrong() {
     asked.against = Some(other.name());
     let error = inspect(&asked, 0).await.unwrap_err().to_string();
     assert!(
-        error.contains("no image for linux/amd64: there are linux/arm64"),
+        error.contains("no image found for linux/amd64; available: linux/arm64"),
         "{error}"
     );
 }
@@ -115,7 +118,7 @@ async fn a_rule_cannot_be_enforced_and_warned_of() {
     asked.budget.warn = vec![Rule::NoShell];
     let error = inspect(&asked, 0).await.unwrap_err().to_string();
     assert!(
-        error.contains("NoShell is given to --enforce and to --warn"),
+        error.contains("NoShell is in both --enforce and --warn"),
         "{error}"
     );
 }
@@ -157,7 +160,7 @@ async fn the_json_has_the_shape_that_is_documented() {
 fn a_name_that_is_a_file_too_says_how_to_mean_the_file() {
     let error = InspectError::Name("no".into());
     // The folder in which tests run has one of these.
-    assert!(explain(&options("Cargo.toml"), &error).contains("./Cargo.toml means that"));
+    assert!(explain(&options("Cargo.toml"), &error).contains("for the file write ./Cargo.toml"));
     assert_eq!(explain(&options("busybox"), &error), "busybox: no");
     let error = InspectError::NoImage {
         path: "./a.tar".into(),

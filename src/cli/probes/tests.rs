@@ -137,7 +137,7 @@ fn the_exit_code_says_what_was_found() {
         options.reports.push(folder.join("web.yaml"))
     });
     assert!(
-        run.code == FAILED && run.err.contains("is no report of an image"),
+        run.code == FAILED && run.err.contains("is not a report of an image"),
         "{}",
         run.err
     );
@@ -162,7 +162,7 @@ fn a_fix_changes_the_handlers_lines_alone() {
     assert_eq!(after, DEPLOYMENT);
 
     let (run, after) = run_on(DEPLOYMENT, |options, _| options.fix = Some(Fixing::Write));
-    assert_eq!((run.code, run.err.as_str()), (0, "/web.yaml: 1 mended\n"));
+    assert_eq!((run.code, run.err.as_str()), (0, "/web.yaml: 1 fixed\n"));
     assert_eq!(after, expected);
     // A byte order mark and other line ends stay.
     let other = format!("\u{feff}{}", DEPLOYMENT.replace('\n', "\r\n"));
@@ -181,7 +181,7 @@ fn a_file_that_cannot_be_changed_safely_stays_as_it_is() {
         );
     let (run, after) = run_on(&shared, |options, _| options.fix = Some(Fixing::Write));
     assert_eq!(run.code, FAILED, "{}{}", run.out, run.err);
-    assert!(run.err.contains("left as it is"), "{}", run.err);
+    assert!(run.err.contains("left unchanged"), "{}", run.err);
     assert_eq!(after, shared);
 }
 
