@@ -144,7 +144,7 @@ async fn an_api_server_that_fails_ends_the_round_and_what_was_written_stays_know
     // No answer of an API server, but of what stands before it.
     server.on(&told(), json!("bad gateway"));
     let round = write(&context, &mut state).await;
-    assert_eq!(came_to(round, "it could not be written"), REFUSED);
+    assert_eq!(came_to(round, "cannot write ProbeProfiles"), REFUSED);
     server.asked();
     stand(&server, 1, &[profile("9")]);
     other_is_read(&server);

@@ -555,7 +555,9 @@ fn a_build_waits_while_as_many_run_as_the_builder_takes() {
     let ready = find(&step.status.conditions, READY).unwrap();
     assert_eq!(ready.reason, QUEUED);
     assert!(
-        ready.message.contains("1 run, and 1 wait before this one"),
+        ready
+            .message
+            .contains("1 running, 1 queued before this one"),
         "{}",
         ready.message
     );

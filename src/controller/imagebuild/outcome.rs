@@ -411,7 +411,7 @@ pub fn on_node(events: &[Told]) -> Option<(String, String)> {
 
 /// The kind and name of what a sentence of [`missing_object`] names first, `Secret npm does not exist`.
 pub fn named_missing(message: &str) -> Option<(&str, &str)> {
-    let (head, _) = message.split_once(" does not exist")?;
+    let (head, _) = message.split_once(" not found")?;
     let (kind, name) = head.split_once(' ')?;
     (matches!(kind, "Secret" | "ConfigMap") && !name.contains(' ')).then_some((kind, name))
 }

@@ -378,7 +378,7 @@ fn a_missing_object_is_found_again_in_the_sentence_that_names_it() {
         named_missing("key b not found in the Secret of volume a"),
         None
     );
-    assert_eq!(named_missing("Builder big does not exist"), None);
+    assert_eq!(named_missing("Builder big not found"), None);
 }
 
 #[test]

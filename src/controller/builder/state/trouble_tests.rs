@@ -75,7 +75,7 @@ fn a_claim_that_is_refused_names_the_quota() {
     let (reason, message) = why(None, &[told("FailedCreate", words, 0)]);
     assert_eq!(reason, "QuotaExceeded");
     assert!(
-        message.starts_with("the builder's volume is refused"),
+        message.starts_with("the builder's volume is denied"),
         "{message}"
     );
     assert!(message.contains("spec.cache.size"), "{message}");
@@ -148,7 +148,7 @@ fn an_image_that_cannot_be_pulled_is_named_at_once() {
     let (reason, message) = why(Some(&pod), &[]);
     assert_eq!(reason, "ImagePullFailed");
     assert!(
-        message.contains("image nosuch:1 cannot be pulled"),
+        message.contains("image pull failed for nosuch:1: nosuch:1: not found"),
         "{message}"
     );
 }
@@ -216,7 +216,7 @@ fn an_image_of_the_init_container_that_cannot_be_pulled_is_named_with_its_value(
         let (told, message) = why(Some(&statuses(waiting, json!({}))), &[]);
         assert_eq!(told, "ImagePullFailed");
         for words in [
-            "image registry.example.com/whittle:0.2.0 of init container tools cannot be pulled",
+            "image pull failed for registry.example.com/whittle:0.2.0 of init container tools",
             "runner.image of the chart",
         ] {
             assert!(message.contains(words), "{message}");
@@ -260,7 +260,7 @@ fn an_init_container_that_fails_is_told_with_its_log_and_its_image() {
         let (reason, message) = why(Some(&pod), &[]);
         assert_eq!(reason, "CrashLoop");
         for words in [
-            "init container tools ends again and again, last with exit code 2 (Error)",
+            "init container tools keeps crashing (CrashLoopBackOff), last with exit code 2 (Error)",
             "kubectl logs whittle-builder-default-0 -c tools",
             "runner.image of the chart (registry.example.com/whittle:0.2.0)",
         ] {
@@ -282,7 +282,7 @@ fn a_container_that_its_node_cannot_start_is_told_in_the_kubelets_words() {
     let (reason, message) = why(Some(&statuses(waiting, json!({}))), &[]);
     assert_eq!(reason, "CreateContainerConfigError");
     assert!(
-        message.starts_with("init container tools cannot be started"),
+        message.starts_with("init container tools failed to start on its node"),
         "{message}"
     );
     assert!(message.contains("image will run as root"), "{message}");

@@ -170,7 +170,7 @@ pub(super) fn start(
         let most = builder.spec.max_concurrent_builds;
         let message = format!(
             "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
-                {} are running, and {} are queued before this one",
+                {} running, {} queued before this one",
             observed.queue.running, observed.queue.before
         );
         status::working(&mut status, build, QUEUED, message, now);
