@@ -7,6 +7,7 @@ use super::*;
 use crate::cluster::scripted::{Asked, Server, page};
 use crate::scripted::context;
 use crate::workloads::{Change, Found};
+use whittle_api::Reason;
 use whittle_probe::{Audit, NotKnown};
 
 const PROFILES: &str = "/apis/whittle.dev/v1alpha1/probeprofiles";
@@ -27,7 +28,7 @@ fn state() -> State {
     state.taken.images = fixtures::images(&["team/known", "team/other"]);
     let other = state.taken.images.get_mut("team/other").unwrap();
     other.known = Some(Err(NotKnown {
-        reason: "NotRead",
+        reason: Reason::NotRead,
         message: "no report".into(),
     }));
     state

@@ -323,7 +323,12 @@ async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Reque
     let words = installation::explain(&namespace, builder, other, ours);
     let about = build.object_ref(&());
     context
-        .tell(&about, true, "BuilderOfAnotherInstallation", &words)
+        .tell(
+            &about,
+            true,
+            whittle_api::Reason::BuilderOfAnotherInstallation,
+            &words,
+        )
         .await;
     Requeue::requeue(RESYNC)
 }
@@ -358,7 +363,7 @@ async fn carry_out(build: &mut ImageBuild, step: &Step, context: &Context) -> Re
     }
     if let Some(alarm) = &step.alarm {
         let name = build.name_any();
-        tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
+        tracing::warn!(namespace, name, reason = %alarm.reason, "{}", alarm.message);
         context.metrics.disagreed();
         say(build, alarm, context).await;
     }
@@ -371,7 +376,9 @@ async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
     if step.status.current.is_none() {
         let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
-        context.metrics.built(&notice.reason, seconds, queued);
+        context
+            .metrics
+            .built(notice.reason.as_str(), seconds, queued);
     }
     say(build, notice, context).await;
 }
@@ -401,7 +408,7 @@ async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
         reason,
         message,
     } = notice;
-    context.tell(&about, *warning, reason, message).await;
+    context.tell(&about, *warning, *reason, message).await;
 }
 
 fn std_duration(duration: SignedDuration) -> Duration {
