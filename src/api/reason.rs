@@ -321,3 +321,68 @@ impl JsonSchema for Reason {
         json_schema!({ "type": "string", "enum": names })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const API: &str = include_str!("../../docs/api.md");
+    const FAILURES: &str = include_str!("../../docs/failures.md");
+    const GUARD: &str = include_str!("../../docs/probe-guard.md");
+    const HINTS: &str = include_str!("../../docs/hints.md");
+
+    /// What stands in backquotes in the first column of the table under this heading.
+    fn table(text: &str, heading: &str) -> BTreeSet<String> {
+        let (_, section) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+        let section = section.split("\n#").next().unwrap_or_default();
+        let cells = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+        let names = cells.flat_map(|cell| cell.split(',').map(|name| name.trim().replace('`', "")));
+        let names: BTreeSet<String> = names.collect();
+        assert!(!names.is_empty(), "{heading}");
+        names
+    }
+
+    fn headings(text: &str) -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("### "));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn all() -> BTreeSet<String> {
+        Reason::all().map(|reason| reason.to_string()).collect()
+    }
+
+    #[test]
+    fn each_failure_has_its_fix_in_the_docs_and_no_other_has_one() {
+        let failures = FailureReason::iter().map(|reason| reason.to_string());
+        assert_eq!(headings(FAILURES), failures.collect());
+    }
+
+    #[test]
+    fn each_other_reason_is_in_the_docs_and_the_docs_have_no_other() {
+        let own: BTreeSet<String> = all().difference(&headings(FAILURES)).cloned().collect();
+        assert_eq!(table(API, "### Reasons"), own);
+        let explained = [
+            table(FAILURES, "## What waits, and why"),
+            table(GUARD, "## Unknown images"),
+            headings(HINTS),
+        ];
+        for name in explained.iter().flatten() {
+            assert!(own.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_found_by_its_name_and_is_the_only_one_of_it() {
+        assert_eq!(all().len(), Reason::all().count());
+        for reason in Reason::all() {
+            let written = serde_json::to_value(reason).unwrap();
+            assert_eq!(written, reason.as_str());
+            assert_eq!(serde_json::from_value::<Reason>(written).unwrap(), reason);
+        }
+        assert_eq!(Reason::named("Failure"), None);
+    }
+}

@@ -34,6 +34,13 @@ const PULL: [Reason; 4] = [
     Reason::ErrImageNeverPull,
 ];
 
+/// Those of a container that its node cannot start.
+pub const NOT_STARTED: [Reason; 3] = [
+    Reason::CreateContainerConfigError,
+    Reason::CreateContainerError,
+    Reason::RunContainerError,
+];
+
 /// Where one attempt stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {

@@ -7,19 +7,13 @@ use kube::ResourceExt;
 
 use super::Daemon;
 use crate::imagebuild::outcome::{
-    FAILED_CREATE, containers, does_not_go, on_node, pull_failure, unschedulable,
+    FAILED_CREATE, NOT_STARTED, containers, does_not_go, on_node, pull_failure, unschedulable,
 };
 use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{Builder, FailureReason, Reason};
 
 /// Reasons of the events of a claim that gets no volume.
 pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
-/// The kubelet's reasons of a container that its node cannot start.
-const NOT_STARTED: [Reason; 3] = [
-    Reason::CreateContainerConfigError,
-    Reason::CreateContainerError,
-    Reason::RunContainerError,
-];
 /// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
