@@ -84,10 +84,6 @@ while read -r key; do
 done < <(sed -nE '/: (\{\}|\[\]|"")$/d; s/^([A-Za-z]+):.*/\1/p' charts/whittle/values.yaml)
 renders 'kind: Deployment' --set affinity=null,nodeSelector=null,imagePullSecrets=null,watchNamespaces=null,commonLabels=null
 
-# Each reason has its cure in the documentation, and no other has one.
-diff <(sed -n 's/^    \([A-Z][A-Za-z]*\),$/\1/p' src/api/reason.rs | sort) <(sed -n 's/^### //p' docs/failures.md | sort) ||
-  { echo "docs/failures.md and src/api/reason.rs differ" >&2; exit 1; }
-
 # The tests that the documentation of security names are there.
 grep -o '`[a-z][a-z0-9]*_[a-z0-9_]*_[a-z0-9_]*`' docs/security.md | tr -d '`' | grep -v "^whittle_" | sort -u | while read -r name; do
   grep -rqE "fn $name\b" tests src || { echo "docs/security.md names the test $name, which is not there" >&2; exit 1; }

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{DATA_KEY, OBJECT_NAME, item};
+use super::waiting::known;
 
 /// The name of the Builder that is made on demand.
 pub const DEFAULT_BUILDER: &str = "default";
@@ -234,6 +235,9 @@ pub struct BuilderStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// How the builder is: the reason of its condition Ready.
+    #[serde(default, deserialize_with = "known")]
+    pub state: Option<crate::Reason>,
     /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,

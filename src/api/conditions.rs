@@ -6,6 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use whittle_image::text::bounded;
 
+use super::Reason;
+
 /// The image of the current spec stands in the registry, and its tags point to it.
 pub const READY: &str = "Ready";
 /// Work is under way for the current spec.
@@ -14,8 +16,6 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// What the last finished build came to.
 pub const BUILT: &str = "Built";
-/// Reason of a Builder that is well and sleeps until the next build.
-pub const IDLE: &str = "Idle";
 /// Hints about the Dockerfile and the context of the last image; they never fail a build.
 pub const ADVICE: &str = "Advice";
 
@@ -38,8 +38,8 @@ pub struct Wanted {
     pub kind: &'static str,
     /// True, False, or unknown.
     pub status: Option<bool>,
-    /// CamelCase, from a closed list.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
 }
@@ -59,7 +59,7 @@ pub fn set(conditions: &mut Vec<Condition>, wanted: Wanted, generation: i64, now
     let condition = Condition {
         type_: wanted.kind.to_owned(),
         status: status.to_owned(),
-        reason: wanted.reason,
+        reason: wanted.reason.as_str().to_owned(),
         message: bounded(wanted.message, 32_768),
         observed_generation: Some(generation),
         last_transition_time: since,
@@ -93,7 +93,7 @@ mod tests {
         Wanted {
             kind: READY,
             status: Some(status),
-            reason: "R".into(),
+            reason: Reason::Building,
             message: "m".into(),
         }
     }

@@ -6,6 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use super::Waiting;
+use super::waiting::known;
+
 /// The build that runs.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(from = "Written", into = "Written")]
@@ -29,6 +32,8 @@ pub struct Current {
     pub since: Option<Time>,
     /// True once the attempt's Job was made.
     pub started: bool,
+    /// What the attempt waits for; [`ImageBuildStatus::waiting`](super::ImageBuildStatus::waiting) reads it.
+    pub waiting: Option<Waiting>,
 }
 
 /// How far a build has come, with what that stage needs: there are no others.
@@ -103,6 +108,9 @@ struct Written {
     /// True once the attempt's Job was made.
     #[serde(default)]
     started: Option<bool>,
+    /// What the attempt waits for before it runs; absent while it does.
+    #[serde(default, deserialize_with = "known")]
+    waiting: Option<Waiting>,
     /// What the attempt has pushed, while no tag points to it: its report, packed. Of the stages Checking and Tagging.
     #[serde(default)]
     pushed: Option<String>,
@@ -134,6 +142,7 @@ impl From<Written> for Current {
             last_failure: written.last_failure,
             since: written.since,
             started: written.started == Some(true),
+            waiting: written.waiting,
         }
     }
 }
@@ -156,6 +165,7 @@ impl From<Current> for Written {
             last_failure: current.last_failure,
             since: current.since,
             started: current.started.then_some(true),
+            waiting: current.waiting,
             pushed,
             checked,
         }

@@ -17,6 +17,7 @@ mod refs;
 mod source;
 mod status;
 pub mod values;
+mod waiting;
 
 pub use builder::*;
 pub use conditions::*;
@@ -29,6 +30,7 @@ pub use reason::*;
 pub use refs::*;
 pub use source::*;
 pub use status::*;
+pub use waiting::{Missing, MissingKind, Waiting};
 pub use whittle_image::text::bounded;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

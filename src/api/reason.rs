@@ -1,10 +1,27 @@
-//! The closed list of reasons: why a build waits, runs, or has failed.
+//! The closed list of reasons: what conditions and events say in one word.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use strum::{Display, EnumIter, IntoEnumIterator, IntoStaticStr};
 
 /// Why a build failed. A closed list: each has its cure in `docs/failures.md`.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[derive(
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    JsonSchema,
+    Display,
+    EnumIter,
+    IntoStaticStr,
+)]
 pub enum FailureReason {
     /// The git repository, branch, tag, commit or sub-path, the ConfigMap or the OCI artifact does not
     /// exist.
@@ -63,41 +80,14 @@ pub enum FailureReason {
     /// The image was built, and did not answer `spec.healthCheck`: no tag moved.
     HealthCheckFailed,
     /// Anything else; the message carries what BuildKit said.
+    #[default]
     BuildFailed,
 }
 
 impl FailureReason {
     /// The name as it stands in conditions and events.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SourceNotFound => "SourceNotFound",
-            Self::SourceDenied => "SourceDenied",
-            Self::SourceUnreachable => "SourceUnreachable",
-            Self::SourceTooLarge => "SourceTooLarge",
-            Self::DockerfileNotFound => "DockerfileNotFound",
-            Self::DockerfileSyntax => "DockerfileSyntax",
-            Self::StageNotFound => "StageNotFound",
-            Self::CopySourceNotFound => "CopySourceNotFound",
-            Self::BaseImageNotFound => "BaseImageNotFound",
-            Self::BaseImageDenied => "BaseImageDenied",
-            Self::BaseImageUnreachable => "BaseImageUnreachable",
-            Self::StepFailed => "StepFailed",
-            Self::SecretNotFound => "SecretNotFound",
-            Self::PushDenied => "PushDenied",
-            Self::PushFailed => "PushFailed",
-            Self::Timeout => "Timeout",
-            Self::OutOfMemory => "OutOfMemory",
-            Self::CacheFull => "CacheFull",
-            Self::ImagePullFailed => "ImagePullFailed",
-            Self::BuilderLost => "BuilderLost",
-            Self::RunnerLost => "RunnerLost",
-            Self::BuilderNotFound => "BuilderNotFound",
-            Self::SpecRejected => "SpecRejected",
-            Self::BuildRejected => "BuildRejected",
-            Self::ContractBroken => "ContractBroken",
-            Self::HealthCheckFailed => "HealthCheckFailed",
-            Self::BuildFailed => "BuildFailed",
-        }
+        self.into()
     }
 
     /// True for faults of the platform, which another attempt may not meet; false for what only a
@@ -114,8 +104,285 @@ impl FailureReason {
     }
 }
 
-impl std::fmt::Display for FailureReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
+/// Whatever a condition or an Event of Whittle says in one word. A closed list: `docs/api.md` has them all. Each says of
+/// which conditions it is. Names are API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, EnumIter, IntoStaticStr)]
+pub enum Reason {
+    /// Ready, Built, Stalled, an Event, and a result in `status.history`: why a build failed. Some are waited for, too:
+    /// a Secret, source or Builder that does not exist, an image of the builder that cannot be pulled. Of Contract and
+    /// Probed: what the image did not keep or answer.
+    #[strum(transparent)]
+    Failure(FailureReason),
+    /// Ready, Reconciling: as many builds run on the Builder, or are queued before this one, as it takes.
+    Queued,
+    /// Ready: `spec.suspend` holds a build, or the next attempt of one.
+    Suspended,
+    /// Ready, Reconciling: the build of the previous spec is being stopped, or has just ended.
+    Superseding,
+    /// Ready, Reconciling: a Pod of an earlier attempt or build has not ended.
+    WaitingForEarlierPod,
+    /// Ready, Reconciling: the Builder is being created, woken, started, restarted or deleted.
+    WaitingForBuilder,
+    /// Ready, Reconciling: the attempt's Job is being deleted, and is created again afterwards.
+    JobDeleted,
+    /// Ready, Reconciling: a Job of the attempt's name belongs to somebody else.
+    JobConflict,
+    /// Ready, Reconciling: the attempt is under way, or its Pod starts.
+    Building,
+    /// Ready, Reconciling: the image is pushed, and `spec.healthCheck` has not ended.
+    HealthCheck,
+    /// Ready, Reconciling, and an Event: the platform failed an attempt; another one follows.
+    Retrying,
+    /// Ready, Built, and an Event: the image is in the registry, and its tags point to it. Also a result in
+    /// `status.history`.
+    Succeeded,
+    /// A result in `status.history`: another spec ended the build.
+    Superseded,
+    /// Ready, Reconciling; of a Builder too: no node takes the Pod.
+    Unschedulable,
+    /// Ready, Reconciling; of a Builder too: a volume of the Pod cannot be mounted.
+    MountFailed,
+    /// Ready, Reconciling; of a Builder too: the node cannot create the Pod's sandbox.
+    SandboxFailed,
+    /// Ready, Reconciling; of a Builder too: a Pod that should be gone is not, and the next one waits for it.
+    PodTerminating,
+    /// Ready, Reconciling: the kubelet's word for the runner's image, for as long as it may be mended.
+    ErrImagePull,
+    /// Ready, Reconciling: the same, between two tries.
+    ImagePullBackOff,
+    /// Ready, Reconciling: the same, where the name is invalid.
+    InvalidImageName,
+    /// Ready, Reconciling: the same, where it must be on the node already.
+    ErrImageNeverPull,
+    /// Ready, Reconciling, Stalled, an Event; of a Builder too: the object is invalid, or too large.
+    Rejected,
+    /// Ready, Reconciling, an Event; of a Builder too: the namespace's level of Pod Security.
+    PodSecurity,
+    /// Ready, Reconciling, an Event; of a Builder too: a ResourceQuota.
+    QuotaExceeded,
+    /// Ready, Reconciling, an Event; of a Builder too: a LimitRange.
+    LimitRange,
+    /// Ready, Reconciling, an Event; of a Builder too: an admission policy or webhook.
+    AdmissionDenied,
+    /// Ready, Reconciling, an Event; of a Builder too: an object of that name is not Whittle's.
+    NameTaken,
+    /// Ready, Reconciling, an Event; of a Builder too: a PriorityClass, RuntimeClass or ServiceAccount does not
+    /// exist.
+    ClassNotFound,
+    /// Ready, Reconciling, an Event; of a Builder too: a permission of the controller is missing, or anything else
+    /// that is forbidden.
+    Forbidden,
+    /// Ready: the Builder takes builds.
+    Ready,
+    /// Ready: the Builder is well, and sleeps until the next build.
+    Idle,
+    /// Ready, Reconciling: the daemon comes up by itself.
+    Starting,
+    /// Ready, Reconciling: a change that restarts the daemon waits for builds to end.
+    Draining,
+    /// Ready, Reconciling: the cache's claim gets no volume.
+    VolumePending,
+    /// Ready, Reconciling: a container keeps crashing.
+    CrashLoop,
+    /// Ready, Reconciling: the kubelet's word for a container that it cannot create from its spec.
+    CreateContainerConfigError,
+    /// Ready, Reconciling: the kubelet's word for a container that it cannot create.
+    CreateContainerError,
+    /// Ready, Reconciling: the kubelet's word for a container that it cannot start.
+    RunContainerError,
+    /// Advice: there are no hints.
+    NoHints,
+    /// Advice: see `docs/hints.md`, as for the following.
+    SecretInContext,
+    /// Advice.
+    BrokenJsonForm,
+    /// Advice.
+    HealthCheckCannotWork,
+    /// Advice.
+    ArgNotDeclared,
+    /// Advice.
+    BuildArgNotDeclared,
+    /// Advice.
+    SourcesBeforeModules,
+    /// Advice.
+    PackageCacheInLayer,
+    /// Advice.
+    BaseImageLatest,
+    /// Advice.
+    BuildCheck,
+    /// Advice.
+    BaseImageNotPinned,
+    /// Contract: the image keeps its contract.
+    Kept,
+    /// Contract: rules of `contract.warn` alone are broken.
+    Warned,
+    /// Probed: the image answered its health check.
+    Answered,
+    /// Probed: the cluster has no node of any platform of the image, so nothing was checked.
+    NoNode,
+    /// ProbesCompatible: no probe of a workload that uses the image is known to fail.
+    Compatible,
+    /// ProbesCompatible: probes of workloads that use the image cannot work.
+    CannotWork,
+    /// ProbeProfile: the status does not say which programs the image has.
+    NoReport,
+    /// ProbeProfile: the image was not read whole when it was built.
+    NotRead,
+    /// ProbeProfile: internal error while reading its report.
+    NotJudged,
+    /// ProbeProfile: a link leads to where nobody knows.
+    LinksNotFollowed,
+    /// ProbeProfile: more programs than a report lists.
+    TooManyPrograms,
+    /// ProbeProfile: more names of programs than the probe guard keeps.
+    TooManyLinks,
+    /// ProbeProfile: the paths of its programs, or its references, take more than the probe guard keeps.
+    TooLarge,
+    /// ProbeProfile: PATH has more directories than the probe guard looks at.
+    PathTooLong,
+    /// ProbeProfile: the platforms differ in PATH, or are too many.
+    PlatformsDiffer,
+    /// ProbeProfile: another ImageBuild of the namespace claims the same reference with different contents.
+    ClaimedTwice,
+    /// ProbeProfile: an ImageBuild of another namespace does.
+    ClaimedElsewhere,
+    /// An Event of a workload: a probe of it cannot work.
+    ProbeCannotWork,
+    /// An Event of an ImageBuild: the runner's early report and its record differ.
+    ReportDisagrees,
+    /// An Event of an ImageBuild: another installation of Whittle looks after its Builder, and does not answer.
+    BuilderOfAnotherInstallation,
+}
+
+impl Reason {
+    /// The name as it stands in conditions and events.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let own = Self::iter().filter(|reason| !matches!(reason, Self::Failure(_)));
+        own.chain(FailureReason::iter().map(Self::Failure))
+    }
+
+    /// The reason of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|reason| reason.as_str() == name)
+    }
+
+    /// True for a reason of Ready with which a build waits: not for those of one that is under way, or has succeeded.
+    pub fn waits(self) -> bool {
+        !matches!(self, Self::Building | Self::HealthCheck | Self::Succeeded)
+    }
+
+    /// True for what a call or a Pod is denied for by the API server.
+    pub fn is_denial(self) -> bool {
+        matches!(
+            self,
+            Self::Rejected
+                | Self::PodSecurity
+                | Self::QuotaExceeded
+                | Self::LimitRange
+                | Self::AdmissionDenied
+                | Self::NameTaken
+                | Self::ClassNotFound
+                | Self::Forbidden
+        )
+    }
+}
+
+impl From<FailureReason> for Reason {
+    fn from(reason: FailureReason) -> Self {
+        Self::Failure(reason)
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::named(&name).ok_or_else(|| de::Error::custom(format!("unknown reason {name:?}")))
+    }
+}
+
+impl JsonSchema for Reason {
+    fn schema_name() -> Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = Self::all().map(Self::as_str).collect();
+        json_schema!({ "type": "string", "enum": names })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const API: &str = include_str!("../../docs/api.md");
+    const FAILURES: &str = include_str!("../../docs/failures.md");
+    const GUARD: &str = include_str!("../../docs/probe-guard.md");
+    const HINTS: &str = include_str!("../../docs/hints.md");
+
+    /// What stands in backquotes in the first column of the table under this heading.
+    fn table(text: &str, heading: &str) -> BTreeSet<String> {
+        let (_, section) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+        let section = section.split("\n#").next().unwrap_or_default();
+        let cells = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+        let names = cells.flat_map(|cell| cell.split(',').map(|name| name.trim().replace('`', "")));
+        let names: BTreeSet<String> = names.collect();
+        assert!(!names.is_empty(), "{heading}");
+        names
+    }
+
+    fn headings(text: &str) -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("### "));
+        lines.map(str::to_owned).collect()
+    }
+
+    fn all() -> BTreeSet<String> {
+        Reason::all().map(|reason| reason.to_string()).collect()
+    }
+
+    #[test]
+    fn each_failure_has_its_fix_in_the_docs_and_no_other_has_one() {
+        let failures = FailureReason::iter().map(|reason| reason.to_string());
+        assert_eq!(headings(FAILURES), failures.collect());
+    }
+
+    #[test]
+    fn each_other_reason_is_in_the_docs_and_the_docs_have_no_other() {
+        let own: BTreeSet<String> = all().difference(&headings(FAILURES)).cloned().collect();
+        assert_eq!(table(API, "### Reasons"), own);
+        let explained = [
+            table(FAILURES, "## What waits, and why"),
+            table(GUARD, "## Unknown images"),
+            headings(HINTS),
+        ];
+        for name in explained.iter().flatten() {
+            assert!(own.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_found_by_its_name_and_is_the_only_one_of_it() {
+        assert_eq!(all().len(), Reason::all().count());
+        for reason in Reason::all() {
+            let written = serde_json::to_value(reason).unwrap();
+            assert_eq!(written, reason.as_str());
+            assert_eq!(serde_json::from_value::<Reason>(written).unwrap(), reason);
+        }
+        assert_eq!(Reason::named("Failure"), None);
     }
 }

@@ -40,6 +40,7 @@ use crate::queues::Queues;
 use crate::serve::{Board, Metrics};
 use crate::settings::Settings;
 use crate::watches::{Known, Listed};
+use whittle_api::Reason;
 
 pub use builder::run as run_builders;
 pub use guard::run as run_guard;
@@ -121,13 +122,13 @@ impl Context {
     }
 
     /// Writes an Event about an object. It is a courtesy: the status holds what counts.
-    async fn tell(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+    async fn tell(&self, about: &ObjectReference, warning: bool, reason: Reason, note: &str) {
         let event = Event {
             type_: match warning {
                 true => EventType::Warning,
                 false => EventType::Normal,
             },
-            reason: reason.to_owned(),
+            reason: reason.as_str().to_owned(),
             note: Some(whittle_api::bounded(note.to_owned(), 1024)),
             action: "Build".into(),
             secondary: None,

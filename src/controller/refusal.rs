@@ -5,6 +5,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use whittle_api::Reason;
 pub use whittle_image::text::words;
 
 /// Characters in a row without a blank or a dash that a name never has, and a key in base64 does.
@@ -164,34 +165,18 @@ pub fn why(forbidden: bool, message: &str) -> Why {
 
 impl Why {
     /// The reason in conditions.
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Invalid => "Rejected",
-            Self::PodSecurity => "PodSecurity",
-            Self::Quota | Self::QuotaUnnamed => "QuotaExceeded",
-            Self::LimitRange => "LimitRange",
-            Self::Policy => "AdmissionDenied",
-            Self::NotOurs => "NameTaken",
-            Self::Missing => "ClassNotFound",
-            Self::Forbidden => "Forbidden",
+            Self::Invalid => Reason::Rejected,
+            Self::PodSecurity => Reason::PodSecurity,
+            Self::Quota | Self::QuotaUnnamed => Reason::QuotaExceeded,
+            Self::LimitRange => Reason::LimitRange,
+            Self::Policy => Reason::AdmissionDenied,
+            Self::NotOurs => Reason::NameTaken,
+            Self::Missing => Reason::ClassNotFound,
+            Self::Forbidden => Reason::Forbidden,
         }
     }
-}
-
-/// True for the reasons of [`Why::reason`].
-pub fn is_refusal(reason: &str) -> bool {
-    [
-        Why::Invalid,
-        Why::PodSecurity,
-        Why::Quota,
-        Why::LimitRange,
-        Why::Policy,
-        Why::NotOurs,
-        Why::Missing,
-        Why::Forbidden,
-    ]
-    .iter()
-    .any(|why| why.reason() == reason)
 }
 
 /// A sentence for people about a call that was refused: what, the cure, and the API server's words.
@@ -216,7 +201,7 @@ pub fn of_call(refusal: &Refusal, namespace: &str, whose: Whose) -> String {
 
 /// The same about a Pod or a claim that another controller could not make; `message` is that of its
 /// `FailedCreate` event. Returns the reason too.
-pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (&'static str, String) {
+pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (Reason, String) {
     // `Error creating: …` of Jobs, `create Pod … in StatefulSet … failed error: …` of StatefulSets.
     let said = message
         .split_once(" failed error: ")

@@ -34,41 +34,41 @@ const TOO_LONG: &str =
 #[test]
 fn the_words_tell_the_classes_apart() {
     for (forbidden, message, reason) in [
-        (false, POD_SECURITY, "PodSecurity"),
-        (false, QUOTA_UNNAMED, "QuotaExceeded"),
-        (true, QUOTA, "QuotaExceeded"),
-        (false, LIMIT_RANGE, "LimitRange"),
+        (false, POD_SECURITY, Reason::PodSecurity),
+        (false, QUOTA_UNNAMED, Reason::QuotaExceeded),
+        (true, QUOTA, Reason::QuotaExceeded),
+        (false, LIMIT_RANGE, Reason::LimitRange),
         // A policy's denial comes as 422, as what is invalid does.
-        (false, POLICY, "AdmissionDenied"),
-        (false, WEBHOOK, "AdmissionDenied"),
-        (false, FOREIGN, "NameTaken"),
-        (false, DOTS, "Rejected"),
-        (false, TOO_LONG, "Rejected"),
+        (false, POLICY, Reason::AdmissionDenied),
+        (false, WEBHOOK, Reason::AdmissionDenied),
+        (false, FOREIGN, Reason::NameTaken),
+        (false, DOTS, Reason::Rejected),
+        (false, TOO_LONG, Reason::Rejected),
         (
             true,
             r#"jobs.batch is forbidden: User "system:serviceaccount:whittle-system:whittle" cannot create resource "jobs" in API group "batch" in the namespace "team""#,
-            "Forbidden",
+            Reason::Forbidden,
         ),
         (
             true,
             r#"pods "a" is forbidden: no PriorityClass with name high was found"#,
-            "ClassNotFound",
+            Reason::ClassNotFound,
         ),
         (
             true,
             r#"pods "a" is forbidden: pod rejected: RuntimeClass "kata" not found"#,
-            "ClassNotFound",
+            Reason::ClassNotFound,
         ),
     ] {
         assert_eq!(why(forbidden, message).reason(), reason, "{message}");
-        assert!(is_refusal(reason));
+        assert!(reason.is_denial());
     }
 }
 
 #[test]
 fn pod_security_is_cured_by_one_command() {
     let (reason, message) = of_event(POD_SECURITY, "team", Whose::Builder("default"));
-    assert_eq!(reason, "PodSecurity");
+    assert_eq!(reason, Reason::PodSecurity);
     let command =
         "kubectl label namespace team pod-security.kubernetes.io/enforce=privileged --overwrite";
     assert!(message.contains(command), "{message}");
@@ -81,7 +81,7 @@ fn pod_security_is_cured_by_one_command() {
 #[test]
 fn a_quota_that_wants_requests_is_cured_by_one_command() {
     let (reason, message) = of_event(QUOTA_UNNAMED, "team", Whose::Builder("default"));
-    assert_eq!(reason, "QuotaExceeded");
+    assert_eq!(reason, Reason::QuotaExceeded);
     let patch = message
         .split_once("kubectl patch builder default -n team --type merge -p '")
         .and_then(|(_, rest)| rest.split_once('\''))

@@ -171,7 +171,11 @@ mod tests {
             namespaces: vec!["a".into(); MOST_NAMESPACES + 1],
             ..WatchSettings::default()
         };
-        assert!(many.check().unwrap_err().contains("51 namespaces"));
+        assert!(
+            many.check()
+                .unwrap_err()
+                .contains("too many namespaces: 51")
+        );
     }
 
     #[test]

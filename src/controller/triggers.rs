@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::builder::state;
 use crate::imagebuild::{decide, gate, outcome};
 use crate::{names, pods};
-use whittle_api::{Builder, ImageBuild, REQUESTED_AT};
+use whittle_api::{Builder, ImageBuild, REQUESTED_AT, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
@@ -74,7 +74,7 @@ pub fn pod(pod: &Pod) -> Option<u64> {
         pod.uid(),
         phase,
         pod.metadata.deletion_timestamp.is_some(),
-        outcome::pull_failure(pod).map(|(reason, _)| reason == "InvalidImageName"),
+        outcome::pull_failure(pod).map(|(reason, _)| reason == Reason::InvalidImageName),
         outcome::unschedulable(pod),
         is_check(pod).then(|| gate::turns(pod)),
     ))

@@ -368,7 +368,7 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
     };
     let event = Event {
         type_: EventType::Warning,
-        reason: "ProbeCannotWork".into(),
+        reason: whittle_api::Reason::ProbeCannotWork.as_str().to_owned(),
         note: Some(whittle_api::bounded(line.to_owned(), 1024)),
         action: "Audit".into(),
         secondary: None,

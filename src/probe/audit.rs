@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 
 use super::{Handler, Images, Known, Speakers, Verdict, judge};
+use whittle_api::Reason;
 use whittle_image::{Contents, Reference};
 
 /// Workloads that a condition names.
@@ -42,7 +43,7 @@ pub struct Audit {
 impl Audit {
     /// What the condition `ProbesCompatible` says: the status, the reason and the message; none where no
     /// workload uses the image.
-    pub fn told(&self) -> Option<(bool, &'static str, String)> {
+    pub fn told(&self) -> Option<(bool, Reason, String)> {
         if self.workloads == 0 {
             return None;
         }
@@ -54,7 +55,7 @@ impl Audit {
                     "{many} workloads use this image, and none of their probes is known to fail"
                 ),
             };
-            return Some((true, "Compatible", message));
+            return Some((true, Reason::Compatible, message));
         }
         let mut lines: Vec<String> = self
             .broken
@@ -65,7 +66,7 @@ impl Audit {
         if self.broken.len() > NAMED {
             lines.push(format!("… and {} more", self.broken.len() - NAMED));
         }
-        Some((false, "CannotWork", lines.join("\n")))
+        Some((false, Reason::CannotWork, lines.join("\n")))
     }
 }
 
@@ -255,7 +256,7 @@ mod tests {
         let audit = audited(workloads);
         assert_eq!(audit.workloads, 2);
         let (status, reason, message) = audit.told().unwrap();
-        assert_eq!((status, reason), (false, "CannotWork"));
+        assert_eq!((status, reason), (false, Reason::CannotWork));
         assert!(
             message.starts_with("Deployment team/wrong: ") && message.contains("/bin/sh"),
             "{message}"
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(audited(vec![]).told(), None);
         let right = workload("Pod team/app", "registry.example.com/team/app:1", &["/app"]);
         let told = audited(vec![right]).told().unwrap();
-        assert_eq!((told.0, told.1), (true, "Compatible"));
+        assert_eq!((told.0, told.1), (true, Reason::Compatible));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::names::{Unnamed, names};
 use super::pack::unpack;
 use super::paths::{self, Links};
-use whittle_api::{ProbeProfileSpec, ProfileImage};
+use whittle_api::{ProbeProfileSpec, ProfileImage, Reason};
 use whittle_image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
 
 /// Bytes of what is known of one image, as JSON: a thousand programs have a quarter of it.
@@ -41,20 +41,17 @@ pub struct Entry {
     pub bytes: usize,
 }
 
-/// Reason where the status does not say what programs an image has.
-pub const NO_REPORT: &str = "NoReport";
-
 /// Why the guard knows nothing of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotKnown {
-    /// CamelCase, from a closed list.
-    pub reason: &'static str,
+    /// As in the condition `ProbeProfile`.
+    pub reason: Reason,
     /// One sentence.
     pub message: String,
 }
 
 impl NotKnown {
-    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
             reason,
             message: message.into(),
@@ -74,7 +71,7 @@ impl Entry {
         for packed in packed {
             let contents = packed.and_then(unpack).ok_or_else(|| {
                 NotKnown::new(
-                    NO_REPORT,
+                    Reason::NoReport,
                     "report of the image's programs missing: there are too many, or the runner's callback did not \
                      arrive, and they are too large for its termination message. Build again (change \
                      spec.rebuild); if that does not help, check that the runner's Pod can reach the controller",
@@ -163,17 +160,17 @@ impl Gathered {
     fn add(&mut self, contents: &Contents) -> Result<(), NotKnown> {
         let lost = |why: String| {
             NotKnown::new(
-                "LinksNotFollowed",
+                Reason::LinksNotFollowed,
                 format!("a path of the image cannot be followed: {why}"),
             )
         };
         if contents.partial {
             let why = "not all of the image could be read when it was built";
-            return Err(NotKnown::new("NotRead", why));
+            return Err(NotKnown::new(Reason::NotRead, why));
         }
         if contents.executables.omitted > 0 || contents.executables.items.len() > MAX_PROGRAMS {
             return Err(NotKnown::new(
-                "TooManyPrograms",
+                Reason::TooManyPrograms,
                 format!("too many programs: the report lists at most {MAX_PROGRAMS}"),
             ));
         }
@@ -186,7 +183,7 @@ impl Gathered {
             == &contents.env_path;
         if !same || self.platforms.len() == MAX_PLATFORMS {
             return Err(NotKnown::new(
-                "PlatformsDiffer",
+                Reason::PlatformsDiffer,
                 format!("its platforms differ in PATH, or are more than {MAX_PLATFORMS}"),
             ));
         }
@@ -231,7 +228,7 @@ impl Gathered {
         self.path = path.map(paths::clean).collect();
         if self.path.len() > MAX_FOLDERS {
             let why = format!("its PATH has more than {MAX_FOLDERS} directories");
-            return Err(NotKnown::new("PathTooLong", why));
+            return Err(NotKnown::new(Reason::PathTooLong, why));
         }
         // A directory of PATH is looked up by the name that it has there, also behind a link that is open.
         for folder in &self.path {
@@ -259,7 +256,10 @@ impl Gathered {
 
     fn finish(self) -> Result<Entry, NotKnown> {
         if self.platforms.is_empty() {
-            return Err(NotKnown::new(NO_REPORT, "the status has no platforms"));
+            return Err(NotKnown::new(
+                Reason::NoReport,
+                "the status has no platforms",
+            ));
         }
         let all: BTreeSet<&String> = self
             .platforms
@@ -327,7 +327,7 @@ impl Gathered {
 
 fn too_large() -> NotKnown {
     NotKnown::new(
-        "TooLarge",
+        Reason::TooLarge,
         format!(
             "too large: the paths of its programs take more than the {} KiB that the probe guard \
                 keeps of one image",
@@ -338,7 +338,7 @@ fn too_large() -> NotKnown {
 
 fn too_many_links() -> NotKnown {
     NotKnown::new(
-        "TooManyLinks",
+        Reason::TooManyLinks,
         "too many links to directories: the programs have more names than the probe guard keeps",
     )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::entry::{Entry, NotKnown, id};
 use super::trust::canonical_repository;
 use super::words::{ELSEWHERE, EVERYWHERE, Words, words};
-use whittle_api::{ProbeProfileSpec, ProfileImage};
+use whittle_api::{ProbeProfileSpec, ProfileImage, Reason};
 use whittle_image::Repository;
 
 /// Bytes of one object, about: the API server takes up to 1.5 MB, and a further object is begun before that.
@@ -126,7 +126,7 @@ fn bounded(build: &mut Profiled) {
 
 fn too_large(what: &str, bytes: usize, of: &str) -> NotKnown {
     NotKnown::new(
-        "TooLarge",
+        Reason::TooLarge,
         format!(
             "too large: {what} take more than the {} KiB that the probe guard keeps of one {of}",
             bytes >> 10
@@ -143,7 +143,7 @@ pub struct Layout {
 }
 
 /// What the guard says of one ImageBuild: whether it knows the image, a reason and a message.
-pub type Told = (bool, &'static str, String);
+pub type Told = (bool, Reason, String);
 
 /// Lays images out. `places`: the object in which each ImageBuild is now; it stays there while there is room.
 pub fn profiles(mut builds: Vec<Profiled>, places: &BTreeMap<String, usize>) -> Layout {
@@ -344,7 +344,7 @@ impl Layout {
         Some(match other {
             Some(other) => (
                 false,
-                "ClaimedTwice",
+                Reason::ClaimedTwice,
                 format!(
                     "conflict: ImageBuild {} claims {reference} too, with different contents, so \
                         it is unknown to the probe guard: use a tag of its own for each",
@@ -353,7 +353,7 @@ impl Layout {
             ),
             None => (
                 true,
-                "ClaimedElsewhere",
+                Reason::ClaimedElsewhere,
                 format!(
                     "an ImageBuild of another namespace claims {reference} too, with different \
                         contents: the probe guard uses this one in this namespace only"

@@ -65,7 +65,7 @@ fn said(profile: &ProbeProfileSpec, reference: &str) -> Vec<(String, String)> {
     .collect()
 }
 
-fn reason(contents: &[Contents]) -> &'static str {
+fn reason(contents: &[Contents]) -> Reason {
     Entry::of(contents).unwrap_err().reason
 }
 
@@ -153,7 +153,7 @@ fn an_image_that_was_not_read_as_a_whole_is_left_out_and_told_of() {
     let all = profiles(vec![image("app", contents)], &none());
     assert!(all.shards().is_empty());
     let (known, reason, message) = all.told(0).unwrap();
-    assert!(!known && reason == "TooManyPrograms", "{message}");
+    assert!(!known && reason == Reason::TooManyPrograms, "{message}");
 }
 
 #[test]
@@ -216,10 +216,10 @@ fn what_is_too_much_is_not_known_and_says_which() {
         .map(|number| format!("{deep}/d{number}/x"))
         .collect();
     let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
-    assert_eq!(reason(&[fixtures::contents(&paths)]), "TooLarge");
+    assert_eq!(reason(&[fixtures::contents(&paths)]), Reason::TooLarge);
     let mut many = fixtures::scratch();
     many.executables.items = vec![Executable::default(); 1001];
-    assert_eq!(reason(&[many]), "TooManyPrograms");
+    assert_eq!(reason(&[many]), Reason::TooManyPrograms);
     let mut ladder = fixtures::contents(&["/d40/x"]);
     for rung in 0..40 {
         for side in ["x", "y"] {
@@ -229,11 +229,11 @@ fn what_is_too_much_is_not_known_and_says_which() {
             });
         }
     }
-    assert_eq!(reason(&[ladder]), "TooManyLinks");
-    assert_eq!(reason(&[]), "NoReport");
+    assert_eq!(reason(&[ladder]), Reason::TooManyLinks);
+    assert_eq!(reason(&[]), Reason::NoReport);
     assert_eq!(
         Entry::of_packed([Some("x")]).unwrap_err().reason,
-        "NoReport"
+        Reason::NoReport
     );
 }
 
@@ -325,7 +325,7 @@ fn one_namespace_does_not_take_the_room_of_others() {
     let place = all.places()["team/app"];
     assert!(has(&all.spec(place), APP, "/usr/bin/sh"));
     assert!((0..60).any(|at| all.told(at).is_none()));
-    assert!((0..60).any(|at| all.told(at).is_some_and(|told| told.1 == "TooLarge")));
+    assert!((0..60).any(|at| all.told(at).is_some_and(|told| told.1 == Reason::TooLarge)));
     assert_eq!(all.told(60), None);
 }
 
@@ -401,7 +401,7 @@ fn of_two_that_do_not_agree_none_speaks_at_their_level_and_both_say_so() {
     for at in 0..2 {
         let (known, reason, message) = all.told(at).unwrap();
         assert!(
-            !known && reason == "ClaimedTwice" && message.contains(APP),
+            !known && reason == Reason::ClaimedTwice && message.contains(APP),
             "{message}"
         );
     }
@@ -422,7 +422,7 @@ fn of_two_that_do_not_agree_none_speaks_at_their_level_and_both_say_so() {
     );
     let (known, reason, message) = all.told(0).unwrap();
     assert!(
-        known && reason == "ClaimedElsewhere" && !message.contains("hostile"),
+        known && reason == Reason::ClaimedElsewhere && !message.contains("hostile"),
         "{message}"
     );
     assert_eq!(all.speakers().of(APP, "team"), Some("team/app"));
@@ -447,7 +447,7 @@ fn two_trusted_namespaces_that_do_not_agree_say_nothing_elsewhere() {
         "{words:?}"
     );
     assert_eq!(all.speakers().of(APP, "third"), None);
-    assert_eq!(all.told(0).unwrap().1, "ClaimedElsewhere");
+    assert_eq!(all.told(0).unwrap().1, Reason::ClaimedElsewhere);
 }
 
 #[test]

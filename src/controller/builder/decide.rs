@@ -18,7 +18,9 @@ use crate::refusal;
 use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
 use whittle_api::quantity;
-use whittle_api::{Builder, BuilderStatus, Certificates, ImageBuild, RECONCILING, STALLED, find};
+use whittle_api::{
+    Builder, BuilderStatus, Certificates, ImageBuild, RECONCILING, Reason, STALLED, find,
+};
 
 /// Everything is looked at again after this long: certificates come of age.
 pub const RESYNC: Duration = Duration::from_secs(3600);
@@ -253,7 +255,8 @@ fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Duration 
     let since = trouble(status).map_or(now, |c| c.last_transition_time.0);
     let known = builder.status.as_ref().is_some_and(|known| {
         known.observed_generation == builder.metadata.generation
-            && trouble(known).is_some_and(|c| c.reason != state::STARTING)
+            && trouble(known).is_some()
+            && known.state() != Some(Reason::Starting)
     });
     let most = if known { RESYNC } else { SOON };
     refusal::look_again(since, now).unsigned_abs().min(most)

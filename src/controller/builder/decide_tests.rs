@@ -5,10 +5,10 @@ use k8s_openapi::jiff::SignedDuration;
 use serde_json::json;
 
 use super::*;
-use crate::builder::state::{CERTIFICATES_VERSION, DRAINING, STARTING};
+use crate::builder::state::CERTIFICATES_VERSION;
 use crate::fixtures;
 use crate::refusal::{Object, Verb};
-use whittle_api::{IDLE, READY};
+use whittle_api::{READY, Reason};
 
 const AUTHORITY: &str = "a";
 
@@ -167,7 +167,7 @@ fn a_new_builder_gets_certificates_first_then_its_objects_and_then_the_record_of
     let ready = ready(&say.status);
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
-        ("False", STARTING)
+        ("False", Reason::Starting.as_str())
     );
     // Nothing is known of it yet.
     assert!(say.look_again <= SOON);
@@ -224,7 +224,7 @@ fn a_change_that_restarts_the_daemon_waits_for_running_builds_with_nothing_writt
         let ready = ready(&say.status);
         assert_eq!(
             (ready.status.as_str(), ready.reason.as_str()),
-            ("False", DRAINING)
+            ("False", Reason::Draining.as_str())
         );
         assert!(ready.message.contains("2 running builds"));
         assert_eq!(say.look_again, secs(10));
@@ -270,7 +270,7 @@ fn a_daemon_falls_asleep_once_nothing_was_built_for_its_time_and_is_looked_at_on
     let ready = ready(&say.status);
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
-        ("True", IDLE)
+        ("True", Reason::Idle.as_str())
     );
     assert_eq!(say.look_again, SOON);
     // It slept already.
@@ -308,7 +308,7 @@ fn a_build_that_waits_wakes_the_daemon() {
     });
     assert_eq!(replicas(&applied(&observed)), Some(1));
     let say = concluded(observed, down);
-    assert_eq!(ready(&say.status).reason, STARTING);
+    assert_eq!(ready(&say.status).reason, Reason::Starting.as_str());
     assert!(say.look_again <= SOON);
 }
 
@@ -411,20 +411,20 @@ fn a_daemon_that_is_up_goes_on_taking_builds_where_an_object_of_its_is_refused()
 
 #[test]
 fn a_daemon_that_does_not_come_up_is_looked_at_ever_less_often_once_it_is_known_why() {
-    let trouble = |reason: &str, minutes: i64| {
+    let trouble = |reason: Reason, minutes: i64| {
         let condition = |kind: &str| {
             json!({"type": kind, "status": "True", "reason": reason, "message": "",
                 "lastTransitionTime": ago(minutes).to_string()})
         };
-        let status = json!({"observedGeneration": 1, "conditions": [condition(RECONCILING)]});
+        let status = json!({"observedGeneration": 1, "state": reason, "conditions": [condition(RECONCILING)]});
         serde_json::from_value::<BuilderStatus>(status).unwrap()
     };
     let mut builder = fixtures::builder();
     for (reason, minutes, seconds) in [
-        (STARTING, 0, 2),
-        (STARTING, 10, 5),
-        ("Unschedulable", 1, 12),
-        ("Unschedulable", 60, 30),
+        (Reason::Starting, 0, 2),
+        (Reason::Starting, 10, 5),
+        (Reason::Unschedulable, 1, 12),
+        (Reason::Unschedulable, 60, 30),
     ] {
         let status = trouble(reason, minutes);
         builder.status = Some(status.clone());

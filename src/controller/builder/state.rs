@@ -19,14 +19,9 @@ use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
 use whittle_api::quantity::duration;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, IDLE, ImageBuild, READY, RECONCILING, STALLED, Wanted,
+    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, Wanted,
     clear, find, set,
 };
-
-/// Reason of a daemon that comes up by itself.
-pub const STARTING: &str = "Starting";
-/// Reason of a daemon that goes on as it is until builds have ended.
-pub const DRAINING: &str = "Draining";
 
 /// What is known of a Builder's use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +93,14 @@ pub fn say_idle(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
             build wakes it",
         builder.spec.idle_timeout
     );
-    put(status, builder, READY, Some(true), (IDLE, &message), now);
+    put(
+        status,
+        builder,
+        READY,
+        Some(true),
+        (Reason::Idle, &message),
+        now,
+    );
     clear(&mut status.conditions, RECONCILING);
     clear(&mut status.conditions, STALLED);
 }
@@ -166,13 +168,16 @@ fn put(
     builder: &Builder,
     kind: &'static str,
     to: Option<bool>,
-    why: (&str, &str),
+    why: (Reason, &str),
     now: Timestamp,
 ) {
+    if kind == READY {
+        status.state = Some(why.0);
+    }
     let wanted = Wanted {
         kind,
         status: to,
-        reason: why.0.to_owned(),
+        reason: why.0,
         message: why.1.to_owned(),
     };
     set(
@@ -192,7 +197,7 @@ pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize
         builder,
         READY,
         Some(false),
-        (DRAINING, &message),
+        (Reason::Draining, &message),
         now,
     );
     put(
@@ -200,7 +205,7 @@ pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize
         builder,
         RECONCILING,
         Some(true),
-        (DRAINING, &message),
+        (Reason::Draining, &message),
         now,
     );
     clear(&mut status.conditions, STALLED);
@@ -260,7 +265,7 @@ pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: 
             builder,
             READY,
             Some(true),
-            ("Ready", "the builder accepts builds"),
+            (Reason::Ready, "the builder accepts builds"),
             now,
         );
         clear(&mut status.conditions, RECONCILING);
@@ -268,7 +273,7 @@ pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: 
         return true;
     }
     let (reason, message) = trouble::why_not(builder, daemon, since(status, now), now);
-    let why = (reason.as_str(), message.as_str());
+    let why = (reason, message.as_str());
     put(status, builder, READY, Some(false), why, now);
     put(status, builder, RECONCILING, Some(true), why, now);
     clear(&mut status.conditions, STALLED);

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Cluster, Error, during};
 use crate::names::FIELD_MANAGER;
-use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, Wanted, clear, set};
+use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, Reason, Wanted, clear, set};
 
 /// The label of those that a controller wrote.
 const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "whittle");
@@ -133,7 +133,7 @@ impl Cluster {
         namespace: &str,
         name: &str,
         kind: &'static str,
-        wanted: Option<&(String, String, String)>,
+        wanted: Option<&(String, Reason, String)>,
     ) -> Result<(), Error> {
         let Some(build) = self.image_build(namespace, name).await? else {
             return Ok(());
@@ -147,7 +147,7 @@ impl Cluster {
                 Wanted {
                     kind,
                     status: Some(state == "True"),
-                    reason: reason.clone(),
+                    reason: *reason,
                     message: message.clone(),
                 },
                 build.metadata.generation.unwrap_or(0),

@@ -258,7 +258,11 @@ async fn a_condition_is_not_written_over_a_change_of_somebody_else() {
             "Conflict",
             CONFLICT,
         );
-    let wanted = ("True".into(), "Compatible".into(), "it is".into());
+    let wanted = (
+        "True".into(),
+        whittle_api::Reason::Compatible,
+        "it is".into(),
+    );
     let error = cluster
         .write_condition("team", "hello", "ProbesCompatible", Some(&wanted))
         .await;

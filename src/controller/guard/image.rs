@@ -7,10 +7,11 @@ use std::sync::{Arc, Weak};
 use kube::ResourceExt;
 
 use whittle_api::{
-    ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, bounded, find, is_true,
+    ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, Reason, bounded, find,
+    is_true,
 };
 use whittle_build::record::recorded;
-use whittle_probe::{Audit, Earlier, Entry, Handler, NO_REPORT, NotKnown, Set};
+use whittle_probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
 
 /// Tags of an ImageBuild that count.
 const TAGS: usize = 64;
@@ -22,12 +23,12 @@ const TEXT: usize = 1024;
 const MESSAGE: usize = 32 << 10;
 
 /// Status, reason and message of a condition.
-pub type Said = (String, String, String);
+pub type Said = (String, Reason, String);
 
 /// The same of what a pure room says: whether it is true, why, and in words.
-pub fn said((is, reason, message): (bool, &str, String)) -> Said {
+pub fn said((is, reason, message): (bool, Reason, String)) -> Said {
     let status = if is { "True" } else { "False" };
-    (status.to_owned(), reason.to_owned(), message)
+    (status.to_owned(), reason, message)
 }
 
 /// One ImageBuild with an image.
@@ -90,7 +91,9 @@ impl Image {
         let said = |kind: &str| {
             find(&standing.conditions, kind).map(|condition| {
                 let message = bounded(condition.message.clone(), MESSAGE);
-                (condition.status.clone(), condition.reason.clone(), message)
+                // One that this version does not know is another than whatever it writes.
+                let reason = Reason::named(&condition.reason).unwrap_or(Reason::NotJudged);
+                (condition.status.clone(), reason, message)
             })
         };
         let handler = build
@@ -216,7 +219,7 @@ fn fetching(status: &ImageBuildStatus) -> Option<String> {
 
 /// Why an image is not known, with what is done about that.
 pub fn explain(known: NotKnown, status: &ImageBuildStatus) -> NotKnown {
-    let Some(fetching) = fetching(status).filter(|_| known.reason == NO_REPORT) else {
+    let Some(fetching) = fetching(status).filter(|_| known.reason == Reason::NoReport) else {
         return known;
     };
     let under_way = status

@@ -65,12 +65,12 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
                 let written = match profiles {
                     true => {
                         let round = in_time(write(&context, &mut state)).await;
-                        Some(came_to(round, "ProbeProfiles could not be written"))
+                        Some(came_to(round, "cannot write ProbeProfiles"))
                     }
                     false => None,
                 };
                 let round = in_time(audit(&context, &mut state)).await;
-                let audit = came_to(round, "workloads could not be audited");
+                let audit = came_to(round, "cannot audit workloads");
                 observed.end(written, audit, Instant::now());
             }
         }
@@ -80,7 +80,7 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
 /// A round that ends early is tried again as one in which something was refused.
 fn came_to(round: Result<Round, Error>, what: &str) -> Round {
     round.unwrap_or_else(|error| {
-        tracing::warn!(%error, "{what}; trying again");
+        tracing::warn!(%error, "{what}; retrying");
         Round {
             more: false,
             refused: true,

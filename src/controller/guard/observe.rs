@@ -156,7 +156,7 @@ async fn judge(
         let judged = judged.await;
         let judged = judged.unwrap_or_else(|error| {
             tracing::error!(image_build = key, %error, "internal error while judging an image");
-            let reason = "NotJudged";
+            let reason = whittle_api::Reason::NotJudged;
             let message =
                 "internal error while reading its report: see the controller's log".to_owned();
             Err(NotKnown { reason, message })

@@ -9,6 +9,7 @@ use crate::scripted::context;
 use crate::workloads::{Change, Found};
 use kube::runtime::watcher::Event;
 use std::time::Duration;
+use whittle_api::Reason;
 use whittle_probe::{Audit, NotKnown};
 
 const PROFILES: &str = "/apis/whittle.dev/v1alpha1/probeprofiles";
@@ -29,7 +30,7 @@ fn state() -> State {
     state.taken.images = fixtures::images(&["team/known", "team/other"]);
     let other = state.taken.images.get_mut("team/other").unwrap();
     other.known = Some(Err(NotKnown {
-        reason: "NotRead",
+        reason: Reason::NotRead,
         message: "no report".into(),
     }));
     state
@@ -146,7 +147,7 @@ async fn an_api_server_that_fails_ends_the_round_and_what_was_written_stays_know
     // No answer of an API server, but of what stands before it.
     server.on(&told(), json!("bad gateway"));
     let round = write(&context, &mut state).await;
-    assert_eq!(came_to(round, "it could not be written"), REFUSED);
+    assert_eq!(came_to(round, "cannot write ProbeProfiles"), REFUSED);
     server.asked();
     stand(&server, 1, &[profile("9")]);
     other_is_read(&server);

@@ -56,13 +56,9 @@ pub fn image_build(build: &mut ImageBuild) {
     metadata(&mut build.metadata, &[REQUESTED_AT]);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
+        let waiting = status.waiting();
         *status = ImageBuildStatus {
             observed_generation: status.observed_generation,
-            // What says why it waits counts while it does: most have ended.
-            conditions: match &status.current {
-                Some(_) => ready(std::mem::take(&mut status.conditions)),
-                None => vec![],
-            },
             started_at: status.started_at.take(),
             completed_at: status.completed_at.take(),
             current: status.current.take().map(|mut current| {
@@ -72,6 +68,7 @@ pub fn image_build(build: &mut ImageBuild) {
                     pushed.clear();
                 }
                 current.since = None;
+                current.waiting = waiting;
                 current
             }),
             // Nor before what is fetched was.
@@ -211,6 +208,7 @@ mod tests {
             last_failure: None,
             since: None,
             started: false,
+            waiting: None,
             stage: Stage::Checking { pushed: "p".into() },
         });
         for (whole, expected) in [

@@ -43,7 +43,7 @@ pub async fn carry_out(
     }
     if let Some(alarm) = &step.alarm {
         let name = build.name_any();
-        tracing::warn!(namespace, name, reason = alarm.reason, "{}", alarm.message);
+        tracing::warn!(namespace, name, reason = %alarm.reason, "{}", alarm.message);
         context.metrics.disagreed();
         say(build, alarm, context).await;
     }
@@ -56,7 +56,9 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
     if step.status.current.is_none() {
         let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
-        context.metrics.built(&notice.reason, seconds, queued);
+        context
+            .metrics
+            .built(notice.reason.as_str(), seconds, queued);
     }
     say(build, notice, context).await;
 }
@@ -86,5 +88,5 @@ async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
         reason,
         message,
     } = notice;
-    context.tell(&about, *warning, reason, message).await;
+    context.tell(&about, *warning, *reason, message).await;
 }

@@ -25,7 +25,7 @@ use kube::ResourceExt;
 
 use super::gate::Check;
 use super::job::Attempt;
-use super::outcome::{POD_PENDING, Pending, Record, State};
+use super::outcome::{Pending, Record, State};
 use super::status::{self, Notice};
 use crate::names;
 use crate::settings::Settings;
@@ -33,14 +33,13 @@ use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
 use whittle_api::{
-    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, READY, REQUESTED_AT, Stage, find,
+    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, READY, REQUESTED_AT, Reason,
+    Stage, find,
 };
 use whittle_build::inputs::Inputs;
 use whittle_build::report::Report;
 use whittle_build::report::failed;
 
-/// Reason of a build that waits for its turn on the builder.
-pub const QUEUED: &str = "Queued";
 /// Characters of a request that stand in the status.
 const REQUEST: usize = 256;
 
@@ -151,7 +150,13 @@ pub fn is_queued(build: &ImageBuild) -> bool {
 
 /// True for the status of a build that waits for its turn.
 pub fn says_queued(status: &ImageBuildStatus) -> bool {
-    find(&status.conditions, READY).is_some_and(|c| c.reason == QUEUED)
+    waits_for(status, &[Reason::Queued])
+}
+
+/// True where the build under way waits for one of these reasons.
+fn waits_for(status: &ImageBuildStatus, reasons: &[Reason]) -> bool {
+    let waiting = status.waiting();
+    waiting.is_some_and(|waiting| reasons.contains(&waiting.reason))
 }
 
 /// How many builds a Builder takes at a time.
@@ -232,7 +237,7 @@ fn on(
         Some(current) if due => {
             // New input while the old is being built: the old attempt has no more use, whatever it has told.
             status.early = None;
-            status::end(&mut status, build, "Superseded", None, now);
+            status::end(&mut status, build, Reason::Superseded, None, now);
             if build.spec.suspend {
                 // It came to nothing: the same spec would be due again.
                 status.input = None;
@@ -240,7 +245,7 @@ fn on(
             } else {
                 begin(&mut status, build, now);
                 let message = "stopping the build of the previous spec".to_owned();
-                status::working(&mut status, build, "Superseding", message, now);
+                status::working(&mut status, build, Reason::Superseding, message, now);
             }
             Step {
                 stop: vec![current.job],
@@ -258,7 +263,7 @@ fn on(
             if observed.queue.waiting > 0 {
                 // Several became due at once: each says so first, and then all see one order.
                 let message = "queued: waiting for its turn on the builder".to_owned();
-                status::working(&mut status, build, QUEUED, message, now);
+                status::working(&mut status, build, Reason::Queued, message, now);
                 return Step {
                     look_again: Some(SignedDuration::from_millis(500)),
                     ..step(status, Action::None)
@@ -304,6 +309,7 @@ fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
         last_failure: None,
         since: Some(Time(now)),
         started: false,
+        waiting: None,
         stage: Stage::Building,
     });
 }
@@ -346,7 +352,7 @@ fn go_on(
             status::working(
                 &mut status,
                 build,
-                "JobDeleted",
+                Reason::JobDeleted,
                 format!(
                     "Job {} is being deleted; the attempt starts again afterwards",
                     current.job
@@ -363,7 +369,7 @@ fn go_on(
                 "conflict: Job {} already exists and does not belong to this ImageBuild: delete it",
                 current.job
             );
-            status::blocked(&mut status, build, queue::CONFLICT, message, now);
+            status::blocked(&mut status, build, Reason::JobConflict, message, now);
             Step {
                 look_again: Some(SignedDuration::from_secs(30)),
                 ..step(status, Action::None)
@@ -372,7 +378,7 @@ fn go_on(
         State::Pending(pending) => wait(build, status, pending, now),
         State::Running => {
             let message = current.message.clone().unwrap_or_else(|| "building".into());
-            status::working(&mut status, build, "Building", message, now);
+            status::working(&mut status, build, Reason::Building, message, now);
             step(status, Action::None)
         }
         State::Told(report) => early::believe(observed, status, report, now),
@@ -386,26 +392,15 @@ fn wait(
     pending: &Pending,
     now: Timestamp,
 ) -> Step {
-    if pending.blocked {
-        status::blocked(
-            &mut status,
-            build,
-            &pending.reason,
-            pending.message.clone(),
-            now,
-        );
-    } else {
-        let reason = if pending.reason == POD_PENDING {
-            "Building"
-        } else {
-            &pending.reason
-        };
-        status::working(&mut status, build, reason, pending.message.clone(), now);
-    }
+    status::wait(&mut status, build, pending, now);
     let started = clock(&status, now);
     // A Pod's own trouble is not all in its status: look at its events, ever less often, and within ten seconds as
     // long as nothing is known.
-    let most = if pending.reason == POD_PENDING { 5 } else { 15 };
+    let most = if pending.reason == Reason::Building {
+        5
+    } else {
+        15
+    };
     let waited = now.duration_since(started).as_secs().clamp(1, most);
     Step {
         look_again: Some(SignedDuration::from_secs(waited)),

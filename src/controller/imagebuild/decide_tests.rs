@@ -25,7 +25,7 @@ fn ready_builder() -> Builder {
     let wanted = Wanted {
         kind: READY,
         status: Some(true),
-        reason: "Ready".into(),
+        reason: Reason::Ready,
         message: "m".into(),
     };
     set(&mut status.conditions, wanted, 1, now());
@@ -470,11 +470,8 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
 
 #[test]
 fn a_missing_secret_is_said_at_once_and_the_build_goes_on_when_it_is_there() {
-    let pending = Pending {
-        reason: "SecretNotFound".into(),
-        message: "Secret npm not found".into(),
-        blocked: true,
-    };
+    let message = "Secret npm not found".to_owned();
+    let pending = Pending::new(FailureReason::SecretNotFound, message).blocked();
     let mut build = running();
     let step = next(
         &with_attempt(build.clone(), State::Pending(pending)),
@@ -553,9 +550,11 @@ fn a_build_waits_while_as_many_run_as_the_builder_takes() {
     let step = next(&waiting, later(1));
     assert_eq!(step.action, Action::None);
     let ready = find(&step.status.conditions, READY).unwrap();
-    assert_eq!(ready.reason, QUEUED);
+    assert_eq!(ready.reason, Reason::Queued.as_str());
     assert!(
-        ready.message.contains("1 run, and 1 wait before this one"),
+        ready
+            .message
+            .contains("1 running, 1 queued before this one"),
         "{}",
         ready.message
     );

@@ -16,7 +16,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
 use super::job::{restricted, unprivileged};
-use super::outcome::{PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable};
+use super::outcome::{
+    NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable,
+};
 use crate::builder::objects::pull_secrets;
 use crate::names;
 use crate::refusal::{Told, Whose, of_event};
@@ -369,10 +371,7 @@ fn waiting(message: &str) -> State {
 }
 
 fn is_final(reason: &str) -> bool {
-    matches!(
-        reason,
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError"
-    )
+    NOT_STARTED.iter().any(|it| it.as_str() == reason)
 }
 
 /// The condition Ready, where it holds.

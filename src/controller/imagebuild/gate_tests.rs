@@ -122,12 +122,15 @@ fn a_container_that_runs_has_its_time_and_no_more() {
 fn a_container_that_ended_says_how() {
     let ended = |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason, "message": "exec /app: no such file"}});
     for (state, words) in [
-        (ended(3, "Error"), "exit code 3"),
-        (ended(0, "Completed"), "ended by itself"),
+        (ended(3, "Error"), "exited with code 3"),
+        (
+            ended(0, "Completed"),
+            "exited with code 0 before it was Ready",
+        ),
         (ended(137, "OOMKilled"), "raise healthCheck.memory"),
         (
             ended(128, "StartError"),
-            "could not be started: exec /app: no such file",
+            "failed to start: exec /app: no such file",
         ),
     ] {
         let message = failure_of(state);
@@ -151,7 +154,7 @@ fn a_container_that_fills_its_nodes_disk_fails_its_check() {
         panic!("not failed");
     };
     assert!(
-        message.contains("more than 2Gi to its node's disk"),
+        message.contains("the container used too much disk: more than 2Gi before it was Ready"),
         "{message}"
     );
     // Where the node itself has too little, the image is not to blame.
@@ -238,7 +241,7 @@ fn platforms_without_a_node_are_said() {
         told(&checks),
         (
             true,
-            "linux/amd64 was Ready after 2 s; linux/arm64 was not run: no node of the cluster is of this platform"
+            "linux/amd64 was Ready after 2 s; linux/arm64 was not run: the cluster has no node of this platform"
                 .into()
         )
     );

@@ -324,7 +324,12 @@ async fn left_alone(build: &ImageBuild, other: &str, context: &Context) -> Reque
     let words = installation::explain(&namespace, builder, other, ours);
     let about = build.object_ref(&());
     context
-        .tell(&about, true, "BuilderOfAnotherInstallation", &words)
+        .tell(
+            &about,
+            true,
+            whittle_api::Reason::BuilderOfAnotherInstallation,
+            &words,
+        )
         .await;
     Requeue::requeue(RESYNC)
 }

@@ -8,21 +8,13 @@ use kube::ResourceExt;
 use super::job::{self, CONTAINER};
 use crate::pods;
 use crate::refusal::{Told, Whose, of_event, words};
-use whittle_api::FailureReason;
+use whittle_api::{FailureReason, Missing, MissingKind, Reason, Waiting};
 use whittle_build::report;
 use whittle_build::report::{Report, failed, scratch_full};
 
 /// How long an image may fail to pull before that ends the build: registries restart.
 pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// Reason of a Pod of which nothing is known but that it does not run yet.
-pub const POD_PENDING: &str = "PodPending";
-/// Reason of what waits for a node.
-pub const UNSCHEDULABLE: &str = "Unschedulable";
-/// Reason of what waits for a volume that cannot be mounted.
-pub const MOUNT_FAILED: &str = "MountFailed";
-/// Reason of what waits for a Pod that does not go.
-pub const TERMINATING: &str = "PodTerminating";
 /// How long after its time a Pod may still be going.
 const GOING: SignedDuration = SignedDuration::from_secs(5);
 /// Reason of the events of a controller that cannot make a Pod.
@@ -32,6 +24,21 @@ pub const FAILED_ON_NODE: [&str; 3] = [
     "FailedMount",
     "FailedAttachVolume",
     "FailedCreatePodSandBox",
+];
+
+/// The kubelet's reasons of a container whose image it does not get.
+const PULL: [Reason; 4] = [
+    Reason::ErrImagePull,
+    Reason::ImagePullBackOff,
+    Reason::InvalidImageName,
+    Reason::ErrImageNeverPull,
+];
+
+/// Those of a container that its node cannot start.
+pub const NOT_STARTED: [Reason; 3] = [
+    Reason::CreateContainerConfigError,
+    Reason::CreateContainerError,
+    Reason::RunContainerError,
 ];
 
 /// Where one attempt stands.
@@ -70,15 +77,49 @@ pub enum Record {
     Gone,
 }
 
-/// Why a Pod does not run yet.
+/// What a build waits for: its Pod, or whatever comes before that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// CamelCase.
-    pub reason: String,
+    /// Why. `Building` where nothing is known but that the Pod does not run yet.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
-    /// True where a user has to mend something; the Pod starts by itself once it is mended.
+    /// True where a user has to mend something; it goes on by itself once it is mended.
     pub blocked: bool,
+    /// True where it is the Builder that waits for it.
+    pub of_builder: bool,
+    /// The object that does not exist.
+    pub missing: Option<Missing>,
+}
+
+impl Pending {
+    /// What comes by itself.
+    pub fn new(reason: impl Into<Reason>, message: String) -> Self {
+        Self {
+            reason: reason.into(),
+            message,
+            blocked: false,
+            of_builder: false,
+            missing: None,
+        }
+    }
+
+    /// The same, where a user has to mend something.
+    pub fn blocked(self) -> Self {
+        Self {
+            blocked: true,
+            ..self
+        }
+    }
+
+    /// As the status has it.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.reason.waits().then(|| Waiting {
+            reason: self.reason,
+            of_builder: self.of_builder,
+            missing: self.missing.clone(),
+        })
+    }
 }
 
 /// What was read of one attempt.
@@ -143,17 +184,12 @@ fn not_made(job: &Job, events: &[Told]) -> Pending {
         Some(event) => {
             let namespace = job.namespace().unwrap_or_default();
             let (reason, message) = of_event(&event.words, &namespace, Whose::Runner);
-            Pending {
-                reason: reason.into(),
-                message,
-                blocked: true,
-            }
+            Pending::new(reason, message).blocked()
         }
-        None => Pending {
-            reason: POD_PENDING.into(),
-            message: "waiting for the runner's Pod to be created".into(),
-            blocked: false,
-        },
+        None => Pending::new(
+            Reason::Building,
+            "waiting for the runner's Pod to be created".into(),
+        ),
     }
 }
 
@@ -362,13 +398,6 @@ fn lost(message: String) -> Report {
 }
 
 fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
-    let waiting = |reason: &str, message: String, blocked: bool| {
-        State::Pending(Pending {
-            reason: reason.into(),
-            message,
-            blocked,
-        })
-    };
     if let Some((reason, message)) = pull_failure(pod) {
         let since = pod
             .metadata
@@ -378,42 +407,36 @@ fn pending(pod: &Pod, events: &[Told], now: Timestamp) -> State {
         if now.duration_since(since) > PULL_GRACE {
             return State::Ended(failed(FailureReason::ImagePullFailed, message));
         }
-        return waiting(&reason, message, true);
+        return State::Pending(Pending::new(reason, message).blocked());
     }
     if let Some(message) = unschedulable(pod) {
-        return waiting(UNSCHEDULABLE, message, false);
+        return State::Pending(Pending::new(Reason::Unschedulable, message));
     }
-    if let Some((reason, message)) = on_node(events) {
-        return waiting(&reason, message, true);
-    }
-    waiting(POD_PENDING, "the runner's Pod is starting".into(), false)
+    State::Pending(
+        on_node(events).unwrap_or_else(|| {
+            Pending::new(Reason::Building, "the runner's Pod is starting".into())
+        }),
+    )
 }
 
-/// Why a Pod's containers cannot be started on its node, from its events: a reason and a sentence.
-pub fn on_node(events: &[Told]) -> Option<(String, String)> {
+/// Why a Pod's containers cannot be started on its node, from its events.
+pub fn on_node(events: &[Told]) -> Option<Pending> {
     let mut failures = events
         .iter()
         .filter(|event| FAILED_ON_NODE.contains(&event.reason.as_str()));
     let missing = failures
         .clone()
         .find_map(|event| missing_object(&event.words));
-    if let Some((reason, missing)) = missing {
-        let cure = "create it in this namespace; the build then continues by itself";
-        return Some((reason.to_string(), format!("{missing}: {cure}")));
+    if let Some(mut found) = missing {
+        found.message += ": create it in this namespace; the build then continues by itself";
+        return Some(found);
     }
     let newest = failures.next()?;
     let reason = match newest.reason.as_str() {
-        "FailedCreatePodSandBox" => "SandboxFailed",
-        _ => MOUNT_FAILED,
+        "FailedCreatePodSandBox" => Reason::SandboxFailed,
+        _ => Reason::MountFailed,
     };
-    Some((reason.to_owned(), newest.words.clone()))
-}
-
-/// The kind and name of what a sentence of [`missing_object`] names first, `Secret npm does not exist`.
-pub fn named_missing(message: &str) -> Option<(&str, &str)> {
-    let (head, _) = message.split_once(" does not exist")?;
-    let (kind, name) = head.split_once(' ')?;
-    (matches!(kind, "Secret" | "ConfigMap") && !name.contains(' ')).then_some((kind, name))
+    Some(Pending::new(reason, newest.words.clone()).blocked())
 }
 
 /// The states of a Pod's containers, each with whether it is an init container: these run first.
@@ -441,16 +464,11 @@ pub fn waits_for_volumes(pod: &Pod) -> bool {
 }
 
 /// The reason and message of an image of this Pod that cannot be pulled.
-pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
+pub fn pull_failure(pod: &Pod) -> Option<(Reason, String)> {
     containers(pod).find_map(|(init, container)| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref()?;
-        if !matches!(
-            reason,
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-        ) {
-            return None;
-        }
+        let said = waiting.reason.as_deref()?;
+        let reason = PULL.into_iter().find(|reason| reason.as_str() == said)?;
         let message = waiting
             .message
             .as_deref()
@@ -460,7 +478,7 @@ pub fn pull_failure(pod: &Pod) -> Option<(String, String)> {
             false => String::new(),
         };
         Some((
-            reason.to_owned(),
+            reason,
             format!(
                 "image pull failed for {}{whose}: {}",
                 container.image,
@@ -482,45 +500,50 @@ pub fn unschedulable(pod: &Pod) -> Option<String> {
     ))
 }
 
-/// The kubelet's words for an object or key that is not there, made into a reason and a sentence that
-/// names it.
+/// The kubelet's words for an object or key that is not there, made into a reason, the object, and a sentence that names
+/// it.
 ///
 /// The kubelet says `secret "npm" not found`, `configmap "source" not found`, or
 /// `references non-existent secret key: .npmrc`. A ConfigMap with the certificate of a registry counts
 /// as a Secret does: it is not the source.
-pub fn missing_object(message: &str) -> Option<(FailureReason, String)> {
+pub fn missing_object(message: &str) -> Option<Pending> {
     use FailureReason::{SecretNotFound, SourceNotFound};
+    let lacks = |reason, message| Some(Pending::new(reason, message).blocked());
     const KEY: &str = "references non-existent ";
     let volume = message.split('"').nth(1).unwrap_or("?");
     if let Some((_, rest)) = message.rsplit_once(KEY) {
         let (kind, key) = rest.split_once(" key: ")?;
         let key = key.trim();
         return match (kind, volume) {
-            ("config", job::SOURCE_VOLUME) => Some((
+            ("config", job::SOURCE_VOLUME) => lacks(
                 SourceNotFound,
                 format!("key {key} not found in the ConfigMap of source.configMap"),
-            )),
-            ("config", _) => Some((
+            ),
+            ("config", _) => lacks(
                 SecretNotFound,
                 format!("key {key} not found in the ConfigMap of volume {volume}"),
-            )),
-            _ => Some((
+            ),
+            _ => lacks(
                 SecretNotFound,
                 format!("key {key} not found in the Secret of volume {volume}"),
-            )),
+            ),
         };
     }
     let (head, _) = message.split_once(" not found")?;
     let (head, name) = head.strip_suffix('"')?.rsplit_once('"')?;
     let kind = head.trim_end().rsplit([' ', ':']).next()?;
-    match kind {
-        "secret" => Some((SecretNotFound, format!("Secret {name} not found"))),
-        "configmap" if volume == job::SOURCE_VOLUME => {
-            Some((SourceNotFound, format!("ConfigMap {name} not found")))
-        }
-        "configmap" => Some((SecretNotFound, format!("ConfigMap {name} not found"))),
-        _ => None,
-    }
+    let (reason, kind) = match kind {
+        "secret" => (SecretNotFound, MissingKind::Secret),
+        "configmap" if volume == job::SOURCE_VOLUME => (SourceNotFound, MissingKind::ConfigMap),
+        "configmap" => (SecretNotFound, MissingKind::ConfigMap),
+        _ => return None,
+    };
+    let mut found = lacks(reason, format!("{kind} {name} not found"))?;
+    found.missing = Some(Missing {
+        kind,
+        name: name.to_owned(),
+    });
+    Some(found)
 }
 
 #[cfg(test)]

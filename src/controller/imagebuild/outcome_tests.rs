@@ -275,7 +275,7 @@ fn a_missing_secret_is_named_and_blocks() {
         panic!()
     };
     assert!(pending.blocked);
-    assert_eq!(pending.reason, "SecretNotFound");
+    assert_eq!(pending.reason, FailureReason::SecretNotFound.into());
     assert!(
         pending.message.contains("Secret git-credentials not found"),
         "{}",
@@ -286,27 +286,28 @@ fn a_missing_secret_is_named_and_blocks() {
 #[test]
 fn a_missing_key_of_a_secret_is_named() {
     let message = r#"MountVolume.SetUp failed for volume "secret-0" : references non-existent secret key: .npmrc"#;
+    let found = |message: &str| {
+        let found = missing_object(message).unwrap();
+        (found.reason, found.message)
+    };
     assert_eq!(
-        missing_object(message).unwrap(),
+        found(message),
         (
-            FailureReason::SecretNotFound,
+            FailureReason::SecretNotFound.into(),
             "key .npmrc not found in the Secret of volume secret-0".to_owned()
         )
     );
     let message =
         r#"MountVolume.SetUp failed for volume "source" : configmap "hello-source" not found"#;
     assert_eq!(
-        missing_object(message).unwrap(),
+        found(message),
         (
-            FailureReason::SourceNotFound,
+            FailureReason::SourceNotFound.into(),
             "ConfigMap hello-source not found".to_owned()
         )
     );
     let message = r#"MountVolume.SetUp failed for volume "source" : configmap references non-existent config key: main.go"#;
-    assert_eq!(
-        missing_object(message).unwrap().0,
-        FailureReason::SourceNotFound
-    );
+    assert_eq!(found(message).0, FailureReason::SourceNotFound.into());
     assert_eq!(missing_object("timed out waiting for the condition"), None);
 }
 
@@ -337,7 +338,7 @@ fn an_unschedulable_pod_waits_with_the_schedulers_words() {
     let State::Pending(pending) = judge(Some(&job(json!({"active": 1}))), Some(&pod)) else {
         panic!()
     };
-    assert_eq!(pending.reason, "Unschedulable");
+    assert_eq!(pending.reason, Reason::Unschedulable);
     assert!(pending.message.contains("0/1 nodes"));
 }
 
@@ -358,7 +359,7 @@ fn a_runners_pod_that_is_refused_says_so_with_the_cure() {
         panic!()
     };
     assert!(pending.blocked);
-    assert_eq!(pending.reason, "QuotaExceeded");
+    assert_eq!(pending.reason, Reason::QuotaExceeded);
     for words in [
         "exceeded quota: q",
         "kubectl describe quota",
@@ -369,16 +370,27 @@ fn a_runners_pod_that_is_refused_says_so_with_the_cure() {
 }
 
 #[test]
-fn a_missing_object_is_found_again_in_the_sentence_that_names_it() {
-    let (_, message) =
-        missing_object(r#"MountVolume.SetUp failed for volume "a" : secret "npm" not found"#)
-            .unwrap();
-    assert_eq!(named_missing(&message), Some(("Secret", "npm")));
+fn a_missing_object_is_kept_by_its_kind_and_name() {
+    let missing = |words: &str| missing_object(words).unwrap().missing;
     assert_eq!(
-        named_missing("key b not found in the Secret of volume a"),
-        None
+        missing(r#"MountVolume.SetUp failed for volume "a" : secret "npm" not found"#),
+        Some(Missing {
+            kind: MissingKind::Secret,
+            name: "npm".into()
+        })
     );
-    assert_eq!(named_missing("Builder big does not exist"), None);
+    // The object is there, and its key is not.
+    let key = r#"MountVolume.SetUp failed for volume "a" : references non-existent secret key: b"#;
+    assert_eq!(missing(key), None);
+    let pending = Pending {
+        missing: missing(r#"configmap "c" not found"#),
+        ..Pending::new(FailureReason::SourceNotFound, "m".into()).blocked()
+    };
+    let kept = pending.waiting().unwrap().missing.unwrap();
+    assert_eq!(
+        (kept.kind, kept.name.as_str()),
+        (MissingKind::ConfigMap, "c")
+    );
 }
 
 #[test]

@@ -92,13 +92,19 @@ fn what_is_too_long_for_an_exec_is_told_with_its_field_and_the_cure() {
         .map(|at| (format!("a{at}"), "x".repeat(4000)))
         .collect();
     let told = refusal(&long).unwrap();
-    assert!(told.starts_with("output.annotations: 16"), "{told}");
+    assert!(
+        told.starts_with("output.annotations: too large: 16"),
+        "{told}"
+    );
     assert!(told.contains("shorten it"), "{told}");
 
     let mut long = request();
     long.inputs.build_args = [("A".to_owned(), "x".repeat(1_300_000))].into();
     let told = refusal(&long).unwrap();
-    assert!(told.starts_with("buildArgs A: 1300012 bytes"), "{told}");
+    assert!(
+        told.starts_with("buildArgs A: too large: 1300012 bytes"),
+        "{told}"
+    );
 
     let mut long = request();
     long.inputs.output.labels = (0..300)
@@ -115,7 +121,7 @@ fn a_character_nul_is_told_before_it_ends_in_an_error_of_the_system() {
     assert!(
         refusal(&nul)
             .unwrap()
-            .starts_with("buildArgs A: a value has a character NUL")
+            .starts_with("buildArgs A: a value contains a NUL character")
     );
 }
 
@@ -123,13 +129,17 @@ fn a_character_nul_is_told_before_it_ends_in_an_error_of_the_system() {
 fn a_label_or_an_annotation_that_would_become_another_is_refused() {
     let mut odd = request();
     odd.inputs.output.labels = [("a=b".to_owned(), "c".to_owned())].into();
-    assert!(refusal(&odd).unwrap().contains("output.labels: \"a=b\""));
+    assert!(
+        refusal(&odd)
+            .unwrap()
+            .contains("output.labels: invalid name \"a=b\"")
+    );
     for key in ["org.example.Title", "a=b", "a,b", "a b", ""] {
         let mut odd = request();
         odd.inputs.output.annotations = [(key.to_owned(), "x".to_owned())].into();
         let told = refusal(&odd).unwrap();
         assert!(
-            told.contains(&format!("output.annotations: {key:?}")),
+            told.contains(&format!("output.annotations: invalid name {key:?}")),
             "{told}"
         );
     }

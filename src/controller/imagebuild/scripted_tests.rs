@@ -35,6 +35,7 @@ fn ready() -> Builder {
         observed_generation: Some(1),
         certificates: Some(fixtures::certificates()),
         conditions: vec![serde_json::from_value(condition).unwrap()],
+        state: Some(whittle_api::Reason::Ready),
     });
     builder
 }

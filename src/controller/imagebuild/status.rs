@@ -3,27 +3,25 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::outcome::Pending;
 use whittle_api::{
     ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
-    READY, RECONCILING, STALLED, Wanted, bounded, clear, find, set,
+    READY, RECONCILING, Reason, STALLED, Wanted, bounded, clear, is_true, set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
 use whittle_build::report::{Built, Failed};
 use whittle_dockerfile::advice;
-use whittle_dockerfile::advice::Hint;
+use whittle_dockerfile::advice::{Hint, HintKind};
 use whittle_image::display_size;
-
-/// Reason of what `spec.suspend` holds.
-pub const SUSPENDED: &str = "Suspended";
 
 /// An Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Warning, or Normal.
     pub warning: bool,
-    /// CamelCase.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
 }
@@ -33,13 +31,13 @@ pub(super) fn put(
     build: &ImageBuild,
     kind: &'static str,
     to: Option<bool>,
-    why: (&str, &str),
+    why: (Reason, &str),
     now: Timestamp,
 ) {
     let wanted = Wanted {
         kind,
         status: to,
-        reason: why.0.to_owned(),
+        reason: why.0,
         message: why.1.to_owned(),
     };
     set(
@@ -54,28 +52,35 @@ pub(super) fn put(
 pub fn working(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
-    reason: &str,
+    reason: Reason,
     message: String,
     now: Timestamp,
 ) {
-    let why = (reason, message.as_str());
-    put(status, build, READY, None, why, now);
-    put(status, build, RECONCILING, Some(true), why, now);
-    clear(&mut status.conditions, STALLED);
+    wait(status, build, &Pending::new(reason, message), now);
 }
 
 /// Work waits for a person; it goes on by itself once the cause is mended.
 pub fn blocked(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
-    reason: &str,
+    reason: Reason,
     message: String,
     now: Timestamp,
 ) {
-    let why = (reason, message.as_str());
-    put(status, build, READY, Some(false), why, now);
+    let pending = Pending::new(reason, message).blocked();
+    wait(status, build, &pending, now);
+}
+
+/// Work is under way, or waits: for a person, or for something that comes by itself.
+pub fn wait(status: &mut ImageBuildStatus, build: &ImageBuild, pending: &Pending, now: Timestamp) {
+    let why = (pending.reason, pending.message.as_str());
+    let ready = pending.blocked.then_some(false);
+    put(status, build, READY, ready, why, now);
     put(status, build, RECONCILING, Some(true), why, now);
     clear(&mut status.conditions, STALLED);
+    if let Some(current) = &mut status.current {
+        current.waiting = pending.waiting();
+    }
 }
 
 /// `spec.suspend` holds a build that is due.
@@ -86,25 +91,31 @@ pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
 
 /// `spec.suspend` holds something: what it is.
 pub fn hold_back(status: &mut ImageBuildStatus, build: &ImageBuild, message: &str, now: Timestamp) {
-    put(status, build, READY, Some(false), (SUSPENDED, message), now);
+    let held = Pending::new(Reason::Suspended, message.to_owned()).blocked();
+    wait(status, build, &held, now);
     clear(&mut status.conditions, RECONCILING);
-    clear(&mut status.conditions, STALLED);
 }
 
 /// Nothing is due: what the last build came to holds for this generation too.
 pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
     let generation = build.metadata.generation;
-    let suspended = find(&status.conditions, READY).is_none_or(|c| c.reason == SUSPENDED);
-    if suspended {
+    // What was held back says nothing of the last build: neither that it succeeded, nor that it has failed for good.
+    let conditions = &status.conditions;
+    if !is_true(conditions, READY) && !is_true(conditions, STALLED) {
         match (status.failure.clone(), status.image.clone()) {
             (Some(failure), _) => {
-                let why = (failure.reason.as_str(), failure.message.as_str());
+                let why = (failure.reason.into(), failure.message.as_str());
                 put(status, build, READY, Some(false), why, now);
                 put(status, build, STALLED, Some(true), why, now);
             }
-            (None, Some(image)) => {
-                put(status, build, READY, Some(true), ("Succeeded", &image), now)
-            }
+            (None, Some(image)) => put(
+                status,
+                build,
+                READY,
+                Some(true),
+                (Reason::Succeeded, &image),
+                now,
+            ),
             (None, None) => {}
         }
     }
@@ -118,7 +129,7 @@ pub fn restate(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp
 pub fn end(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
-    result: &str,
+    result: Reason,
     built: Option<&Built>,
     now: Timestamp,
 ) {
@@ -139,7 +150,7 @@ pub fn end(
         HistoryEntry {
             build: status.build.unwrap_or(1),
             generation,
-            result: result.to_owned(),
+            result: result.as_str().to_owned(),
             digest: built.map(|built| built.digest.clone()),
             size: built.and_then(largest),
             revision: built.and_then(|built| built.revision.clone()),
@@ -169,7 +180,7 @@ pub fn succeed(
     built: Built,
     now: Timestamp,
 ) -> Notice {
-    end(status, build, "Succeeded", Some(&built), now);
+    end(status, build, Reason::Succeeded, Some(&built), now);
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     status.size = largest(&built);
     status.display_size = status.size.map(display_size);
@@ -203,14 +214,14 @@ pub fn succeed(
         built.steps.total,
         status.duration_seconds.unwrap_or(0)
     );
-    let why = ("Succeeded", message.as_str());
+    let why = (Reason::Succeeded, message.as_str());
     put(status, build, READY, Some(true), why, now);
     put(status, build, BUILT, Some(true), why, now);
     clear(&mut status.conditions, RECONCILING);
     clear(&mut status.conditions, STALLED);
     Notice {
         warning: false,
-        reason: "Succeeded".into(),
+        reason: Reason::Succeeded,
         message,
     }
 }
@@ -219,10 +230,25 @@ pub fn succeed(
 fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now: Timestamp) {
     let lines = advice::lines(hints).join("\n");
     let (to, why) = match hints.first() {
-        Some(first) => (true, (first.kind.as_str(), lines.as_str())),
-        None => (false, ("NoHints", "no hints")),
+        Some(first) => (true, (reason_of(first.kind), lines.as_str())),
+        None => (false, (Reason::NoHints, "no hints")),
     };
     put(status, build, ADVICE, Some(to), why, now);
+}
+
+fn reason_of(hint: HintKind) -> Reason {
+    match hint {
+        HintKind::SecretInContext => Reason::SecretInContext,
+        HintKind::BrokenJsonForm => Reason::BrokenJsonForm,
+        HintKind::HealthCheckCannotWork => Reason::HealthCheckCannotWork,
+        HintKind::ArgNotDeclared => Reason::ArgNotDeclared,
+        HintKind::BuildArgNotDeclared => Reason::BuildArgNotDeclared,
+        HintKind::SourcesBeforeModules => Reason::SourcesBeforeModules,
+        HintKind::PackageCacheInLayer => Reason::PackageCacheInLayer,
+        HintKind::BaseImageLatest => Reason::BaseImageLatest,
+        HintKind::BuildCheck => Reason::BuildCheck,
+        HintKind::BaseImageNotPinned => Reason::BaseImageNotPinned,
+    }
 }
 
 /// What the image is held to, and what of it is broken, one breach a line.
@@ -231,11 +257,18 @@ fn hold(status: &mut ImageBuildStatus, build: &ImageBuild, breaches: &[Breach], 
         None => {
             let contract = build.spec.contract.clone().unwrap_or_default();
             let kept = contract::kept(&contract, status.size);
-            put(status, build, CONTRACT, Some(true), ("Kept", &kept), now);
+            put(
+                status,
+                build,
+                CONTRACT,
+                Some(true),
+                (Reason::Kept, &kept),
+                now,
+            );
             return;
         }
-        Some(first) if first.enforced => FailureReason::ContractBroken.as_str(),
-        Some(_) => "Warned",
+        Some(first) if first.enforced => FailureReason::ContractBroken.into(),
+        Some(_) => Reason::Warned,
     };
     let lines: Vec<String> = breaches.iter().map(Breach::line).collect();
     let lines = lines.join("\n");
@@ -249,7 +282,7 @@ pub fn fail(
     failed: Failed,
     now: Timestamp,
 ) -> Notice {
-    let reason = failed.failure.reason.as_str();
+    let reason = Reason::from(failed.failure.reason);
     end(status, build, reason, None, now);
     if failed.revision.is_some() && failed.failure.reason != FailureReason::SourceNotFound {
         // What was tried; the image and digest stay those of the last success.
@@ -280,7 +313,7 @@ pub fn fail(
     clear(&mut status.conditions, RECONCILING);
     Notice {
         warning: true,
-        reason: reason.to_owned(),
+        reason,
         message,
     }
 }

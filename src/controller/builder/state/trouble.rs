@@ -5,22 +5,15 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod}
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Daemon, STARTING};
+use super::Daemon;
 use crate::imagebuild::outcome::{
-    FAILED_CREATE, TERMINATING, UNSCHEDULABLE, containers, does_not_go, on_node, pull_failure,
-    unschedulable,
+    FAILED_CREATE, NOT_STARTED, containers, does_not_go, on_node, pull_failure, unschedulable,
 };
 use crate::refusal::{Told, Whose, of_event, words};
-use whittle_api::Builder;
+use whittle_api::{Builder, FailureReason, Reason};
 
 /// Reasons of the events of a claim that gets no volume.
 pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
-/// The kubelet's reasons of a container that its node cannot start.
-const NOT_STARTED: [&str; 3] = [
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-];
 /// How much older than the Builder's trouble an event may be: the first of them comes before it is written down.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
@@ -47,25 +40,26 @@ pub fn why_not(
     daemon: &Daemon,
     since: Timestamp,
     now: Timestamp,
-) -> (String, String) {
+) -> (Reason, String) {
     let namespace = builder.namespace().unwrap_or_default();
-    let said = |reason: &str, message: String| (reason.to_owned(), message);
     let Some(pod) = daemon.pod else {
         return match refused(daemon, since) {
             Some(event) => {
                 let whose = Whose::Builder(&builder.name_any());
-                let (reason, message) = of_event(&event.words, &namespace, whose);
-                said(reason, message)
+                of_event(&event.words, &namespace, whose)
             }
-            None => said(STARTING, "the builder's Pod is being created".into()),
+            None => (
+                Reason::Starting,
+                "the builder's Pod is being created".into(),
+            ),
         };
     };
     if let Some(message) = does_not_go(pod, now) {
-        return said(TERMINATING, message);
+        return (Reason::PodTerminating, message);
     }
     if pod.metadata.deletion_timestamp.is_some() {
         let message = format!("the previous Pod {} is terminating", pod.name_any());
-        return said(STARTING, message);
+        return (Reason::Starting, message);
     }
     if let Some((_, message)) = pull_failure(pod) {
         let image = value_of_image(containers(pod).any(|(init, it)| init && never_ran(it)));
@@ -73,23 +67,24 @@ pub fn why_not(
             "check that the node can reach that registry, that {image} of the chart exists, and \
                 that its pull secrets are in this namespace"
         );
-        return said("ImagePullFailed", format!("{message}: {cure}"));
+        let reason = FailureReason::ImagePullFailed.into();
+        return (reason, format!("{message}: {cure}"));
     }
     if !has_node(pod) {
         if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
-            return said("VolumePending", no_volume(builder, &event.words));
+            return (Reason::VolumePending, no_volume(builder, &event.words));
         }
         if let Some(message) = unschedulable(pod) {
-            return said(UNSCHEDULABLE, no_node(builder, &message));
+            return (Reason::Unschedulable, no_node(builder, &message));
         }
     }
     if let Some(found) = crashes(pod) {
         return found;
     }
-    if let Some(found) = on_node(daemon.events) {
-        return found;
+    match on_node(daemon.events) {
+        Some(found) => (found.reason, found.message),
+        None => (Reason::Starting, "the builder is starting".into()),
     }
-    said(STARTING, "the builder is starting".into())
 }
 
 /// True where the scheduler has found one.
@@ -157,7 +152,7 @@ fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
 }
 
 /// The container that ends again and again, or that its node cannot start: a reason and a sentence.
-fn crashes(pod: &Pod) -> Option<(String, String)> {
+fn crashes(pod: &Pod) -> Option<(Reason, String)> {
     containers(pod).find_map(|(init, container)| {
         let state = container.state.as_ref()?;
         let waiting = state.waiting.as_ref();
@@ -167,11 +162,10 @@ fn crashes(pod: &Pod) -> Option<(String, String)> {
             true => format!("init container {name}"),
             false => "the builder".to_owned(),
         };
-        if let (Some(reason), Some(said)) = (reason, waiting.and_then(|it| it.message.as_deref()))
-            && NOT_STARTED.contains(&reason)
-        {
+        let not_started = NOT_STARTED.into_iter().find(|it| Some(it.as_str()) == reason);
+        if let (Some(reason), Some(said)) = (not_started, waiting.and_then(|it| it.message.as_deref())) {
             let message = format!("{who} failed to start on its node: {}", words(said));
-            return Some((reason.to_owned(), message));
+            return Some((reason, message));
         }
         // An init container is to end, and one that fails is told before the kubelet waits between two tries.
         let failed = state.terminated.as_ref().is_some_and(|it| init && it.exit_code != 0);
@@ -197,7 +191,7 @@ fn crashes(pod: &Pod) -> Option<(String, String)> {
             "{who} keeps crashing (CrashLoopBackOff), last with exit code {code} ({why}){said}: \
                 {logs}"
         );
-        Some(("CrashLoop".into(), message))
+        Some((Reason::CrashLoop, message))
     })
 }
 

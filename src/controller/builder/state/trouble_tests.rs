@@ -27,7 +27,7 @@ fn told(reason: &str, words: &str, seconds: i64) -> Told {
     }
 }
 
-fn why(pod: Option<&Pod>, events: &[Told]) -> (String, String) {
+fn why(pod: Option<&Pod>, events: &[Told]) -> (Reason, String) {
     let set = set();
     let daemon = Daemon {
         set: &set,
@@ -42,7 +42,7 @@ const REFUSED: &str = r#"create Pod whittle-builder-default-0 in StatefulSet whi
 #[test]
 fn a_pod_that_is_refused_says_who_refuses_and_what_to_do() {
     let (reason, message) = why(None, &[told("FailedCreate", REFUSED, -1)]);
-    assert_eq!(reason, "PodSecurity");
+    assert_eq!(reason, Reason::PodSecurity);
     assert!(
         message.contains("kubectl label namespace team "),
         "{message}"
@@ -52,7 +52,7 @@ fn a_pod_that_is_refused_says_who_refuses_and_what_to_do() {
 #[test]
 fn a_refusal_of_an_earlier_trouble_is_not_told_again() {
     let (reason, _) = why(None, &[told("FailedCreate", REFUSED, -1800)]);
-    assert_eq!(reason, STARTING);
+    assert_eq!(reason, Reason::Starting);
     let set = set();
     let (old, new) = (
         [told("FailedCreate", REFUSED, -1800)],
@@ -73,9 +73,9 @@ fn a_refusal_of_an_earlier_trouble_is_not_told_again() {
 fn a_claim_that_is_refused_names_the_quota() {
     let words = r#"create Claim cache-whittle-builder-default-0 for Pod whittle-builder-default-0 in StatefulSet whittle-builder-default failed error: persistentvolumeclaims "cache-whittle-builder-default-0" is forbidden: exceeded quota: q, requested: requests.storage=20Gi, used: requests.storage=0, limited: requests.storage=1Gi"#;
     let (reason, message) = why(None, &[told("FailedCreate", words, 0)]);
-    assert_eq!(reason, "QuotaExceeded");
+    assert_eq!(reason, Reason::QuotaExceeded);
     assert!(
-        message.starts_with("the builder's volume is refused"),
+        message.starts_with("the builder's volume is denied"),
         "{message}"
     );
     assert!(message.contains("spec.cache.size"), "{message}");
@@ -90,7 +90,7 @@ fn a_volume_that_does_not_come_says_so_rather_than_that_there_is_no_node() {
     );
     let binding = "no persistent volumes available for this claim and no storage class is set";
     let (reason, message) = why(Some(&pod), &[told("FailedBinding", binding, 0)]);
-    assert_eq!(reason, "VolumePending");
+    assert_eq!(reason, Reason::VolumePending);
     for words in [
         binding,
         "is-default-class=true",
@@ -99,7 +99,7 @@ fn a_volume_that_does_not_come_says_so_rather_than_that_there_is_no_node() {
         assert!(message.contains(words), "{message}");
     }
     let (reason, _) = why(Some(&pod), &[]);
-    assert_eq!(reason, UNSCHEDULABLE);
+    assert_eq!(reason, Reason::Unschedulable);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_storage_class_that_does_not_exist_is_named() {
         events: &[told("ProvisioningFailed", words, 0)],
     };
     let (reason, message) = why_not(&builder, &daemon, now(), now());
-    assert_eq!(reason, "VolumePending");
+    assert_eq!(reason, Reason::VolumePending);
     assert!(
         message.contains("StorageClass nosuch") && message.contains(words),
         "{message}"
@@ -132,7 +132,7 @@ fn a_node_that_does_not_exist_is_told_in_the_schedulers_words() {
             "message": "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."}]}),
     );
     let (reason, message) = why(Some(&pod), &[]);
-    assert_eq!(reason, UNSCHEDULABLE);
+    assert_eq!(reason, Reason::Unschedulable);
     for words in ["node affinity/selector", "spec.nodeSelector"] {
         assert!(message.contains(words), "{message}");
     }
@@ -146,9 +146,9 @@ fn an_image_that_cannot_be_pulled_is_named_at_once() {
             "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull", "message": "nosuch:1: not found"}}}]}),
     );
     let (reason, message) = why(Some(&pod), &[]);
-    assert_eq!(reason, "ImagePullFailed");
+    assert_eq!(reason, FailureReason::ImagePullFailed.into());
     assert!(
-        message.contains("image nosuch:1 cannot be pulled"),
+        message.contains("image pull failed for nosuch:1: nosuch:1: not found"),
         "{message}"
     );
 }
@@ -164,10 +164,10 @@ fn a_pod_that_does_not_go_is_told_with_what_holds_it() {
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time))
     };
     going.metadata.deletion_timestamp = at(10);
-    assert_eq!(why(Some(&going), &[]).0, STARTING);
+    assert_eq!(why(Some(&going), &[]).0, Reason::Starting);
     going.metadata.deletion_timestamp = at(-60);
     let (reason, message) = why(Some(&going), &[]);
-    assert_eq!(reason, "PodTerminating");
+    assert_eq!(reason, Reason::PodTerminating);
     assert!(
         message.contains(
             "kubectl delete pod whittle-builder-default-0 -n team --grace-period=0 --force"
@@ -190,7 +190,7 @@ fn a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words() {
     );
     let words = r#"Multi-Attach error for volume "pvc-1" Volume is already exclusively attached to one node and can't be attached to another"#;
     let (reason, message) = why(Some(&pod), &[told("FailedAttachVolume", words, 0)]);
-    assert_eq!((reason.as_str(), message.as_str()), ("MountFailed", words));
+    assert_eq!((reason, message.as_str()), (Reason::MountFailed, words));
 }
 
 /// The states that a kubelet gives a Builder's Pod: of its init container, and of the daemon's.
@@ -214,9 +214,9 @@ fn an_image_of_the_init_container_that_cannot_be_pulled_is_named_with_its_value(
     for reason in ["ErrImagePull", "ImagePullBackOff"] {
         let waiting = json!({"waiting": {"reason": reason, "message": "Back-off pulling image"}});
         let (told, message) = why(Some(&statuses(waiting, json!({}))), &[]);
-        assert_eq!(told, "ImagePullFailed");
+        assert_eq!(told, FailureReason::ImagePullFailed.into());
         for words in [
-            "image registry.example.com/whittle:0.2.0 of init container tools cannot be pulled",
+            "image pull failed for registry.example.com/whittle:0.2.0 of init container tools",
             "runner.image of the chart",
         ] {
             assert!(message.contains(words), "{message}");
@@ -240,7 +240,7 @@ fn a_pod_with_an_init_container_waits_for_its_volumes_until_that_has_run() {
     let words =
         r#"MountVolume.SetUp failed for volume "registry-ca-0" : configmap "corp-ca" not found"#;
     let (reason, message) = why(Some(&fresh), &[told("FailedMount", words, 0)]);
-    assert_eq!(reason, "SecretNotFound");
+    assert_eq!(reason, FailureReason::SecretNotFound.into());
     assert!(
         message.starts_with("ConfigMap corp-ca not found"),
         "{message}"
@@ -258,9 +258,9 @@ fn an_init_container_that_fails_is_told_with_its_log_and_its_image() {
         statuses(ended, json!({})),
     ] {
         let (reason, message) = why(Some(&pod), &[]);
-        assert_eq!(reason, "CrashLoop");
+        assert_eq!(reason, Reason::CrashLoop);
         for words in [
-            "init container tools ends again and again, last with exit code 2 (Error)",
+            "init container tools keeps crashing (CrashLoopBackOff), last with exit code 2 (Error)",
             "kubectl logs whittle-builder-default-0 -c tools",
             "runner.image of the chart (registry.example.com/whittle:0.2.0)",
         ] {
@@ -271,7 +271,7 @@ fn an_init_container_that_fails_is_told_with_its_log_and_its_image() {
         "finishedAt": "2026-01-01T00:00:00Z", "containerID": "containerd://a",
         "message": "exec: \"install\": executable file not found in $PATH"}});
     let (reason, message) = why(Some(&statuses(back_off, never)), &[]);
-    assert_eq!(reason, "CrashLoop");
+    assert_eq!(reason, Reason::CrashLoop);
     assert!(message.contains("executable file not found"), "{message}");
 }
 
@@ -280,9 +280,9 @@ fn a_container_that_its_node_cannot_start_is_told_in_the_kubelets_words() {
     let waiting = json!({"waiting": {"reason": "CreateContainerConfigError",
         "message": "container has runAsNonRoot and image will run as root"}});
     let (reason, message) = why(Some(&statuses(waiting, json!({}))), &[]);
-    assert_eq!(reason, "CreateContainerConfigError");
+    assert_eq!(reason, Reason::CreateContainerConfigError);
     assert!(
-        message.starts_with("init container tools cannot be started"),
+        message.starts_with("init container tools failed to start on its node"),
         "{message}"
     );
     assert!(message.contains("image will run as root"), "{message}");

@@ -1,6 +1,7 @@
 use super::super::super::fixtures::images;
 use super::*;
 use crate::workloads::Change;
+use whittle_api::Reason;
 use whittle_probe::Audit;
 
 const A: &str = "r.example.com/team/a:1";
@@ -54,7 +55,7 @@ struct Spoken {
     key: String,
     told: Vec<String>,
     known: Vec<String>,
-    condition: Option<Option<String>>,
+    condition: Option<Option<Reason>>,
 }
 
 fn step(
@@ -144,7 +145,7 @@ fn a_workload_is_told_once_of_a_probe_that_cannot_work() {
     );
     assert_eq!(said[0].told.len(), 1);
     // By a process before this one: its condition has the line.
-    let before = ("False".into(), "Broken".into(), format!("first\n{LINE}"));
+    let before = ("False".into(), Reason::CannotWork, format!("first\n{LINE}"));
     images.get_mut("team/a").unwrap().compatible = Some(before);
     let said = step(&images, &workloads, &[], false);
     assert_eq!((said[0].told.len(), said[0].known.len()), (0, 1));
@@ -157,7 +158,7 @@ fn a_condition_is_written_where_it_differs_and_goes_with_the_last_workload() {
     audited(&mut images, &one, &[]);
     let said = step(&images, &one, &[], false);
     assert_eq!(said.len(), 1);
-    assert_eq!(said[0].condition, Some(Some("Compatible".into())));
+    assert_eq!(said[0].condition, Some(Some(Reason::Compatible)));
     let (_, result) = images["team/a"].audited.clone().unwrap();
     images.get_mut("team/a").unwrap().compatible = result.told().map(super::said);
     assert!(step(&images, &one, &[], false).is_empty());

@@ -1,6 +1,7 @@
 use super::super::super::fixtures::images;
 use super::super::super::image::said;
 use super::*;
+use whittle_api::Reason;
 use whittle_probe::{NotKnown, Profiled};
 
 /// A cluster in which some ImageBuilds have an image.
@@ -47,7 +48,7 @@ impl Stage {
     fn not_known(mut self, keys: &[&str]) -> Self {
         for key in keys {
             self.images.get_mut(*key).unwrap().known = Some(Err(NotKnown {
-                reason: "NotRead",
+                reason: Reason::NotRead,
                 message: "no report".into(),
             }));
         }
@@ -129,13 +130,13 @@ fn what_the_guard_does_not_know_is_counted_and_said_where_it_was_not_said_before
     assert_eq!(step.not_known, 1);
     assert_eq!(told(&step), ["team/b"]);
     let condition = step.tell[0].1.clone();
-    assert_eq!(condition.as_ref().unwrap().1, "NotRead");
+    assert_eq!(condition.as_ref().unwrap().1, Reason::NotRead);
     stage.images.get_mut("team/b").unwrap().profile = condition;
     assert_eq!(stage.step().tell, []);
     assert_eq!(stage.step().not_known, 1);
     // It is known now: the condition is to go.
     let mut known = Stage::of(&["team/b"]);
-    let before = said((false, "NotRead", String::new()));
+    let before = said((false, Reason::NotRead, String::new()));
     known.images.get_mut("team/b").unwrap().profile = Some(before);
     assert_eq!(known.step().tell, [("team/b".to_owned(), None)]);
 }

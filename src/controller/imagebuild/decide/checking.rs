@@ -10,7 +10,8 @@ use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
 use whittle_api::{
-    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, Stage, find,
+    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, Reason,
+    Stage, find,
 };
 use whittle_build::report;
 use whittle_build::report::failed;
@@ -91,7 +92,7 @@ pub(super) fn begin(
         };
     }
     let message = "the image is pushed; starting its health check".to_owned();
-    status::working(&mut status, build, "HealthCheck", message, now);
+    status::working(&mut status, build, Reason::HealthCheck, message, now);
     Step {
         look_again: Some(SignedDuration::ZERO),
         ..step(status, Action::None)
@@ -115,7 +116,7 @@ pub(super) fn go_on(
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     if let Some(failure) = gate::failure(&observed.checks, &image) {
         if failure.reason == FailureReason::HealthCheckFailed {
-            let why = (failure.reason.as_str(), failure.message.as_str());
+            let why = (failure.reason.into(), failure.message.as_str());
             status::put(&mut status, build, PROBED, Some(false), why, now);
         }
         let report = Report::Failed(Failed {
@@ -168,7 +169,13 @@ pub(super) fn go_on(
             .collect();
         // Those that were refused are tried again, and until they are taken that stays said.
         if jobs.is_empty() || !is_told(&status) {
-            status::working(&mut status, build, "HealthCheck", waiting.join("; "), now);
+            status::working(
+                &mut status,
+                build,
+                Reason::HealthCheck,
+                waiting.join("; "),
+                now,
+            );
         }
         // A Pod's own trouble shows by its events; the end of its time by nothing at all.
         let mut look = left.min(SignedDuration::from_secs(15));
@@ -186,7 +193,14 @@ pub(super) fn go_on(
         };
     }
     let (any, told) = gate::told(&observed.checks);
-    let why = (if any { "Answered" } else { "NoNode" }, told.as_str());
+    let why = (
+        if any {
+            Reason::Answered
+        } else {
+            Reason::NoNode
+        },
+        told.as_str(),
+    );
     status::put(&mut status, build, PROBED, any.then_some(true), why, now);
     if let Some(current) = &mut status.current {
         if let Stage::Checking { pushed } = &current.stage {

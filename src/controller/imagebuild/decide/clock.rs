@@ -3,10 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::QUEUED;
+use super::waits_for;
 use crate::imagebuild::status;
 use whittle_api::quantity::duration;
-use whittle_api::{ImageBuild, ImageBuildStatus, READY, find};
+use whittle_api::{ImageBuild, ImageBuildStatus, Reason};
 
 /// The attempt is being started: its clock runs from here, and the time before was waiting. One that is started once
 /// more, as its Job was refused or deleted, has no more time for that.
@@ -34,9 +34,8 @@ pub(super) fn unstart(status: &mut ImageBuildStatus) {
 /// other than its turn.
 pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     let current = status.current.as_ref();
-    let ready = find(&status.conditions, READY).map(|c| c.reason.as_str());
     let started = current.is_some_and(|current| current.started);
-    if !started && matches!(ready, Some(QUEUED | status::SUSPENDED)) {
+    if !started && waits_for(status, &[Reason::Queued, Reason::Suspended]) {
         return now;
     }
     status.since().map_or(now, |time| time.0)

@@ -7,7 +7,7 @@ use super::{Action, Observed, Step, deadline, end, step};
 use crate::imagebuild::outcome::Record;
 use crate::imagebuild::status;
 use crate::imagebuild::status::Notice;
-use whittle_api::{Early, ImageBuild, ImageBuildStatus};
+use whittle_api::{Early, ImageBuild, ImageBuildStatus, Reason};
 use whittle_build::record::{keep, restore, told};
 use whittle_build::report;
 use whittle_build::report::Report;
@@ -68,7 +68,13 @@ pub(super) fn settle(observed: &Observed, early: &Early, now: Timestamp) -> Sett
 /// The next build is due, and the Pod of the one before has not ended.
 pub(super) fn wait(build: &ImageBuild, mut status: ImageBuildStatus, now: Timestamp) -> Step {
     let message = "waiting for the Pod of the previous build to end".to_owned();
-    status::working(&mut status, build, "WaitingForEarlierPod", message, now);
+    status::working(
+        &mut status,
+        build,
+        Reason::WaitingForEarlierPod,
+        message,
+        now,
+    );
     Step {
         look_again: Some(SignedDuration::from_secs(5)),
         ..step(status, Action::None)
@@ -102,12 +108,12 @@ pub(super) fn contradict(
     if due && step.status.current.is_none() {
         // What this spec comes to is not known yet.
         let message = "the build of the previous spec has ended".to_owned();
-        status::working(&mut step.status, build, "Superseding", message, now);
+        status::working(&mut step.status, build, Reason::Superseding, message, now);
         step.look_again = Some(SignedDuration::ZERO);
     }
     step.alarm = Some(Notice {
         warning: true,
-        reason: "ReportDisagrees".into(),
+        reason: Reason::ReportDisagrees,
         message,
     });
     step

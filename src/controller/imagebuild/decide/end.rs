@@ -7,7 +7,7 @@ use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, s
 use crate::imagebuild::outcome;
 use crate::imagebuild::status::{self, Notice};
 use crate::names;
-use whittle_api::{Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Stage};
+use whittle_api::{Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Reason, Stage};
 use whittle_build::report::{Built, Failed, Report};
 
 /// An attempt has ended: the build has too, or another attempt follows.
@@ -139,6 +139,7 @@ fn retry(
             false => Some(Time(now + wait)),
         },
         started: current.started && checked,
+        waiting: None,
     });
     let message = format!(
         "attempt {} of {} failed: {why}; retrying in {} s",
@@ -146,11 +147,11 @@ fn retry(
         build.spec.retries + 1,
         wait.as_secs()
     );
-    status::working(&mut status, build, "Retrying", message.clone(), now);
+    status::working(&mut status, build, Reason::Retrying, message.clone(), now);
     Step {
         notice: Some(Notice {
             warning: true,
-            reason: "Retrying".into(),
+            reason: Reason::Retrying,
             message,
         }),
         look_again: Some(wait),

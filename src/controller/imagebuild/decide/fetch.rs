@@ -126,8 +126,9 @@ pub(super) fn go_on(
         State::Absent => start(observed, settings, status, &fetch, name, now),
         State::Leaving => look(5, status),
         State::Foreign => {
-            let why =
-                format!("Job {name} exists, but does not belong to this ImageBuild: delete it");
+            let why = format!(
+                "conflict: Job {name} already exists and does not belong to this ImageBuild: delete it"
+            );
             try_again(status, &fetch, why, now)
         }
         State::Pending(_) => look(30, status),

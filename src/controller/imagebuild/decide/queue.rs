@@ -6,13 +6,8 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::{is_built, refused};
-use crate::imagebuild::outcome;
 use crate::imagebuild::outcome::Pending;
-use crate::refusal;
-use whittle_api::{FailureReason, ImageBuild, READY, find};
-
-/// Reason of a build whose next Job has the name of somebody else's.
-pub const CONFLICT: &str = "JobConflict";
+use whittle_api::{FailureReason, ImageBuild, Missing, MissingKind, Reason};
 
 /// Runners of one builder, by the UIDs of their ImageBuilds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,39 +96,40 @@ impl Runners {
 /// names: it takes no place on its builder.
 pub fn lacks_its_own(build: &ImageBuild) -> bool {
     let lacks = [
-        FailureReason::SecretNotFound.as_str(),
-        FailureReason::SourceNotFound.as_str(),
-        outcome::MOUNT_FAILED,
-        outcome::TERMINATING,
-        CONFLICT,
+        Reason::Failure(FailureReason::SecretNotFound),
+        Reason::Failure(FailureReason::SourceNotFound),
+        Reason::MountFailed,
+        Reason::PodTerminating,
+        Reason::JobConflict,
     ];
     refused::own_trouble(build).is_some_and(|reason| lacks.contains(&reason))
 }
 
 /// True where an object of the build itself was refused.
 fn is_refused(build: &ImageBuild) -> bool {
-    refused::own_trouble(build).is_some_and(refusal::is_refusal)
+    refused::own_trouble(build).is_some_and(Reason::is_denial)
 }
 
 /// What `other` waits for, where `build` names it too.
 fn shared_lack(build: &ImageBuild, other: &ImageBuild) -> Option<Pending> {
-    let ready = find(&other.status.as_ref()?.conditions, READY)?;
-    let (kind, name) = outcome::named_missing(&ready.message)?;
+    let waiting = other.status.as_ref()?.waiting()?;
+    let missing = waiting.missing?;
+    let Missing { kind, name } = &missing;
     let named = match kind {
-        "Secret" => secrets(build).any(|secret| secret == name),
-        _ => {
+        MissingKind::Secret => secrets(build).any(|secret| secret == name),
+        MissingKind::ConfigMap => {
             let source = build.spec.source.config_map.as_ref();
-            source.is_some_and(|source| source.name == name)
+            source.is_some_and(|source| source.name == *name)
         }
     };
+    let message = format!(
+        "{kind} {name} not found: create it in this namespace; the build then continues by itself \
+            (ImageBuild {} waits for it too, and is first)",
+        other.name_any()
+    );
     named.then(|| Pending {
-        reason: ready.reason.clone(),
-        message: format!(
-            "{kind} {name} not found: create it in this namespace; the build then continues by \
-                itself (ImageBuild {} waits for it too, and is first)",
-            other.name_any()
-        ),
-        blocked: true,
+        missing: Some(missing),
+        ..Pending::new(waiting.reason, message).blocked()
     })
 }
 

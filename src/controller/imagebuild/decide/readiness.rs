@@ -1,7 +1,7 @@
 //! What builds ask of a Builder.
 
 use crate::builder::state;
-use whittle_api::{Builder, IDLE, READY, find};
+use whittle_api::{Builder, BuilderStatus, READY, Reason, is_true};
 
 /// What builds that wait for a Builder look at, and all that they are woken for. Whoever asks for more of it adds it
 /// here: what is looked at and does not wake is waited for without end.
@@ -11,8 +11,10 @@ pub struct Readiness {
     generation: Option<i64>,
     /// The one that its status speaks of.
     observed: Option<i64>,
-    /// Status and reason of its condition Ready.
-    ready: Option<(String, String)>,
+    /// It takes builds, or sleeps until the next one.
+    well: bool,
+    /// How it is.
+    state: Option<Reason>,
     /// It has all keys that runners of this version mount.
     certificates: bool,
     /// It is being deleted.
@@ -25,11 +27,11 @@ impl Readiness {
     /// That of a Builder.
     pub fn of(builder: &Builder) -> Self {
         let status = builder.status.as_ref();
-        let ready = status.and_then(|status| find(&status.conditions, READY));
         Self {
             generation: builder.metadata.generation,
             observed: status.and_then(|status| status.observed_generation),
-            ready: ready.map(|c| (c.status.clone(), c.reason.clone())),
+            well: status.is_some_and(|status| is_true(&status.conditions, READY)),
+            state: status.and_then(BuilderStatus::state),
             certificates: state::has_certificates(builder),
             leaving: builder.metadata.deletion_timestamp.is_some(),
             installation: status.and_then(|status| status.installation.clone()),
@@ -43,16 +45,12 @@ impl Readiness {
 
     /// True where its daemon sleeps until the next build.
     fn is_asleep(&self) -> bool {
-        self.ready
-            .as_ref()
-            .is_some_and(|(_, reason)| reason == IDLE)
+        self.state == Some(Reason::Idle)
     }
 
     /// True where its daemon is up, or sleeps.
     pub(crate) fn is_well(&self) -> bool {
-        self.ready
-            .as_ref()
-            .is_some_and(|(status, _)| status == "True")
+        self.well
     }
 
     /// True where it takes builds: one that sleeps is well, but takes none; and one that an earlier version left lacks

@@ -4,18 +4,17 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Action, Readiness, Step, fetch, is_asleep, step};
-use crate::builder::state::{DRAINING, STARTING};
-use crate::imagebuild::outcome::{Pending, UNSCHEDULABLE};
+use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
 use crate::imagebuild::status::Notice;
 use crate::refusal;
 use crate::refusal::{Refusal, Whose};
-use whittle_api::{Builder, FailureReason, ImageBuild, ImageBuildStatus, READY, bounded, find};
+use whittle_api::{
+    Builder, BuilderStatus, FailureReason, ImageBuild, ImageBuildStatus, READY, Reason, bounded,
+    find,
+};
 use whittle_build::report::Report;
 use whittle_build::report::failed;
-
-/// What a build says first of a builder that is not ready.
-const BUILDERS: &str = "Builder ";
 
 /// What follows where the API server refuses a call that the last step needed; `build` has the status that stands.
 ///
@@ -59,11 +58,11 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
     status::blocked(&mut status, build, reason, message.clone(), now);
     let ready = find(&status.conditions, READY);
     let since = ready.map_or(now, |c| c.last_transition_time.0);
-    let again = before.is_some_and(|(was, said)| was == reason && said == message);
+    let again = before.is_some_and(|(was, said)| was == reason.as_str() && said == message);
     Step {
         notice: (!again).then(|| Notice {
             warning: true,
-            reason: reason.into(),
+            reason,
             message,
         }),
         look_again: Some(refusal::look_again(since, now)),
@@ -73,18 +72,15 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
 
 /// True where the status tells of a refusal.
 pub(super) fn is_told(status: &ImageBuildStatus) -> bool {
-    find(&status.conditions, READY)
-        .is_some_and(|c| c.status == "False" && refusal::is_refusal(&c.reason))
+    let waiting = status.waiting();
+    waiting.is_some_and(|waiting| waiting.reason.is_denial())
 }
 
 /// What holds a build that is under way until a person has mended it, where that is the build's own trouble rather
 /// than its builder's: the reason.
-pub(super) fn own_trouble(build: &ImageBuild) -> Option<&str> {
-    let status = build.status.as_ref()?;
-    status.current.as_ref()?;
-    let ready = find(&status.conditions, READY)?;
-    let own = ready.status == "False" && !ready.message.starts_with(BUILDERS);
-    own.then_some(ready.reason.as_str())
+pub(super) fn own_trouble(build: &ImageBuild) -> Option<Reason> {
+    let waiting = build.status.as_ref()?.waiting()?;
+    (!waiting.of_builder).then_some(waiting.reason)
 }
 
 /// What a build that has never run waited for last; none where it ran.
@@ -95,19 +91,18 @@ pub(super) fn last_words(build: &ImageBuild) -> Option<String> {
         .as_ref()
         .is_none_or(|current| current.message.is_some() || current.stage.pushed().is_some());
     let ready = find(&status.conditions, READY)?;
-    (!ran && ready.reason != "Building").then(|| ready.message.clone())
+    (!ran && status.waiting().is_some()).then(|| ready.message.clone())
 }
 
 /// What a Builder that is not ready waits for, in its own words.
 pub(super) fn builder(builder: &Builder) -> Pending {
-    let working = |reason: &str, message: String| Pending {
-        reason: reason.into(),
-        message,
-        blocked: false,
+    let working = |reason, message| Pending {
+        of_builder: true,
+        ..Pending::new(reason, message)
     };
     if is_asleep(builder) {
         let message = "it is waking up".to_owned();
-        return working("WaitingForBuilder", message);
+        return working(Reason::WaitingForBuilder, message);
     }
     let readiness = Readiness::of(builder);
     let said = builder
@@ -122,16 +117,15 @@ pub(super) fn builder(builder: &Builder) -> Pending {
             (true, false) => "its spec has changed and is being applied",
             (false, _) => "it is starting",
         };
-        return working("WaitingForBuilder", message.into());
+        return working(Reason::WaitingForBuilder, message.into());
     };
     let message = said.message.clone();
-    match said.reason.as_str() {
-        STARTING | DRAINING => working("WaitingForBuilder", message),
-        UNSCHEDULABLE => working(UNSCHEDULABLE, message),
-        reason => Pending {
-            blocked: true,
-            ..working(reason, message)
-        },
+    match builder.status.as_ref().and_then(BuilderStatus::state) {
+        None | Some(Reason::Starting | Reason::Draining) => {
+            working(Reason::WaitingForBuilder, message)
+        }
+        Some(Reason::Unschedulable) => working(Reason::Unschedulable, message),
+        Some(reason) => working(reason, message).blocked(),
     }
 }
 

@@ -82,11 +82,7 @@ fn what_is_denied_waits_says_why_and_is_tried_again_without_saying_anything_else
     assert!(step.look_again.unwrap() > soon);
 
     // The Job was taken.
-    let pending = Pending {
-        reason: "PodPending".into(),
-        message: "m".into(),
-        blocked: false,
-    };
+    let pending = Pending::new(Reason::Building, "m".into());
     let step = next(&with_attempt(build, State::Pending(pending)), later(601));
     assert_eq!(
         condition(&step.status, READY),
@@ -106,11 +102,8 @@ fn what_is_denied_until_the_deadline_ends_with_the_last_words() {
 
 #[test]
 fn a_pod_that_never_ran_until_the_deadline_ends_with_the_last_words() {
-    let pending = Pending {
-        reason: "SecretNotFound".into(),
-        message: "Secret npm not found".into(),
-        blocked: true,
-    };
+    let lacks = "Secret npm not found".to_owned();
+    let pending = Pending::new(FailureReason::SecretNotFound, lacks).blocked();
     let mut build = running();
     build.status = Some(
         next(
@@ -169,10 +162,10 @@ fn a_builder_that_can_never_be_is_said_at_once() {
 #[test]
 fn a_builders_trouble_is_told_in_its_words_and_reason() {
     for (reason, ready) in [
-        ("PodSecurity", ("False", "PodSecurity")),
-        ("VolumePending", ("False", "VolumePending")),
-        ("Unschedulable", ("Unknown", "Unschedulable")),
-        ("Starting", ("Unknown", "WaitingForBuilder")),
+        (Reason::PodSecurity, ("False", "PodSecurity")),
+        (Reason::VolumePending, ("False", "VolumePending")),
+        (Reason::Unschedulable, ("Unknown", "Unschedulable")),
+        (Reason::Starting, ("Unknown", "WaitingForBuilder")),
     ] {
         let mut builder = fixtures::builder();
         let mut status = BuilderStatus {
@@ -182,7 +175,7 @@ fn a_builders_trouble_is_told_in_its_words_and_reason() {
         let wanted = Wanted {
             kind: READY,
             status: Some(false),
-            reason: reason.into(),
+            reason,
             message: "do this".into(),
         };
         set(&mut status.conditions, wanted, 1, now());
@@ -244,11 +237,9 @@ fn needs(uid: &str, secret: &str, seconds: i64) -> ImageBuild {
 /// The same, whose Pod waits for that Secret.
 fn hangs(mut build: ImageBuild) -> ImageBuild {
     let secret = build.spec.output.secret_ref.clone().unwrap().name;
-    let pending = Pending {
-        reason: "SecretNotFound".into(),
-        message: format!("Secret {secret} not found: create it"),
-        blocked: true,
-    };
+    let words =
+        format!(r#"MountVolume.SetUp failed for volume "push" : secret "{secret}" not found"#);
+    let pending = crate::imagebuild::outcome::missing_object(&words).unwrap();
     build.status = Some(
         next(
             &with_attempt(build.clone(), State::Pending(pending)),
@@ -361,11 +352,7 @@ fn a_build_that_would_hang_for_the_same_secret_does_not_start() {
 #[test]
 fn builds_that_hang_for_want_of_a_node_keep_their_place() {
     let mut other = needs("a", "s", 0);
-    let pending = Pending {
-        reason: "Unschedulable".into(),
-        message: "no node".into(),
-        blocked: false,
-    };
+    let pending = Pending::new(Reason::Unschedulable, "no node".into());
     other.status = Some(
         next(
             &with_attempt(other.clone(), State::Pending(pending)),
@@ -387,10 +374,13 @@ fn a_build_that_was_refused_holds_up_nobody_and_builds_that_wait_for_the_builder
     assert_eq!(Queue::of(&mine, &[refused], &Runners::default()).before, 0);
 
     let mut waits = needs("a", "s", 0);
-    let message = "Builder default is not ready: a ResourceQuota".to_owned();
     let status = waits.status.as_mut().unwrap();
     let copy = fixtures::inline();
-    crate::imagebuild::status::blocked(status, &copy, "QuotaExceeded", message, now());
+    let quota = Pending {
+        of_builder: true,
+        ..Pending::new(Reason::QuotaExceeded, "m".into()).blocked()
+    };
+    crate::imagebuild::status::wait(status, &copy, &quota, now());
     assert_eq!(Queue::of(&mine, &[waits], &Runners::default()).before, 1);
 }
 

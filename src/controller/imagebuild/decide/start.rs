@@ -5,13 +5,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart};
-use super::{Action, Observed, QUEUED, Step, checking, end, is_ready, most, refused, step};
+use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step};
 use crate::imagebuild::job::{self, Which};
-use crate::imagebuild::{outcome, status};
+use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
 use whittle_api::{
-    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY, find,
+    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY, Reason, find,
 };
 use whittle_build::report::failed;
 
@@ -67,7 +67,7 @@ pub(super) fn start(
         return end(observed, status, report, now);
     }
     if let Some(stuck) = observed.stuck.clone().filter(|_| observed.others_alive) {
-        status::blocked(&mut status, build, outcome::TERMINATING, stuck, now);
+        status::blocked(&mut status, build, Reason::PodTerminating, stuck, now);
         return Step {
             look_again: Some(SignedDuration::from_secs(10)),
             ..step(status, Action::None)
@@ -77,7 +77,7 @@ pub(super) fn start(
         status::working(
             &mut status,
             build,
-            "WaitingForEarlierPod",
+            Reason::WaitingForEarlierPod,
             "waiting for the Pod of the previous attempt to end".into(),
             now,
         );
@@ -104,7 +104,7 @@ pub(super) fn start(
             status::working(
                 &mut status,
                 build,
-                "WaitingForBuilder",
+                Reason::WaitingForBuilder,
                 format!("Builder {name} is being deleted"),
                 now,
             );
@@ -116,7 +116,7 @@ pub(super) fn start(
         None if name == DEFAULT_BUILDER => {
             if !refused::is_told(&status) {
                 let message = format!("creating Builder {name}");
-                status::working(&mut status, build, "WaitingForBuilder", message, now);
+                status::working(&mut status, build, Reason::WaitingForBuilder, message, now);
             }
             return step(
                 status,
@@ -132,7 +132,7 @@ pub(super) fn start(
             status::blocked(
                 &mut status,
                 build,
-                FailureReason::BuilderNotFound.as_str(),
+                FailureReason::BuilderNotFound.into(),
                 message,
                 now,
             );
@@ -144,13 +144,9 @@ pub(super) fn start(
     };
     // Moving tags needs the builder's settings, and nothing of its daemon.
     if !tags_only && !is_ready(builder) {
-        let wait = refused::builder(builder);
-        let message = format!("Builder {name} is not ready: {}", wait.message);
-        if wait.blocked {
-            status::blocked(&mut status, build, &wait.reason, message, now);
-        } else {
-            status::working(&mut status, build, &wait.reason, message, now);
-        }
+        let mut wait = refused::builder(builder);
+        wait.message = format!("Builder {name} is not ready: {}", wait.message);
+        status::wait(&mut status, build, &wait, now);
         return Step {
             // The Builder wakes what waits for it where its reason changes; its words may change too.
             look_again: Some(left.min(SignedDuration::from_secs(60))),
@@ -158,8 +154,7 @@ pub(super) fn start(
         };
     }
     if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
-        let message = missing.message.clone();
-        status::blocked(&mut status, build, &missing.reason, message, now);
+        status::wait(&mut status, build, missing, now);
         return Step {
             look_again: Some(left.min(SignedDuration::from_secs(10))),
             ..step(status, Action::None)
@@ -170,10 +165,10 @@ pub(super) fn start(
         let most = builder.spec.max_concurrent_builds;
         let message = format!(
             "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
-                {} are running, and {} are queued before this one",
+                {} running, {} queued before this one",
             observed.queue.running, observed.queue.before
         );
-        status::working(&mut status, build, QUEUED, message, now);
+        status::working(&mut status, build, Reason::Queued, message, now);
         // The clock stands still: it is not written down anew at each look.
         if let Some(now) = &mut status.current {
             now.since = current.since.clone();
@@ -203,7 +198,7 @@ pub(super) fn start(
                     true => "moving the tags",
                     false => "starting the build",
                 };
-                status::working(&mut status, build, "Building", message.into(), now);
+                status::working(&mut status, build, Reason::Building, message.into(), now);
             }
             run(&mut status, now);
             step(status, Action::Start(Box::new(attempt)))

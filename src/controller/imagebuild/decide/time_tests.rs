@@ -13,7 +13,10 @@ fn queued() -> Observed {
     waiting.queue.running = 1;
     waiting.queue.before = 1;
     let step = next(&waiting, now());
-    assert_eq!(condition(&step.status, READY).unwrap().1, QUEUED);
+    assert_eq!(
+        condition(&step.status, READY).unwrap().1,
+        Reason::Queued.as_str()
+    );
     waiting.build.status = Some(step.status);
     waiting
 }
@@ -146,7 +149,10 @@ fn what_is_waited_for_in_the_queue_is_neither_duration_nor_timeout() {
     let mut waiting = queued();
     // Longer than the half hour of spec.timeout.
     let still = next(&waiting, later(7200));
-    assert_eq!(condition(&still.status, READY).unwrap().1, QUEUED);
+    assert_eq!(
+        condition(&still.status, READY).unwrap().1,
+        Reason::Queued.as_str()
+    );
     // A look that finds the same writes nothing.
     let known = waiting.build.status.clone();
     assert_eq!(
@@ -269,7 +275,7 @@ fn what_a_builder_waited_for_is_not_said_once_it_is_ready() {
     let no_node = Wanted {
         kind: READY,
         status: Some(false),
-        reason: "Unschedulable".into(),
+        reason: Reason::Unschedulable,
         message: "no node for Pod x".into(),
     };
     set(&mut status.conditions, no_node, 1, now());

@@ -1,0 +1,159 @@
+//! What a build waits for, and how a Builder is, as data: conditions only tell people of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{BuilderStatus, ImageBuildStatus, READY, Reason, find};
+
+/// What a build that is due waits for.
+// Absent values are written as null, so that a merge patch takes old ones away.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Why, as in the condition Ready.
+    pub reason: Reason,
+    /// True where it is the Builder that waits for it.
+    #[serde(default)]
+    pub of_builder: bool,
+    /// The object that does not exist, where the cluster names one.
+    #[serde(default)]
+    pub missing: Option<Missing>,
+}
+
+/// An object that does not exist.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+pub struct Missing {
+    /// Its kind.
+    pub kind: MissingKind,
+    /// Its name.
+    pub name: String,
+}
+
+/// Kinds of objects that a Pod may want.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema, strum::Display)]
+pub enum MissingKind {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+impl ImageBuildStatus {
+    /// What the build under way waits for; none while its attempt runs.
+    pub fn waiting(&self) -> Option<Waiting> {
+        let current = self.current.as_ref()?;
+        let waiting = current.waiting.clone();
+        waiting.or_else(|| waiting_by_condition(find(&self.conditions, READY)?))
+    }
+}
+
+impl BuilderStatus {
+    /// How the builder is.
+    pub fn state(&self) -> Option<Reason> {
+        self.state
+            .or_else(|| Reason::named(&find(&self.conditions, READY)?.reason))
+    }
+}
+
+/// What a status of 0.1 waits for, which has it in its condition alone; its message begins with the Builder, where that
+/// waits.
+fn waiting_by_condition(ready: &Condition) -> Option<Waiting> {
+    let reason = Reason::named(&ready.reason).filter(|reason| reason.waits())?;
+    (ready.status != "True").then(|| Waiting {
+        reason,
+        of_builder: ready.message.starts_with("Builder "),
+        missing: None,
+    })
+}
+
+/// What a later version wrote and this one does not know is absent: a status that cannot be read would keep the controller from
+/// all others.
+pub(super) fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn build(current: Value, ready: Value) -> ImageBuildStatus {
+        let status = json!({"current": {"attempt": 1, "job": "j", "generation": 1}, "conditions": [
+            {"type": "Ready", "status": "Unknown", "reason": "Queued", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let mut status = status;
+        json_patch::merge(&mut status["current"], &current);
+        json_patch::merge(&mut status["conditions"][0], &ready);
+        serde_json::from_value(status).unwrap()
+    }
+
+    fn waiting(reason: Reason, of_builder: bool) -> Option<Waiting> {
+        Some(Waiting {
+            reason,
+            of_builder,
+            missing: None,
+        })
+    }
+
+    #[test]
+    fn a_status_of_0_1_waits_for_what_its_condition_says() {
+        let old = |ready| build(json!({}), ready).waiting();
+        assert_eq!(old(json!({})), waiting(Reason::Queued, false));
+        let of_builder = json!({"status": "False", "reason": "QuotaExceeded", "message": "Builder default is not ready: m"});
+        assert_eq!(old(of_builder), waiting(Reason::QuotaExceeded, true));
+        for runs in ["Building", "HealthCheck", "SomethingElse"] {
+            assert_eq!(old(json!({"reason": runs})), None, "{runs}");
+        }
+        assert_eq!(old(json!({"status": "True", "reason": "Succeeded"})), None);
+        let none = build(json!({"attempt": 1}), json!({}));
+        let ended = ImageBuildStatus {
+            current: None,
+            ..none
+        };
+        assert_eq!(ended.waiting(), None);
+    }
+
+    #[test]
+    fn the_field_counts_and_not_the_condition() {
+        let suspended = json!({"waiting": {"reason": "Suspended"}});
+        assert_eq!(
+            build(suspended, json!({})).waiting(),
+            waiting(Reason::Suspended, false)
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_waits_for_does_not_make_the_status_unreadable() {
+        for later in [json!({"reason": "NewReason"}), json!(1)] {
+            let status = build(json!({"waiting": later}), json!({"reason": "NewReason"}));
+            assert_eq!(status.waiting(), None);
+        }
+        let builder = json!({"state": "NewReason"});
+        let builder: BuilderStatus = serde_json::from_value(builder).unwrap();
+        assert_eq!(builder.state(), None);
+    }
+
+    #[test]
+    fn what_a_build_waited_for_goes_with_a_merge_patch() {
+        let missing = json!({"kind": "Secret", "name": "npm"});
+        let waits = json!({"waiting": {"reason": "SecretNotFound", "missing": missing}});
+        let mut old = build(waits, json!({}));
+        let mut written = serde_json::to_value(&old).unwrap();
+        old.current.as_mut().unwrap().waiting = waiting(Reason::Queued, false);
+        json_patch::merge(&mut written, &serde_json::to_value(&old).unwrap());
+        assert_eq!(
+            serde_json::from_value::<ImageBuildStatus>(written.clone()).unwrap(),
+            old
+        );
+        old.current.as_mut().unwrap().waiting = None;
+        json_patch::merge(&mut written, &serde_json::to_value(&old).unwrap());
+        assert_eq!(
+            serde_json::from_value::<ImageBuildStatus>(written).unwrap(),
+            old
+        );
+    }
+}
