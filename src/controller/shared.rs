@@ -1,5 +1,5 @@
 //! One watch of a kind for all who listen: what is known of each object is kept once, and each listener hears of the
-//! changes that it asked for.
+//! changes that it asked for. Of objects with which nothing is to be done nothing is kept: most ImageBuilds have ended.
 //!
 //! kube's own shared streams (`reflect_shared`) are not used: they tell of no deletion, and a listener that is about to be
 //! told of an object which has just gone is never polled again, until it holds up the watch for everybody.
@@ -24,10 +24,14 @@ type Trigger<K> = fn(&K) -> Option<u64>;
 pub struct Shared<K: Resource<DynamicType = ()> + Clone + 'static> {
     store: Store<K>,
     writer: Writer<K>,
+    /// True for an object with which nothing is to be done until it changes.
+    rests: fn(&K) -> bool,
+    /// Of a list that has not ended: those that rest, and did not before.
+    ended: Vec<Arc<K>>,
     listeners: Vec<(Trigger<K>, UnboundedSender<Arc<K>>)>,
 }
 
-/// An object before and after; a new one was nothing, one that has gone is nothing.
+/// An object before and after; a new one was nothing, and so was one that rested; one that has gone is nothing.
 #[derive(Debug)]
 pub struct Change<K> {
     /// As it was.
@@ -38,16 +42,23 @@ pub struct Change<K> {
 
 impl<K: Resource<DynamicType = ()> + Clone + Debug> Default for Shared<K> {
     fn default() -> Self {
-        let (store, writer) = store();
-        Self {
-            store,
-            writer,
-            listeners: vec![],
-        }
+        Self::without(|_| false)
     }
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
+    /// Nothing is kept of objects that rest: who listens hears of one as it begins to, and as it is at rest no more.
+    pub fn without(rests: fn(&K) -> bool) -> Self {
+        let (store, writer) = store();
+        Self {
+            store,
+            writer,
+            rests,
+            ended: vec![],
+            listeners: vec![],
+        }
+    }
+
     /// All objects that are known.
     pub fn store(&self) -> Store<K> {
         self.store.clone()
@@ -70,6 +81,9 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
             let Some(object) = change.new.as_ref().or(change.old.as_ref()) else {
                 continue;
             };
+            if old.is_none() && new.is_some_and(self.rests) {
+                continue;
+            }
             for (trigger, tell) in &self.listeners {
                 let same =
                     matches!((old, new), (Some(old), Some(new)) if trigger(old) == trigger(new));
@@ -85,6 +99,12 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
             Event::Apply(object) => {
                 let reference = ObjectRef::from_obj(object);
                 let old = self.store.get(&reference);
+                if (self.rests)(object) {
+                    let gone = Event::Delete(object.clone());
+                    self.writer.apply_watcher_event(&gone);
+                    let new = Some(Arc::new(object.clone()));
+                    return vec![Change { old, new }];
+                }
                 self.writer.apply_watcher_event(&event);
                 let new = self.store.get(&reference);
                 vec![Change { old, new }]
@@ -94,8 +114,20 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
                 self.writer.apply_watcher_event(&event);
                 vec![Change { old, new: None }]
             }
+            Event::InitApply(object) if (self.rests)(object) => {
+                let new = Arc::new(object.clone());
+                if self.store.get(&ObjectRef::from_obj(object)).is_some() {
+                    self.ended.push(new);
+                    return vec![];
+                }
+                let (old, new) = (None, Some(new));
+                vec![Change { old, new }]
+            }
             // A list replaces all at its end: until then what was known before is.
             Event::Init | Event::InitApply(_) => {
+                if matches!(event, Event::Init) {
+                    self.ended.clear();
+                }
                 self.writer.apply_watcher_event(&event);
                 vec![]
             }
@@ -111,6 +143,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
                     .store
                     .state()
                     .into_iter()
+                    .chain(self.ended.drain(..))
                     .map(|new| Change {
                         old: before.remove(&ObjectRef::from_obj(new.as_ref())),
                         new: Some(new),
@@ -190,6 +223,52 @@ mod tests {
         assert_eq!(shared.store().len(), 2);
         shared.take(Event::InitDone, |_| {});
         assert_eq!(names(&mut specs), ["comes", "goes"]);
+    }
+
+    #[test]
+    fn of_those_that_rest_nothing_is_kept_and_who_listens_hears_of_them_as_they_begin_and_cease_to()
+    {
+        let mut shared = Shared::without(|build: &ImageBuild| build.spec.suspend);
+        let mut specs = shared.listen(triggers::image_build);
+        let at_rest = |name: &str, generation| {
+            let mut build = build(name, generation);
+            build.spec.suspend = true;
+            build
+        };
+        listed(&mut shared, [at_rest("a", 1), build("b", 1), build("c", 1)]);
+        assert_eq!(
+            (shared.store().len(), names(&mut specs).as_slice()),
+            (2, ["b", "c"].map(str::to_owned).as_slice())
+        );
+        let mut seen = vec![];
+        let mut see =
+            |change: &Change<ImageBuild>| seen.push((change.old.is_some(), change.new.is_some()));
+        // It rests still, begins to, and ceases to.
+        shared.take(Event::Apply(at_rest("a", 2)), &mut see);
+        assert!(names(&mut specs).is_empty());
+        shared.take(Event::Apply(at_rest("b", 2)), &mut see);
+        shared.take(Event::Apply(build("a", 3)), &mut see);
+        assert_eq!(names(&mut specs), ["a", "b"]);
+        // A list that was missed: one rests since, and one that rested has gone.
+        shared.take(Event::Init, &mut see);
+        shared.take(Event::InitApply(at_rest("a", 4)), &mut see);
+        shared.take(Event::InitApply(build("c", 1)), &mut see);
+        assert!(names(&mut specs).is_empty());
+        shared.take(Event::InitDone, &mut see);
+        assert_eq!(
+            (names(&mut specs), shared.store().len()),
+            (vec!["a".to_owned()], 1)
+        );
+        assert_eq!(
+            seen,
+            [
+                (false, true),
+                (true, true),
+                (false, true),
+                (true, true),
+                (true, true)
+            ]
+        );
     }
 
     #[test]

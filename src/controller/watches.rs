@@ -12,7 +12,7 @@ use kube::runtime::watcher;
 use tokio::sync::watch;
 
 use crate::Context;
-use crate::imagebuild::brief;
+use crate::imagebuild::{brief, decide};
 use crate::serve::Metrics;
 use crate::shared::Shared;
 use whittle_api::{Builder, ImageBuild};
@@ -23,9 +23,8 @@ const NEEDED: [&str; 5] = ["ImageBuild", "Builder", "Job", "Pod", "StatefulSet"]
 const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// The kinds that several loops listen to.
-#[derive(Default)]
 pub struct Watches {
-    /// All ImageBuilds that are looked after, shortened.
+    /// ImageBuilds that are looked after and not settled, shortened: those that have ended are many.
     pub builds: Shared<ImageBuild>,
     /// All Builders, shortened.
     pub builders: Shared<Builder>,
@@ -34,10 +33,22 @@ pub struct Watches {
 /// What is known from the watches.
 #[derive(Clone)]
 pub struct Known {
-    /// All ImageBuilds.
+    /// ImageBuilds that are not settled, or are being deleted.
     pub builds: Store<ImageBuild>,
     /// All Builders.
     pub builders: Store<Builder>,
+}
+
+impl Default for Watches {
+    fn default() -> Self {
+        let settled = |build: &ImageBuild| {
+            build.metadata.deletion_timestamp.is_none() && decide::is_settled(build)
+        };
+        Self {
+            builds: Shared::without(settled),
+            builders: Shared::default(),
+        }
+    }
 }
 
 impl Watches {

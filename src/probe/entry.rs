@@ -8,6 +8,7 @@ use super::names::{Unnamed, names};
 use super::pack::unpack;
 use super::paths::{self, Links};
 use whittle_api::{ProbeProfileSpec, ProfileImage, Reason};
+use whittle_image::packed::{deflate, inflate};
 use whittle_image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
 
 /// Bytes of what is known of one image, as JSON: a thousand programs have a quarter of it.
@@ -19,26 +20,41 @@ const MAX_FOLDERS: usize = 64;
 /// Platforms of an image.
 const MAX_PLATFORMS: usize = 16;
 
-/// Programs of one directory: true where one is known to start on each platform.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Programs of one directory: true where one is known to start on each platform. Kept deflated, as there are thousands of
+/// sets and each is read only where a profile is written.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Set {
-    /// By name.
-    pub programs: BTreeMap<String, bool>,
+    /// The same for the same programs.
+    pub id: Box<str>,
+    packed: Box<[u8]>,
     /// As JSON.
-    pub bytes: usize,
+    pub(super) bytes: usize,
+}
+
+impl Set {
+    fn new(programs: &Programs) -> Arc<Self> {
+        let json = serde_json::to_string(programs).unwrap_or_default();
+        Arc::new(Self {
+            id: id(&json).into(),
+            packed: deflate(json.as_bytes()).into(),
+            bytes: json.len(),
+        })
+    }
+
+    /// By name.
+    pub(super) fn programs(&self) -> Programs {
+        let json = inflate(&self.packed, self.bytes as u64).unwrap_or_default();
+        serde_json::from_slice(&json).unwrap_or_default()
+    }
 }
 
 /// What is known of one image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// As it stands in a profile; the ImageBuild and its `fix` are not in it.
-    pub image: ProfileImage,
-    /// The sets that `image` names, by their ids.
-    pub sets: BTreeMap<String, Arc<Set>>,
-    /// The same for the same contents.
-    pub content: String,
-    /// Bytes of `image` as JSON.
-    pub bytes: usize,
+    /// As it stands in a profile, as JSON; the ImageBuild and its `fix` are not in it.
+    pub(super) json: Box<str>,
+    /// The sets that it names.
+    pub sets: Box<[Arc<Set>]>,
 }
 
 /// Why the guard knows nothing of an image.
@@ -102,38 +118,34 @@ impl Entry {
         let mut image = profile.images.get(id)?.clone();
         let image_build = std::mem::take(&mut image.image_build);
         let fix = image.fix.take();
-        let mut sets = BTreeMap::new();
-        for id in image.folders.values() {
-            let programs = profile.programs.get(id)?.clone();
-            let (made, set) = set(programs);
-            if made != *id {
+        let mut sets = vec![];
+        for id in BTreeSet::from_iter(image.folders.values()) {
+            let set = Set::new(profile.programs.get(id)?);
+            if *set.id != **id {
                 return None;
             }
-            sets.insert(made, set);
+            sets.push(set);
         }
-        Some((Self::whole(image, sets), image_build, fix))
+        Some((Self::whole(&image, sets), image_build, fix))
     }
 
-    fn whole(image: ProfileImage, sets: BTreeMap<String, Arc<Set>>) -> Self {
-        let json = serde_json::to_string(&image).unwrap_or_default();
+    fn whole(image: &ProfileImage, mut sets: Vec<Arc<Set>>) -> Self {
+        sets.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Self {
-            content: id(&json),
-            bytes: json.len(),
-            image,
-            sets,
+            json: serde_json::to_string(image).unwrap_or_default().into(),
+            sets: sets.into(),
         }
+    }
+
+    /// As it stands in a profile, but for the ImageBuild and its `fix`.
+    pub(super) fn image(&self) -> ProfileImage {
+        serde_json::from_str(&self.json).unwrap_or_default()
     }
 }
 
 /// 80 bits of the SHA-256 sum: whoever may choose a text must not find one with another's id.
 pub(super) fn id(text: &str) -> String {
     digest_of(text.as_bytes())["sha256:".len()..][..20].to_owned()
-}
-
-fn set(programs: BTreeMap<String, bool>) -> (String, Arc<Set>) {
-    let json = serde_json::to_string(&programs).unwrap_or_default();
-    let bytes = json.len();
-    (id(&json), Arc::new(Set { programs, bytes }))
 }
 
 /// Programs of a folder; true where one is known to start.
@@ -267,8 +279,8 @@ impl Gathered {
             .flat_map(|platform| platform.folders.keys())
             .collect();
         // Names of the same folder share its set, which is made once.
-        let mut made: HashMap<Vec<Option<usize>>, String> = HashMap::new();
-        let mut sets = BTreeMap::new();
+        let mut made: HashMap<Vec<Option<usize>>, Box<str>> = HashMap::new();
+        let mut sets: Vec<Arc<Set>> = vec![];
         let mut folders = BTreeMap::new();
         let mut bytes = self.open.iter().map(String::len).sum::<usize>();
         for name in all {
@@ -280,10 +292,14 @@ impl Gathered {
             let set = match made.get(&of) {
                 Some(set) => set.clone(),
                 None => {
-                    let (id, set) = set(self.merged(&of));
+                    let set = Set::new(&self.merged(&of));
+                    let id = set.id.clone();
                     bytes += set.bytes;
-                    sets.insert(id.clone(), set);
                     made.insert(of, id.clone());
+                    // Two folders may hold the same.
+                    if sets.iter().all(|known| known.id != id) {
+                        sets.push(set);
+                    }
                     id
                 }
             };
@@ -291,10 +307,10 @@ impl Gathered {
             if bytes > MAX_BYTES {
                 return Err(too_large());
             }
-            folders.insert(name.clone(), set);
+            folders.insert(name.clone(), set.into());
         }
         let entry = Entry::whole(
-            ProfileImage {
+            &ProfileImage {
                 path: self.path,
                 folders,
                 open: self.open.into_iter().collect(),
@@ -304,7 +320,7 @@ impl Gathered {
             },
             sets,
         );
-        match entry.bytes > MAX_BYTES {
+        match entry.json.len() > MAX_BYTES {
             true => Err(too_large()),
             false => Ok(entry),
         }

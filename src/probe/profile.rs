@@ -71,7 +71,7 @@ impl Profiled {
         Some(ProfileImage {
             image_build: self.image_build.clone(),
             fix: fix.clone(),
-            ..self.entry(earlier)?.image.clone()
+            ..self.entry(earlier)?.image()
         })
     }
 
@@ -92,7 +92,10 @@ impl Profiled {
         let versions: usize = self.versions.iter().map(String::len).chain(earlier).sum();
         let count = self.versions.len() + self.earlier.len();
         let own = |entry: &Arc<Entry>| {
-            entry.bytes + self.image_build.len() + self.fix.as_ref().map_or(0, String::len) + 100
+            entry.json.len()
+                + self.image_build.len()
+                + self.fix.as_ref().map_or(0, String::len)
+                + 100
         };
         name * count + versions * names.len() + self.entries().map(own).sum::<usize>()
     }
@@ -100,7 +103,7 @@ impl Profiled {
     fn sets(&self) -> impl Iterator<Item = (&str, usize)> {
         self.entries().flat_map(|entry| {
             let sets = entry.sets.iter();
-            sets.map(|(id, set)| (id.as_str(), set.bytes + id.len() + 8))
+            sets.map(|set| (&*set.id, set.bytes + set.id.len() + 8))
         })
     }
 }
@@ -370,32 +373,40 @@ impl Layout {
 
     /// Whose word counts in earnest, by reference and namespace: for the audit.
     pub fn speakers(&self) -> Speakers {
+        let mut texts: HashSet<Arc<str>> = HashSet::new();
+        let mut once = |text: &str| {
+            let known = texts.get(text).cloned();
+            known.unwrap_or_else(|| {
+                let new: Arc<str> = text.into();
+                texts.insert(new.clone());
+                new
+            })
+        };
         let all = self.words.all.iter().map(|(reference, said)| {
             let said = said.iter().filter(|(audience, _)| *audience != ELSEWHERE);
             let said = said.map(|(audience, word)| {
                 let now = word.filter(|(_, earlier)| earlier.is_none());
-                (
-                    audience.clone(),
-                    now.map(|(of, _)| self.builds[of].image_build.clone()),
-                )
+                let key = now.map(|(of, _)| once(&self.builds[of].image_build));
+                (once(audience), key)
             });
-            (reference.clone(), said.collect())
+            (reference.as_str().into(), said.collect())
         });
         Speakers(all.collect())
     }
 }
 
-/// Who speaks of a reference in a namespace.
+/// Who speaks of a reference in a namespace, in order; texts are once in memory.
 #[derive(Default)]
-pub struct Speakers(HashMap<String, BTreeMap<String, Option<String>>>);
+pub struct Speakers(HashMap<Box<str>, Box<[(Arc<str>, Option<Arc<str>>)]>>);
 
 impl Speakers {
     /// The ImageBuild (`namespace/name`) whose word counts for workloads of a namespace; `reference` in its
     /// canonical form.
     pub fn of(&self, reference: &str, namespace: &str) -> Option<&str> {
         let said = self.0.get(reference)?;
-        let word = said.get(namespace).or_else(|| said.get(EVERYWHERE))?;
-        word.as_deref()
+        let to = |who: &str| said.binary_search_by(|(audience, _)| (**audience).cmp(who));
+        let at = to(namespace).or_else(|_| to(EVERYWHERE)).ok()?;
+        said[at].1.as_deref()
     }
 }
 
@@ -404,8 +415,8 @@ impl<'a> FromIterator<(String, &'a str, &'a str)> for Speakers {
     fn from_iter<I: IntoIterator<Item = (String, &'a str, &'a str)>>(all: I) -> Self {
         let mut speakers = Self::default();
         for (reference, namespace, image_build) in all {
-            let said = speakers.0.entry(reference).or_default();
-            said.insert(namespace.to_owned(), Some(image_build.to_owned()));
+            let said = [(namespace.into(), Some(image_build.into()))];
+            speakers.0.insert(reference.into(), said.into());
         }
         speakers
     }
@@ -415,9 +426,9 @@ impl<'a> FromIterator<(String, &'a str, &'a str)> for Speakers {
 fn add(spec: &mut ProbeProfileSpec, build: &Profiled, which: Option<usize>) -> Option<String> {
     let entry = build.entry(which)?;
     let image = build.image(which)?;
-    for (id, set) in &entry.sets {
-        if !spec.programs.contains_key(id) {
-            spec.programs.insert(id.clone(), set.programs.clone());
+    for set in &entry.sets {
+        if !spec.programs.contains_key(&*set.id) {
+            spec.programs.insert(set.id.to_string(), set.programs());
         }
     }
     let id = id(&serde_json::to_string(&image).unwrap_or_default());

@@ -30,9 +30,9 @@ struct Claim {
 /// Who speaks: an ImageBuild by its number, and which of its images; `None` where those that could do not agree.
 pub(super) type Word = Option<(usize, Option<usize>)>;
 
-/// Every reference, in its canonical form, with its audiences.
+/// Every reference, in its canonical form, with its audiences in order.
 pub(super) struct Words {
-    pub(super) all: HashMap<String, BTreeMap<String, Word>>,
+    pub(super) all: HashMap<String, Vec<(String, Word)>>,
     /// ImageBuilds that are not agreed with: a reference, and the other ImageBuild where it is of the same namespace.
     pub(super) disputes: BTreeMap<usize, (String, Option<usize>)>,
 }
@@ -73,11 +73,11 @@ pub(super) fn words(builds: &[Profiled]) -> Words {
         all: HashMap::with_capacity(claims.len()),
         disputes: BTreeMap::new(),
     };
-    let mut names: Vec<&String> = claims.keys().collect();
-    names.sort_unstable();
-    for name in names {
-        let audiences = audiences(builds, name, &claims[name], &mut words.disputes);
-        words.all.insert(name.clone(), audiences);
+    let mut claims: Vec<(String, Vec<Claim>)> = claims.into_iter().collect();
+    claims.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (name, claims) in claims {
+        let audiences = audiences(builds, &name, &claims, &mut words.disputes);
+        words.all.insert(name, audiences);
     }
     words
 }
@@ -87,7 +87,7 @@ fn audiences(
     name: &str,
     claims: &[Claim],
     disputes: &mut BTreeMap<usize, (String, Option<usize>)>,
-) -> BTreeMap<String, Word> {
+) -> Vec<(String, Word)> {
     let mut by_namespace: BTreeMap<&str, Vec<Claim>> = BTreeMap::new();
     for claim in claims {
         by_namespace
@@ -95,7 +95,7 @@ fn audiences(
             .or_default()
             .push(*claim);
     }
-    let mut said = BTreeMap::new();
+    let mut said = Vec::with_capacity(by_namespace.len() + 1);
     for (namespace, claims) in &by_namespace {
         let word = agreed(builds, name, claims);
         if word.is_none() {
@@ -105,7 +105,7 @@ fn audiences(
                 disputes.insert(claim.build, (name.to_owned(), other));
             }
         }
-        said.insert((*namespace).to_owned(), word);
+        said.push(((*namespace).to_owned(), word));
     }
     let trusted: Vec<Claim> = claims
         .iter()
@@ -130,7 +130,8 @@ fn audiences(
             }
         }
     }
-    said.insert(audience.to_owned(), word.filter(|_| few));
+    said.push((audience.to_owned(), word.filter(|_| few)));
+    said.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     said
 }
 
@@ -142,7 +143,7 @@ fn agreed(builds: &[Profiled], name: &str, claims: &[Claim]) -> Word {
     let same = claims
         .iter()
         .all(|claim| match (entry(first), entry(claim)) {
-            (Some(one), Some(other)) => one.content == other.content,
+            (Some(one), Some(other)) => one.json == other.json,
             _ => name.contains('@') || builds[first.build].digest == builds[claim.build].digest,
         });
     same.then_some((first.build, first.earlier))

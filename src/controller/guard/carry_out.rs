@@ -122,7 +122,10 @@ async fn condition(
 ) -> Result<bool, Error> {
     let (namespace, name) = key.split_once('/').unwrap_or_default();
     let cluster = &context.cluster;
-    match cluster.write_condition(namespace, name, kind, wanted).await {
+    match cluster
+        .write_condition(namespace, name, kind, wanted.map(|said| &**said))
+        .await
+    {
         Ok(()) => Ok(true),
         Err(error) if error.is_answer() => {
             tracing::warn!(%error, "cannot write a condition; retrying");

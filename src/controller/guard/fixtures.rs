@@ -29,7 +29,7 @@ pub fn images(keys: &[&str]) -> Images {
         let mut image = Image::of(&build).unwrap();
         image.known = Some(Entry::of(&[Contents::default()]).map(Arc::new));
         image.judged = true;
-        (key(&build), image)
+        (key(&build), Box::new(image))
     });
     images.collect()
 }

@@ -22,13 +22,13 @@ const TEXT: usize = 1024;
 /// Bytes of a condition's message that is compared.
 const MESSAGE: usize = 32 << 10;
 
-/// Status, reason and message of a condition.
-pub type Said = (String, Reason, String);
+/// Status, reason and message of a condition. Few images have one.
+pub type Said = Box<(String, Reason, String)>;
 
 /// The same of what a pure room says: whether it is true, why, and in words.
 pub fn said((is, reason, message): (bool, Reason, String)) -> Said {
     let status = if is { "True" } else { "False" };
-    (status.to_owned(), reason, message)
+    Box::new((status.to_owned(), reason, message))
 }
 
 /// One ImageBuild with an image.
@@ -39,8 +39,10 @@ pub struct Image {
     pub digest: String,
     /// `:tag` and `@sha256:…` each.
     pub versions: Vec<String>,
-    /// `@sha256:…` of earlier builds.
-    history: Vec<String>,
+    /// `@sha256:…` of earlier builds, until they were looked up.
+    pub history: Vec<String>,
+    /// The same while the history is.
+    past: u64,
     /// The probe that its `healthCheck` declares, as text.
     pub fix: Option<String>,
     /// The Builder that it is built on.
@@ -88,12 +90,14 @@ impl Image {
             .iter()
             .filter_map(|entry| entry.digest.as_ref());
         let history = history.filter(|earlier| **earlier != digest && earlier.len() <= TEXT);
+        let history = history.take(HISTORY).map(|digest| format!("@{digest}"));
+        let history: Vec<String> = history.collect();
         let said = |kind: &str| {
             find(&standing.conditions, kind).map(|condition| {
                 let message = bounded(condition.message.clone(), MESSAGE);
                 // One that this version does not know is another than whatever it writes.
                 let reason = Reason::named(&condition.reason).unwrap_or(Reason::NotJudged);
-                (condition.status.clone(), reason, message)
+                Box::new((condition.status.clone(), reason, message))
             })
         };
         let handler = build
@@ -105,10 +109,8 @@ impl Image {
         Some(Self {
             repository: repository.to_owned(),
             versions,
-            history: history
-                .take(HISTORY)
-                .map(|digest| format!("@{digest}"))
-                .collect(),
+            past: digest_of(&history),
+            history,
             fix: fix.filter(|fix| fix.len() <= TEXT),
             builder: build.spec.builder_ref.name.clone(),
             print: print(status),
@@ -130,7 +132,7 @@ impl Image {
         let same = self.print == old.print && self.digest == old.digest;
         let changed = !same
             || self.versions != old.versions
-            || self.history != old.history
+            || self.past != old.past
             || self.repository != old.repository
             || self.fix != old.fix
             || self.compatible != old.compatible
@@ -200,6 +202,12 @@ pub fn print(status: &ImageBuildStatus) -> u64 {
     hasher.finish()
 }
 
+fn digest_of(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What is being done, or was in vain, about programs that are not known.
 fn fetching(status: &ImageBuildStatus) -> Option<String> {
     let fetch = status.fetch.as_ref()?;
@@ -255,15 +263,15 @@ pub fn key(build: &ImageBuild) -> String {
 
 /// Sets of programs, each of them once in memory.
 #[derive(Default)]
-pub struct Pool(HashMap<String, Weak<Set>>);
+pub struct Pool(HashMap<Box<str>, Weak<Set>>);
 
 impl Pool {
     /// The entry, with the sets that others have already.
     pub fn share(&mut self, mut entry: Entry) -> Arc<Entry> {
-        for (id, set) in &mut entry.sets {
-            match self.0.get(id).and_then(Weak::upgrade) {
+        for set in &mut entry.sets {
+            match self.0.get(&set.id).and_then(Weak::upgrade) {
                 Some(known) => *set = known,
-                None => drop(self.0.insert(id.clone(), Arc::downgrade(set))),
+                None => drop(self.0.insert(set.id.clone(), Arc::downgrade(set))),
             }
         }
         if self.0.len() > 1000 && self.0.len().is_power_of_two() {

@@ -15,7 +15,7 @@ pub struct Letter {
     /// `namespace/name`.
     pub key: String,
     /// What it holds; none where it has no image.
-    pub image: Option<Image>,
+    pub image: Option<Box<Image>>,
 }
 
 /// From the watch to the guard.
@@ -81,10 +81,7 @@ impl Mailbox {
         }
         if let Some((key, changed)) = mail.changed.pop_first() {
             return Some(match changed {
-                Changed::Is(image) => Event::Apply(Letter {
-                    key,
-                    image: image.map(|image| *image),
-                }),
+                Changed::Is(image) => Event::Apply(Letter { key, image }),
                 Changed::Gone => Event::Delete(Letter { key, image: None }),
             });
         }

@@ -27,7 +27,7 @@ pub use mailbox::Mailbox;
 use observe::{Taken, Written};
 
 /// ImageBuilds with an image, by `namespace/name`.
-type Images = BTreeMap<String, Image>;
+type Images = BTreeMap<String, Box<Image>>;
 
 /// What stays from round to round.
 #[derive(Default)]

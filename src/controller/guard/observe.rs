@@ -62,7 +62,7 @@ impl Taken {
                 let Some(mut image) = image else {
                     return old.is_some();
                 };
-                let changed = image.follow(old);
+                let changed = image.follow(old.map(|old| *old));
                 self.images.insert(key, image);
                 changed
             }
@@ -110,6 +110,7 @@ pub async fn observe(
     if !written.read {
         written.read(context, images).await?;
     }
+    images.values_mut().for_each(|image| image.history = vec![]);
     let more = !judge(context, images, written).await?;
     written.trust(context).await;
     let builds = written.profiled(context, images);

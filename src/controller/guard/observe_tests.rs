@@ -13,7 +13,7 @@ fn seen(key: &str, digest: &str) -> ImageBuild {
 fn take(taken: &mut Taken, event: Event<ImageBuild>) -> bool {
     let letter = |build: ImageBuild| Letter {
         key: key(&build),
-        image: Image::of(&build),
+        image: Image::of(&build).map(Box::new),
     };
     taken.take(match event {
         Event::Init => Event::Init,

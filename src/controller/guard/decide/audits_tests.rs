@@ -88,7 +88,7 @@ fn step(
             told: lines(true),
             known: lines(false),
             key: say.key.clone(),
-            condition: say.condition.map(|said| said.map(|(_, reason, _)| reason)),
+            condition: say.condition.map(|said| said.map(|said| said.1)),
         }
     });
     said.collect()
@@ -146,7 +146,7 @@ fn a_workload_is_told_once_of_a_probe_that_cannot_work() {
     assert_eq!(said[0].told.len(), 1);
     // By a process before this one: its condition has the line.
     let before = ("False".into(), Reason::CannotWork, format!("first\n{LINE}"));
-    images.get_mut("team/a").unwrap().compatible = Some(before);
+    images.get_mut("team/a").unwrap().compatible = Some(before.into());
     let said = step(&images, &workloads, &[], false);
     assert_eq!((said[0].told.len(), said[0].known.len()), (0, 1));
 }
