@@ -58,7 +58,7 @@ impl Case<'_> {
         if lower.contains("invalid subdir ") || lower.contains("failed to open subdir ") {
             let folder = git.sub_path.as_deref().unwrap_or_default();
             return not_found(format!(
-                "git repository {url} has no folder {folder} at {}: check git.subPath",
+                "directory {folder} not found in git repository {url} at {}: check git.subPath",
                 reference(git)
             ));
         }
@@ -69,7 +69,7 @@ impl Case<'_> {
         ];
         if gone.iter().any(|words| lower.contains(words)) {
             return not_found(format!(
-                "git repository {url} has no {}, or does not hand it out: check git.ref.commit",
+                "{} not found in git repository {url}, or its server does not allow fetching it: check git.ref.commit",
                 reference(git)
             ));
         }

@@ -233,7 +233,7 @@ mod tests {
             "/bin/bash: line 1: make: command not found",
         ] {
             let hint = given("RUN cd /src && make all", log).unwrap();
-            assert!(hint.contains("no program make"), "{hint}");
+            assert!(hint.contains("program make not found"), "{hint}");
         }
         assert_eq!(
             given("RUN ./configure", "/bin/sh: 1: fig2dev: not found"),

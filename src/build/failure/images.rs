@@ -277,8 +277,8 @@ fn denied(
                 for 12 hours): renew them"
         ),
         (Kind::Blocked, _) => {
-            "a firewall or proxy in front of the registry denies access, independent of \
-                credentials: allow the addresses of the builder and the runners there"
+            "a firewall or proxy in front of the registry denies access, whatever the credentials: allow the addresses \
+             of the builder and of the runners there"
                 .into()
         }
         _ => credentials_hint(request, facts, repository, right),

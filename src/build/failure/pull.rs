@@ -130,7 +130,7 @@ mod tests {
             (
                 format!("{OPEN}could not fetch content descriptor sha256:059f (application/vnd.oci.image.layer.v1.tar+gzip) from remote: not found"),
                 R::BaseImageNotFound,
-                "not in its registry",
+                "not found in its registry",
             ),
             (
                 "failed to compute cache key: short read: expected 1751823 bytes but got 5000: unexpected EOF".into(),

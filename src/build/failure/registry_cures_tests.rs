@@ -30,13 +30,13 @@ fn each_answer_to_a_push_has_its_reason_and_its_cure() {
             format!("{}413 Request Entity Too Large: {NGINX}", url("PUT")),
             R::PushDenied,
             Again::No,
-            "does not take team/hello: 413 Request Entity Too Large, with an HTML page titled '413 Request Entity Too Large' (nginx); a layer is larger",
+            "rejected team/hello: 413 Request Entity Too Large, with an HTML page titled '413 Request Entity Too Large' (nginx); a layer is too large",
         ),
         (
             "denied: adding 3.0 MiB of storage resource, which when updated to current usage of 1.0 GiB will exceed the configured upper limit of 1.0 GiB.".into(),
             R::PushDenied,
             Again::No,
-            "its storage quota is used up",
+            "its storage quota is exceeded",
         ),
         (
             "unknown: The repository with name 'team/hello' does not exist in the registry with id '123456789012'".into(),
@@ -48,13 +48,13 @@ fn each_answer_to_a_push_has_its_reason_and_its_cure() {
             "name unknown: Repository \"docker\" not found".into(),
             R::PushDenied,
             Again::No,
-            "wants the repository to be made first",
+            "whether the registry requires the repository to be created first",
         ),
         (
             "denied: permission_denied: write_package".into(),
             R::PushDenied,
             Again::No,
-            "refuses the push of team/hello: denied: permission_denied: write_package; check that the credentials",
+            "denied the push of team/hello: denied: permission_denied: write_package; check that the credentials",
         ),
         (
             "denied: Your authorization token has expired. Reauthenticate and try again.".into(),
@@ -66,43 +66,43 @@ fn each_answer_to_a_push_has_its_reason_and_its_cure() {
             "unsupported: The operation is unsupported.".into(),
             R::PushDenied,
             Again::No,
-            "takes no pushes",
+            "this repository is read-only",
         ),
         (
             format!("{}405 Method Not Allowed", url("HEAD")),
             R::PushDenied,
             Again::No,
-            "HEAD requests do not come through",
+            "HEAD requests are blocked",
         ),
         (
             format!("{}404 Not Found: <html><head><title>404 Not Found</title></head>", url("POST")),
             R::PushDenied,
             Again::No,
-            "a web server and no registry",
+            "a web server, not a registry",
         ),
         (
             format!("{}400 Bad Request: Client sent an HTTP request to an HTTPS server.\n", url("HEAD")),
             R::PushDenied,
             Again::No,
-            "take plainHTTP off",
+            "remove plainHTTP",
         ),
         (
             format!("{}403 Forbidden: <html><head><title>Just a moment...</title></head>", url("POST")),
             R::PushDenied,
             Again::No,
-            "let the addresses of the builder",
+            "allow the addresses of the builder",
         ),
         (
             format!("{}502 Bad Gateway: <html>\r\n<head><title>502 Bad Gateway</title></head>\r\n", url("POST")),
             R::PushFailed,
             Again::Later,
-            "cannot be reached or is busy: 502 Bad Gateway, with an HTML page titled '502 Bad Gateway'",
+            "is unreachable or unavailable: 502 Bad Gateway, with an HTML page titled '502 Bad Gateway'",
         ),
         (
             "toomanyrequests: Quota exceeded for quota metric 'Requests per project per region'".into(),
             R::PushFailed,
             Again::Later,
-            "it limits how often it is asked",
+            "rate limit exceeded",
         ),
         (
             "errors:\ndenied: requested access to the resource is denied\nunauthorized: authentication required\n".into(),
@@ -130,12 +130,12 @@ fn the_runner_is_told_the_same_when_it_moves_tags() {
         (
             PushFault::Refused,
             "tag v1 of team/hello: 412 Precondition Failed: Failed to process request due to 'hello:v1' configured as immutable.",
-            "lets no tag of the repository be moved",
+            "the tag already exists and is immutable",
         ),
         (
             PushFault::Refused,
             "tag v1 of team/hello: 400 Bad Request: The image tag 'v1' already exists in the 'team/hello' repository and cannot be overwritten because the tag is immutable.",
-            "a tag of its own in output.tags",
+            "use a new tag for each build in output.tags",
         ),
         (
             PushFault::Refused,
@@ -145,18 +145,18 @@ fn the_runner_is_told_the_same_when_it_moves_tags() {
         (
             PushFault::Refused,
             "manifest sha256:00 of team/hello: 200 OK, with an HTML page titled 'Welcome'",
-            "a web server and no registry",
+            "a web server, not a registry",
         ),
         (
             PushFault::Refused,
             "tag v1 of team/hello: 415 Unsupported Media Type",
-            "does not take manifests of this kind",
+            "unsupported manifest type (OCI)",
         ),
     ] {
         let failure = push_failure(&request, &Facts::default(), how, said);
         assert_eq!(failure.reason, R::PushDenied, "{failure:#?}");
         assert!(failure.message.contains(words), "{failure:#?}");
-        assert!(!failure.message.contains("made first"), "{failure:#?}");
+        assert!(!failure.message.contains("created first"), "{failure:#?}");
     }
 }
 
@@ -179,7 +179,7 @@ fn a_secret_that_does_not_serve_is_told_what_is_wrong_with_it() {
         (
             &[][..],
             notes(&empty, &[("", "desktop")]),
-            "Secret push names the credential store desktop and holds no password for registry.example.com",
+            "Secret push uses the credential store desktop and has no password for registry.example.com",
         ),
         (
             &[],
@@ -187,12 +187,12 @@ fn a_secret_that_does_not_serve_is_told_what_is_wrong_with_it() {
                 &[],
                 &[("registry.example.com", "ecr-login"), ("", "desktop")],
             ),
-            "names the credential store ecr-login",
+            "uses the credential store ecr-login",
         ),
         (
             &[],
             notes(&empty, &[]),
-            "an entry for registry.example.com that cannot be used: the password is missing",
+            "an invalid entry for registry.example.com: the password is missing",
         ),
         (
             &[],
@@ -203,12 +203,12 @@ fn a_secret_that_does_not_serve_is_told_what_is_wrong_with_it() {
                 )],
                 &[("", "desktop")],
             ),
-            "cannot be used: its auth is invalid: not user:password in base64",
+            "an invalid entry for registry.example.com: its auth is invalid: not user:password in base64",
         ),
         (
             &["registry.example.com/other"],
             notes(&[], &[]),
-            "has credentials for registry.example.com/other, and none for registry.example.com/team/hello",
+            "has credentials for registry.example.com/other, but not for registry.example.com/team/hello",
         ),
         (
             &["*.example.com"],
@@ -264,7 +264,7 @@ fn each_answer_to_a_pull_has_its_reason_and_its_cure() {
             source("encountered unknown type text/html; children may not be fetched"),
             R::BuildFailed,
             Again::No,
-            "a web server and no registry",
+            "a web server, not a registry",
         ),
         (
             source("r.example.com/team/base:1: not found"),
@@ -276,7 +276,7 @@ fn each_answer_to_a_pull_has_its_reason_and_its_cure() {
             source("denied: client with IP '203.0.113.7' is not allowed access."),
             R::BaseImageDenied,
             Again::No,
-            "let the addresses of the builder",
+            "allow the addresses of the builder",
         ),
     ] {
         let verdict = pulled(&said, &said);
@@ -302,7 +302,7 @@ fn each_answer_to_a_pull_has_its_reason_and_its_cure() {
         verdict
             .failure
             .message
-            .contains("r.example.com/team/base:1 refuses"),
+            .contains("access to base image r.example.com/team/base:1 is denied"),
         "{:?}",
         verdict.failure
     );

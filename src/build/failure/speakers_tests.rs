@@ -73,7 +73,7 @@ fn a_step_that_prints_the_runtimes_own_words_is_the_step() {
         let dockerfile = format!("FROM a\nUSER app\n{run}\n");
         let failure = with_dockerfile(&dockerfile, (&vertex, &error, &log), &text);
         assert_eq!(failure.reason, R::StepFailed, "{failure:#?}");
-        let said = format!("ended with exit code {code}");
+        let said = format!("failed with exit code {code}");
         assert!(failure.message.contains(&said), "{}", failure.message);
     }
 }
@@ -333,7 +333,7 @@ fn a_step_of_which_nothing_is_known_is_named_without_gaps() {
     let said = r#"process "/bin/sh -c x" did not complete successfully: exit code: 3"#;
     assert_eq!(
         of_daemon(said).failure.message,
-        "a RUN step ended with exit code 3"
+        "a RUN step failed with exit code 3"
     );
 }
 
@@ -344,11 +344,11 @@ fn memory_names_the_builder_and_its_limit() {
     for (limit, words) in [
         (
             Some("2Gi"),
-            "the memory limit 2Gi of Builder default was hit",
+            "because the memory limit 2Gi of Builder default was exceeded",
         ),
         (
             None,
-            "the memory limit of Builder default, or of its node, was hit",
+            "because the memory limit of Builder default, or of its node, was exceeded",
         ),
     ] {
         request.builder_memory = limit.map(str::to_owned);
@@ -388,7 +388,8 @@ fn a_line_that_is_too_long_is_named_though_buildkit_names_another() {
         let failure = with_dockerfile(&dockerfile, NONE, &text);
         assert_eq!(failure.reason, R::DockerfileSyntax);
         assert_eq!(failure.dockerfile_line, Some(line));
-        let words = format!("Dockerfile:{line}: this line is longer than the 65535 bytes");
+        let words =
+            format!("Dockerfile:{line}: this line is too long: BuildKit reads at most 65535 bytes");
         assert!(failure.message.starts_with(&words), "{}", failure.message);
     }
 }
@@ -397,8 +398,8 @@ fn a_line_that_is_too_long_is_named_though_buildkit_names_another() {
 fn a_dockerfile_that_is_no_text_says_so() {
     for (word, words) in [
         ("\u{fffd}\u{fffd}F\0R\0O\0M\0", "UTF-16"),
-        ("F\0R\0O\0M\0 ", "no text in UTF-8"),
-        ("\u{fffd}\u{8}\0\0\0", "no text in UTF-8"),
+        ("F\0R\0O\0M\0 ", "invalid UTF-8: save"),
+        ("\u{fffd}\u{8}\0\0\0", "invalid UTF-8: save"),
     ] {
         let said = format!("dockerfile parse error on line 1: unknown instruction: {word}");
         let failure = of_daemon(&said).failure;
@@ -454,7 +455,7 @@ fn a_very_long_command_does_not_hide_how_it_ended() {
     assert_eq!(failure.reason, R::StepFailed);
     assert_eq!(failure.dockerfile_line, Some(2));
     assert!(
-        failure.message.ends_with("ended with exit code 7"),
+        failure.message.ends_with("failed with exit code 7"),
         "{}",
         failure.message
     );
@@ -479,7 +480,7 @@ fn line_ends_that_the_dockerfile_mends_are_not_to_blame() {
         };
         let found = judge_with(&request(), &facts, vertex, text).failure.hint;
         assert_eq!(
-            found.is_some_and(|it| it.contains("carriage return")),
+            found.is_some_and(|it| it.contains("Windows line endings (CRLF)")),
             hint,
             "{mends}"
         );

@@ -121,8 +121,8 @@ fn sure(step: &str, log: &str) -> Option<String> {
             .any(|l| l.contains("sh: ") && l.contains(": [") && l.ends_with("not found"))
     {
         return Some(
-            "RUN looks like a JSON array and is not valid JSON, so a shell runs it: close it \
-                with ], and put each word in double quotes"
+            "RUN looks like a JSON array but is not valid JSON, so a shell runs it: close it with ], and put each \
+             word in double quotes"
                 .into(),
         );
     }
@@ -170,14 +170,14 @@ fn missing_cure(what: &str, how: How, script: Option<&Script>) -> Option<String>
             ))
         }
         _ if how == How::Interpreter => Some(format!(
-            "{what} is there, but not what it needs to start: a script's first line names an interpreter that this image does \
-             not have, or ends with a carriage return (Windows line ends: {LINE_FEEDS}); a program needs a dynamic loader \
-             of another C library (glibc, musl): build it statically"
+            "{what} is there, but what it needs to start is missing: a script's first line names an interpreter that this \
+             image does not have, or has Windows line endings (CRLF; {LINE_FEEDS}); a program needs a dynamic loader of \
+             another C library (glibc, musl): build it statically"
         )),
         _ if what.contains('/') => Some(format!(
-            "if {what} is there, what it needs to start is not: its first line ends with a carriage return (Windows line \
-             ends: {LINE_FEEDS}) or names an interpreter that this image does not have, or it is a program for another C \
-             library (glibc, musl). Else check the path"
+            "if {what} is there, what it needs to start is missing: its first line has Windows line endings (CRLF; \
+             {LINE_FEEDS}) or names an interpreter that this image does not have, or it is a program for another C library \
+             (glibc, musl). Otherwise check the path"
         )),
         _ => None,
     }
@@ -268,7 +268,7 @@ mod tests {
             "RUN sh /run.sh",
             "/run.sh: line 4: syntax error: unexpected end of file",
             Some("#!/bin/sh\r"),
-            "bin/run.sh has Windows line ends",
+            "bin/run.sh has Windows line endings (CRLF)",
         ),
         (
             "RUN [\"/run.sh\"]",
@@ -310,61 +310,61 @@ mod tests {
             "RUN /run.sh",
             "/bin/sh: /run.sh: not found",
             Some("#!/bin/sh\r"),
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN /run.sh",
             "/bin/sh: 1: /run.sh: not found",
             Some("#!/bin/sh\r"),
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN /run.sh",
             "/bin/sh: /run.sh: not found",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN [\"/run.sh\"]",
             "exec /run.sh: no such file or directory",
             Some("#!/bin/sh\r"),
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN [\"/run.sh\"]",
             "exec /run.sh: no such file or directory",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN /run.sh",
             "/bin/bash: line 1: /run.sh: cannot execute: required file not found",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN /run.sh",
             "/usr/bin/env: 'bash\\r': No such file or directory\n/usr/bin/env: use -[v]S",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN bash /run.sh",
             "/run.sh: line 2: $'\\r': command not found",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN bash /run.sh",
             ": invalid option name",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN sh /run.sh",
             "/run.sh: set: line 1: illegal option -",
             None,
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "RUN /run.sh",
@@ -394,19 +394,19 @@ mod tests {
             "RUN [\"make\", \"x\"]",
             "runc run failed: unable to start container process: error during container init: exec: \"make\": executable file not found in $PATH",
             None,
-            "no program make",
+            "program make not found",
         ),
         (
             "RUN echo hi",
             "runc run failed: unable to start container process: error during container init: exec: \"/bin/bash\": stat /bin/bash: no such file or directory",
             None,
-            "no program /bin/bash",
+            "program /bin/bash not found",
         ),
         (
             "RUN [\"/etc\"]",
             "runc run failed: unable to start container process: error during container init: exec: \"/etc\": is a directory",
             None,
-            "is a folder",
+            "is a directory, not a program",
         ),
         (
             "RUN /g x",

@@ -80,8 +80,8 @@ impl Case<'_> {
         Some((
             FailureReason::OutOfMemory,
             format!(
-                "{} was killed ({how}), most likely out of memory: {whose} was exceeded: raise \
-                    spec.resources.limits.memory of the Builder, or let the step do less at once",
+                "{} was killed ({how}), most likely out of memory, because {whose} was exceeded: raise \
+                 spec.resources.limits.memory of the Builder, or let the step do less at once",
                 self.what()
             ),
             Again::No,
@@ -108,9 +108,8 @@ impl Case<'_> {
             (
                 FailureReason::BuildRejected,
                 format!(
-                    "exec format error: {} starts a program for another platform than the \
-                        builder's: start stages with RUN from FROM --platform=$BUILDPLATFORM \
-                        and cross-compile",
+                    "exec format error: {} starts a program for another platform than the builder's: begin stages \
+                     that have RUN with FROM --platform=$BUILDPLATFORM, and cross-compile",
                     self.what()
                 ),
                 Again::No,

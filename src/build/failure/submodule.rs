@@ -34,7 +34,7 @@ pub(super) fn finding(git: &GitSource, error: &str, denied: &[&str]) -> Option<F
     };
     let path = shown(&lost.path);
     let source = &git.url;
-    let message = format!("submodule {path}{from} of git repository {source} {why}");
+    let message = format!("submodule {path}{from} of git repository {source}: {why}");
     Some((reason, message, again))
 }
 
@@ -44,16 +44,16 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     let missing = |why: String| (SourceNotFound, why, Again::No);
     if lost.no_url {
         return missing(
-            "has no URL in .gitmodules: add it there (git submodule add), or remove the entry \
-                from the repository (git rm --cached)"
+            "URL missing in .gitmodules: add it there (git submodule add), or remove the entry from the repository \
+             (git rm --cached)"
                 .into(),
         );
     }
     if let Some(commit) = &lost.commit {
         let commit = shown(commit);
         return missing(format!(
-            "commit {commit} not found, which the repository points to: push that commit there, \
-                or point the repository to an existing one"
+            "commit {commit}, which the repository points to, not found: push that commit there, or point the \
+             repository to an existing one"
         ));
     }
     let lower = lost.said.to_lowercase();
@@ -62,8 +62,7 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     let open = http || lost.url.starts_with("git://") || lost.url.is_empty();
     if !open && ssh_host(&lost.url).is_none() {
         return missing(
-            "has an unsupported URL: use an https URL in .gitmodules, or a relative one such as \
-                ../lib.git"
+            "unsupported URL: use an https URL in .gitmodules, or a relative one such as ../lib.git"
                 .into(),
         );
     }
@@ -72,9 +71,9 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     {
         let host = shown(host);
         return refused(format!(
-            "uses SSH, and the source does not, so the SSH key is missing: use its https URL on \
-                {host} or a relative one such as ../lib.git in .gitmodules, or read the source \
-                over SSH, with a Secret of type kubernetes.io/ssh-auth"
+            "SSH key missing, because the source is not read over SSH: use its https URL on {host} or a relative one \
+             such as ../lib.git in .gitmodules, or read the source over SSH, with a Secret of type \
+             kubernetes.io/ssh-auth"
         ));
     }
     if let Some(host) = ssh_host(&lost.url)
@@ -127,9 +126,9 @@ fn no_credentials(git: &GitSource, lost: &Lost, own: &str, http: bool) -> String
             "the server of the source"
         };
         return format!(
-            "authentication required, on another server than the source (scheme, host and port \
-                count): the credentials of git.secretRef are never sent to another server. Make \
-                it public, or keep a copy of it on {relative} and use that URL in .gitmodules"
+            "authentication required, and it is on another server than the source (scheme, host and port count): the \
+             credentials of git.secretRef are never sent to another server. Make it public, or keep a copy of it on \
+             {relative} and use that URL in .gitmodules"
         );
     }
     match &git.secret_ref {

@@ -68,7 +68,7 @@ fn a_private_submodule_of_the_same_server_needs_credentials_that_may_read_it() {
         &said,
         SourceDenied,
         Again::No,
-        &[named, "refuses the credentials in Secret robot"],
+        &[named, "access denied with the credentials in Secret robot"],
     );
     let said = clone("vendor/lib", "https://GIT.example.com:443/lib.git", NO_NAME);
     told(
@@ -76,7 +76,7 @@ fn a_private_submodule_of_the_same_server_needs_credentials_that_may_read_it() {
         &said,
         SourceDenied,
         Again::No,
-        &["refuses the credentials in Secret robot"],
+        &["access denied with the credentials in Secret robot"],
     );
 }
 
@@ -124,7 +124,7 @@ fn an_ssh_submodule_of_an_http_source_is_named_and_not_tried_again() {
             let words = [
                 "submodule vendor/lib",
                 url,
-                "is read by ssh, and the source is not",
+                "SSH key missing, because the source is not read over SSH",
                 "https URL on git.example.com ",
             ];
             told(&git, &said, SourceDenied, Again::No, &words);
@@ -157,7 +157,7 @@ fn an_ssh_submodule_of_an_ssh_source_needs_its_servers_key() {
         &said,
         SourceDenied,
         Again::No,
-        &["refuses the credentials in Secret robot"],
+        &["access denied with the credentials in Secret robot"],
     );
 }
 
@@ -194,7 +194,7 @@ fn a_missing_repository_commit_or_url_is_named() {
         Again::No,
         &[
             "submodule lib (https://h/l.git)",
-            "does not have the commit",
+            "commit 24295a0e80417d99e1751399f0e06059229ff3b3, which the repository points to, not found",
             commit,
         ],
     );
@@ -204,17 +204,11 @@ fn a_missing_repository_commit_or_url_is_named() {
         &said,
         SourceNotFound,
         Again::No,
-        &["submodule vendor/lib of git", "has no URL in .gitmodules"],
+        &["submodule vendor/lib of git", "URL missing in .gitmodules"],
     );
     for url in ["/srv/lib.git", "file:///srv/lib.git", "ext::sh"] {
         let said = clone("lib", url, "fatal: transport 'file' not allowed");
-        told(
-            &git,
-            &said,
-            SourceNotFound,
-            Again::No,
-            &["in a way that builds do not allow"],
-        );
+        told(&git, &said, SourceNotFound, Again::No, &["unsupported URL"]);
     }
 }
 

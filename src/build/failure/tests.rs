@@ -182,7 +182,13 @@ fn a_branch_a_tag_and_a_commit_that_do_not_exist_are_named() {
     let said = "failed to checkout remote https://git.example.com/team/hello.git: git stderr:\nfatal: reference is not a tree: 0000000000000000000000000000000000000000\n: exit status 128";
     let verdict = git_failure(&commit, said);
     assert_eq!(verdict.failure.reason, R::SourceNotFound);
-    assert!(verdict.failure.message.contains("has no commit 0000"));
+    assert!(verdict.failure.message.starts_with("commit 0000"));
+    assert!(
+        verdict
+            .failure
+            .message
+            .contains(" not found in git repository https://git.example.com/team/hello.git")
+    );
 }
 
 #[test]
@@ -193,7 +199,7 @@ fn a_folder_that_is_not_in_the_repository_is_named() {
         &git_failure(&branch("main"), said),
         R::SourceNotFound,
         Again::No,
-        r#"git repository https://git.example.com/team/hello.git has no folder no/such at branch "main": check git.subPath"#,
+        r#"directory no/such not found in git repository https://git.example.com/team/hello.git at branch "main": check git.subPath"#,
     );
 }
 
@@ -248,8 +254,9 @@ fn a_git_server_that_is_away_is_asked_again() {
         "unable to access 'https://git.example.com/team/hello.git/': Failed to connect to git.example.com port 443 after 0 ms: Couldn't connect to server",
     ] {
         let verdict = git_failure(&branch("main"), &stderr(fatal));
-        let expected =
-            format!("git repository https://git.example.com/team/hello.ginvalid JSON: {fatal}");
+        let expected = format!(
+            "git repository https://git.example.com/team/hello.git cannot be read: {fatal}"
+        );
         assert_is(&verdict, R::SourceUnreachable, Again::Later, &expected);
     }
 }
@@ -331,7 +338,7 @@ fn other_faults_of_the_dockerfile_are_syntax_as_well() {
 fn a_target_that_is_no_stage_is_told_with_the_stages_that_are() {
     let text =
         r#"error: failed to solve: target stage "biuld" could not be found (did you mean build?)"#;
-    let message = r#"stage "biuld" is not in the Dockerfile; did you mean build? It has build, runtime: change spec.target"#;
+    let message = r#"stage "biuld" not found in the Dockerfile; did you mean build? It has build, runtime: change spec.target"#;
     assert_is(
         &judge(&request(), NONE, text),
         R::StageNotFound,
@@ -363,7 +370,7 @@ error: failed to solve: biuld: failed to resolve source metadata for docker.io/l
     assert_eq!(verdict.failure.reason, R::StageNotFound);
     assert_eq!(verdict.failure.dockerfile_line, Some(3));
     assert!(verdict.failure.message.starts_with(
-        r#"stage "biuld" is not in the Dockerfile; did you mean build? It has build, runtime"#
+        r#"stage "biuld" not found in the Dockerfile; did you mean build? It has build, runtime"#
     ));
 }
 
@@ -383,7 +390,7 @@ error: failed to solve: failed to compute cache key: {said}"
         &verdict,
         R::CopySourceNotFound,
         Again::No,
-        "/hello.txt is not among the inline files (Dockerfile): the path is relative to the \
+        "/hello.txt not found among the inline files (Dockerfile): the path is relative to the \
             context's root, and .dockerignore may exclude it",
     );
     let text = text.replace("COPY hello", "COPY --from=build /hello");
@@ -392,7 +399,7 @@ error: failed to solve: failed to compute cache key: {said}"
         verdict
             .failure
             .message
-            .starts_with("/hello.txt is not in build: ")
+            .starts_with("/hello.txt not found in build: ")
     );
 }
 
@@ -433,7 +440,7 @@ fn a_base_image_that_is_refused_asks_for_credentials() {
     ] {
         let verdict = base_image(said);
         assert_eq!(verdict.failure.reason, R::BaseImageDenied, "{said}");
-        assert!(verdict.failure.message.contains("no credentials are given"));
+        assert!(verdict.failure.message.contains("credentials missing"));
     }
 }
 
@@ -473,7 +480,7 @@ fn a_failed_run_has_its_line_its_exit_code_and_its_output() {
         &verdict,
         R::StepFailed,
         Again::No,
-        "Dockerfile line 2: RUN go build ended with exit code 3",
+        "Dockerfile line 2: RUN go build failed with exit code 3",
     );
     assert_eq!(verdict.failure.dockerfile_line, Some(2));
     assert_eq!(verdict.failure.step.as_deref(), Some("RUN go build"));
@@ -524,7 +531,7 @@ fn what_builders_never_grant_is_rejected() {
         &verdict,
         R::BuildRejected,
         Again::No,
-        "the Dockerfile asks for security.insecure, which builders never grant: take it out",
+        "the Dockerfile requires security.insecure, which is never allowed: remove it",
     );
 }
 
@@ -551,7 +558,7 @@ fn a_build_secret_that_is_not_given_is_named() {
         ),
         R::BuildRejected,
         Again::No,
-        r#"the Dockerfile asks for the secret "npm", but spec.secrets gives npmrc"#,
+        r#"secret "npm" missing: the Dockerfile requires it, but spec.secrets gives npmrc"#,
     );
 }
 
@@ -689,7 +696,7 @@ fn a_missing_platform_names_what_was_asked_for() {
     let message = judge(&request, NONE, text).failure.message;
     assert!(
         message.starts_with(
-            "base image docker.io/library/x:1 has no variant for the platform (linux/s390x)"
+            "base image docker.io/library/x:1 not found for platform linux/s390x: use another"
         ),
         "{message}"
     );

@@ -336,7 +336,7 @@ mod tests {
         assert!(
             refusal
                 .message
-                .contains("Secret key has no key known_hosts")
+                .contains("Secret key is missing key known_hosts")
                 && refusal.message.contains("`ssh-keyscan git.example.com`"),
             "{}",
             refusal.message

@@ -88,7 +88,10 @@ pub(super) async fn fetch(
         let folder = source.sub_path.as_deref().unwrap_or_default();
         plain(
             FailureReason::SourceNotFound,
-            format!("{} has no folder {folder}: check oci.subPath", source.image),
+            format!(
+                "directory {folder} not found in {}: check oci.subPath",
+                source.image
+            ),
         )
     })?;
     prepared.files.context = Some(context.to_string_lossy().into_owned());
@@ -128,7 +131,7 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
 
 fn too_large(source: &OciSource, request: &BuildRequest) -> Failure {
     let said = format!(
-        "{} is too large: more than {} bytes, compressed and unpacked",
+        "{} is too large: more than {} bytes, compressed and unpacked together",
         source.image, request.scratch_bytes
     );
     plain(FailureReason::SourceTooLarge, scratch_full(&said))

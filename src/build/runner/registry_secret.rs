@@ -186,8 +186,8 @@ mod tests {
         assert_eq!(failure.reason, FailureReason::SecretNotFound);
         assert!(
             failure.message.starts_with(
-                "Secret push of output.secretRef is not of type kubernetes.io/dockerconfigjson: it has no key \
-                 .dockerconfigjson (it has password, username)"
+                "Secret push of output.secretRef has the wrong type: kubernetes.io/dockerconfigjson is required; key \
+                 .dockerconfigjson is missing (it has password, username)"
             ),
             "{}",
             failure.message
@@ -212,7 +212,7 @@ mod tests {
         assert!(
             failure
                 .message
-                .contains("its key .dockerconfigjson: it is not JSON"),
+                .contains("its key .dockerconfigjson: invalid JSON at line 1"),
             "{}",
             failure.message
         );
