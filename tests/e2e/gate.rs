@@ -74,7 +74,9 @@ async fn tags_move_once_the_image_answers_and_platforms_without_a_node_are_said(
     );
     assert!(
         probed.message.contains("linux/amd64 was Ready after")
-            && probed.message.contains("linux/arm64 was not run: the cluster has no node"),
+            && probed
+                .message
+                .contains("linux/arm64 was not run: the cluster has no node"),
         "{probed:#?}"
     );
     assert_eq!(status.platforms.len(), 2);

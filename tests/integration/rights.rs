@@ -239,7 +239,10 @@ async fn nothing_is_made_in_kube_system_and_only_the_authority_at_home() {
             thief.cannot_write(object, words).await;
         }
         let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {}});
-        refused(thief.create(&builder).await, "whittle creates only Builders named default");
+        refused(
+            thief.create(&builder).await,
+            "whittle creates only Builders named default",
+        );
     }
     let home = Thief::new("whittle-system").await;
     let name = "whittle-ca";
@@ -350,10 +353,7 @@ async fn pods_have_no_more_than_whittles_own() {
         (json!({"hostNetwork": true}), "no host namespaces"),
         (json!({"hostPID": true}), "no host namespaces"),
         (json!({"hostIPC": true}), "no host namespaces"),
-        (
-            json!({"nodeName": "control-plane"}),
-            "no host namespaces",
-        ),
+        (json!({"nodeName": "control-plane"}), "no host namespaces"),
         (
             json!({"serviceAccountName": "powerful", "serviceAccount": "powerful"}),
             "no ServiceAccount token",
@@ -497,7 +497,10 @@ async fn pods_have_no_more_than_whittles_own() {
     );
     gate["spec"]["template"]["spec"]["containers"][0]["image"] =
         json!("registry.example.com/x@sha256:00");
-    refused(thief.create(&gate).await, "health check Pods have no volumes");
+    refused(
+        thief.create(&gate).await,
+        "health check Pods have no volumes",
+    );
     let pod = gate["spec"]["template"]["spec"].as_object_mut().unwrap();
     pod.remove("volumes");
     pod["containers"][0]
@@ -515,7 +518,10 @@ async fn what_is_not_in_namespaces_or_not_whittles_word_is_left_to_others() {
     let stage = Stage::new().await;
     let thief = Thief::new(&stage.namespace).await;
     let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "mine"}, "spec": {}});
-    refused(thief.create(&builder).await, "whittle creates only Builders named default");
+    refused(
+        thief.create(&builder).await,
+        "whittle creates only Builders named default",
+    );
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "forged"},
         "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "reason": "x", "type": "Normal",

@@ -161,9 +161,15 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
             git(json!({"branch": "refs/heads/main"})),
             "main and not refs/heads/main",
         ),
-        (git(json!({"branch": "my branch"})), "git does not allow spaces"),
+        (
+            git(json!({"branch": "my branch"})),
+            "git does not allow spaces",
+        ),
         (git(json!({"branch": "a\nb"})), "control characters"),
-        (git(json!({"tag": "v1.lock"})), "invalid tag name: it must not start with - or /"),
+        (
+            git(json!({"tag": "v1.lock"})),
+            "invalid tag name: it must not start with - or /",
+        ),
         (
             json!({"output": {"image": "a/b", "tags": ["feature/x"]}}),
             "write for example feature-x",
