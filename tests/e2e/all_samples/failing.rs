@@ -63,7 +63,7 @@ pub async fn check(field: &Field) {
     for (name, words) in [
         (
             "cgo-scratch",
-            "/hello needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which is missing from the \
+            "/hello needs /lib64/ld-linux-x86-64.so.2 and libc.so.6, which are missing from the \
                 image: build with CGO_ENABLED=0, or use gcr.io/distroless/base-debian12",
         ),
         (
