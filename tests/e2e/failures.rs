@@ -150,7 +150,7 @@ async fn a_cache_volume_that_is_full_is_pruned_and_then_told() {
         field
             .log(&runner)
             .await
-            .contains("pruning, then trying once more")
+            .contains("pruning, then retrying once")
     );
     // What is smaller than the volume is built all the same.
     field

@@ -126,10 +126,7 @@ fn mistakes() -> Vec<Mistake> {
             of("FROM scratch\nCOPY --chown=app:app a /a\n"),
             BuildRejected,
             Some(2),
-            vec![
-                "names of users and groups are not known there",
-                "write numbers",
-            ],
+            vec!["names of users and groups are unknown there", "use numbers"],
             "",
         ),
         (
@@ -137,7 +134,7 @@ fn mistakes() -> Vec<Mistake> {
             of("FROM busybox:1.36\nCOPY --link --chown=nobody a /a\n"),
             BuildRejected,
             Some(2),
-            vec!["--link", "write numbers"],
+            vec!["--link", "use numbers"],
             "",
         ),
         (

@@ -154,7 +154,7 @@ async fn the_largest_builds_that_the_rules_admit_are_accepted_and_told_what_is_o
     .await;
     refused(
         json!({"secrets": [{"id": "a", "secretRef": {"name": "whittle-builder-default-client", "key": "tls.key"}}]}),
-        "are those of Whittle's own keys",
+        "are reserved for Whittle's own keys",
     )
     .await;
     refused(

@@ -179,7 +179,7 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
         (json!({"target": "a/b"}), "target: not the name of a stage"),
         (
             json!({"buildArgs": {"A": "\u{0}"}}),
-            "a value has a character NUL",
+            "a value contains a NUL character",
         ),
         (
             json!({"healthCheck": {"httpGet": {"port": 80, "path": "healthz"}}}),
