@@ -107,7 +107,7 @@ async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
     let files = files_of(&field.image("submodule"), &status.digest.unwrap()).await;
     assert_eq!(files["src/lib/kept"], b"yes\n");
     for (name, words) in [
-        ("unknown", "Secret unknown has no key known_hosts"),
+        ("unknown", "Secret unknown is missing key known_hosts"),
         ("another", "host key verification failed: the host key"),
         (
             "stranger",

@@ -42,7 +42,7 @@ async fn what_a_step_prints_decides_nothing() {
         assert_eq!(field.jobs(name).await.len(), 1, "{name} runs once");
         let runner = field.runner_any(name).await.unwrap().name_any();
         let log = field.log(&runner).await;
-        let again = log.contains("pruning") || log.contains("trying again");
+        let again = log.contains("pruning") || log.contains("retrying");
         assert!(!again, "{name} is tried once: {log}");
     }
     field.close().await;
