@@ -386,20 +386,17 @@ async fn a_registry_with_quirks_is_built_for_or_says_what_answered_and_the_cure(
         (
             "full",
             None,
-            ["exceed the configured upper limit", "quota is used up"],
+            ["exceed the configured upper limit", "quota is exceeded"],
         ),
         (
             "missing",
             None,
-            ["does not exist in the registry with id", "made first"],
+            ["does not exist in the registry with id", "created first"],
         ),
         (
             "ghcr",
             None,
-            [
-                "permission_denied: write_package",
-                "no credentials are given",
-            ],
+            ["permission_denied: write_package", "credentials missing"],
         ),
         (
             "refused",

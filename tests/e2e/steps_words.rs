@@ -79,7 +79,7 @@ fn mistakes() -> Vec<Mistake> {
             StepFailed,
             Some(3),
             vec!["exit code 127"],
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "interpreter",
