@@ -119,7 +119,7 @@ async fn a_health_check_without_its_program_and_a_list_that_is_none_are_told_aft
         assert_eq!(status, "True");
         let lines: Vec<&str> = message.lines().collect();
         assert!(
-            lines[0].starts_with("Dockerfile:2: `VOLUME ['/data']` is not JSON"),
+            lines[0].starts_with("Dockerfile:2: `VOLUME ['/data']` is invalid JSON"),
             "{message}"
         );
         let health = "Dockerfile:3: HEALTHCHECK cannot work in the image for linux/";

@@ -144,7 +144,9 @@ async fn an_image_that_grows_beyond_its_budget_is_told_by_layers_and_files() {
     .await;
     let failure = field.fails_again("hello", 3, ContractBroken).await;
     assert!(
-        failure.message.starts_with("maxSize: the image has ")
+        failure
+            .message
+            .starts_with("maxSize: the image is too large: ")
             && failure.message.contains("maxSize is 5.0 MiB"),
         "{failure:#?}"
     );

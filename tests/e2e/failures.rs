@@ -44,7 +44,7 @@ async fn servers_that_are_away_or_refuse_are_told_apart() {
     field.build("not-trusted", base(&plain), json!({})).await;
     for (name, reason, words) in [
         ("source-away", SourceUnreachable, "nosuch.whittle.local"),
-        ("base-denied", BaseImageDenied, "no credentials are given"),
+        ("base-denied", BaseImageDenied, "credentials missing"),
         ("base-away", BaseImageUnreachable, away),
         ("push-away", PushFailed, away),
         ("not-trusted", BuildFailed, "plainHTTP"),
@@ -73,7 +73,7 @@ async fn what_the_builder_cannot_do_is_rejected_with_the_way_out() {
         .await;
     for (name, words) in [
         ("secret", "spec.secrets gives none"),
-        ("insecure", "never grant"),
+        ("insecure", "which is never allowed"),
     ] {
         let failure = field.fails(name, BuildRejected).await;
         assert!(
@@ -150,7 +150,7 @@ async fn a_cache_volume_that_is_full_is_pruned_and_then_told() {
         field
             .log(&runner)
             .await
-            .contains("pruning, then trying once more")
+            .contains("pruning, then retrying once")
     );
     // What is smaller than the volume is built all the same.
     field

@@ -358,7 +358,7 @@ async fn a_registry_with_quirks_is_built_for_or_says_what_answered_and_the_cure(
             None,
             [
                 "an HTML page titled 'Welcome' (nginx)",
-                "a web server and no registry",
+                "a web server, not a registry",
             ],
         ),
         ("large", None, [page, "client_max_body_size"]),
@@ -367,13 +367,16 @@ async fn a_registry_with_quirks_is_built_for_or_says_what_answered_and_the_cure(
             None,
             [
                 "cannot be overwritten because the tag is immutable",
-                "a tag of its own in output.tags",
+                "use a new tag for each build in output.tags",
             ],
         ),
         (
             "harbor",
             None,
-            ["configured as immutable", "a tag of its own in output.tags"],
+            [
+                "configured as immutable",
+                "use a new tag for each build in output.tags",
+            ],
         ),
         (
             "artifactory",
@@ -383,20 +386,17 @@ async fn a_registry_with_quirks_is_built_for_or_says_what_answered_and_the_cure(
         (
             "full",
             None,
-            ["exceed the configured upper limit", "quota is used up"],
+            ["exceed the configured upper limit", "quota is exceeded"],
         ),
         (
             "missing",
             None,
-            ["does not exist in the registry with id", "made first"],
+            ["does not exist in the registry with id", "created first"],
         ),
         (
             "ghcr",
             None,
-            [
-                "permission_denied: write_package",
-                "no credentials are given",
-            ],
+            ["permission_denied: write_package", "credentials missing"],
         ),
         (
             "refused",
@@ -510,7 +510,7 @@ async fn docker_config_files_are_used_as_people_have_them() {
     .await;
     let message = field.fails("empty", PushDenied).await.message;
     let words =
-        format!("Secret empty names the credential store desktop and holds no password for {host}");
+        format!("Secret empty uses the credential store desktop and has no password for {host}");
     assert!(message.contains(&words), "{message}");
 
     secret(
@@ -528,7 +528,7 @@ async fn docker_config_files_are_used_as_people_have_them() {
     )
     .await;
     let message = field.fails("opaque", SecretNotFound).await.message;
-    let words = "Secret opaque of output.secretRef is not of type kubernetes.io/dockerconfigjson";
+    let words = "Secret opaque of output.secretRef has the wrong type: kubernetes.io/dockerconfigjson is required";
     assert!(message.contains(words), "{message}");
     field.close().await;
 }

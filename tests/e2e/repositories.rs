@@ -107,13 +107,21 @@ async fn private_submodules_of_the_same_server_are_read_and_others_are_named() {
             SourceDenied,
             "are never sent to another server",
         ),
-        ("ssh", SourceDenied, "is read by ssh, and the source is not"),
-        ("missing", SourceNotFound, "was not found"),
-        ("old", SourceNotFound, "does not have the commit"),
+        (
+            "ssh",
+            SourceDenied,
+            "SSH key missing, because the source is not read over SSH",
+        ),
+        ("missing", SourceNotFound, ": not found: check its URL"),
+        (
+            "old",
+            SourceNotFound,
+            "which the repository points to, not found",
+        ),
         (
             "without",
             SourceDenied,
-            "asks for credentials: name a Secret",
+            "authentication required: name a Secret",
         ),
     ] {
         let failure = field.fails(build, reason).await;
@@ -262,7 +270,7 @@ async fn a_branch_of_any_name_is_built_and_one_that_is_not_there_has_its_neighbo
         (
             "empty",
             json!({"git": {"url": empty.url}}),
-            "is empty, it has no branch and no tag",
+            "is empty: push a commit to it",
         ),
         (
             "empty-branch",

@@ -142,9 +142,9 @@ async fn an_artifact_that_is_missing_or_no_source_is_named() {
     folder["oci"]["subPath"] = json!("nosuch");
     field.apply("folder", folder.clone(), json!({})).await;
     for (name, words) in [
-        ("missing", "artifact:nosuch is not in its registry"),
-        ("text", "cannot be read as a source"),
-        ("folder", "has no folder nosuch"),
+        ("missing", "artifact:nosuch not found in its registry"),
+        ("text", "is not a valid source"),
+        ("folder", "directory nosuch not found in"),
     ] {
         let failure = field.fails(name, FailureReason::SourceNotFound).await;
         assert!(failure.message.contains(words), "{}", failure.message);
@@ -213,8 +213,8 @@ async fn a_private_repository_is_read_with_the_password_of_a_secret() {
     let files = files_of(&field.image("right"), &status.digest.unwrap()).await;
     assert!(files.contains_key("src/a") && !files.contains_key("src/secret"));
     for (name, words) in [
-        ("wrong", "refuses the credentials in Secret wrong"),
-        ("without", "asks for credentials"),
+        ("wrong", "is denied with the credentials in Secret wrong"),
+        ("without", "authentication required"),
     ] {
         let failure = field.fails(name, FailureReason::SourceDenied).await;
         assert!(failure.message.contains(words), "{}", failure.message);

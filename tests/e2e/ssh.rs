@@ -107,9 +107,12 @@ async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
     let files = files_of(&field.image("submodule"), &status.digest.unwrap()).await;
     assert_eq!(files["src/lib/kept"], b"yes\n");
     for (name, words) in [
-        ("unknown", "Secret unknown has no key known_hosts"),
-        ("another", "has another host key than known"),
-        ("stranger", "refuses the credentials in Secret stranger"),
+        ("unknown", "Secret unknown is missing key known_hosts"),
+        ("another", "host key verification failed: the host key"),
+        (
+            "stranger",
+            "is denied with the credentials in Secret stranger",
+        ),
         ("without", "name a Secret of type kubernetes.io/ssh-auth"),
     ] {
         let failure = field.fails(name, SourceDenied).await;

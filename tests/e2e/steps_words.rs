@@ -42,7 +42,7 @@ async fn what_a_step_prints_decides_nothing() {
         assert_eq!(field.jobs(name).await.len(), 1, "{name} runs once");
         let runner = field.runner_any(name).await.unwrap().name_any();
         let log = field.log(&runner).await;
-        let again = log.contains("pruning") || log.contains("trying again");
+        let again = log.contains("pruning") || log.contains("retrying");
         assert!(!again, "{name} is tried once: {log}");
     }
     field.close().await;
@@ -79,7 +79,7 @@ fn mistakes() -> Vec<Mistake> {
             StepFailed,
             Some(3),
             vec!["exit code 127"],
-            "carriage return",
+            "Windows line endings (CRLF",
         ),
         (
             "interpreter",
@@ -126,10 +126,7 @@ fn mistakes() -> Vec<Mistake> {
             of("FROM scratch\nCOPY --chown=app:app a /a\n"),
             BuildRejected,
             Some(2),
-            vec![
-                "names of users and groups are not known there",
-                "write numbers",
-            ],
+            vec!["names of users and groups are unknown there", "use numbers"],
             "",
         ),
         (
@@ -137,7 +134,7 @@ fn mistakes() -> Vec<Mistake> {
             of("FROM busybox:1.36\nCOPY --link --chown=nobody a /a\n"),
             BuildRejected,
             Some(2),
-            vec!["--link", "write numbers"],
+            vec!["--link", "use numbers"],
             "",
         ),
         (

@@ -343,7 +343,7 @@ fn place(source: &Source) -> String {
     }
 }
 
-/// Without colours, and without what moves a terminal's cursor or turns text round: servers, registries, steps and
+/// Without colors, and without what moves a terminal's cursor or turns text round: servers, registries, steps and
 /// scripts are strangers.
 fn shown(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());

@@ -3,7 +3,7 @@
 //!
 //! A git source is read by the builder, which keeps what it fetched. Only a few files of it come here: the
 //! Dockerfile, `.dockerignore`, and what looks like a secret. Where there is a `.dockerignore`, all of it
-//! comes, and goes back as a local context: BuildKit honours that file for local contexts alone.
+//! comes, and goes back as a local context: BuildKit honors that file for local contexts alone.
 
 use std::fs;
 use std::io::Read;

@@ -129,7 +129,7 @@ fn of_stage(look: &Look, at: usize, stage: &Stage, used: &mut BTreeSet<String>) 
                     stage.called()
                 ),
                 (None, Elsewhere::Before(line)) => format!(
-                    "${name} is empty here: the ARG of line {line} stands before the first FROM and holds \
+                    "${name} is empty here: the ARG of line {line} is before the first FROM and holds \
                      for FROM lines only; add `ARG {name}` to {} above this RUN",
                     stage.called()
                 ),

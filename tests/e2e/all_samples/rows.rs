@@ -62,8 +62,8 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
     // 7 and 22: said where it is so, and only there.
     for (name, kind, told) in [
         ("go-copy-first", "Dockerfile:4: `COPY . .`", true),
-        ("go-modules", "stands before", false),
-        ("go-cache", "stands before", false),
+        ("go-modules", "` is before `", false),
+        ("go-cache", "` is before `", false),
         ("copy-from", "samples/sources/files", false),
     ] {
         let advice = find(&all[name].conditions, "Advice").unwrap();

@@ -106,7 +106,7 @@ fn disagreements(row: &Row, seen: &Seen) -> Vec<&'static str> {
         && matches!(row.hook, Hook::Liveness | Hook::Startup)
     {
         unless(
-            seen.message.contains("over and over") == (seen.reality == Some(Reality::Fails)),
+            seen.message.contains("CrashLoopBackOff") == (seen.reality == Some(Reality::Fails)),
             "Whittle is wrong about what follows",
         );
     }

@@ -10,7 +10,7 @@ fn an_arg_of_elsewhere_is_hinted_at_where_a_run_uses_it() {
     assert_eq!((hint.kind, hint.line), (K::ArgNotDeclared, Some(4)));
     assert_eq!(
         hint.message,
-        "Dockerfile:4: $VERSION is empty here: the ARG of line 1 stands before the first FROM and holds \
+        "Dockerfile:4: $VERSION is empty here: the ARG of line 1 is before the first FROM and holds \
          for FROM lines only; add `ARG VERSION` to stage build above this RUN"
     );
     let hint =
