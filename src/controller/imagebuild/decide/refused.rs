@@ -60,7 +60,7 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
     let since = ready.map_or(now, |c| c.last_transition_time.0);
     let again = before.is_some_and(|(was, said)| was == reason.as_str() && said == message);
     Step {
-        notice: (!again).then(|| Notice {
+        notice: (!again).then_some(Notice {
             warning: true,
             reason,
             message,
