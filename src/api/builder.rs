@@ -236,7 +236,13 @@ pub struct BuilderStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
     /// How the builder is: the reason of its condition Ready.
-    #[serde(default, deserialize_with = "known")]
+    // Never null: an API server takes no null for one of a list.
+    #[serde(
+        default,
+        deserialize_with = "known",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(with = "crate::Reason")]
     pub state: Option<crate::Reason>,
     /// The certificates that the builder and its runners use.
     #[serde(default)]
