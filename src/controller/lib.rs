@@ -37,7 +37,7 @@ use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
 use crate::guard::Mailbox;
 use crate::queues::Queues;
-use crate::serve::{Board, Metrics};
+use crate::serve::{EarlyReports, Metrics};
 use crate::settings::Settings;
 use crate::watches::{Known, Listed};
 use whittle_api::Reason;
@@ -56,7 +56,7 @@ pub struct Context {
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// Early reports.
-    pub board: Board,
+    pub early_reports: EarlyReports,
     /// Counters.
     pub metrics: Metrics,
     recorder: Recorder,
@@ -74,7 +74,7 @@ impl Context {
         cluster: Cluster,
         settings: Settings,
         authority: Arc<Authority>,
-        board: Board,
+        early_reports: EarlyReports,
         metrics: Metrics,
         known: Known,
     ) -> Self {
@@ -87,7 +87,7 @@ impl Context {
             cluster,
             settings,
             authority,
-            board,
+            early_reports,
             metrics,
             recorder,
             others: others::Others::default(),

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, builder, imagebuild, run_builders, run_guard, run_image_builds};
 use crate::cluster::Cluster;
 use crate::names::AUTHORITY;
-use crate::serve::{Board, Desk, Error, Metrics, serve_callback, serve_health};
+use crate::serve::{Desk, EarlyReports, Error, Metrics, serve_callback, serve_health};
 use crate::settings::Settings;
 use crate::watches::{Trouble, Watches};
 
@@ -62,7 +62,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let trouble = Trouble::counted(metrics.clone());
     let cluster = Cluster::new(client, watch.namespaces.clone(), selector, trouble);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
-    let board = Board::default();
+    let early_reports = EarlyReports::default();
     let (wake, woken) = mpsc::channel(WOKEN);
     let mut watches = Watches::default();
     let heard = (
@@ -79,7 +79,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         authority.clone(),
         Desk::new(
             cluster.clone(),
-            board.clone(),
+            early_reports.clone(),
             metrics.clone(),
             authority.credentials(),
             wake,
@@ -91,7 +91,14 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             .map(move |()| stopping.store(true, Ordering::Relaxed)),
     );
     let known = watches.known();
-    let context = Context::new(cluster, settings, authority, board, metrics.clone(), known);
+    let context = Context::new(
+        cluster,
+        settings,
+        authority,
+        early_reports,
+        metrics.clone(),
+        known,
+    );
     let context = Arc::new(context);
     let listed = context.listed.clone();
     let missing = move || listed.missing();

@@ -8,7 +8,7 @@ use super::Context;
 use crate::cluster::pki::Authority;
 use crate::cluster::scripted::Server;
 use crate::fixtures;
-use crate::serve::{Board, Metrics};
+use crate::serve::{EarlyReports, Metrics};
 use crate::watches::Watches;
 use whittle_api::ImageBuild;
 
@@ -16,13 +16,13 @@ use whittle_api::ImageBuild;
 pub fn context(builds: &[ImageBuild]) -> (Context, Server) {
     let (cluster, server) = Server::cluster();
     let authority = Arc::new(Authority::make().unwrap());
-    let (board, metrics) = (Board::default(), Metrics::default());
+    let (early_reports, metrics) = (EarlyReports::default(), Metrics::default());
     let mut watches = Watches::default();
     let context = Context::new(
         cluster,
         fixtures::settings(),
         authority,
-        board,
+        early_reports,
         metrics,
         watches.known(),
     );

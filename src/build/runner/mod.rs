@@ -49,7 +49,7 @@ pub async fn run() -> ExitCode {
             println!("terminated");
             ExitCode::from(143)
         }
-        report = told() => {
+        report = run_and_report() => {
             match report {
                 Report::Succeeded(_) => ExitCode::SUCCESS,
                 Report::Failed(_) => ExitCode::FAILURE,
@@ -58,8 +58,8 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// Attempts the build and tells the outcome: first as termination message, then to the controller.
-async fn told() -> Report {
+/// Attempts the build and reports the outcome: first as termination message, then to the controller.
+async fn run_and_report() -> Report {
     let request = match read_request(&Path::new(paths::REQUEST).join(paths::REQUEST_KEY)) {
         Ok(request) => request,
         Err(message) => {

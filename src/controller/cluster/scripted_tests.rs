@@ -14,7 +14,7 @@ use super::scripted::{Server, event, failure, page};
 use super::watch::Events;
 use super::*;
 use crate::imagebuild::job;
-use crate::imagebuild::job::{Attempt, Which};
+use crate::imagebuild::job::{Attempt, AttemptId};
 use crate::refusal::Why;
 use crate::{fixtures, names};
 use whittle_api::BuilderStatus;
@@ -31,14 +31,14 @@ const CONFLICT: &str = "Operation cannot be fulfilled on it: the object has been
 
 fn attempt() -> Attempt {
     let build = fixtures::inline();
-    let which = Which {
+    let id = AttemptId {
         build: 1,
         job: names::attempt("hello", &build.uid().unwrap(), 1, 1, 1),
         seconds_left: 300,
         tagging: Tagging::default(),
     };
     let (builder, settings) = (fixtures::builder(), fixtures::settings());
-    job::attempt(&build, &builder, &which, &settings).unwrap()
+    job::attempt(&build, &builder, &id, &settings).unwrap()
 }
 
 fn what(asked: &[scripted::Asked]) -> Vec<&str> {

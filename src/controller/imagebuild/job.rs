@@ -44,7 +44,7 @@ pub struct Attempt {
 
 /// Which attempt at which build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Which {
+pub struct AttemptId {
     /// The build's number.
     pub build: i64,
     /// Name of the Job.
@@ -89,14 +89,14 @@ pub fn refusal(build: &ImageBuild) -> Option<String> {
 pub fn attempt(
     build: &ImageBuild,
     builder: &Builder,
-    which: &Which,
+    id: &AttemptId,
     settings: &Settings,
 ) -> serde_json::Result<Attempt> {
-    let request = request(build, builder, which, settings);
-    let metadata = metadata(build, which);
+    let request = request(build, builder, id, settings);
+    let metadata = metadata(build, id);
     let secret = settings.callback.as_ref().map(|_| Secret {
         metadata: ObjectMeta {
-            name: Some(names::credential(&request.uid, &which.job)),
+            name: Some(names::credential(&request.uid, &id.job)),
             owner_references: None,
             ..metadata.clone()
         },
@@ -121,14 +121,14 @@ pub fn attempt(
                 completions: Some(1),
                 parallelism: Some(1),
                 pod_replacement_policy: Some("Failed".into()),
-                active_deadline_seconds: Some(which.seconds_left.max(1)),
+                active_deadline_seconds: Some(id.seconds_left.max(1)),
                 template: PodTemplateSpec {
                     metadata: Some(ObjectMeta {
                         labels: metadata.labels.clone(),
                         annotations: metadata.annotations.clone(),
                         ..ObjectMeta::default()
                     }),
-                    spec: Some(pod(build, builder, which, settings)),
+                    spec: Some(pod(build, builder, id, settings)),
                 },
                 ..JobSpec::default()
             }),
@@ -138,15 +138,15 @@ pub fn attempt(
     })
 }
 
-fn metadata(build: &ImageBuild, which: &Which) -> ObjectMeta {
+fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
     let uid = build.uid().unwrap_or_default();
     ObjectMeta {
-        name: Some(which.job.clone()),
+        name: Some(id.job.clone()),
         namespace: build.namespace(),
         labels: Some(names::runner_labels(&build.spec.builder_ref.name, &uid)),
         annotations: Some(BTreeMap::from([
             (names::IMAGE_BUILD.to_owned(), build.name_any()),
-            (names::BUILD.to_owned(), which.build.to_string()),
+            (names::BUILD.to_owned(), id.build.to_string()),
         ])),
         owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
         ..ObjectMeta::default()
@@ -156,7 +156,7 @@ fn metadata(build: &ImageBuild, which: &Which) -> ObjectMeta {
 fn request(
     build: &ImageBuild,
     builder: &Builder,
-    which: &Which,
+    id: &AttemptId,
     settings: &Settings,
 ) -> BuildRequest {
     let namespace = build.namespace().unwrap_or_default();
@@ -164,7 +164,7 @@ fn request(
     BuildRequest {
         name: build.name_any(),
         uid: build.uid().unwrap_or_default(),
-        job: which.job.clone(),
+        job: id.job.clone(),
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
         builder_memory: decide::memory_limit(builder).map(str::to_owned),
@@ -173,7 +173,7 @@ fn request(
             .as_ref()
             .map(|callback| callback.url.clone()),
         inputs: Inputs::of(build),
-        tagging: which.tagging.clone(),
+        tagging: id.tagging.clone(),
         previous: previous(build),
         registries: builder.spec.registries.clone(),
         scratch_bytes: scratch_bytes(settings),
@@ -211,10 +211,10 @@ fn previous(build: &ImageBuild) -> Vec<Previous> {
         .collect()
 }
 
-fn pod(build: &ImageBuild, builder: &Builder, which: &Which, settings: &Settings) -> PodSpec {
-    let (mut volumes, mut mounts) = volumes(build, builder, which, settings);
+fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Settings) -> PodSpec {
+    let (mut volumes, mut mounts) = volumes(build, builder, id, settings);
     if settings.callback.is_some() {
-        let secret = names::credential(&build.uid().unwrap_or_default(), &which.job);
+        let secret = names::credential(&build.uid().unwrap_or_default(), &id.job);
         volumes.push(secret_volume("attempt", secret, None));
         mounts.push(mount("attempt", paths::ATTEMPT.into(), true));
     }
@@ -285,12 +285,12 @@ pub fn unprivileged() -> SecurityContext {
 fn volumes(
     build: &ImageBuild,
     builder: &Builder,
-    which: &Which,
+    id: &AttemptId,
     settings: &Settings,
 ) -> (Vec<Volume>, Vec<VolumeMount>) {
     let spec = &build.spec;
     let mut volumes = vec![
-        config_map_volume("request", which.job.clone(), None),
+        config_map_volume("request", id.job.clone(), None),
         secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
         Volume {
             name: SCRATCH_VOLUME.into(),
@@ -320,7 +320,7 @@ fn volumes(
         });
         mounts.push(mount("docker", paths::DOCKER.into(), false));
     }
-    if matches!(which.tagging, Tagging::Now | Tagging::Later) {
+    if matches!(id.tagging, Tagging::Now | Tagging::Later) {
         source_volumes(build, &mut volumes, &mut mounts);
     }
     for (at, registry) in builder.spec.registries.iter().enumerate() {
@@ -410,8 +410,8 @@ mod tests {
     use super::*;
     use crate::fixtures;
 
-    fn which() -> Which {
-        Which {
+    fn id() -> AttemptId {
+        AttemptId {
             build: 3,
             job: "hello-0123456789".into(),
             seconds_left: 1800,
@@ -424,7 +424,7 @@ mod tests {
         let attempt = attempt(
             &fixtures::inline(),
             &fixtures::builder(),
-            &which(),
+            &id(),
             &fixtures::settings(),
         )
         .unwrap();
@@ -437,12 +437,7 @@ mod tests {
         let mut builder = fixtures::builder();
         let limit = Quantity("2Gi".into());
         builder.spec.resources.limits = Some([("memory".to_owned(), limit)].into());
-        let request = request(
-            &fixtures::inline(),
-            &builder,
-            &which(),
-            &fixtures::settings(),
-        );
+        let request = request(&fixtures::inline(), &builder, &id(), &fixtures::settings());
         assert_eq!(request.inputs.builder, builder.name_any());
         assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
     }
@@ -452,7 +447,7 @@ mod tests {
         let attempt = attempt(
             &fixtures::git_with_secrets(),
             &fixtures::builder(),
-            &which(),
+            &id(),
             &fixtures::settings(),
         )
         .unwrap();
@@ -498,23 +493,12 @@ mod tests {
     #[test]
     fn the_request_reads_back_as_it_was_written() {
         let build = fixtures::git_with_secrets();
-        let attempt = attempt(
-            &build,
-            &fixtures::builder(),
-            &which(),
-            &fixtures::settings(),
-        )
-        .unwrap();
+        let attempt = attempt(&build, &fixtures::builder(), &id(), &fixtures::settings()).unwrap();
         let text = &attempt.config_map.data.unwrap()[paths::REQUEST_KEY];
         let read: BuildRequest = serde_json::from_str(text).unwrap();
         assert_eq!(
             read,
-            request(
-                &build,
-                &fixtures::builder(),
-                &which(),
-                &fixtures::settings()
-            )
+            request(&build, &fixtures::builder(), &id(), &fixtures::settings())
         );
         assert_eq!(
             read.builder_address,

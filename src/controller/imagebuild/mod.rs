@@ -255,7 +255,7 @@ async fn go_on(
     let job = job.map(str::to_owned);
     let report = job
         .as_ref()
-        .and_then(|job| context.board.report(&namespace, job));
+        .and_then(|job| context.early_reports.report(&namespace, job));
     let queues = context.queues().await;
     let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
     let now = Timestamp::now();
@@ -297,7 +297,7 @@ async fn go_on(
     }
     carry_out(standing, &step, context).await?;
     if let Some(job) = job.filter(|job| decide::runner(&step.status) != Some(job)) {
-        context.board.forget(&namespace, &job);
+        context.early_reports.forget(&namespace, &job);
     }
     Ok(after(&step))
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::job::{Which, attempt};
+use super::job::{AttemptId, attempt};
 use crate::fixtures;
 use whittle_api::bounds::{ANNOTATIONS, BUILD_ARGS, LABELS};
 use whittle_api::is_managed_secret;
@@ -14,14 +14,14 @@ use whittle_build::request::{Tagging, paths};
 use whittle_build::request_rules::{ARGUMENT, ARGUMENTS, refusal};
 
 fn request() -> BuildRequest {
-    let which = Which {
+    let id = AttemptId {
         build: 1,
         job: "hello-0123456789".into(),
         seconds_left: 60,
         tagging: Tagging::Now,
     };
     let (build, builder) = (fixtures::git_with_secrets(), fixtures::builder());
-    let attempt = attempt(&build, &builder, &which, &fixtures::settings()).unwrap();
+    let attempt = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();
     serde_json::from_str(&attempt.config_map.data.unwrap()[paths::REQUEST_KEY]).unwrap()
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::board::{Board, Put};
+use super::early_reports::{EarlyReports, Put};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
@@ -60,7 +60,7 @@ struct Runner {
 #[derive(Clone)]
 pub struct Desk {
     cluster: Cluster,
-    board: Board,
+    early_reports: EarlyReports,
     metrics: Metrics,
     credentials: Credentials,
     pace: Arc<Pace>,
@@ -74,7 +74,7 @@ impl Desk {
     /// Once `stopping` is true nothing is taken any more: it would be kept in memory, and go with it.
     pub fn new(
         cluster: Cluster,
-        board: Board,
+        early_reports: EarlyReports,
         metrics: Metrics,
         credentials: Credentials,
         wake: Sender<ObjectRef<ImageBuild>>,
@@ -83,7 +83,7 @@ impl Desk {
         Self {
             cluster,
             stopping,
-            board,
+            early_reports,
             metrics,
             credentials,
             pace: Arc::default(),
@@ -348,7 +348,10 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                 }
             }
             let Attempt { namespace, job, .. } = attempt;
-            match desk.board.put(namespace, job, report.bounded(), bytes) {
+            match desk
+                .early_reports
+                .put(namespace, job, report.bounded(), bytes)
+            {
                 Put::New => {
                     let object = ObjectRef::new(&callback.name).within(namespace);
                     let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);

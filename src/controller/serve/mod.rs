@@ -1,7 +1,7 @@
 //! Health, metrics, and the callback of runners.
 
-mod board;
 mod callback;
+mod early_reports;
 mod metrics;
 mod pace;
 mod seats;
@@ -19,8 +19,8 @@ use hyper_util::service::TowerToHyperService;
 use seats::Seats;
 use tokio::net::TcpListener;
 
-pub use board::Board;
 pub use callback::{Desk, serve_callback};
+pub use early_reports::EarlyReports;
 pub use metrics::Metrics;
 
 /// Why nothing is served.

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Observed, Step, backoff, end, step};
-use crate::imagebuild::job::{self, Which};
+use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::{Record, State};
 use crate::names;
 use crate::settings::Settings;
@@ -174,7 +174,7 @@ fn start(
             ..step(status, Action::None)
         };
     }
-    let which = Which {
+    let id = AttemptId {
         build: status.build.unwrap_or(1),
         job: name,
         seconds_left: SECONDS,
@@ -183,7 +183,7 @@ fn start(
             reports: lacking(&status),
         },
     };
-    match job::attempt(build, builder, &which, settings) {
+    match job::attempt(build, builder, &id, settings) {
         Ok(attempt) => step(status, Action::Start(Box::new(attempt))),
         Err(error) => give_up(
             status,

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart};
 use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step};
-use crate::imagebuild::job::{self, Which};
+use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
@@ -184,13 +184,13 @@ pub(super) fn start(
         true => left,
         false => timeout(build),
     };
-    let which = Which {
+    let id = AttemptId {
         build: status.build.unwrap_or(1),
         job: current.job.clone(),
         seconds_left: left.as_secs(),
         tagging: checking::tagging(build, &current),
     };
-    match job::attempt(build, builder, &which, settings) {
+    match job::attempt(build, builder, &id, settings) {
         Ok(attempt) => {
             // What was refused stays said until it is taken: each try would have the status say something else.
             if !refused::is_told(&status) {

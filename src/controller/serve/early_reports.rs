@@ -15,7 +15,7 @@ const LIFE: Duration = Duration::from_secs(600);
 
 /// Early reports, by namespace and Job, until the status holds them. The first one of a Job is kept.
 #[derive(Clone, Default)]
-pub struct Board {
+pub struct EarlyReports {
     kept: Arc<Mutex<HashMap<(String, String), Kept>>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Put {
     Full,
 }
 
-impl Board {
+impl EarlyReports {
     /// What the runner of this Job has reported.
     pub fn report(&self, namespace: &str, job: &str) -> Option<Report> {
         self.lock()
@@ -93,40 +93,49 @@ mod tests {
 
     #[test]
     fn a_report_is_kept_until_it_is_forgotten() {
-        let board = Board::default();
-        assert_eq!(board.put("team", "job", report("m"), 100), Put::New);
-        assert_eq!(board.report("team", "job"), Some(report("m")));
-        assert_eq!(board.report("other", "job"), None);
-        board.forget("team", "job");
-        assert_eq!(board.report("team", "job"), None);
+        let early_reports = EarlyReports::default();
+        assert_eq!(early_reports.put("team", "job", report("m"), 100), Put::New);
+        assert_eq!(early_reports.report("team", "job"), Some(report("m")));
+        assert_eq!(early_reports.report("other", "job"), None);
+        early_reports.forget("team", "job");
+        assert_eq!(early_reports.report("team", "job"), None);
     }
 
     #[test]
     fn the_first_report_of_an_attempt_is_the_one() {
-        let board = Board::default();
-        board.put("team", "job", report("first"), 100);
-        assert_eq!(board.put("team", "job", report("second"), 100), Put::Again);
-        assert_eq!(board.report("team", "job"), Some(report("first")));
+        let early_reports = EarlyReports::default();
+        early_reports.put("team", "job", report("first"), 100);
+        assert_eq!(
+            early_reports.put("team", "job", report("second"), 100),
+            Put::Again
+        );
+        assert_eq!(early_reports.report("team", "job"), Some(report("first")));
     }
 
     #[test]
     fn one_namespace_takes_no_room_from_another() {
-        let board = Board::default();
+        let early_reports = EarlyReports::default();
         let large = NAMESPACE_BYTES / 4;
         for n in 0..4 {
             assert_eq!(
-                board.put("team", &n.to_string(), report("m"), large),
+                early_reports.put("team", &n.to_string(), report("m"), large),
                 Put::New
             );
         }
-        assert_eq!(board.put("team", "more", report("m"), large), Put::Full);
-        assert_eq!(board.put("other", "job", report("m"), large), Put::New);
+        assert_eq!(
+            early_reports.put("team", "more", report("m"), large),
+            Put::Full
+        );
+        assert_eq!(
+            early_reports.put("other", "job", report("m"), large),
+            Put::New
+        );
     }
 
     #[test]
     fn all_reports_together_have_a_bound() {
-        let board = Board::default();
-        let put = |n: usize| board.put(&n.to_string(), "job", report("m"), NAMESPACE_BYTES);
+        let early_reports = EarlyReports::default();
+        let put = |n: usize| early_reports.put(&n.to_string(), "job", report("m"), NAMESPACE_BYTES);
         let kept = (0..100).filter(|n| put(*n) == Put::New).count();
         assert_eq!(kept, BYTES / NAMESPACE_BYTES);
     }
