@@ -138,6 +138,12 @@ mod tests {
     }
 
     #[test]
+    fn the_state_of_a_builder_is_never_null_which_the_api_server_refuses() {
+        let written = serde_json::to_value(BuilderStatus::default()).unwrap();
+        assert_eq!(written.get("state"), None);
+    }
+
+    #[test]
     fn what_a_build_waited_for_goes_with_a_merge_patch() {
         let missing = json!({"kind": "Secret", "name": "npm"});
         let waits = json!({"waiting": {"reason": "SecretNotFound", "missing": missing}});
