@@ -397,7 +397,10 @@ impl Layout {
 
 /// Who speaks of a reference in a namespace, in order; texts are once in memory.
 #[derive(Default)]
-pub struct Speakers(HashMap<Box<str>, Box<[(Arc<str>, Option<Arc<str>>)]>>);
+pub struct Speakers(HashMap<Box<str>, Box<[Speaker]>>);
+
+/// A namespace, or all, and the ImageBuild that speaks there.
+type Speaker = (Arc<str>, Option<Arc<str>>);
 
 impl Speakers {
     /// The ImageBuild (`namespace/name`) whose word counts for workloads of a namespace; `reference` in its
