@@ -255,8 +255,6 @@ impl Stage {
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
             .env("KUBECONFIG", account)
-            // As in the chart.
-            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
