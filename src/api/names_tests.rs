@@ -145,7 +145,7 @@ fn one_platform_by_two_names_is_refused_and_other_names_have_their_cure() {
             "linux/arm64 and linux/arm64/v8 are the same platform: name it once",
         );
     }
-    for (name, cure) in [
+    for (name, fix) in [
         ("linux/aarch64", "write linux/arm64"),
         ("linux/x86_64", "write linux/amd64"),
         ("linux/amd64/v1", "write linux/amd64"),
@@ -158,7 +158,7 @@ fn one_platform_by_two_names_is_refused_and_other_names_have_their_cure() {
     ] {
         refused(
             json!({"platforms": [name]}),
-            &format!("{name} is not known: {cure}"),
+            &format!("{name} is not known: {fix}"),
         );
     }
     accepted(json!({"platforms": ["linux/arm64/v8"]}));

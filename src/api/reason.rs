@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use strum::{Display, EnumIter, IntoEnumIterator, IntoStaticStr};
 
-/// Why a build failed. A closed list: each has its cure in `docs/failures.md`.
+/// Why a build failed. A closed list: each has its fix in `docs/failures.md`.
 #[derive(
     Serialize,
     Deserialize,

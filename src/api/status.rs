@@ -195,7 +195,7 @@ pub struct Failure {
     pub dockerfile_line: Option<i32>,
     /// The last lines of the step's output, at most 20.
     pub log: Option<String>,
-    /// What cures it most often, where the output is one that we know.
+    /// What fixes it most often, where the output is one that we know.
     #[serde(default)]
     pub hint: Option<String>,
     /// The image that was pushed and is refused, by its digest: no tag points to it.

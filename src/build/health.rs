@@ -109,7 +109,7 @@ pub fn health(view: &View, found: &[Unhealthy]) -> Vec<Hint> {
             why,
             ..
         } = one;
-        let (line, whose, cure) = match one.whose {
+        let (line, whose, fix) = match one.whose {
             Whose::Image if line.is_some() => (
                 line,
                 "HEALTHCHECK",
@@ -132,7 +132,7 @@ pub fn health(view: &View, found: &[Unhealthy]) -> Vec<Hint> {
             ),
         };
         let text = format!(
-            "{whose} cannot work in the image for {platform}, it can only fail: {why}; {cure}"
+            "{whose} cannot work in the image for {platform}, it can only fail: {why}; {fix}"
         );
         hints.push(view.hint(HintKind::HealthCheckCannotWork, line, &text));
     }

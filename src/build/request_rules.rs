@@ -11,7 +11,7 @@ pub const ARGUMENT: usize = 128 * 1024;
 /// Bytes of all arguments: half of what Linux takes with the usual stack of 8 MiB, a quarter of it.
 pub const ARGUMENTS: usize = 1024 * 1024;
 
-/// Why a request is not carried out, where that is so: the thing, the cause and the cure.
+/// Why a request is not carried out, where that is so: the thing, the cause and the fix.
 pub fn refusal(request: &BuildRequest) -> Option<String> {
     managed_secret(request)
         .or_else(|| odd_name(request))

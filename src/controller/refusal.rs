@@ -1,4 +1,4 @@
-//! What others refuse (the API server, its quotas, policies and webhooks) in their own words, with the cure.
+//! What others refuse (the API server, its quotas, policies and webhooks) in their own words, with the fix.
 //!
 //! A refusal comes as the answer to a call, or as the event of a controller that acts for us. The words are those of
 //! others: they are cut and cleaned before they are kept, and tell classes apart, never more.
@@ -48,7 +48,7 @@ pub struct Refusal {
     pub words: String,
 }
 
-/// Classes of refusals: each has its own cure.
+/// Classes of refusals: each has its own fix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The object itself: it is wrong, or too large. Nothing but another object helps.
@@ -125,7 +125,7 @@ impl Refusal {
     }
 }
 
-/// Whose objects are refused: the cures differ.
+/// Whose objects are refused: the fixes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose<'a> {
     /// Those of the Builder of this name.
@@ -179,13 +179,13 @@ impl Why {
     }
 }
 
-/// A sentence for people about a call that was refused: what, the cure, and the API server's words.
+/// A sentence for people about a call that was refused: what, the fix, and the API server's words.
 pub fn of_call(refusal: &Refusal, namespace: &str, whose: Whose) -> String {
     let Refusal {
         what, why, words, ..
     } = refusal;
     let taken = refusal.object.as_ref().filter(|_| *why == Why::NotOurs);
-    let cure = match taken {
+    let fix = match taken {
         Some(Object { kind, name, .. }) => format!(
             "conflict: {kind} {name} already exists and does not belong to Whittle: make sure \
                 that nothing needs it, then kubectl delete {} {name} -n {namespace}",
@@ -194,9 +194,9 @@ pub fn of_call(refusal: &Refusal, namespace: &str, whose: Whose) -> String {
         None if *why == Why::Invalid && refusal.is_of_builder() => {
             "builder.defaults of the chart is invalid: change it".to_owned()
         }
-        None => cure(*why, namespace, whose),
+        None => fix(*why, namespace, whose),
     };
-    format!("{what} is denied: {cure}. The API server says: {words}")
+    format!("{what} is denied: {fix}. The API server says: {words}")
 }
 
 /// The same about a Pod or a claim that another controller could not make; `message` is that of its
@@ -214,15 +214,15 @@ pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (Reason, String
         Whose::Runner => "the runner's Pod",
         Whose::Check => "the health check Pod",
     };
-    let cure = cure(why, namespace, whose);
+    let fix = fix(why, namespace, whose);
     let message = format!(
-        "{thing} is denied: {cure}. The API server says: {}",
+        "{thing} is denied: {fix}. The API server says: {}",
         words(said)
     );
     (why.reason(), message)
 }
 
-fn cure(why: Why, namespace: &str, whose: Whose) -> String {
+fn fix(why: Why, namespace: &str, whose: Whose) -> String {
     // What to change where the Pod itself asks for too much or too little.
     let ask = match whose {
         Whose::Builder(name) => format!("spec.resources or spec.cache.size of Builder {name}"),

@@ -110,7 +110,7 @@ fn a_program_of_glibc_on_alpine_is_told_so() {
 
 #[test]
 fn the_cure_is_that_of_the_language_where_the_program_shows_it() {
-    let cure = |program: &Executable| statically(program);
+    let fix = |program: &Executable| statically(program);
     let needs = |libraries: &[&str]| Executable {
         needed: libraries.iter().map(|name| (*name).to_owned()).collect(),
         ..Executable::default()
@@ -119,20 +119,20 @@ fn the_cure_is_that_of_the_language_where_the_program_shows_it() {
         go: true,
         ..needs(&["libc.so.6"])
     };
-    assert_eq!(cure(&go), "build with CGO_ENABLED=0");
+    assert_eq!(fix(&go), "build with CGO_ENABLED=0");
     for (libraries, words) in [
         (&["libstdc++.so.6", "libgcc_s.so.1"][..], "C++: -static"),
         (&["libgcc_s.so.1", "libc.so.6"], "(Rust: "),
     ] {
-        let text = cure(&needs(libraries));
+        let text = fix(&needs(libraries));
         assert!(
             text.contains(words) && !text.contains("CGO_ENABLED"),
             "{text}"
         );
     }
     // It may be any: each language has its own switch.
-    assert!(cure(&needs(&["libc.so.6"])).contains("C: -static; Rust: "));
-    assert!(cure(&needs(&["libc.so.6"])).contains("Go: CGO_ENABLED=0"));
+    assert!(fix(&needs(&["libc.so.6"])).contains("C: -static; Rust: "));
+    assert!(fix(&needs(&["libc.so.6"])).contains("Go: CGO_ENABLED=0"));
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn finding(
     let name = called(&about.container.name, pointer);
     let fix = match judged.verdict {
         Verdict::Works => None,
-        _ => Some(cure(about, present, pointer, &judged)),
+        _ => Some(fix(about, present, pointer, &judged)),
     };
     let message = match (&judged.verdict, &fix) {
         (Verdict::CannotWork(why), Some(fix)) => format!(
@@ -201,7 +201,7 @@ fn finding(
 
 /// A handler that works in its place, the nearest to what was meant first: what the command itself does,
 /// what the ImageBuild declares, the image's own HEALTHCHECK. Else words.
-fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) -> Fix {
+fn fix(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) -> Fix {
     let hook = present.hook;
     if let Some(advice) = &judged.advice {
         return Fix::advice(advice.clone());
@@ -287,7 +287,7 @@ fn cure(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) 
                 .join(" ")
         )),
         _ => {
-            Fix::advice(judged.cure.clone().unwrap_or_else(|| {
+            Fix::advice(judged.fix.clone().unwrap_or_else(|| {
                 without(hook, judged.program.as_deref().unwrap_or("the program"))
             }))
         }

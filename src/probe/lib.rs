@@ -143,7 +143,7 @@ pub struct Finding {
     pub program: Option<String>,
     /// The verdict.
     pub verdict: Verdict,
-    /// One or two sentences for people: container, probe, program, image, what follows, the cure. Empty
+    /// One or two sentences for people: container, probe, program, image, what follows, the fix. Empty
     /// where it works.
     pub message: String,
     /// What is odd and keeps nothing from working.

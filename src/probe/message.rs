@@ -1,4 +1,4 @@
-//! What is told to people: what follows from a probe that cannot work, and what cures it.
+//! What is told to people: what follows from a probe that cannot work, and what fixes it.
 
 use super::{Hook, Role};
 

@@ -395,12 +395,12 @@ impl Layout {
     }
 }
 
-/// To whom, and the ImageBuild whose word counts for them, where it counts now.
-type Word = (Arc<str>, Option<Arc<str>>);
-
 /// Who speaks of a reference in a namespace, in order; texts are once in memory.
 #[derive(Default)]
-pub struct Speakers(HashMap<Box<str>, Box<[Word]>>);
+pub struct Speakers(HashMap<Box<str>, Box<[Speaker]>>);
+
+/// A namespace, or all, and the ImageBuild that speaks there.
+type Speaker = (Arc<str>, Option<Arc<str>>);
 
 impl Speakers {
     /// The ImageBuild (`namespace/name`) whose word counts for workloads of a namespace; `reference` in its

@@ -31,10 +31,10 @@ pub(super) struct Judged {
     /// The program that decides.
     pub(super) program: Option<String>,
     pub(super) warnings: Vec<String>,
-    /// The cure in words, where no other handler is to be looked for.
+    /// The fix in words, where no other handler is to be looked for.
     pub(super) advice: Option<String>,
-    /// The cure in words, where no other handler is known that works.
-    pub(super) cure: Option<String>,
+    /// The fix in words, where no other handler is known that works.
+    pub(super) fix: Option<String>,
 }
 
 impl Judged {
@@ -45,7 +45,7 @@ impl Judged {
             program: None,
             warnings: Vec::new(),
             advice: None,
-            cure: None,
+            fix: None,
         }
     }
 
@@ -268,13 +268,13 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
             }
             Outcome::NotStarted(missing) => Judged {
                 program: Some(missing.program),
-                cure: missing.cure,
+                fix: missing.fix,
                 ..Judged::new(Verdict::CannotWork(on(missing.why)))
             },
             Outcome::Fails(missing) => Judged {
                 failing: Failing::Failure,
                 program: Some(missing.program),
-                cure: missing.cure,
+                fix: missing.fix,
                 ..Judged::new(Verdict::CannotWork(on(missing.why)))
             },
             Outcome::Unknown(why) => Judged::new(Verdict::Unknown(on(why))),

@@ -43,7 +43,7 @@ fn reference(repository: &str, version: &str) -> String {
 }
 
 pub(super) fn words(builds: &[Profiled]) -> Words {
-    let mut claims: HashMap<String, Vec<Claim>> = HashMap::new();
+    let mut claims: Vec<(String, Claim)> = vec![];
     for (number, build) in builds.iter().enumerate() {
         let repository = canonical_repository(&build.repository);
         for version in &build.versions {
@@ -51,10 +51,7 @@ pub(super) fn words(builds: &[Profiled]) -> Words {
                 build: number,
                 earlier: None,
             };
-            claims
-                .entry(reference(&repository, version))
-                .or_default()
-                .push(claim);
+            claims.push((reference(&repository, version), claim));
         }
         for (at, earlier) in build.earlier.iter().enumerate() {
             if !build.versions.contains(&earlier.version) {
@@ -62,22 +59,21 @@ pub(super) fn words(builds: &[Profiled]) -> Words {
                     build: number,
                     earlier: Some(at),
                 };
-                claims
-                    .entry(reference(&repository, &earlier.version))
-                    .or_default()
-                    .push(claim);
+                claims.push((reference(&repository, &earlier.version), claim));
             }
         }
     }
+    // Those of an ImageBuild stay in order.
+    claims.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut words = Words {
-        all: HashMap::with_capacity(claims.len()),
+        all: HashMap::new(),
         disputes: BTreeMap::new(),
     };
-    let mut claims: Vec<(String, Vec<Claim>)> = claims.into_iter().collect();
-    claims.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    for (name, claims) in claims {
-        let audiences = audiences(builds, &name, &claims, &mut words.disputes);
-        words.all.insert(name, audiences);
+    for of_one in claims.chunk_by(|(one, _), (other, _)| one == other) {
+        let name = &of_one[0].0;
+        let claims: Vec<Claim> = of_one.iter().map(|(_, claim)| *claim).collect();
+        let audiences = audiences(builds, name, &claims, &mut words.disputes);
+        words.all.insert(name.clone(), audiences);
     }
     words
 }

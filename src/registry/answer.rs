@@ -2,7 +2,7 @@
 //! Artifactory, Docker Hub, Zot, GitLab, ACR, Nexus and Gitea have them, and nginx and Cloudflare before them.
 //!
 //! Both what BuildKit tells of an answer and what Whittle's own client is told are read here, so that the same answer
-//! has the same words and the same cure whoever met it.
+//! has the same words and the same fix whoever met it.
 
 use serde::Deserialize;
 

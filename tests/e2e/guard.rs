@@ -213,7 +213,7 @@ async fn a_workload_whose_probe_cannot_work_is_refused_with_the_cure() {
     .await;
     assert!(said.unwrap().contains("container proxy: livenessProbe"));
 
-    // What works, or cannot be told, passes: programs of the image, also without a shell; the cures;
+    // What works, or cannot be told, passes: programs of the image, also without a shell; the fixes;
     // volumes and variables that may bring the program; other images.
     let volume = |path: &str| {
         let mut spec = spec(

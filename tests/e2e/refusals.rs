@@ -1,4 +1,4 @@
-//! What a cluster refuses is told with the cure, and heals when the cause is gone.
+//! What a cluster refuses is told with the fix, and heals when the cause is gone.
 
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};

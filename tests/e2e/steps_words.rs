@@ -1,4 +1,4 @@
-//! What is said about steps that fail: reason, line, words and cure. And what a step itself says, which decides nothing.
+//! What is said about steps that fail: reason, line, words and fix. And what a step itself says, which decides nothing.
 
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -204,14 +204,14 @@ async fn a_mistake_has_its_reason_its_line_its_words_and_its_cure() {
     for (name, files, ..) in &mistakes {
         field.build(name, files.clone(), json!({})).await;
     }
-    for (name, _, reason, line, words, cure) in mistakes {
+    for (name, _, reason, line, words, fix) in mistakes {
         let failure = field.fails(name, reason).await;
         assert_eq!(failure.dockerfile_line, line, "{name}: {failure:#?}");
         for word in words {
             assert!(failure.message.contains(word), "{name}: {failure:#?}");
         }
         let hint = failure.hint.as_deref().unwrap_or_default();
-        assert!(hint.contains(cure), "{name}: {failure:#?}");
+        assert!(hint.contains(fix), "{name}: {failure:#?}");
     }
     // What a base image leaves to the step: it can be built, and no step can run in it.
     let base = "FROM busybox:1.36\nUSER 1000740000\n";

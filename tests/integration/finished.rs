@@ -65,5 +65,6 @@ async fn a_thousand_finished_image_builds_take_a_part_of_the_charts_memory() {
         stage.memory_now() >> 20,
         peak >> 20
     );
-    assert!(peak < limit(), "{} MiB", peak >> 20);
+    // The everyday build has 80 MiB, of which 40 are its code.
+    assert!(peak < limit() / 2, "{} MiB", peak >> 20);
 }

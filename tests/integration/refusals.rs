@@ -1,4 +1,4 @@
-//! What is refused reaches the person who asked, with the cure, and heals when the cause is gone.
+//! What is refused reaches the person who asked, with the fix, and heals when the cause is gone.
 //!
 //! The API server's refusals are its own. Where controllers of Kubernetes act for us the test plays them, and writes
 //! the events that they write. The words are looked for within ten seconds of the refusal: the reconciles that look

@@ -41,7 +41,7 @@ impl Case<'_> {
         if rules.is_empty() {
             rules.push(rest.to_owned());
         }
-        let (by, cure) = match self.lines.check {
+        let (by, fix) = match self.lines.check {
             Some(line) => (
                 format!(
                     "`# check=` of the Dockerfile (line {line}, error=true) turns warnings into \
@@ -58,7 +58,7 @@ impl Case<'_> {
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{}: {by}: {}; fix them, {cure}",
+                "{}: {by}: {}; fix them, {fix}",
                 self.request.inputs.dockerfile,
                 rules.join("; ")
             ),
@@ -153,7 +153,7 @@ impl Case<'_> {
             (true, false) => "invalid UTF-8: save the Dockerfile as plain text in UTF-8".into(),
         };
         let said = match self.cure_of_syntax(&said) {
-            Some(cure) => format!("{said}: {cure}"),
+            Some(fix) => format!("{said}: {fix}"),
             None => said,
         };
         let line = line.map_or(String::new(), |n| format!(":{n}"));

@@ -103,17 +103,17 @@ impl Case<'_> {
         let said = super::git::stderr(self.error);
         let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
         let busy = has(&["returned error: 5", "returned error: 429"]);
-        let (reason, cure, again) = if busy || fault(said) == Fault::Away {
+        let (reason, fix, again) = if busy || fault(said) == Fault::Away {
             (FailureReason::SourceUnreachable, "", Again::Later)
         } else if super::git::denies(&lower) {
-            let cure = ": check its address; a private one needs a Secret in source.git.secretRef, of a source on the \
+            let fix = ": check its address; a private one needs a Secret in source.git.secretRef, of a source on the \
                         same server";
-            (FailureReason::SourceDenied, cure, Again::No)
+            (FailureReason::SourceDenied, fix, Again::No)
         } else {
-            let cure = ": check its address, and its branch, tag or commit";
-            (FailureReason::CopySourceNotFound, cure, Again::No)
+            let fix = ": check its address, and its branch, tag or commit";
+            (FailureReason::CopySourceNotFound, fix, Again::No)
         };
-        let message = format!("{head}: the git repository cannot be read: {said}{cure}");
+        let message = format!("{head}: the git repository cannot be read: {said}{fix}");
         Some((reason, message, again))
     }
 

@@ -128,12 +128,12 @@ fn no_ref(git: &GitSource, near: &Near) -> String {
             let as_asked = wanted
                 .as_deref()
                 .is_some_and(|name| is_tag(name) == is_tag(first));
-            let cure = match (as_asked, is_tag(first)) {
+            let fix = match (as_asked, is_tag(first)) {
                 (true, _) => "Check git.ref",
                 (_, true) => "Use git.ref.tag",
                 _ => "Use git.ref.branch",
             };
-            format!("did you mean {}{rest}? {cure}", near::named(first))
+            format!("did you mean {}{rest}? {fix}", near::named(first))
         }
     };
     let name = wanted.as_deref().and_then(|name| name.rsplit('/').next());

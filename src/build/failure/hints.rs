@@ -1,13 +1,13 @@
-//! Words that tools print when a step fails, and what cures that most often. Few and sure: where the
+//! Words that tools print when a step fails, and what fixes that most often. Few and sure: where the
 //! words leave a doubt, there is no hint.
 
 use super::{Script, starts};
 use whittle_api::FailureReason;
 
-/// Words of an output, and the cure. Each group of words must be found, in one and the same line.
+/// Words of an output, and the fix. Each group of words must be found, in one and the same line.
 struct Known {
     words: &'static [&'static str],
-    cure: &'static str,
+    fix: &'static str,
 }
 
 const FULL: &str = "the builder's volume was not full: it is most likely a file system of the step's own, for example its \
@@ -19,104 +19,104 @@ const MEMORY: &str = "out of memory: a process of the step was killed (OOMKilled
 const KNOWN: &[Known] = &[
     Known {
         words: &["exec: \"/bin/sh\"", "no such file or directory"],
-        cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
+        fix: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
                and COPY its result, or write RUN as a JSON array",
     },
     Known {
         words: &["exec /bin/sh:", "no such file or directory"],
-        cure: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
+        fix: "this stage has no shell, and RUN in its shell form needs one: do the step in an earlier stage \
                and COPY its result, or write RUN as a JSON array",
     },
     Known {
         words: &["o space left on device", "/dev/shm"],
-        cure: "/dev/shm of the step is full (64 MB), not the builder's volume: write elsewhere, for \
+        fix: "/dev/shm of the step is full (64 MB), not the builder's volume: write elsewhere, for \
             example to a mount of its own (RUN --mount=type=tmpfs,target=…)",
     },
     Known {
         words: &["o space left on device"],
-        cure: FULL,
+        fix: FULL,
     },
     Known {
         words: &["isk quota exceeded"],
-        cure: FULL,
+        fix: FULL,
     },
     Known {
         words: &["ead-only file system"],
-        cure: "the mount is read-only: a bind mount accepts writes with rw (and discards them after \
+        fix: "the mount is read-only: a bind mount accepts writes with rw (and discards them after \
             the step), /proc and /sys never do",
     },
     Known {
         words: &["/run/secrets/", "o such file or directory"],
-        cure: "the secret is missing: it is not in spec.secrets, and without `required` that is not an \
+        fix: "the secret is missing: it is not in spec.secrets, and without `required` that is not an \
             error: add it to spec.secrets, with the id of the mount",
     },
     Known {
         words: &["argument list too long"],
-        cure: "the step's command or environment is too large (the kernel's limit is 128 KiB for each \
+        fix: "the step's command or environment is too large (the kernel's limit is 128 KiB for each \
             argument): put it into a file and COPY that",
     },
     Known {
         words: &["Killed signal terminated program"],
-        cure: MEMORY,
+        fix: MEMORY,
     },
     Known {
         words: &["signal: killed"],
-        cure: MEMORY,
+        fix: MEMORY,
     },
     Known {
         words: &["signal: 9, SIGKILL"],
-        cure: MEMORY,
+        fix: MEMORY,
     },
     Known {
         words: &["make", "***", "Killed"],
-        cure: MEMORY,
+        fix: MEMORY,
     },
     Known {
         words: &["JavaScript heap out of memory"],
-        cure: "Node.js exceeded its own heap limit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a \
+        fix: "Node.js exceeded its own heap limit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a \
             larger memory limit of the Builder",
     },
     Known {
         words: &["annot allocate memory"],
-        cure: MEMORY,
+        fix: MEMORY,
     },
     Known {
         words: &["error obtaining VCS status"],
-        cure: "Go looks for git's state, which is not in the context: build with -buildvcs=false",
+        fix: "Go looks for git's state, which is not in the context: build with -buildvcs=false",
     },
     Known {
         words: &["go: updates to go.mod needed"],
-        cure: "go.mod is out of date: run `go mod tidy` and commit go.mod and go.sum",
+        fix: "go.mod is out of date: run `go mod tidy` and commit go.mod and go.sum",
     },
     Known {
         words: &["missing go.sum entry"],
-        cure: "go.sum is missing a module: run `go mod tidy`, commit go.sum, and COPY it beside go.mod",
+        fix: "go.sum is missing a module: run `go mod tidy`, commit go.sum, and COPY it beside go.mod",
     },
     Known {
         words: &["go.mod file not found"],
-        cure: "go.mod not found in the working directory: check WORKDIR, and that go.mod is copied before",
+        fix: "go.mod not found in the working directory: check WORKDIR, and that go.mod is copied before",
     },
     Known {
         words: &["go: go.mod requires go >="],
-        cure: "go.mod requires a newer Go than the base image has: use a newer golang image",
+        fix: "go.mod requires a newer Go than the base image has: use a newer golang image",
     },
     Known {
         words: &["cgo: C compiler", "not found"],
-        cure: "the base image has no C compiler: build with CGO_ENABLED=0, or install one",
+        fix: "the base image has no C compiler: build with CGO_ENABLED=0, or install one",
     },
     Known {
         words: &["could not read Username for"],
-        cure: "a private module or repository requires credentials: pass them as a build secret \
+        fix: "a private module or repository requires credentials: pass them as a build secret \
             (spec.secrets and RUN --mount=type=secret)",
     },
     Known {
         words: &["certificate signed by unknown authority"],
-        cure: "the step does not trust the server's certificate: install ca-certificates in this \
+        fix: "the step does not trust the server's certificate: install ca-certificates in this \
             stage, and the server's own CA if it has one",
     },
     Known {
         words: &["unable to get local issuer certificate"],
-        cure: "the step does not trust the server's certificate: install ca-certificates in this \
+        fix: "the step does not trust the server's certificate: install ca-certificates in this \
             stage, and the server's own CA if it has one",
     },
     Known {
@@ -124,40 +124,40 @@ const KNOWN: &[Known] = &[
             "npm ci",
             "can only install with an existing package-lock.json",
         ],
-        cure: "npm ci needs package-lock.json: commit it and COPY it beside package.json",
+        fix: "npm ci needs package-lock.json: commit it and COPY it beside package.json",
     },
     Known {
         words: &["npm", "package.json and package-lock.json", "are in sync"],
-        cure: "package-lock.json and package.json are out of sync: run `npm install` and commit both",
+        fix: "package-lock.json and package.json are out of sync: run `npm install` and commit both",
     },
     Known {
         words: &["externally-managed-environment"],
-        cure: "this Python is managed by the distribution (externally-managed-environment): install \
+        fix: "this Python is managed by the distribution (externally-managed-environment): install \
             into a virtual environment (python3 -m venv), or use a python image",
     },
     Known {
         words: &["E: Unable to locate package"],
-        cure: "package not found by apt, or its lists are missing: run `apt-get update` in the same \
+        fix: "package not found by apt, or its lists are missing: run `apt-get update` in the same \
             RUN before `apt-get install`",
     },
     Known {
         words: &["Temporary failure in name resolution"],
-        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+        fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
             whether a proxy is required (buildArgs HTTP_PROXY)",
     },
     Known {
         words: &["Could not resolve host"],
-        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+        fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
             whether a proxy is required (buildArgs HTTP_PROXY)",
     },
     Known {
         words: &["dial tcp", "no such host"],
-        cure: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
+        fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
             whether a proxy is required (buildArgs HTTP_PROXY)",
     },
 ];
 
-/// What most often cures a failure whose step printed `log`. `scripts`: those of the context that are known.
+/// What most often fixes a failure whose step printed `log`. `scripts`: those of the context that are known.
 pub(super) fn hint(
     reason: FailureReason,
     step: Option<&str>,
@@ -171,8 +171,8 @@ pub(super) fn hint(
         return None;
     }
     let log = log?;
-    if let Some(cure) = starts::hint(step.unwrap_or_default(), log, scripts) {
-        return Some(cure);
+    if let Some(fix) = starts::hint(step.unwrap_or_default(), log, scripts) {
+        return Some(fix);
     }
     let known = log.lines().find_map(|line| {
         KNOWN
@@ -180,7 +180,7 @@ pub(super) fn hint(
             .find(|known| known.words.iter().all(|words| line.contains(words)))
     });
     if let Some(known) = known {
-        return Some(known.cure.to_owned());
+        return Some(known.fix.to_owned());
     }
     // A shell's word for it, alone in its line.
     if log.lines().any(|line| line.trim() == "Killed") {
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn well_known_words_have_their_cure() {
-        for (log, cure) in [
+        for (log, fix) in [
             (
                 "error obtaining VCS status: exit status 128",
                 "-buildvcs=false",
@@ -276,7 +276,7 @@ mod tests {
             ),
         ] {
             let hint = given("RUN x", &format!("first\n{log}\nlast")).unwrap();
-            assert!(hint.contains(cure), "{log}: {hint}");
+            assert!(hint.contains(fix), "{log}: {hint}");
         }
     }
 

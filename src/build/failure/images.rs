@@ -54,7 +54,7 @@ impl Case<'_> {
         }
         let said = rest.split_once(": ").map_or(&rest[..], |(_, said)| said);
         let kind = kind(said);
-        let cure = |cure: Option<String>| cure.map_or(String::new(), |cure| format!("; {cure}"));
+        let fix = |fix: Option<String>| fix.map_or(String::new(), |fix| format!("; {fix}"));
         Some(match fault(said) {
             Fault::NotFound => (
                 FailureReason::BaseImageNotFound,
@@ -80,7 +80,7 @@ impl Case<'_> {
                 format!(
                     "base image {image}: its registry is unreachable or unavailable: {}{}",
                     cause(said),
-                    cure(pull_cure(self.request, self.facts, &repository, kind))
+                    fix(pull_cure(self.request, self.facts, &repository, kind))
                 ),
                 Again::Later,
             ),
@@ -89,7 +89,7 @@ impl Case<'_> {
                 format!(
                     "base image {image} cannot be read: {}{}",
                     cause(said),
-                    cure(pull_cure(self.request, self.facts, &repository, kind))
+                    fix(pull_cure(self.request, self.facts, &repository, kind))
                 ),
                 Again::No,
             ),

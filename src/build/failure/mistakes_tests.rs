@@ -279,7 +279,7 @@ fn each_mistake_has_its_reason_its_line_its_words_and_its_cure() {
     let names: Vec<&str> = mistakes.iter().map(|one| one.name.as_str()).collect();
     let right: Vec<&str> = RIGHT.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names, right);
-    for (mistake, (name, reason, line, words, cure)) in mistakes.iter().zip(RIGHT) {
+    for (mistake, (name, reason, line, words, fix)) in mistakes.iter().zip(RIGHT) {
         let failure = mistake.verdict().failure;
         assert_eq!(failure.reason, *reason, "{name}: {failure:#?}");
         assert_eq!(
@@ -289,8 +289,8 @@ fn each_mistake_has_its_reason_its_line_its_words_and_its_cure() {
         );
         assert!(failure.message.contains(words), "{name}: {failure:#?}");
         let hint = failure.hint.as_deref().unwrap_or_default();
-        assert!(hint.starts_with(cure), "{name}: {failure:#?}");
-        assert_eq!(hint.is_empty(), cure.is_empty(), "{name}: {failure:#?}");
+        assert!(hint.starts_with(fix), "{name}: {failure:#?}");
+        assert_eq!(hint.is_empty(), fix.is_empty(), "{name}: {failure:#?}");
         let own_paths = failure.message.contains("cachemounts");
         assert!(
             !own_paths,

@@ -19,10 +19,10 @@ enum How {
     Folder,
 }
 
-/// What cures it.
+/// What fixes it.
 pub(super) fn hint(step: &str, log: &str, scripts: &[Script]) -> Option<String> {
-    if let Some(cure) = sure(step, log) {
-        return Some(cure);
+    if let Some(fix) = sure(step, log) {
+        return Some(fix);
     }
     not_started(step, log, scripts).or_else(|| line_ends(step, scripts))
 }
@@ -129,7 +129,7 @@ fn sure(step: &str, log: &str) -> Option<String> {
     None
 }
 
-/// The cure of Windows line ends.
+/// The fix of Windows line ends.
 const LINE_FEEDS: &str = "save it with Unix line endings (LF; `* text eol=lf` in .gitattributes), or RUN sed -i \
     's/\\r$//' on it first";
 
@@ -262,7 +262,7 @@ mod tests {
         }]
     }
 
-    /// Step, what it printed, the script's first line (none where it is not known), and words of the cure.
+    /// Step, what it printed, the script's first line (none where it is not known), and words of the fix.
     const CASES: &[(&str, &str, Option<&str>, &str)] = &[
         (
             "RUN sh /run.sh",
@@ -436,10 +436,10 @@ mod tests {
 
     #[test]
     fn what_does_not_start_has_its_cure() {
-        for (step, log, line, cure) in CASES {
+        for (step, log, line, fix) in CASES {
             let scripts = line.map(script).unwrap_or_default();
             let found = hint(step, log, &scripts).unwrap_or_default();
-            assert!(found.contains(cure), "{log} ({line:?}): {found}");
+            assert!(found.contains(fix), "{log} ({line:?}): {found}");
         }
     }
 

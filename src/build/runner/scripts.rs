@@ -1,4 +1,4 @@
-//! The scripts of a context, for the cure where one does not start.
+//! The scripts of a context, for the fix where one does not start.
 
 use std::fs;
 use std::path::Path;

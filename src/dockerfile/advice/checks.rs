@@ -1,4 +1,4 @@
-//! BuildKit's own build checks: those that matter, with their cure.
+//! BuildKit's own build checks: those that matter, with their fix.
 //!
 //! Names and words: <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/linter/ruleset.go>.
 
@@ -10,7 +10,7 @@ use super::stages::Step;
 use super::{BuildWarning, Hint, HintKind, Look};
 use crate::reader::pairs;
 
-/// The checks that are passed on, each with its cure. Those on letter case, on old forms and on how
+/// The checks that are passed on, each with its fix. Those on letter case, on old forms and on how
 /// comments are written are left out.
 const PASSED: [(&str, &str); 10] = [
     (
@@ -52,7 +52,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
         .iter()
         .filter_map(|warning| {
             let (rule, said) = parts(warning)?;
-            let (_, cure) = PASSED.iter().find(|(name, _)| *name == rule)?;
+            let (_, fix) = PASSED.iter().find(|(name, _)| *name == rule)?;
             let wrong = match rule {
                 "UndefinedVar" => is_added_to_itself(look, warning),
                 "InvalidDefaultArgInFrom" => is_given(look, warning),
@@ -73,7 +73,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                          above, in this stage"
                     ),
                 ),
-                None => (HintKind::BuildCheck, format!("{rule}: {said}: {cure}")),
+                None => (HintKind::BuildCheck, format!("{rule}: {said}: {fix}")),
             };
             Some(look.hint(kind, warning.line, &text))
         })

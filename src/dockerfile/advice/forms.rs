@@ -62,12 +62,12 @@ pub(super) fn broken(instruction: &Instruction) -> Option<String> {
         "VOLUME" => "so its parts are used literally as names of volumes",
         _ => "so a shell runs it literally and exits with 127, command not found",
     };
-    let cure = match &list.right {
+    let fix = match &list.right {
         Some(words) => format!("write `{head} {}`", spelled(words)),
         None => format!("write `{head} [\"program\", \"argument\"]` and nothing after it"),
     };
     Some(format!(
-        "`{}` is invalid JSON ({}), {so}; {cure}",
+        "`{}` is invalid JSON ({}), {so}; {fix}",
         shown(instruction),
         list.why
     ))
@@ -94,13 +94,13 @@ fn one_word(instruction: &Instruction, entrypoint: bool) -> Option<String> {
         _ => false,
     };
     meant.then(|| {
-        let cure = spelled(&words_of(line));
+        let fix = spelled(&words_of(line));
         format!(
             "`{}` is one word with spaces, and no program has that name, so it exits with 127, \
                 command not found; write `{} {}`",
             shown(instruction),
             instruction.keyword,
-            cure
+            fix
         )
     })
 }

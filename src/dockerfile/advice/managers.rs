@@ -18,7 +18,7 @@ pub(super) struct Manager {
     pub(super) paths: &'static [&'static str],
     /// Its own commands that take the cache away, or say where it is.
     cleans: &'static [&'static [&'static str]],
-    /// Place and cure.
+    /// Place and fix.
     pub(super) text: &'static str,
 }
 

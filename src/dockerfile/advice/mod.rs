@@ -141,7 +141,7 @@ pub struct Hint {
     /// The line in the Dockerfile; none where it is about none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<i32>,
-    /// Place, cause and cure: `Dockerfile:3: …`.
+    /// Place, cause and fix: `Dockerfile:3: …`.
     pub message: String,
 }
 

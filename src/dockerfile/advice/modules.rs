@@ -10,25 +10,25 @@ pub(super) struct Download {
     pub(super) own: bool,
     /// As users write it.
     pub(super) command: String,
-    pub(super) cure: &'static str,
+    pub(super) fix: &'static str,
 }
 
 impl Download {
-    fn own(ecosystem: &'static str, command: &str, cure: &'static str) -> Option<Self> {
+    fn own(ecosystem: &'static str, command: &str, fix: &'static str) -> Option<Self> {
         Some(Self {
             ecosystem,
             own: true,
             command: command.to_owned(),
-            cure,
+            fix,
         })
     }
 
-    fn build(ecosystem: &'static str, command: &str, cure: &'static str) -> Option<Self> {
+    fn build(ecosystem: &'static str, command: &str, fix: &'static str) -> Option<Self> {
         Some(Self {
             ecosystem,
             own: false,
             command: command.to_owned(),
-            cure,
+            fix,
         })
     }
 }

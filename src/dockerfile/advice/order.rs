@@ -86,7 +86,7 @@ pub(super) fn hints(look: &Look) -> Vec<Hint> {
                     "`{}` is before `{}` (line {line}), so each change of any file {what}: {}",
                     shown(copy),
                     download.command,
-                    download.cure
+                    download.fix
                 );
                 hints.push(look.hint(HintKind::SourcesBeforeModules, Some(copy.lines.0), &text));
             }

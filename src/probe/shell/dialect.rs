@@ -35,7 +35,7 @@ impl Eval<'_, '_> {
             true => name.clone(),
             false => format!("{name} is {kind} there, which"),
         };
-        let cure = match self.place.find("bash", Starter::Runtime) {
+        let fix = match self.place.find("bash", Starter::Runtime) {
             Found::Runs(_) => {
                 format!("Run it with bash in place of {name}, or write it without {what}")
             }
@@ -45,7 +45,7 @@ impl Eval<'_, '_> {
             program: name,
             why: format!("{is} has no {what}"),
             started: true,
-            cure: Some(cure),
+            fix: Some(fix),
         });
         flow
     }

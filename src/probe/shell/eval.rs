@@ -29,7 +29,7 @@ pub(crate) struct Missing {
     /// True where something is started, and fails.
     pub(crate) started: bool,
     /// What to do about it, where that is no program's being put into the image.
-    pub(crate) cure: Option<String>,
+    pub(crate) fix: Option<String>,
 }
 
 /// The shell that carries out a script.

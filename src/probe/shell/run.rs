@@ -174,7 +174,7 @@ impl Eval<'_, '_> {
                     program: name.to_owned(),
                     why,
                     started: false,
-                    cure: None,
+                    fix: None,
                 });
                 FAIL
             }
@@ -255,7 +255,7 @@ impl Eval<'_, '_> {
                     program: name.to_owned(),
                     why,
                     started: true,
-                    cure: None,
+                    fix: None,
                 });
                 FAIL
             }
@@ -277,7 +277,7 @@ impl Eval<'_, '_> {
                     program: name.to_owned(),
                     why,
                     started: false,
-                    cure: None,
+                    fix: None,
                 });
                 FAIL
             }
@@ -399,7 +399,7 @@ impl Eval<'_, '_> {
                     program: format!("busybox {applet}"),
                     why: format!("busybox has no applet {applet}"),
                     started: true,
-                    cure: None,
+                    fix: None,
                 });
                 FAIL
             }

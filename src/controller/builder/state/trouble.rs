@@ -1,5 +1,5 @@
 //! Why a Builder's daemon does not come up, from its Pod and from what others say of it: a reason, and a sentence
-//! with the cure.
+//! with the fix.
 
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -63,12 +63,12 @@ pub fn why_not(
     }
     if let Some((_, message)) = pull_failure(pod) {
         let image = value_of_image(containers(pod).any(|(init, it)| init && never_ran(it)));
-        let cure = format!(
+        let fix = format!(
             "check that the node can reach that registry, that {image} of the chart exists, and \
                 that its pull secrets are in this namespace"
         );
         let reason = FailureReason::ImagePullFailed.into();
-        return (reason, format!("{message}: {cure}"));
+        return (reason, format!("{message}: {fix}"));
     }
     if !has_node(pod) {
         if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
@@ -97,7 +97,7 @@ fn no_volume(builder: &Builder, said: &str) -> String {
     let name = builder.name_any();
     let namespace = builder.namespace().unwrap_or_default();
     let claim = claim(&name);
-    let cure = match &builder.spec.cache.storage_class_name {
+    let fix = match &builder.spec.cache.storage_class_name {
         // A claim's class stands for good: another one needs another claim.
         Some(class) => format!(
             "check that StorageClass {class} exists and can provision volumes (kubectl get \
@@ -113,7 +113,7 @@ fn no_volume(builder: &Builder, said: &str) -> String {
                 + &format!("{name} -n {namespace}")
         }
     };
-    format!("PersistentVolumeClaim {claim} is pending: {cure}. The cluster says: {said}")
+    format!("PersistentVolumeClaim {claim} is pending: {fix}. The cluster says: {said}")
 }
 
 /// Name of the claim of a Builder's first daemon.

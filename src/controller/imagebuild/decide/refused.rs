@@ -18,7 +18,7 @@ use whittle_build::report::failed;
 
 /// What follows where the API server refuses a call that the last step needed; `build` has the status that stands.
 ///
-/// What only another spec can cure ends the build. Everything else waits, is tried again ever less often, and goes
+/// What only another spec can fix ends the build. Everything else waits, is tried again ever less often, and goes
 /// on by itself; `spec.timeout` ends that too.
 pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
     let mut status = build.status.clone().unwrap_or_default();

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_package_cache_in_a_layer_of_the_image_is_hinted_at() {
-    for (run, line, cure) in [
+    for (run, line, fix) in [
         (
             "apt-get update && apt-get install -y curl",
             2,
@@ -34,7 +34,7 @@ fn a_package_cache_in_a_layer_of_the_image_is_hinted_at() {
             (K::PackageCacheInLayer, Some(line)),
             "{run}"
         );
-        assert!(hint.message.contains(cure), "{}", hint.message);
+        assert!(hint.message.contains(fix), "{}", hint.message);
     }
     // It stays where the lists were made, however clean the next layer is.
     let text =
