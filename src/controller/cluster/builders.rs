@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -17,6 +18,13 @@ use crate::builder::state;
 use crate::names;
 use crate::refusal::Told;
 use whittle_api::{Builder, BuilderStatus};
+
+/// True where what was to be claimed is gone or another than was read: a test of a JSON patch that fails is told as 422 with no
+/// cause, and what the schema forbids as 422 with one.
+fn went_or_changed(status: &Status) -> bool {
+    let causes = status.details.as_ref().map_or(0, |it| it.causes.len());
+    matches!(status.code, 404 | 409) || status.code == 422 && causes == 0
+}
 
 impl Cluster {
     /// Reads a Builder, live.
@@ -54,7 +62,7 @@ impl Cluster {
             .await;
         match result {
             Ok(claimed) => Ok(Some(claimed)),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(None),
+            Err(kube::Error::Api(status)) if went_or_changed(&status) => Ok(None),
             Err(error) => Err(during(format!("claiming Builder {namespace}/{name}"))(
                 error,
             )),

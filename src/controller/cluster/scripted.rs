@@ -127,6 +127,17 @@ impl Server {
         )
     }
 
+    /// Refuses one for what the kind's schema says of a field.
+    pub fn invalid(&self, what: &str, field: &str, message: &str) -> &Self {
+        let mut status = failure(
+            422,
+            "Invalid",
+            &format!("it is invalid: {field}: {message}"),
+        );
+        status["details"] = json!({"causes": [{"reason": "FieldValueInvalid", "message": message, "field": field}]});
+        self.add(what, Some((422, status.to_string())))
+    }
+
     /// Answers a watch with these events, and ends it.
     pub fn watch(&self, what: &str, events: &[Value]) -> &Self {
         let lines = events.iter().map(|event| format!("{event}\n"));

@@ -231,6 +231,9 @@ async fn a_builder_that_has_changed_meanwhile_is_not_claimed() {
     }
     server.refuse(&status, 403, "Forbidden", "builders/status is forbidden");
     assert!(cluster.claim_builder(&builder, "a/w").await.is_err());
+    // Nobody was quicker: it would be refused again, at once and without a word.
+    server.invalid(&status, "status.state", "unsupported value: null");
+    assert!(cluster.claim_builder(&builder, "a/w").await.is_err());
     server.on(
         &status,
         json_of(&builder, json!({"status": {"installation": "a/w"}})),
