@@ -64,7 +64,8 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
         self.store.clone()
     }
 
-    /// From now on tells of each object that is new, that has gone, or of which `trigger` says something else.
+    /// From now on tells of each object of which `trigger` says something else than before; of one that is not there it
+    /// says nothing.
     pub fn listen(&mut self, trigger: Trigger<K>) -> Heard<K> {
         let (tell, heard) = unbounded();
         self.listeners.push((trigger, tell));
@@ -85,9 +86,7 @@ impl<K: Resource<DynamicType = ()> + Clone + Debug> Shared<K> {
                 continue;
             }
             for (trigger, tell) in &self.listeners {
-                let same =
-                    matches!((old, new), (Some(old), Some(new)) if trigger(old) == trigger(new));
-                if !same {
+                if old.and_then(trigger) != new.and_then(trigger) {
                     let _ = tell.unbounded_send(object.clone());
                 }
             }

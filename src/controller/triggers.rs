@@ -28,14 +28,11 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
-/// The start of a build, and its end, or that it hangs: then the next one may start.
+/// The start of a build, and its end, or that it hangs: then the next one may start. None where none is under way.
 pub fn build_runs(build: &ImageBuild) -> Option<u64> {
-    let current = build
-        .status
-        .as_ref()
-        .and_then(|status| status.current.as_ref());
+    let current = build.status.as_ref()?.current.as_ref()?;
     let hangs = decide::lacks_its_own(build);
-    digest((build.uid(), current.map(|current| &current.job), hangs))
+    digest((build.uid(), &current.job, hangs))
 }
 
 /// The installation that a Builder belongs to.

@@ -15,7 +15,7 @@ use kube::runtime::watcher;
 
 use super::{AFTER_ERROR, Context, Error, in_time};
 use crate::cluster::{Cluster, Meta};
-use whittle_image::packed::{deflate, inflate};
+use whittle_image::packed::{deflate_quickly, inflate};
 use whittle_probe::{canonical, essence, templates_of};
 
 /// Group, version, kind and plural of what has a Pod template.
@@ -349,7 +349,7 @@ fn has_probes(pod: &PodSpec) -> bool {
 /// None where it is too large to be judged.
 fn packed(pod: &PodSpec) -> Option<Vec<u8>> {
     let json = serde_json::to_vec(pod).expect("a template is always JSON");
-    (json.len() as u64 <= TEMPLATE).then(|| deflate(&json))
+    (json.len() as u64 <= TEMPLATE).then(|| deflate_quickly(&json))
 }
 
 /// An Event on a workload whose probes cannot work.

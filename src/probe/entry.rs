@@ -8,7 +8,7 @@ use super::names::{Unnamed, names};
 use super::pack::unpack;
 use super::paths::{self, Links};
 use whittle_api::{ProbeProfileSpec, ProfileImage, Reason};
-use whittle_image::packed::{deflate, inflate};
+use whittle_image::packed::{deflate_quickly, inflate};
 use whittle_image::{Contents, DEFAULT_PATH, Executable, Fault, ProgramKind, Runs, digest_of};
 
 /// Bytes of what is known of one image, as JSON: a thousand programs have a quarter of it.
@@ -32,11 +32,11 @@ pub struct Set {
 }
 
 impl Set {
-    fn new(programs: &Programs) -> Arc<Self> {
-        let json = serde_json::to_string(programs).unwrap_or_default();
+    /// From programs as JSON.
+    fn new(json: &str) -> Arc<Self> {
         Arc::new(Self {
-            id: id(&json).into(),
-            packed: deflate(json.as_bytes()).into(),
+            id: id(json).into(),
+            packed: deflate_quickly(json.as_bytes()).into(),
             bytes: json.len(),
         })
     }
@@ -110,25 +110,6 @@ impl Entry {
         gathered.finish()
     }
 
-    /// What a profile says of an image, by one of its references; with the ImageBuild that said it, and its `fix`.
-    pub fn read_back(
-        profile: &ProbeProfileSpec,
-        id: &str,
-    ) -> Option<(Self, String, Option<String>)> {
-        let mut image = profile.images.get(id)?.clone();
-        let image_build = std::mem::take(&mut image.image_build);
-        let fix = image.fix.take();
-        let mut sets = vec![];
-        for id in BTreeSet::from_iter(image.folders.values()) {
-            let set = Set::new(profile.programs.get(id)?);
-            if *set.id != **id {
-                return None;
-            }
-            sets.push(set);
-        }
-        Some((Self::whole(&image, sets), image_build, fix))
-    }
-
     fn whole(image: &ProfileImage, mut sets: Vec<Arc<Set>>) -> Self {
         sets.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Self {
@@ -141,6 +122,62 @@ impl Entry {
     pub(super) fn image(&self) -> ProfileImage {
         serde_json::from_str(&self.json).unwrap_or_default()
     }
+}
+
+/// What a profile says of an image by its digest.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// `sha256:…`
+    pub digest: String,
+    /// What is known of it.
+    pub entry: Entry,
+    /// The ImageBuild that said it, `namespace/name`.
+    pub image_build: String,
+    /// Its `fix`.
+    pub fix: Option<String>,
+}
+
+/// What a profile says of images by their digests, each once however often it is named: those that are `wanted`, by
+/// ImageBuild and digest. It may be large, and takes as long: nothing for an event loop.
+pub fn read_back(profile: &ProbeProfileSpec, wanted: impl Fn(&str, &str) -> bool) -> Vec<ReadBack> {
+    let mut sets: HashMap<&str, Arc<Set>> = HashMap::new();
+    let by_digest = profile.references.iter().filter_map(|(reference, said)| {
+        let (_, digest) = reference.split_once('@')?;
+        Some(said.values().map(move |id| (digest, id.as_str())))
+    });
+    let named: BTreeSet<(&str, &str)> = by_digest.flatten().collect();
+    let all = named.into_iter().filter_map(|(digest, id)| {
+        let image = profile.images.get(id)?;
+        if !wanted(&image.image_build, digest) {
+            return None;
+        }
+        let mut image = image.clone();
+        let image_build = std::mem::take(&mut image.image_build);
+        let fix = image.fix.take();
+        let mut own = vec![];
+        for id in BTreeSet::from_iter(image.folders.values()) {
+            if !sets.contains_key(id.as_str()) {
+                let (id, programs) = profile.programs.get_key_value(id)?;
+                sets.insert(id, Set::new(&json(programs)));
+            }
+            let set = &sets[id.as_str()];
+            if *set.id != **id {
+                return None;
+            }
+            own.push(set.clone());
+        }
+        Some(ReadBack {
+            digest: digest.to_owned(),
+            entry: Entry::whole(&image, own),
+            image_build,
+            fix,
+        })
+    });
+    all.collect()
+}
+
+fn json(programs: &Programs) -> String {
+    serde_json::to_string(programs).unwrap_or_default()
 }
 
 /// 80 bits of the SHA-256 sum: whoever may choose a text must not find one with another's id.
@@ -292,9 +329,13 @@ impl Gathered {
             let set = match made.get(&of) {
                 Some(set) => set.clone(),
                 None => {
-                    let set = Set::new(&self.merged(&of));
+                    let json = json(&self.merged(&of));
+                    bytes += json.len();
+                    if bytes > MAX_BYTES {
+                        return Err(too_large());
+                    }
+                    let set = Set::new(&json);
                     let id = set.id.clone();
-                    bytes += set.bytes;
                     made.insert(of, id.clone());
                     // Two folders may hold the same.
                     if sets.iter().all(|known| known.id != id) {

@@ -37,7 +37,7 @@ mod verdict;
 mod words;
 
 pub use audit::{Audit, Audited, Workload, audit, canonical, essence};
-pub use entry::{Entry, NotKnown, Set};
+pub use entry::{Entry, NotKnown, ReadBack, Set, read_back};
 pub use fix::Fix;
 pub use handler::Handler;
 pub use judge::judge;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{fixtures, paths};
+use crate::{ReadBack, fixtures, paths, read_back};
 use whittle_image::{Contents, Executable, FolderLink, Runs};
 
 fn image(name: &str, contents: Contents) -> Profiled {
@@ -355,10 +355,40 @@ fn what_stands_in_a_profile_is_read_back() {
     let mut app = image("app", fixtures::debian());
     app.fix = Some("tcpSocket 80".into());
     let profile = only(vec![app.clone()]);
-    let (entry, image_build, fix) =
-        Entry::read_back(&profile, &profile.references[APP]["team"]).unwrap();
-    assert_eq!(Ok(Arc::new(entry)), app.known);
-    assert_eq!((image_build.as_str(), fix), ("team/app", app.fix));
+    // By its tag, by its digest, in its namespace and elsewhere: once.
+    let [back]: [ReadBack; 1] = read_back(&profile, |_, _| true).try_into().unwrap();
+    assert_eq!(Ok(Arc::new(back.entry)), app.known);
+    assert_eq!((back.image_build.as_str(), back.fix), ("team/app", app.fix));
+    assert_eq!(back.digest, app.digest);
+    let wanted =
+        |image_build: &str, digest: &str| image_build == "team/app" && digest == "sha256:00";
+    assert_eq!(read_back(&profile, wanted), []);
+}
+
+#[test]
+fn of_fifty_earlier_images_with_the_same_programs_the_programs_are_read_back_once() {
+    let names = (0..1000u64).map(|n| {
+        let text = |at: u64| ['a', 'b'][(n * 7919 + at * 104_729 + n * at * 31) as usize / 7 % 2];
+        (0..180).map(text).collect::<String>() + &n.to_string()
+    });
+    let names: Vec<String> = names.map(|name| format!("/bin/{name}")).collect();
+    let contents = fixtures::contents(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut app = image("app", contents);
+    let entry = app.known.clone().unwrap();
+    app.earlier = (0..50)
+        .map(|n| Earlier {
+            version: format!("@sha256:{n:02}"),
+            entry: entry.clone(),
+            fix: None,
+        })
+        .collect();
+    let back = read_back(&only(vec![app]), |_, _| true);
+    assert_eq!(back.len(), 51);
+    let set = &back[0].entry.sets[0];
+    assert!(
+        back.iter()
+            .all(|back| Arc::ptr_eq(&back.entry.sets[0], set))
+    );
 }
 
 #[test]

@@ -124,6 +124,13 @@ impl Image {
         })
     }
 
+    /// Its digest, and those of earlier builds.
+    pub fn digests(&self) -> impl Iterator<Item = &str> {
+        let earlier = self.history.iter();
+        let earlier = earlier.filter_map(|version| version.strip_prefix('@'));
+        std::iter::once(self.digest.as_str()).chain(earlier)
+    }
+
     /// Takes over what was known before the ImageBuild changed; true where something has to be written.
     pub fn follow(&mut self, old: Option<Self>) -> bool {
         let Some(old) = old else {

@@ -95,6 +95,7 @@ async fn write(context: &Context, state: &mut State) -> Result<Round, Error> {
     let step = profiles::decide(&profiles::Observed {
         images,
         layout: &seen.layout,
+        digests: &seen.digests,
         installation: &context.settings.probe_guard.name,
         versions: &seen.versions,
         unnamed: &seen.unnamed,

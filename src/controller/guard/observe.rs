@@ -18,7 +18,7 @@ use whittle_api::ImageBuild;
 use whittle_build::record::recorded;
 use whittle_probe::{
     Audit, Audited, Earlier, Entry, Handler, Layout, NotKnown, Profiled, Speakers, Workload, audit,
-    covers, unpack,
+    covers, read_back, unpack,
 };
 
 /// Images are judged for so long before what is known of them is written.
@@ -93,6 +93,8 @@ pub struct Written {
 pub struct Seen {
     /// What is known of the images, laid out in objects.
     pub layout: Layout,
+    /// The digest of each of these objects.
+    pub digests: BTreeMap<usize, String>,
     /// Versions of the installation's objects, as they stand.
     pub versions: BTreeMap<String, String>,
     /// Objects that carry no installation's name.
@@ -115,14 +117,20 @@ pub async fn observe(
     written.trust(context).await;
     let builds = written.profiled(context, images);
     let places = written.places.clone();
-    let layout =
-        tokio::task::spawn_blocking(move || whittle_probe::profiles(builds, &places)).await;
-    let layout = layout.map_err(|error| Error::Broken(error.to_string()))?;
+    let layout = tokio::task::spawn_blocking(move || {
+        let layout = whittle_probe::profiles(builds, &places);
+        let digests = profiles::digests(&layout);
+        (layout, digests)
+    });
+    let (layout, digests) = layout
+        .await
+        .map_err(|error| Error::Broken(error.to_string()))?;
     written.places = layout.places();
     written.speakers = Arc::new(layout.speakers());
     let installation = &context.settings.probe_guard.name;
     Ok(Seen {
         layout,
+        digests,
         versions: context.cluster.profile_versions(installation).await?,
         unnamed: context.cluster.unnamed_profiles().await?,
         more,
@@ -183,45 +191,53 @@ impl Written {
     /// that are not judged yet.
     async fn read(&mut self, context: &Context, images: &mut Images) -> Result<(), Error> {
         let installation = &context.settings.probe_guard.name;
-        for name in context
-            .cluster
-            .profile_versions(installation)
-            .await?
-            .into_keys()
-        {
+        let wanted = images
+            .iter()
+            .map(|(key, image)| (key.clone(), image.digests().map(str::to_owned).collect()));
+        let wanted: Arc<BTreeMap<String, BTreeSet<String>>> = Arc::new(wanted.collect());
+        let standing = context.cluster.profile_versions(installation).await?;
+        for (name, version) in standing {
+            // A round that ended early goes on where it was.
+            if self
+                .objects
+                .get(&name)
+                .is_some_and(|known| known.1 == version)
+            {
+                continue;
+            }
             let Some((spec, version)) = context.cluster.profile(&name).await? else {
                 continue;
             };
+            let of = wanted.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let wanted = |key: &str, digest: &str| {
+                    of.get(key).is_some_and(|digests| digests.contains(digest))
+                };
+                (profiles::digest(&spec), read_back(&spec, wanted))
+            });
+            let (digest, back) = read
+                .await
+                .map_err(|error| Error::Broken(error.to_string()))?;
             let number = names_of_profiles::number(installation, &name);
-            self.objects
-                .insert(name, (profiles::digest(&spec), version));
-            for (reference, said) in &spec.references {
-                let Some((_, digest)) = reference.split_once('@') else {
+            for back in back {
+                let Some(image) = images.get_mut(&back.image_build) else {
                     continue;
                 };
-                for id in said.values() {
-                    let Some((entry, key, fix)) = Entry::read_back(&spec, id) else {
-                        continue;
-                    };
-                    let Some(image) = images.get_mut(&key) else {
-                        continue;
-                    };
-                    let entry = self.pool.share(entry);
-                    if let Some(number) = number {
-                        self.places.insert(key, number);
-                    }
-                    if image.known.is_none() && digest == image.digest {
-                        image.known = Some(Ok(entry));
-                    } else {
-                        let version = format!("@{digest}");
-                        image.remember(vec![Earlier {
-                            version,
-                            entry,
-                            fix,
-                        }]);
-                    }
+                let entry = self.pool.share(back.entry);
+                if let Some(number) = number {
+                    self.places.insert(back.image_build, number);
+                }
+                if image.known.is_none() && back.digest == image.digest {
+                    image.known = Some(Ok(entry));
+                } else {
+                    image.remember(vec![Earlier {
+                        version: format!("@{}", back.digest),
+                        entry,
+                        fix: back.fix,
+                    }]);
                 }
             }
+            self.objects.insert(name, (digest, version));
         }
         self.read = true;
         Ok(())

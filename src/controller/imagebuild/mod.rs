@@ -177,7 +177,7 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
         .queues
         .builds(&namespace, &build.spec.builder_ref.name);
     queued.retain(|other| decide::is_queued(other));
-    queued.sort_by_key(|other| {
+    queued.sort_by_cached_key(|other| {
         let started = other.status.as_ref().and_then(|s| s.started_at.clone());
         (started.map(|time| time.0), other.uid())
     });

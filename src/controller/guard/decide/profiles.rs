@@ -24,6 +24,8 @@ pub struct Observed<'a> {
     pub unnamed: &'a [String],
     /// Of each object that was written: the digest of its spec, and its version.
     pub objects: &'a BTreeMap<String, (String, String)>,
+    /// Of each object that should stand: see [`digests`].
+    pub digests: &'a BTreeMap<usize, String>,
     /// The namespace whose condition was written last.
     pub told: &'a str,
     /// True for a namespace and a Builder that are another installation's: it writes the conditions.
@@ -69,6 +71,14 @@ pub fn digest(spec: &ProbeProfileSpec) -> String {
     digest_of(&serde_json::to_vec(spec).unwrap_or_default())
 }
 
+/// The digest of each object that should stand, by its number. All programs are unpacked for it: nothing for an event loop.
+pub fn digests(layout: &Layout) -> BTreeMap<usize, String> {
+    let shards = layout.shards().into_iter();
+    shards
+        .map(|number| (number, digest(&layout.spec(number))))
+        .collect()
+}
+
 /// What to write, what to delete, what to say.
 pub fn decide(observed: &Observed) -> Step {
     let Observed {
@@ -80,7 +90,7 @@ pub fn decide(observed: &Observed) -> Step {
     let mut step = Step::default();
     for number in layout.shards() {
         let name = names_of_profiles::name(observed.installation, number);
-        let digest = digest(&layout.spec(number));
+        let digest = observed.digests[&number].clone();
         let version = versions.get(&name);
         let known = observed.objects.get(&name);
         step.stand.insert(name.clone());
