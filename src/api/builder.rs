@@ -28,7 +28,7 @@ pub const DEFAULT_BUILDER: &str = "default";
     namespaced,
     status = "BuilderStatus",
     derive = "PartialEq",
-    doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is made on demand.",
+    doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is created on demand.",
     validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: too long: at most 36 characters, because names of the Builder's objects are \
         derived from it"),
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
@@ -259,6 +259,6 @@ pub struct Certificates {
     pub not_after: Time,
     /// When they are to be renewed.
     pub renew_at: Time,
-    /// Which files the Secrets have, and a digest of them: the daemon starts anew where it changes.
+    /// Which files the Secrets have, and a digest of them: the daemon restarts when it changes.
     pub digest: String,
 }

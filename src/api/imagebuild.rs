@@ -19,7 +19,7 @@ const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/am
      'linux/riscv64', 'linux/loong64', 'linux/mips64', 'linux/mips64le']";
 
 /// What to write instead of a name that other tools have for a platform.
-const PLATFORM_MESSAGE: &str = "'platforms: ' + self + ' is not known: ' + (self in ['linux/aarch64', 'linux/aarch64/v8', \
+const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (self in ['linux/aarch64', 'linux/aarch64/v8', \
      'aarch64', 'arm64'] ? 'write linux/arm64' : self in ['linux/x86_64', 'linux/x86-64', 'linux/amd64/v1', 'x86_64', \
      'amd64'] ? 'write linux/amd64' : self in ['linux/arm', 'linux/armhf', 'linux/armv7', 'linux/armv7l', 'linux/arm/7'] ? \
      'write linux/arm/v7' : self in ['linux/armel', 'linux/armv6', 'linux/arm/6'] ? 'write linux/arm/v6' : self in \

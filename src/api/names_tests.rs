@@ -158,7 +158,7 @@ fn one_platform_by_two_names_is_refused_and_other_names_have_their_cure() {
     ] {
         refused(
             json!({"platforms": [name]}),
-            &format!("{name} is not known: {fix}"),
+            &format!("unknown platform {name}: {fix}"),
         );
     }
     accepted(json!({"platforms": ["linux/arm64/v8"]}));

@@ -76,7 +76,7 @@ pub struct ImageBuildStatus {
     /// A result that the runner reported before its Pod ended; absent once its termination message was read.
     #[serde(default)]
     pub early: Option<Early>,
-    /// The fetching of the image's programs from the report beside it, where the runner's word on them was lost.
+    /// The fetching of the image's programs from the report beside it, where the runner's list of them was lost.
     #[serde(default)]
     pub fetch: Option<Fetch>,
     /// Why the last build failed; absent after a success.
@@ -198,7 +198,7 @@ pub struct Failure {
     /// What fixes it most often, where the output is one that we know.
     #[serde(default)]
     pub hint: Option<String>,
-    /// The image that was pushed and is refused, by its digest: no tag points to it.
+    /// The image that was pushed and is rejected, by its digest: no tag points to it.
     #[serde(default)]
     pub image: Option<String>,
 }

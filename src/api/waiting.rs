@@ -44,17 +44,25 @@ impl ImageBuildStatus {
     /// What the build under way waits for; none while its attempt runs.
     pub fn waiting(&self) -> Option<Waiting> {
         let current = self.current.as_ref()?;
+        let ready = find(&self.conditions, READY);
         let waiting = current.waiting.clone();
-        waiting.or_else(|| waiting_by_condition(find(&self.conditions, READY)?))
+        let waiting = waiting.filter(|waiting| agree(waiting.reason, ready));
+        waiting.or_else(|| waiting_by_condition(ready?))
     }
 }
 
 impl BuilderStatus {
     /// How the builder is.
     pub fn state(&self) -> Option<Reason> {
-        self.state
-            .or_else(|| Reason::named(&find(&self.conditions, READY)?.reason))
+        let ready = find(&self.conditions, READY);
+        let state = self.state.filter(|state| agree(*state, ready));
+        state.or_else(|| Reason::named(&ready?.reason))
     }
+}
+
+/// Both are written together. Where they differ, 0.1 has written since, which knows no such field and leaves it as it was.
+fn agree(field: Reason, ready: Option<&Condition>) -> bool {
+    ready.is_none_or(|ready| ready.reason == field.as_str())
 }
 
 /// What a status of 0.1 waits for, which has it in its condition alone; its message begins with the Builder, where that
@@ -64,8 +72,25 @@ fn waiting_by_condition(ready: &Condition) -> Option<Waiting> {
     (ready.status != "True").then(|| Waiting {
         reason,
         of_builder: ready.message.starts_with("Builder "),
-        missing: None,
+        missing: missing(&ready.message),
     })
+}
+
+/// What 0.1 and a status behind its definition name in words alone, `Secret npm does not exist: …`: builds that want the same
+/// would start one Job each.
+fn missing(message: &str) -> Option<Missing> {
+    let in_words = [" does not exist", " not found"];
+    let (named, _) = in_words
+        .iter()
+        .find_map(|words| message.split_once(words))?;
+    let (kind, name) = named.split_once(' ')?;
+    let kind = match kind {
+        "Secret" => MissingKind::Secret,
+        "ConfigMap" => MissingKind::ConfigMap,
+        _ => return None,
+    };
+    let name = name.to_owned();
+    (!name.contains(' ')).then_some(Missing { kind, name })
 }
 
 /// What a later version wrote and this one does not know is absent: a status that cannot be read would keep the controller from
@@ -118,12 +143,46 @@ mod tests {
     }
 
     #[test]
-    fn the_field_counts_and_not_the_condition() {
-        let suspended = json!({"waiting": {"reason": "Suspended"}});
+    fn the_field_counts_and_where_0_1_has_written_since_the_condition() {
+        let field = json!({"waiting": {"reason": "Queued", "ofBuilder": true}});
         assert_eq!(
-            build(suspended, json!({})).waiting(),
-            waiting(Reason::Suspended, false)
+            build(field.clone(), json!({})).waiting(),
+            waiting(Reason::Queued, true)
         );
+        let since = |reason| build(field.clone(), json!({"reason": reason})).waiting();
+        assert_eq!(since("Suspended"), waiting(Reason::Suspended, false));
+        assert_eq!(since("Building"), None);
+        // A short form of the status has no conditions.
+        let mut brief = build(field, json!({}));
+        brief.conditions = vec![];
+        assert_eq!(brief.waiting(), waiting(Reason::Queued, true));
+        let builder = |reason: &str| -> BuilderStatus {
+            serde_json::from_value(
+                json!({"state": "Ready", "conditions": [{"type": "Ready", "status": "True",
+                "reason": reason, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+            )
+            .unwrap()
+        };
+        assert_eq!(builder("Idle").state(), Some(Reason::Idle));
+        assert_eq!(builder("Ready").state(), Some(Reason::Ready));
+    }
+
+    #[test]
+    fn the_missing_object_of_a_status_of_0_1_is_found_in_its_words() {
+        let of = |message: &str| {
+            let ready = json!({"status": "False", "reason": "SecretNotFound", "message": message});
+            let missing = build(json!({}), ready).waiting().unwrap().missing;
+            missing.map(|missing| format!("{} {}", missing.kind, missing.name))
+        };
+        for (message, expected) in [
+            ("Secret npm does not exist: create it", Some("Secret npm")),
+            ("ConfigMap app not found: create it", Some("ConfigMap app")),
+            ("key a of Secret npm does not exist", None),
+            ("Secret npm has no key a", None),
+            ("the image does not exist", None),
+        ] {
+            assert_eq!(of(message).as_deref(), expected, "{message}");
+        }
     }
 
     #[test]

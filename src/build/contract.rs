@@ -118,7 +118,7 @@ pub fn failure(breaches: &[Breach], contract: &Contract, image: &str) -> Option<
         log: None,
         hint: default.map(|rule| {
             format!(
-                "an image that is not meant to be started as it is, such as a base for others, takes \
+                "for an image that is not meant to be started as it is, such as a base for others, set \
                  `contract: {{warn: [{}]}}`",
                 rule.name()
             )

@@ -35,7 +35,7 @@ pub fn claim<'a>(builder: &'a Builder, installation: &str) -> Claim<'a> {
 pub fn explain(namespace: &str, builder: &str, other: &str, installation: &str) -> String {
     format!(
         "Builder {namespace}/{builder} belongs to the installation {other}, not to {installation}, which leaves it and its \
-         ImageBuilds alone; if {other} is gone, hand it over: kubectl patch builder {builder} -n {namespace} \
+         ImageBuilds alone; if {other} was uninstalled, hand it over: kubectl patch builder {builder} -n {namespace} \
          --subresource status --type merge -p '{{\"status\":{{\"installation\":null}}}}'; else name a Builder of \
          {installation} in builderRef"
     )

@@ -201,7 +201,12 @@ fn a_pod_of_another_attempt_that_has_not_ended_is_in_the_way() {
     assert_eq!(earlier(&[own()], None, now), (true, None));
     let going = json!({"metadata": {"deletionTimestamp": LATE, "namespace": "team"}, "status": {"phase": "Running"}});
     let (alive, stuck) = before(&[named("old-b", going)]);
-    assert!(alive && stuck.unwrap().contains("Pod old-b is stuck in Terminating"));
+    assert!(
+        alive
+            && stuck
+                .unwrap()
+                .contains("old-b has been stuck in Terminating")
+    );
 }
 
 #[test]

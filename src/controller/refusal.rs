@@ -194,9 +194,17 @@ pub fn of_call(refusal: &Refusal, namespace: &str, whose: Whose) -> String {
         None if *why == Why::Invalid && refusal.is_of_builder() => {
             "builder.defaults of the chart is invalid: change it".to_owned()
         }
+        None if *why == Why::Invalid && refusal.is_of_status() => {
+            "make sure that the CustomResourceDefinitions are those of this version: upgrade the chart, or apply the output of \
+             `whittle crds`"
+                .to_owned()
+        }
         None => fix(*why, namespace, whose),
     };
-    format!("{what} is denied: {fix}. The API server says: {words}")
+    format!(
+        "{what} is {}: {fix}. The API server says: {words}",
+        verb(*why)
+    )
 }
 
 /// The same about a Pod or a claim that another controller could not make; `message` is that of its
@@ -216,10 +224,19 @@ pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (Reason, String
     };
     let fix = fix(why, namespace, whose);
     let message = format!(
-        "{thing} is denied: {fix}. The API server says: {}",
+        "{thing} is {}: {fix}. The API server says: {}",
+        verb(why),
         words(said)
     );
     (why.reason(), message)
+}
+
+/// An invalid object is rejected, all else denied.
+fn verb(why: Why) -> &'static str {
+    match why {
+        Why::Invalid => "rejected",
+        _ => "denied",
+    }
 }
 
 fn fix(why: Why, namespace: &str, whose: Whose) -> String {
@@ -235,7 +252,7 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
              pod-security.kubernetes.io/enforce=privileged --overwrite"
         ),
         (Why::PodSecurity, _) => format!(
-            "the Pod meets Pod Security level restricted as Whittle makes it, so something changes it on its way (a \
+            "the Pod meets Pod Security level restricted as Whittle creates it, so something changes it afterwards (a \
              webhook or a policy), or an exemption is missing: kubectl get namespace {namespace} --show-labels"
         ),
         (Why::QuotaUnnamed, Whose::Builder(name)) => format!(
@@ -261,11 +278,11 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
         (Why::NotOurs, _) => "conflict: an object of this name already exists and does not belong to Whittle: rename \
             or delete it".into(),
         (Why::Missing, Whose::Builder(name)) => format!(
-            "a class was not found (see below): create it, or change priorityClassName or \
-                runtimeClassName of Builder {name}"
+            "a PriorityClass, RuntimeClass or ServiceAccount was not found (the message below names \
+                it): create it, or change priorityClassName or runtimeClassName of Builder {name}"
         ),
-        (Why::Missing, _) => "a class was not found (see below): create it, or change runner.priorityClassName of the \
-            chart".into(),
+        (Why::Missing, _) => "a PriorityClass or ServiceAccount was not found (the message below names it): create it, or \
+            change runner.priorityClassName of the chart".into(),
         (Why::Forbidden, _) => format!(
             "it is forbidden: fix what the message below names; if that is a missing permission \
                 of the controller, install its chart with rbac.create=true (kubectl auth can-i \

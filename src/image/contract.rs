@@ -348,10 +348,10 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
         Fault::MissingLoader => missing_loader(contents, program),
         Fault::MissingLibraries => {
             let get = match contents.base {
-                Base::Musl => "install the packages that contain them with apk add, or copy them from the \
+                Base::Musl => "install the packages that contain the libraries with apk add, or copy them from the \
                     build stage",
-                Base::Glibc => "install the packages that contain them, or copy them from the build stage",
-                _ => return format!("copy them from the build stage, or {}, or use {}", statically(program), glibc_base(program)),
+                Base::Glibc => "install the packages that contain the libraries, or copy them from the build stage",
+                _ => return format!("copy the libraries from the build stage, or {}, or use {}", statically(program), glibc_base(program)),
             };
             format!("{get}, or {}", statically(program))
         }
@@ -369,7 +369,7 @@ fn fix(contents: &Contents, program: &Executable, fault: Fault) -> String {
         ),
         Fault::NotExecutable => "copy the program itself there".into(),
         Fault::NotPermitted => {
-            "copy it with COPY --chmod=755 (and its folders readable by the image's user)".into()
+            "copy it with COPY --chmod=755 (and its directories readable by the image's user)".into()
         }
         Fault::Capabilities => format!(
             "remove the capabilities with `RUN setcap -r FILE`, or set them without the \

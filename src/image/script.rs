@@ -89,12 +89,10 @@ fn no_list(resolver: &Resolver<'_>, config: &ImageConfig, text: &str) -> Option<
         format!("ENTRYPOINT or CMD {short} is not a valid JSON array, so a shell runs it as text");
     let first = match parse(text, Shell::Other) {
         Ok(node) => first_word(&node)?.clone(),
-        Err(why) => return Some(format!("{start}, which does not read it ({why})")),
+        Err(why) => return Some(format!("{start}, and rejects it ({why})")),
     };
     if first.literal() == Some("[") {
-        return Some(format!(
-            "{start}, which takes it for a test, and starts nothing"
-        ));
+        return Some(format!("{start}, takes it for a test, and starts nothing"));
     }
     let name: String = first
         .pieces

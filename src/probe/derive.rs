@@ -110,8 +110,7 @@ fn curl(words: &[String], node: bool) -> Option<Derived> {
     Some(Derived {
         handler: Handler::HttpGet(action),
         caution: (!strict).then(|| {
-            "curl without -f takes any answer, and httpGet takes the codes 200 to 399 alone"
-                .to_owned()
+            "curl without -f accepts any answer, and httpGet only the codes 200 to 399".to_owned()
         }),
     })
 }

@@ -138,9 +138,10 @@ fn one(
                     "the handler is missing",
                     "Give it exec, httpGet, tcpSocket or grpc",
                 ),
-                Err(Malformed::Several) => {
-                    Judged::refused("it has more than one handler", "Leave one of its handlers")
-                }
+                Err(Malformed::Several) => Judged::refused(
+                    "it has more than one handler",
+                    "Keep only one of its handlers",
+                ),
             }
         };
         judgement
@@ -217,7 +218,7 @@ fn fix(about: &Subject<'_>, present: &Present, pointer: &str, judged: &Judged) -
         let handler = Handler::Exec(ExecAction {
             command: Some(words),
         });
-        (handler, None, "which is the same in words of their own")
+        (handler, None, "which is the same, split into words")
     });
     let command = split.clone().unwrap_or(command);
     let derived = derive(&command, about.container, about.pod)

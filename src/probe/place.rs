@@ -334,7 +334,7 @@ impl<'a> Place<'a> {
         {
             return Found::Unknown(format!(
                 "{path} needs libraries, and {}",
-                mount.why("they are")
+                mount.why("the libraries")
             ));
         }
         let by_env = program.kind == ProgramKind::Script

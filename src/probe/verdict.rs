@@ -260,7 +260,7 @@ fn exec(about: &Subject<'_>, action: &ExecAction) -> Judged {
             Outcome::Works(replaced) => {
                 warnings.extend(replaced.into_iter().map(|missing| {
                     on(format!(
-                        "{}; what stands behind || does its work",
+                        "{}; what follows after || does its work",
                         missing.why
                     ))
                 }));

@@ -201,7 +201,9 @@ impl Client {
         into: &mut impl Write,
     ) -> Result<(), RegistryError> {
         let mut hash = Hasher::of(digest).ok_or_else(|| {
-            RegistryError::Other(format!("{digest} is neither a sha256 nor a sha512 digest"))
+            RegistryError::Other(format!(
+                "unsupported digest {digest}: neither sha256 nor sha512"
+            ))
         })?;
         let what = format!("blob {digest} of {}", self.repository.path);
         let ask = Ask {

@@ -22,7 +22,7 @@ pub enum ReadError {
     #[error("{0}")]
     Manifest(#[from] ManifestError),
     /// An index stands where an image should; its digest.
-    #[error("the index names another index, {0}, where an image should be")]
+    #[error("invalid index: it contains another index, {0}")]
     Nested(String),
     /// Its config is none.
     #[error("{0}")]

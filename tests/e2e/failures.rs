@@ -72,7 +72,7 @@ async fn what_the_builder_cannot_do_is_rejected_with_the_way_out() {
         .build("insecure", json!({"Dockerfile": insecure}), json!({}))
         .await;
     for (name, words) in [
-        ("secret", "spec.secrets gives none"),
+        ("secret", "spec.secrets has none"),
         ("insecure", "which is never allowed"),
     ] {
         let failure = field.fails(name, BuildRejected).await;

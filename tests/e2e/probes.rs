@@ -193,7 +193,7 @@ fn an_image_without_a_report_is_not_known_and_a_registry_that_does_not_answer_is
     ] {
         let run = Folder::new(&manifest(image, CHECK)).ask_registry(&[]);
         assert_eq!(run.code, Some(2), "{}", run.err);
-        let begin = format!("error: {image} cannot be asked for its report: ");
+        let begin = format!("error: {image} cannot be queried for its report: ");
         assert!(run.err.starts_with(&begin), "{}", run.err);
         assert!(run.err.contains(words), "{}", run.err);
     }

@@ -116,7 +116,7 @@ async fn private_submodules_of_the_same_server_are_read_and_others_are_named() {
         (
             "old",
             SourceNotFound,
-            "which the repository points to, not found",
+            " not found, to which the repository points",
         ),
         (
             "without",

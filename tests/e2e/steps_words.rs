@@ -61,7 +61,7 @@ type Mistake = (
 fn mistakes() -> Vec<Mistake> {
     let of = |dockerfile: &str| json!({"Dockerfile": dockerfile, "a": "x"});
     let script = |dockerfile: &str, text: &str| json!({"Dockerfile": format!("FROM busybox:1.36\nCOPY --chmod=755 run.sh /run.sh\n{dockerfile}\n"), "run.sh": text});
-    let large = "up to 65535, this is 1000740000";
+    let large = "up to 65535, and this is 1000740000";
     let nowhere = format!("{}/nosuch/file.tgz", variable("GIT_URL"));
     let add = format!("FROM scratch\nADD {nowhere} /\n");
     vec![
@@ -183,7 +183,7 @@ fn mistakes() -> Vec<Mistake> {
             of("FROM busybox:1.36 AS build\nFROM busybox:1.36\nCOPY --from=0 /nosuch /x\n"),
             CopySourceNotFound,
             Some(3),
-            vec!["/nosuch is not in build"],
+            vec!["/nosuch not found in build"],
             "",
         ),
         (

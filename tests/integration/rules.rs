@@ -39,7 +39,7 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     refused(
         &stage,
         json!({"platforms": ["linux/amd64", "linux/vax"]}),
-        "linux/vax is not known",
+        "unknown platform linux/vax",
     )
     .await;
     refused(

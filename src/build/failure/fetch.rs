@@ -79,7 +79,7 @@ impl Case<'_> {
             FailureReason::BuildRejected,
             format!(
                 "{head}: checksum mismatch: the file has {got}, not that of --checksum: if the \
-                    change is intended, update it"
+                    change is intended, update --checksum"
             ),
             Again::No,
         ))
@@ -91,8 +91,8 @@ impl Case<'_> {
             return Some((
                 FailureReason::SourceDenied,
                 format!(
-                    "{head}: git requires an SSH key, and the build has none: set \
-                        source.git.secretRef to a Secret of type kubernetes.io/ssh-auth"
+                    "{head}: git requires an SSH key, and the build has none: use a git source with \
+                        a Secret of type kubernetes.io/ssh-auth (source.git.secretRef)"
                 ),
                 Again::No,
             ));
@@ -126,7 +126,7 @@ impl Case<'_> {
             Fault::Untrusted => Some((
                 FailureReason::BuildFailed,
                 format!(
-                    "{head}: the certificate is not trusted: {}; download it in a RUN that \
+                    "{head}: the certificate is not trusted: {}; download the file in a RUN that \
                         trusts it",
                     cause(said)
                 ),

@@ -47,8 +47,8 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["/run/secrets/", "o such file or directory"],
-        fix: "the secret is missing: it is not in spec.secrets, and without `required` that is not an \
-            error: add it to spec.secrets, with the id of the mount",
+        fix: "the secret is missing, most often because it is not in spec.secrets, which is not an error \
+            without `required`: add it to spec.secrets, with the id of the mount",
     },
     Known {
         words: &["argument list too long"],
@@ -73,8 +73,8 @@ const KNOWN: &[Known] = &[
     },
     Known {
         words: &["JavaScript heap out of memory"],
-        fix: "Node.js exceeded its own heap limit: ENV NODE_OPTIONS=--max-old-space-size=4096, and a \
-            larger memory limit of the Builder",
+        fix: "Node.js exceeded its own heap limit: set ENV NODE_OPTIONS=--max-old-space-size=4096, \
+            and a memory limit of the Builder that is larger than that",
     },
     Known {
         words: &["annot allocate memory"],

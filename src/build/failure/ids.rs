@@ -72,7 +72,7 @@ impl Case<'_> {
         Some((
             FailureReason::BuildRejected,
             format!(
-                "{}: user ID too large: the builder supports IDs up to {LARGEST}, {this}: use a \
+                "{}: user ID too large: the builder supports IDs up to {LARGEST}, and {this}: use a \
                     smaller one; a Pod may still run as any ID (runAsUser), if group 0 may read \
                     the files",
                 self.place(

@@ -19,9 +19,9 @@ impl Case<'_> {
                 .map(|s| s.id.as_str())
                 .collect();
             let given = if ids.is_empty() {
-                "gives none".into()
+                "has none".into()
             } else {
-                format!("gives {}", listed(&ids))
+                format!("has {}", listed(&ids))
             };
             return rejected(format!(
                 "secret \"{id}\" missing: the Dockerfile requires it, but spec.secrets {given}"

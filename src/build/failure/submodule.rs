@@ -52,7 +52,7 @@ fn why(git: &GitSource, lost: &Lost, denied: &[&str]) -> (FailureReason, String,
     if let Some(commit) = &lost.commit {
         let commit = shown(commit);
         return missing(format!(
-            "commit {commit}, which the repository points to, not found: push that commit there, or point the \
+            "commit {commit} not found, to which the repository points: push that commit there, or point the \
              repository to an existing one"
         ));
     }

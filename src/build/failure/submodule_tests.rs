@@ -194,7 +194,7 @@ fn a_missing_repository_commit_or_url_is_named() {
         Again::No,
         &[
             "submodule lib (https://h/l.git)",
-            "commit 24295a0e80417d99e1751399f0e06059229ff3b3, which the repository points to, not found",
+            "commit 24295a0e80417d99e1751399f0e06059229ff3b3 not found, to which the repository points",
             commit,
         ],
     );

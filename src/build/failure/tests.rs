@@ -558,7 +558,7 @@ fn a_build_secret_that_is_not_given_is_named() {
         ),
         R::BuildRejected,
         Again::No,
-        r#"secret "npm" missing: the Dockerfile requires it, but spec.secrets gives npmrc"#,
+        r#"secret "npm" missing: the Dockerfile requires it, but spec.secrets has npmrc"#,
     );
 }
 

@@ -97,7 +97,7 @@ async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<
     match attach(client, &stored.manifest.bytes, REPORT_TYPE, &bytes).await {
         Ok(digest) => Some(digest),
         Err(error) => {
-            println!("the report on the image's contents was not pushed: {error}");
+            println!("cannot push the report on the image's contents: {error}");
             None
         }
     }

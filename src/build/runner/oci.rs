@@ -131,7 +131,7 @@ fn failure(source: &OciSource, error: Trouble) -> Failure {
 
 fn too_large(source: &OciSource, request: &BuildRequest) -> Failure {
     let said = format!(
-        "{} is too large: more than {} bytes, compressed and unpacked together",
+        "{} has more than {} bytes, compressed and unpacked together",
         source.image, request.scratch_bytes
     );
     plain(FailureReason::SourceTooLarge, scratch_full(&said))

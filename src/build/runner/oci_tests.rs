@@ -300,7 +300,7 @@ fn a_source_that_is_cut_short_says_so() {
     ] {
         for length in least + 1..packed.len() {
             let error = names_of(&packed[..length]).unwrap_err();
-            assert!(causes(&error).contains("cut short"), "{length}: {error}");
+            assert!(causes(&error).contains("truncated"), "{length}: {error}");
         }
     }
 }

@@ -146,7 +146,7 @@ async fn files_of(
         solved = solver.solve(prepared, &goal, facts, state) => solved?,
         // Dropping the solve ends buildctl.
         () = over(PathBuf::from(&into), bound) => {
-            let said = format!("the git source is too large: its files have more than {bound} bytes");
+            let said = format!("its files have more than {bound} bytes");
             return Err(plain(FailureReason::SourceTooLarge, scratch_full(&said)));
         }
     }

@@ -146,7 +146,7 @@ fn doubt_sizes(findings: &mut Vec<Finding>, found: &Found, previous: Option<Prev
         {
             finding.certain = false;
             finding.message = format!(
-                "{}; its layers lie uncompressed in this file, and take fewer bytes in a registry: push the image, and \
+                "{}; its layers are uncompressed in this file, and take fewer bytes in a registry: push the image, and \
                  inspect it there",
                 finding.message
             );

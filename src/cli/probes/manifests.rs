@@ -108,7 +108,7 @@ impl Manifest {
                 };
                 Err(Error::new(
                     format!("{name}:{}:{}", error.place.line, error.place.column),
-                    format!("invalid YAML: {}{hint}", error.why),
+                    format!("is invalid YAML: {}{hint}", error.why),
                 ))
             }
         }

@@ -121,7 +121,7 @@ fn without_reports(options: &Options, reports: &Reports, judged: &Judged) -> Opt
     if !asked || elsewhere || !reports.is_empty() {
         return None;
     }
-    let sources = "whittle inspect -o json IMAGE makes a report for --reports; --registry takes those that lie beside \
+    let sources = "whittle inspect -o json IMAGE makes a report for --reports; --registry uses those beside \
                    the images, and --cluster asks the ImageBuilds";
     Some(match options.reports.first() {
         None => Error::new(

@@ -46,7 +46,7 @@ pub(super) async fn registry(
                 }
             }
             Err(error) => {
-                let why = format!("cannot be asked for its report: {error}");
+                let why = format!("cannot be queried for its report: {error}");
                 errors.push(Error::new(image, why));
             }
         }
@@ -77,7 +77,7 @@ pub(super) async fn cluster(reports: &mut Reports, errors: &mut Vec<Error>) {
         && answer.code == 403
     {
         eprintln!(
-            "{}: those of the namespace {namespace} alone are read",
+            "{}: only those of namespace {namespace} are read",
             answer.message
         );
         let own = Api::<ImageBuild>::namespaced(client, &namespace);

@@ -101,9 +101,10 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
             context.others.leave(KIND, &builder, other);
             return Ok(Requeue::requeue(RESYNC));
         }
-        Admission::Claim => match context.cluster.claim_builder(&builder, ours).await? {
-            Some(claimed) => claimed,
-            None => return Ok(Requeue::requeue(AT_ONCE)),
+        Admission::Claim => match context.cluster.claim_builder(&builder, ours).await {
+            Ok(Some(claimed)) => claimed,
+            Ok(None) => return Ok(Requeue::requeue(AT_ONCE)),
+            Err(error) => return refused(&builder, error, context).await,
         },
     };
     context.others.take(KIND, &builder);

@@ -148,6 +148,22 @@ async fn a_builder_of_another_installation_is_left_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_claim_that_the_api_server_rejects_is_told_in_an_event() {
+    let (context, server) = context(&[]);
+    let new = fixtures::builder();
+    let events = "POST /apis/events.k8s.io/v1/namespaces/team/events";
+    let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
+        "metadata": {"name": "a", "namespace": "team"}, "eventTime": null});
+    server
+        .on(&get(ONE), json_of(&new))
+        .invalid(&status(), "status.state", "unsupported value")
+        .on(events, event);
+    assert!(reconcile(&new, &context).await.is_err());
+    let note = &server.asked()[2].body["note"];
+    assert!(note.as_str().unwrap().contains("status.state"), "{note}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_slower_to_claim_a_builder_looks_at_it_again_at_once() {
     let (context, server) = context(&[]);
     let new = fixtures::builder();

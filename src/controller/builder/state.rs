@@ -228,7 +228,7 @@ pub fn say_refused(
     let invalid = refusal.why == Why::Invalid;
     let message = if invalid && refusal.words.contains("updates to statefulset spec") {
         format!(
-            "the change of {} is denied: a volume's size and class are immutable; delete the \
+            "{} is rejected: a volume's size and class are immutable; delete the \
                 Builder (and with it its cache) and create it again: kubectl delete builder \
                 {name} -n {namespace}. The API server says: {}",
             refusal.what, refusal.words

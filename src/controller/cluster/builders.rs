@@ -12,18 +12,19 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::pki::{Authority, Issued};
-use super::{Cluster, Error, during, key};
+use super::{Cluster, Error, during, key, writing};
 use crate::builder::objects::{BuilderObjects, metadata};
 use crate::builder::state;
 use crate::names;
-use crate::refusal::Told;
+use crate::refusal::{Told, Verb};
 use whittle_api::{Builder, BuilderStatus};
 
 /// True where what was to be claimed is gone or another than was read: a test of a JSON patch that fails is told as 422 with no
 /// cause, and what the schema forbids as 422 with one.
 fn went_or_changed(status: &Status) -> bool {
     let causes = status.details.as_ref().map_or(0, |it| it.causes.len());
-    matches!(status.code, 404 | 409) || status.code == 422 && causes == 0
+    let by_webhook = status.message.contains("denied the request");
+    matches!(status.code, 404 | 409) || status.code == 422 && causes == 0 && !by_webhook
 }
 
 impl Cluster {
@@ -63,9 +64,7 @@ impl Cluster {
         match result {
             Ok(claimed) => Ok(Some(claimed)),
             Err(kube::Error::Api(status)) if went_or_changed(&status) => Ok(None),
-            Err(error) => Err(during(format!("claiming Builder {namespace}/{name}"))(
-                error,
-            )),
+            Err(error) => Err(writing(Verb::WriteStatus, builder)(error)),
         }
     }
 

@@ -337,9 +337,8 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         if made.is_some_and(|made| now.duration_since(made.0) > PULL_GRACE) {
             return State::Failed {
                 message: format!(
-                    "image pull failed on its node ({message}): the kubelet must be able to \
-                        reach the registry by the name in output.image, with the Secret of \
-                        output.secretRef"
+                    "{message}: the kubelet of its node must be able to reach the registry by \
+                        the name in output.image, with the Secret of output.secretRef"
                 ),
                 log: None,
             };

@@ -257,9 +257,9 @@ pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
             let node = node.unwrap_or("?");
             format!(
-                "its node {node} is unreachable and has not confirmed that it ended. Bring the \
-                    node back; if it is gone for good, run: kubectl delete pod {name} -n \
-                    {namespace} --grace-period=0 --force"
+                "its node {node} has not confirmed that it ended, most often because the node is \
+                    unreachable. Bring the node back; if it is gone for good, run: kubectl delete \
+                    pod {name} -n {namespace} --grace-period=0 --force"
             )
         }
         false => words(&format!(
@@ -269,7 +269,7 @@ pub fn does_not_go(pod: &Pod, now: Timestamp) -> Option<String> {
         )),
     };
     Some(format!(
-        "Pod {name} is stuck in Terminating since {due}, and the next one waits for it: {why}"
+        "Pod {name} has been stuck in Terminating since {due}, and the next one waits for it: {why}"
     ))
 }
 
@@ -379,7 +379,7 @@ fn out_of_memory(pod: &Pod) -> Report {
     failed(
         FailureReason::OutOfMemory,
         format!(
-            "out of memory: the runner exceeded its memory limit {limit} (OOMKilled): raise \
+            "out of memory: the runner exceeded the memory limit {limit} (OOMKilled): raise \
                 runner.resources.limits.memory of the chart"
         ),
     )
@@ -428,7 +428,12 @@ pub fn on_node(events: &[Told]) -> Option<Pending> {
         .clone()
         .find_map(|event| missing_object(&event.words));
     if let Some(mut found) = missing {
-        found.message += ": create it in this namespace; the build then continues by itself";
+        // Of an object itself, or of a key of one that is there.
+        let fix = match found.missing.is_some() {
+            true => "create it in this namespace",
+            false => "add it",
+        };
+        found.message += &format!(": {fix}; the build then continues by itself");
         return Some(found);
     }
     let newest = failures.next()?;

@@ -315,7 +315,7 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
     let bytes = body.len();
     drop(body);
     if !names::is_object(&callback.name) {
-        let why = "the ImageBuild is missing";
+        let why = "its ImageBuild's name is invalid";
         return refusal(StatusCode::BAD_REQUEST, "Body", why);
     }
     if callback.namespace != attempt.namespace || callback.job != attempt.job {

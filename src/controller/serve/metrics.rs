@@ -109,7 +109,7 @@ impl Default for Metrics {
         let watch_errors = Family::<Watched, Counter>::default();
         registry.register(
             "watch_errors",
-            "Errors of watches of the API server, by kind; each is tried again",
+            "Errors of watches of the API server, by kind; each is retried",
             watch_errors.clone(),
         );
         Self {

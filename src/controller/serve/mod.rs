@@ -28,7 +28,7 @@ pub use metrics::Metrics;
 pub enum Error {
     /// The address cannot be had.
     #[error(
-        "{what}: cannot listen on {address}: {source}; free that port, or give another with {option}"
+        "{what}: cannot listen on {address}: {source}; free that port, or set another with {option}"
     )]
     Listen {
         /// What was to be served.

@@ -286,7 +286,7 @@ fn read(text: &str) -> List {
         () if missing => "missing comma",
         () if comma || doubled => "trailing or extra comma",
         () if escape => "a backslash must be written twice",
-        () => "invalid JSON",
+        () => "it cannot be parsed",
     };
     let sure = !words.is_empty() && !open && (behind.is_empty() || comment);
     List {

@@ -87,7 +87,7 @@ impl<R: BufRead> Read for Decompressed<R> {
 }
 
 fn cut_short(format: &str) -> io::Error {
-    let said = format!("the {format} data is cut short: it ends before its last block");
+    let said = format!("the {format} data is truncated: it ends before its last block");
     io::Error::new(io::ErrorKind::UnexpectedEof, said)
 }
 

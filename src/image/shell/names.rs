@@ -117,7 +117,7 @@ impl Shell {
             Self::Busybox => "busybox",
             Self::Dash => "dash",
             Self::Bash => "bash",
-            Self::Other => "a shell that is not known",
+            Self::Other => "an unknown shell",
         }
     }
 }

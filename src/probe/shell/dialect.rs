@@ -79,7 +79,7 @@ impl Eval<'_, '_> {
                 Some(true) => None,
                 Some(false) => Some(self.lacks("pipefail", EXIT_FAIL)),
                 None => Some(self.opaque(format!(
-                    "it sets pipefail, and whether {} of the image knows that is not known",
+                    "it sets pipefail, and it is unknown whether {} of the image supports it",
                     kind.name()
                 ))),
             };

@@ -31,7 +31,7 @@ pub fn of_status(row: &Row, status: &ImageBuildStatus) -> (String, Verdict) {
     }
     let contract = find(&status.conditions, "Contract").unwrap();
     let starts = status.platforms[0].contents.as_ref().unwrap().starts;
-    let verdict = match after_rule(&contract.message).strip_prefix("it cannot be told: ") {
+    let verdict = match after_rule(&contract.message).strip_prefix("unknown: ") {
         Some(why) => Verdict {
             good: None,
             words: why.to_owned(),

@@ -124,8 +124,8 @@ pub fn claim(builder: &str) -> String {
 fn no_node(builder: &Builder, said: &str) -> String {
     let name = builder.name_any();
     format!(
-        "unschedulable: {said}: change spec.nodeSelector, spec.tolerations or spec.resources of \
-            Builder {name}, or add a node that fits"
+        "{said}: change spec.nodeSelector, spec.tolerations or spec.resources of Builder {name}, or \
+            add a node that fits"
     )
 }
 

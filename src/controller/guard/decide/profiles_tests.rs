@@ -60,6 +60,7 @@ impl Stage {
         decide(&Observed {
             images: &self.images,
             layout: &self.layout,
+            digests: &digests(&self.layout),
             installation: "w",
             versions: &self.versions,
             unnamed: &self.unnamed,

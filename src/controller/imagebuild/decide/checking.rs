@@ -137,7 +137,7 @@ pub(super) fn go_on(
                 waiting.push(format!("{}: {message}", found.platform));
                 until = until.into_iter().chain(*to).min();
             }
-            State::Absent => waiting.push(format!("{}: begins", found.platform)),
+            State::Absent => waiting.push(format!("{}: starting", found.platform)),
             _ => {}
         }
     }

@@ -115,8 +115,7 @@ pub(super) fn go_on(
                 take(status, &fetch, told, now)
             }
             (Report::Succeeded(_), _) => {
-                let why =
-                    "the runner's callback did not arrive: see that its Pod reaches the controller";
+                let why = "the runner's callback did not arrive: check that its Pod can reach the controller";
                 try_again(status, &fetch, why.into(), now)
             }
             (Report::Failed(failed), _) => try_again(status, &fetch, end::why(failed), now),
@@ -135,7 +134,7 @@ pub(super) fn go_on(
         State::Running | State::Told(_) => look(15, status),
         State::Ended(Report::Failed(failed)) => try_again(status, &fetch, end::why(failed), now),
         State::Ended(Report::Succeeded(_)) => {
-            try_again(status, &fetch, "its word is lost".into(), now)
+            try_again(status, &fetch, "its record was lost".into(), now)
         }
     }
 }
@@ -165,7 +164,7 @@ fn start(
     }
     let Some(builder) = &observed.builder else {
         let name = &build.spec.builder_ref.name;
-        let why = format!("Builder {name}, which says how its registry is reached, is not found");
+        let why = format!("Builder {name} not found: it has the settings of the registry");
         return try_again(status, fetch, why, now);
     };
     if observed.others_alive {

@@ -73,7 +73,8 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
 /// True where the status tells of a refusal.
 pub(super) fn is_told(status: &ImageBuildStatus) -> bool {
     let waiting = status.waiting();
-    waiting.is_some_and(|waiting| waiting.reason.is_denial())
+    // Its Builder's is told by that.
+    waiting.is_some_and(|waiting| !waiting.of_builder && waiting.reason.is_denial())
 }
 
 /// What holds a build that is under way until a person has mended it, where that is the build's own trouble rather
@@ -147,6 +148,10 @@ pub fn lean(status: &ImageBuildStatus) -> ImageBuildStatus {
         condition.message = bounded(std::mem::take(&mut condition.message), SHORT);
     }
     lean.history.truncate(1);
+    if let Some(current) = &mut lean.current {
+        // The condition has its reason.
+        current.waiting = None;
+    }
     lean
 }
 

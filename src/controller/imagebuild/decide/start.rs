@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart};
-use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step};
+use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step, waits_for};
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::status;
 use crate::names;
@@ -92,6 +92,13 @@ pub(super) fn start(
         .map(|at| at.0.duration_since(now))
         .filter(|wait| wait.is_positive())
     {
+        // What it waited for meanwhile is over.
+        if !waits_for(&status, &[Reason::Retrying]) {
+            let why = current.last_failure.as_deref().unwrap_or("reason unknown");
+            let (before, seconds) = (current.attempt - 1, wait.as_secs());
+            let message = format!("attempt {before} failed: {why}; retrying in {seconds} s");
+            status::working(&mut status, build, Reason::Retrying, message, now);
+        }
         return Step {
             look_again: Some(wait),
             ..step(status, Action::None)
