@@ -6,6 +6,10 @@ use std::time::{Instant, SystemTime};
 
 use whittle_image::{Contents, Image, ImageConfig, LayerError, LayerSource, Limits};
 
+/// That of the program: its memory is what is measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let config = match arguments.next().as_deref() {
