@@ -13,6 +13,8 @@ mod profiles;
 pub mod scripted;
 #[cfg(test)]
 mod scripted_tests;
+#[cfg(test)]
+mod scripted_watch_tests;
 mod watch;
 
 use kube::api::{
