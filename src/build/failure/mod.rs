@@ -392,6 +392,8 @@ fn listed<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 #[cfg(test)]
+mod git_tests;
+#[cfg(test)]
 mod mistakes_tests;
 #[cfg(test)]
 mod registry_cures_tests;
