@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use strum::{Display, EnumIter, IntoEnumIterator, IntoStaticStr};
+use whittle_dockerfile::advice::HintKind;
 
 /// Why a build failed. A closed list: each has its fix in `docs/failures.md`.
 #[derive(
@@ -192,26 +193,9 @@ pub enum Reason {
     RunContainerError,
     /// Advice: there are no hints.
     NoHints,
-    /// Advice: see `docs/hints.md`, as for the following.
-    SecretInContext,
-    /// Advice.
-    BrokenJsonForm,
-    /// Advice.
-    HealthCheckCannotWork,
-    /// Advice.
-    ArgNotDeclared,
-    /// Advice.
-    BuildArgNotDeclared,
-    /// Advice.
-    SourcesBeforeModules,
-    /// Advice.
-    PackageCacheInLayer,
-    /// Advice.
-    BaseImageLatest,
-    /// Advice.
-    BuildCheck,
-    /// Advice.
-    BaseImageNotPinned,
+    /// Advice: what the first hint is about, see `docs/hints.md`.
+    #[strum(transparent)]
+    Hint(HintKind),
     /// Contract: the image keeps its contract.
     Kept,
     /// Contract: rules of `contract.warn` alone are broken.
@@ -262,8 +246,9 @@ impl Reason {
 
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        let own = Self::iter().filter(|reason| !matches!(reason, Self::Failure(_)));
-        own.chain(FailureReason::iter().map(Self::Failure))
+        let own = Self::iter().filter(|reason| !matches!(reason, Self::Failure(_) | Self::Hint(_)));
+        let failures = FailureReason::iter().map(Self::Failure);
+        own.chain(failures).chain(HintKind::iter().map(Self::Hint))
     }
 
     /// The reason of this name.

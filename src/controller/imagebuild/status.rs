@@ -12,7 +12,7 @@ use whittle_build::contract;
 use whittle_build::contract::Breach;
 use whittle_build::report::{Built, Failed};
 use whittle_dockerfile::advice;
-use whittle_dockerfile::advice::{Hint, HintKind};
+use whittle_dockerfile::advice::Hint;
 use whittle_image::display_size;
 
 /// An Event.
@@ -230,25 +230,10 @@ pub fn succeed(
 fn advise(status: &mut ImageBuildStatus, build: &ImageBuild, hints: &[Hint], now: Timestamp) {
     let lines = advice::lines(hints).join("\n");
     let (to, why) = match hints.first() {
-        Some(first) => (true, (reason_of(first.kind), lines.as_str())),
+        Some(first) => (true, (Reason::Hint(first.kind), lines.as_str())),
         None => (false, (Reason::NoHints, "no hints")),
     };
     put(status, build, ADVICE, Some(to), why, now);
-}
-
-fn reason_of(hint: HintKind) -> Reason {
-    match hint {
-        HintKind::SecretInContext => Reason::SecretInContext,
-        HintKind::BrokenJsonForm => Reason::BrokenJsonForm,
-        HintKind::HealthCheckCannotWork => Reason::HealthCheckCannotWork,
-        HintKind::ArgNotDeclared => Reason::ArgNotDeclared,
-        HintKind::BuildArgNotDeclared => Reason::BuildArgNotDeclared,
-        HintKind::SourcesBeforeModules => Reason::SourcesBeforeModules,
-        HintKind::PackageCacheInLayer => Reason::PackageCacheInLayer,
-        HintKind::BaseImageLatest => Reason::BaseImageLatest,
-        HintKind::BuildCheck => Reason::BuildCheck,
-        HintKind::BaseImageNotPinned => Reason::BaseImageNotPinned,
-    }
 }
 
 /// What the image is held to, and what of it is broken, one breach a line.

@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, IntoStaticStr};
 
 pub use ignore::kept;
 pub use secrets::{CANDIDATES, is_candidate};
@@ -74,12 +75,27 @@ pub struct BuildWarning {
     pub url: Option<String>,
 }
 
-/// What a hint is about.
+/// What a hint is about; those that matter most first.
 #[derive(
-    Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    JsonSchema,
+    Display,
+    EnumIter,
+    IntoStaticStr,
 )]
 pub enum HintKind {
     /// A file that looks like a secret is copied out of the context.
+    #[default]
     SecretInContext,
     /// What looks like a list in JSON is none.
     BrokenJsonForm,
@@ -102,34 +118,9 @@ pub enum HintKind {
 }
 
 impl HintKind {
-    /// All kinds, those that matter most first.
-    pub const ALL: [Self; 10] = [
-        Self::SecretInContext,
-        Self::BrokenJsonForm,
-        Self::HealthCheckCannotWork,
-        Self::ArgNotDeclared,
-        Self::BuildArgNotDeclared,
-        Self::SourcesBeforeModules,
-        Self::PackageCacheInLayer,
-        Self::BaseImageLatest,
-        Self::BuildCheck,
-        Self::BaseImageNotPinned,
-    ];
-
     /// As in conditions and in `docs/hints.md`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::SecretInContext => "SecretInContext",
-            Self::BrokenJsonForm => "BrokenJsonForm",
-            Self::HealthCheckCannotWork => "HealthCheckCannotWork",
-            Self::ArgNotDeclared => "ArgNotDeclared",
-            Self::BuildArgNotDeclared => "BuildArgNotDeclared",
-            Self::SourcesBeforeModules => "SourcesBeforeModules",
-            Self::PackageCacheInLayer => "PackageCacheInLayer",
-            Self::BaseImageLatest => "BaseImageLatest",
-            Self::BuildCheck => "BuildCheck",
-            Self::BaseImageNotPinned => "BaseImageNotPinned",
-        }
+        self.into()
     }
 }
 

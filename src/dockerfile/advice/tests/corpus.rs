@@ -17,6 +17,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use strum::IntoEnumIterator;
+
 use super::*;
 
 const FILES: [&str; 11] = [
@@ -47,8 +49,7 @@ struct Sample {
 }
 
 fn kind(name: &str) -> &'static str {
-    HintKind::ALL
-        .iter()
+    HintKind::iter()
         .map(|kind| kind.as_str())
         .find(|known| *known == name)
         .unwrap_or_else(|| panic!("no such hint: {name}"))
@@ -196,7 +197,7 @@ fn the_hints_on_dockerfiles_of_all_kinds_are_the_right_ones() {
         wrong.join("\n")
     );
     // Each rule that needs no built image has a part in it.
-    for kind in HintKind::ALL {
+    for kind in HintKind::iter() {
         let built = kind == HintKind::HealthCheckCannotWork;
         assert!(
             built || counts.contains_key(kind.as_str()),

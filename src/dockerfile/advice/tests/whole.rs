@@ -1,5 +1,7 @@
 //! All together.
 
+use strum::IntoEnumIterator;
+
 use super::*;
 use crate::advice::stages::Stages;
 use crate::reader::parse;
@@ -122,7 +124,7 @@ fn stages_and_instructions_are_found_by_line() {
 #[test]
 fn every_kind_stands_in_the_documentation() {
     let docs = include_str!("../../../../docs/hints.md");
-    for kind in HintKind::ALL {
+    for kind in HintKind::iter() {
         assert!(
             docs.contains(&format!("\n### {}\n", kind.as_str())),
             "{}",
@@ -131,7 +133,7 @@ fn every_kind_stands_in_the_documentation() {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
     }
     let headings = docs.lines().filter(|line| line.starts_with("### ")).count();
-    assert_eq!(headings, HintKind::ALL.len());
+    assert_eq!(headings, HintKind::iter().count());
 }
 
 /// Numbers that look like chance and are the same on every run (xorshift).
