@@ -13,9 +13,14 @@ use crate::{names, pods};
 use whittle_api::{Builder, ImageBuild, REQUESTED_AT, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
+    Some(hashed(value))
+}
+
+/// The same number for the same value, within this process.
+pub(crate) fn hashed(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 /// The spec, a request to build again, deletion: not our own writes of the status.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use kube::ResourceExt;
 
+use crate::triggers::hashed;
 use whittle_api::{
     ImageBuild, ImageBuildStatus, PROBE_PROFILE, PROBES_COMPATIBLE, READY, Reason, bounded, find,
     is_true,
@@ -109,7 +110,7 @@ impl Image {
         Some(Self {
             repository: repository.to_owned(),
             versions,
-            past: digest_of(&history),
+            past: hashed(&history),
             history,
             fix: fix.filter(|fix| fix.len() <= TEXT),
             builder: build.spec.builder_ref.name.clone(),
@@ -206,12 +207,6 @@ pub fn print(status: &ImageBuildStatus) -> u64 {
     status.digest.hash(&mut hasher);
     packed(status).for_each(|packed| packed.hash(&mut hasher));
     fetching(status).hash(&mut hasher);
-    hasher.finish()
-}
-
-fn digest_of(what: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
     hasher.finish()
 }
 
