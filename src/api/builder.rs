@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 
 use super::bounds::{DATA_KEY, OBJECT_NAME, item};
 use super::waiting::known;
@@ -34,6 +35,7 @@ pub const DEFAULT_BUILDER: &str = "default";
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation.mode"),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -105,12 +107,66 @@ impl Default for BuilderSpec {
     }
 }
 
-/// How the builder is isolated from the node.
+/// How the builder is isolated from the node, and steps from each other.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Isolation {
-    /// Rootless BuildKit as uid 1000, seccomp and AppArmor unconfined: needs Pod Security level `privileged`.
+    /// UserNamespace where the node allows it, else Rootless; status.isolation says which, and why.
     #[default]
+    Auto,
+    /// A user namespace of the Pod's own (hostUsers: false), a seccomp profile, and a PID namespace and a /proc of its own for
+    /// each step: works at Pod Security level `baseline`. Nodes need Whittle's seccomp profile.
+    UserNamespace,
+    /// Rootless BuildKit as uid 1000, seccomp and AppArmor unconfined: needs Pod Security level `privileged`.
     Rootless,
+}
+
+/// How the builder's Pod is isolated now.
+#[derive(
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    JsonSchema,
+    EnumString,
+    IntoStaticStr,
+)]
+pub enum IsolationMode {
+    /// [`Isolation::UserNamespace`].
+    #[default]
+    UserNamespace,
+    /// [`Isolation::Rootless`].
+    Rootless,
+}
+
+impl IsolationMode {
+    /// The name as it stands in the spec.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// How a builder is isolated, and why not better.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IsolationStatus {
+    /// How the builder's Pod is isolated.
+    #[serde(default)]
+    pub mode: IsolationMode,
+    /// True once the builder has taken builds in this mode: its cache is of this mode.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proven: bool,
+    /// When it last did not start in a user namespace though spec.isolation asks for one; it is tried again later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Time>,
+    /// Why it is not UserNamespace where spec.isolation is Auto, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
 }
 
 /// The volume that holds layers and cache mounts.
@@ -244,6 +300,9 @@ pub struct BuilderStatus {
     )]
     #[schemars(with = "crate::Reason")]
     pub state: Option<crate::Reason>,
+    /// How the builder is isolated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<IsolationStatus>,
     /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,

@@ -181,6 +181,8 @@ pub enum Reason {
     Starting,
     /// Ready, Reconciling: a change that restarts the daemon waits for builds to end.
     Draining,
+    /// Ready, Reconciling: the node does not allow the isolation that `spec.isolation` asks for.
+    NotIsolated,
     /// Ready, Reconciling: the cache's claim gets no volume.
     VolumePending,
     /// Ready, Reconciling: a container keeps crashing.

@@ -5,8 +5,10 @@
 
 mod crds;
 pub mod inspect;
+mod node_profiles;
 pub mod probes;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
+use whittle_api::IsolationMode;
+use whittle_build::daemon::start::Start;
 use whittle_image::{Budget, Rule};
 use whittle_probe::policy::{self, Speaks};
 
@@ -55,6 +59,31 @@ enum Command {
         /// The daemon's state, whose directories hand on no group from then on.
         #[arg(long)]
         state: Option<PathBuf>,
+    },
+    /// Puts the seccomp profile of builders into a directory, and keeps it there until it is stopped: the chart's DaemonSet.
+    #[command(hide = true)]
+    NodeProfiles {
+        /// The kubelet's seccomp directory.
+        folder: PathBuf,
+        /// Write it once, and end.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Starts the builder's daemon, after finding out whether its steps can be isolated.
+    #[command(hide = true)]
+    Builder {
+        /// How it is isolated.
+        #[arg(long)]
+        isolation: IsolationMode,
+        /// The daemon's state.
+        #[arg(long)]
+        root: PathBuf,
+        /// Within rootlesskit.
+        #[arg(long)]
+        inner: bool,
+        /// The daemon's arguments.
+        #[arg(last = true)]
+        args: Vec<OsString>,
     },
     Probes(crate::probes::Options),
 }
@@ -207,6 +236,18 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Crds { directory } => crds(directory.as_deref()),
         Command::Chart { folder } => chart(&folder),
+        Command::Builder {
+            isolation,
+            root,
+            inner,
+            args,
+        } => whittle_build::daemon::start::run(&Start {
+            mode: isolation,
+            root,
+            inner,
+            args,
+        }),
+        Command::NodeProfiles { folder, once } => node_profiles::run(&folder, once).await,
         Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());

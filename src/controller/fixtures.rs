@@ -26,6 +26,8 @@ pub fn settings() -> Settings {
             image: "moby/buildkit:rootless".into(),
             image_pull_policy: None,
             image_pull_secrets: vec![],
+            seccomp_profile: Some("whittle/builder.json".into()),
+            app_armor_profile: None,
             defaults: BuilderSpec::default(),
         },
         callback: Some(CallbackSettings {

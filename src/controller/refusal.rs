@@ -53,8 +53,10 @@ pub struct Refusal {
 pub enum Why {
     /// The object itself: it is wrong, or too large. Nothing but another object helps.
     Invalid,
-    /// The level of Pod Security that the namespace enforces.
+    /// The level of Pod Security that the namespace enforces, which is below `privileged`.
     PodSecurity,
+    /// The same, which is `restricted`: of what needs `baseline`.
+    PodSecurityRestricted,
     /// A ResourceQuota that needs every container to name its requests or limits.
     QuotaUnnamed,
     /// A ResourceQuota that is used up.
@@ -139,8 +141,10 @@ pub enum Whose<'a> {
 /// Class of a refusal, by the words of the API server and its admission plugins.
 pub fn why(forbidden: bool, message: &str) -> Why {
     let has = |text: &str| message.contains(text);
-    if has("violates PodSecurity") {
+    if has("violates PodSecurity") && has("seccompProfile") {
         Why::PodSecurity
+    } else if has("violates PodSecurity") {
+        Why::PodSecurityRestricted
     } else if has("failed quota") {
         Why::QuotaUnnamed
     } else if has("exceeded quota") {
@@ -168,7 +172,7 @@ impl Why {
     pub fn reason(self) -> Reason {
         match self {
             Self::Invalid => Reason::Rejected,
-            Self::PodSecurity => Reason::PodSecurity,
+            Self::PodSecurity | Self::PodSecurityRestricted => Reason::PodSecurity,
             Self::Quota | Self::QuotaUnnamed => Reason::QuotaExceeded,
             Self::LimitRange => Reason::LimitRange,
             Self::Policy => Reason::AdmissionDenied,
@@ -247,11 +251,16 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
         Whose::Check => "spec.healthCheck.memory".to_owned(),
     };
     match (why, whose) {
-        (Why::PodSecurity, Whose::Builder(_)) => format!(
+        (Why::PodSecurity, Whose::Builder(name)) => format!(
             "Pod Security of the namespace forbids rootless builds. Run: kubectl label namespace {namespace} \
-             pod-security.kubernetes.io/enforce=privileged --overwrite"
+             pod-security.kubernetes.io/enforce=privileged --overwrite; or set spec.isolation of Builder {name} to \
+             UserNamespace, which needs level baseline"
         ),
-        (Why::PodSecurity, _) => format!(
+        (Why::PodSecurityRestricted, Whose::Builder(_)) => format!(
+            "Pod Security of the namespace forbids builds: they need level baseline. Run: kubectl label namespace {namespace} \
+             pod-security.kubernetes.io/enforce=baseline --overwrite"
+        ),
+        (Why::PodSecurity | Why::PodSecurityRestricted, _) => format!(
             "the Pod meets Pod Security level restricted as Whittle creates it, so something changes it afterwards (a \
              webhook or a policy), or an exemption is missing: kubectl get namespace {namespace} --show-labels"
         ),

@@ -88,6 +88,13 @@ pub struct BuilderSettings {
     /// Secrets of the Builder's namespace.
     #[serde(default)]
     pub image_pull_secrets: Vec<String>,
+    /// The seccomp profile of builders in a user namespace, as the kubelet knows it: a path below its seccomp folder. None
+    /// where the nodes have none: then no Builder gets a user namespace by itself.
+    #[serde(default)]
+    pub seccomp_profile: Option<String>,
+    /// So their AppArmor profile, for nodes that have AppArmor.
+    #[serde(default)]
+    pub app_armor_profile: Option<String>,
     /// Spec of the Builder named `default` where it is made on demand.
     #[serde(default)]
     pub defaults: BuilderSpec,

@@ -57,8 +57,11 @@ impl Field {
                 std::process::id()
             ),
         };
+        // What builders need: tests/install.sh.
+        let rootless = std::env::var("ISOLATION").is_ok_and(|it| it == "Rootless");
+        let level = if rootless { "privileged" } else { "baseline" };
         let object = json!({"metadata": {"name": namespace, "labels": {
-            "whittle.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "privileged"}}});
+            "whittle.dev/e2e": "true", "pod-security.kubernetes.io/enforce": level}}});
         let namespaces = Api::<Namespace>::all(client.clone());
         namespaces
             .create(

@@ -71,12 +71,23 @@ annotations:
 {{- end }}
 {{- end }}
 
+{{- /* the seccomp profile of builders in a user namespace: a path below the kubelet's seccomp folder; empty: none is there */ -}}
+{{- define "whittle.seccompProfile" -}}
+{{- if .Values.builder.seccompProfile -}}
+{{ .Values.builder.seccompProfile }}
+{{- else if .Values.builder.nodeProfiles.install -}}
+whittle/builder-v1.json
+{{- end -}}
+{{- end }}
+
 {{- /* what the controller reads at /etc/whittle/settings.json */ -}}
 {{- define "whittle.settings" -}}
 {{- /* $(POD_NAMESPACE) is put in by the controller. */ -}}
 {{- $callback := default (printf "https://%s.$(POD_NAMESPACE).svc:8443" (include "whittle.fullname" .)) .Values.callback.url -}}
 {{- $runner := merge (dict "image" (include "whittle.runnerImage" .) "imagePullSecrets" (include "whittle.secretNames" .Values.runner.imagePullSecrets | fromJsonArray)) .Values.runner -}}
-{{- $builder := merge (dict "imagePullSecrets" (include "whittle.secretNames" .Values.builder.imagePullSecrets | fromJsonArray)) (omit .Values.builder "tenants") -}}
+{{- $builder := merge (dict "imagePullSecrets" (include "whittle.secretNames" .Values.builder.imagePullSecrets | fromJsonArray)) (omit .Values.builder "tenants" "nodeProfiles" "seccompProfile" "appArmorProfile") -}}
+{{- with include "whittle.seccompProfile" . }}{{ $_ := set $builder "seccompProfile" . }}{{ end -}}
+{{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
 {{- dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
 {{- end }}

@@ -12,6 +12,7 @@
 mod git;
 mod left;
 mod lookup;
+pub mod start;
 mod steps;
 mod submodules;
 mod volume;
@@ -48,12 +49,14 @@ const SNAPSHOTS: [&str; 3] = ["runc-overlayfs", "runc-fuse-overlayfs", "runc-nat
 /// # Errors
 /// Where a folder cannot be made or changed.
 pub fn settle(state: &Path) -> std::io::Result<()> {
+    let make = |folder: &Path| match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    };
+    make(state)?;
     for name in SNAPSHOTS {
         let mut folder = state.join(name);
-        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        make(&folder)?;
         // `NAME/snapshots/snapshots` holds one folder for each layer.
         for below in ["", "snapshots", "snapshots"] {
             if !below.is_empty() {

@@ -31,7 +31,7 @@ pub(super) const NAME: &str = "buildkit-runc";
 /// As what the program calls itself to become runc.
 pub(super) const CHILD: &str = "whittle-step";
 /// The names of the real program.
-const RUNC: [&str; 2] = [NAME, "runc"];
+pub(super) const RUNC: [&str; 2] = [NAME, "runc"];
 /// How long the processes that a step has left may take to end: they are killed, and only one that the kernel holds
 /// takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::builder::objects::{BuilderObjects, objects};
-use crate::builder::state;
+use crate::builder::objects::{BuilderObjects, objects, objects_in};
+use crate::builder::{isolation, state};
 use crate::builder::state::{Daemon, Rest, Use};
 use crate::imagebuild::decide;
 use crate::installation;
@@ -19,7 +20,8 @@ use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
 use whittle_api::quantity;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, RECONCILING, Reason, STALLED, find,
+    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus,
+    RECONCILING, Reason, STALLED, find,
 };
 
 /// Everything is looked at again after this long: certificates come of age.
@@ -121,6 +123,32 @@ impl Observed {
         }
     }
 
+    /// Why the daemon is not up; none where it is, or is not to be.
+    fn trouble(&self) -> Option<(Reason, String)> {
+        let set = self.set.as_ref().filter(|set| !state::is_ready(set))?;
+        let status = self.builder.status.clone().unwrap_or_default();
+        let since = state::since(&status, self.now);
+        Some(state::why_not(&self.builder, &self.daemon(set), since, self.now))
+    }
+
+    /// How the daemon is to be isolated: another way than before, where it does not start so.
+    fn isolation(&self, settings: &Settings) -> IsolationStatus {
+        let mut stands = isolation::wanted(&self.builder, settings);
+        let Some((reason, why)) = self.trouble() else {
+            return stands;
+        };
+        let status = self.builder.status.clone().unwrap_or_default();
+        let since = state::since(&status, self.now);
+        let why = (reason, why.as_str());
+        if let Some(other) = isolation::instead(&self.builder, settings, why, since, self.now) {
+            return other;
+        }
+        if reason == Reason::NotIsolated && self.builder.spec.isolation == Isolation::UserNamespace {
+            stands.failed_at = Some(Time(self.now));
+        }
+        stands
+    }
+
     fn sleeps(&self) -> bool {
         let spec = self.set.as_ref().and_then(|set| set.spec.as_ref());
         spec.is_some_and(|spec| spec.replicas == Some(0))
@@ -128,6 +156,11 @@ impl Observed {
 
     /// Whether the daemon is to be up. One of which nobody has asked what it is used for is.
     fn rest(&self) -> Rest {
+        let status = self.builder.status.as_ref();
+        let isolation = status.and_then(|status| status.isolation.as_ref());
+        if isolation.is_some_and(|isolation| isolation.failed_at.is_some()) {
+            return Rest::Awake(None);
+        }
         let Some(used) = &self.used else {
             let idle = quantity::duration(&self.builder.spec.idle_timeout);
             return Rest::Awake((!idle.is_zero()).then_some(idle));
@@ -174,7 +207,7 @@ pub fn asks_for_events(observed: &Observed, settings: &Settings) -> bool {
 pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     let (builder, now) = (&observed.builder, observed.now);
     if let Some(applied) = &observed.applied {
-        return Step::Say(Box::new(outcome(observed, applied)));
+        return Step::Say(Box::new(outcome(observed, applied, settings)));
     }
     if observed.drains(settings) {
         let mut status = builder.status.clone().unwrap_or_default();
@@ -184,8 +217,13 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     let Some(certificates) = observed.certificates() else {
         return Step::Renew;
     };
-    let mut wanted = objects(builder, settings, &certificates.digest);
-    if let (Rest::Asleep, Some(spec)) = (observed.rest(), &mut wanted.stateful_set.spec) {
+    let isolation = observed.isolation(settings);
+    let mut wanted = objects_in(isolation.mode, builder, settings, &certificates.digest);
+    let rests = isolation::rests_for(builder, &isolation, now).is_some();
+    if let (true, Some(spec)) = (
+        rests || observed.rest() == Rest::Asleep,
+        &mut wanted.stateful_set.spec,
+    ) {
         spec.replicas = Some(0);
     }
     if let Some(set) = &observed.set {
@@ -205,11 +243,26 @@ fn say(status: BuilderStatus, look_again: Duration) -> Step {
 }
 
 /// What is said once all stands as it should: `applied` is the StatefulSet.
-fn outcome(observed: &Observed, applied: &StatefulSet) -> Say {
+fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> Say {
     let (builder, now) = (&observed.builder, observed.now);
     let mut status = builder.status.clone().unwrap_or_default();
     if let Some(certificates) = observed.certificates() {
         status.certificates = Some(certificates.clone());
+    }
+    let isolation = observed.isolation(settings);
+    let rests = isolation::rests_for(builder, &isolation, now);
+    let fails = isolation.failed_at.as_ref().map(|at| at.0) == Some(now);
+    let isolation = status.isolation.insert(isolation);
+    if let (Some(rests), false) = (rests, fails) {
+        // What was said of it holds.
+        return Say {
+            status,
+            look_again: rests.unsigned_abs(),
+        };
+    }
+    if state::is_ready(applied) && observed.rest() != Rest::Asleep {
+        isolation.proven = true;
+        isolation.failed_at = None;
     }
     let look_again = match observed.rest() {
         Rest::Asleep => {

@@ -3,6 +3,7 @@
 mod buildkitd;
 mod carry_out;
 mod decide;
+pub mod isolation;
 pub mod objects;
 mod observe;
 #[cfg(test)]

@@ -21,11 +21,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
-use super::buildkitd;
+use super::{buildkitd, isolation};
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::settings::Settings;
-use whittle_api::{Builder, Isolation};
+use whittle_api::{Builder, IsolationMode};
 use whittle_build::request::paths;
 use whittle_image::digest_of;
 
@@ -37,6 +37,13 @@ const CONFIG: &str = "/etc/buildkit";
 /// Folder with one folder for each registry that has a `caRef`.
 pub const REGISTRY_CA: &str = "/etc/buildkit-registry-ca";
 const STATE: &str = "/home/user/.local/share/buildkit";
+/// Below it, the state of a daemon in a user namespace: files of the two modes belong to other IDs.
+const STATE_IN_USER_NAMESPACE: &str = "/home/user/.local/share/buildkit/userns";
+/// Key of the ConfigMap with the subordinate IDs of a daemon in a user namespace: of the 65,536 of the Pod (subuid(5)).
+const SUBORDINATE: &str = "subordinate-ids";
+/// The seccomp profile where the settings name none: as somebody may have put it on the nodes by hand.
+const SECCOMP: &str = "whittle/builder.json";
+const SUBORDINATE_IDS: &str = "user:1001:64000\n";
 /// Folder with the programs that stand before the image's own (`src/build/daemon`).
 const TOOLS: &str = "/whittle/tools";
 /// Bytes of that folder: one program.
@@ -59,15 +66,29 @@ pub struct BuilderObjects {
 
 /// The objects of `builder`; `certificates` is a digest of those that its Secret holds.
 pub fn objects(builder: &Builder, settings: &Settings, certificates: &str) -> BuilderObjects {
+    let mode = isolation::wanted(builder, settings).mode;
+    objects_in(mode, builder, settings, certificates)
+}
+
+/// The same, isolated in this way.
+pub fn objects_in(
+    mode: IsolationMode,
+    builder: &Builder,
+    settings: &Settings,
+    certificates: &str,
+) -> BuilderObjects {
     let config = buildkitd::config(&builder.spec);
-    let pod = pod(builder, settings);
+    let pod = pod(builder, settings, mode);
     // Of all that restarts the daemon where it changes: so one comparison tells whether to drain first.
     let spec = serde_json::to_string(&pod).expect("a Pod's spec is always JSON");
     let start_digest = digest_of(format!("{config}\n{certificates}\n{spec}").as_bytes());
     BuilderObjects {
         config_map: ConfigMap {
             metadata: metadata(builder),
-            data: Some(BTreeMap::from([("buildkitd.toml".to_owned(), config)])),
+            data: Some(BTreeMap::from([
+                ("buildkitd.toml".to_owned(), config),
+                (SUBORDINATE.to_owned(), SUBORDINATE_IDS.to_owned()),
+            ])),
             ..ConfigMap::default()
         },
         service: service(builder),
@@ -213,7 +234,7 @@ fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> Statef
     }
 }
 
-fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
+fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
     let spec = &builder.spec;
     let name = builder.name_any();
     let mut volumes = vec![
@@ -256,6 +277,13 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
             Some((ca.key.clone(), "ca.crt".into())),
         ));
     }
+    if mode == IsolationMode::UserNamespace {
+        mounts.extend(["/etc/subuid", "/etc/subgid"].map(|path| VolumeMount {
+            sub_path: Some(SUBORDINATE.into()),
+            ..mount("config", path.into(), true)
+        }));
+    }
+    let root = state_of(mode);
     let probe = |period: i32, failures: i32| Probe {
         // With mutual TLS the kubelet cannot speak gRPC to the daemon; an exec probe of buildctl has
         // killed healthy daemons under load.
@@ -272,13 +300,14 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(60),
-        security_context: Some(pod_security(spec.isolation)),
+        host_users: (mode == IsolationMode::UserNamespace).then_some(false),
+        security_context: Some(pod_security(mode)),
         image_pull_secrets: pull_secrets(&all_pull_secrets(settings)),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
         runtime_class_name: spec.runtime_class_name.clone(),
-        init_containers: Some(vec![tools(settings)]),
+        init_containers: Some(vec![tools(settings, root)]),
         containers: vec![Container {
             name: "buildkitd".into(),
             image: Some(settings.builder.image.clone()),
@@ -288,12 +317,23 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
                 value: Some(format!("{TOOLS}:{PATH}")),
                 value_from: None,
             }]),
-            args: Some(vec![
-                "--config".into(),
-                format!("{CONFIG}/buildkitd.toml"),
-                // Without it runc cannot mount /proc in a Pod whose own /proc is masked.
-                "--oci-worker-no-process-sandbox".into(),
-            ]),
+            command: Some(vec![format!("{TOOLS}/whittle")]),
+            args: Some(
+                [
+                    "builder",
+                    "--isolation",
+                    mode.as_str(),
+                    "--root",
+                    root,
+                    "--",
+                    "--config",
+                    &format!("{CONFIG}/buildkitd.toml"),
+                ]
+                .map(String::from)
+                .into(),
+            ),
+            // What it ends with says why it does not start.
+            termination_message_policy: Some("FallbackToLogsOnError".into()),
             ports: Some(vec![ContainerPort {
                 name: Some("buildkit".into()),
                 container_port: PORT,
@@ -304,12 +344,7 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
             readiness_probe: Some(probe(5, 3)),
             liveness_probe: Some(probe(30, 6)),
             resources: Some(spec.resources.clone()),
-            // rootlesskit's newuidmap and newgidmap gain CAP_SETUID and CAP_SETGID from their files.
-            security_context: Some(SecurityContext {
-                allow_privilege_escalation: Some(true),
-                privileged: Some(false),
-                ..SecurityContext::default()
-            }),
+            security_context: Some(security(settings, mode)),
             volume_mounts: Some(mounts),
             ..Container::default()
         }],
@@ -319,7 +354,7 @@ fn pod(builder: &Builder, settings: &Settings) -> PodSpec {
 }
 
 /// Puts the programs of `src/build/daemon` where the daemon finds them first, and takes off its folders what `fsGroup` put there.
-fn tools(settings: &Settings) -> Container {
+fn tools(settings: &Settings, root: &str) -> Container {
     Container {
         name: "tools".into(),
         image: Some(settings.runner.image.clone()),
@@ -328,7 +363,7 @@ fn tools(settings: &Settings) -> Container {
             "install".into(),
             TOOLS.into(),
             "--state".into(),
-            STATE.into(),
+            root.into(),
         ]),
         resources: Some(settings.runner.resources.clone()),
         security_context: Some(SecurityContext {
@@ -358,24 +393,61 @@ fn all_pull_secrets(settings: &Settings) -> Vec<String> {
     all
 }
 
-fn pod_security(isolation: Isolation) -> PodSecurityContext {
-    match isolation {
-        Isolation::Rootless => PodSecurityContext {
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            run_as_non_root: Some(true),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".into()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "Unconfined".into(),
-                localhost_profile: None,
-            }),
-            app_armor_profile: Some(AppArmorProfile {
-                type_: "Unconfined".into(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        },
+/// The folder of the daemon's state.
+fn state_of(mode: IsolationMode) -> &'static str {
+    match mode {
+        IsolationMode::UserNamespace => STATE_IN_USER_NAMESPACE,
+        IsolationMode::Rootless => STATE,
+    }
+}
+
+fn pod_security(mode: IsolationMode) -> PodSecurityContext {
+    let (seccomp, app_armor) = match mode {
+        IsolationMode::UserNamespace => ("RuntimeDefault", None),
+        IsolationMode::Rootless => ("Unconfined", Some("Unconfined")),
+    };
+    PodSecurityContext {
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        run_as_non_root: Some(true),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".into()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: seccomp.into(),
+            localhost_profile: None,
+        }),
+        app_armor_profile: app_armor.map(|it| AppArmorProfile {
+            type_: it.into(),
+            localhost_profile: None,
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// That of the daemon's container.
+fn security(settings: &Settings, mode: IsolationMode) -> SecurityContext {
+    // rootlesskit's newuidmap and newgidmap gain CAP_SETUID and CAP_SETGID from their files.
+    let gains = SecurityContext {
+        allow_privilege_escalation: Some(true),
+        privileged: Some(false),
+        ..SecurityContext::default()
+    };
+    if mode == IsolationMode::Rootless {
+        return gains;
+    }
+    let profile = &settings.builder.seccomp_profile;
+    SecurityContext {
+        // Steps have a /proc of their own, which the kernel lets nobody mount whose own one is masked.
+        proc_mount: Some("Unmasked".into()),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "Localhost".into(),
+            localhost_profile: Some(profile.clone().unwrap_or_else(|| SECCOMP.into())),
+        }),
+        app_armor_profile: settings.builder.app_armor_profile.clone().map(|profile| AppArmorProfile {
+            type_: "Localhost".into(),
+            localhost_profile: Some(profile),
+        }),
+        ..gains
     }
 }
 

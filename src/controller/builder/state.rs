@@ -3,6 +3,7 @@
 mod trouble;
 
 pub use trouble::is_refused;
+pub use trouble::why_not;
 use trouble::{CLAIM_FAILED, claim, has_node};
 
 use k8s_openapi::api::apps::v1::StatefulSet;

@@ -6,11 +6,13 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::Daemon;
+use crate::builder::isolation;
 use crate::imagebuild::outcome::{
     FAILED_CREATE, NOT_STARTED, containers, does_not_go, on_node, pull_failure, unschedulable,
 };
 use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{Builder, FailureReason, Reason};
+use whittle_build::daemon::start::{NOT_ISOLATED, SAYS};
 
 /// Reasons of the events of a claim that gets no volume.
 pub const CLAIM_FAILED: [&str; 3] = ["ProvisioningFailed", "FailedBinding", "ClaimLost"];
@@ -34,8 +36,27 @@ fn newest<'a>(daemon: &Daemon<'a>, reasons: &[&str], since: Timestamp) -> Option
     })
 }
 
-/// Why the daemon is not up, which it is not since `since`.
+/// Why the daemon is not up, which it is not since `since`; and what to do, where that is for want of what isolates it.
 pub fn why_not(
+    builder: &Builder,
+    daemon: &Daemon,
+    since: Timestamp,
+    now: Timestamp,
+) -> (Reason, String) {
+    let (reason, mut message) = cause(builder, daemon, since, now);
+    let template = daemon.set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let isolated = template.is_some_and(|pod| pod.host_users == Some(false));
+    if isolated
+        && isolation::is_of_isolation(reason, &message)
+        && let Some(fix) = isolation::fix(&message)
+    {
+        message += ": ";
+        message += fix;
+    }
+    (reason, message)
+}
+
+fn cause(
     builder: &Builder,
     daemon: &Daemon,
     since: Timestamp,
@@ -169,11 +190,17 @@ fn crashes(pod: &Pod) -> Option<(Reason, String)> {
         }
         // An init container is to end, and one that fails is told before the kubelet waits between two tries.
         let failed = state.terminated.as_ref().is_some_and(|it| init && it.exit_code != 0);
-        if !failed && reason != Some("CrashLoopBackOff") {
+        let last = ended(container);
+        let not_isolated = last.is_some_and(|last| !init && last.exit_code == i32::from(NOT_ISOLATED));
+        if !failed && reason != Some("CrashLoopBackOff") && !not_isolated {
             return None;
         }
-        let last = ended(container);
         let code = last.map_or(-1, |last| last.exit_code);
+        if not_isolated {
+            let said = last.and_then(|last| last.message.as_deref()).unwrap_or_default();
+            let said = said.lines().rev().find_map(|line| line.trim().strip_prefix(SAYS));
+            return Some((Reason::NotIsolated, words(said.unwrap_or("the log says why"))));
+        }
         let why = last.and_then(|last| last.reason.as_deref()).unwrap_or_default();
         // The runtime's words, and not the program's.
         let said = last.filter(|_| why == "StartError").and_then(|last| last.message.as_deref());
