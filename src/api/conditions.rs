@@ -31,37 +31,32 @@ pub const PROBES_COMPATIBLE: &str = "ProbesCompatible";
 /// Whether the probe guard knows the last image; there only where something is to be told.
 pub const PROBE_PROFILE: &str = "ProbeProfile";
 
-/// One condition as it should stand; its times are settled by [`set`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The condition's type.
-    pub kind: &'static str,
-    /// True, False, or unknown.
-    pub status: Option<bool>,
-    /// Why.
-    pub reason: Reason,
-    /// A sentence for people.
-    pub message: String,
-}
-
-/// Puts `wanted` into `conditions`. The transition time is kept where the status does not change.
-pub fn set(conditions: &mut Vec<Condition>, wanted: Wanted, generation: i64, now: Timestamp) {
-    let status = match wanted.status {
+/// Puts a condition into `conditions`: true, false or unknown, why, and of which generation that is said (none: 0). The
+/// transition time is kept where the status does not change.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    kind: &str,
+    to: Option<bool>,
+    (reason, message): (Reason, &str),
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let status = match to {
         Some(true) => "True",
         Some(false) => "False",
         None => "Unknown",
     };
-    let existing = conditions.iter().position(|c| c.type_ == wanted.kind);
+    let existing = conditions.iter().position(|c| c.type_ == kind);
     let since = existing
         .map(|at| &conditions[at])
         .filter(|c| c.status == status)
         .map_or_else(|| Time(now), |c| c.last_transition_time.clone());
     let condition = Condition {
-        type_: wanted.kind.to_owned(),
+        type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: wanted.reason.as_str().to_owned(),
-        message: bounded(wanted.message, 32_768),
-        observed_generation: Some(generation),
+        reason: reason.as_str().to_owned(),
+        message: bounded(message.to_owned(), 32_768),
+        observed_generation: Some(generation.unwrap_or(0)),
         last_transition_time: since,
     };
     match existing {
@@ -89,15 +84,6 @@ pub fn is_true(conditions: &[Condition], kind: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn wanted(status: bool) -> Wanted {
-        Wanted {
-            kind: READY,
-            status: Some(status),
-            reason: Reason::Building,
-            message: "m".into(),
-        }
-    }
-
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let (early, late) = (
@@ -105,11 +91,16 @@ mod tests {
             Timestamp::from_second(200).unwrap(),
         );
         let mut conditions = vec![];
-        set(&mut conditions, wanted(false), 1, early);
-        set(&mut conditions, wanted(false), 2, late);
+        let mut put = |to, generation, now| {
+            let why = (Reason::Building, "m");
+            set(&mut conditions, READY, Some(to), why, Some(generation), now);
+            conditions.clone()
+        };
+        put(false, 1, early);
+        let conditions = put(false, 2, late);
         assert_eq!(conditions[0].last_transition_time, Time(early));
         assert_eq!(conditions[0].observed_generation, Some(2));
-        set(&mut conditions, wanted(true), 2, late);
+        let conditions = put(true, 2, late);
         assert_eq!(conditions[0].last_transition_time, Time(late));
         assert_eq!(conditions.len(), 1);
     }

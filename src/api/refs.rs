@@ -17,6 +17,12 @@ pub fn is_managed_secret(name: &str) -> bool {
         || name.starts_with("whittle-attempt-")
 }
 
+const SECRET_NAME: &str = "secretRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
+    with a letter or digit";
+const SECRET_NOT_OURS: &str = "!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')";
+const SECRET_RESERVED: &str = "secretRef: whittle-ca and names that start with whittle-builder- or whittle-attempt- are \
+    reserved for Whittle's own keys and not allowed in builds: name a Secret of your own";
+
 /// A Builder of the same namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -34,10 +40,8 @@ pub struct BuilderRef {
 pub struct LocalRef {
     /// Name of the Secret, in the namespace of the one that refers to it.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
-        with a letter or digit"))]
-    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: whittle-ca and names that start with whittle-builder- or whittle-attempt- are \
-        reserved for Whittle's own keys and not allowed in builds: name a Secret of your own"))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message(SECRET_NAME))]
+    #[x_kube(validation = Rule::new(SECRET_NOT_OURS).message(SECRET_RESERVED))]
     pub name: String,
 }
 
@@ -47,10 +51,8 @@ pub struct LocalRef {
 pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = 253))]
-    #[x_kube(validation = Rule::new(OBJECT_NAME).message("secretRef.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
-        with a letter or digit"))]
-    #[x_kube(validation = Rule::new("!self.matches('^whittle-(builder-.*|attempt-.*|ca)$')").message("secretRef: whittle-ca and names that start with whittle-builder- or whittle-attempt- are \
-        reserved for Whittle's own keys and not allowed in builds: name a Secret of your own"))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message(SECRET_NAME))]
+    #[x_kube(validation = Rule::new(SECRET_NOT_OURS).message(SECRET_RESERVED))]
     pub name: String,
     /// Key within the Secret.
     #[schemars(length(min = 1, max = 253))]

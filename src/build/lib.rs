@@ -9,6 +9,8 @@ pub mod buildctl;
 pub mod contract;
 pub mod daemon;
 pub mod failure;
+#[cfg(test)]
+mod fixtures;
 pub mod health;
 pub mod inputs;
 pub mod near;

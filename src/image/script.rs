@@ -114,7 +114,7 @@ fn no_list(resolver: &Resolver<'_>, config: &ImageConfig, text: &str) -> Option<
 
 fn first_word(node: &Node) -> Option<&Word> {
     match node {
-        Node::Simple { words, .. } => words.first(),
+        Node::Simple(simple) => simple.words.first(),
         Node::And(left, _) => first_word(left),
         // It goes on without it.
         _ => None,
@@ -135,21 +135,17 @@ struct Walk<'r, 'i> {
 impl Walk<'_, '_> {
     fn step(&mut self, node: &Node) -> Step {
         match node {
-            Node::Simple {
-                assigns,
-                words,
-                redirects,
-            } => {
-                let set = assigns.iter().any(|(name, _)| name == "PATH");
-                let quiet = quiet(redirects);
-                if words.is_empty() {
+            Node::Simple(simple) => {
+                let set = simple.assigns.iter().any(|(name, _)| name == "PATH");
+                let quiet = quiet(&simple.redirects);
+                if simple.words.is_empty() {
                     self.other_path |= set;
                     return if quiet { Step::Goes } else { Step::Open };
                 }
                 if set {
                     return Step::Open;
                 }
-                match self.command(words) {
+                match self.command(&simple.words) {
                     // A file that cannot be opened is another fault.
                     Step::Goes if !quiet => Step::Open,
                     step => step,

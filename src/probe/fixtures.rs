@@ -5,10 +5,22 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{Finding, Handler, Images, Judgement, Known, judge};
-use whittle_image::{Contents, Executable, Fault, FolderLink, Os, ProgramKind, Runs, User};
+use whittle_image::{Contents, Executable, Fault, FolderLink, Listed, Os, ProgramKind, Runs, User};
 
 /// The image that all of them are about.
 pub const IMAGE: &str = "registry.example.com/team/app:1";
+
+/// Links from a path to a folder, and how many are left out.
+pub fn folder_links(pairs: &[(&str, &str)], omitted: i64) -> Listed<FolderLink> {
+    let link = |(path, folder): &(&str, &str)| FolderLink {
+        path: (*path).into(),
+        folder: (*folder).into(),
+    };
+    Listed {
+        items: pairs.iter().map(link).collect(),
+        omitted,
+    }
+}
 
 /// A report of an image for linux/amd64 that runs as root. Each program is `path`, `path -> file` (a
 /// link), `path %` (may be run, and says not how), `path ! why` (does not start), `path ? why` (not known),

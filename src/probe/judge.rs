@@ -304,14 +304,13 @@ fn split(command: &[String]) -> Option<Vec<String>> {
         return None;
     }
     let words = match parse(first, Shell::Bash) {
-        Ok(Node::Simple {
-            assigns,
-            words,
-            redirects,
-        }) if assigns.is_empty() && redirects.is_empty() => words
-            .iter()
-            .map(|word| word.literal().map(str::to_owned))
-            .collect(),
+        Ok(Node::Simple(simple)) if simple.assigns.is_empty() && simple.redirects.is_empty() => {
+            simple
+                .words
+                .iter()
+                .map(|word| word.literal().map(str::to_owned))
+                .collect()
+        }
         _ => None,
     };
     match words {

@@ -143,18 +143,10 @@ fn walked(folders: &BTreeSet<String>, all: &[Link<'_>]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::folder_links;
 
     fn of(folders: &[&str], pairs: &[(&str, &str)]) -> Result<Names, Unnamed> {
-        let listed = Listed {
-            items: pairs
-                .iter()
-                .map(|(path, folder)| FolderLink {
-                    path: (*path).into(),
-                    folder: (*folder).into(),
-                })
-                .collect(),
-            omitted: 0,
-        };
+        let listed = folder_links(pairs, 0);
         let folders = folders.iter().map(|folder| (*folder).to_owned()).collect();
         names(&folders, &listed, &Links::new(&listed))
     }

@@ -147,19 +147,7 @@ fn order(path: &str) -> (usize, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn links(pairs: &[(&str, &str)], omitted: i64) -> Listed<FolderLink> {
-        Listed {
-            items: pairs
-                .iter()
-                .map(|(path, folder)| FolderLink {
-                    path: (*path).into(),
-                    folder: (*folder).into(),
-                })
-                .collect(),
-            omitted,
-        }
-    }
+    use crate::fixtures::folder_links as links;
 
     #[test]
     fn links_in_a_path_are_followed() {

@@ -88,13 +88,9 @@ fn value(variable: &EnvVar) -> Option<String> {
 fn only(node: &Node) -> Option<&[Word]> {
     let word = |words: &[Word], at: usize| words.get(at).and_then(Word::literal).map(str::to_owned);
     match node {
-        Node::Simple {
-            assigns,
-            words,
-            redirects,
-        } => {
-            let quiet = quiet(redirects);
-            (assigns.is_empty() && quiet).then_some(words)
+        Node::Simple(simple) => {
+            let alone = simple.assigns.is_empty() && quiet(&simple.redirects);
+            alone.then_some(&simple.words)
         }
         Node::Or(left, right) => {
             let end = only(right)?;

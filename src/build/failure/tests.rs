@@ -2,59 +2,21 @@
 
 use super::git_tests::branch;
 use super::*;
-use crate::inputs::Inputs;
-use whittle_api::{
-    BuildSecret, Compression, InlineSource, LocalRef, Output, Platform, SecretKeyRef, Source,
-};
+use crate::fixtures;
+use whittle_api::{BuildSecret, InlineSource, LocalRef, Platform, SecretKeyRef};
 
 use FailureReason as R;
 
+/// A request with a Dockerfile of two stages.
 pub(super) fn request() -> BuildRequest {
-    BuildRequest {
-        namespace: "demo".into(),
-        name: "hello".into(),
-        uid: "u".into(),
-        job: "hello-1".into(),
-        builder_address: "tcp://builder:1234".into(),
-        builder_server_name: "builder".into(),
-        builder_memory: None,
-        callback: None,
-        inputs: Inputs {
-            source: Source {
-                inline: Some(InlineSource {
-                    files: [(
-                        "Dockerfile".to_owned(),
-                        "FROM busybox AS build\nFROM scratch AS runtime\n".to_owned(),
-                    )]
-                    .into(),
-                }),
-                ..Source::default()
-            },
-            dockerfile: "Dockerfile".into(),
-            target: None,
-            debug: None,
-            build_args: Default::default(),
-            secrets: vec![],
-            platforms: vec![],
-            output: Output {
-                image: "registry.example.com/team/hello".into(),
-                tags: vec!["latest".into()],
-                secret_ref: None,
-                compression: Compression::Gzip,
-                labels: Default::default(),
-                annotations: Default::default(),
-            },
-            contract: None,
-            health_check: None,
-            builder: "default".into(),
-            requested_at: None,
-            rebuild: None,
-        },
-        tagging: Default::default(),
-        previous: vec![],
-        registries: vec![],
-        scratch_bytes: 8 << 30,
-    }
+    let dockerfile = "FROM busybox AS build\nFROM scratch AS runtime\n";
+    let mut request = fixtures::request();
+    request.builder_address = "tcp://builder:1234".into();
+    request.builder_server_name = "builder".into();
+    request.inputs.source.inline = Some(InlineSource {
+        files: [("Dockerfile".to_owned(), dockerfile.to_owned())].into(),
+    });
+    request
 }
 
 /// What comes of a failed vertex (name, error, output; none without a name) and a text.

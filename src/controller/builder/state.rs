@@ -20,8 +20,8 @@ use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
 use whittle_api::quantity::duration;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, Wanted,
-    clear, find, set,
+    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, clear,
+    find, set,
 };
 
 /// What is known of a Builder's use.
@@ -175,18 +175,8 @@ fn put(
     if kind == READY {
         status.state = Some(why.0);
     }
-    let wanted = Wanted {
-        kind,
-        status: to,
-        reason: why.0,
-        message: why.1.to_owned(),
-    };
-    set(
-        &mut status.conditions,
-        wanted,
-        builder.metadata.generation.unwrap_or(0),
-        now,
-    );
+    let generation = builder.metadata.generation;
+    set(&mut status.conditions, kind, to, why, generation, now);
 }
 
 /// A change waits for builds to end: the daemon goes on as it is, and takes builds.
@@ -348,6 +338,15 @@ mod tests {
         assert!(are_due(&known, "a", now()));
     }
 
+    fn said(status: &mut BuilderStatus, set: &StatefulSet) -> bool {
+        let daemon = Daemon {
+            set,
+            pod: None,
+            events: &[],
+        };
+        say(status, &fixtures::builder(), &daemon, now())
+    }
+
     #[test]
     fn a_daemon_of_an_older_template_is_not_ready() {
         let mut set = set();
@@ -358,27 +357,9 @@ mod tests {
             ..Default::default()
         });
         let mut status = BuilderStatus::default();
-        assert!(!say(
-            &mut status,
-            &fixtures::builder(),
-            &Daemon {
-                set: &set,
-                pod: None,
-                events: &[],
-            },
-            now()
-        ));
+        assert!(!said(&mut status, &set));
         set.status.as_mut().unwrap().updated_replicas = Some(1);
-        assert!(say(
-            &mut status,
-            &fixtures::builder(),
-            &Daemon {
-                set: &set,
-                pod: None,
-                events: &[],
-            },
-            now()
-        ));
+        assert!(said(&mut status, &set));
         assert!(whittle_api::is_true(&status.conditions, READY));
     }
 

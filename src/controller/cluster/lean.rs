@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::convert::identity;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -131,76 +132,43 @@ pub trait Parts: Resource<DynamicType = ()> + Sized {
 /// A part that is not taken.
 pub type Skipped = Option<IgnoredAny>;
 
-impl Parts for ImageBuild {
-    type Spec = ImageBuildSpec;
-    type Status = ImageBuildStatus;
-    fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self {
-            metadata,
-            spec,
-            status,
+/// The kinds: what is taken of each, whether its spec is kept, and what shortens it.
+macro_rules! parts {
+    ($kind:ident, $spec:ty, $status:ty, $taken:expr, $shorten:expr) => {
+        impl Parts for $kind {
+            type Spec = $spec;
+            type Status = $status;
+            fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
+                Self {
+                    metadata,
+                    spec: $taken(spec),
+                    status,
+                }
+            }
+            fn shorten(&mut self) {
+                $shorten(self);
+            }
         }
-    }
-    fn shorten(&mut self) {
-        brief::image_build(self);
-    }
+    };
 }
 
-impl Parts for Builder {
-    type Spec = BuilderSpec;
-    type Status = BuilderStatus;
-    fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self {
-            metadata,
-            spec,
-            status,
-        }
-    }
-    fn shorten(&mut self) {
-        brief::builder(self);
-    }
-}
-
-impl Parts for Job {
-    type Spec = Skipped;
-    type Status = JobStatus;
-    fn of(metadata: ObjectMeta, _: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self {
-            metadata,
-            spec: None,
-            status,
-        }
-    }
-    fn shorten(&mut self) {}
-}
-
-impl Parts for StatefulSet {
-    type Spec = Skipped;
-    type Status = StatefulSetStatus;
-    fn of(metadata: ObjectMeta, _: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self {
-            metadata,
-            spec: None,
-            status,
-        }
-    }
-    fn shorten(&mut self) {}
-}
-
-impl Parts for Pod {
-    type Spec = Option<PodSpec>;
-    type Status = PodStatus;
-    fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self {
-            metadata,
-            spec,
-            status,
-        }
-    }
-    fn shorten(&mut self) {
-        brief::pod(self);
-    }
-}
+parts!(
+    ImageBuild,
+    ImageBuildSpec,
+    ImageBuildStatus,
+    identity,
+    brief::image_build
+);
+parts!(
+    Builder,
+    BuilderSpec,
+    BuilderStatus,
+    identity,
+    brief::builder
+);
+parts!(Pod, Option<PodSpec>, PodStatus, identity, brief::pod);
+parts!(Job, Skipped, JobStatus, |_| None, |_| {});
+parts!(StatefulSet, Skipped, StatefulSetStatus, |_| None, |_| {});
 
 /// An object with lean metadata; `BRIEF`: shortened, too.
 #[derive(Clone, Debug)]

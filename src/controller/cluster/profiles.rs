@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Cluster, Error, during};
 use crate::names::FIELD_MANAGER;
-use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, Reason, Wanted, clear, set};
+use whittle_api::{ImageBuild, ProbeProfile, ProbeProfileSpec, Reason, clear, set};
 
 /// The label of those that a controller wrote.
 const OURS: (&str, &str) = ("app.kubernetes.io/managed-by", "whittle");
@@ -144,13 +144,10 @@ impl Cluster {
         match wanted {
             Some((state, reason, message)) => set(
                 &mut status.conditions,
-                Wanted {
-                    kind,
-                    status: Some(state == "True"),
-                    reason: *reason,
-                    message: message.clone(),
-                },
-                build.metadata.generation.unwrap_or(0),
+                kind,
+                Some(state == "True"),
+                (*reason, message),
+                build.metadata.generation,
                 Timestamp::now(),
             ),
             None => clear(&mut status.conditions, kind),

@@ -83,6 +83,24 @@ fn what(asked: &[Asked]) -> Vec<&str> {
     asked.iter().map(|asked| asked.what.as_str()).collect()
 }
 
+fn a_condition_is_taken(server: &Server) {
+    let other = fixtures::build("team/other", "sha256:aa", json!({}));
+    server.on(&told(), json!(other));
+}
+
+async fn the_next_round_writes_only_the_condition(
+    context: &Context,
+    state: &mut State,
+    server: &Server,
+) {
+    server.asked();
+    stand(server, 1, &[profile("9")]);
+    other_is_read(server);
+    a_condition_is_taken(server);
+    assert_eq!(write(context, state).await.unwrap(), DONE);
+    assert_eq!(what(&written(server)), [told()]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_profile_that_conflicts_keeps_no_condition_from_being_written_and_comes_again() {
     let (context, server) = context(&[]);
@@ -92,10 +110,7 @@ async fn a_profile_that_conflicts_keeps_no_condition_from_being_written_and_come
     stand(&server, 2, &[]);
     server.refuse(&create, 409, "AlreadyExists", "it exists");
     other_is_read(&server);
-    server.on(
-        &told(),
-        json!(fixtures::build("team/other", "sha256:aa", json!({}))),
-    );
+    a_condition_is_taken(&server);
     assert_eq!(write(&context, &mut state).await.unwrap(), REFUSED);
     let asked = written(&server);
     assert_eq!(what(&asked), [create.as_str(), told().as_str()]);
@@ -126,15 +141,7 @@ async fn a_condition_that_conflicts_is_written_in_the_next_round() {
     other_is_read(&server);
     server.refuse(&told(), 409, "Conflict", CONFLICT);
     assert_eq!(write(&context, &mut state).await.unwrap(), REFUSED);
-    server.asked();
-    stand(&server, 1, &[profile("9")]);
-    other_is_read(&server);
-    server.on(
-        &told(),
-        json!(fixtures::build("team/other", "sha256:aa", json!({}))),
-    );
-    assert_eq!(write(&context, &mut state).await.unwrap(), DONE);
-    assert_eq!(what(&written(&server)), [told()]);
+    the_next_round_writes_only_the_condition(&context, &mut state, &server).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,15 +155,7 @@ async fn an_api_server_that_fails_ends_the_round_and_what_was_written_stays_know
     server.on(&told(), json!("bad gateway"));
     let round = write(&context, &mut state).await;
     assert_eq!(came_to(round, "cannot write ProbeProfiles"), REFUSED);
-    server.asked();
-    stand(&server, 1, &[profile("9")]);
-    other_is_read(&server);
-    server.on(
-        &told(),
-        json!(fixtures::build("team/other", "sha256:aa", json!({}))),
-    );
-    assert_eq!(write(&context, &mut state).await.unwrap(), DONE);
-    assert_eq!(what(&written(&server)), [told()]);
+    the_next_round_writes_only_the_condition(&context, &mut state, &server).await;
 }
 
 #[tokio::test(start_paused = true)]

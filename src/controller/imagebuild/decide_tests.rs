@@ -1,7 +1,7 @@
 use super::*;
 use crate::fixtures;
 use crate::imagebuild::gate;
-use whittle_api::{BUILT, BuilderStatus, PlatformStatus, RECONCILING, STALLED, Steps, Wanted, set};
+use whittle_api::{BUILT, BuilderStatus, PlatformStatus, RECONCILING, STALLED, Steps, set};
 use whittle_build::report::Built;
 
 #[path = "decide_early_tests.rs"]
@@ -22,13 +22,15 @@ fn ready_builder() -> Builder {
         certificates: Some(fixtures::certificates()),
         ..BuilderStatus::default()
     };
-    let wanted = Wanted {
-        kind: READY,
-        status: Some(true),
-        reason: Reason::Ready,
-        message: "m".into(),
-    };
-    set(&mut status.conditions, wanted, 1, now());
+    let why = (Reason::Ready, "m");
+    set(
+        &mut status.conditions,
+        READY,
+        Some(true),
+        why,
+        Some(1),
+        now(),
+    );
     builder.status = Some(status);
     builder
 }

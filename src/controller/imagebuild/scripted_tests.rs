@@ -70,6 +70,16 @@ fn secret_is_made(server: &Server) {
     server.on(&format!("POST {SECRETS}"), made);
 }
 
+/// All that an attempt needs is made but its Job; that is told.
+fn a_job_is_refused(server: &Server, build: &ImageBuild, (code, reason): (u16, &str), words: &str) {
+    config_map_is_made(server);
+    secret_is_made(server);
+    an_event_is_taken(server);
+    server
+        .refuse(&format!("POST {JOBS}"), code, reason, words)
+        .on(&status(), json_of(build));
+}
+
 fn written(asked: &[Asked]) -> Vec<&str> {
     let asked = asked.iter().map(|asked| asked.what.as_str());
     asked.filter(|what| !what.starts_with("GET ")).collect()
@@ -130,13 +140,8 @@ async fn in_a_namespace_that_goes_a_build_is_not_told_that_it_failed() {
 async fn a_job_that_is_invalid_ends_the_build_and_takes_its_request_along() {
     let (context, server) = context(&[]);
     let build = new_one_is_due(&server);
-    config_map_is_made(&server);
-    secret_is_made(&server);
-    an_event_is_taken(&server);
     let words = "Job.batch \"hello\" is invalid: spec.template.spec.volumes[0].name: Invalid value";
-    server
-        .refuse(&format!("POST {JOBS}"), 422, "Invalid", words)
-        .on(&status(), json_of(&build));
+    a_job_is_refused(&server, &build, (422, "Invalid"), words);
     let job = names::attempt("hello", &build.uid().unwrap(), 1, 1, 1);
     for path in [JOBS, CONFIG_MAPS] {
         server.refuse(
@@ -154,13 +159,8 @@ async fn a_job_that_is_invalid_ends_the_build_and_takes_its_request_along() {
 async fn a_job_that_a_quota_forbids_waits_for_room() {
     let (context, server) = context(&[]);
     let build = new_one_is_due(&server);
-    config_map_is_made(&server);
-    secret_is_made(&server);
-    an_event_is_taken(&server);
     let words = "jobs.batch \"hello\" is forbidden: exceeded quota: few";
-    server
-        .refuse(&format!("POST {JOBS}"), 403, "Forbidden", words)
-        .on(&status(), json_of(&build));
+    a_job_is_refused(&server, &build, (403, "Forbidden"), words);
     let action = reconcile(&build, &context).await.unwrap();
     assert_eq!(action, Requeue::requeue(Duration::from_secs(2)));
     assert_eq!(said(&server.asked()), pair("False", "QuotaExceeded"));

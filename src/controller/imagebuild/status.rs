@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::outcome::Pending;
 use whittle_api::{
     ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
-    READY, RECONCILING, Reason, STALLED, Wanted, bounded, clear, is_true, set,
+    READY, RECONCILING, Reason, STALLED, bounded, clear, is_true, set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
@@ -34,18 +34,8 @@ pub(super) fn put(
     why: (Reason, &str),
     now: Timestamp,
 ) {
-    let wanted = Wanted {
-        kind,
-        status: to,
-        reason: why.0,
-        message: why.1.to_owned(),
-    };
-    set(
-        &mut status.conditions,
-        wanted,
-        build.metadata.generation.unwrap_or(0),
-        now,
-    );
+    let generation = build.metadata.generation;
+    set(&mut status.conditions, kind, to, why, generation, now);
 }
 
 /// Work is under way, or waits for something that comes by itself.

@@ -1,6 +1,6 @@
 //! Compound commands: `if`, loops, `case`, groups and subshells.
 
-use super::{Node, Read, Reader, harmless};
+use super::{Node, Read, Reader, Simple, harmless};
 
 impl Reader<'_> {
     pub(super) fn command(&mut self) -> Read<Node> {
@@ -57,11 +57,10 @@ impl Reader<'_> {
                 Some(redirect) => redirects.push(redirect),
                 None if redirects.is_empty() => return Ok(node),
                 None => {
-                    let opened = Node::Simple {
-                        assigns: Vec::new(),
-                        words: Vec::new(),
+                    let opened = Node::Simple(Simple {
                         redirects,
-                    };
+                        ..Simple::default()
+                    });
                     return Ok(Node::And(Box::new(opened), Box::new(node)));
                 }
             }

@@ -81,15 +81,22 @@ impl Word {
     }
 }
 
+/// A command of words, each part in the order in which it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Simple {
+    /// `NAME=value` before the words.
+    pub assigns: Vec<(String, Word)>,
+    /// The program, and what it is given.
+    pub words: Vec<Word>,
+    /// Operators, each with its target.
+    pub redirects: Vec<(String, Word)>,
+}
+
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
     /// Assignments, words, and whether output goes elsewhere than to /dev/null.
-    Simple {
-        assigns: Vec<(String, Word)>,
-        words: Vec<Word>,
-        redirects: Vec<(String, Word)>,
-    },
+    Simple(Simple),
     Pipe(Vec<Node>),
     Not(Box<Node>),
     And(Box<Node>, Box<Node>),
@@ -324,11 +331,11 @@ impl Reader<'_> {
         if assigns.is_empty() && words.is_empty() && redirects.is_empty() {
             return Err("syntax error: operator where a command is expected");
         }
-        Ok(Node::Simple {
+        Ok(Node::Simple(Simple {
             assigns,
             words,
             redirects,
-        })
+        }))
     }
 
     /// `NAME=`, where that comes next.

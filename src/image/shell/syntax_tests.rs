@@ -8,18 +8,16 @@ fn parse(script: &str) -> Result<Node, &'static str> {
 fn shape(node: &Node) -> String {
     let join = |nodes: &[Node], by: &str| nodes.iter().map(shape).collect::<Vec<_>>().join(by);
     match node {
-        Node::Simple {
-            assigns,
-            words,
-            redirects,
-        } => {
-            let mut all: Vec<String> = assigns
+        Node::Simple(simple) => {
+            let mut all: Vec<String> = simple
+                .assigns
                 .iter()
                 .map(|(name, value)| format!("{name}={}", text(value)))
                 .collect();
-            all.extend(words.iter().map(text));
+            all.extend(simple.words.iter().map(text));
             all.extend(
-                redirects
+                simple
+                    .redirects
                     .iter()
                     .map(|(op, word)| format!("{op}{}", text(word))),
             );

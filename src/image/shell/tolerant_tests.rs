@@ -1,11 +1,11 @@
 use super::*;
 use crate::shell::Shell;
-use crate::shell::syntax::{Node, parse};
+use crate::shell::syntax::{Node, Simple, parse};
 
 /// The simple commands of a tree, in the order in which they stand.
 fn simple(node: &Node, into: &mut Vec<Vec<String>>) {
     match node {
-        Node::Simple { words, .. } => {
+        Node::Simple(Simple { words, .. }) => {
             for word in words {
                 for piece in &word.pieces {
                     if let Piece::Output(inner) = piece {

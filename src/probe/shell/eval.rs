@@ -102,14 +102,10 @@ impl<'p, 'a> Eval<'p, 'a> {
 
     pub(super) fn eval(&mut self, node: &Node, prior: Flow, tested: bool) -> Flow {
         match node {
-            Node::Simple {
-                assigns,
-                words,
-                redirects,
-            } => {
-                let mut flow = self.simple(assigns, words, redirects, prior);
+            Node::Simple(simple) => {
+                let mut flow = self.simple(simple, prior);
                 // bash that is called sh ends there only where nobody asks whether it failed.
-                let returns = words.first().and_then(Word::literal) == Some("return");
+                let returns = simple.words.first().and_then(Word::literal) == Some("return");
                 if tested && returns && flow & EXIT_FAIL != 0 && self.kind() == Shell::Bash {
                     flow = flow & !EXIT_FAIL | FAIL;
                 }

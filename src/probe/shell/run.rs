@@ -4,7 +4,7 @@ use super::eval::{EXIT_FAIL, EXITS, Eval, FAIL, Flow, GOES_ON, Missing, OK, Runn
 use super::wrappers::{Inner, inner};
 use crate::paths;
 use crate::place::{Found, Starter};
-use whittle_image::shell::syntax::{Piece, Word, parse, quiet};
+use whittle_image::shell::syntax::{Piece, Simple, Word, parse, quiet};
 use whittle_image::shell::{Shell, is_applet, is_builtin, is_shell};
 use whittle_image::{Executable, ProgramKind};
 
@@ -16,9 +16,11 @@ const PROGRAMS: usize = 1000;
 impl Eval<'_, '_> {
     pub(super) fn simple(
         &mut self,
-        assigns: &[(String, Word)],
-        words: &[Word],
-        redirects: &[(String, Word)],
+        Simple {
+            assigns,
+            words,
+            redirects,
+        }: &Simple,
         prior: Flow,
     ) -> Flow {
         let output = self.outputs(

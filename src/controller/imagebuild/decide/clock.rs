@@ -41,6 +41,12 @@ pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     status.since().map_or(now, |time| time.0)
 }
 
+/// How long it is until then; none where that is over, or was never said.
+pub(super) fn until(at: Option<&Time>, now: Timestamp) -> Option<SignedDuration> {
+    let left = at?.0.duration_since(now);
+    left.is_positive().then_some(left)
+}
+
 /// When the time of `spec.timeout` ends.
 pub(super) fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     clock(status, now) + timeout(build)

@@ -4,6 +4,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::clock::until;
 use super::{Action, Observed, Step, backoff, end, step};
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::{Record, State};
@@ -148,12 +149,7 @@ fn start(
     now: Timestamp,
 ) -> Step {
     let build = &observed.build;
-    if let Some(wait) = fetch
-        .retry_at
-        .as_ref()
-        .map(|at| at.0.duration_since(now))
-        .filter(|wait| wait.is_positive())
-    {
+    if let Some(wait) = until(fetch.retry_at.as_ref(), now) {
         return Step {
             look_again: Some(wait),
             ..step(status, Action::None)

@@ -172,13 +172,15 @@ fn a_builders_trouble_is_told_in_its_words_and_reason() {
             observed_generation: Some(1),
             ..BuilderStatus::default()
         };
-        let wanted = Wanted {
-            kind: READY,
-            status: Some(false),
-            reason,
-            message: "do this".into(),
-        };
-        set(&mut status.conditions, wanted, 1, now());
+        let why = (reason, "do this");
+        set(
+            &mut status.conditions,
+            READY,
+            Some(false),
+            why,
+            Some(1),
+            now(),
+        );
         builder.status = Some(status);
         let waiting = Observed {
             builder: Some(builder),

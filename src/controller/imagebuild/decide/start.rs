@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::clock::{clock, deadline, run, timeout, unstart};
+use super::clock::{clock, deadline, run, timeout, unstart, until};
 use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step, waits_for};
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::status;
@@ -86,12 +86,7 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    if let Some(wait) = current
-        .retry_at
-        .as_ref()
-        .map(|at| at.0.duration_since(now))
-        .filter(|wait| wait.is_positive())
-    {
+    if let Some(wait) = until(current.retry_at.as_ref(), now) {
         // What it waited for meanwhile is over.
         if !waits_for(&status, &[Reason::Retrying]) {
             let why = current.last_failure.as_deref().unwrap_or("reason unknown");

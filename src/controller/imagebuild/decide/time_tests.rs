@@ -272,13 +272,15 @@ fn what_a_builder_waited_for_is_not_said_once_it_is_ready() {
     let mut waiting = observed(fixtures::inline());
     let mut builder = ready_builder();
     let status = builder.status.as_mut().unwrap();
-    let no_node = Wanted {
-        kind: READY,
-        status: Some(false),
-        reason: Reason::Unschedulable,
-        message: "no node for Pod x".into(),
-    };
-    set(&mut status.conditions, no_node, 1, now());
+    let why = (Reason::Unschedulable, "no node for Pod x");
+    set(
+        &mut status.conditions,
+        READY,
+        Some(false),
+        why,
+        Some(1),
+        now(),
+    );
     waiting.builder = Some(builder);
     let step = next(&waiting, now());
     assert!(
