@@ -68,7 +68,10 @@ mod tests {
         assert!(!put(folder.path()).unwrap());
         std::fs::write(folder.path().join(NAME), "{}").unwrap();
         assert!(put(folder.path()).unwrap());
-        assert_eq!(std::fs::read_to_string(folder.path().join(NAME)).unwrap(), SECCOMP);
+        assert_eq!(
+            std::fs::read_to_string(folder.path().join(NAME)).unwrap(),
+            SECCOMP
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::builder::objects::{BuilderObjects, objects, objects_in};
-use crate::builder::{isolation, state};
 use crate::builder::state::{Daemon, Rest, Use};
+use crate::builder::{isolation, state};
 use crate::imagebuild::decide;
 use crate::installation;
 use crate::installation::Claim;
@@ -20,8 +20,8 @@ use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
 use whittle_api::quantity;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus,
-    RECONCILING, Reason, STALLED, find,
+    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus, RECONCILING,
+    Reason, STALLED, find,
 };
 
 /// Everything is looked at again after this long: certificates come of age.
@@ -128,7 +128,12 @@ impl Observed {
         let set = self.set.as_ref().filter(|set| !state::is_ready(set))?;
         let status = self.builder.status.clone().unwrap_or_default();
         let since = state::since(&status, self.now);
-        Some(state::why_not(&self.builder, &self.daemon(set), since, self.now))
+        Some(state::why_not(
+            &self.builder,
+            &self.daemon(set),
+            since,
+            self.now,
+        ))
     }
 
     /// How the daemon is to be isolated: another way than before, where it does not start so.
@@ -143,7 +148,8 @@ impl Observed {
         if let Some(other) = isolation::instead(&self.builder, settings, why, since, self.now) {
             return other;
         }
-        if reason == Reason::NotIsolated && self.builder.spec.isolation == Isolation::UserNamespace {
+        if reason == Reason::NotIsolated && self.builder.spec.isolation == Isolation::UserNamespace
+        {
             stands.failed_at = Some(Time(self.now));
         }
         stands

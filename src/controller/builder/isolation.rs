@@ -64,7 +64,8 @@ pub fn instead(
     now: Timestamp,
 ) -> Option<IsolationStatus> {
     let stands = wanted(builder, settings);
-    let may = builder.spec.isolation == Isolation::Auto && stands.mode == IsolationMode::UserNamespace;
+    let may =
+        builder.spec.isolation == Isolation::Auto && stands.mode == IsolationMode::UserNamespace;
     if !may || !is_of_isolation(reason, why) {
         return None;
     }
@@ -83,7 +84,11 @@ pub fn instead(
 
 /// How long it is until a daemon that could not be isolated as the spec asks is started once more: none where it is to
 /// be up. Meanwhile there is no Pod that would crash again and again.
-pub fn rests_for(builder: &Builder, isolation: &IsolationStatus, now: Timestamp) -> Option<SignedDuration> {
+pub fn rests_for(
+    builder: &Builder,
+    isolation: &IsolationStatus,
+    now: Timestamp,
+) -> Option<SignedDuration> {
     let status = builder.status.as_ref()?;
     if status.observed_generation != builder.metadata.generation {
         return None;
@@ -96,12 +101,22 @@ pub fn rests_for(builder: &Builder, isolation: &IsolationStatus, now: Timestamp)
 /// profile, its volumes' ID mapping, or what it tries out itself before it starts.
 pub fn is_of_isolation(reason: Reason, why: &str) -> bool {
     match reason {
-        Reason::SandboxFailed | Reason::CreateContainerError | Reason::RunContainerError | Reason::NotIsolated => true,
+        Reason::SandboxFailed
+        | Reason::CreateContainerError
+        | Reason::RunContainerError
+        | Reason::NotIsolated => true,
         Reason::CrashLoop | Reason::MountFailed => {
             let why = why.to_lowercase();
-            ["idmap", "id-map", "mount_attr_idmap", "newuidmap", "newgidmap", "rootlesskit"]
-                .iter()
-                .any(|sign| why.contains(sign))
+            [
+                "idmap",
+                "id-map",
+                "mount_attr_idmap",
+                "newuidmap",
+                "newgidmap",
+                "rootlesskit",
+            ]
+            .iter()
+            .any(|sign| why.contains(sign))
         }
         _ => false,
     }
@@ -142,7 +157,10 @@ pub fn fix(said: &str) -> Option<&'static str> {
     ];
     let said = said.to_lowercase();
     let fits = |signs: &[&str]| signs.iter().any(|sign| said.contains(sign));
-    FIXES.iter().find(|(signs, _)| fits(signs)).map(|(_, fix)| *fix)
+    FIXES
+        .iter()
+        .find(|(signs, _)| fits(signs))
+        .map(|(_, fix)| *fix)
 }
 
 #[cfg(test)]
@@ -174,7 +192,12 @@ mod tests {
     }
 
     /// What stands in for a user namespace after so many seconds of a reason.
-    fn after(builder: &Builder, reason: Reason, why: &str, seconds: i64) -> Option<IsolationStatus> {
+    fn after(
+        builder: &Builder,
+        reason: Reason,
+        why: &str,
+        seconds: i64,
+    ) -> Option<IsolationStatus> {
         let since = now() - SignedDuration::from_secs(seconds);
         instead(builder, &fixtures::settings(), (reason, why), since, now())
     }
@@ -195,7 +218,12 @@ mod tests {
         settings.builder.seccomp_profile = None;
         let found = wanted(&builder(Isolation::Auto, None), &settings);
         assert_eq!(found.mode, IsolationMode::Rootless);
-        assert!(found.message.unwrap().contains("builder.nodeProfiles.install=true"));
+        assert!(
+            found
+                .message
+                .unwrap()
+                .contains("builder.nodeProfiles.install=true")
+        );
         let asked = wanted(&builder(Isolation::UserNamespace, None), &settings);
         assert_eq!(asked.mode, IsolationMode::UserNamespace);
     }
@@ -207,7 +235,10 @@ mod tests {
             message: Some("no user namespace".into()),
             ..proven(IsolationMode::Rootless)
         };
-        let found = wanted(&builder(Isolation::UserNamespace, Some(known.clone())), &settings);
+        let found = wanted(
+            &builder(Isolation::UserNamespace, Some(known.clone())),
+            &settings,
+        );
         assert_eq!(found, IsolationStatus::default());
         let found = wanted(&builder(Isolation::Rootless, Some(known)), &settings);
         assert_eq!(found, proven(IsolationMode::Rootless));
@@ -226,7 +257,10 @@ mod tests {
     #[test]
     fn a_cache_of_that_mode_is_not_given_up_for_a_node_that_has_just_come_up() {
         let proven = builder(Isolation::Auto, Some(proven(IsolationMode::UserNamespace)));
-        assert_eq!(after(&proven, Reason::SandboxFailed, "user namespaces", 60), None);
+        assert_eq!(
+            after(&proven, Reason::SandboxFailed, "user namespaces", 60),
+            None
+        );
         assert!(after(&proven, Reason::SandboxFailed, "user namespaces", 300).is_some());
     }
 
@@ -241,7 +275,15 @@ mod tests {
         ] {
             assert_eq!(after(&auto, reason, why, 3600), None, "{reason}");
         }
-        assert!(after(&auto, Reason::CrashLoop, "set MOUNT_ATTR_IDMAP: invalid argument", 3600).is_some());
+        assert!(
+            after(
+                &auto,
+                Reason::CrashLoop,
+                "set MOUNT_ATTR_IDMAP: invalid argument",
+                3600
+            )
+            .is_some()
+        );
         for isolation in [Isolation::UserNamespace, Isolation::Rootless] {
             let asked = builder(isolation, None);
             assert_eq!(after(&asked, Reason::NotIsolated, "x", 3600), None);
@@ -271,9 +313,18 @@ mod tests {
                 r#"failed to generate seccomp spec opts: cannot load seccomp profile "/var/lib/kubelet/seccomp/whittle/builder-v1.json": no such file"#,
                 "DaemonSet",
             ),
-            ("failed to set MOUNT_ATTR_IDMAP on /var/lib/kubelet/x: invalid argument", "StorageClass"),
-            ("newuidmap: write to uid_map failed: Operation not permitted", "max_user_namespaces"),
-            ("can't set `spec.hostUsers: false`, runtime does not support user namespaces", "containerd 2.0"),
+            (
+                "failed to set MOUNT_ATTR_IDMAP on /var/lib/kubelet/x: invalid argument",
+                "StorageClass",
+            ),
+            (
+                "newuidmap: write to uid_map failed: Operation not permitted",
+                "max_user_namespaces",
+            ),
+            (
+                "can't set `spec.hostUsers: false`, runtime does not support user namespaces",
+                "containerd 2.0",
+            ),
             ("apparmor profile not found whittle", "AppArmor"),
         ] {
             assert!(super::fix(said).unwrap().contains(fix), "{said}");

@@ -443,9 +443,11 @@ fn security(settings: &Settings, mode: IsolationMode) -> SecurityContext {
             type_: "Localhost".into(),
             localhost_profile: Some(profile.clone().unwrap_or_else(|| SECCOMP.into())),
         }),
-        app_armor_profile: settings.builder.app_armor_profile.clone().map(|profile| AppArmorProfile {
-            type_: "Localhost".into(),
-            localhost_profile: Some(profile),
+        app_armor_profile: settings.builder.app_armor_profile.clone().map(|profile| {
+            AppArmorProfile {
+                type_: "Localhost".into(),
+                localhost_profile: Some(profile),
+            }
         }),
         ..gains
     }

@@ -44,7 +44,11 @@ pub fn why_not(
     now: Timestamp,
 ) -> (Reason, String) {
     let (reason, mut message) = cause(builder, daemon, since, now);
-    let template = daemon.set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    let template = daemon
+        .set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.template.spec.as_ref());
     let isolated = template.is_some_and(|pod| pod.host_users == Some(false));
     if isolated
         && isolation::is_of_isolation(reason, &message)
@@ -56,12 +60,7 @@ pub fn why_not(
     (reason, message)
 }
 
-fn cause(
-    builder: &Builder,
-    daemon: &Daemon,
-    since: Timestamp,
-    now: Timestamp,
-) -> (Reason, String) {
+fn cause(builder: &Builder, daemon: &Daemon, since: Timestamp, now: Timestamp) -> (Reason, String) {
     let namespace = builder.namespace().unwrap_or_default();
     let Some(pod) = daemon.pod else {
         return match refused(daemon, since) {
