@@ -1,0 +1,46 @@
+//! A request, for tests.
+
+use whittle_api::{Compression, Output, Source};
+
+use crate::inputs::Inputs;
+use crate::request::BuildRequest;
+
+/// A build of nothing, into `registry.example.com/team/hello:latest`.
+pub fn request() -> BuildRequest {
+    BuildRequest {
+        namespace: "demo".into(),
+        name: "hello".into(),
+        uid: "u".into(),
+        job: "hello-1".into(),
+        builder_address: "tcp://builder.demo.svc:1234".into(),
+        builder_server_name: "builder.demo.svc".into(),
+        builder_memory: None,
+        callback: None,
+        inputs: Inputs {
+            source: Source::default(),
+            dockerfile: "Dockerfile".into(),
+            target: None,
+            debug: None,
+            build_args: Default::default(),
+            secrets: vec![],
+            platforms: vec![],
+            output: Output {
+                image: "registry.example.com/team/hello".into(),
+                tags: vec!["latest".into()],
+                secret_ref: None,
+                compression: Compression::Gzip,
+                labels: Default::default(),
+                annotations: Default::default(),
+            },
+            contract: None,
+            health_check: None,
+            builder: "default".into(),
+            requested_at: None,
+            rebuild: None,
+        },
+        tagging: Default::default(),
+        previous: vec![],
+        registries: vec![],
+        scratch_bytes: 8 << 30,
+    }
+}
