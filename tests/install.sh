@@ -10,6 +10,7 @@ mkdir -p target/install
 values=target/install/values.yaml
 cat >"$values" <<YAML
 builder:
+  nodeProfiles: {kubeletPath: "${KUBELET_PATH:-/var/lib/kubelet}"}
   defaults:
     cache: {size: 5Gi}
     isolation: ${ISOLATION:-Auto}

@@ -38,7 +38,13 @@ pub struct Start {
 impl Start {
     /// The arguments with which this program starts itself within rootlesskit.
     fn again(&self) -> Vec<OsString> {
-        let own = ["builder", "--inner", "--isolation", self.mode.as_str(), "--root"];
+        let own = [
+            "builder",
+            "--inner",
+            "--isolation",
+            self.mode.as_str(),
+            "--root",
+        ];
         let mut all: Vec<OsString> = own.map(OsString::from).into();
         all.push(self.root.clone().into());
         all.push("--".into());
@@ -69,7 +75,14 @@ pub fn run(start: &Start) -> ExitCode {
              Kubernetes 1.33; earlier, set the feature gate UserNamespacesSupport on API server and kubelet",
         );
     }
-    exec(Command::new("rootlesskit").arg("/proc/self/exe").args(start.again()))
+    // By its path: what rootlesskit finds at /proc/self/exe is rootlesskit.
+    match std::env::current_exe() {
+        Ok(own) => exec(Command::new("rootlesskit").arg(own).args(start.again())),
+        Err(error) => {
+            eprintln!("whittle: the path of this program is not known: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn exec(command: &mut Command) -> ExitCode {
@@ -119,12 +132,19 @@ fn try_a_step(folder: &Path) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&ended.stderr);
-    Err(format!("a step cannot be started on this node: {}", last(&said)))
+    Err(format!(
+        "a step cannot be started on this node: {}",
+        last(&said)
+    ))
 }
 
 /// What was said last, in one line.
 fn last(said: &str) -> String {
-    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let line = said
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
     let line = line.unwrap_or("runc said nothing");
     let mut start = line.len().saturating_sub(WORDS);
     while !line.is_char_boundary(start) {
@@ -175,7 +195,14 @@ mod tests {
             args: vec!["--config".into(), "/etc/buildkit/buildkitd.toml".into()],
         };
         let expected = [
-            "builder", "--inner", "--isolation", "UserNamespace", "--root", "/state/userns", "--", "--config",
+            "builder",
+            "--inner",
+            "--isolation",
+            "UserNamespace",
+            "--root",
+            "/state/userns",
+            "--",
+            "--config",
             "/etc/buildkit/buildkitd.toml",
         ];
         assert_eq!(start.again(), expected);
@@ -183,7 +210,10 @@ mod tests {
 
     #[test]
     fn of_what_is_said_the_last_line_counts_within_bounds() {
-        assert_eq!(last("a\nrunc run failed: denied\n\n"), "runc run failed: denied");
+        assert_eq!(
+            last("a\nrunc run failed: denied\n\n"),
+            "runc run failed: denied"
+        );
         assert_eq!(last(""), "runc said nothing");
         assert_eq!(last(&"é".repeat(2000)).len(), WORDS);
     }

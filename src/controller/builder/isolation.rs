@@ -1,6 +1,5 @@
 //! How a Builder's daemon is isolated: what the spec asks for, what the nodes allow, and what is said of it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::settings::Settings;
@@ -127,8 +126,9 @@ pub fn fix(said: &str) -> Option<&'static str> {
     const FIXES: [(&[&str], &str); 6] = [
         (
             &["seccomp"],
-            "the node lacks Whittle's seccomp profile: set builder.nodeProfiles.install=true in the chart, and see that its \
-             DaemonSet has a Pod on that node; or put the file there yourself (docs/isolation.md)",
+            "the node lacks Whittle's seccomp profile: see that builder.nodeProfiles.install of the chart is true, that its DaemonSet \
+             has a Pod on that node, and that builder.nodeProfiles.kubeletPath is the kubelet's folder there; or put the file there \
+             yourself (docs/isolation.md)",
         ),
         (
             &["apparmor"],
@@ -136,14 +136,14 @@ pub fn fix(said: &str) -> Option<&'static str> {
              (docs/isolation.md)",
         ),
         (
-            &["idmap", "id-map"],
-            "the file system of a volume of the Pod takes no ID-mapped mounts: use a StorageClass with ext4, xfs or btrfs (not \
-             NFS), and Linux 6.3 or newer",
-        ),
-        (
             &["newuidmap", "newgidmap"],
             "the IDs of a user namespace cannot be mapped on that node: see that user.max_user_namespaces is not 0, and that \
              kernel.apparmor_restrict_unprivileged_userns is 0 or an AppArmor profile is set",
+        ),
+        (
+            &["idmap", "id-map"],
+            "the file system of a volume of the Pod takes no ID-mapped mounts: use a StorageClass with ext4, xfs or btrfs (not \
+             NFS), and Linux 6.3 or newer",
         ),
         (
             &["no space left on device", "max_user_namespaces"],
@@ -167,6 +167,7 @@ pub fn fix(said: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::fixtures;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use whittle_api::BuilderStatus;
 
     fn now() -> Timestamp {

@@ -36,6 +36,7 @@ fn ready() -> Builder {
         certificates: Some(fixtures::certificates()),
         conditions: vec![serde_json::from_value(condition).unwrap()],
         state: Some(whittle_api::Reason::Ready),
+        isolation: None,
     });
     builder
 }
