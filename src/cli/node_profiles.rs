@@ -83,6 +83,6 @@ mod tests {
     #[test]
     fn another_profile_has_another_name() {
         let digest = whittle_image::digest_of(SECCOMP.as_bytes());
-        insta::assert_snapshot!(format!("{NAME} {digest}"), @"");
+        insta::assert_snapshot!(format!("{NAME} {digest}"), @"whittle/builder-v1.json sha256:7f06e3f18fbb512c57d3e875afef07d32c24c2bcff3fcd3cd32e6634c8eaa132");
     }
 }

@@ -86,6 +86,17 @@ impl Field {
             .unwrap();
     }
 
+    /// Holds the namespace to a level of Pod Security.
+    pub async fn hold_to(&self, level: &str) {
+        let labels = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let patch = Patch::Merge(labels);
+        namespaces
+            .patch(&self.namespace, &PatchParams::default(), &patch)
+            .await
+            .unwrap();
+    }
+
     pub fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
