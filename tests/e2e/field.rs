@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use whittle_api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, find};
+use whittle_api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, IsolationMode, find};
 
 use crate::tell::tell;
 
@@ -95,6 +95,23 @@ impl Field {
             .patch(&self.namespace, &PatchParams::default(), &patch)
             .await
             .unwrap();
+    }
+
+    /// Makes the Builder isolated in this way, and holds the namespace to what it needs.
+    pub async fn isolated(&self, mode: IsolationMode) {
+        let registries = json!([
+            {"host": registry(), "plainHTTP": true},
+            {"host": "docker.io", "mirrors": [registry()]},
+        ]);
+        let level = match mode {
+            IsolationMode::UserNamespace => "baseline",
+            IsolationMode::Rootless => "privileged",
+        };
+        self.hold_to(level).await;
+        self.create(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
+            "spec": {"isolation": mode.as_str(), "cache": {"size": "1Gi"}, "registries": registries,
+                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}}))
+        .await;
     }
 
     pub fn api<K>(&self) -> Api<K>

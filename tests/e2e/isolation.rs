@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use whittle_api::{Builder, FailureReason, IsolationMode};
 
-use crate::field::{Field, registry};
+use crate::field::Field;
 
 /// What a step of somebody else tries, each in a line of its own: NAME yes, or NAME no.
 const SPY: &str = r#"#!/bin/sh
@@ -33,24 +33,6 @@ const ROWS: [(&str, bool); 9] = [
     ("writes-kernel-settings", false),
     ("mounts", false),
 ];
-
-/// A builder isolated in this way, in a namespace that is held to what it needs.
-async fn builder(field: &Field, mode: IsolationMode) {
-    let registries = json!([
-        {"host": registry(), "plainHTTP": true},
-        {"host": "docker.io", "mirrors": [registry()]},
-    ]);
-    let level = match mode {
-        IsolationMode::UserNamespace => "baseline",
-        IsolationMode::Rootless => "privileged",
-    };
-    field.hold_to(level).await;
-    field
-        .create(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {
-            "isolation": mode.as_str(), "cache": {"size": "1Gi"}, "registries": registries,
-            "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}}))
-        .await;
-}
 
 /// What the spy says while somebody else's build runs, and after one that has left a process.
 async fn tried(field: &Field) -> Vec<(String, bool)> {
@@ -105,7 +87,7 @@ async fn tried(field: &Field) -> Vec<(String, bool)> {
 #[tokio::test]
 async fn in_a_user_namespace_a_step_sees_nothing_of_others() {
     let field = Field::new("userns").await;
-    builder(&field, IsolationMode::UserNamespace).await;
+    field.isolated(IsolationMode::UserNamespace).await;
     let found = tried(&field).await;
     let expected = ROWS.map(|(name, _)| (name.to_owned(), false));
     assert_eq!(found, expected);
@@ -134,7 +116,7 @@ async fn in_a_user_namespace_a_step_sees_nothing_of_others() {
 #[tokio::test]
 async fn without_one_a_step_sees_other_steps_and_leaves_nothing() {
     let field = Field::new("rootless").await;
-    builder(&field, IsolationMode::Rootless).await;
+    field.isolated(IsolationMode::Rootless).await;
     let found = tried(&field).await;
     let expected = ROWS.map(|(name, seen)| (name.to_owned(), seen));
     assert_eq!(found, expected);
