@@ -48,6 +48,9 @@ pub struct BuilderSpec {
     /// How the builder is isolated from the node.
     #[serde(default)]
     pub isolation: Isolation,
+    /// Which builds share a daemon, and so its cache.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// The volume that holds layers and cache mounts.
     #[serde(default)]
     pub cache: Cache,
@@ -94,6 +97,7 @@ impl Default for BuilderSpec {
         Self {
             replicas: one(),
             isolation: Isolation::default(),
+            sharing: Sharing::default(),
             cache: Cache::default(),
             idle_timeout: idle_timeout(),
             max_concurrent_builds: two(),
@@ -118,6 +122,18 @@ pub enum Isolation {
     UserNamespace,
     /// Rootless BuildKit as uid 1000, seccomp and AppArmor unconfined: needs Pod Security level `privileged`.
     Rootless,
+}
+
+/// Which builds share a daemon, and so its cache: who builds on it can read and write what others left there.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, JsonSchema)]
+pub enum Sharing {
+    /// All that name the Builder: those of its namespace.
+    #[default]
+    Namespace,
+    /// Those of one ImageBuild: each has a Builder of its own, with a volume, which goes with it.
+    ImageBuild,
+    /// None: each attempt has a Builder of its own, with an empty cache, which is thrown away after it.
+    Build,
 }
 
 /// How the builder's Pod is isolated now.

@@ -18,6 +18,7 @@ mod scripted;
 mod serve;
 mod settings;
 mod shared;
+mod sharing;
 mod triggers;
 mod used;
 mod watches;

@@ -68,6 +68,14 @@ pub fn builder(name: &str) -> String {
     format!("whittle-builder-{name}")
 }
 
+/// Name of the Builder that an ImageBuild has to itself, made after the Builder `of` that it names; `whose` says for what:
+/// the UID of the ImageBuild, or an attempt at it.
+pub fn own_builder(of: &str, whose: &str) -> String {
+    let hash = short_digest(format!("{of}/{whose}").as_bytes());
+    let head: String = of.chars().take(BUILDER_MOST - 1 - hash.len()).collect();
+    format!("{}-{hash}", head.trim_end_matches('-'))
+}
+
 /// Name of the Secret with the daemon's certificate.
 pub fn builder_server_tls(name: &str) -> String {
     format!("{}-server", builder(name))

@@ -55,6 +55,8 @@ pub enum Why {
     Invalid,
     /// The level of Pod Security that the namespace enforces, which is below `privileged`.
     PodSecurity,
+    /// The same, on a cluster whose `baseline` does not know of user namespaces yet.
+    PodSecurityProcMount,
     /// The same, which is `restricted`: of what needs `baseline`.
     PodSecurityRestricted,
     /// A ResourceQuota that needs every container to name its requests or limits.
@@ -143,6 +145,8 @@ pub fn why(forbidden: bool, message: &str) -> Why {
     let has = |text: &str| message.contains(text);
     if has("violates PodSecurity") && has("seccompProfile") {
         Why::PodSecurity
+    } else if has("violates PodSecurity") && has("procMount") {
+        Why::PodSecurityProcMount
     } else if has("violates PodSecurity") {
         Why::PodSecurityRestricted
     } else if has("failed quota") {
@@ -172,7 +176,9 @@ impl Why {
     pub fn reason(self) -> Reason {
         match self {
             Self::Invalid => Reason::Rejected,
-            Self::PodSecurity | Self::PodSecurityRestricted => Reason::PodSecurity,
+            Self::PodSecurity | Self::PodSecurityProcMount | Self::PodSecurityRestricted => {
+                Reason::PodSecurity
+            }
             Self::Quota | Self::QuotaUnnamed => Reason::QuotaExceeded,
             Self::LimitRange => Reason::LimitRange,
             Self::Policy => Reason::AdmissionDenied,
@@ -256,11 +262,16 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
              pod-security.kubernetes.io/enforce=privileged --overwrite; or set spec.isolation of Builder {name} to \
              UserNamespace, which needs level baseline"
         ),
+        (Why::PodSecurityProcMount, Whose::Builder(_)) => format!(
+            "Pod Security of the namespace forbids a /proc of its own to a Pod in a user namespace, which level baseline allows \
+             since Kubernetes 1.35 alone. Run: kubectl label namespace {namespace} \
+             pod-security.kubernetes.io/enforce=privileged --overwrite"
+        ),
         (Why::PodSecurityRestricted, Whose::Builder(_)) => format!(
             "Pod Security of the namespace forbids builds: they need level baseline. Run: kubectl label namespace {namespace} \
              pod-security.kubernetes.io/enforce=baseline --overwrite"
         ),
-        (Why::PodSecurity | Why::PodSecurityRestricted, _) => format!(
+        (Why::PodSecurity | Why::PodSecurityProcMount | Why::PodSecurityRestricted, _) => format!(
             "the Pod meets Pod Security level restricted as Whittle creates it, so something changes it afterwards (a \
              webhook or a policy), or an exemption is missing: kubectl get namespace {namespace} --show-labels"
         ),

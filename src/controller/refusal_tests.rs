@@ -226,3 +226,29 @@ fn whittles_own_policy_is_known_by_its_words() {
         assert!(message.starts_with("\"not whittle's: "), "{message}");
     }
 }
+
+#[test]
+fn each_level_of_pod_security_has_its_own_command() {
+    for (violates, level) in [
+        (
+            r#""baseline:latest": seccompProfile (pod must not set securityContext.seccompProfile.type to "Unconfined")"#,
+            "privileged",
+        ),
+        (
+            r#""baseline:v1.34": procMount (container "buildkitd" must not set securityContext.procMount to "Unmasked")"#,
+            "privileged",
+        ),
+        (
+            r#""restricted:latest": allowPrivilegeEscalation != false, unrestricted capabilities"#,
+            "baseline",
+        ),
+    ] {
+        let words = format!(r#"pods "b-0" is forbidden: violates PodSecurity {violates}"#);
+        let (reason, message) = of_event(&words, "team", Whose::Builder("default"));
+        assert_eq!(reason, Reason::PodSecurity);
+        let command = format!(
+            "kubectl label namespace team pod-security.kubernetes.io/enforce={level} --overwrite"
+        );
+        assert!(message.contains(&command), "{message}");
+    }
+}

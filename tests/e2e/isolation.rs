@@ -15,7 +15,7 @@ say signals-the-daemon "$(for p in $(grep -ls buildkitd /proc/[0-9]*/comm); do k
 say sees-another-step "$(for p in $(others); do tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep 'the-[v]ictim'; done)"
 say reads-anothers-secret "$(cat /proc/[0-9]*/root/run/secrets/prize 2>/dev/null)"
 say reads-anothers-environment "$(for p in $(others); do tr '\0' '\n' <"$p/environ" 2>/dev/null | grep 'OF_VICTI[M]'; done)"
-say reads-the-certificates "$(cat /proc/[0-9]*/root/whittle/tls/tls.key 2>/dev/null)"
+say reads-the-certificates "$(cat /proc/[0-9]*/root/etc/buildkit-tls/tls.key 2>/dev/null)"
 say sees-what-a-step-has-left "$(for p in $(others); do tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep '/lef[t].sh'; done)"
 say writes-kernel-settings "$(echo core >/proc/sys/kernel/core_pattern 2>/dev/null && echo x)"
 say mounts "$(mount -t tmpfs x /mnt 2>/dev/null && echo x)"

@@ -18,6 +18,7 @@ use crate::names;
 use crate::refusal;
 use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
+use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{
     Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus, RECONCILING,
@@ -74,6 +75,8 @@ pub struct Observed {
     pub used: Option<Use>,
     /// Builds that keep it from a restart, where it [`restarts`].
     pub active: usize,
+    /// Where an ImageBuild has it to itself: whom it serves.
+    pub serves: Option<Serves>,
     /// What others say of its daemon, newest first, where [`asks_for_events`].
     pub events: Vec<Told>,
     /// Certificates that were made after [`Step::Renew`].
@@ -84,6 +87,15 @@ pub struct Observed {
     pub now: Timestamp,
 }
 
+/// Whom a Builder serves that an ImageBuild has to itself, as they stand.
+#[derive(Clone, Debug)]
+pub struct Serves {
+    /// The ImageBuild.
+    pub build: Option<ImageBuild>,
+    /// The Builder that it names.
+    pub named: Option<Builder>,
+}
+
 /// What to do next. After all but the last, what was done is added to what was observed, and decided anew: so what is
 /// cut off in between is begun anew from what stands in the cluster.
 #[derive(Clone, Debug)]
@@ -92,6 +104,8 @@ pub enum Step {
     Renew,
     /// Apply these objects.
     Apply(Box<BuilderObjects>),
+    /// Delete the Builder, which nobody uses any more.
+    Remove,
     /// Write the status, and look again.
     Say(Box<Say>),
 }
@@ -212,6 +226,11 @@ pub fn asks_for_events(observed: &Observed, settings: &Settings) -> bool {
 /// The next step.
 pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     let (builder, now) = (&observed.builder, observed.now);
+    if let Some(serves) = &observed.serves
+        && !sharing::is_of_use(builder, serves.build.as_ref(), serves.named.as_ref())
+    {
+        return Step::Remove;
+    }
     if let Some(applied) = &observed.applied {
         return Step::Say(Box::new(outcome(observed, applied, settings)));
     }
@@ -223,11 +242,17 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     let Some(certificates) = observed.certificates() else {
         return Step::Renew;
     };
+    if !sharing::has_daemon(builder) && observed.set.is_none() {
+        let mut status = builder.status.clone().unwrap_or_default();
+        status.certificates = Some(certificates.clone());
+        state::say_each_has_its_own(&mut status, builder, now);
+        return say(status, RESYNC);
+    }
     let isolation = observed.isolation(settings);
     let mut wanted = objects_in(isolation.mode, builder, settings, &certificates.digest);
     let rests = isolation::rests_for(builder, &isolation, now).is_some();
     if let (true, Some(spec)) = (
-        rests || observed.rest() == Rest::Asleep,
+        rests || observed.rest() == Rest::Asleep || !sharing::has_daemon(builder),
         &mut wanted.stateful_set.spec,
     ) {
         spec.replicas = Some(0);
@@ -258,6 +283,13 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
     let isolation = observed.isolation(settings);
     let rests = isolation::rests_for(builder, &isolation, now);
     let fails = isolation.failed_at.as_ref().map(|at| at.0) == Some(now);
+    if !sharing::has_daemon(builder) {
+        state::say_each_has_its_own(&mut status, builder, now);
+        return Say {
+            status,
+            look_again: RESYNC,
+        };
+    }
     let isolation = status.isolation.insert(isolation);
     if let (Some(rests), false) = (rests, fails) {
         // What was said of it holds.

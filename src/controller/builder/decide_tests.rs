@@ -33,6 +33,7 @@ fn fresh() -> Observed {
         pod: None,
         used: None,
         active: 0,
+        serves: None,
         events: vec![],
         issued: None,
         applied: None,

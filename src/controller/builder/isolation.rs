@@ -24,7 +24,10 @@ pub fn wanted(builder: &Builder, settings: &Settings) -> IsolationStatus {
         Isolation::UserNamespace => IsolationMode::UserNamespace,
         Isolation::Rootless => IsolationMode::Rootless,
         Isolation::Auto => {
-            if let Some(found) = known(builder) {
+            // What the spec asked for before Auto is not what was found.
+            let found = known(builder)
+                .filter(|it| it.mode == IsolationMode::UserNamespace || it.message.is_some());
+            if let Some(found) = found {
                 return found.clone();
             }
             if settings.builder.seccomp_profile.is_none() {
@@ -123,7 +126,7 @@ pub fn is_of_isolation(reason: Reason, why: &str) -> bool {
 
 /// What to do about what the node, or runc on it, says; none where that is not known.
 pub fn fix(said: &str) -> Option<&'static str> {
-    const FIXES: [(&[&str], &str); 6] = [
+    const FIXES: [(&[&str], &str); 7] = [
         (
             &["seccomp"],
             "the node lacks Whittle's seccomp profile: see that builder.nodeProfiles.install of the chart is true, that its DaemonSet \
@@ -144,6 +147,11 @@ pub fn fix(said: &str) -> Option<&'static str> {
             &["idmap", "id-map"],
             "the file system of a volume of the Pod takes no ID-mapped mounts: use a StorageClass with ext4, xfs or btrfs (not \
              NFS), and Linux 6.3 or newer",
+        ),
+        (
+            &["rootlesskit"],
+            "the node does not let a Pod mount within its user namespace: where it has AppArmor, load a profile there and name it \
+             in builder.appArmorProfile of the chart (docs/isolation.md)",
         ),
         (
             &["no space left on device", "max_user_namespaces"],
@@ -208,9 +216,20 @@ mod tests {
         let settings = fixtures::settings();
         let mode = |known| wanted(&builder(Isolation::Auto, known), &settings).mode;
         assert_eq!(mode(None), IsolationMode::UserNamespace);
-        for found in [IsolationMode::UserNamespace, IsolationMode::Rootless] {
-            assert_eq!(mode(Some(proven(found))), found);
-        }
+        let found = proven(IsolationMode::UserNamespace);
+        assert_eq!(mode(Some(found)), IsolationMode::UserNamespace);
+        let found = IsolationStatus {
+            message: Some("no user namespace: x".into()),
+            ..proven(IsolationMode::Rootless)
+        };
+        assert_eq!(mode(Some(found)), IsolationMode::Rootless);
+    }
+
+    #[test]
+    fn auto_after_rootless_tries_a_user_namespace() {
+        let asked = builder(Isolation::Auto, Some(proven(IsolationMode::Rootless)));
+        let found = wanted(&asked, &fixtures::settings());
+        assert_eq!(found, IsolationStatus::default());
     }
 
     #[test]
@@ -325,6 +344,10 @@ mod tests {
             (
                 "can't set `spec.hostUsers: false`, runtime does not support user namespaces",
                 "containerd 2.0",
+            ),
+            (
+                "[rootlesskit:child ] error: failed to share mount point: /: permission denied",
+                "builder.appArmorProfile",
             ),
             ("apparmor profile not found whittle", "AppArmor"),
         ] {

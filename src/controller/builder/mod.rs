@@ -24,10 +24,10 @@ use kube::{Resource, ResourceExt};
 
 use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::imagebuild::brief;
-use crate::names;
 use crate::watches::Watches;
+use crate::{names, sharing};
 use decide::{Admission, RESYNC, Step};
-use whittle_api::{Builder, ImageBuild};
+use whittle_api::{Builder, ImageBuild, Sharing};
 
 pub(super) const KIND: &str = "Builder";
 
@@ -119,6 +119,10 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
     let mut observed = observe::observe(builder, context).await?;
     loop {
         match decide::decide(&observed, &context.settings) {
+            Step::Remove => {
+                context.cluster.delete_builder(&observed.builder).await?;
+                return Ok(Requeue::await_change());
+            }
             Step::Renew => observed.issued = Some(carry_out::renew(&observed, context).await?),
             Step::Apply(wanted) => {
                 observed.applied = Some(carry_out::apply(&wanted, context).await?);
@@ -155,10 +159,21 @@ async fn refused(
     carry_out::say(builder, &say, context).await
 }
 
-/// The Builder that an ImageBuild wakes.
-fn woken(store: &Store<Builder>, build: &ImageBuild) -> Option<ObjectRef<Builder>> {
+/// The Builders that an ImageBuild wakes: the one that it names, and those that it has to itself, which may be of no more use.
+fn woken(store: &Store<Builder>, build: &ImageBuild) -> Vec<ObjectRef<Builder>> {
     let name = &build.spec.builder_ref.name;
     let reference = ObjectRef::new(name).within(&build.namespace().unwrap_or_default());
-    let builder = store.get(&reference)?;
-    decide::wakes(build, &builder).then_some(reference)
+    let Some(builder) = store.get(&reference) else {
+        return vec![];
+    };
+    if builder.spec.sharing == Sharing::Namespace {
+        return match decide::wakes(build, &builder) {
+            true => vec![reference],
+            false => vec![],
+        };
+    }
+    let own = store.state().into_iter();
+    own.filter(|own| sharing::owner(own).map(|(_, uid)| uid) == build.metadata.uid.as_deref())
+        .map(|own| ObjectRef::from_obj(own.as_ref()))
+        .collect()
 }

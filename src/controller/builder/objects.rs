@@ -25,6 +25,7 @@ use super::{buildkitd, isolation};
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::settings::Settings;
+use crate::sharing;
 use whittle_api::{Builder, IsolationMode};
 use whittle_build::request::paths;
 use whittle_image::digest_of;
@@ -39,11 +40,12 @@ pub const REGISTRY_CA: &str = "/etc/buildkit-registry-ca";
 const STATE: &str = "/home/user/.local/share/buildkit";
 /// Below it, the state of a daemon in a user namespace: files of the two modes belong to other IDs.
 const STATE_IN_USER_NAMESPACE: &str = "/home/user/.local/share/buildkit/userns";
-/// Key of the ConfigMap with the subordinate IDs of a daemon in a user namespace: of the 65,536 of the Pod (subuid(5)).
+/// Key of the ConfigMap with the subordinate IDs of a daemon in a user namespace: all of the 65,536 of the Pod but root's and the
+/// daemon's own, so that images may have users up to 65534 (subuid(5)).
 const SUBORDINATE: &str = "subordinate-ids";
 /// The seccomp profile where the settings name none: as somebody may have put it on the nodes by hand.
 const SECCOMP: &str = "whittle/builder.json";
-const SUBORDINATE_IDS: &str = "user:1001:64000\n";
+const SUBORDINATE_IDS: &str = "user:1:999\nuser:1001:64535\n";
 /// Folder with the programs that stand before the image's own (`src/build/daemon`).
 const TOOLS: &str = "/whittle/tools";
 /// Bytes of that folder: one program.
@@ -208,26 +210,28 @@ fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> Statef
                 }),
                 spec: Some(pod),
             },
-            volume_claim_templates: Some(vec![PersistentVolumeClaim {
-                metadata: ObjectMeta {
-                    name: Some("cache".into()),
-                    labels: Some(labels),
-                    ..ObjectMeta::default()
-                },
-                spec: Some(PersistentVolumeClaimSpec {
-                    access_modes: Some(vec!["ReadWriteOnce".into()]),
-                    storage_class_name: spec.cache.storage_class_name.clone(),
-                    resources: Some(VolumeResourceRequirements {
-                        requests: Some(BTreeMap::from([(
-                            "storage".into(),
-                            Quantity(spec.cache.size.clone()),
-                        )])),
-                        limits: None,
+            volume_claim_templates: (!sharing::is_thrown_away(builder)).then(|| {
+                vec![PersistentVolumeClaim {
+                    metadata: ObjectMeta {
+                        name: Some("cache".into()),
+                        labels: Some(labels),
+                        ..ObjectMeta::default()
+                    },
+                    spec: Some(PersistentVolumeClaimSpec {
+                        access_modes: Some(vec!["ReadWriteOnce".into()]),
+                        storage_class_name: spec.cache.storage_class_name.clone(),
+                        resources: Some(VolumeResourceRequirements {
+                            requests: Some(BTreeMap::from([(
+                                "storage".into(),
+                                Quantity(spec.cache.size.clone()),
+                            )])),
+                            limits: None,
+                        }),
+                        ..PersistentVolumeClaimSpec::default()
                     }),
-                    ..PersistentVolumeClaimSpec::default()
-                }),
-                status: None,
-            }]),
+                    status: None,
+                }]
+            }),
             ..StatefulSetSpec::default()
         }),
         status: None,
@@ -257,6 +261,16 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
             ..Volume::default()
         },
     ];
+    if sharing::is_thrown_away(builder) {
+        volumes.push(Volume {
+            name: "cache".into(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(Quantity(spec.cache.size.clone())),
+                ..EmptyDirVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+    }
     let mut mounts = vec![
         mount("cache", STATE.to_owned(), false),
         mount("tools", TOOLS.to_owned(), true),

@@ -4,7 +4,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::{Context, Error};
-use super::decide::{Observed, asks_for_events, asks_for_use, restarts};
+use super::decide::{Observed, Serves, asks_for_events, asks_for_use, restarts};
+use crate::builder::state::Use;
+use crate::sharing;
 use whittle_api::Builder;
 
 /// What is asked for depends on what was read before: a Builder that is well is looked at with two requests.
@@ -19,16 +21,34 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         pod,
         used: None,
         active: 0,
+        serves: None,
         events: vec![],
         issued: None,
         applied: None,
         now,
     };
-    if asks_for_use(&observed) {
-        observed.used = Some(context.builder_use(&namespace, &name).await);
-    }
-    if restarts(&observed, &context.settings) {
-        observed.active = context.active_builds(&namespace, &name).await;
+    if let Some((owner, _)) =
+        sharing::owner(&observed.builder).filter(|_| sharing::is_own(&observed.builder))
+    {
+        let named = observed.builder.labels().get(sharing::MADE_AFTER).cloned();
+        let (build, named) = futures::try_join!(
+            context.cluster.image_build(&namespace, owner),
+            context
+                .cluster
+                .builder(&namespace, named.as_deref().unwrap_or_default()),
+        )?;
+        observed.used = build.as_ref().map(Use::of_one);
+        observed.active = build
+            .as_ref()
+            .map_or(0, |build| usize::from(Use::runs(build)));
+        observed.serves = Some(Serves { build, named });
+    } else {
+        if asks_for_use(&observed) {
+            observed.used = Some(context.builder_use(&namespace, &name).await);
+        }
+        if restarts(&observed, &context.settings) {
+            observed.active = context.active_builds(&namespace, &name).await;
+        }
     }
     if let Some(set) = &observed.set
         && asks_for_events(&observed, &context.settings)

@@ -20,8 +20,8 @@ use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
 use whittle_api::quantity::duration;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, clear,
-    find, set,
+    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, Sharing,
+    clear, find, set,
 };
 
 /// What is known of a Builder's use.
@@ -42,6 +42,28 @@ impl Use {
             wanted: waiting.count() + running.count(),
             last: jobs.iter().filter_map(pods::last_change).max(),
         }
+    }
+}
+
+impl Use {
+    /// That of a Builder which this ImageBuild has to itself.
+    pub fn of_one(build: &ImageBuild) -> Self {
+        let status = build.status.as_ref();
+        let ended = status.and_then(|status| status.completed_at.as_ref());
+        let is_due = !build.spec.suspend && !is_built(build);
+        Self {
+            wanted: usize::from(is_due || Self::runs(build)),
+            last: ended.map(|time| time.0),
+        }
+    }
+
+    /// True while an attempt runs.
+    pub fn runs(build: &ImageBuild) -> bool {
+        let current = build
+            .status
+            .as_ref()
+            .and_then(|status| status.current.as_ref());
+        current.is_some_and(|current| current.started)
     }
 }
 
@@ -100,6 +122,26 @@ pub fn say_idle(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
         READY,
         Some(true),
         (Reason::Idle, &message),
+        now,
+    );
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+}
+
+/// The builds that name it have Builders of their own: it has no daemon, and is well.
+pub fn say_each_has_its_own(status: &mut BuilderStatus, builder: &Builder, now: Timestamp) {
+    status.observed_generation = builder.metadata.generation;
+    let whose = match builder.spec.sharing {
+        Sharing::Build => "build",
+        _ => "ImageBuild",
+    };
+    let message = format!("each {whose} has a Builder of its own (spec.sharing)");
+    put(
+        status,
+        builder,
+        READY,
+        Some(true),
+        (Reason::Ready, &message),
         now,
     );
     clear(&mut status.conditions, RECONCILING);

@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -39,6 +39,30 @@ impl Cluster {
     /// Makes a Builder; one that exists is left as it is.
     pub async fn create_builder(&self, builder: &Builder) -> Result<(), Error> {
         self.create(builder).await
+    }
+
+    /// Writes a Builder that an ImageBuild has to itself.
+    pub async fn apply_builder(&self, builder: &Builder) -> Result<(), Error> {
+        self.apply(builder).await.map(drop)
+    }
+
+    /// Deletes a Builder that an ImageBuild had to itself, as long as it is still this one.
+    pub async fn delete_builder(&self, builder: &Builder) -> Result<(), Error> {
+        let (namespace, name) = key(builder);
+        let this_one = Preconditions {
+            uid: builder.uid(),
+            resource_version: None,
+        };
+        let params = DeleteParams::background().preconditions(this_one);
+        let deleted = Api::<Builder>::namespaced(self.client.clone(), &namespace)
+            .delete(&name, &params)
+            .await;
+        match deleted {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            other => other
+                .map(drop)
+                .map_err(during(format!("deleting Builder {namespace}/{name}"))),
+        }
     }
 
     /// Writes down that a Builder belongs to this installation. None where it has changed meanwhile: another one may

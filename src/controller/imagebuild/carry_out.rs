@@ -29,6 +29,12 @@ pub async fn carry_out(
             builder.labels_mut().extend(labels);
             context.cluster.create_builder(&builder).await?;
         }
+        Action::ApplyBuilder(builder) => {
+            let mut builder = builder.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            builder.labels_mut().extend(labels);
+            context.cluster.apply_builder(&builder).await?;
+        }
         Action::Start(attempt) => {
             let token = context.authority.credentials().token(&Credential {
                 namespace: namespace.clone(),

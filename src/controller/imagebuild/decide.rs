@@ -29,6 +29,7 @@ use super::outcome::{Pending, Record, State};
 use super::status::{self, Notice};
 use crate::names;
 use crate::settings::Settings;
+use crate::sharing::Own;
 use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
@@ -50,6 +51,8 @@ pub struct Observed {
     pub build: ImageBuild,
     /// The Builder that it names.
     pub builder: Option<Builder>,
+    /// What it has to itself of that kind, where that one says so.
+    pub own: Option<Own>,
     /// Where the attempt of `status.current` stands, or that of `status.fetch`; `Absent` without one.
     pub attempt: State,
     /// What the Pod of `status.early`, or of `status.fetch`, has ended with.
@@ -96,6 +99,8 @@ pub enum Action {
     None,
     /// Make the Builder named `default`.
     CreateBuilder(Box<Builder>),
+    /// Write the Builder that the ImageBuild has to itself.
+    ApplyBuilder(Box<Builder>),
     /// Make these objects.
     Start(Box<Attempt>),
     /// Make these Jobs, which check the pushed image.

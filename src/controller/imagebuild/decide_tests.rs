@@ -39,6 +39,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
     Observed {
         build,
         builder: Some(ready_builder()),
+        own: None,
         attempt: State::Absent,
         record: Record::default(),
         fetched: None,

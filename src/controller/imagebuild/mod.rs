@@ -33,6 +33,7 @@ use crate::installation;
 use crate::installation::Claim;
 use crate::names;
 use crate::queues::Look;
+use crate::sharing;
 use crate::watches::Watches;
 use whittle_api::{Builder, ImageBuild};
 
@@ -149,6 +150,11 @@ impl Context {
 /// The ImageBuilds that wait for this Builder.
 fn waiting_for(context: &Context, builder: &Builder) -> Vec<ObjectRef<ImageBuild>> {
     let namespace = builder.namespace().unwrap_or_default();
+    if sharing::is_own(builder) {
+        let owner =
+            sharing::owner(builder).map(|(name, _)| ObjectRef::new(name).within(&namespace));
+        return owner.into_iter().collect();
+    }
     let builds = context.queues.builds(&namespace, &builder.name_any());
     builds
         .iter()

@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, Error};
 use crate::names;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
+use crate::sharing::{self, Own};
 use whittle_api::{FailureReason, HealthCheck, ImageBuild};
 use whittle_build::report::Report;
 
@@ -53,6 +54,14 @@ pub async fn observe(
         },
     )?;
     let pod = pod_of(&pods, job.as_ref());
+    let attempt_of = |named| sharing::own(&build, named, &current.as_ref()?.job);
+    let own = match builder.as_ref().and_then(attempt_of) {
+        Some(wanted) => {
+            let stands = cluster.builder(&namespace, &wanted.name_any()).await?;
+            Some(Own { wanted, stands })
+        }
+        None => None,
+    };
     let record = match (fetches, pod) {
         // Nothing was told that its end could say something else of.
         (true, None) => outcome::Record::Pending,
@@ -74,7 +83,10 @@ pub async fn observe(
         },
         now,
     );
-    let builder_out_of_memory = match (&attempt, &builder) {
+    let ran_on = own
+        .as_ref()
+        .map_or(builder.as_ref(), |own| own.stands.as_ref());
+    let builder_out_of_memory = match (&attempt, ran_on) {
         (
             State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
             Some(builder),
@@ -105,6 +117,7 @@ pub async fn observe(
     Ok(Observed {
         build,
         builder,
+        own,
         attempt,
         record,
         fetched,

@@ -201,8 +201,12 @@ fn crashes(pod: &Pod) -> Option<(Reason, String)> {
             return Some((Reason::NotIsolated, words(said.unwrap_or("the log says why"))));
         }
         let why = last.and_then(|last| last.reason.as_deref()).unwrap_or_default();
-        // The runtime's words, and not the program's.
-        let said = last.filter(|_| why == "StartError").and_then(|last| last.message.as_deref());
+        // The runtime's words, or those of what makes the user namespace; and not the program's.
+        let said = last.and_then(|last| last.message.as_deref());
+        let said = said.and_then(|said| match why {
+            "StartError" => Some(said),
+            _ => of_rootlesskit(said),
+        });
         let said = said.map(|said| format!(": {}", words(said))).unwrap_or_default();
         let pod = pod.name_any();
         let logs = match init {
@@ -219,6 +223,17 @@ fn crashes(pod: &Pod) -> Option<(Reason, String)> {
         );
         Some((Reason::CrashLoop, message))
     })
+}
+
+/// The line with which rootlesskit fails before it has started anything.
+fn of_rootlesskit(said: &str) -> Option<&str> {
+    let fails = |line: &&str| {
+        line.starts_with("[rootlesskit:")
+            && line.contains("error: ")
+            && !line.contains("error: command [")
+            && !line.contains("child exited")
+    };
+    said.lines().map(str::trim).find(fails)
 }
 
 #[cfg(test)]

@@ -351,3 +351,30 @@ fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused()
     super::super::say_refused(&mut down, &builder, Some(&set()), &policy, now());
     assert!(!whittle_api::is_true(&down.conditions, "Ready"));
 }
+
+#[test]
+fn what_makes_no_user_namespace_is_told_with_its_words_and_a_fix() {
+    let ended = |code: i32, message: &str| {
+        json!({"containerStatuses": [{"name": "buildkitd", "image": "b", "imageID": "", "ready": false, "restartCount": 1,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": code, "reason": "Error", "message": message}}}]})
+    };
+    let spec = json!({"nodeName": "n", "containers": []});
+    let log = "[rootlesskit:child ] error: failed to share mount point: /: permission denied\n\
+        [rootlesskit:parent] error: child exited: exit status 1\n";
+    let (reason, message) = why(Some(&pod(spec.clone(), ended(1, log))), &[]);
+    assert_eq!(reason, Reason::CrashLoop);
+    assert!(message.contains("failed to share mount point"), "{message}");
+    assert!(message.contains("builder.appArmorProfile"), "{message}");
+    // The daemon's own end is another matter.
+    let log = "panic\n[rootlesskit:child ] error: command [buildkitd] exited: exit status 2\n";
+    let (_, message) = why(Some(&pod(spec.clone(), ended(1, log))), &[]);
+    assert!(!message.contains("rootlesskit"), "{message}");
+    let log = "whittle: isolation: a step cannot be started on this node: keyctl: denied\n";
+    let (reason, message) = why(Some(&pod(spec, ended(78, log))), &[]);
+    assert_eq!(reason, Reason::NotIsolated);
+    assert_eq!(
+        message,
+        "a step cannot be started on this node: keyctl: denied"
+    );
+}

@@ -8,6 +8,7 @@ use whittle_build::report::Built;
 fn observed(build: ImageBuild, attempt: State) -> Observed {
     Observed {
         builder: Some(fixtures::builder()),
+        own: None,
         attempt,
         record: Record::Pending,
         ..tests::observed(build)

@@ -7,9 +7,11 @@ use kube::ResourceExt;
 use super::clock::{clock, deadline, run, timeout, unstart, until};
 use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step, waits_for};
 use crate::imagebuild::job::{self, AttemptId};
+use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
+use crate::sharing::{self, Own};
 use whittle_api::{
     Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY, Reason, find,
 };
@@ -181,6 +183,16 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
+    let runs_on = match observed.own.as_ref().filter(|_| !tags_only) {
+        Some(own) => match own_builder(own, build, status, left, now) {
+            Ok((ready, unchanged)) => {
+                status = unchanged;
+                ready
+            }
+            Err(step) => return *step,
+        },
+        None => builder,
+    };
     // What it waited for before its start is not taken from its time.
     let left = match current.started || tags_only {
         true => left,
@@ -192,7 +204,7 @@ pub(super) fn start(
         seconds_left: left.as_secs(),
         tagging: checking::tagging(build, &current),
     };
-    match job::attempt(build, builder, &id, settings) {
+    match job::attempt(build, runs_on, &id, settings) {
         Ok(attempt) => {
             // What was refused stays said until it is taken: each try would have the status say something else.
             if !refused::is_told(&status) {
@@ -215,6 +227,48 @@ pub(super) fn start(
             )
         }
     }
+}
+
+/// The Builder that the build has to itself, and the status as it was, once that one takes builds; until then, what to do.
+fn own_builder<'a>(
+    own: &'a Own,
+    build: &ImageBuild,
+    mut status: ImageBuildStatus,
+    left: SignedDuration,
+    now: Timestamp,
+) -> Result<(&'a Builder, ImageBuildStatus), Box<Step>> {
+    let name = own.wanted.name_any();
+    let soon = Some(SignedDuration::from_secs(5));
+    let (message, action, look_again) = match &own.stands {
+        Some(stands) if stands.metadata.deletion_timestamp.is_some() => (
+            format!("Builder {name} is being deleted"),
+            Action::None,
+            soon,
+        ),
+        _ if sharing::differs(own) => (
+            format!("creating Builder {name}, which this build has to itself"),
+            Action::ApplyBuilder(Box::new(own.wanted.clone())),
+            soon,
+        ),
+        Some(stands) if is_ready(stands) => return Ok((stands, status)),
+        stands => {
+            let mut wait = stands.as_ref().map_or_else(
+                || Pending::new(Reason::WaitingForBuilder, String::new()),
+                refused::builder,
+            );
+            wait.message = format!("Builder {name} is not ready: {}", wait.message);
+            status::wait(&mut status, build, &wait, now);
+            return Err(Box::new(Step {
+                look_again: Some(left.min(SignedDuration::from_secs(60))),
+                ..step(status, Action::None)
+            }));
+        }
+    };
+    status::working(&mut status, build, Reason::WaitingForBuilder, message, now);
+    Err(Box::new(Step {
+        look_again,
+        ..step(status, action)
+    }))
 }
 
 /// The Builder named `default`, as the chart's values want it.
