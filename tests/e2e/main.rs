@@ -27,6 +27,7 @@ mod registry;
 mod repositories;
 mod safety;
 mod seccomp;
+mod sharing;
 mod sources;
 mod ssh;
 mod steps_words;

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use super::decide;
+use crate::sharing;
 use whittle_api::{
     Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
     REQUESTED_AT, Source, Stage, bounded,
@@ -89,8 +90,17 @@ pub fn image_build(build: &mut ImageBuild) {
 
 /// Leaves of a Builder whether it is ready, or asleep.
 pub fn builder(builder: &mut Builder) {
+    // Whose it is, where an ImageBuild has it to itself.
+    let owner = sharing::is_own(builder).then(|| builder.metadata.owner_references.take());
+    let labels = builder.metadata.labels.as_mut();
+    let made_after = labels.and_then(|labels| labels.remove_entry(sharing::MADE_AFTER));
     metadata(&mut builder.metadata, &[]);
-    builder.spec = BuilderSpec::default();
+    builder.metadata.owner_references = owner.flatten();
+    builder.metadata.labels = made_after.map(|label| [label].into());
+    builder.spec = BuilderSpec {
+        sharing: builder.spec.sharing,
+        ..BuilderSpec::default()
+    };
     if let Some(status) = &mut builder.status {
         status.conditions = ready(std::mem::take(&mut status.conditions));
     }
@@ -253,5 +263,21 @@ mod tests {
                 decide::Queue::of(&mine, &[other.clone()], &running)
             );
         }
+    }
+
+    #[test]
+    fn whom_a_builder_serves_is_kept() {
+        let mut named = fixtures::builder();
+        named.spec.sharing = whittle_api::Sharing::ImageBuild;
+        let mut own = sharing::own(&fixtures::inline(), &named, "a-1").unwrap();
+        let before = sharing::owner(&own).map(|(name, uid)| (name.to_owned(), uid.to_owned()));
+        builder(&mut own);
+        builder(&mut named);
+        assert!(sharing::is_own(&own) && before.is_some());
+        assert_eq!(
+            sharing::owner(&own).map(|(name, uid)| (name.to_owned(), uid.to_owned())),
+            before
+        );
+        assert!(!sharing::has_daemon(&named));
     }
 }
