@@ -23,6 +23,7 @@ const (
 	serviceCIDR = "10.96.0.0/16"
 	apiIP       = "10.96.0.1"
 	dnsIP       = "10.96.0.10"
+	metadataIP  = "169.254.169.254" // on the node's loopback
 
 	registryName = "registry.whittle.local"
 	gitName      = "git.whittle.local"
@@ -31,6 +32,9 @@ const (
 	gitPort      = "3000"
 	modulesPort  = "8081"
 	apiPort      = "6443"
+
+	// The netfilter queue of the NetworkPolicy engine.
+	policyQueue = "100"
 
 	// Host ports, on loopback only.
 	hostAPI      = "127.0.0.1:16443"

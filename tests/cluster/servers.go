@@ -76,6 +76,14 @@ func serveModules() error {
 	return serve("module proxy", nodeIP+":"+modulesPort, modulesHandler(http.FileServer(http.Dir(state("goproxy")))), logPath("modules-access"))
 }
 
+// serveMetadata stands in for a cloud's metadata service, at its address: what a step must not reach.
+func serveMetadata() error {
+	says := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "the node's credentials would stand here")
+	})
+	return serve("metadata service", metadataIP+":80", says, logPath("metadata-access"))
+}
+
 // modulesHandler lets requests for private packages through only with the samples' token, as npm gives it.
 func modulesHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
