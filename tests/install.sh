@@ -9,6 +9,13 @@ mkdir -p target/install
 values=target/install/values.yaml
 cat >"$values" <<YAML
 builder:
+  egress:
+    allow:
+      # Servers that tests start as Pods.
+      - to:
+          - namespaceSelector: {matchLabels: {whittle.dev/e2e: "true"}}
+            podSelector: {matchExpressions: [{key: app, operator: In, values: [quirks, registry, sshd]}]}
+$([[ -z ${BUILDER_EGRESS:-} ]] || echo "      - $BUILDER_EGRESS")
   defaults:
     cache: {size: 5Gi}
     # Many builders share a small machine.

@@ -50,7 +50,7 @@ var families = []family{
 	{name: "rootlesskit", programs: []string{"rootlessctl", "rootlesskit"}, seconds: 15},
 	{name: "crane", programs: []string{"crane"}, seconds: 20},
 	{name: "helm", programs: []string{"helm"}, seconds: 100},
-	{name: "netpol", programs: []string{"netpol"}, ownMain: true, noDemo: true, seconds: 65},
+	{name: "netpol", programs: []string{"netpol"}, ownMain: true, noDemo: true, seconds: 80},
 }
 
 // familiesFor are those that a cluster with these images needs.

@@ -51,6 +51,10 @@ const (
 	busyboxTag  = "1.36"
 )
 
+// builderEgress is what builders may reach of the node, as a NetworkPolicy's egress rule: elsewhere a registry is not on one.
+const builderEgress = "{to: [{ipBlock: {cidr: " + nodeIP + "/32}}], ports: [{protocol: TCP, port: " + registryPort +
+	"}, {protocol: TCP, port: " + gitPort + "}, {protocol: TCP, port: " + modulesPort + "}]}"
+
 // hostForwards pairs each listening socket in the host's network namespace with what it leads to
 // inside the sandbox. The order is the order of the inherited file descriptors.
 var hostForwards = []struct{ name, listen, target string }{

@@ -419,6 +419,7 @@ func environment(dir, bin string) string {
 		{"GOPROXY_URL", "http://" + modulesName + ":" + modulesPort},
 		{"GOPROXY_DIR", state("goproxy")},
 		{"MODULES_LOG", logPath("modules-access")},
+		{"BUILDER_EGRESS", builderEgress},
 		{"CLUSTER_BIN", bin},
 	} {
 		fmt.Fprintf(&text, "export %s=%s\n", v[0], shellQuote(v[1]))

@@ -96,6 +96,7 @@ else
   operator_image=$REGISTRY_HOST/whittle/whittle:dev operator_pull=$REGISTRY/whittle/whittle:dev
   {
     echo 'builder:'
+    echo "  egress: {allow: [$BUILDER_EGRESS]}"
     echo '  defaults:'
     echo '    cache: {size: 5Gi}'
     echo '    registries:'

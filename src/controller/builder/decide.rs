@@ -1,5 +1,6 @@
 //! From what was observed of one Builder to the next step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -8,8 +9,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::builder::objects::{BuilderObjects, objects};
+use crate::builder::network;
 use crate::builder::state;
 use crate::builder::state::{Daemon, Rest, Use};
+use crate::egress::Closed;
 use crate::imagebuild::decide;
 use crate::installation;
 use crate::installation::Claim;
@@ -78,6 +81,8 @@ pub struct Observed {
     pub issued: Option<Certificates>,
     /// Its StatefulSet as the API server has it after [`Step::Apply`].
     pub applied: Option<StatefulSet>,
+    /// What its steps must not reach, where that is restricted.
+    pub closed: Option<Arc<Closed>>,
     /// When it was looked at.
     pub now: Timestamp,
 }
@@ -185,6 +190,10 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         return Step::Renew;
     };
     let mut wanted = objects(builder, settings, &certificates.digest);
+    if let Some(closed) = &observed.closed {
+        let allow = &settings.builder.egress.allow;
+        network::hold(&mut wanted.network_policy, closed, allow);
+    }
     if let (Rest::Asleep, Some(spec)) = (observed.rest(), &mut wanted.stateful_set.spec) {
         spec.replicas = Some(0);
     }

@@ -36,6 +36,7 @@ fn fresh() -> Observed {
         events: vec![],
         issued: None,
         applied: None,
+        closed: None,
         now: now(),
     }
 }

@@ -22,8 +22,12 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         events: vec![],
         issued: None,
         applied: None,
+        closed: None,
         now,
     };
+    if context.settings.builder.egress.enabled {
+        observed.closed = Some(context.egress.get().await);
+    }
     if asks_for_use(&observed) {
         observed.used = Some(context.builder_use(&namespace, &name).await);
     }
