@@ -249,6 +249,8 @@ func nodeComponents() []component {
 				"--client-ca-file=" + pki("ca.crt"), "--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"), "--root-ca-file=" + pki("ca.crt"),
 				"--service-account-private-key-file=" + pki("service-account.key"), "--use-service-account-credentials=true",
 				"--flex-volume-plugin-dir=" + state("kubelet", "flexvolume"),
+				// The one node has all of it, and says so as nodes do.
+				"--allocate-node-cidrs=true", "--cluster-cidr=" + podCIDR, "--node-cidr-mask-size=" + podCIDR[strings.IndexByte(podCIDR, '/')+1:], "--configure-cloud-routes=false",
 				"--leader-elect=false", "--kube-api-qps=200", "--kube-api-burst=400", "--profiling=false"},
 			ready: health("https://127.0.0.1:10257/healthz"),
 		},

@@ -23,7 +23,9 @@ const (
 	serviceCIDR = "10.96.0.0/16"
 	apiIP       = "10.96.0.1"
 	dnsIP       = "10.96.0.10"
-	metadataIP  = "169.254.169.254" // on the node's loopback
+	// On the node's loopback.
+	metadataIP = "169.254.169.254"
+	outsideIP  = "198.51.100.1" // of those that nobody has (RFC 5737)
 
 	registryName = "registry.whittle.local"
 	gitName      = "git.whittle.local"

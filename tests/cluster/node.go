@@ -131,6 +131,7 @@ func prepareNetwork() error {
 		"link add " + bridge + " type bridge",
 		"address add " + nodePrefix + " dev " + bridge,
 		"address add " + metadataIP + "/32 dev lo",
+		"address add " + outsideIP + "/32 dev lo",
 		"link set " + bridge + " up",
 		// Service addresses need some route, or the kernel refuses a connection before kube-proxy's
 		// rules have turned it elsewhere. The bridge has no port: what is not turned ends there.
@@ -211,7 +212,7 @@ func supervise() error {
 	if err := serveModules(); err != nil {
 		return err
 	}
-	if err := serveMetadata(); err != nil {
+	if err := serveStandIns(); err != nil {
 		return err
 	}
 	s := &supervisor{status: map[string]componentStatus{}, ready: map[string]chan struct{}{}, procs: map[string]*runningProcess{}}

@@ -12,6 +12,8 @@ use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
 mod ranges;
+#[cfg(test)]
+mod scripted_tests;
 
 use super::{AFTER_ERROR, Context, in_time};
 use crate::cluster::Meta;
