@@ -4,8 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::settings::{
-    BuilderSettings, CallbackSettings, EgressSettings, ProbeGuardSettings, RunnerSettings,
-    Settings,
+    BuilderSettings, CallbackSettings, EgressSettings, ProbeGuardSettings, RunnerSettings, Settings,
 };
 use crate::builder::state::CERTIFICATES_VERSION;
 use whittle_api::{

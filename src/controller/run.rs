@@ -11,9 +11,7 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{
-    Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds,
-};
+use super::{Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds};
 use crate::cluster::Cluster;
 use crate::names::AUTHORITY;
 use crate::serve::{Desk, EarlyReports, Error, Metrics, serve_callback, serve_health};

@@ -21,7 +21,10 @@ async fn address(field: &Field, pod: &str) -> String {
     field
         .until(&format!("Pod {pod} is ready"), async || {
             let status = field.api::<Pod>().get_opt(pod).await.unwrap()?.status?;
-            let ready = status.conditions?.into_iter().find(|it| it.type_ == "Ready")?;
+            let ready = status
+                .conditions?
+                .into_iter()
+                .find(|it| it.type_ == "Ready")?;
             (ready.status == "True").then_some(status.pod_ip)?
         })
         .await
@@ -104,11 +107,15 @@ async fn a_step_reaches_the_outside_and_nothing_of_the_cluster() {
     let all = [&closed[..], &open, &builders].concat();
 
     // Any other Pod of the namespace: these do answer.
+    let shell = ["sh", "-c", TRY, "try"].map(str::to_owned);
+    let command = [&shell[..], &all].concat();
     field
-        .create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "free"}, "spec": {
+        .create(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "free"}, "spec": {
             "restartPolicy": "Never",
             "containers": [{"name": "free", "image": "busybox:1.36",
-                "command": [&["sh", "-c", TRY, "try"].map(str::to_owned)[..], &all].concat()}]}}))
+                "command": command}]}}),
+        )
         .await;
     let files = json!({
         "Dockerfile": format!("FROM busybox:1.36\nCOPY try.sh /try.sh\nRUN sh /try.sh {}; false\n", all.join(" ")),
@@ -134,8 +141,9 @@ async fn a_step_reaches_the_outside_and_nothing_of_the_cluster() {
     let policy = policies.get("whittle-builder-default").await.unwrap();
     let note = &policy.annotations()["whittle.dev/egress"];
     assert!(
-        note.starts_with("found: Service CIDRs, Pod CIDRs, addresses of Nodes, addresses of the API server")
-            && !note.contains("not found"),
+        note.starts_with(
+            "found: Service CIDRs, Pod CIDRs, addresses of Nodes, addresses of the API server"
+        ) && !note.contains("not found"),
         "{note}"
     );
     futures::join!(field.close(), other.close());
@@ -154,9 +162,15 @@ async fn a_registry_in_the_cluster_that_nobody_allowed_is_hinted_at() {
         .await;
     let files = json!({"Dockerfile": format!("FROM {host}/team/base:1\nCOPY a /a\n"), "a": "b"});
     field.build("away", files, json!({"retries": 0})).await;
-    let failure = field.fails("away", FailureReason::BaseImageUnreachable).await;
+    let failure = field
+        .fails("away", FailureReason::BaseImageUnreachable)
+        .await;
     let hint = failure.hint.unwrap_or_default();
-    assert!(hint.contains("builder.egress.allow"), "{hint:?} of {}", failure.message);
+    assert!(
+        hint.contains("builder.egress.allow"),
+        "{hint:?} of {}",
+        failure.message
+    );
     field
         .until("the Builder is well", async || {
             let builder = field.api::<Builder>().get("default").await.unwrap();

@@ -53,7 +53,9 @@ fn is_inside(word: &str) -> bool {
     }
     let host = word.split(':').next().unwrap_or_default();
     let is_service = |rest: &str| rest.is_empty() || rest.starts_with('.');
-    let service = host.split_once(".svc").is_some_and(|(_, rest)| is_service(rest));
+    let service = host
+        .split_once(".svc")
+        .is_some_and(|(_, rest)| is_service(rest));
     service && !host.starts_with('.')
 }
 
@@ -105,7 +107,10 @@ mod tests {
         ] {
             let log = format!("first\n{line}\nlast");
             let found = hint(FailureReason::StepFailed, "", Some(&log)).unwrap_or_default();
-            assert!(found.contains(&format!("from {target}: ")), "{line}: {found}");
+            assert!(
+                found.contains(&format!("from {target}: ")),
+                "{line}: {found}"
+            );
             assert!(found.contains("builder.egress.allow"));
             let found = hint(FailureReason::BaseImageUnreachable, line, None);
             assert!(found.is_some(), "{line}");
@@ -124,7 +129,11 @@ mod tests {
             "version 10.0.0 timed out",
             "--- FAIL: TestSlow timed out after 10s",
         ] {
-            assert_eq!(hint(FailureReason::StepFailed, "", Some(line)), None, "{line}");
+            assert_eq!(
+                hint(FailureReason::StepFailed, "", Some(line)),
+                None,
+                "{line}"
+            );
         }
         let line = "dial tcp 10.0.0.1:1234: i/o timeout";
         assert_eq!(hint(FailureReason::BuilderLost, line, None), None);

@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::builder::objects::{BuilderObjects, objects};
 use crate::builder::network;
+use crate::builder::objects::{BuilderObjects, objects};
 use crate::builder::state;
 use crate::builder::state::{Daemon, Rest, Use};
 use crate::egress::Closed;

@@ -252,10 +252,7 @@ mod tests {
             service: "10.96.0.1".parse().ok(),
             api_server: texts(&["203.0.113.7"]),
             nodes: vec![
-                node(
-                    &["10.0.0.2", "node-2"],
-                    &["10.244.0.0/24", "fd00:44::/64"],
-                ),
+                node(&["10.0.0.2", "node-2"], &["10.244.0.0/24", "fd00:44::/64"]),
                 node(&["10.0.0.3", "198.51.100.9"], &["10.244.1.0/24"]),
             ],
         };
@@ -330,7 +327,12 @@ mod tests {
         }
         // Nobody else's addresses go with theirs.
         let public = |net: &&IpNet| net.addr().to_string().starts_with("3");
-        assert!(prefixes.iter().filter(public).all(|it| it.prefix_len() >= 31));
+        assert!(
+            prefixes
+                .iter()
+                .filter(public)
+                .all(|it| it.prefix_len() >= 31)
+        );
     }
 
     #[test]

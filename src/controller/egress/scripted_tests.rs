@@ -8,8 +8,7 @@ use crate::cluster::scripted::{Server, event, page};
 use crate::scripted::context;
 
 const SERVICES: &str = "GET /apis/networking.k8s.io/v1/servicecidrs";
-const SLICE: &str =
-    "GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+const SLICE: &str = "GET /apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
 /// Whole, and then what the watch lists.
 const NODES: &str = "GET /api/v1/nodes?limit=8";
 const METADATA: &str = "GET /api/v1/nodes?limit=100";
@@ -54,21 +53,32 @@ async fn a_node_that_comes_closes_its_addresses_within_seconds() {
     server
         .on(NODES, page(&[node(2)], None))
         .on(METADATA, page(&[node(2)], None))
-        .watch(WATCH, &[event("MODIFIED", &node(2)), event("ADDED", &node(5))])
+        .watch(
+            WATCH,
+            &[event("MODIFIED", &node(2)), event("ADDED", &node(5))],
+        )
         .hang(WATCH);
     // What the new one brings about.
     rest(&server);
     server.on(NODES, page(&[node(2), node(5)], None));
     let mut changes = Box::pin(context.egress.changes());
     let runs = run(context.clone(), std::future::pending());
-    let first = ["10.96.0.0/16", "10.244.2.0/24", "10.0.0.2/32", "192.168.7.7/32"];
+    let first = [
+        "10.96.0.0/16",
+        "10.244.2.0/24",
+        "10.0.0.2/32",
+        "192.168.7.7/32",
+    ];
     let sees = async {
         changes.next().await;
         let closed = context.egress.get().await;
         assert!(has(&closed, &first), "{closed:?}");
         changes.next().await;
         let closed = context.egress.get().await;
-        assert!(has(&closed, &["10.244.5.0/24", "10.0.0.5/32"]), "{closed:?}");
+        assert!(
+            has(&closed, &["10.244.5.0/24", "10.0.0.5/32"]),
+            "{closed:?}"
+        );
     };
     tokio::select! {
         () = runs => panic!("it runs until it is stopped"),
@@ -82,12 +92,19 @@ async fn what_may_not_be_read_is_not_found_and_said() {
     let (cluster, server) = Server::cluster();
     let denied = "nodes is forbidden";
     server
-        .refuse(SERVICES, 404, "NotFound", "the server could not find the requested resource")
+        .refuse(
+            SERVICES,
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
         .refuse(NODES, 403, "Forbidden", denied)
         .refuse(SLICE, 403, "Forbidden", denied);
     let closed = cluster.ranges().await.unwrap().closed();
     assert!(
-        closed.note.contains("not found: Service CIDRs, Pod CIDRs, addresses of Nodes, addresses of the API server"),
+        closed.note.contains(
+            "not found: Service CIDRs, Pod CIDRs, addresses of Nodes, addresses of the API server"
+        ),
         "{}",
         closed.note
     );
