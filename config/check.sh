@@ -62,6 +62,11 @@ renders 'resources: \[namespaces\]' --set "$trust"
 renders '"r.example.com/a"' --set "$trust"
 render --set crds.keep=false && ! grep -q resource-policy "$out" || fail "crds.keep=false keeps the CRDs"
 render --set crds.install=false && ! grep -q CustomResourceDefinition "$out" || fail "crds.install=false installs the CRDs"
+renders 'servicecidrs'
+for less in builder.egress.enabled=false 'builder.egress.clusterCIDRs={10.96.0.0/16}'; do
+  render --set "$less" && ! grep -q 'servicecidrs' "$out" || fail "$less: it may still look ranges up"
+done
+renders 'builder.egress.enabled' --set builder.egress=null
 render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$out" || fail "networkPolicy.enabled=false"
 render && ! grep -q whittle.dev/build, "$out" || fail "Secrets need a label though nobody asked for it"
 render --set builder.tenants.enabled=false && ! grep -q -- -builders "$out" || fail "builder.tenants.enabled=false"
@@ -72,7 +77,8 @@ render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that
 for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
   builder.defaults.cache.sise=1Gi builder.defaults.cache.size=5Mi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
-  'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x; do
+  'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x \
+  builder.egress.enable=true 'builder.egress.clusterCIDRs={10.0.0.0}' 'builder.egress.allow={a}'; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 

@@ -11,6 +11,13 @@ values=target/install/values.yaml
 cat >"$values" <<YAML
 builder:
   nodeProfiles: {kubeletPath: "${KUBELET_PATH:-/var/lib/kubelet}"}
+  egress:
+    allow:
+      # Servers that tests start as Pods.
+      - to:
+          - namespaceSelector: {matchLabels: {whittle.dev/e2e: "true"}}
+            podSelector: {matchExpressions: [{key: app, operator: In, values: [quirks, registry, sshd]}]}
+$([[ -z ${BUILDER_EGRESS:-} ]] || echo "      - $BUILDER_EGRESS")
   defaults:
     cache: {size: 5Gi}
     isolation: ${ISOLATION:-Auto}

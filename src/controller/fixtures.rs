@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::settings::{
-    BuilderSettings, CallbackSettings, ProbeGuardSettings, RunnerSettings, Settings,
+    BuilderSettings, CallbackSettings, EgressSettings, ProbeGuardSettings, RunnerSettings, Settings,
 };
 use crate::builder::state::CERTIFICATES_VERSION;
 use whittle_api::{
@@ -29,6 +29,7 @@ pub fn settings() -> Settings {
             seccomp_profile: Some("whittle/builder.json".into()),
             app_armor_profile: None,
             defaults: BuilderSpec::default(),
+            egress: EgressSettings::default(),
         },
         callback: Some(CallbackSettings {
             url: "https://whittle.whittle-system.svc:8443".into(),

@@ -2,6 +2,7 @@
 
 pub mod builder;
 pub mod cluster;
+mod egress;
 #[cfg(test)]
 mod fixtures;
 pub mod guard;
@@ -44,6 +45,7 @@ use crate::watches::{Known, Listed};
 use whittle_api::Reason;
 
 pub use builder::run as run_builders;
+pub use egress::run as run_egress;
 pub use guard::run as run_guard;
 pub use imagebuild::run as run_image_builds;
 pub use run::{Options, run};
@@ -60,6 +62,8 @@ pub struct Context {
     pub early_reports: EarlyReports,
     /// Counters.
     pub metrics: Metrics,
+    /// What build steps must not reach.
+    pub egress: egress::Known,
     recorder: Recorder,
     others: others::Others,
     used: used::Used,
@@ -90,6 +94,7 @@ impl Context {
             authority,
             early_reports,
             metrics,
+            egress: egress::Known::default(),
             recorder,
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),

@@ -30,6 +30,8 @@ pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
 pub const BUILD: &str = "whittle.dev/build";
 /// Annotation on a StatefulSet whose Pod was refused: when its controller was last asked to try again.
 pub const TRIED_AT: &str = "whittle.dev/tried-at";
+/// Annotation on a Builder's NetworkPolicy: where the addresses come from that it closes to build steps.
+pub const EGRESS: &str = "whittle.dev/egress";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, builder, imagebuild, run_builders, run_guard, run_image_builds};
+use super::{Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds};
 use crate::cluster::Cluster;
 use crate::names::AUTHORITY;
 use crate::serve::{Desk, EarlyReports, Error, Metrics, serve_callback, serve_health};
@@ -109,6 +109,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             run_image_builds(context.clone(), heard.0, woken, stop.clone()),
             run_builders(context.clone(), heard.1, stop.clone()),
             run_guard(context.clone(), stop.clone()),
+            run_egress(context.clone(), stop.clone()),
         );
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");

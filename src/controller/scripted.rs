@@ -33,6 +33,7 @@ pub fn context(builds: &[ImageBuild]) -> (Context, Server) {
             .builds
             .take(event, |change| context.queues.build(change));
     }
+    context.egress.is(Default::default());
     for kind in context.listed.missing() {
         context.listed.is(kind);
     }

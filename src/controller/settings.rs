@@ -1,10 +1,13 @@
 //! What the installation says: the chart renders it from its values.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
+use crate::egress::Given;
 use whittle_api::BuilderSpec;
 use whittle_probe::Trust;
 
@@ -98,6 +101,38 @@ pub struct BuilderSettings {
     /// Spec of the Builder named `default` where it is made on demand.
     #[serde(default)]
     pub defaults: BuilderSpec,
+    /// What build steps reach.
+    #[serde(default)]
+    pub egress: EgressSettings,
+}
+
+/// What build steps reach, by each Builder's NetworkPolicy.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct EgressSettings {
+    /// False: whatever the namespace's own policies let them.
+    pub enabled: bool,
+    /// The cluster's own addresses, which they do not reach; none: they are looked up.
+    #[serde(rename = "clusterCIDRs", deserialize_with = "given")]
+    pub cluster_cidrs: Option<Given>,
+    /// What they reach besides.
+    pub allow: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Default for EgressSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            cluster_cidrs: None,
+            allow: vec![],
+        }
+    }
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Given>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let given = (!texts.is_empty()).then(|| Given::read(&texts));
+    given.transpose().map_err(D::Error::custom)
 }
 
 /// How runners reach the controller.
@@ -166,6 +201,26 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("imagePullPolcy"), "{error}");
+    }
+
+    #[test]
+    fn what_steps_reach_is_read_as_the_chart_has_it() {
+        let with = |egress: &str| {
+            let text = format!(
+                r#"{{"runner": {{"image": "w"}}, "builder": {{"image": "b", "egress": {egress}}}}}"#
+            );
+            serde_json::from_str::<Settings>(&text).map(|settings| settings.builder.egress)
+        };
+        let allow = r#"[{"to": [{"ipBlock": {"cidr": "10.0.0.5/32"}}], "ports": [{"protocol": "TCP", "port": 5000}]}]"#;
+        let read = with(&format!(
+            r#"{{"enabled": true, "clusterCIDRs": ["10.0.0.0/8"], "allow": {allow}}}"#
+        ));
+        let read = read.unwrap();
+        assert!(read.cluster_cidrs.is_some() && read.allow[0].ports.is_some());
+        let usual = r#"{"enabled": true, "clusterCIDRs": [], "allow": []}"#;
+        assert_eq!(with(usual).unwrap(), EgressSettings::default());
+        let error = with(r#"{"clusterCIDRs": ["10.0.0.0"]}"#).unwrap_err();
+        assert!(error.to_string().contains("clusterCIDRs"), "{error}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -26,6 +27,7 @@ type family struct {
 	rename   map[string]string // what `go build` calls it -> final name
 	cgo      bool
 	ownMain  bool // built from a main.go of ours beside the go.mod, not from its tool lines
+	noDemo   bool // the demo does without it, and is not kept waiting
 	tags     string
 	ldflags  string
 	version  string // the module whose version Kubernetes' programs report as theirs
@@ -48,6 +50,12 @@ var families = []family{
 	{name: "rootlesskit", programs: []string{"rootlessctl", "rootlesskit"}, seconds: 15},
 	{name: "crane", programs: []string{"crane"}, seconds: 20},
 	{name: "helm", programs: []string{"helm"}, seconds: 100},
+	{name: "netpol", programs: []string{"netpol"}, ownMain: true, noDemo: true, seconds: 80},
+}
+
+// familiesFor are those that a cluster with these images needs.
+func familiesFor(wanted []image) []family {
+	return slices.DeleteFunc(slices.Clone(families), func(f family) bool { return f.noDemo && !forTests(wanted) })
 }
 
 func familyOf(program string) (family, bool) {

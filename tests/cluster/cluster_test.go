@@ -94,6 +94,21 @@ func TestEveryComponentHasItsModule(t *testing.T) {
 	}
 }
 
+func TestTheDemoWaitsForNothingThatOnlyTestsNeed(t *testing.T) {
+	for _, f := range families {
+		isLater := contains(nodeComponents(), func(c component) bool { return c.later && c.name == f.name })
+		if f.noDemo != isLater {
+			t.Errorf("%s: noDemo is %t, and its component starts later: %t", f.name, f.noDemo, isLater)
+		}
+		if got := contains(familiesFor(demoImages), func(g family) bool { return g.name == f.name }); got == f.noDemo {
+			t.Errorf("%s is among the demo's: %t", f.name, got)
+		}
+	}
+	if len(familiesFor(images)) != len(families) {
+		t.Error("tests lack a component")
+	}
+}
+
 func contains[T any](all []T, match func(T) bool) bool {
 	for _, v := range all {
 		if match(v) {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -247,6 +249,8 @@ func nodeComponents() []component {
 				"--client-ca-file=" + pki("ca.crt"), "--requestheader-client-ca-file=" + pki("front-proxy-ca.crt"), "--root-ca-file=" + pki("ca.crt"),
 				"--service-account-private-key-file=" + pki("service-account.key"), "--use-service-account-credentials=true",
 				"--flex-volume-plugin-dir=" + state("kubelet", "flexvolume"),
+				// The one node has all of it, and says so as nodes do.
+				"--allocate-node-cidrs=true", "--cluster-cidr=" + podCIDR, "--node-cidr-mask-size=" + podCIDR[strings.IndexByte(podCIDR, '/')+1:], "--configure-cloud-routes=false",
 				"--leader-elect=false", "--kube-api-qps=200", "--kube-api-burst=400", "--profiling=false"},
 			ready: health("https://127.0.0.1:10257/healthz"),
 		},
@@ -287,7 +291,37 @@ func nodeComponents() []component {
 			argv:  []string{bin("kube-proxy"), "--config=" + config("kube-proxy.json")},
 			ready: plain("http://127.0.0.1:10256/healthz"),
 		},
+		{
+			// It hears of Pods from containerd, before the API server does.
+			name: "netpol", needs: []string{"kube-apiserver", "containerd"}, later: true,
+			argv:  []string{bin("netpol"), "--kubeconfig=" + pki("netpol.kubeconfig"), "--node=" + nodeName, "--queue=" + policyQueue},
+			ready: enforce,
+		},
 	}
+}
+
+// enforce hands every new connection from or to a Pod to the engine, once it listens: those between Pods, and those from
+// Pods to the node's own addresses. The engine's own rules are nftables' `queue`, which some kernels lack. From then on
+// nothing passes while the engine is away: without it tests would pass that should not.
+func enforce(ctx context.Context) error {
+	queues, err := os.ReadFile("/proc/net/netfilter/nfnetlink_queue")
+	if err != nil {
+		return err
+	}
+	listens := func(line string) bool { return strings.HasPrefix(strings.TrimSpace(line), policyQueue+" ") }
+	if !slices.ContainsFunc(strings.Split(string(queues), "\n"), listens) {
+		return errors.New("it does not listen yet")
+	}
+	for _, of := range [][]string{{"FORWARD"}, {"INPUT", "-s", podCIDR}} {
+		rule := append(of, "-m", "conntrack", "--ctstate", "NEW", "-j", "NFQUEUE", "--queue-num", policyQueue)
+		if exec.CommandContext(ctx, "iptables", append([]string{"-C"}, rule...)...).Run() == nil {
+			continue
+		}
+		if err := runQuietly(command(ctx, "iptables", append([]string{"-I"}, rule...)...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // nodeReady asks, as the kubelet, whether the Node is Ready.

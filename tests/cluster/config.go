@@ -23,6 +23,9 @@ const (
 	serviceCIDR = "10.96.0.0/16"
 	apiIP       = "10.96.0.1"
 	dnsIP       = "10.96.0.10"
+	// On the node's loopback.
+	metadataIP = "169.254.169.254"
+	outsideIP  = "198.51.100.1" // of those that nobody has (RFC 5737)
 
 	registryName = "registry.whittle.local"
 	gitName      = "git.whittle.local"
@@ -31,6 +34,9 @@ const (
 	gitPort      = "3000"
 	modulesPort  = "8081"
 	apiPort      = "6443"
+
+	// The netfilter queue of the NetworkPolicy engine.
+	policyQueue = "100"
 
 	// Host ports, on loopback only.
 	hostAPI      = "127.0.0.1:16443"
@@ -46,6 +52,10 @@ const (
 	golangTag   = "1.26"
 	busyboxTag  = "1.36"
 )
+
+// builderEgress is what builders may reach of the node, as a NetworkPolicy's egress rule: elsewhere a registry is not on one.
+const builderEgress = "{to: [{ipBlock: {cidr: " + nodeIP + "/32}}], ports: [{protocol: TCP, port: " + registryPort +
+	"}, {protocol: TCP, port: " + gitPort + "}, {protocol: TCP, port: " + modulesPort + "}]}"
 
 // hostForwards pairs each listening socket in the host's network namespace with what it leads to
 // inside the sandbox. The order is the order of the inherited file descriptors.

@@ -49,6 +49,9 @@ var demoImages = []image{
 // All of them: what the samples and the tests begin from, too.
 var images = slices.Concat(demoImages, bases)
 
+// forTests tells the whole cluster from the demo's.
+func forTests(wanted []image) bool { return len(wanted) == len(images) }
+
 // imageFormat is part of every recipe: change it when what an imageWriter writes changes.
 const imageFormat = "2"
 

@@ -130,6 +130,8 @@ func prepareNetwork() error {
 		"link set lo up",
 		"link add " + bridge + " type bridge",
 		"address add " + nodePrefix + " dev " + bridge,
+		"address add " + metadataIP + "/32 dev lo",
+		"address add " + outsideIP + "/32 dev lo",
 		"link set " + bridge + " up",
 		// Service addresses need some route, or the kernel refuses a connection before kube-proxy's
 		// rules have turned it elsewhere. The bridge has no port: what is not turned ends there.
@@ -149,6 +151,8 @@ type component struct {
 	env   []string
 	needs []string // components that must be ready first
 	ready func(context.Context) error
+	// later: its program may come when the cluster is already up.
+	later bool
 	// privateMounts runs it in a mount namespace of its own, through `quiet-sysctls`.
 	privateMounts bool
 }
@@ -208,6 +212,9 @@ func supervise() error {
 	if err := serveModules(); err != nil {
 		return err
 	}
+	if err := serveStandIns(); err != nil {
+		return err
+	}
 	s := &supervisor{status: map[string]componentStatus{}, ready: map[string]chan struct{}{}, procs: map[string]*runningProcess{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	all := nodeComponents()
@@ -231,6 +238,12 @@ func (s *supervisor) keep(c component) {
 		case <-s.ready[n]:
 		case <-s.ctx.Done():
 			return
+		}
+	}
+	for _, err := os.Stat(c.argv[0]); c.later && err != nil && s.ctx.Err() == nil; _, err = os.Stat(c.argv[0]) {
+		select {
+		case <-time.After(time.Second):
+		case <-s.ctx.Done():
 		}
 	}
 	var once sync.Once
@@ -308,7 +321,7 @@ func (s *supervisor) stop() {
 	s.cancel()
 	s.end("kubelet", 3*time.Second)
 	endPods(2 * time.Second)
-	for _, name := range []string{"kube-proxy", "kube-scheduler", "kube-controller-manager", "containerd", "kube-apiserver", "registry", "etcd"} {
+	for _, name := range []string{"netpol", "kube-proxy", "kube-scheduler", "kube-controller-manager", "containerd", "kube-apiserver", "registry", "etcd"} {
 		s.end(name, 3*time.Second)
 	}
 }

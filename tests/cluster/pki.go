@@ -74,6 +74,7 @@ func writePKI() error {
 		{cluster, identity{name: "kubelet-server", user: "system:node:" + nodeName, groups: []string{"system:nodes"}, server: []string{nodeName, nodeIP}}},
 		{cluster, identity{name: "kube-proxy", user: "system:kube-proxy", client: true}},
 		{cluster, identity{name: "provisioner", user: "whittle-provisioner", client: true}},
+		{cluster, identity{name: "netpol", user: "whittle-netpol", client: true}},
 	}
 	for _, i := range issue {
 		if err := i.by.issue(i.id); err != nil {
@@ -94,7 +95,7 @@ func writePKI() error {
 	if err := writePEM(pki("service-account.pub"), "PUBLIC KEY", public, 0o644); err != nil {
 		return err
 	}
-	for _, name := range []string{"controller-manager", "scheduler", "kubelet-client", "kube-proxy"} {
+	for _, name := range []string{"controller-manager", "scheduler", "kubelet-client", "kube-proxy", "netpol"} {
 		if err := writeKubeconfig(state("pki", name+".kubeconfig"), "https://"+nodeIP+":"+apiPort, name); err != nil {
 			return err
 		}

@@ -76,6 +76,18 @@ func serveModules() error {
 	return serve("module proxy", nodeIP+":"+modulesPort, modulesHandler(http.FileServer(http.Dir(state("goproxy")))), logPath("modules-access"))
 }
 
+// serveStandIns answers for a cloud's metadata service, at its address, and for a server outside of the cluster: what a
+// build step must not reach, and what it may.
+func serveStandIns() error {
+	for _, address := range []string{metadataIP, outsideIP} {
+		says := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "this is", address) })
+		if err := serve("stand-in", address+":80", says, logPath("stand-in-access")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // modulesHandler lets requests for private packages through only with the samples' token, as npm gives it.
 func modulesHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -45,7 +45,10 @@ func up(ctx context.Context, checkout string, wanted []image) error {
 		}
 		// An image that this checkout adds is no reason to start anew: others may be using the cluster.
 		if same || hasImages(ctx, wanted) != nil {
-			if err := refreshImages(ctx, b, wanted); err != nil {
+			if !same {
+				s = nil
+			}
+			if err := refresh(ctx, b, wanted, s); err != nil {
 				return err
 			}
 		}
@@ -82,7 +85,7 @@ func versionKey(b *builder) string {
 // estimate is how long a start will take, from what is not in the cache.
 func estimate(b *builder, m *imageMaker, wanted []image) int {
 	total := 15
-	for _, f := range families {
+	for _, f := range familiesFor(wanted) {
 		if !b.cached(f) {
 			total += f.seconds * 2 / min(runtime.NumCPU(), 8)
 		}
@@ -123,7 +126,7 @@ func start(ctx context.Context, b *builder, wanted []image) error {
 	system := t.run("system packages", nil, func(ctx context.Context) error { return packages.installMissing(ctx) })
 	debs := t.run("registry and CNI packages", []*task{system}, packages.unpackDebs)
 
-	built := buildAll(t, b, system)
+	built := buildAll(t, b, familiesFor(wanted), system)
 	made := makeImages(t, maker, wanted, system, built)
 
 	keys := t.run("keys and certificates", nil, func(context.Context) error {
@@ -149,7 +152,13 @@ func start(ctx context.Context, b *builder, wanted []image) error {
 	})
 	ready := map[string]*task{}
 	for _, c := range nodeComponents() {
+		if c.later && !forTests(wanted) {
+			continue
+		}
 		needs := []*task{sandboxed}
+		if c.later {
+			needs = append(needs, built[c.name])
+		}
 		for _, n := range c.needs {
 			needs = append(needs, ready[n])
 		}
@@ -185,8 +194,9 @@ func pushImages(t *tasks, maker *imageMaker, wanted []image, made map[string]*ta
 	return pushed, all
 }
 
-// refreshImages brings the images of a running cluster to what this checkout's recipes say.
-func refreshImages(ctx context.Context, b *builder, wanted []image) error {
+// refresh brings the images of a running cluster to what this checkout's recipes say, and starts what the demo did without
+// where it was this checkout's programs that it was started with.
+func refresh(ctx context.Context, b *builder, wanted []image, box *sandbox) error {
 	if err := os.MkdirAll(state("work"), 0o755); err != nil {
 		return err
 	}
@@ -195,13 +205,19 @@ func refreshImages(ctx context.Context, b *builder, wanted []image) error {
 	maker := &imageMaker{builder: b, apt: packages}
 	t := newTasks(ctx, os.Stdout)
 	system := t.run("system packages", nil, func(ctx context.Context) error { return packages.installMissing(ctx) })
-	pushImages(t, maker, wanted, makeImages(t, maker, wanted, system, buildAll(t, b, system)))
+	built := buildAll(t, b, familiesFor(wanted), system)
+	pushImages(t, maker, wanted, makeImages(t, maker, wanted, system, built))
+	for _, c := range nodeComponents() {
+		if c.later && box != nil && forTests(wanted) {
+			t.run("start "+c.name, []*task{built[c.name]}, func(ctx context.Context) error { return waitFor(ctx, box, c.name) })
+		}
+	}
 	return t.wait()
 }
 
 // buildAll builds every family in order, two at a time: one family's linking, which is serial,
 // overlaps another's compiling.
-func buildAll(t *tasks, b *builder, system *task) map[string]*task {
+func buildAll(t *tasks, b *builder, families []family, system *task) map[string]*task {
 	built := map[string]*task{}
 	turns := make([]*task, len(families)+2)
 	for i := range turns {
@@ -404,6 +420,7 @@ func environment(dir, bin string) string {
 		{"GOPROXY_DIR", state("goproxy")},
 		{"MODULES_LOG", logPath("modules-access")},
 		{"KUBELET_PATH", state("kubelet")},
+		{"BUILDER_EGRESS", builderEgress},
 		{"CLUSTER_BIN", bin},
 	} {
 		fmt.Fprintf(&text, "export %s=%s\n", v[0], shellQuote(v[1]))

@@ -97,6 +97,7 @@ else
   {
     echo 'builder:'
     printf '  nodeProfiles: {kubeletPath: "%s"}\n' "$KUBELET_PATH"
+    echo "  egress: {allow: [$BUILDER_EGRESS]}"
     echo '  defaults:'
     echo '    cache: {size: 5Gi}'
     echo '    registries:'

@@ -10,6 +10,7 @@ mod contents;
 mod contexts;
 mod contract;
 mod debug;
+mod egress;
 mod failures;
 mod faults;
 mod field;

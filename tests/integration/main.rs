@@ -14,6 +14,7 @@ mod guard_tenants;
 mod installations;
 mod installing;
 mod many;
+mod network;
 mod policies;
 mod refusals;
 mod requests;

@@ -284,7 +284,7 @@ async fn a_service_or_network_policy_reaches_no_other_pods() {
             "NetworkPolicy",
             "whittle-builder-default",
         ),
-        json!({"spec": {"podSelector": {"matchLabels": ours}, "policyTypes": ["Ingress"]}}),
+        json!({"spec": {"podSelector": {"matchLabels": ours}, "policyTypes": ["Ingress", "Egress"]}}),
     );
     thief.create(&policy).await.expect("the Builder's policy");
     let all = merged(
@@ -292,6 +292,11 @@ async fn a_service_or_network_policy_reaches_no_other_pods() {
         json!({"spec": {"podSelector": {"matchLabels": null}}}),
     );
     thief.cannot_write(&all, "select the Pods").await;
+    // One that holds one direction alone leaves the other open.
+    for types in [json!(["Ingress"]), json!(["Egress"])] {
+        let half = merged(&policy, json!({"spec": {"policyTypes": types}}));
+        thief.cannot_write(&half, "hold what these reach").await;
+    }
 }
 
 /// As it would be written, without what the API server has added.

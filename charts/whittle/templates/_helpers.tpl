@@ -100,6 +100,11 @@ whittle/builder-v1.json
 {{- toJson $guard -}}
 {{- end }}
 
+{{- /* builder.egress.enabled, which values of an older chart do not have: "true", or nothing. */ -}}
+{{- define "whittle.holdsEgress" -}}
+{{- if dig "egress" "enabled" true .Values.builder }}true{{ end -}}
+{{- end }}
+
 {{- /* CEL: by the controller's own account, whatever namespace that is in: what moves the objects of this chart to another
 one (kustomize) moves the role's subject, and knows nothing of an expression. Who has all verbs is somebody else. */ -}}
 {{- define "whittle.isTheController" -}}

@@ -16,6 +16,7 @@ mod ids;
 mod images;
 mod lines;
 mod lost;
+mod network;
 mod pull;
 mod registry;
 mod rejected;
@@ -167,6 +168,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
                 log.as_deref(),
                 &case.scripts(),
             )
+            .or_else(|| network::hint(reason, error, log.as_deref()))
             .map(|hint| shown(&hint)),
             log: log.map(|log| shown(&log)),
             image: None,

@@ -1,5 +1,6 @@
 //! From what was observed of one Builder to the next step.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -10,7 +11,8 @@ use kube::ResourceExt;
 
 use crate::builder::objects::{BuilderObjects, objects, objects_in};
 use crate::builder::state::{Daemon, Rest, Use};
-use crate::builder::{isolation, state};
+use crate::builder::{isolation, network, state};
+use crate::egress::Closed;
 use crate::imagebuild::decide;
 use crate::installation;
 use crate::installation::Claim;
@@ -83,6 +85,8 @@ pub struct Observed {
     pub issued: Option<Certificates>,
     /// Its StatefulSet as the API server has it after [`Step::Apply`].
     pub applied: Option<StatefulSet>,
+    /// What its steps must not reach, where that is restricted.
+    pub closed: Option<Arc<Closed>>,
     /// When it was looked at.
     pub now: Timestamp,
 }
@@ -250,6 +254,10 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     }
     let isolation = observed.isolation(settings);
     let mut wanted = objects_in(isolation.mode, builder, settings, &certificates.digest);
+    if let Some(closed) = &observed.closed {
+        let allow = &settings.builder.egress.allow;
+        network::hold(&mut wanted.network_policy, closed, allow);
+    }
     let rests = isolation::rests_for(builder, &isolation, now).is_some();
     if let (true, Some(spec)) = (
         rests || observed.rest() == Rest::Asleep || !sharing::has_daemon(builder),

@@ -37,6 +37,7 @@ fn fresh() -> Observed {
         events: vec![],
         issued: None,
         applied: None,
+        closed: None,
         now: now(),
     }
 }

@@ -4,6 +4,7 @@ mod buildkitd;
 mod carry_out;
 mod decide;
 pub mod isolation;
+mod network;
 pub mod objects;
 mod observe;
 #[cfg(test)]
@@ -74,6 +75,7 @@ pub async fn run(
         .watches_shared_stream(heard.builds, move |build: Arc<ImageBuild>| {
             woken(&sleeping, &build)
         })
+        .reconcile_all_on(context.egress.changes())
         .graceful_shutdown_on(stop)
         .run(
             |builder, context: Arc<Context>| async move {

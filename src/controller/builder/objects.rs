@@ -12,16 +12,13 @@ use k8s_openapi::api::core::v1::{
     SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, TCPSocketAction,
     Volume, VolumeMount, VolumeResourceRequirements,
 };
-use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
-    NetworkPolicySpec,
-};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
-use super::{buildkitd, isolation};
+use super::{buildkitd, isolation, network};
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::settings::Settings;
@@ -60,7 +57,7 @@ pub struct BuilderObjects {
     pub config_map: ConfigMap,
     /// Gives the daemon its DNS name.
     pub service: Service,
-    /// Lets only this namespace's runners in.
+    /// Lets only this namespace's runners in; what steps reach is said before it is applied.
     pub network_policy: NetworkPolicy,
     /// The daemon.
     pub stateful_set: StatefulSet,
@@ -94,7 +91,7 @@ pub fn objects_in(
             ..ConfigMap::default()
         },
         service: service(builder),
-        network_policy: network_policy(builder),
+        network_policy: network::policy(builder),
         stateful_set: stateful_set(builder, pod, start_digest),
     }
 }
@@ -110,7 +107,8 @@ pub fn metadata(builder: &Builder) -> ObjectMeta {
     }
 }
 
-fn selector(builder: &Builder) -> BTreeMap<String, String> {
+/// Labels of the daemon's Pod.
+pub fn selector(builder: &Builder) -> BTreeMap<String, String> {
     [
         (names::COMPONENT, names::BUILDER.to_owned()),
         (names::BUILDER_NAME, builder.name_any()),
@@ -136,42 +134,6 @@ fn service(builder: &Builder) -> Service {
             ..ServiceSpec::default()
         }),
         status: None,
-    }
-}
-
-fn network_policy(builder: &Builder) -> NetworkPolicy {
-    let runners = LabelSelector {
-        match_labels: Some(
-            [
-                (names::COMPONENT, names::RUNNER.to_owned()),
-                (names::BUILDER_NAME, builder.name_any()),
-            ]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into(),
-        ),
-        match_expressions: None,
-    };
-    NetworkPolicy {
-        metadata: metadata(builder),
-        spec: Some(NetworkPolicySpec {
-            pod_selector: Some(LabelSelector {
-                match_labels: Some(selector(builder)),
-                match_expressions: None,
-            }),
-            policy_types: Some(vec!["Ingress".into()]),
-            ingress: Some(vec![NetworkPolicyIngressRule {
-                from: Some(vec![NetworkPolicyPeer {
-                    pod_selector: Some(runners),
-                    ..NetworkPolicyPeer::default()
-                }]),
-                ports: Some(vec![NetworkPolicyPort {
-                    port: Some(IntOrString::Int(PORT)),
-                    protocol: Some("TCP".into()),
-                    end_port: None,
-                }]),
-            }]),
-            egress: None,
-        }),
     }
 }
 

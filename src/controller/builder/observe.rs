@@ -25,8 +25,12 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         events: vec![],
         issued: None,
         applied: None,
+        closed: None,
         now,
     };
+    if context.settings.builder.egress.enabled {
+        observed.closed = Some(context.egress.get().await);
+    }
     if let Some((owner, _)) =
         sharing::owner(&observed.builder).filter(|_| sharing::is_own(&observed.builder))
     {

@@ -9,6 +9,7 @@ mod events;
 mod lean;
 pub mod pki;
 mod profiles;
+mod ranges;
 #[cfg(test)]
 pub mod scripted;
 #[cfg(test)]

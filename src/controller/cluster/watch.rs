@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, SelectAll, Stream, StreamExt, select_all, unfold};
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::utils::{Backoff, WatchStreamExt};
 use kube::runtime::watcher::{self, Config, Event};
@@ -12,6 +13,9 @@ use kube::{Api, Resource};
 use super::lean::{Lean, Meta, Parts};
 use super::{Cluster, Namespaced};
 use crate::watches::Trouble;
+
+/// Nodes of a page, of whose metadata little is taken: who makes them is trusted with the cluster.
+const NODES: u32 = 100;
 
 /// What a watch tells; it tries again by itself after an error, which is counted and logged.
 pub type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
@@ -72,6 +76,13 @@ impl Cluster {
             let events = told(events, resource.kind.clone(), trouble.clone());
             trying_again(events, namespaces.len())
         })
+    }
+
+    /// The metadata of Nodes.
+    pub fn watch_nodes(&self) -> Events<Meta<Node>> {
+        let api: Api<Meta<Node>> = Api::all(self.client.clone());
+        let events = watcher::watcher(api, Config::default().page_size(NODES));
+        trying_again(told(events, "Node".into(), self.trouble.clone()), 1)
     }
 
     fn merged<K: Send + 'static>(

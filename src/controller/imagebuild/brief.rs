@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use super::decide;
@@ -118,6 +118,24 @@ pub fn pod(pod: &mut Pod) {
         container.args = None;
         container.command = None;
         container.volume_mounts = None;
+    }
+}
+
+/// Leaves of a Node its addresses, and the ranges of its Pods.
+pub fn node(node: &mut Node) {
+    if let Some(spec) = &mut node.spec {
+        let pods = spec.pod_cidrs.take();
+        *spec = NodeSpec {
+            pod_cidrs: pods,
+            ..NodeSpec::default()
+        };
+    }
+    if let Some(status) = &mut node.status {
+        let addresses = status.addresses.take();
+        *status = NodeStatus {
+            addresses,
+            ..NodeStatus::default()
+        };
     }
 }
 

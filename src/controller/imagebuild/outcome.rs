@@ -496,11 +496,11 @@ pub fn pull_failure(pod: &Pod) -> Option<(Reason, String)> {
 /// What the scheduler says of a Pod for which it has no node.
 pub fn unschedulable(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.iter().flatten();
-    // A fault of the scheduler's own (SchedulerError), a conflict say, is tried again by itself.
     let mut unscheduled = conditions.filter(|c| {
-        c.type_ == "PodScheduled"
-            && c.status == "False"
-            && c.reason.as_deref() != Some("SchedulerError")
+        let said = c.message.as_deref().unwrap_or_default();
+        // Somebody else wrote at the same moment: the scheduler tries again by itself.
+        let conflicts = said.contains("the object has been modified");
+        c.type_ == "PodScheduled" && c.status == "False" && !conflicts
     });
     let said = unscheduled.next()?.message.as_deref().unwrap_or_default();
     Some(format!(

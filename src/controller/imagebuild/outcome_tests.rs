@@ -402,3 +402,11 @@ fn what_the_scheduler_fails_at_is_told_as_well() {
     };
     assert!(pending.message.contains("nosuch"), "{}", pending.message);
 }
+
+#[test]
+fn a_conflict_of_the_scheduler_is_nobodys_to_mend() {
+    let pod = pod(json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "SchedulerError", "message": "running PreBind plugin \"VolumeBinding\": \
+            Operation cannot be fulfilled on persistentvolumeclaims \"c\": the object has been modified; please apply your changes"}]}));
+    assert_eq!(unschedulable(&pod), None);
+}
