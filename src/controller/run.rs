@@ -66,7 +66,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut settings: Settings =
         serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
     if !options.watch_namespaces.is_empty() {
-        settings.watch.namespaces.clone_from(&options.watch_namespaces);
+        settings
+            .watch
+            .namespaces
+            .clone_from(&options.watch_namespaces);
     }
     let watch = &settings.watch;
     let selector = watch
@@ -89,12 +92,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let listed = Listed::default();
     let (role, lists) = (election.role(), listed.clone());
     let ready = move || readiness(&role.borrow(), &lists.missing());
-    let health = serve_health(
-        options.health_address,
-        metrics.clone(),
-        ready,
-        stop.clone(),
-    );
+    let health = serve_health(options.health_address, metrics.clone(), ready, stop.clone());
     let health = async {
         health.await?;
         std::future::pending::<Result<(), Error>>().await
@@ -173,7 +171,11 @@ fn candidate(options: &Options) -> Candidate {
     let callback = options.callback_address;
     let ip = options.pod_address.unwrap_or(callback.ip());
     let name = match options.pod_name.as_str() {
-        "" => format!("whittle-{}-{}", std::process::id(), Timestamp::now().as_nanosecond()),
+        "" => format!(
+            "whittle-{}-{}",
+            std::process::id(),
+            Timestamp::now().as_nanosecond()
+        ),
         name => name.to_owned(),
     };
     Candidate {

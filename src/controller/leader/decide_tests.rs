@@ -108,7 +108,8 @@ fn a_leader_that_finds_another_one_or_nobody_in_its_place_ends() {
 }
 
 #[test]
-fn of_a_lease_that_was_deleted_the_leader_makes_another_and_a_standby_leaves_it_the_time_for_that() {
+fn of_a_lease_that_was_deleted_the_leader_makes_another_and_a_standby_leaves_it_the_time_for_that()
+{
     let gone = Observed {
         existed: true,
         ..observed(None)

@@ -102,7 +102,11 @@ impl Election {
 
     /// Stands by until it leads.
     pub async fn win(&mut self) {
-        while !self.leads_after(false).await.is_ok_and(|role| role == Role::Leader) {
+        while !self
+            .leads_after(false)
+            .await
+            .is_ok_and(|role| role == Role::Leader)
+        {
             sleep(LOOK).await;
         }
         tracing::info!(lease = self.leases.key(), me = self.me.name, "leading");
@@ -134,7 +138,9 @@ impl Election {
     /// Gives the Lease back, so that nobody has to wait for its end; for one that has stopped to write.
     pub async fn release(mut self) {
         self.gate.close();
-        let Some(lease) = self.written.take() else { return };
+        let Some(lease) = self.written.take() else {
+            return;
+        };
         let released = decide::released(&lease, Timestamp::now());
         match timeout(ANSWER, self.leases.write(&released)).await {
             Ok(Ok(_)) => tracing::info!(lease = self.leases.key(), "released"),
@@ -162,7 +168,10 @@ impl Election {
             Ok(Err(error)) => error.to_string(),
             Err(_) => slow,
         };
-        if self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT) {
+        if self
+            .complained
+            .is_none_or(|last| last.elapsed() >= COMPLAINT)
+        {
             self.complained = Some(Instant::now());
             let lease = self.leases.key();
             tracing::warn!(lease, error, "cannot read or write the Lease; retrying");

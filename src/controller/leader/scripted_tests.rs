@@ -5,7 +5,8 @@ use crate::cluster::scripted::Server;
 use serde_json::{Value, json};
 
 const ALL: &str = "/apis/coordination.k8s.io/v1/namespaces/whittle-system/leases";
-const ONE: &str = "/apis/coordination.k8s.io/v1/namespaces/whittle-system/leases/whittle-controller";
+const ONE: &str =
+    "/apis/coordination.k8s.io/v1/namespaces/whittle-system/leases/whittle-controller";
 
 fn election(name: &str) -> (Election, Gate, Server) {
     let (client, server) = Server::new();
