@@ -103,7 +103,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         () = election.win() => {}
         () = forward(&runners, role, &metrics) => {}
-        () = stop.clone() => return Ok(()),
+        () = stop.clone() => {
+            election.release().await;
+            return Ok(());
+        }
         result = &mut health => result?,
     }
 

@@ -3,10 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{Method, Request};
+use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
 use tokio::time::Instant;
+use tower::buffer::BufferLayer;
 use tower::filter::FilterLayer;
+use tower::retry::RetryLayer;
+
+/// Requests that wait to be sent, as of kube's own client.
+const QUEUED: usize = 1024;
 
 /// Open until a moment that each renewal puts off. A process that was stopped for a while finds it closed when it goes on,
 /// before it knows that it has lost the Lease.
@@ -38,10 +44,16 @@ impl Gate {
     ///
     /// # Errors
     /// As those of a client.
-    pub fn client(&self, config: Config) -> kube::Result<Client> {
+    pub fn client(&self, mut config: Config) -> kube::Result<Client> {
         let gate = self.clone();
-        let layer = FilterLayer::new(move |request: Request<Body>| gate.pass(request));
-        Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+        let gate = FilterLayer::new(move |request: Request<Body>| gate.pass(request));
+        // A request that is sent again passes again.
+        config.default_retry = false;
+        Ok(ClientBuilder::try_from(config)?
+            .with_layer(&BufferLayer::new(QUEUED))
+            .with_layer(&gate)
+            .with_layer(&RetryLayer::new(RetryPolicy::server_retry()))
+            .build())
     }
 
     fn pass<B>(&self, request: Request<B>) -> Result<Request<B>, Closed> {
