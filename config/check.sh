@@ -40,6 +40,10 @@ renders 'helm.sh/resource-policy: keep' --set commonLabels.team=x
 renders 'serviceAccountName: other' --set serviceAccount.create=false,serviceAccount.name=other
 renders 'priorityClassName: high' --set priorityClassName=high
 renders 'name: zz-controller' --set fullnameOverride=zz
+renders 'resourceNames: \[zz-controller\]' --set fullnameOverride=zz
+renders 'kind: PodDisruptionBudget' --set replicas=2
+renders 'whenUnsatisfiable: ScheduleAnyway' --set replicas=2
+renders 'port: 8443}' --set networkPolicy.egress.enabled=true
 renders '"\$\(POD_NAMESPACE\)/zz"' --set fullnameOverride=zz
 renders '- name: regcred' --set 'imagePullSecrets[0].name=regcred'
 renders '- name: regcred' --set 'imagePullSecrets={regcred}'
@@ -71,10 +75,11 @@ render --set networkPolicy.enabled=false && ! grep -q 'kind: NetworkPolicy' "$ou
 render && ! grep -q whittle.dev/build, "$out" || fail "Secrets need a label though nobody asked for it"
 render --set builder.tenants.enabled=false && ! grep -q -- -builders "$out" || fail "builder.tenants.enabled=false"
 render --set metadataBounds.enabled=false && ! grep -q 'name: whittle-metadata' "$out" || fail "metadataBounds.enabled=false"
+render && ! grep -qE 'PodDisruptionBudget|topologySpread' "$out" || fail "one controller with a PodDisruptionBudget holds up a drain"
 render && ! grep -q 'kind: ServiceMonitor' "$out" || fail "a ServiceMonitor that nobody asked for"
 
 # What the schema refuses.
-for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 \
+for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.digest=latest concurrency=0 replicas=0 \
   builder.defaults.cache.sise=1Gi builder.defaults.cache.size=5Mi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
   'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x \

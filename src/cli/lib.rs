@@ -10,7 +10,7 @@ pub mod probes;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -105,6 +105,12 @@ struct Controller {
     /// Where to serve the callback of runners.
     #[arg(long, default_value = "0.0.0.0:8443")]
     callback_address: SocketAddr,
+    /// The name of its Pod, by which it leads; empty: one that no other process has.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pod_name: String,
+    /// The address of its Pod, where standbys pass callbacks on to it while it leads; absent: that of --callback-address.
+    #[arg(long, env = "POD_IP")]
+    pod_address: Option<IpAddr>,
 }
 
 #[derive(clap::Args)]
@@ -271,6 +277,8 @@ async fn run(command: Command) -> ExitCode {
                 watch_namespaces: arguments.watch_namespace,
                 health_address: arguments.health_address,
                 callback_address: arguments.callback_address,
+                pod_name: arguments.pod_name,
+                pod_address: arguments.pod_address,
             };
             match whittle_controller::run(options).await {
                 Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ mod fixtures;
 pub mod guard;
 pub mod imagebuild;
 mod installation;
+mod leader;
 pub mod names;
 mod others;
 mod pods;

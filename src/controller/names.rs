@@ -35,6 +35,16 @@ pub const EGRESS: &str = "whittle.dev/egress";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
+/// Annotation on the Lease: where the leader serves the callback, address and port.
+pub const LEADER_ADDRESS: &str = "whittle.dev/address";
+
+/// Name of the Lease by which the controllers of an installation (`namespace/name`) agree who leads; it is in their own
+/// namespace.
+pub fn lease(installation: &str) -> String {
+    let name = installation.rsplit('/').next().unwrap_or_default();
+    format!("{name}-controller")
+}
+
 /// Name of the Secret with the installation's root authority, in Whittle's own namespace.
 pub const AUTHORITY: &str = "whittle-ca";
 

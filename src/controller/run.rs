@@ -1,22 +1,29 @@
 //! The controller as a whole: settings, authority, loops and servers, from start to stop.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::uri::InvalidUri;
 use futures::FutureExt;
 use futures::channel::mpsc;
+use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds};
-use crate::cluster::Cluster;
-use crate::names::AUTHORITY;
-use crate::serve::{Desk, EarlyReports, Error, Metrics, serve_callback, serve_health};
+use crate::cluster::{Cluster, Leases};
+use crate::leader::decide::Candidate;
+use crate::leader::gate::Gate;
+use crate::leader::{Election, Role};
+use crate::names::{self, AUTHORITY};
+use crate::serve::{
+    Desk, EarlyReports, Error, Metrics, forward, listen, serve_callback, serve_health,
+};
 use crate::settings::Settings;
-use crate::watches::{Trouble, Watches};
+use crate::watches::{Listed, Trouble, Watches};
 
 /// ImageBuilds with new reports that wait to be looked at.
 const WOKEN: usize = 1024;
@@ -36,12 +43,20 @@ pub struct Options {
     pub health_address: SocketAddr,
     /// Callback.
     pub callback_address: SocketAddr,
+    /// Its Pod's name.
+    pub pod_name: String,
+    /// Its Pod's address.
+    pub pod_address: Option<IpAddr>,
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// How long the loops may take to end, once they are to: the kubelet waits for 15 s in all.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// Stands by until it leads, then leads, until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Where the settings cannot be read, the cluster not be reached at the start, or an address not be bound.
+/// Where the settings cannot be read, the cluster not be reached at the start, or an address not be bound; and where
+/// another process leads: whatever this one was about to do is not done.
 pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let path = options.settings.display();
     let text = std::fs::read_to_string(&options.settings)
@@ -51,75 +66,139 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let mut settings: Settings =
         serde_json::from_str(&text).map_err(|error| format!("settings {path}: {error}"))?;
     if !options.watch_namespaces.is_empty() {
-        settings.watch.namespaces = options.watch_namespaces;
+        settings
+            .watch
+            .namespaces
+            .clone_from(&options.watch_namespaces);
     }
     let watch = &settings.watch;
     let selector = watch
         .check()
         .map_err(|error| format!("settings {path}: {error}"))?;
-    let client = kube::Client::try_default().await?;
-    let metrics = Metrics::default();
-    let trouble = Trouble::counted(metrics.clone());
-    let cluster = Cluster::new(client, watch.namespaces.clone(), selector, trouble);
-    let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
-    let early_reports = EarlyReports::default();
-    let (wake, woken) = mpsc::channel(WOKEN);
-    let mut watches = Watches::default();
-    let heard = (
-        imagebuild::Heard::from(&mut watches),
-        builder::Heard::from(&mut watches),
-    );
-
-    let stop = stop()?.shared();
-    let stopping = Arc::new(AtomicBool::new(false));
     let hosts = callback_hosts(&settings).map_err(|error| format!("settings {path}: {error}"))?;
-    let callback = serve_callback(
-        options.callback_address,
-        hosts,
-        authority.clone(),
-        Desk::new(
+    let config = kube::Config::infer().await?;
+    let metrics = Metrics::default();
+    let stop = stop()?.shared();
+    let runners = listen("callback", "--callback-address", options.callback_address).await?;
+
+    let gate = Gate::default();
+    let lease = names::lease(&settings.installation);
+    let leases = Leases::new(
+        kube::Client::try_from(config.clone())?,
+        &options.namespace,
+        &lease,
+    );
+    let mut election = Election::new(leases, candidate(&options), gate.clone());
+    let listed = Listed::default();
+    let (role, lists) = (election.role(), listed.clone());
+    let ready = move || readiness(&role.borrow(), &lists.missing());
+    let health = serve_health(options.health_address, metrics.clone(), ready, stop.clone());
+    let health = async {
+        health.await?;
+        std::future::pending::<Result<(), Error>>().await
+    };
+    tokio::pin!(health);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let role = election.role();
+    tokio::select! {
+        () = election.win() => {}
+        () = forward(&runners, role, &metrics) => {}
+        () = stop.clone() => {
+            election.release().await;
+            return Ok(());
+        }
+        result = &mut health => result?,
+    }
+
+    let work = async {
+        let trouble = Trouble::counted(metrics.clone());
+        let (client, namespaces) = (gate.client(config)?, watch.namespaces.clone());
+        let cluster = Cluster::new(client, namespaces, selector, trouble);
+        let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
+        metrics.leads();
+        let early_reports = EarlyReports::default();
+        let (wake, woken) = mpsc::channel(WOKEN);
+        let mut watches = Watches::default();
+        let heard = (
+            imagebuild::Heard::from(&mut watches),
+            builder::Heard::from(&mut watches),
+        );
+        let stopping = Arc::new(AtomicBool::new(false));
+        let desk = Desk::new(
             cluster.clone(),
             early_reports.clone(),
             metrics.clone(),
             authority.credentials(),
             wake,
             stopping.clone(),
-        ),
-    );
-    tokio::spawn(
-        stop.clone()
-            .map(move |()| stopping.store(true, Ordering::Relaxed)),
-    );
-    let known = watches.known();
-    let context = Context::new(
-        cluster,
-        settings,
-        authority,
-        early_reports,
-        metrics.clone(),
-        known,
-    );
-    let context = Arc::new(context);
-    let listed = context.listed.clone();
-    let missing = move || listed.missing();
-    let health = serve_health(options.health_address, metrics, missing, stop.clone());
-    let loops = async {
-        futures::join!(
-            watches.run(context.clone(), stop.clone()),
-            run_image_builds(context.clone(), heard.0, woken, stop.clone()),
-            run_builders(context.clone(), heard.1, stop.clone()),
-            run_guard(context.clone(), stop.clone()),
-            run_egress(context.clone(), stop.clone()),
         );
+        let callback = serve_callback(&runners, hosts, authority.clone(), desk);
+        let late = stop.clone().then(async |()| {
+            stopping.store(true, Ordering::Relaxed);
+            tokio::time::sleep(DRAIN).await;
+        });
+        let known = watches.known();
+        let metrics = metrics.clone();
+        let settings = settings.clone();
+        let context = Context::new(cluster, settings, authority, early_reports, metrics, known);
+        let context = Arc::new(Context { listed, ..context });
+        let loops = async {
+            futures::join!(
+                watches.run(context.clone(), stop.clone()),
+                run_image_builds(context.clone(), heard.0, woken, stop.clone()),
+                run_builders(context.clone(), heard.1, stop.clone()),
+                run_guard(context.clone(), stop.clone()),
+                run_egress(context.clone(), stop.clone()),
+            );
+        };
+        tokio::select! {
+            () = loops => Ok(true),
+            () = late => Ok(false),
+            result = callback => result.map(|()| false).map_err(Box::<dyn std::error::Error>::from),
+        }
     };
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    tokio::select! {
-        () = loops => {}
-        result = callback => result?,
-        result = async { health.await?; std::future::pending::<Result<(), Error>>().await } => result?,
-    }
+    let drained = tokio::select! {
+        result = work => result?,
+        lost = election.keep() => return Err(lost.into()),
+        result = health => result.map(|()| false)?,
+    };
     tracing::info!("stopping; running builds continue");
+    // Where a loop is in the middle of something still, the others wait for the end of the term.
+    if drained {
+        election.release().await;
+    }
     Ok(())
+}
+
+/// This process, as it stands for election.
+fn candidate(options: &Options) -> Candidate {
+    let callback = options.callback_address;
+    let ip = options.pod_address.unwrap_or(callback.ip());
+    let name = match options.pod_name.as_str() {
+        "" => format!(
+            "whittle-{}-{}",
+            std::process::id(),
+            Timestamp::now().as_nanosecond()
+        ),
+        name => name.to_owned(),
+    };
+    Candidate {
+        name,
+        address: (!ip.is_unspecified()).then_some(SocketAddr::new(ip, callback.port())),
+    }
+}
+
+/// Whether a process can do its work, and what that is: a standby has none, and lists nothing.
+fn readiness(role: &Role, missing: &[&str]) -> Result<String, String> {
+    match role {
+        Role::Starting => Err("starting: waiting for the Lease".into()),
+        Role::Standby { leader, .. } => Ok(format!("ok: standby, {leader} leads")),
+        Role::Leader if missing.is_empty() => Ok("ok".into()),
+        Role::Leader => Err(format!(
+            "starting: waiting for the list of {}",
+            missing.join(", ")
+        )),
+    }
 }
 
 /// The host of the callback's URL, as it must stand in the certificate: a name, or an address without brackets.

@@ -33,7 +33,7 @@ pub async fn client(stage: &Stage) -> reqwest::Client {
 }
 
 /// Whoever has the certificate of this namespace's runners.
-struct Runner {
+pub struct Runner {
     client: reqwest::Client,
     url: String,
     callback: Callback,
@@ -41,7 +41,7 @@ struct Runner {
 }
 
 impl Runner {
-    async fn new(stage: &Stage, port: u16, job: &str, token: Option<String>) -> Self {
+    pub async fn new(stage: &Stage, port: u16, job: &str, token: Option<String>) -> Self {
         Self {
             client: client(stage).await,
             url: format!("https://localhost:{port}{CALLBACK_PATH}"),
@@ -56,11 +56,11 @@ impl Runner {
     }
 
     /// The runner of the attempt that the status names, as its Pod would have it.
-    async fn of_attempt(stage: &Stage, port: u16, job: &str) -> Self {
+    pub async fn of_attempt(stage: &Stage, port: u16, job: &str) -> Self {
         Self::new(stage, port, job, Some(token(stage, job).await)).await
     }
 
-    async fn says(&self, body: CallbackBody) -> StatusCode {
+    pub async fn says(&self, body: CallbackBody) -> StatusCode {
         let callback = Callback {
             body,
             ..self.callback.clone()
@@ -86,11 +86,11 @@ async fn at_once<T>(most: usize, all: impl Iterator<Item = impl Future<Output = 
         .await
 }
 
-fn report(report: Report) -> CallbackBody {
+pub fn report(report: Report) -> CallbackBody {
     CallbackBody::Report(report)
 }
 
-fn progress(step: &str) -> CallbackBody {
+pub fn progress(step: &str) -> CallbackBody {
     CallbackBody::Progress(Progress {
         done: 1,
         total: 3,

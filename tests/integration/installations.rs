@@ -12,7 +12,6 @@ use whittle_api::{Builder, BuilderStatus, ImageBuild};
 use crate::api_server::BOUND;
 use crate::stage::{Stage, apply, success};
 
-const FIRST: &str = "whittle-system/whittle";
 const LEFT_BUILDER: &str = r#"whittle_left_alone_total{kind="Builder"}"#;
 const LEFT_BUILD: &str = r#"whittle_left_alone_total{kind="ImageBuild"}"#;
 
@@ -82,9 +81,9 @@ async fn two_over_one_namespace_do_not_reissue_certificates_in_turns() {
     assert_eq!(done.status.unwrap().build, Some(1));
     assert_eq!(stage.jobs().await.len(), 1);
     assert_eq!(owner(&stage, "default").await, first);
-    let left = match first.as_str() {
-        FIRST => stage.metrics_of_others(LEFT_BUILDER).await[0],
-        _ => stage.metric(LEFT_BUILDER).await,
+    let left = match first == stage.installation() {
+        true => stage.metrics_of_others(LEFT_BUILDER).await[0],
+        false => stage.metric(LEFT_BUILDER).await,
     };
     assert!(
         left > 0,
@@ -96,7 +95,7 @@ async fn two_over_one_namespace_do_not_reissue_certificates_in_turns() {
 async fn a_builder_is_handed_over_and_one_from_before_is_claimed_as_it_is() {
     let mut stage = Stage::with_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
-    assert_eq!(owner(&stage, "default").await, FIRST);
+    assert_eq!(owner(&stage, "default").await, stage.installation());
     stage.builder_starts().await;
     stage
         .pod_ends(&stage.job("hello").await, &success("sha256:aa"))
@@ -255,7 +254,11 @@ async fn with_namespaces_rights_in_these_suffice_and_one_without_holds_up_no_oth
     }
     let home = "whittle-bound";
     let own = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own", "namespace": home},
-        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["whittle-ca"], "verbs": ["get"]}]});
+    "rules": [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["whittle-ca"], "verbs": ["get"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["whittle-controller"], "verbs": ["get", "update"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+    ]});
     first.make_home(home, own, BOUND).await;
     let all = [&first, &second, &without].map(|stage| stage.namespace.clone());
     first

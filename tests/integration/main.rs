@@ -13,6 +13,7 @@ mod finished;
 mod guard_tenants;
 mod installations;
 mod installing;
+mod leader;
 mod many;
 mod network;
 mod policies;

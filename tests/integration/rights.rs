@@ -540,6 +540,39 @@ async fn what_is_not_in_namespaces_or_not_whittles_word_is_left_to_others() {
 }
 
 #[tokio::test]
+async fn of_leases_it_writes_the_one_by_which_its_processes_agree() {
+    let stage = Stage::new().await;
+    let lease = |namespace: &str, name: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": namespace}, "spec": {"holderIdentity": "thief"}})
+    };
+    let (home, team) = (
+        Thief::new("whittle-system").await,
+        Thief::new(&stage.namespace).await,
+    );
+    let own = lease("whittle-system", "whittle-controller");
+    home.create(&own).await.expect("its own is made");
+    let other = lease("whittle-system", "somebody-elses");
+    refused(home.create(&other).await, "whittle creates one Lease");
+    let elsewhere = lease(&stage.namespace, "whittle-controller");
+    refused(team.create(&elsewhere).await, "cannot create resource");
+    // One that is there: neither by another name nor in another namespace, nor can it be read.
+    for (thief, there) in [(&home, &other), (&team, &elsewhere)] {
+        apply(&stage.client, there.clone()).await;
+        let (api, name) = (
+            thief.api(there),
+            there["metadata"]["name"].as_str().unwrap(),
+        );
+        let typed: DynamicObject = serde_json::from_value(there.clone()).unwrap();
+        let replaced = api.replace(name, &PostParams::default(), &typed).await;
+        refused(replaced, "cannot update resource");
+        refused(api.get(name).await, "cannot get resource");
+        refused(thief.apply(there).await, "cannot patch resource");
+        refused(thief.delete(there).await, "cannot delete resource");
+    }
+}
+
+#[tokio::test]
 async fn a_builders_object_of_somebody_else_is_told_and_left_alone() {
     let mut stage = Stage::new().await;
     let foreign = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "whittle-builder-default", "namespace": stage.namespace}, "data": {"a": "b"}});

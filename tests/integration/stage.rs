@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use whittle_api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
 use whittle_build::report::{Built, Failed, Report, encode};
 
-use crate::api_server::{ApiServer, free_ports};
+use crate::api_server::{ApiServer, CONTROLLER, free_ports};
 use crate::shared::{Shared, shared};
 
 /// How long anything may take before a test gives up on it.
@@ -49,9 +49,11 @@ pub struct Stage {
     folder: tempfile::TempDir,
 }
 
-struct Controller {
-    process: Child,
-    health: u16,
+/// A controller's process, until it is dropped: SIGKILL.
+pub struct Controller {
+    pub process: Child,
+    /// The port of its health and metrics.
+    pub health: u16,
 }
 
 impl Drop for Controller {
@@ -76,6 +78,7 @@ impl Stage {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("stage-{}-{number}", std::process::id());
         make_namespace(&client, &namespace).await;
+        make_lease(&client, "whittle-system", &namespace, CONTROLLER).await;
         Self {
             client,
             namespace,
@@ -165,6 +168,14 @@ impl Stage {
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
+        let (controller, callback) = self.start_replica("whittle-0").await;
+        self.controller = Some(controller);
+        callback
+    }
+
+    /// Starts a controller in a Pod of this name, and returns it and the port of its callback: one of several, which are
+    /// the caller's. In the Pod of one that was killed it is the same container started again.
+    pub async fn start_replica(&self, pod: &str) -> (Controller, u16) {
         let namespaces = match self.everywhere {
             true => vec![],
             false => vec![&self.namespace],
@@ -174,11 +185,15 @@ impl Stage {
             true => "whittle",
             false => &self.namespace,
         };
-        let here = json!({"watch": {"namespaces": namespaces}, "probeGuard": {"name": name}});
+        let here = json!({"watch": {"namespaces": namespaces}, "probeGuard": {"name": name},
+            "installation": format!("whittle-system/{name}")});
         let account = self.server.controllers_kubeconfig();
-        let (controller, callback) = self.start("whittle-system", here, account).await;
-        self.controller = Some(controller);
-        callback
+        self.start(pod, "whittle-system", here, account).await
+    }
+
+    /// What a controller of [`Self::start_controller`] calls its installation.
+    pub fn installation(&self) -> String {
+        format!("whittle-system/{}", self.namespace)
     }
 
     /// Starts the controller of another installation, whose own namespace is `home`; `settings` are merged into the
@@ -200,12 +215,12 @@ impl Stage {
             // The policies hold the one account of most controllers here to whittle-system.
             let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own", "namespace": home},
                 "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
-            let account = "system:serviceaccount:whittle-system:whittle";
-            self.make_home(home, role, account).await;
+            self.make_home(home, role, CONTROLLER).await;
+            make_lease(&self.client, home, "whittle", CONTROLLER).await;
         }
         let mut all = json!({"installation": installation});
         json_patch::merge(&mut all, &settings);
-        let (controller, _) = self.start(home, all, account).await;
+        let (controller, _) = self.start("whittle-0", home, all, account).await;
         self.others.push(controller);
     }
 
@@ -229,7 +244,13 @@ impl Stage {
         }
     }
 
-    async fn start(&self, home: &str, patch: Value, account: PathBuf) -> (Controller, u16) {
+    async fn start(
+        &self,
+        pod: &str,
+        home: &str,
+        patch: Value,
+        account: PathBuf,
+    ) -> (Controller, u16) {
         let [health, callback] = free_ports();
         let settings = self.folder.path().join(format!("settings-{health}.json"));
         let mut all = json!({
@@ -255,6 +276,7 @@ impl Stage {
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
             .env("KUBECONFIG", account)
+            .env("POD_NAME", pod)
             // As in the chart.
             .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "0")])
             .stdin(Stdio::null())
@@ -275,6 +297,11 @@ impl Stage {
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("controller.log")
+    }
+
+    /// What its controllers have logged.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// SIGKILL.
@@ -325,7 +352,7 @@ impl Stage {
                     .list(&ListParams::default())
                     .await
                     .map(|list| list.items);
-                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let log = self.logged();
                 panic!(
                     "not within {PATIENCE:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
                 );
@@ -515,7 +542,8 @@ impl Stage {
     }
 }
 
-async fn metric(controller: &Controller, line: &str) -> u64 {
+/// A counter of this controller.
+pub async fn metric(controller: &Controller, line: &str) -> u64 {
     let health = controller.health;
     let text = reqwest::get(format!("http://127.0.0.1:{health}/metrics"))
         .await
@@ -586,6 +614,24 @@ pub fn failure(reason: FailureReason) -> Report {
         advice: vec![],
         breaches: vec![],
     })
+}
+
+/// The Lease of an installation of this name, held by nobody, and the right to hold it: the chart gives both for its own
+/// name alone.
+async fn make_lease(client: &Client, home: &str, installation: &str, account: &str) {
+    let name = whittle_controller::names::lease(installation);
+    let metadata = json!({"name": name, "namespace": home});
+    let group = "rbac.authorization.k8s.io";
+    for object in [
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}),
+        json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": metadata,
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [name], "verbs": ["get", "update"]}]}),
+        json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": account}]}),
+    ] {
+        apply(client, object).await;
+    }
 }
 
 pub async fn make_namespace(client: &Client, name: &str) {

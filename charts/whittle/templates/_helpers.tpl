@@ -20,6 +20,11 @@
 {{- end -}}
 {{- end }}
 
+{{- /* as src/controller/names.rs */ -}}
+{{- define "whittle.lease" -}}
+{{ include "whittle.fullname" . }}-controller
+{{- end }}
+
 {{- define "whittle.image" -}}
 {{- with .Values.image -}}
 {{- if .digest -}}

@@ -112,6 +112,7 @@ async fn reconcile(cached: &Builder, context: &Context) -> Result<Requeue, Error
     };
     context.others.take(KIND, &builder);
     match go_on(builder.clone(), context).await {
+        Err(Error::Cluster(error)) if error.is_conflict() => Ok(Requeue::requeue(AT_ONCE)),
         Err(Error::Cluster(error)) => refused(&builder, error, context).await,
         other => other,
     }

@@ -172,6 +172,7 @@ impl Cluster {
     ) -> Result<(), Error> {
         self.patch_status(builder, builder.status.as_ref(), status)
             .await
+            .map(drop)
     }
 
     /// The operator's certificate authority: the one in its own namespace's Secret, made where there is none.

@@ -80,26 +80,15 @@ impl Cluster {
         Ok(killed.then(|| limit.to_owned()))
     }
 
-    /// Writes the status where it differs. What goes on is left out where the attempt is the same: the
-    /// callback writes it ([`Cluster::write_progress`]), and may have done so since the status was read.
+    /// Writes the status where it differs, and returns the ImageBuild's version from then on. What the callback has written
+    /// meanwhile ([`Cluster::write_progress`]) makes it another version.
     pub async fn write_status(
         &self,
         build: &ImageBuild,
         status: &ImageBuildStatus,
-    ) -> Result<(), Error> {
-        if build.status.as_ref() == Some(status) {
-            return Ok(());
-        }
-        let mut wanted = serde_json::to_value(status).expect("a status is always JSON");
-        let before = build.status.as_ref().and_then(|s| s.current.as_ref());
-        let same_attempt = match (before, &status.current) {
-            (Some(old), Some(new)) => old.job == new.job && old.message == new.message,
-            _ => false,
-        };
-        if same_attempt && let Some(current) = wanted["current"].as_object_mut() {
-            current.remove("message");
-        }
-        self.patch_status(build, None, &wanted).await
+    ) -> Result<Option<String>, Error> {
+        self.patch_status(build, build.status.as_ref(), status)
+            .await
     }
 
     /// Makes the objects of an attempt. What exists already is left as it is: the same attempt has the

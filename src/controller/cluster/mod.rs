@@ -7,6 +7,7 @@ mod checks;
 pub mod credentials;
 mod events;
 mod lean;
+mod leases;
 pub mod pki;
 mod profiles;
 mod ranges;
@@ -22,13 +23,14 @@ use kube::api::{
     ApiResource, DynamicObject, ListParams, ObjectList, Patch, PatchParams, PostParams,
 };
 use kube::core::{Request, Selector};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 pub use lean::Meta;
 use lean::{Lean, Parts};
+pub use leases::Leases;
 pub use profiles::names_of_profiles;
 
 use crate::names::FIELD_MANAGER;
@@ -100,6 +102,12 @@ impl Error {
     /// True where the object that the call was about does not exist.
     pub fn is_missing(&self) -> bool {
         self.answer().is_some_and(|answer| answer.code == 404)
+    }
+
+    /// True where the object has changed since it was read.
+    pub fn is_conflict(&self) -> bool {
+        self.answer()
+            .is_some_and(|answer| answer.reason == "Conflict")
     }
 
     /// True where nothing can be made because the namespace is going: its objects go with it.
@@ -282,33 +290,34 @@ impl Cluster {
         }
     }
 
-    /// Writes the status where it differs. Absent values are null in `status`, so old ones go.
+    /// Writes the status where it differs, over the version that was read and no other: what was decided from that may be
+    /// wrong by now, as by a process that led before. Absent values are null in `status`, so old ones go. Returns the
+    /// version from then on.
     async fn patch_status<K, S>(
         &self,
         object: &K,
         existing: Option<&S>,
         status: &S,
-    ) -> Result<(), Error>
+    ) -> Result<Option<String>, Error>
     where
         K: Namespaced,
         S: Serialize + PartialEq,
     {
         if existing == Some(status) {
-            return Ok(());
+            return Ok(object.meta().resource_version.clone());
         }
         let (namespace, name) = key(object);
         // With the UID, so that an object of the same name that was made since is left alone.
-        let patch =
-            serde_json::json!({ "metadata": { "uid": object.meta().uid }, "status": status });
+        let (uid, version) = (&object.meta().uid, &object.meta().resource_version);
+        let patch = serde_json::json!({ "metadata": { "uid": uid, "resourceVersion": version }, "status": status });
         let params = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        // What the API server answers with is not looked at.
         Api::<Meta<K>>::namespaced(self.client.clone(), &namespace)
             .patch_status(&name, &params, &Patch::Merge(patch))
             .await
-            .map(drop)
+            .map(|written| written.resource_version())
             .map_err(writing(Verb::WriteStatus, object))
     }
 

@@ -20,7 +20,8 @@ pub async fn carry_out(
     for job in &step.stop {
         context.cluster.stop(&namespace, job).await?;
     }
-    build.status = Some(write_status(build, &step.status, context).await?);
+    let (status, version) = write_status(build, &step.status, context).await?;
+    (build.status, build.metadata.resource_version) = (Some(status), version);
     match &step.action {
         Action::None => {}
         Action::CreateBuilder(builder) => {
@@ -69,22 +70,24 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     say(build, notice, context).await;
 }
 
-/// Writes the status, and returns what was written: less of it where the API server does not take it whole.
+/// Writes the status, and returns what was written, and the version since: less of it where the API server does not take
+/// it whole.
 async fn write_status(
     build: &ImageBuild,
     status: &ImageBuildStatus,
     context: &Context,
-) -> Result<ImageBuildStatus, Error> {
-    let Err(error) = context.cluster.write_status(build, status).await else {
-        return Ok(status.clone());
+) -> Result<(ImageBuildStatus, Option<String>), Error> {
+    let error = match context.cluster.write_status(build, status).await {
+        Ok(version) => return Ok((status.clone(), version)),
+        Err(error) => error,
     };
     if error.refusal().is_none() {
         return Err(error.into());
     }
     tracing::warn!(namespace = build.namespace(), name = build.name_any(), %error, "the status was rejected; writing a shorter one");
     let lean = decide::lean(status);
-    context.cluster.write_status(build, &lean).await?;
-    Ok(lean)
+    let version = context.cluster.write_status(build, &lean).await?;
+    Ok((lean, version))
 }
 
 async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {

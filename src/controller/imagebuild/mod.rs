@@ -217,6 +217,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     // What stands in the status as far as we know, whatever becomes of the step.
     let mut standing = build.clone();
     let error = match go_on(build, look, &mut standing, context).await {
+        Err(Error::Cluster(error)) if error.is_conflict() => return Ok(Requeue::requeue(AT_ONCE)),
         Err(Error::Cluster(error)) => error,
         other => return other,
     };

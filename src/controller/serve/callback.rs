@@ -1,7 +1,6 @@
 //! Runners tell here what goes on, over mutual TLS, each with the credential of its attempt. All of it may be lost:
 //! it costs time only.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -118,14 +117,13 @@ impl Desk {
 /// Serves the callback until the task is dropped.
 ///
 /// # Errors
-/// Where the address cannot be bound, or the certificate not be made.
+/// Where the certificate cannot be made.
 pub async fn serve_callback(
-    address: SocketAddr,
+    listener: &TcpListener,
     hosts: Vec<String>,
     authority: Arc<Authority>,
     desk: Desk,
 ) -> Result<(), super::Error> {
-    let listener = super::listen("callback", "--callback-address", address).await?;
     let metrics = desk.metrics.clone();
     let app = Router::new()
         .route(CALLBACK_PATH, post(receive))

@@ -25,6 +25,7 @@ pub struct Metrics {
     profiles_refused: Counter,
     images_not_known: Gauge,
     watch_errors: Family<Watched, Counter>,
+    leader: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,6 +113,12 @@ impl Default for Metrics {
             "Errors of watches of the API server, by kind; each is retried",
             watch_errors.clone(),
         );
+        let leader = Gauge::default();
+        registry.register(
+            "leader",
+            "1 where this process leads, 0 where it stands by",
+            leader.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -126,6 +133,7 @@ impl Default for Metrics {
             profiles_refused,
             images_not_known,
             watch_errors,
+            leader,
         }
     }
 }
@@ -191,6 +199,11 @@ impl Metrics {
     pub fn watch_error(&self, kind: &str) {
         let kind = kind.to_owned();
         self.watch_errors.get_or_create(&Watched { kind }).inc();
+    }
+
+    /// This process leads.
+    pub fn leads(&self) {
+        self.leader.set(1);
     }
 
     /// In the OpenMetrics text format.

@@ -2,6 +2,7 @@
 
 mod callback;
 mod early_reports;
+mod forward;
 mod metrics;
 mod pace;
 mod seats;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 
 pub use callback::{Desk, serve_callback};
 pub use early_reports::EarlyReports;
+pub use forward::forward;
 pub use metrics::Metrics;
 
 /// Why nothing is served.
@@ -45,7 +47,11 @@ pub enum Error {
     Certificate(#[from] crate::cluster::Error),
 }
 
-async fn listen(
+/// Listens there.
+///
+/// # Errors
+/// Where the address cannot be had.
+pub async fn listen(
     what: &'static str,
     option: &'static str,
     address: SocketAddr,
@@ -59,15 +65,14 @@ async fn listen(
     })
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` without TLS until `stop`. `missing`: the kinds that it is not ready
-/// without.
+/// Serves `/healthz`, `/readyz` and `/metrics` without TLS until `stop`. `ready` says why it is ready, or why not yet.
 ///
 /// # Errors
 /// Where the address cannot be bound.
 pub async fn serve_health(
     address: SocketAddr,
     metrics: Metrics,
-    missing: impl Fn() -> Vec<&'static str> + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> Result<String, String> + Clone + Send + Sync + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let app = Router::new()
@@ -75,15 +80,11 @@ pub async fn serve_health(
         .route(
             "/readyz",
             get(move || {
-                let missing = missing();
-                async move {
-                    if missing.is_empty() {
-                        return (StatusCode::OK, "ok\n".to_owned());
-                    }
-                    let text =
-                        format!("starting: waiting for the list of {}\n", missing.join(", "));
-                    (StatusCode::SERVICE_UNAVAILABLE, text)
-                }
+                let answer = match ready() {
+                    Ok(text) => (StatusCode::OK, format!("{text}\n")),
+                    Err(text) => (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")),
+                };
+                async move { answer }
             }),
         )
         .route(
