@@ -258,6 +258,12 @@ impl ApiServer {
         self.kubeconfig("controller")
     }
 
+    /// The same, by way of another address: another name than the server's own, as that is what others use.
+    pub fn controllers_kubeconfig_at(&self, url: &str) -> PathBuf {
+        let name = url.replace(['/', ':'], "-");
+        self.kubeconfig_at("controller", url, &format!("controller-{name}"))
+    }
+
     /// Path of a kubeconfig that may do everything.
     pub fn kubeconfig_of_admin(&self) -> PathBuf {
         self.kubeconfig("admin")
@@ -268,15 +274,24 @@ impl ApiServer {
         self.kubeconfig("bound")
     }
 
+    /// Where it answers, and the certificate that it shows.
+    pub fn address(&self) -> (String, PathBuf) {
+        let url = format!("https://127.0.0.1:{}", self.port);
+        (url, self.path("certs/apiserver.crt"))
+    }
+
     fn kubeconfig(&self, token: &str) -> PathBuf {
-        let path = self.path(&format!("{token}.kubeconfig"));
-        let certificate = self.path("certs/apiserver.crt");
+        self.kubeconfig_at(token, &self.address().0, token)
+    }
+
+    fn kubeconfig_at(&self, token: &str, url: &str, name: &str) -> PathBuf {
+        let path = self.path(&format!("{name}.kubeconfig"));
+        let (_, certificate) = self.address();
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-             clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{}\", certificate-authority: {}}}}}]\n\
+             clusters: [{{name: test, cluster: {{server: \"{url}\", certificate-authority: {}}}}}]\n\
              users: [{{name: test, user: {{token: {token}}}}}]\n\
              contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
-            self.port,
             certificate.display()
         );
         // Written whole: other tests read it at the same time.

@@ -43,6 +43,10 @@ pub struct Stage {
     everywhere: bool,
     /// Where runners find the controller, as its settings say.
     pub callback_host: String,
+    /// What controllers that start from now on reach the API server by; its own otherwise.
+    pub account: Option<PathBuf>,
+    /// What they have in their environment beside that.
+    pub environment: Vec<(&'static str, PathBuf)>,
     controller: Option<Controller>,
     /// Of other installations.
     others: Vec<Controller>,
@@ -82,6 +86,8 @@ impl Stage {
             server,
             everywhere: false,
             callback_host: "localhost".into(),
+            account: None,
+            environment: vec![],
             controller: None,
             others: vec![],
             folder: tempfile::tempdir().unwrap(),
@@ -161,10 +167,17 @@ impl Stage {
         apply(&self.client, object).await;
     }
 
-    /// Starts the controller, with the permissions of the chart.
+    /// Starts the controller, with the permissions of the chart, and waits until it is ready.
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
+        let callback = self.launch_controller();
+        self.is_ready(self.controller.as_ref().unwrap()).await;
+        callback
+    }
+
+    /// The same without waiting.
+    pub fn launch_controller(&mut self) -> u16 {
         let namespaces = match self.everywhere {
             true => vec![],
             false => vec![&self.namespace],
@@ -175,8 +188,9 @@ impl Stage {
             false => &self.namespace,
         };
         let here = json!({"watch": {"namespaces": namespaces}, "probeGuard": {"name": name}});
-        let account = self.server.controllers_kubeconfig();
-        let (controller, callback) = self.start("whittle-system", here, account).await;
+        let account = self.account.clone();
+        let account = account.unwrap_or_else(|| self.server.controllers_kubeconfig());
+        let (controller, callback) = self.launch("whittle-system", here, account);
         self.controller = Some(controller);
         callback
     }
@@ -205,7 +219,8 @@ impl Stage {
         }
         let mut all = json!({"installation": installation});
         json_patch::merge(&mut all, &settings);
-        let (controller, _) = self.start(home, all, account).await;
+        let (controller, _) = self.launch(home, all, account);
+        self.is_ready(&controller).await;
         self.others.push(controller);
     }
 
@@ -229,7 +244,7 @@ impl Stage {
         }
     }
 
-    async fn start(&self, home: &str, patch: Value, account: PathBuf) -> (Controller, u16) {
+    fn launch(&self, home: &str, patch: Value, account: PathBuf) -> (Controller, u16) {
         let [health, callback] = free_ports();
         let settings = self.folder.path().join(format!("settings-{health}.json"));
         let mut all = json!({
@@ -255,6 +270,7 @@ impl Stage {
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
             .env("KUBECONFIG", account)
+            .envs(self.environment.iter().cloned())
             // As in the chart.
             .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "0")])
             .stdin(Stdio::null())
@@ -262,7 +278,11 @@ impl Stage {
             .stderr(log)
             .spawn()
             .unwrap();
-        let controller = Controller { process, health };
+        (Controller { process, health }, callback)
+    }
+
+    async fn is_ready(&self, controller: &Controller) {
+        let health = controller.health;
         self.until("the controller is ready", async || {
             reqwest::get(format!("http://127.0.0.1:{health}/readyz"))
                 .await
@@ -270,7 +290,11 @@ impl Stage {
                 .filter(|answer| answer.status().is_success())
         })
         .await;
-        (controller, callback)
+    }
+
+    /// What its controllers have logged.
+    pub fn controllers_log(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {
@@ -325,7 +349,7 @@ impl Stage {
                     .list(&ListParams::default())
                     .await
                     .map(|list| list.items);
-                let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+                let log = self.controllers_log();
                 panic!(
                     "not within {PATIENCE:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
                 );
