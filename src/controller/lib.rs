@@ -11,6 +11,7 @@ pub mod names;
 mod others;
 mod pods;
 mod queues;
+mod ran;
 mod refusal;
 mod run;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub struct Context {
     recorder: Recorder,
     others: others::Others,
     used: used::Used,
+    ran: ran::Ran,
     known: Known,
     queues: Queues,
     images: Mailbox,
@@ -92,6 +94,7 @@ impl Context {
             recorder,
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),
+            ran: ran::Ran::default(),
             known,
             queues: Queues::default(),
             images: Mailbox::default(),
@@ -154,7 +157,7 @@ pub enum Error {
     Broken(String),
 }
 
-/// How long one round of a loop may take in all: the client has no read timeout of its own.
+/// How long one round of a loop may take in all: the client's timeout is one of each answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Ends a round that takes too long; the next one looks at everything anew.

@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::uri::InvalidUri;
@@ -23,6 +24,12 @@ const WOKEN: usize = 1024;
 
 /// Stands in the settings for Whittle's own namespace.
 const POD_NAMESPACE: &str = "$(POD_NAMESPACE)";
+
+/// A connection on which the API server says nothing for so long is dead, though nobody has closed it: a node or a
+/// firewall between has forgotten it. An answer may wait for a webhook of others, for 30 seconds at most.
+const SILENCE: Duration = Duration::from_secs(40);
+/// The same of watches: where nothing happens, the API server sends a bookmark each minute.
+const SILENCE_OF_WATCHES: Duration = Duration::from_secs(90);
 
 /// What the command line says.
 pub struct Options {
@@ -57,10 +64,11 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let selector = watch
         .check()
         .map_err(|error| format!("settings {path}: {error}"))?;
-    let client = kube::Client::try_default().await?;
+    let (client, watching) = futures::try_join!(client(SILENCE), client(SILENCE_OF_WATCHES))?;
     let metrics = Metrics::default();
     let trouble = Trouble::counted(metrics.clone());
     let cluster = Cluster::new(client, watch.namespaces.clone(), selector, trouble);
+    let cluster = cluster.watching_by(watching);
     let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
     let early_reports = EarlyReports::default();
     let (wake, woken) = mpsc::channel(WOKEN);
@@ -119,6 +127,14 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     tracing::info!("stopping; running builds continue");
     Ok(())
+}
+
+/// A client whose connections end after this silence; the time that they lay idle before a request does not count.
+async fn client(silence: Duration) -> Result<kube::Client, Box<dyn std::error::Error>> {
+    let mut config = kube::Config::infer().await?;
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    Ok(kube::Client::try_from(config)?)
 }
 
 /// The host of the callback's URL, as it must stand in the certificate: a name, or an address without brackets.

@@ -23,7 +23,7 @@ use whittle_build::report::{Built, Failed, Report, encode};
 use crate::api_server::{ApiServer, free_ports};
 use crate::shared::{Shared, shared};
 
-/// How long anything may take before a test gives up on it.
+/// How long anything may take, but where a test has more of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Images of runners and builders, in the settings and in the policies.
@@ -43,6 +43,8 @@ pub struct Stage {
     everywhere: bool,
     /// Where runners find the controller, as its settings say.
     pub callback_host: String,
+    /// How long anything may take before a test gives up on it.
+    pub patience: Duration,
     /// What controllers that start from now on reach the API server by; its own otherwise.
     pub account: Option<PathBuf>,
     /// What they have in their environment beside that.
@@ -86,6 +88,7 @@ impl Stage {
             server,
             everywhere: false,
             callback_host: "localhost".into(),
+            patience: PATIENCE,
             account: None,
             environment: vec![],
             controller: None,
@@ -338,7 +341,8 @@ impl Stage {
 
     /// Looks until there is an answer; fails with the state of the ImageBuilds and the controller's log.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = self.patience;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(answer) = look().await {
                 return answer;
@@ -351,7 +355,7 @@ impl Stage {
                     .map(|list| list.items);
                 let log = self.controllers_log();
                 panic!(
-                    "not within {PATIENCE:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
+                    "not within {patience:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

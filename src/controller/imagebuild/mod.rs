@@ -259,7 +259,8 @@ async fn go_on(
     let queues = context.queues().await;
     let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
     let now = Timestamp::now();
-    let observed = observe::observe(build, queues, report, now, &context.cluster).await?;
+    let (ran, cluster) = (&context.ran, &context.cluster);
+    let observed = observe::observe(build, queues, ran, report, now, cluster).await?;
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {

@@ -1,0 +1,115 @@
+//! What goes wrong beside the controller while it builds, caused for real: the API server and its etcd, the network
+//! between, the clock, certificates, the namespace. The build ends once, rightly, and nobody has to help.
+//!
+//! Refusals of the API server are in refusals.rs, kills of the controller in crashes.rs and kills.rs.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::json;
+
+use crate::api_server::{ApiServer, Which};
+use crate::stage::{Stage, success};
+use crate::wire::Wire;
+
+/// How long each of them lasts.
+const FAULT: Duration = Duration::from_secs(20);
+/// So soon after it the build goes on.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A runner that runs.
+async fn running(stage: &Stage) -> Job {
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    stage.pod(&job, json!({"phase": "Running"})).await;
+    stage.ready("hello", "Unknown", "Building").await;
+    job
+}
+
+/// Succeeded within this time, and built once.
+async fn built_once(stage: &Stage, within: Duration) -> Duration {
+    let begun = Instant::now();
+    let build = stage.ready("hello", "True", "Succeeded").await;
+    let took = begun.elapsed();
+    println!("it took {} s", took.as_secs_f32());
+    assert!(took < within, "{took:?}\n{}", stage.controllers_log());
+    let status = build.status.unwrap();
+    assert_eq!((status.build, status.history.len()), (Some(1), 1));
+    assert_eq!(stage.jobs().await.len(), 1);
+    assert_eq!(stage.requests().await.len(), 1);
+    took
+}
+
+#[tokio::test]
+async fn the_api_server_stands_still_during_a_build() {
+    let mut stage = Stage::on(ApiServer::alone()).await;
+    stage.start_controller().await;
+    let job = running(&stage).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    stage.server.freeze(Which::ApiServer);
+    tokio::time::sleep(FAULT).await;
+    stage.server.thaw(Which::ApiServer);
+    built_once(&stage, SOON).await;
+}
+
+#[tokio::test]
+async fn the_api_server_is_killed_during_a_build_and_comes_back() {
+    let mut stage = Stage::on(ApiServer::alone()).await;
+    stage.start_controller().await;
+    let job = running(&stage).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    stage.server.end(Which::ApiServer);
+    tokio::time::sleep(FAULT).await;
+    stage.server.start_again(Which::ApiServer).await;
+    built_once(&stage, SOON).await;
+}
+
+#[tokio::test]
+async fn etcd_is_killed_during_a_build_and_comes_back() {
+    let mut stage = Stage::on(ApiServer::alone()).await;
+    stage.start_controller().await;
+    let job = running(&stage).await;
+    stage.server.end(Which::Etcd);
+    tokio::time::sleep(FAULT).await;
+    stage.server.start_again(Which::Etcd).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    built_once(&stage, SOON).await;
+}
+
+#[tokio::test]
+async fn packets_to_the_api_server_are_lost_for_a_while() {
+    let mut stage = Stage::new().await;
+    let wire = Wire::to(stage.server).await;
+    stage.account = Some(wire.kubeconfig(stage.server));
+    stage.start_controller().await;
+    let job = running(&stage).await;
+    wire.drops();
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    tokio::time::sleep(FAULT).await;
+    wire.flows();
+    built_once(&stage, SOON).await;
+}
+
+/// The connections of the watches are dead, and nobody is told: no packet comes any more. Those of another controller,
+/// for whom nothing happens in as long a time, are not, and go on.
+#[tokio::test]
+async fn watches_that_are_silently_dead_are_noticed_and_quiet_ones_left_alone() {
+    const ERRORS: &str = r#"whittle_watch_errors_total{kind="Pod"}"#;
+    let (mut stage, mut quiet) = (Stage::new().await, Stage::new().await);
+    let wire = Wire::to(stage.server).await;
+    stage.account = Some(wire.kubeconfig(stage.server));
+    stage.start_controller().await;
+    quiet.start_controller().await;
+    let job = running(&stage).await;
+    // Nothing is asked any more: only the watches could tell.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let begun = Instant::now();
+    wire.forgets();
+    stage.patience = Duration::from_secs(400);
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    built_once(&stage, Duration::from_secs(95)).await;
+    assert!(stage.metric(ERRORS).await > 0);
+    tokio::time::sleep(Duration::from_secs(95).saturating_sub(begun.elapsed())).await;
+    assert_eq!(quiet.metric(ERRORS).await, 0, "{}", quiet.controllers_log());
+}
