@@ -1,6 +1,7 @@
 //! Reconcile loops: the only place where what is decided and what is done meet.
 
 pub mod builder;
+mod clocks;
 pub mod cluster;
 #[cfg(test)]
 mod fixtures;
@@ -11,7 +12,6 @@ pub mod names;
 mod others;
 mod pods;
 mod queues;
-mod ran;
 mod refusal;
 mod run;
 #[cfg(test)]
@@ -63,7 +63,8 @@ pub struct Context {
     recorder: Recorder,
     others: others::Others,
     used: used::Used,
-    ran: ran::Ran,
+    clock: clocks::Clock,
+    ran: clocks::Ran,
     known: Known,
     queues: Queues,
     images: Mailbox,
@@ -94,7 +95,8 @@ impl Context {
             recorder,
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),
-            ran: ran::Ran::default(),
+            clock: clocks::Clock::default(),
+            ran: clocks::Ran::default(),
             known,
             queues: Queues::default(),
             images: Mailbox::default(),

@@ -71,7 +71,8 @@ pub struct Observed {
     pub stray_checks: Vec<String>,
 }
 
-/// What to do next, in this order: stop, write the status, act, tell.
+/// What to do next, in this order: stop, write the status, act, tell; of an image that has passed its check the status is
+/// written first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Names of Jobs to delete, each with its Pod and its ConfigMap, that no status names once this one stands:

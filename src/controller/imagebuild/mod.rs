@@ -200,7 +200,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         return Ok(Requeue::requeue(ITS_TURN));
     }
     // Live: a cache may be behind, and what it does not show would be built twice.
-    let Some(build) = context.cluster.image_build(&namespace, &name).await? else {
+    let Some(mut build) = context.cluster.image_build(&namespace, &name).await? else {
         return Ok(Requeue::await_change());
     };
     let uid = build.uid().unwrap_or_default();
@@ -208,9 +208,10 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         queues.leave_place(&uid);
         return Ok(Requeue::requeue(RESYNC));
     }
+    let now = context.clock.read(&mut build);
     // What stands in the status as far as we know, whatever becomes of the step.
     let mut standing = build.clone();
-    let error = match go_on(build, look, &mut standing, context).await {
+    let error = match go_on(build, look, now, &mut standing, context).await {
         Err(Error::Cluster(error)) => error,
         other => return other,
     };
@@ -247,6 +248,7 @@ fn after(step: &Step) -> Requeue {
 async fn go_on(
     build: ImageBuild,
     look: Look,
+    now: Timestamp,
     standing: &mut ImageBuild,
     context: &Context,
 ) -> Result<Requeue, Error> {
@@ -258,7 +260,6 @@ async fn go_on(
         .and_then(|job| context.early_reports.report(&namespace, job));
     let queues = context.queues().await;
     let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
-    let now = Timestamp::now();
     let (ran, cluster) = (&context.ran, &context.cluster);
     let observed = observe::observe(build, queues, ran, report, now, cluster).await?;
     if let Some(builder) = &observed.builder {

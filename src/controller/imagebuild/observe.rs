@@ -8,11 +8,11 @@ use kube::ResourceExt;
 use super::decide::{self, Observed, PendingCheck, Queue};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
+use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
 use crate::names;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
-use crate::ran::Ran;
 use whittle_api::{FailureReason, HealthCheck, ImageBuild};
 use whittle_build::report::Report;
 
