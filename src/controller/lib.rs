@@ -37,6 +37,7 @@ use crate::builder::state::Use;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
 use crate::guard::Mailbox;
+use crate::imagebuild::decide::lacks_certificates;
 use crate::queues::Queues;
 use crate::serve::{EarlyReports, Metrics};
 use crate::settings::Settings;
@@ -116,6 +117,12 @@ impl Context {
     /// How many builds keep this Builder from a restart.
     async fn active_builds(&self, namespace: &str, builder: &str) -> usize {
         self.queues().await.busy(namespace, builder)
+    }
+
+    /// True where a build of this Builder waits for the certificates of its runners.
+    fn waits_for_certificates(&self, namespace: &str, builder: &str) -> bool {
+        let builds = self.queues.builds(namespace, builder);
+        builds.iter().any(|build| lacks_certificates(build))
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.

@@ -33,6 +33,11 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
+/// What a Builder does for a build: the same, and that it waits for certificates.
+pub fn build_of_builder(build: &ImageBuild) -> Option<u64> {
+    digest((image_build(build), decide::lacks_certificates(build)))
+}
+
 /// The start of a build, and its end, or that it hangs: then the next one may start. None where none is under way.
 pub fn build_runs(build: &ImageBuild) -> Option<u64> {
     let current = build.status.as_ref()?.current.as_ref()?;

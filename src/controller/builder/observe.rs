@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::{Context, Error};
-use super::decide::{Observed, asks_for_events, asks_for_use, restarts};
+use super::decide::{Observed, asks_for_events, asks_for_secrets, asks_for_use, restarts};
 use whittle_api::Builder;
 
 /// What is asked for depends on what was read before: a Builder that is well is looked at with two requests.
@@ -20,6 +20,8 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         used: None,
         active: 0,
         events: vec![],
+        wanted: context.waits_for_certificates(&namespace, &name),
+        lost: false,
         issued: None,
         applied: None,
         now,
@@ -36,6 +38,10 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         let pod = observed.pod.as_ref();
         let events = context.cluster.daemon_events(&observed.builder, set, pod);
         observed.events = events.await?;
+    }
+    if asks_for_secrets(&observed) && !context.cluster.has_certificates(&observed.builder).await? {
+        observed.lost = true;
+        observed.active = context.active_builds(&namespace, &name).await;
     }
     Ok(observed)
 }
