@@ -5,11 +5,18 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, Secret};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::json;
+use whittle_api::{Builder, ImageBuild, find};
 
 use crate::api_server::{ApiServer, Which};
-use crate::stage::{Stage, success};
+use crate::refusals::event;
+use crate::stage::{Stage, pod_of, success};
 use crate::wire::Wire;
 
 /// How long each of them lasts.
@@ -112,4 +119,107 @@ async fn watches_that_are_silently_dead_are_noticed_and_quiet_ones_left_alone() 
     assert!(stage.metric(ERRORS).await > 0);
     tokio::time::sleep(Duration::from_secs(95).saturating_sub(begun.elapsed())).await;
     assert_eq!(quiet.metric(ERRORS).await, 0, "{}", quiet.controllers_log());
+}
+
+#[tokio::test]
+async fn the_namespace_is_deleted_during_a_build() {
+    const ERRORS: [&str; 2] = [
+        r#"whittle_reconcile_errors_total{kind="ImageBuild"}"#,
+        r#"whittle_reconcile_errors_total{kind="Builder"}"#,
+    ];
+    let stage = Stage::with_controller().await;
+    let job = running(&stage).await;
+    let namespaces = Api::<Namespace>::all(stage.client.clone());
+    let now = DeleteParams::default();
+    namespaces.delete(&stage.namespace, &now).await.unwrap();
+    // What would be begun again cannot be.
+    stage.pod(&job, json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."})).await;
+    stage.ready("hello", "Unknown", "Retrying").await;
+    // Longer than it waits before the next attempt.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    assert_eq!(stage.jobs().await.len(), 1);
+    // Plays the namespace controller, which knows no order.
+    all_go::<Secret>(&stage).await;
+    all_go::<ConfigMap>(&stage).await;
+    all_go::<StatefulSet>(&stage).await;
+    all_go::<Job>(&stage).await;
+    all_go::<Pod>(&stage).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    all_go::<Builder>(&stage).await;
+    all_go::<ImageBuild>(&stage).await;
+    let looks = stage.metric(LOOKS).await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert_eq!(stage.metric(LOOKS).await, looks);
+    for errors in ERRORS {
+        assert_eq!(
+            stage.metric(errors).await,
+            0,
+            "{errors}: {}",
+            stage.controllers_log()
+        );
+    }
+    for left in [stage.jobs().await.len(), stage.requests().await.len()] {
+        assert_eq!(left, 0);
+    }
+}
+
+const LOOKS: &str = r#"whittle_reconciles_total{kind="ImageBuild"}"#;
+
+async fn all_go<K>(stage: &Stage)
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api = stage.api::<K>();
+    let now = DeleteParams::background().grace_period(0);
+    api.delete_collection(&now, &ListParams::default())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_range_that_runners_do_not_fit_into_is_told_and_its_end_heals() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    let limits = stage.api::<LimitRange>();
+    // Of a container it would be a default.
+    let most = json!([{"type": "Pod", "max": {"memory": "1Mi"}}]);
+    stage.install(json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small", "namespace": stage.namespace}, "spec": {"limits": most}})).await;
+    // The Job controller is refused, for real.
+    let pods = stage.api::<Pod>();
+    let try_it = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let refused = async || pods.create(&try_it, &pod_of(&job)).await.err();
+    let refusal = stage.until("the LimitRange holds", refused).await;
+    let about = json!({"kind": "Job", "name": job.name_any(), "uid": job.uid()});
+    event(
+        &stage,
+        about,
+        "FailedCreate",
+        &format!("Error creating: {refusal}"),
+    )
+    .await;
+    let build = stage.ready("hello", "False", "LimitRange").await;
+    let said = find(&build.status.unwrap().conditions, "Ready")
+        .unwrap()
+        .message
+        .clone();
+    assert!(
+        said.contains("maximum memory usage per Pod is 1Mi"),
+        "{said}"
+    );
+    limits
+        .delete("small", &DeleteParams::default())
+        .await
+        .unwrap();
+    let taken = async || pods.create(&try_it, &pod_of(&job)).await.ok();
+    stage.until("Pods can be made", taken).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    built_once(&stage, SOON).await;
 }

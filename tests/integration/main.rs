@@ -7,6 +7,7 @@ mod api_server;
 mod bounds;
 mod builds;
 mod callback;
+mod certificates;
 mod clock;
 mod crashes;
 mod due;

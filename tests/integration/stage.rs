@@ -465,14 +465,7 @@ impl Stage {
         let pods = self.api::<Pod>();
         let name = format!("{}-x", job.name_any());
         if pods.get_opt(&name).await.unwrap().is_none() {
-            let template = job.spec.clone().unwrap().template;
-            let mut pod = Pod {
-                metadata: template.metadata.unwrap(),
-                spec: template.spec,
-                status: None,
-            };
-            pod.metadata.name = Some(name.clone());
-            pod.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+            let pod = pod_of(job);
             pods.create(&PostParams::default(), &pod).await.unwrap();
         }
         pods.patch_status(
@@ -565,6 +558,19 @@ impl Refusal {
         let now = DeleteParams::default();
         self.0.delete(&self.1, &now).await.unwrap();
     }
+}
+
+/// The Pod that the Job controller makes of this Job.
+pub fn pod_of(job: &Job) -> Pod {
+    let template = job.spec.clone().unwrap().template;
+    let mut pod = Pod {
+        metadata: template.metadata.unwrap(),
+        spec: template.spec,
+        status: None,
+    };
+    pod.metadata.name = Some(format!("{}-x", job.name_any()));
+    pod.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+    pod
 }
 
 /// A Pod's status whose runner has ended with this message.

@@ -220,6 +220,10 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
             // It went meanwhile, and the watch may have told so before: nobody looks at it again.
             queues.leave_place(&uid);
             queues.not_told(&uid);
+            let there = context.cluster.image_build(&namespace, &name).await?;
+            if there.is_none() {
+                return Ok(Requeue::await_change());
+            }
         }
         return Err(error.into());
     };
