@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, Pod, Secret, Service};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use whittle_api::{Builder, ImageBuild, find};
+use whittle_api::{Builder, FailureReason, ImageBuild, find};
 
 use crate::api_server::{ApiServer, Which};
 use crate::refusals::event;
-use crate::stage::{Stage, pod_of, success};
+use crate::stage::{Stage, failure, pod_of, success};
 use crate::wire::Wire;
 
 /// How long each of them lasts.
@@ -177,6 +177,31 @@ where
     api.delete_collection(&now, &ListParams::default())
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_service_of_the_builder_is_there_again_for_the_next_attempt() {
+    let stage = Stage::with_controller().await;
+    let job = running(&stage).await;
+    let services = stage.api::<Service>();
+    let now = DeleteParams::default();
+    services
+        .delete("whittle-builder-default", &now)
+        .await
+        .unwrap();
+    stage
+        .pod_ends(&job, &failure(FailureReason::BuilderLost))
+        .await;
+    stage.ready("hello", "Unknown", "Retrying").await;
+    let service = async || services.get_opt("whittle-builder-default").await.unwrap();
+    stage.until("the Service is there", service).await;
+    let next = stage.until("the second attempt starts", async || {
+        let current = stage.get("hello").await.status?.current?;
+        let next = stage.api::<Job>().get_opt(&current.job).await.unwrap()?;
+        (next.name_any() != job.name_any()).then_some(next)
+    });
+    stage.pod_ends(&next.await, &success("sha256:aa")).await;
+    stage.ready("hello", "True", "Succeeded").await;
 }
 
 #[tokio::test]

@@ -280,7 +280,7 @@ fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Duration 
 
 /// True where this ImageBuild wakes its Builder.
 pub fn wakes(build: &ImageBuild, builder: &Builder) -> bool {
-    let needs = decide::is_asleep(builder) || decide::lacks_certificates(build);
+    let needs = decide::is_asleep(builder) || decide::doubts_its_builder(build);
     needs && !decide::is_settled(build)
 }
 

@@ -13,7 +13,7 @@ mod start;
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
 pub use end::memory_limit;
-pub use queue::{Queue, Runners, lacks_certificates, lacks_its_own};
+pub use queue::{Queue, Runners, doubts_its_builder, lacks_certificates, lacks_its_own};
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};

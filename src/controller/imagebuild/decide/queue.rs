@@ -116,6 +116,13 @@ pub fn lacks_certificates(build: &ImageBuild) -> bool {
     })
 }
 
+/// True where what the build needs of its Builder may be gone, though that one's daemon is well: its runner cannot mount
+/// the certificates, or an attempt was lost, as it is where the Service does not exist.
+pub fn doubts_its_builder(build: &ImageBuild) -> bool {
+    let current = build.status.as_ref().and_then(|s| s.current.as_ref());
+    lacks_certificates(build) || current.is_some_and(|current| current.attempt > 1)
+}
+
 /// True where an object of the build itself was refused.
 fn is_refused(build: &ImageBuild) -> bool {
     refused::own_trouble(build).is_some_and(Reason::is_denial)
