@@ -13,9 +13,9 @@ SCRIPTS=1000 make --no-print-directory test-shells
 stage "ImageBuilds by the thousand, on a real API server"
 IMAGE_BUILDS=1000 make --no-print-directory test-integration T='finished:: many_ordinary_image_builds'
 
-stage "The controller, killed at each of its calls"
+stage "The controller, killed at each of its calls; faults that last a minute"
 rm -rf target/kills
-make --no-print-directory test-integration T='kills::'
+make --no-print-directory test-integration T='kills:: faults::'
 {
   echo '| scene | call | which | killed | builds started | finished | duplicates |'
   echo '|---|---|---|---|---|---|---|'

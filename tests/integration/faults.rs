@@ -19,8 +19,11 @@ use crate::refusals::event;
 use crate::stage::{Stage, failure, pod_of, success};
 use crate::wire::Wire;
 
-/// How long each of them lasts.
-const FAULT: Duration = Duration::from_secs(20);
+/// How long each of them lasts: a minute with `LONG=1`.
+fn fault() -> Duration {
+    let long = std::env::var_os("LONG").is_some();
+    Duration::from_secs(if long { 60 } else { 20 })
+}
 /// So soon after it the build goes on.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -55,7 +58,7 @@ async fn the_api_server_stands_still_during_a_build() {
     let job = running(&stage).await;
     stage.pod_ends(&job, &success("sha256:aa")).await;
     stage.server.freeze(Which::ApiServer);
-    tokio::time::sleep(FAULT).await;
+    tokio::time::sleep(fault()).await;
     stage.server.thaw(Which::ApiServer);
     built_once(&stage, SOON).await;
 }
@@ -67,7 +70,7 @@ async fn the_api_server_is_killed_during_a_build_and_comes_back() {
     let job = running(&stage).await;
     stage.pod_ends(&job, &success("sha256:aa")).await;
     stage.server.end(Which::ApiServer);
-    tokio::time::sleep(FAULT).await;
+    tokio::time::sleep(fault()).await;
     stage.server.start_again(Which::ApiServer).await;
     built_once(&stage, SOON).await;
 }
@@ -78,7 +81,7 @@ async fn etcd_is_killed_during_a_build_and_comes_back() {
     stage.start_controller().await;
     let job = running(&stage).await;
     stage.server.end(Which::Etcd);
-    tokio::time::sleep(FAULT).await;
+    tokio::time::sleep(fault()).await;
     stage.server.start_again(Which::Etcd).await;
     stage.pod_ends(&job, &success("sha256:aa")).await;
     built_once(&stage, SOON).await;
@@ -93,7 +96,7 @@ async fn packets_to_the_api_server_are_lost_for_a_while() {
     let job = running(&stage).await;
     wire.drops();
     stage.pod_ends(&job, &success("sha256:aa")).await;
-    tokio::time::sleep(FAULT).await;
+    tokio::time::sleep(fault()).await;
     wire.flows();
     built_once(&stage, SOON).await;
 }
@@ -202,6 +205,28 @@ async fn a_deleted_service_of_the_builder_is_there_again_for_the_next_attempt() 
     });
     stage.pod_ends(&next.await, &success("sha256:aa")).await;
     stage.ready("hello", "True", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn a_deleted_request_is_there_again_before_its_runner_starts() {
+    let stage = Stage::with_controller().await;
+    stage.apply("hello", json!({})).await.unwrap();
+    stage.builder_starts().await;
+    let job = stage.job("hello").await;
+    let requests = stage.api::<ConfigMap>();
+    let now = DeleteParams::default();
+    requests.delete(&job.name_any(), &now).await.unwrap();
+    let pod = stage.pod(&job, json!({"phase": "Pending"})).await;
+    let about = json!({"kind": "Pod", "name": pod.name_any(), "uid": pod.uid()});
+    let words = format!(
+        r#"MountVolume.SetUp failed for volume "request" : configmap "{}" not found"#,
+        job.name_any()
+    );
+    event(&stage, about, "FailedMount", &words).await;
+    let request = async || requests.get_opt(&job.name_any()).await.unwrap();
+    stage.until("the request is there", request).await;
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    built_once(&stage, SOON).await;
 }
 
 #[tokio::test]

@@ -33,8 +33,8 @@ use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
 use whittle_api::{
-    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, READY, REQUESTED_AT, Reason,
-    Stage, find,
+    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
+    REQUESTED_AT, Reason, Stage, find,
 };
 use whittle_build::inputs::Inputs;
 use whittle_build::report::Report;
@@ -376,6 +376,11 @@ fn go_on(
                 ..step(status, Action::None)
             }
         }
+        // Somebody has deleted its request or its credential: what is there is left alone.
+        State::Pending(pending) if is_of_attempt(pending, build, current) => Step {
+            look_again: Some(SignedDuration::from_secs(5)),
+            ..start(observed, settings, status, now)
+        },
         State::Pending(pending) => wait(build, status, pending, now),
         State::Running => {
             let message = current.message.clone().unwrap_or_else(|| "building".into());
@@ -385,6 +390,16 @@ fn go_on(
         State::Told(report) => early::believe(observed, status, report, now),
         State::Ended(report) => end(observed, status, report.clone(), now),
     }
+}
+
+/// True where what does not exist was made for this attempt.
+fn is_of_attempt(pending: &Pending, build: &ImageBuild, current: &Current) -> bool {
+    let credential = names::credential(&build.uid().unwrap_or_default(), &current.job);
+    let missing = pending.missing.as_ref();
+    missing.is_some_and(|missing| match missing.kind {
+        MissingKind::ConfigMap => missing.name == current.job,
+        MissingKind::Secret => missing.name == credential,
+    })
 }
 
 fn wait(
