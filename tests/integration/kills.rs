@@ -37,6 +37,17 @@ enum Scene {
     Plain,
     Checked,
     Retried,
+    /// The spec changes while the runner runs.
+    Superseded,
+}
+
+/// What a scene comes to.
+struct Expected {
+    /// Jobs of runners that are made, and that are there at its end.
+    runners: [usize; 2],
+    /// Jobs of checks that are made.
+    checks: usize,
+    builds: usize,
 }
 
 impl Scene {
@@ -46,6 +57,7 @@ impl Scene {
             Self::Plain => "plain",
             Self::Checked => "health check",
             Self::Retried => "runner lost, retried",
+            Self::Superseded => "spec changed",
         }
     }
 
@@ -56,13 +68,18 @@ impl Scene {
         }
     }
 
-    /// Jobs of runners, and of checks.
-    fn jobs(self) -> (usize, usize) {
-        match self {
-            Self::Start | Self::Plain => (1, 0),
+    fn expected(self) -> Expected {
+        let (runners, checks, builds) = match self {
+            Self::Start | Self::Plain => ([1, 1], 0, 1),
             // One that builds, one that moves the tags.
-            Self::Checked => (2, 1),
-            Self::Retried => (2, 0),
+            Self::Checked => ([2, 2], 1, 1),
+            Self::Retried => ([2, 2], 0, 1),
+            Self::Superseded => ([2, 1], 0, 2),
+        };
+        Expected {
+            runners,
+            checks,
+            builds,
         }
     }
 }
@@ -84,6 +101,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
     stage.account = Some(proxy.kubeconfig(stage.server));
     let mut kubelet = Kubelet::default();
     kubelet.loses_the_first = scene == Scene::Retried;
+    kubelet.holds_the_first = scene == Scene::Superseded;
     if scene == Scene::Start {
         stage.apply("hello", scene.spec()).await.unwrap();
         proxy.hold_at(number, when);
@@ -94,6 +112,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         stage.apply("hello", scene.spec()).await.unwrap();
     }
     let (mut killed, begun) = (None, Instant::now());
+    let mut changed = false;
     let (mut calls, mut quiet) = (0, Instant::now());
     let what = format!("{}: the build ends, {when:?} call {number}", scene.name());
     loop {
@@ -104,12 +123,18 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
             killed = Some(call);
         }
         kubelet.turn(&stage).await;
+        if kubelet.holds_the_first && kubelet.first_runs && !changed {
+            changed = true;
+            let other = json!({"source": {"inline": {"files": {"a": "other"}}}});
+            stage.apply("hello", other).await.unwrap();
+        }
         if calls != proxy.calls() {
             (calls, quiet) = (proxy.calls(), Instant::now());
         }
         let status = stage.get("hello").await.status.unwrap_or_default();
         let ready = find(&status.conditions, "Ready").cloned();
-        let ended = ready.is_some_and(|it| it.status == "True");
+        let builds = i64::try_from(scene.expected().builds).unwrap();
+        let ended = ready.is_some_and(|it| it.status == "True") && status.build == Some(builds);
         if ended && quiet.elapsed() > QUIET {
             break;
         }
@@ -127,7 +152,11 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
 async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
     let made = proxy.jobs();
     let distinct: BTreeSet<&String> = made.iter().collect();
-    let (runners, checks) = scene.jobs();
+    let Expected {
+        runners: [runners, there],
+        checks,
+        builds,
+    } = scene.expected();
     let status = stage.get("hello").await.status.unwrap();
     let jobs: Vec<String> = stage
         .jobs()
@@ -140,7 +169,9 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
     let secrets = stage.api::<Secret>().list(&labels).await.unwrap().items;
     let owners = secrets
         .iter()
-        .map(|secret| secret.owner_references()[0].name.clone());
+        .map(|secret| secret.owner_references()[0].name.clone())
+        // Nobody takes away those whose request has gone.
+        .filter(|owner| requests.contains(owner));
     let events = stage
         .api::<Event>()
         .list(&ListParams::default())
@@ -159,15 +190,15 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
     };
     holds("the digest", status.digest.as_deref() == Some("sha256:aa"));
     holds(
-        "one build",
-        status.build == Some(1) && status.history.len() == 1,
+        "builds",
+        status.build == i64::try_from(builds).ok() && status.history.len() == builds,
     );
     holds("nothing under way", status.current.is_none());
     holds("Jobs that were made", distinct.len() == runners + checks);
-    holds("Jobs that are there", jobs.len() == runners);
+    holds("Jobs that are there", jobs.len() == there);
     holds(
         "requests",
-        requests.len() == runners && sorted(&requests) == sorted(&jobs),
+        requests.len() == there && sorted(&requests) == sorted(&jobs),
     );
     holds(
         "credentials",
@@ -262,6 +293,11 @@ async fn at_each_call_of_a_build() {
 #[tokio::test]
 async fn at_each_call_of_a_build_with_a_health_check() {
     each(Scene::Checked).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_spec_changes() {
+    each(Scene::Superseded).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,11 @@ use crate::stage::{Stage, ended, success};
 pub struct Kubelet {
     /// The node of the first attempt is lost.
     pub loses_the_first: bool,
-    lost: Option<String>,
+    /// The first runner does not end.
+    pub holds_the_first: bool,
+    /// It runs.
+    pub first_runs: bool,
+    first: Option<String>,
 }
 
 impl Kubelet {
@@ -76,8 +80,9 @@ impl Kubelet {
             }
             return;
         }
-        let first = self.lost.get_or_insert_with(|| job.name_any());
-        let lost = self.loses_the_first && *first == job.name_any();
+        let first = self.first.get_or_insert_with(|| job.name_any());
+        let first = *first == job.name_any();
+        let (lost, held) = (self.loses_the_first && first, self.holds_the_first && first);
         let phase = pod
             .status
             .as_ref()
@@ -87,6 +92,7 @@ impl Kubelet {
             .as_ref()
             .is_some_and(|status| status.conditions.is_some());
         match phase {
+            Some("Running") if held => self.first_runs = true,
             Some("Running") if lost => {
                 stage.pod(job, json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."})).await;
             }
