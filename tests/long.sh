@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What `make test` takes a sample of, whole: the tables of images, of probes and of samples (docs/truth.md and
-# docs/probe-truth.md are copies of the first two); ImageBuilds by the thousand; fuzzing and random scripts for longer.
+# What `make test` takes a sample of, whole: the tables of images, of probes, of kills and of samples (docs/truth.md,
+# docs/probe-truth.md and docs/kills.md are copies of the first three); ImageBuilds by the thousand; fuzzing and random
+# scripts for longer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LONG=1
@@ -11,6 +12,15 @@ SCRIPTS=1000 make --no-print-directory test-shells
 
 stage "ImageBuilds by the thousand, on a real API server"
 IMAGE_BUILDS=1000 make --no-print-directory test-integration T='finished:: many_ordinary_image_builds'
+
+stage "The controller, killed at each of its calls; faults that last a minute"
+rm -rf target/kills
+make --no-print-directory test-integration T='kills:: faults::'
+{
+  echo '| scene | call | which | killed | builds started | finished | duplicates |'
+  echo '|---|---|---|---|---|---|---|'
+  cat target/kills/*.md
+} >target/kills.md
 
 stage "The tables of images, probes and samples, whole"
 make --no-print-directory test-e2e T='truth:: pairs:: all_samples::'

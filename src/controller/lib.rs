@@ -1,6 +1,7 @@
 //! Reconcile loops: the only place where what is decided and what is done meet.
 
 pub mod builder;
+mod clocks;
 pub mod cluster;
 mod egress;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use crate::builder::state::Use;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
 use crate::guard::Mailbox;
+use crate::imagebuild::decide::lacks_certificates;
 use crate::queues::Queues;
 use crate::serve::{EarlyReports, Metrics};
 use crate::settings::Settings;
@@ -68,6 +70,8 @@ pub struct Context {
     recorder: Recorder,
     others: others::Others,
     used: used::Used,
+    clock: clocks::Clock,
+    ran: clocks::Ran,
     known: Known,
     queues: Queues,
     images: Mailbox,
@@ -99,6 +103,8 @@ impl Context {
             recorder,
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),
+            clock: clocks::Clock::default(),
+            ran: clocks::Ran::default(),
             known,
             queues: Queues::default(),
             images: Mailbox::default(),
@@ -118,6 +124,12 @@ impl Context {
     /// How many builds keep this Builder from a restart.
     async fn active_builds(&self, namespace: &str, builder: &str) -> usize {
         self.queues().await.busy(namespace, builder)
+    }
+
+    /// True where a build of this Builder waits for the certificates of its runners.
+    fn waits_for_certificates(&self, namespace: &str, builder: &str) -> bool {
+        let builds = self.queues.builds(namespace, builder);
+        builds.iter().any(|build| lacks_certificates(build))
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.
@@ -161,7 +173,7 @@ pub enum Error {
     Broken(String),
 }
 
-/// How long one round of a loop may take in all: the client has no read timeout of its own.
+/// How long one round of a loop may take in all: the client's timeout is one of each answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Ends a round that takes too long; the next one looks at everything anew.

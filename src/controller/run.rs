@@ -31,6 +31,12 @@ const WOKEN: usize = 1024;
 /// Stands in the settings for Whittle's own namespace.
 const POD_NAMESPACE: &str = "$(POD_NAMESPACE)";
 
+/// A connection on which the API server says nothing for so long is dead, though nobody has closed it: a node or a
+/// firewall between has forgotten it. An answer may wait for a webhook of others, for 30 seconds at most.
+const SILENCE: Duration = Duration::from_secs(40);
+/// The same of watches: where nothing happens, the API server sends a bookmark each minute.
+const SILENCE_OF_WATCHES: Duration = Duration::from_secs(90);
+
 /// What the command line says.
 pub struct Options {
     /// Path of the settings.
@@ -84,7 +90,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let gate = Gate::default();
     let lease = names::lease(&settings.installation);
     let leases = Leases::new(
-        kube::Client::try_from(config.clone())?,
+        kube::Client::try_from(silent_for(SILENCE, config.clone()))?,
         &options.namespace,
         &lease,
     );
@@ -112,8 +118,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
 
     let work = async {
         let trouble = Trouble::counted(metrics.clone());
-        let (client, namespaces) = (gate.client(config)?, watch.namespaces.clone());
-        let cluster = Cluster::new(client, namespaces, selector, trouble);
+        let watching = kube::Client::try_from(silent_for(SILENCE_OF_WATCHES, config.clone()))?;
+        let client = gate.client(silent_for(SILENCE, config))?;
+        let cluster = Cluster::new(client, watch.namespaces.clone(), selector, trouble);
+        let cluster = cluster.watching_by(watching);
         let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
         metrics.leads();
         let early_reports = EarlyReports::default();
@@ -199,6 +207,13 @@ fn readiness(role: &Role, missing: &[&str]) -> Result<String, String> {
             missing.join(", ")
         )),
     }
+}
+
+/// Connections that end after this silence; the time that they lay idle before a request does not count.
+fn silent_for(silence: Duration, mut config: kube::Config) -> kube::Config {
+    config.read_timeout = Some(silence);
+    config.reset_reader_on_write = true;
+    config
 }
 
 /// The host of the callback's URL, as it must stand in the certificate: a name, or an address without brackets.

@@ -33,6 +33,17 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
+/// What a Builder is looked at for: the same, and each doubt.
+pub fn build_of_builder(build: &ImageBuild) -> Option<u64> {
+    let current = build.status.as_ref().and_then(|s| s.current.as_ref());
+    let attempt = current.map(|current| current.attempt);
+    digest((
+        image_build(build),
+        decide::lacks_certificates(build),
+        attempt,
+    ))
+}
+
 /// The start of a build, and its end, or that it hangs: then the next one may start. None where none is under way.
 pub fn build_runs(build: &ImageBuild) -> Option<u64> {
     let current = build.status.as_ref()?.current.as_ref()?;

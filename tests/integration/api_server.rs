@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -24,8 +24,25 @@ pub struct ApiServer {
     pub name: String,
     folder: PathBuf,
     port: u16,
+    /// Its processes, where this process has started them: etcd, and the API server.
+    parts: Mutex<Vec<Part>>,
     /// Whether the CRDs and permissions are there.
     pub installed: tokio::sync::OnceCell<()>,
+}
+
+/// A process of it, and how it is started.
+struct Part {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: String,
+    process: Child,
+}
+
+/// Which of its processes.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Etcd,
+    ApiServer,
 }
 
 impl ApiServer {
@@ -81,38 +98,39 @@ impl ApiServer {
     /// Started, unless another test of this run has; it ends with the process `until`. On a thread of its own: it blocks,
     /// and tests run within a runtime.
     fn named(name: String, until: u32, audit: bool) -> Option<Self> {
-        let start = move || {
-            let port = match shared(&name) {
-                Shared::Made(port) => port,
-                Shared::Mine(turn) => turn.made(Self::start(&name, until, audit)),
-            };
-            Self::at(name, port)
+        let start = move || match shared(&name) {
+            Shared::Made(port) => Self::at(name, port, vec![]),
+            Shared::Mine(turn) => {
+                let server = Self::start(name, until, audit);
+                turn.made(server.port);
+                server
+            }
         };
         std::thread::spawn(start).join().ok()
     }
 
-    fn at(name: String, port: u16) -> Self {
+    fn at(name: String, port: u16, parts: Vec<Part>) -> Self {
         Self {
             folder: folder(&name),
             name,
             port,
+            parts: Mutex::new(parts),
             installed: tokio::sync::OnceCell::new(),
         }
     }
 
-    /// Its port.
-    fn start(name: &str, until: u32, audit: bool) -> u16 {
+    fn start(name: String, until: u32, audit: bool) -> Self {
         let bin = PathBuf::from(std::env::var("CLUSTER_BIN").expect(
             "CLUSTER_BIN names no folder: run `make test-integration`, or set it to what `cd tests/cluster && go run . build etcd kube-apiserver helm` prints",
         ));
-        let folder = folder(name);
+        let folder = folder(&name);
         let at = |name: &str| folder.join(name).display().to_string();
         let [client, peer, port] = free_ports();
-        let mut processes = vec![];
+        let mut parts = vec![];
         let etcd = format!("http://127.0.0.1:{client}");
         let peers = format!("http://127.0.0.1:{peer}");
-        processes.push(spawn(
-            &bin.join("etcd"),
+        parts.push(Part::start(
+            bin.join("etcd"),
             &[
                 "--data-dir",
                 &at("etcd"),
@@ -130,7 +148,7 @@ impl ApiServer {
                 "--log-level",
                 "error",
             ],
-            &at("etcd.log"),
+            at("etcd.log"),
         ));
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(at("sa.key"), key.serialize_pem()).unwrap();
@@ -187,14 +205,50 @@ impl ApiServer {
             "--disable-admission-plugins",
             "ServiceAccount",
         ]);
-        processes.push(spawn(
-            &bin.join("kube-apiserver"),
+        parts.push(Part::start(
+            bin.join("kube-apiserver"),
             &arguments,
-            &at("kube-apiserver.log"),
+            at("kube-apiserver.log"),
         ));
-        stop_with(until, processes, &folder);
-        Self::at(name.into(), port).wait_until_ready();
-        port
+        stop_with(until, parts.iter().map(|part| &part.process), &folder);
+        let server = Self::at(name, port, parts);
+        server.wait_until_ready();
+        server
+    }
+
+    fn part<T>(&self, which: Which, act: impl FnOnce(&mut Part) -> T) -> T {
+        act(&mut self.parts.lock().unwrap()[which as usize])
+    }
+
+    /// It does nothing any more, and nobody is told: its connections stay open.
+    pub fn freeze(&self, which: Which) {
+        self.part(which, |part| part.signal("STOP"));
+    }
+
+    /// It goes on where it was frozen.
+    pub fn thaw(&self, which: Which) {
+        self.part(which, |part| part.signal("CONT"));
+    }
+
+    /// SIGKILL.
+    pub fn end(&self, which: Which) {
+        self.part(which, |part| {
+            part.process.kill().unwrap();
+            part.process.wait().unwrap();
+        });
+    }
+
+    /// It starts again after its end.
+    pub async fn start_again(&self, which: Which) {
+        self.part(which, |part| {
+            part.process = spawn(&part.program, &part.arguments, &part.log);
+            stop_with(std::process::id(), [&part.process], &self.folder);
+        });
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while !self.is_ready().await {
+            assert!(Instant::now() < deadline, "{which:?} did not start again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn wait_until_ready(&self) {
@@ -260,6 +314,12 @@ impl ApiServer {
         self.kubeconfig("controller")
     }
 
+    /// The same, by way of another address: another name than the server's own, as that is what others use.
+    pub fn controllers_kubeconfig_at(&self, url: &str) -> PathBuf {
+        let name = url.replace(['/', ':'], "-");
+        self.kubeconfig_at("controller", url, &format!("controller-{name}"))
+    }
+
     /// Path of a kubeconfig that may do everything.
     pub fn kubeconfig_of_admin(&self) -> PathBuf {
         self.kubeconfig("admin")
@@ -270,15 +330,24 @@ impl ApiServer {
         self.kubeconfig("bound")
     }
 
+    /// Where it answers, and the certificate that it shows.
+    pub fn address(&self) -> (String, PathBuf) {
+        let url = format!("https://127.0.0.1:{}", self.port);
+        (url, self.path("certs/apiserver.crt"))
+    }
+
     fn kubeconfig(&self, token: &str) -> PathBuf {
-        let path = self.path(&format!("{token}.kubeconfig"));
-        let certificate = self.path("certs/apiserver.crt");
+        self.kubeconfig_at(token, &self.address().0, token)
+    }
+
+    fn kubeconfig_at(&self, token: &str, url: &str, name: &str) -> PathBuf {
+        let path = self.path(&format!("{name}.kubeconfig"));
+        let (_, certificate) = self.address();
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-             clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{}\", certificate-authority: {}}}}}]\n\
+             clusters: [{{name: test, cluster: {{server: \"{url}\", certificate-authority: {}}}}}]\n\
              users: [{{name: test, user: {{token: {token}}}}}]\n\
              contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
-            self.port,
             certificate.display()
         );
         // Written whole: other tests read it at the same time.
@@ -296,8 +365,29 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-fn spawn(program: &Path, arguments: &[&str], log: &str) -> Child {
-    let log = std::fs::File::create(log).unwrap();
+impl Part {
+    fn start(program: PathBuf, arguments: &[&str], log: String) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|&it| it.to_owned()).collect();
+        let process = spawn(&program, &arguments, &log);
+        Self {
+            program,
+            arguments,
+            log,
+            process,
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args(["-s", signal, &id]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+fn spawn(program: &Path, arguments: &[String], log: &str) -> Child {
+    let mut file = std::fs::OpenOptions::new();
+    let log = file.create(true).append(true).open(log).unwrap();
     alone(&mut Command::new(program))
         .args(arguments)
         .stdin(Stdio::null())

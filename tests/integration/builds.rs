@@ -1,13 +1,16 @@
 //! A build from its ImageBuild to its end, with the test as kubelet.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle_api::{Builder, FailureReason, ImageBuild, find};
+use whittle_api::{Builder, FailureReason, ImageBuild, find, is_true};
 use whittle_build::report::encode;
 
+use crate::kubelet::Kubelet;
 use crate::stage::{Stage, ended, failure, success};
 
 const RECONCILES: &str = r#"whittle_reconciles_total{kind="ImageBuild"}"#;
@@ -312,6 +315,41 @@ async fn a_build_needs_few_reconciles() {
         (1..=20).contains(&reconciles),
         "{reconciles} reconciles for one build"
     );
+}
+
+#[tokio::test]
+async fn each_of_a_hundred_builds_in_a_queue_needs_few_reconciles() {
+    const BUILDS: u64 = 100;
+    let stage = Stage::with_controller().await;
+    for number in 0..BUILDS {
+        stage.apply(&format!("b{number}"), json!({})).await.unwrap();
+    }
+    let mut kubelet = Kubelet::default();
+    let builds = stage.api::<ImageBuild>();
+    let begun = Instant::now();
+    loop {
+        kubelet.turn(&stage).await;
+        let all = builds.list(&ListParams::default()).await.unwrap();
+        let ended = |build: &&ImageBuild| {
+            let status = build.status.as_ref();
+            status.is_some_and(|status| is_true(&status.conditions, "Ready"))
+        };
+        if all.iter().filter(ended).count() == BUILDS as usize {
+            break;
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(300),
+            "{}",
+            stage.controllers_log()
+        );
+    }
+    let reconciles = stage.metric(RECONCILES).await;
+    println!("{reconciles} reconciles in {:?}", begun.elapsed());
+    assert!(
+        (BUILDS..=20 * BUILDS).contains(&reconciles),
+        "{reconciles} reconciles"
+    );
+    assert_eq!(stage.jobs().await.len(), BUILDS as usize);
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn start() -> (u32, u16) {
         folder.join("controller.log").display()
     );
     let pid = process.id();
-    stop_with(shared::run(), vec![process], &folder);
+    stop_with(shared::run(), &[process], &folder);
     (pid, health)
 }
 

@@ -162,7 +162,7 @@ async fn a_leader_that_was_stopped_for_a_while_writes_nothing_when_it_goes_on_an
     let before = pair.lease().await;
     pair.signal("a", "-CONT");
     assert!(!pair.end("a").await.success());
-    assert!(pair.stage.logged().contains("lost the Lease"));
+    assert!(pair.stage.controllers_log().contains("lost the Lease"));
     let after = pair.lease().await;
     let transitions = |lease: Lease| lease.spec.unwrap().lease_transitions;
     assert_eq!(transitions(before), transitions(after));
@@ -273,7 +273,7 @@ async fn of_thirty_builds_none_is_lost_or_built_twice_where_both_are_killed_in_t
         assert!(
             Instant::now() < deadline,
             "{done} are built\n{}",
-            pair.stage.logged()
+            pair.stage.controllers_log()
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     };

@@ -27,7 +27,7 @@ fn contains(text: &str, all: &[&str]) {
 }
 
 /// A controller of Kubernetes writes an event about this object.
-async fn event(stage: &Stage, about: Value, reason: &str, message: &str) {
+pub async fn event(stage: &Stage, about: Value, reason: &str, message: &str) {
     let now = k8s_openapi::jiff::Timestamp::now().to_string();
     let mut about = about;
     about["namespace"] = stage.namespace.clone().into();
@@ -56,7 +56,7 @@ async fn about(stage: &Stage) -> Value {
 }
 
 /// Plays the StatefulSet controller: the daemon has a Pod, in this state.
-async fn daemon(stage: &Stage, metadata: Value, status: Value) -> Pod {
+pub async fn daemon(stage: &Stage, metadata: Value, status: Value) -> Pod {
     let template = stateful_set(stage).await.spec.unwrap().template;
     let mut pod = Pod {
         metadata: template.metadata.unwrap(),

@@ -70,12 +70,10 @@ impl Turn {
 
 /// Statics are not dropped at the end of a process: a watcher ends these when that one has gone, however it went, and
 /// removes their folder.
-pub fn stop_with(process: u32, processes: Vec<Child>, folder: &Path) {
-    let pids: Vec<String> = processes
-        .iter()
-        .rev()
-        .map(|child| child.id().to_string())
-        .collect();
+pub fn stop_with<'a>(process: u32, processes: impl IntoIterator<Item = &'a Child>, folder: &Path) {
+    let ids = processes.into_iter().map(|child| child.id().to_string());
+    let mut pids: Vec<String> = ids.collect();
+    pids.reverse();
     // In order, each to its end: an API server without its etcd does not end by itself.
     let script = r#"(
         while kill -0 "$1" 2>/dev/null; do sleep 0.2; done

@@ -23,7 +23,7 @@ use whittle_build::report::{Built, Failed, Report, encode};
 use crate::api_server::{ApiServer, CONTROLLER, free_ports};
 use crate::shared::{Shared, shared};
 
-/// How long anything may take before a test gives up on it.
+/// How long anything may take, but where a test has more of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Images of runners and builders, in the settings and in the policies.
@@ -43,6 +43,12 @@ pub struct Stage {
     everywhere: bool,
     /// Where runners find the controller, as its settings say.
     pub callback_host: String,
+    /// How long anything may take before a test gives up on it.
+    pub patience: Duration,
+    /// What controllers that start from now on reach the API server by; its own otherwise.
+    pub account: Option<PathBuf>,
+    /// What they have in their environment beside that.
+    pub environment: Vec<(&'static str, PathBuf)>,
     controller: Option<Controller>,
     /// Of other installations.
     others: Vec<Controller>,
@@ -85,6 +91,9 @@ impl Stage {
             server,
             everywhere: false,
             callback_host: "localhost".into(),
+            patience: PATIENCE,
+            account: None,
+            environment: vec![],
             controller: None,
             others: vec![],
             folder: tempfile::tempdir().unwrap(),
@@ -164,7 +173,7 @@ impl Stage {
         apply(&self.client, object).await;
     }
 
-    /// Starts the controller, with the permissions of the chart.
+    /// Starts the controller, with the permissions of the chart, and waits until it is ready.
     ///
     /// It looks after this stage's namespace alone: other tests run beside it.
     pub async fn start_controller(&mut self) -> u16 {
@@ -173,9 +182,22 @@ impl Stage {
         callback
     }
 
+    /// The same without waiting.
+    pub async fn launch_controller(&mut self) -> u16 {
+        let (controller, callback) = self.launch_replica("whittle-0").await;
+        self.controller = Some(controller);
+        callback
+    }
+
     /// Starts a controller in a Pod of this name, and returns it and the port of its callback: one of several, which are
     /// the caller's. In the Pod of one that was killed it is the same container started again.
     pub async fn start_replica(&self, pod: &str) -> (Controller, u16) {
+        let (controller, callback) = self.launch_replica(pod).await;
+        self.is_ready(&controller).await;
+        (controller, callback)
+    }
+
+    async fn launch_replica(&self, pod: &str) -> (Controller, u16) {
         let namespaces = match self.everywhere {
             true => vec![],
             false => vec![&self.namespace],
@@ -187,8 +209,9 @@ impl Stage {
         };
         let here = json!({"watch": {"namespaces": namespaces}, "probeGuard": {"name": name},
             "installation": format!("whittle-system/{name}")});
-        let account = self.server.controllers_kubeconfig();
-        self.start(pod, "whittle-system", here, account).await
+        let account = self.account.clone();
+        let account = account.unwrap_or_else(|| self.server.controllers_kubeconfig());
+        self.launch(pod, "whittle-system", here, account)
     }
 
     /// What a controller of [`Self::start_controller`] calls its installation.
@@ -220,7 +243,8 @@ impl Stage {
         }
         let mut all = json!({"installation": installation});
         json_patch::merge(&mut all, &settings);
-        let (controller, _) = self.start("whittle-0", home, all, account).await;
+        let (controller, _) = self.launch("whittle-0", home, all, account);
+        self.is_ready(&controller).await;
         self.others.push(controller);
     }
 
@@ -244,13 +268,7 @@ impl Stage {
         }
     }
 
-    async fn start(
-        &self,
-        pod: &str,
-        home: &str,
-        patch: Value,
-        account: PathBuf,
-    ) -> (Controller, u16) {
+    fn launch(&self, pod: &str, home: &str, patch: Value, account: PathBuf) -> (Controller, u16) {
         let [health, callback] = free_ports();
         let settings = self.folder.path().join(format!("settings-{health}.json"));
         let mut all = json!({
@@ -277,6 +295,7 @@ impl Stage {
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
             .env("KUBECONFIG", account)
             .env("POD_NAME", pod)
+            .envs(self.environment.iter().cloned())
             // As in the chart.
             .envs([("MIMALLOC_ALLOW_THP", "0"), ("MIMALLOC_PURGE_DELAY", "0")])
             .stdin(Stdio::null())
@@ -284,7 +303,11 @@ impl Stage {
             .stderr(log)
             .spawn()
             .unwrap();
-        let controller = Controller { process, health };
+        (Controller { process, health }, callback)
+    }
+
+    async fn is_ready(&self, controller: &Controller) {
+        let health = controller.health;
         self.until("the controller is ready", async || {
             reqwest::get(format!("http://127.0.0.1:{health}/readyz"))
                 .await
@@ -292,16 +315,15 @@ impl Stage {
                 .filter(|answer| answer.status().is_success())
         })
         .await;
-        (controller, callback)
+    }
+
+    /// What its controllers have logged.
+    pub fn controllers_log(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("controller.log")
-    }
-
-    /// What its controllers have logged.
-    pub fn logged(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 
     /// SIGKILL.
@@ -341,7 +363,8 @@ impl Stage {
 
     /// Looks until there is an answer; fails with the state of the ImageBuilds and the controller's log.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = self.patience;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(answer) = look().await {
                 return answer;
@@ -352,9 +375,9 @@ impl Stage {
                     .list(&ListParams::default())
                     .await
                     .map(|list| list.items);
-                let log = self.logged();
+                let log = self.controllers_log();
                 panic!(
-                    "not within {PATIENCE:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
+                    "not within {patience:?}: {what}\nImageBuilds: {builds:#?}\ncontroller:\n{log}"
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -464,14 +487,7 @@ impl Stage {
         let pods = self.api::<Pod>();
         let name = format!("{}-x", job.name_any());
         if pods.get_opt(&name).await.unwrap().is_none() {
-            let template = job.spec.clone().unwrap().template;
-            let mut pod = Pod {
-                metadata: template.metadata.unwrap(),
-                spec: template.spec,
-                status: None,
-            };
-            pod.metadata.name = Some(name.clone());
-            pod.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+            let pod = pod_of(job);
             pods.create(&PostParams::default(), &pod).await.unwrap();
         }
         pods.patch_status(
@@ -565,6 +581,19 @@ impl Refusal {
         let now = DeleteParams::default();
         self.0.delete(&self.1, &now).await.unwrap();
     }
+}
+
+/// The Pod that the Job controller makes of this Job.
+pub fn pod_of(job: &Job) -> Pod {
+    let template = job.spec.clone().unwrap().template;
+    let mut pod = Pod {
+        metadata: template.metadata.unwrap(),
+        spec: template.spec,
+        status: None,
+    };
+    pod.metadata.name = Some(format!("{}-x", job.name_any()));
+    pod.metadata.owner_references = job.controller_owner_ref(&()).map(|owner| vec![owner]);
+    pod
 }
 
 /// A Pod's status whose runner has ended with this message.

@@ -13,7 +13,7 @@ use crate::builder::objects::{BuilderObjects, objects, objects_in};
 use crate::builder::state::{Daemon, Rest, Use};
 use crate::builder::{isolation, network, state};
 use crate::egress::Closed;
-use crate::imagebuild::decide;
+use crate::imagebuild::{decide, outcome};
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
@@ -23,8 +23,8 @@ use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus, RECONCILING,
-    Reason, STALLED, find,
+    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus, MissingKind,
+    RECONCILING, Reason, STALLED, find,
 };
 
 /// Everything is looked at again after this long: certificates come of age.
@@ -81,6 +81,10 @@ pub struct Observed {
     pub serves: Option<Serves>,
     /// What others say of its daemon, newest first, where [`asks_for_events`].
     pub events: Vec<Told>,
+    /// A build of it waits for the certificates of its runners.
+    pub wanted: bool,
+    /// One of its Secrets does not exist, where [`asks_for_secrets`].
+    pub lost: bool,
     /// Certificates that were made after [`Step::Renew`].
     pub issued: Option<Certificates>,
     /// Its StatefulSet as the API server has it after [`Step::Apply`].
@@ -128,9 +132,9 @@ impl Observed {
     fn certificates(&self) -> Option<&Certificates> {
         let status = self.builder.status.as_ref();
         let known = status.and_then(|status| status.certificates.as_ref());
-        self.issued
-            .as_ref()
-            .or_else(|| known.filter(|known| !state::are_due(known, &self.authority, self.now)))
+        self.issued.as_ref().or_else(|| {
+            known.filter(|known| !self.lost && !state::are_due(known, &self.authority, self.now))
+        })
     }
 
     fn daemon<'a>(&'a self, set: &'a StatefulSet) -> Daemon<'a> {
@@ -225,6 +229,17 @@ pub fn asks_for_events(observed: &Observed, settings: &Settings) -> bool {
     down.is_some_and(|set| !state::is_ready(set))
         && observed.rest() != Rest::Asleep
         && !observed.drains(settings)
+}
+
+/// True where it asks whether its Secrets exist: as far as its status tells they do, and the kubelet says of one that it
+/// does not.
+pub fn asks_for_secrets(observed: &Observed) -> bool {
+    let own = names::builder_server_tls(&observed.builder.name_any());
+    let missing = |event: &Told| {
+        let missing = outcome::missing_object(&event.words).and_then(|it| it.missing);
+        missing.is_some_and(|it| it.kind == MissingKind::Secret && it.name == own)
+    };
+    observed.certificates().is_some() && (observed.wanted || observed.events.iter().any(missing))
 }
 
 /// The next step.
@@ -363,7 +378,8 @@ fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Duration 
 
 /// True where this ImageBuild wakes its Builder.
 pub fn wakes(build: &ImageBuild, builder: &Builder) -> bool {
-    decide::is_asleep(builder) && !decide::is_settled(build)
+    let needs = decide::is_asleep(builder) || decide::doubts_its_builder(build);
+    needs && !decide::is_settled(build)
 }
 
 #[cfg(test)]

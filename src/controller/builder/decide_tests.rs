@@ -35,6 +35,8 @@ fn fresh() -> Observed {
         active: 0,
         serves: None,
         events: vec![],
+        wanted: false,
+        lost: false,
         issued: None,
         applied: None,
         closed: None,
@@ -207,6 +209,33 @@ fn certificates_are_renewed_once_of_age_or_of_another_authority() {
     assert!(state::would_restart(&before, &after));
     let say = concluded(observed.clone(), down);
     assert_eq!(say.status.certificates, observed.issued);
+}
+
+#[test]
+fn certificates_whose_secret_was_deleted_are_renewed() {
+    let told = |secret: &str| Told {
+        kind: "Pod".into(),
+        reason: "FailedMount".into(),
+        words: format!(
+            r#"MountVolume.SetUp failed for volume "tls" : secret "{secret}" not found"#
+        ),
+        at: None,
+    };
+    let mut observed = well();
+    assert!(!asks_for_secrets(&observed));
+    observed.events = vec![told("npm")];
+    assert!(!asks_for_secrets(&observed));
+    observed.events = vec![told(&names::builder_server_tls("default"))];
+    assert!(asks_for_secrets(&observed));
+    observed.events.clear();
+    observed.wanted = true;
+    assert!(asks_for_secrets(&observed));
+    // They exist: the kubelet has not tried again yet.
+    assert!(!renews(&observed));
+    observed.lost = true;
+    assert!(renews(&observed));
+    observed.active = 1;
+    assert!(!renews(&observed));
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Heard {
     pub fn from(watches: &mut Watches) -> Self {
         Self {
             builders: watches.builders.listen(triggers::builder_spec),
-            builds: watches.builds.listen(triggers::image_build),
+            builds: watches.builds.listen(triggers::build_of_builder),
         }
     }
 }

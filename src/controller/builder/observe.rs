@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::{Context, Error};
-use super::decide::{Observed, Serves, asks_for_events, asks_for_use, restarts};
+use super::decide::{Observed, Serves, asks_for_events, asks_for_secrets, asks_for_use, restarts};
 use crate::builder::state::Use;
 use crate::sharing;
 use whittle_api::Builder;
@@ -23,6 +23,8 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         active: 0,
         serves: None,
         events: vec![],
+        wanted: context.waits_for_certificates(&namespace, &name),
+        lost: false,
         issued: None,
         applied: None,
         closed: None,
@@ -60,6 +62,10 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         let pod = observed.pod.as_ref();
         let events = context.cluster.daemon_events(&observed.builder, set, pod);
         observed.events = events.await?;
+    }
+    if asks_for_secrets(&observed) && !context.cluster.has_certificates(&observed.builder).await? {
+        observed.lost = true;
+        observed.active = context.active_builds(&namespace, &name).await;
     }
     Ok(observed)
 }

@@ -142,6 +142,30 @@ impl Cluster {
         self.apply(&objects.stateful_set).await
     }
 
+    /// True where both Secrets of a Builder exist: asked by a patch that changes nothing, as there is no right to read
+    /// any. The answer is their metadata alone.
+    pub async fn has_certificates(&self, builder: &Builder) -> Result<bool, Error> {
+        let (namespace, name) = key(builder);
+        let api = Api::<Secret>::namespaced(self.client.clone(), &namespace);
+        let nothing = Patch::Merge(json!({}));
+        for secret in [
+            names::builder_server_tls(&name),
+            names::builder_client_tls(&name),
+        ] {
+            let params = PatchParams::default();
+            let found = api.patch_metadata(&secret, &params, &nothing);
+            match found.await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+                Err(error) => {
+                    let what = format!("looking for Secret {namespace}/{secret}");
+                    return Err(during(what)(error));
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Writes new certificates into the two Secrets of a Builder. They are never read back.
     pub async fn apply_certificates(
         &self,

@@ -41,6 +41,8 @@ use crate::watches::Trouble;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// The same for watches, on which less is said.
+    watching: Client,
     namespaces: Vec<String>,
     selector: Selector,
     trouble: Trouble,
@@ -245,11 +247,17 @@ impl Cluster {
         trouble: Trouble,
     ) -> Self {
         Self {
+            watching: client.clone(),
             client,
             namespaces,
             selector,
             trouble,
         }
+    }
+
+    /// The same, with another client for watches.
+    pub fn watching_by(self, watching: Client) -> Self {
+        Self { watching, ..self }
     }
 
     /// An object of a kind that is known by name; none where there is none.

@@ -30,7 +30,7 @@ impl Cluster {
     where
         K: Namespaced + Parts + Send + 'static,
     {
-        let client = self.client.clone();
+        let client = self.watching.clone();
         let (namespaces, trouble) = (self.namespaces.clone(), self.trouble.clone());
         self.merged(move |at| {
             let api: Api<Lean<K, BRIEF>> = match namespaces.get(at) {
@@ -64,7 +64,7 @@ impl Cluster {
         resource: &ApiResource,
         config: Config,
     ) -> Events<Meta<DynamicObject>> {
-        let client = self.client.clone();
+        let client = self.watching.clone();
         let (namespaces, resource) = (self.namespaces.clone(), resource.clone());
         let trouble = self.trouble.clone();
         self.merged(move |at| {

@@ -17,11 +17,18 @@ pub async fn carry_out(
     context: &Context,
 ) -> Result<(), Error> {
     let namespace = build.namespace().unwrap_or_default();
-    for job in &step.stop {
-        context.cluster.stop(&namespace, job).await?;
+    // That an image has passed its check is written down before the check goes, or a controller that is killed in between
+    // would have it checked again. What is left then is found before the tags are moved.
+    let current = step.status.current.as_ref();
+    let passed = current.is_some_and(|current| current.stage.is_tagging());
+    if !passed {
+        stop(&namespace, step, context).await?;
     }
     let (status, version) = write_status(build, &step.status, context).await?;
     (build.status, build.metadata.resource_version) = (Some(status), version);
+    if passed {
+        stop(&namespace, step, context).await?;
+    }
     match &step.action {
         Action::None => {}
         Action::CreateBuilder(builder) => {
@@ -55,6 +62,13 @@ pub async fn carry_out(
         say(build, alarm, context).await;
     }
     tell(build, step, context).await;
+    Ok(())
+}
+
+async fn stop(namespace: &str, step: &Step, context: &Context) -> Result<(), Error> {
+    for job in &step.stop {
+        context.cluster.stop(namespace, job).await?;
+    }
     Ok(())
 }
 

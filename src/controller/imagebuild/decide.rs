@@ -13,7 +13,7 @@ mod start;
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
 pub use end::memory_limit;
-pub use queue::{Queue, Runners, lacks_its_own};
+pub use queue::{Queue, Runners, doubts_its_builder, lacks_certificates, lacks_its_own};
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
@@ -34,8 +34,8 @@ use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
 use whittle_api::{
-    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, READY, REQUESTED_AT, Reason,
-    Stage, find,
+    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
+    REQUESTED_AT, Reason, Stage, find,
 };
 use whittle_build::inputs::Inputs;
 use whittle_build::report::Report;
@@ -74,7 +74,8 @@ pub struct Observed {
     pub stray_checks: Vec<String>,
 }
 
-/// What to do next, in this order: stop, write the status, act, tell.
+/// What to do next, in this order: stop, write the status, act, tell; of an image that has passed its check the status is
+/// written first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Names of Jobs to delete, each with its Pod and its ConfigMap, that no status names once this one stands:
@@ -380,6 +381,11 @@ fn go_on(
                 ..step(status, Action::None)
             }
         }
+        // Somebody has deleted its request or its credential: what is there is left alone.
+        State::Pending(pending) if is_of_attempt(pending, build, current) => Step {
+            look_again: Some(SignedDuration::from_secs(5)),
+            ..start(observed, settings, status, now)
+        },
         State::Pending(pending) => wait(build, status, pending, now),
         State::Running => {
             let message = current.message.clone().unwrap_or_else(|| "building".into());
@@ -389,6 +395,16 @@ fn go_on(
         State::Told(report) => early::believe(observed, status, report, now),
         State::Ended(report) => end(observed, status, report.clone(), now),
     }
+}
+
+/// True where what does not exist was made for this attempt.
+fn is_of_attempt(pending: &Pending, build: &ImageBuild, current: &Current) -> bool {
+    let credential = names::credential(&build.uid().unwrap_or_default(), &current.job);
+    let missing = pending.missing.as_ref();
+    missing.is_some_and(|missing| match missing.kind {
+        MissingKind::ConfigMap => missing.name == current.job,
+        MissingKind::Secret => missing.name == credential,
+    })
 }
 
 fn wait(

@@ -1,6 +1,7 @@
 use super::*;
 use crate::fixtures;
 use crate::imagebuild::gate;
+use crate::imagebuild::outcome::missing_object;
 use whittle_api::{BUILT, BuilderStatus, PlatformStatus, RECONCILING, STALLED, Steps, set};
 use whittle_build::report::Built;
 
@@ -495,6 +496,37 @@ fn a_missing_secret_is_said_at_once_and_the_build_goes_on_when_it_is_there() {
         condition(&step.status, READY),
         Some(("Unknown", "Building"))
     );
+}
+
+#[test]
+fn the_deleted_request_of_an_attempt_is_made_again() {
+    let build = running();
+    let job = build
+        .status
+        .as_ref()
+        .unwrap()
+        .current
+        .as_ref()
+        .unwrap()
+        .job
+        .clone();
+    let words = |kind: &str, name: &str| {
+        format!(r#"MountVolume.SetUp failed for volume "request" : {kind} "{name}" not found"#)
+    };
+    let credential = names::credential(&build.uid().unwrap(), &job);
+    for (words, again) in [
+        (words("configmap", &job), true),
+        (words("secret", &credential), true),
+        (words("secret", "npm"), false),
+    ] {
+        let pending = missing_object(&words).unwrap();
+        let step = next(
+            &with_attempt(build.clone(), State::Pending(pending)),
+            later(2),
+        );
+        assert_eq!(matches!(step.action, Action::Start(_)), again, "{words}");
+        assert!(step.look_again.is_some());
+    }
 }
 
 #[test]

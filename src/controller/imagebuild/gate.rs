@@ -60,8 +60,8 @@ pub enum State {
     Waiting {
         /// A sentence for people.
         message: String,
-        /// When its time is over, once it has begun.
-        until: Option<Timestamp>,
+        /// What is left of its time, once that has begun.
+        left: Option<SignedDuration>,
     },
     /// The Pod turned Ready.
     Passed {
@@ -231,6 +231,9 @@ pub struct Seen<'a> {
     pub job: Option<&'a Job>,
     /// That Job's newest Pod.
     pub pod: Option<&'a Pod>,
+    /// How long its container has been seen to run. When it was started is said by the clock of its node: held against
+    /// the controller's, a check would be over at once where the two differ.
+    pub ran: SignedDuration,
     /// The newest event of a Pod that could not be made, while there is none.
     pub refused: Option<&'a Told>,
 }
@@ -318,10 +321,9 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         let said = status.message.unwrap_or_default();
         return State::Lost(format!("the health check Pod ended: {reason}: {said}"));
     }
-    if let Some(running) = running {
-        let since = running.started_at.map_or(now, |time| time.0);
-        let until = since + SignedDuration::from_secs(i64::from(check.timeout_seconds));
-        if now >= until {
+    if running.is_some() {
+        let time = SignedDuration::from_secs(i64::from(check.timeout_seconds));
+        if seen.ran >= time {
             return State::Failed {
                 message: format!("timed out: not Ready within {} s", check.timeout_seconds),
                 log: None,
@@ -329,7 +331,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         }
         return State::Waiting {
             message: "running, not Ready yet".into(),
-            until: Some(until),
+            left: Some(time - seen.ran),
         };
     }
     if let Some((reason, message)) = pull_failure(pod) {
@@ -365,7 +367,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
 fn waiting(message: &str) -> State {
     State::Waiting {
         message: message.to_owned(),
-        until: None,
+        left: None,
     }
 }
 
@@ -395,6 +397,11 @@ fn passed(pod: &Pod, container: Option<&ContainerStatus>) -> Option<State> {
     Some(State::Passed {
         seconds: seconds.max(0),
     })
+}
+
+/// True while the check's container runs.
+pub fn runs(pod: &Pod) -> bool {
+    turns(pod).2
 }
 
 /// What of a check's Pod changes its state: whether it is Ready, and what its container waits for.

@@ -37,12 +37,17 @@ fn pod(conditions: Value, state: Value) -> Pod {
 }
 
 fn seen(pod: Option<&Pod>) -> State {
+    seen_to_run(pod, 0)
+}
+
+fn seen_to_run(pod: Option<&Pod>, seconds: i64) -> State {
     let job = job_of_check();
     let build = fixtures::inline();
     let seen = Seen {
         owner: build.metadata.uid.as_deref().unwrap(),
         job: Some(&job),
         pod,
+        ran: SignedDuration::from_secs(seconds),
         refused: None,
     };
     state(&seen, &check(), now())
@@ -106,16 +111,19 @@ fn a_pod_that_is_ready_passes_with_the_time_that_it_took() {
 
 #[test]
 fn a_container_that_runs_has_its_time_and_no_more() {
-    let running = |at: &str| json!({"running": {"startedAt": at}});
-    let State::Waiting { until, .. } = seen(Some(&pod(json!([]), running("1970-01-12T13:46:35Z"))))
-    else {
+    // What its node's clock says does not count.
+    let pod = pod(
+        json!([]),
+        json!({"running": {"startedAt": "1970-01-12T13:46:30Z"}}),
+    );
+    let State::Waiting { left, .. } = seen_to_run(Some(&pod), 4) else {
         panic!()
     };
-    assert_eq!(until, Some(now() + SignedDuration::from_secs(5)));
-    assert_eq!(
-        failure_of(running("1970-01-12T13:46:30Z")),
-        "timed out: not Ready within 10 s"
-    );
+    assert_eq!(left, Some(SignedDuration::from_secs(6)));
+    let State::Failed { message, .. } = seen_to_run(Some(&pod), 10) else {
+        panic!()
+    };
+    assert_eq!(message, "timed out: not Ready within 10 s");
 }
 
 #[test]

@@ -206,7 +206,7 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         return Ok(Requeue::requeue(ITS_TURN));
     }
     // Live: a cache may be behind, and what it does not show would be built twice.
-    let Some(build) = context.cluster.image_build(&namespace, &name).await? else {
+    let Some(mut build) = context.cluster.image_build(&namespace, &name).await? else {
         return Ok(Requeue::await_change());
     };
     let uid = build.uid().unwrap_or_default();
@@ -214,9 +214,10 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         queues.leave_place(&uid);
         return Ok(Requeue::requeue(RESYNC));
     }
+    let now = context.clock.read(&mut build);
     // What stands in the status as far as we know, whatever becomes of the step.
     let mut standing = build.clone();
-    let error = match go_on(build, look, &mut standing, context).await {
+    let error = match go_on(build, look, now, &mut standing, context).await {
         Err(Error::Cluster(error)) if error.is_conflict() => return Ok(Requeue::requeue(AT_ONCE)),
         Err(Error::Cluster(error)) => error,
         other => return other,
@@ -226,6 +227,10 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
             // It went meanwhile, and the watch may have told so before: nobody looks at it again.
             queues.leave_place(&uid);
             queues.not_told(&uid);
+            let there = context.cluster.image_build(&namespace, &name).await?;
+            if there.is_none() {
+                return Ok(Requeue::await_change());
+            }
         }
         return Err(error.into());
     };
@@ -254,6 +259,7 @@ fn after(step: &Step) -> Requeue {
 async fn go_on(
     build: ImageBuild,
     look: Look,
+    now: Timestamp,
     standing: &mut ImageBuild,
     context: &Context,
 ) -> Result<Requeue, Error> {
@@ -265,8 +271,8 @@ async fn go_on(
         .and_then(|job| context.early_reports.report(&namespace, job));
     let queues = context.queues().await;
     let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
-    let now = Timestamp::now();
-    let observed = observe::observe(build, queues, report, now, &context.cluster).await?;
+    let (ran, cluster) = (&context.ran, &context.cluster);
+    let observed = observe::observe(build, queues, ran, report, now, cluster).await?;
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {

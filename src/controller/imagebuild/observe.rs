@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::decide::{self, Observed, PendingCheck, Queue};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
+use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
 use crate::names;
 use crate::pods::{self, Of, Question};
@@ -18,10 +19,11 @@ use whittle_build::report::Report;
 
 /// Reads all that the next step of this ImageBuild depends on.
 ///
-/// `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
+/// `ran` says how long containers were seen to run. `queues` says from the watches what its place in the queue is. `report` is what the attempt's runner has called back, where it has.
 pub async fn observe(
     build: ImageBuild,
     queues: &Queues,
+    ran: &Ran,
     report: Option<Report>,
     now: Timestamp,
     cluster: &Cluster,
@@ -110,7 +112,7 @@ pub async fn observe(
         false => Default::default(),
     };
     let checks = match decide::pending_check(&build, build.status.as_ref()) {
-        Some(pending) => checks(&build, &pending, now, cluster).await?,
+        Some(pending) => checks(&build, &pending, ran, now, cluster).await?,
         None => vec![],
     };
     let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
@@ -134,6 +136,7 @@ pub async fn observe(
 async fn checks(
     build: &ImageBuild,
     pending: &PendingCheck,
+    ran: &Ran,
     now: Timestamp,
     cluster: &Cluster,
 ) -> Result<Vec<Check>, Error> {
@@ -143,7 +146,7 @@ async fn checks(
         let platform = platform.platform.clone();
         let state = if gate::has_node(&platform, &architectures) {
             let name = names::child(&pending.attempt, &platform);
-            check(build, &name, &pending.check, now, cluster).await?
+            check(build, &name, &pending.check, ran, now, cluster).await?
         } else {
             gate::State::NoNode
         };
@@ -156,6 +159,7 @@ async fn check(
     build: &ImageBuild,
     name: &str,
     check: &HealthCheck,
+    ran: &Ran,
     now: Timestamp,
     cluster: &Cluster,
 ) -> Result<gate::State, Error> {
@@ -170,10 +174,12 @@ async fn check(
         (Some(job), None) => cluster.events(&namespace, &Question::not_made(job)).await?,
         _ => vec![],
     };
+    let running = pod.as_ref().filter(|pod| gate::runs(pod));
     let seen = gate::Seen {
         owner: &uid,
         job: job.as_ref(),
         pod: pod.as_ref(),
+        ran: running.map(|pod| ran.of(pod)).unwrap_or_default(),
         refused: refused.first(),
     };
     let state = gate::state(&seen, check, now);

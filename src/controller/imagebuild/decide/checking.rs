@@ -130,12 +130,12 @@ pub(super) fn go_on(
     }
     let left = deadline(build, &status, now).duration_since(now);
     let mut waiting = vec![];
-    let mut until: Option<Timestamp> = None;
+    let mut soonest: Option<SignedDuration> = None;
     for found in &observed.checks {
         match &found.state {
-            State::Waiting { message, until: to } => {
+            State::Waiting { message, left } => {
                 waiting.push(format!("{}: {message}", found.platform));
-                until = until.into_iter().chain(*to).min();
+                soonest = soonest.into_iter().chain(*left).min();
             }
             State::Absent => waiting.push(format!("{}: starting", found.platform)),
             _ => {}
@@ -179,8 +179,8 @@ pub(super) fn go_on(
         }
         // A Pod's own trouble shows by its events; the end of its time by nothing at all.
         let mut look = left.min(SignedDuration::from_secs(15));
-        if let Some(until) = until {
-            look = look.min(until.duration_since(now) + SignedDuration::from_millis(50));
+        if let Some(left) = soonest {
+            look = look.min(left + SignedDuration::from_millis(50));
         }
         let action = if jobs.is_empty() {
             Action::None

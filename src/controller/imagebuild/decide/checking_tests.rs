@@ -145,7 +145,7 @@ fn a_check_ends_with_the_builds_own_time() {
     let (build, _) = to_be_checked();
     let waits = gate::State::Waiting {
         message: "no node".into(),
-        until: None,
+        left: None,
     };
     let step = next(
         &with_checks(&build, [waits, gate::State::NoNode]),

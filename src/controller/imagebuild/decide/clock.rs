@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::waits_for;
+use super::{backoff, waits_for};
 use crate::imagebuild::status;
 use whittle_api::quantity::duration;
 use whittle_api::{ImageBuild, ImageBuildStatus, Reason};
@@ -41,10 +41,11 @@ pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     status.since().map_or(now, |time| time.0)
 }
 
-/// How long it is until then; none where that is over, or was never said.
+/// How long it is until then, which is the end of a [`backoff`]; none where that is over, or was never said. One that is
+/// further away was written before the clock was set back.
 pub(super) fn until(at: Option<&Time>, now: Timestamp) -> Option<SignedDuration> {
     let left = at?.0.duration_since(now);
-    left.is_positive().then_some(left)
+    (left.is_positive() && left <= backoff(i32::MAX)).then_some(left)
 }
 
 /// When the time of `spec.timeout` ends.

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::{is_built, refused};
 use crate::imagebuild::outcome::Pending;
+use crate::names;
 use whittle_api::{FailureReason, ImageBuild, Missing, MissingKind, Reason};
 
 /// Runners of one builder, by the UIDs of their ImageBuilds.
@@ -103,6 +104,23 @@ pub fn lacks_its_own(build: &ImageBuild) -> bool {
         Reason::JobConflict,
     ];
     refused::own_trouble(build).is_some_and(|reason| lacks.contains(&reason))
+}
+
+/// True where the build waits for the certificates of its Builder's runners: somebody has deleted their Secret.
+pub fn lacks_certificates(build: &ImageBuild) -> bool {
+    let waiting = build.status.as_ref().and_then(|status| status.waiting());
+    let missing = waiting.and_then(|waiting| waiting.missing);
+    missing.is_some_and(|Missing { kind, name }| {
+        kind == MissingKind::Secret
+            && name == names::builder_client_tls(&build.spec.builder_ref.name)
+    })
+}
+
+/// True where what the build needs of its Builder may be gone, though that one's daemon is well: its runner cannot mount
+/// the certificates, or an attempt was lost, as it is where the Service does not exist.
+pub fn doubts_its_builder(build: &ImageBuild) -> bool {
+    let current = build.status.as_ref().and_then(|s| s.current.as_ref());
+    lacks_certificates(build) || current.is_some_and(|current| current.attempt > 1)
 }
 
 /// True where an object of the build itself was refused.

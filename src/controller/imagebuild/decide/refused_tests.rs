@@ -440,7 +440,7 @@ fn a_check_that_is_refused_stays_said_until_it_is_taken() {
     );
     let waits = gate::State::Waiting {
         message: "no node".into(),
-        until: None,
+        left: None,
     };
     let step = next(&with_checks(&build, [waits, gate::State::NoNode]), later(9));
     assert_eq!(

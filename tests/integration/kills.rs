@@ -1,0 +1,306 @@
+//! The controller is killed (SIGKILL) at each call that it makes to the API server during a build: before the API server
+//! hears of it, and after it has carried it out. Another controller takes its place, and the build ends once, rightly.
+//!
+//! Calls are counted from the moment at which there is something to do; watches are none. A sample each time, all of
+//! them with `LONG=1`; the table is docs/kills.md.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use whittle_api::find;
+
+use crate::kubelet::Kubelet;
+use crate::proxy::{Proxy, When};
+use crate::stage::{Stage, root};
+
+/// Controllers at a time.
+const AT_A_TIME: usize = 6;
+/// Of so many calls one is tried, but for all of them.
+const SAMPLE: usize = 15;
+/// So long nothing is called once a build has ended.
+const QUIET: Duration = Duration::from_millis(700);
+/// So long a build may take in all.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A build in which the controller is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    /// The ImageBuild is there before the controller: its start is part of it.
+    Start,
+    Plain,
+    Checked,
+    Retried,
+    /// The spec changes while the runner runs.
+    Superseded,
+}
+
+/// What a scene comes to.
+struct Expected {
+    /// Jobs of runners that are made, and that are there at its end.
+    runners: [usize; 2],
+    /// Jobs of checks that are made.
+    checks: usize,
+    builds: usize,
+}
+
+impl Scene {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "controller starts",
+            Self::Plain => "plain",
+            Self::Checked => "health check",
+            Self::Retried => "runner lost, retried",
+            Self::Superseded => "spec changed",
+        }
+    }
+
+    fn spec(self) -> Value {
+        match self {
+            Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
+            _ => json!({}),
+        }
+    }
+
+    fn expected(self) -> Expected {
+        let (runners, checks, builds) = match self {
+            Self::Start | Self::Plain => ([1, 1], 0, 1),
+            // One that builds, one that moves the tags.
+            Self::Checked => ([2, 2], 1, 1),
+            Self::Retried => ([2, 2], 0, 1),
+            Self::Superseded => ([2, 1], 0, 2),
+        };
+        Expected {
+            runners,
+            checks,
+            builds,
+        }
+    }
+}
+
+/// What came of one kill.
+struct Row {
+    call: String,
+    started: usize,
+    finished: usize,
+    duplicates: usize,
+    wrong: Vec<String>,
+}
+
+/// Kills at this call of this scene; none where there are fewer calls.
+async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
+    let mut stage = Stage::new().await;
+    stage.node().await;
+    let proxy = Proxy::start(stage.server).await;
+    stage.account = Some(proxy.kubeconfig(stage.server));
+    let mut kubelet = Kubelet::default();
+    kubelet.loses_the_first = scene == Scene::Retried;
+    kubelet.holds_the_first = scene == Scene::Superseded;
+    if scene == Scene::Start {
+        stage.apply("hello", scene.spec()).await.unwrap();
+        proxy.hold_at(number, when);
+        stage.launch_controller().await;
+    } else {
+        stage.start_controller().await;
+        proxy.hold_at(number, when);
+        stage.apply("hello", scene.spec()).await.unwrap();
+    }
+    let (mut killed, begun) = (None, Instant::now());
+    let mut changed = false;
+    let (mut calls, mut quiet) = (0, Instant::now());
+    let what = format!("{}: the build ends, {when:?} call {number}", scene.name());
+    loop {
+        if let (None, Some(call)) = (&killed, proxy.reached()) {
+            stage.kill_controller();
+            proxy.release();
+            stage.launch_controller().await;
+            killed = Some(call);
+        }
+        kubelet.turn(&stage).await;
+        if kubelet.holds_the_first && kubelet.first_runs && !changed {
+            changed = true;
+            let other = json!({"source": {"inline": {"files": {"a": "other"}}}});
+            stage.apply("hello", other).await.unwrap();
+        }
+        if calls != proxy.calls() {
+            (calls, quiet) = (proxy.calls(), Instant::now());
+        }
+        let status = stage.get("hello").await.status.unwrap_or_default();
+        let ready = find(&status.conditions, "Ready").cloned();
+        let builds = i64::try_from(scene.expected().builds).unwrap();
+        let ended = ready.is_some_and(|it| it.status == "True") && status.build == Some(builds);
+        if ended && quiet.elapsed() > QUIET {
+            break;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "not in time: {what}: {status:#?}\n{}",
+            stage.controllers_log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Some(row(scene, &stage, &proxy, killed?).await)
+}
+
+/// What there is once the build has ended.
+async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
+    let made = proxy.jobs();
+    let distinct: BTreeSet<&String> = made.iter().collect();
+    let Expected {
+        runners: [runners, there],
+        checks,
+        builds,
+    } = scene.expected();
+    let status = stage.get("hello").await.status.unwrap();
+    let jobs: Vec<String> = stage
+        .jobs()
+        .await
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    let requests = stage.requests().await;
+    let labels = ListParams::default().labels("whittle.dev/component=runner");
+    let secrets = stage.api::<Secret>().list(&labels).await.unwrap().items;
+    let owners = secrets
+        .iter()
+        .map(|secret| secret.owner_references()[0].name.clone())
+        // Nobody takes away those whose request has gone.
+        .filter(|owner| requests.contains(owner));
+    let events = stage
+        .api::<Event>()
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
+    let told = events
+        .iter()
+        .filter(|event| event.reason.as_deref() == Some("Succeeded"));
+    let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+    let mut wrong = vec![];
+    let mut holds = |what: &str, holds: bool| {
+        if !holds {
+            wrong.push(what.to_owned());
+        }
+    };
+    holds("the digest", status.digest.as_deref() == Some("sha256:aa"));
+    holds(
+        "builds",
+        status.build == i64::try_from(builds).ok() && status.history.len() == builds,
+    );
+    holds("nothing under way", status.current.is_none());
+    holds("Jobs that were made", distinct.len() == runners + checks);
+    holds("Jobs that are there", jobs.len() == there);
+    holds(
+        "requests",
+        requests.len() == there && sorted(&requests) == sorted(&jobs),
+    );
+    holds(
+        "credentials",
+        owners.collect::<BTreeSet<_>>() == sorted(&requests),
+    );
+    // It may be lost, and is not written twice.
+    holds(
+        "events",
+        told.map(|event| event.series.as_ref().map_or(1, |s| s.count))
+            .sum::<i32>()
+            <= 1,
+    );
+    Row {
+        call,
+        started: distinct.len() - checks,
+        finished: status.history.len(),
+        duplicates: made.len() - distinct.len(),
+        wrong,
+    }
+}
+
+/// Each call of a scene.
+async fn each(scene: Scene) {
+    let long = std::env::var_os("LONG").is_some();
+    let step = if long { 1 } else { SAMPLE };
+    let numbers = (1..)
+        .step_by(step)
+        .flat_map(|n| [(n, When::Before), (n, When::After)]);
+    let mut rows = futures::stream::iter(numbers)
+        .map(async |(number, when)| {
+            // A thread of its own: that one fails ends no other.
+            let alone = move || {
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_all().build().unwrap();
+                runtime.block_on(killed(scene, number, when))
+            };
+            let row = tokio::task::spawn_blocking(alone).await;
+            (number, when, row)
+        })
+        .buffered(AT_A_TIME)
+        .take_while(|(.., row)| std::future::ready(!matches!(row, Ok(None))));
+    let (mut text, mut failed) = (String::new(), vec![]);
+    while let Some((number, when, row)) = rows.next().await {
+        let when = format!("{when:?}").to_lowercase();
+        let row = match row {
+            Ok(row) => row.unwrap(),
+            Err(error) => {
+                failed.push(format!("{when} call {number}: {error}"));
+                continue;
+            }
+        };
+        let Row {
+            call,
+            started,
+            finished,
+            duplicates,
+            wrong,
+        } = row;
+        let name = scene.name();
+        writeln!(
+            text,
+            "| {name} | {number} | `{call}` | {when} | {started} | {finished} | {duplicates} |"
+        )
+        .unwrap();
+        if duplicates > 0 || !wrong.is_empty() {
+            failed.push(format!(
+                "{when} call {number}, {call}: {duplicates} duplicates; wrong: {wrong:?}"
+            ));
+        }
+    }
+    if long {
+        let folder = root().join("target/kills");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = format!("{}.md", scene.name().replace([' ', ','], "-"));
+        std::fs::write(folder.join(file), &text).unwrap();
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+    // So that it counts: a build takes more than a few calls.
+    assert!(text.lines().count() * step > 40, "{text}");
+}
+
+#[tokio::test]
+async fn at_each_call_from_its_start() {
+    each(Scene::Start).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build() {
+    each(Scene::Plain).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_with_a_health_check() {
+    each(Scene::Checked).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_spec_changes() {
+    each(Scene::Superseded).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_runner_is_lost() {
+    each(Scene::Retried).await;
+}
