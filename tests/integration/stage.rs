@@ -331,6 +331,14 @@ impl Stage {
         drop(self.controller.take().expect("a controller runs"));
     }
 
+    /// Starts a controller that has ended again in its Pod, as the kubelet does: one that cannot renew its Lease ends.
+    pub async fn revive(&mut self) {
+        let controller = self.controller.as_mut().expect("there was a controller");
+        if controller.process.try_wait().unwrap().is_some() {
+            self.launch_controller().await;
+        }
+    }
+
     /// The most memory that the controller has had, in KiB.
     pub fn controllers_memory(&self) -> u64 {
         let id = self.controller.as_ref().unwrap().process.id();
