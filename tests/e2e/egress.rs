@@ -12,9 +12,10 @@ use whittle_api::{Builder, FailureReason};
 use crate::field::{Field, variable};
 
 /// Tells of each of its arguments, host and port, whether a connection comes about.
+/// All at once, and for long enough that a busy machine makes none of them closed.
 const TRY: &str = r#"for t; do
-  if nc -w 3 ${t%:*} ${t##*:} </dev/null >/dev/null 2>&1; then echo "$t open"; else echo "$t closed"; fi
-done"#;
+  { if nc -w 20 ${t%:*} ${t##*:} </dev/null >/dev/null 2>&1; then echo "$t open"; else echo "$t closed"; fi; } &
+done; wait"#;
 
 /// Address of a Pod, once it has one and is Ready.
 async fn address(field: &Field, pod: &str) -> String {

@@ -1,18 +1,18 @@
 //! Faults of the platform, made for real.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use whittle_api::ImageBuild;
 
-use crate::field::Field;
+use crate::field::{Field, controllers};
 
 /// SIGKILL to the controller's process, and a new Pod in place of the old one: the kubelet would let a
 /// container that was killed often wait ever longer.
 async fn kill_controller(field: &Field) {
     let pods: Api<Pod> = Api::namespaced(field.client.clone(), "whittle-system");
-    for pod in pods.list(&ListParams::default()).await.unwrap() {
+    for pod in pods.list(&controllers()).await.unwrap() {
         let uid = pod.uid().unwrap();
         for pid in processes_of(&uid) {
             let status = std::process::Command::new("kill")

@@ -26,6 +26,11 @@ pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test-e2e`"))
 }
 
+/// The controller's Pods in its own namespace, which has others.
+pub fn controllers() -> ListParams {
+    ListParams::default().labels("app.kubernetes.io/component=controller")
+}
+
 /// The local registry, as written in `spec.output.image`.
 pub fn registry() -> String {
     variable("REGISTRY")

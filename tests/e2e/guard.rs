@@ -11,7 +11,7 @@ use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use whittle_api::{ImageBuild, ImageBuildStatus, ProbeProfile, find};
 
-use crate::field::Field;
+use crate::field::{Field, controllers};
 
 /// Asks the API server whether it would take an object; what it says where it does not.
 pub async fn refusal(field: &Field, kind: &str, object: &Value) -> Option<String> {
@@ -326,7 +326,7 @@ async fn the_guard_guards_without_the_controller_and_knows_nothing_without_profi
     let pods = Api::<Pod>::namespaced(field.client.clone(), "whittle-system");
     field
         .until("the controller is gone", async || {
-            let all = pods.list(&ListParams::default()).await.unwrap();
+            let all = pods.list(&controllers()).await.unwrap();
             all.items.is_empty().then_some(())
         })
         .await;

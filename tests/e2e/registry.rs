@@ -143,6 +143,8 @@ pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String
     );
     field.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "registry"}, "data": {"config.yml": config, "htpasswd": HTPASSWD}})).await;
     let labels = json!({"app": "registry"});
+    // It has folders of the node.
+    field.hold_to("privileged").await;
     // The local cluster's own program: nothing of it is installed on the node.
     let program = variable("REGISTRY_PROGRAM");
     let (folder, program) = program.rsplit_once('/').unwrap();

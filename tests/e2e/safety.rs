@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use whittle_api::{Builder, ImageBuild};
 
-use crate::field::Field;
+use crate::field::{Field, controllers};
 
 #[tokio::test]
 async fn the_controller_may_not_read_secrets_of_a_build() {
@@ -69,7 +69,7 @@ async fn pods_have_no_token_and_all_but_the_builder_meet_the_restricted_level() 
         .filter(|pod| pod.labels()["whittle.dev/component"] == "runner")
         .collect();
     let system: Api<Pod> = Api::namespaced(field.client.clone(), "whittle-system");
-    restricted.extend(system.list(&ListParams::default()).await.unwrap());
+    restricted.extend(system.list(&controllers()).await.unwrap());
     assert!(restricted.len() >= 2);
     // The API server itself says whether they meet it.
     let namespaces: Api<Namespace> = Api::all(field.client.clone());

@@ -9,7 +9,7 @@ use kube::api::{ListParams, PostParams};
 use serde_json::json;
 use whittle_api::{FailureReason, ImageBuild, IsolationMode, ProbeProfile};
 
-use crate::field::{Field, Repository, variable};
+use crate::field::{Field, Repository, controllers, variable};
 use crate::registry::files_of;
 
 /// Stays behind in the background, and collects the secrets of other steps through `/proc`.
@@ -208,7 +208,7 @@ async fn an_image_full_of_links_is_nobody_elses_trouble() {
 /// How often the controller's container was started anew.
 async fn restarts(field: &Field) -> i32 {
     let pods = Api::<Pod>::namespaced(field.client.clone(), "whittle-system");
-    let pods = pods.list(&ListParams::default()).await.unwrap();
+    let pods = pods.list(&controllers()).await.unwrap();
     let statuses = pods
         .into_iter()
         .filter_map(|pod| pod.status?.container_statuses);

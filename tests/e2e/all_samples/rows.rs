@@ -284,6 +284,8 @@ async fn secrets(field: &Field) {
 async fn an_ephemeral_container_sees_the_program(field: &Field, status: &ImageBuildStatus) {
     pods::start(field, "probes", status.image.as_deref().unwrap(), json!({})).await;
     pods::answer(field, "probes").await;
+    // The debugger traces.
+    field.hold_to("privileged").await;
     let look = "ps -o pid,args; wget -q -O - http://127.0.0.1:8080/; ls -l /proc/1/root/";
     kubectl(
         field,
