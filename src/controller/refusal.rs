@@ -145,7 +145,7 @@ pub fn why(forbidden: bool, message: &str) -> Why {
     let has = |text: &str| message.contains(text);
     if has("violates PodSecurity") && has("seccompProfile") {
         Why::PodSecurity
-    } else if has("violates PodSecurity") && has("procMount") {
+    } else if has("violates PodSecurity \"baseline") && has("procMount") {
         Why::PodSecurityProcMount
     } else if has("violates PodSecurity") {
         Why::PodSecurityRestricted

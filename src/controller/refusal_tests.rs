@@ -239,7 +239,7 @@ fn each_level_of_pod_security_has_its_own_command() {
             "privileged",
         ),
         (
-            r#""restricted:latest": allowPrivilegeEscalation != false, unrestricted capabilities"#,
+            r#""restricted:latest": allowPrivilegeEscalation != false, unrestricted capabilities, procMount"#,
             "baseline",
         ),
     ] {

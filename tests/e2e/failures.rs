@@ -27,7 +27,7 @@ async fn builder(field: &Field, fields: Value) {
 #[tokio::test]
 async fn servers_that_are_away_or_refuse_are_told_apart() {
     let field = Field::new("servers").await;
-    let host = registry::second(&field, 1, true).await;
+    let host = registry::second(&field, true, true).await;
     let git = json!({"git": {"url": "http://nosuch.whittle.local:3000/a.git"}});
     field.apply("source-away", git, json!({"retries": 0})).await;
     let base = |host: &str| json!({"Dockerfile": format!("FROM {host}/team/base:1\nCOPY a /a\n"), "a": "b"});

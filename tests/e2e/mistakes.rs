@@ -166,7 +166,7 @@ async fn a_mistake_in_the_dockerfile_is_told_with_its_line() {
 #[tokio::test]
 async fn a_registry_that_refuses_is_told_once_and_the_credentials_heal_it() {
     let field = Field::new("refuses").await;
-    let host = registry::second(&field, 1, true).await;
+    let host = registry::second(&field, true, true).await;
     let image = json!({"output": {"image": format!("{host}/team/hello")}});
     let files = json!({"Dockerfile": SCRATCH, "a": "b"});
     field.build("hello", files.clone(), image.clone()).await;
@@ -185,7 +185,7 @@ async fn a_registry_that_refuses_is_told_once_and_the_credentials_heal_it() {
 #[tokio::test]
 async fn a_registry_that_is_away_is_waited_for() {
     let field = Field::new("away").await;
-    let host = registry::second(&field, 0, false).await;
+    let host = registry::second(&field, false, false).await;
     let image = json!({"output": {"image": format!("{host}/team/hello")}, "retries": 5});
     field
         .build("hello", json!({"Dockerfile": SCRATCH, "a": "b"}), image)
@@ -213,7 +213,7 @@ async fn a_registry_that_is_away_is_waited_for() {
                 .then_some(())
         })
         .await;
-    registry::second(&field, 1, false).await;
+    registry::second(&field, true, false).await;
     let status = field.succeeds("hello").await;
     assert_eq!(
         status.history.len(),

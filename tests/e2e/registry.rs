@@ -129,10 +129,10 @@ const USER: &str = "e2e";
 const PASSWORD: &str = "e2e-password";
 const HTPASSWD: &str = "e2e:$2b$05$abcdefghijklmnopqrstuueadQeWls67mLlLjbH/TccCNge6gVKkG\n";
 
-/// A registry of this namespace, as a Pod: with `replicas` 0, nobody answers.
+/// A registry of this namespace, as a Pod; where it is not `up`, its Pod listens nowhere.
 ///
 /// Returns its host. The program is the node's own, so that there is no image to make.
-pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String {
+pub async fn second(field: &Field, up: bool, with_password: bool) -> String {
     let auth = if with_password {
         "auth: {htpasswd: {realm: e2e, path: /etc/registry/htpasswd}}\n"
     } else {
@@ -148,20 +148,34 @@ pub async fn second(field: &Field, replicas: i32, with_password: bool) -> String
     // The local cluster's own program: nothing of it is installed on the node.
     let program = variable("REGISTRY_PROGRAM");
     let (folder, program) = program.rsplit_once('/').unwrap();
+    let (command, probe) = match up {
+        true => (
+            json!([
+                "/host/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+                "--library-path",
+                "/host/usr/lib/x86_64-linux-gnu",
+                format!("/host/registry/{program}"),
+                "serve",
+                "/etc/registry/config.yml",
+            ]),
+            json!({"tcpSocket": {"port": 5000}, "periodSeconds": 1}),
+        ),
+        false => (
+            json!(["sleep", "3600"]),
+            json!({"exec": {"command": ["true"]}}),
+        ),
+    };
     field
         .create(json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "registry"},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
+            "spec": {"selector": {"matchLabels": labels}, "template": {
                 "metadata": {"labels": labels},
                 "spec": {
                     "terminationGracePeriodSeconds": 1,
                     "containers": [{
                         "name": "registry", "image": "busybox:1.36",
-                        "command": [
-                            "/host/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "--library-path", "/host/usr/lib/x86_64-linux-gnu",
-                            format!("/host/registry/{program}"), "serve", "/etc/registry/config.yml",
-                        ],
-                        "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
+                        "command": command,
+                        "readinessProbe": probe,
                         "volumeMounts": [
                             {"name": "usr", "mountPath": "/host/usr", "readOnly": true},
                             {"name": "registry", "mountPath": "/host/registry", "readOnly": true},
