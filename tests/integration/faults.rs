@@ -223,7 +223,7 @@ async fn a_deleted_service_of_the_builder_is_there_again_for_the_next_attempt() 
 
 #[tokio::test]
 async fn a_deleted_request_is_there_again_before_its_runner_starts() {
-    let stage = Stage::with_controller().await;
+    let mut stage = Stage::with_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
     stage.builder_starts().await;
     let job = stage.job("hello").await;
@@ -245,7 +245,7 @@ async fn a_deleted_request_is_there_again_before_its_runner_starts() {
 
 #[tokio::test]
 async fn a_limit_range_that_runners_do_not_fit_into_is_told_and_its_end_heals() {
-    let stage = Stage::with_controller().await;
+    let mut stage = Stage::with_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
     stage.builder_starts().await;
     let job = stage.job("hello").await;
