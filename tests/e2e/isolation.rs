@@ -14,8 +14,8 @@ say() { if [ -n "$2" ]; then echo "$1 yes"; else echo "$1 no"; fi; }
 say sees-the-daemon "$(grep -ls buildkitd /proc/[0-9]*/comm)"
 say signals-the-daemon "$(for p in $(grep -ls buildkitd /proc/[0-9]*/comm); do kill -0 "$(basename "$(dirname "$p")")" 2>/dev/null && echo x; done)"
 say sees-another-step "$(for p in $(others); do tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep 'the-[v]ictim'; done)"
-say reads-anothers-secret "$(cat /proc/[0-9]*/root/run/secrets/prize 2>/dev/null)"
-say reads-anothers-environment "$(for p in $(others); do tr '\0' '\n' <"$p/environ" 2>/dev/null | grep 'OF_VICTI[M]'; done)"
+say reads-others-secret "$(cat /proc/[0-9]*/root/run/secrets/prize 2>/dev/null)"
+say reads-others-environment "$(for p in $(others); do tr '\0' '\n' <"$p/environ" 2>/dev/null | grep 'OF_VICTI[M]'; done)"
 say reads-the-certificates "$(cat /proc/[0-9]*/root/etc/buildkit-tls/tls.key 2>/dev/null)"
 say sees-what-a-step-has-left "$(for p in $(others); do tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep '/lef[t].sh'; done)"
 say writes-kernel-settings "$(echo core >/proc/sys/kernel/core_pattern 2>/dev/null && echo x)"
@@ -27,8 +27,8 @@ const ROWS: [(&str, bool); 9] = [
     ("sees-the-daemon", true),
     ("signals-the-daemon", true),
     ("sees-another-step", true),
-    ("reads-anothers-secret", true),
-    ("reads-anothers-environment", true),
+    ("reads-others-secret", true),
+    ("reads-others-environment", true),
     ("reads-the-certificates", false),
     ("sees-what-a-step-has-left", false),
     ("writes-kernel-settings", false),
