@@ -5,7 +5,6 @@
 //! another one was taken since ([`Queues::take_place`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -81,11 +80,8 @@ pub struct Look(u64);
 impl Look {
     /// Now.
     pub fn at(build: &ImageBuild, builder: Option<&Builder>) -> Self {
-        let mut hasher = DefaultHasher::new();
-        triggers::image_build(build).hash(&mut hasher);
         let builder = builder.and_then(triggers::builder_ready);
-        builder.hash(&mut hasher);
-        Self(hasher.finish())
+        Self(triggers::hashed((triggers::image_build(build), builder)))
     }
 }
 

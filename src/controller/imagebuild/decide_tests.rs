@@ -16,6 +16,12 @@ pub(super) fn later(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
+/// Says whether a Builder of the first generation is ready, and why.
+fn put_ready(status: &mut BuilderStatus, ready: bool, why: (Reason, &str)) {
+    let conditions = &mut status.conditions;
+    set(conditions, READY, Some(ready), why, Some(1), now());
+}
+
 fn ready_builder() -> Builder {
     let mut builder = fixtures::builder();
     let mut status = BuilderStatus {
@@ -23,15 +29,7 @@ fn ready_builder() -> Builder {
         certificates: Some(fixtures::certificates()),
         ..BuilderStatus::default()
     };
-    let why = (Reason::Ready, "m");
-    set(
-        &mut status.conditions,
-        READY,
-        Some(true),
-        why,
-        Some(1),
-        now(),
-    );
+    put_ready(&mut status, true, (Reason::Ready, "m"));
     builder.status = Some(status);
     builder
 }

@@ -95,7 +95,6 @@ pub struct Simple {
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Node {
-    /// Assignments, words, and whether output goes elsewhere than to /dev/null.
     Simple(Simple),
     Pipe(Vec<Node>),
     Not(Box<Node>),

@@ -172,15 +172,7 @@ fn a_builders_trouble_is_told_in_its_words_and_reason() {
             observed_generation: Some(1),
             ..BuilderStatus::default()
         };
-        let why = (reason, "do this");
-        set(
-            &mut status.conditions,
-            READY,
-            Some(false),
-            why,
-            Some(1),
-            now(),
-        );
+        put_ready(&mut status, false, (reason, "do this"));
         builder.status = Some(status);
         let waiting = Observed {
             builder: Some(builder),

@@ -272,15 +272,7 @@ fn what_a_builder_waited_for_is_not_said_once_it_is_ready() {
     let mut waiting = observed(fixtures::inline());
     let mut builder = ready_builder();
     let status = builder.status.as_mut().unwrap();
-    let why = (Reason::Unschedulable, "no node for Pod x");
-    set(
-        &mut status.conditions,
-        READY,
-        Some(false),
-        why,
-        Some(1),
-        now(),
-    );
+    put_ready(status, false, (Reason::Unschedulable, "no node for Pod x"));
     waiting.builder = Some(builder);
     let step = next(&waiting, now());
     assert!(
