@@ -319,9 +319,27 @@ pub struct BuilderStatus {
     /// How the builder is isolated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationStatus>,
+    /// When the cache was thrown away last, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emptied: Option<Emptied>,
     /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,
+}
+
+/// That a builder's cache was thrown away.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Emptied {
+    /// When.
+    pub at: Time,
+    /// Why: somebody asked for it, or it was broken.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// Stands for the value of the annotation whittle.dev/prune that was heeded last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub heeded: Option<String>,
 }
 
 /// What is known of certificates without reading their Secret.

@@ -41,6 +41,9 @@ use kube::CustomResourceExt;
 /// Any new value of this annotation builds again, whether or not the spec changed.
 pub const REQUESTED_AT: &str = "whittle.dev/requestedAt";
 
+/// Any new value of this annotation of a Builder throws its cache away.
+pub const PRUNE: &str = "whittle.dev/prune";
+
 /// The definitions of every kind, as they stand in `crds/` and in the chart.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![ImageBuild::crd(), Builder::crd(), ProbeProfile::crd()];

@@ -236,6 +236,8 @@ pub enum Reason {
     ProbeCannotWork,
     /// An Event of an ImageBuild: the runner's early report and its record differ.
     ReportDisagrees,
+    /// An Event of a Builder: its cache was thrown away, because it was broken or because somebody asked.
+    CacheEmptied,
     /// An Event of an ImageBuild: another installation of Whittle looks after its Builder, and does not answer.
     BuilderOfAnotherInstallation,
 }

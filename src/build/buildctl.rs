@@ -151,6 +151,13 @@ pub fn prune(request: &BuildRequest) -> Vec<String> {
     args
 }
 
+/// The arguments of the least question that the daemon answers.
+pub fn ask(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["debug".into(), "workers".into()]);
+    args
+}
+
 /// Path of the certificates that sign the registry `host`, where it has a `caRef`.
 pub fn registry_ca(host: &str) -> String {
     format!("{}/{}/ca.crt", paths::REGISTRY_CA, host.replace(':', "_"))

@@ -78,12 +78,21 @@ enum Command {
         /// The daemon's state.
         #[arg(long)]
         root: PathBuf,
+        /// Throw the state away first, once for each such name.
+        #[arg(long, value_name = "NAME")]
+        empty: Option<String>,
         /// Within rootlesskit.
         #[arg(long)]
         inner: bool,
         /// The daemon's arguments.
         #[arg(last = true)]
         args: Vec<OsString>,
+    },
+    /// Deletes what the builder's daemon no longer uses, beside it.
+    #[command(hide = true)]
+    DeleteOld {
+        /// The daemon's state.
+        root: PathBuf,
     },
     Probes(crate::probes::Options),
 }
@@ -245,14 +254,20 @@ async fn run(command: Command) -> ExitCode {
         Command::Builder {
             isolation,
             root,
+            empty,
             inner,
             args,
         } => whittle_build::daemon::start::run(&Start {
             mode: isolation,
             root,
+            empty,
             inner,
             args,
         }),
+        Command::DeleteOld { root } => {
+            whittle_build::daemon::state::delete(&root);
+            ExitCode::SUCCESS
+        }
         Command::NodeProfiles { folder, once } => node_profiles::run(&folder, once).await,
         Command::Install { folder, state } => install(&folder, state.as_deref()),
         Command::Probes(options) => {

@@ -36,6 +36,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::builder::anew::found_hanging;
 use crate::builder::state::Use;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
@@ -130,6 +131,12 @@ impl Context {
     fn waits_for_certificates(&self, namespace: &str, builder: &str) -> bool {
         let builds = self.queues.builds(namespace, builder);
         builds.iter().any(|build| lacks_certificates(build))
+    }
+
+    /// When a build of this Builder last found its daemon to hang.
+    fn finds_it_hanging(&self, namespace: &str, builder: &str) -> Option<Timestamp> {
+        let builds = self.queues.builds(namespace, builder);
+        builds.iter().filter_map(|build| found_hanging(build)).max()
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.

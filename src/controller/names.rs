@@ -35,6 +35,9 @@ pub const EGRESS: &str = "whittle.dev/egress";
 /// Annotation on the daemon's Pod template: digest of all that the daemon is started with.
 pub const CONFIG_DIGEST: &str = "whittle.dev/config-digest";
 
+/// Annotation on the same: the daemon is started anew where its Pod is older than that.
+pub const RESTARTED_AT: &str = "whittle.dev/restarted-at";
+
 /// Annotation on the Lease: where the leader serves the callback, address and port.
 pub const LEADER_ADDRESS: &str = "whittle.dev/address";
 

@@ -7,7 +7,7 @@
 use kube::{Resource, ResourceExt};
 
 use crate::names;
-use whittle_api::{Builder, BuilderSpec, ImageBuild, Sharing};
+use whittle_api::{Builder, BuilderSpec, ImageBuild, PRUNE, Sharing};
 
 /// Label of a Builder that an ImageBuild has to itself: the name of the one that it is made after.
 pub const MADE_AFTER: &str = "whittle.dev/made-after";
@@ -70,18 +70,25 @@ pub fn own(build: &ImageBuild, named: &Builder, attempt: &str) -> Option<Builder
         (names::IMAGE_BUILD_UID, &uid),
     ];
     builder.metadata.labels = Some(labels.map(|(key, value)| (key.into(), value.into())).into());
-    if named.spec.sharing == Sharing::Build {
-        builder
-            .annotations_mut()
-            .insert(ATTEMPT.into(), attempt.into());
-    }
+    let annotation = match named.spec.sharing {
+        Sharing::Build => Some((ATTEMPT.to_owned(), attempt.to_owned())),
+        // Who has it emptied has all of them emptied.
+        _ => named
+            .annotations()
+            .get(PRUNE)
+            .map(|value| (PRUNE.to_owned(), value.clone())),
+    };
+    builder.annotations_mut().extend(annotation);
     Some(builder)
 }
 
 /// True where the Builder that stands is not as it should be, and can be.
 pub fn differs(own: &Own) -> bool {
     own.stands.as_ref().is_none_or(|stands| {
-        stands.spec != own.wanted.spec && stands.metadata.deletion_timestamp.is_none()
+        let asked = own.wanted.annotations().get(PRUNE);
+        let differs = stands.spec != own.wanted.spec
+            || asked.is_some() && asked != stands.annotations().get(PRUNE);
+        differs && stands.metadata.deletion_timestamp.is_none()
     })
 }
 
@@ -221,6 +228,10 @@ mod tests {
             stands: stands.clone(),
         };
         assert!(differs(&own_of(&named, &None)));
+        assert!(!differs(&own_of(&named, &stands)));
+        named.annotations_mut().insert(PRUNE.into(), "now".into());
+        assert!(differs(&own_of(&named, &stands)));
+        let stands = Some(own_of(&named, &stands).wanted);
         assert!(!differs(&own_of(&named, &stands)));
         named.spec.cache.size = "7Gi".into();
         assert!(differs(&own_of(&named, &stands)));

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::builder::state;
 use crate::imagebuild::{decide, gate, outcome};
 use crate::{names, pods};
-use whittle_api::{Builder, ImageBuild, REQUESTED_AT, Reason};
+use whittle_api::{Builder, ImageBuild, PRUNE, REQUESTED_AT, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
     Some(hashed(value))
@@ -56,11 +56,12 @@ fn installation(builder: &Builder) -> Option<&str> {
     builder.status.as_ref()?.installation.as_deref()
 }
 
-/// The spec, deletion, whose it is.
+/// The spec, a request to empty the cache, deletion, whose it is.
 pub fn builder_spec(builder: &Builder) -> Option<u64> {
     digest((
         builder.uid(),
         installation(builder),
+        builder.annotations().get(PRUNE),
         builder.metadata.generation,
         builder.metadata.deletion_timestamp.is_some(),
     ))

@@ -9,10 +9,12 @@
 //!
 //! All else is handed to the program of that name that comes next on `PATH`.
 
+mod bolt;
 mod git;
 mod left;
 mod lookup;
 pub mod start;
+pub mod state;
 mod steps;
 mod submodules;
 mod volume;

@@ -12,11 +12,15 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::json;
 
-use super::{not_started, real_command, steps};
+use super::{not_started, real_command, state, steps};
 use whittle_api::IsolationMode;
 
 /// Exit code where steps cannot be isolated here (`EX_CONFIG` of sysexits.h).
 pub const NOT_ISOLATED: u8 = 78;
+/// Exit code where the state was broken, and was thrown away: the daemon starts without it the next time.
+pub const EMPTIED: u8 = 79;
+/// Begins the line that says what was broken.
+pub const EMPTIED_SAYS: &str = "whittle: cache: ";
 /// Begins the line that says why.
 pub const SAYS: &str = "whittle: isolation: ";
 /// Bytes of what others say that stand in that line.
@@ -29,6 +33,8 @@ pub struct Start {
     pub mode: IsolationMode,
     /// The folder of its state.
     pub root: PathBuf,
+    /// Names a time that somebody asked for the state to be thrown away.
+    pub empty: Option<String>,
     /// True within rootlesskit's user namespace.
     pub inner: bool,
     /// The daemon's own arguments.
@@ -47,6 +53,9 @@ impl Start {
         ];
         let mut all: Vec<OsString> = own.map(OsString::from).into();
         all.push(self.root.clone().into());
+        if let Some(key) = &self.empty {
+            all.extend(["--empty".into(), key.into()]);
+        }
         all.push("--".into());
         all.extend(self.args.iter().cloned());
         all
@@ -59,6 +68,9 @@ pub fn run(start: &Start) -> ExitCode {
     if start.inner {
         if isolated && let Err(why) = runs_a_step(&start.root.join("preflight")) {
             return refuse(&why);
+        }
+        if let Some(code) = tidy(start) {
+            return code;
         }
         let mut daemon = Command::new("buildkitd");
         daemon.arg("--root").arg(&start.root);
@@ -83,6 +95,31 @@ pub fn run(start: &Start) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Throws away what is to go; none where the daemon may start then.
+fn tidy(start: &Start) -> Option<ExitCode> {
+    if let Some(key) = &start.empty {
+        match state::empty_once(&start.root, key) {
+            Ok(true) => eprintln!("whittle: the cache is thrown away, as it was asked for"),
+            Ok(false) => {}
+            Err(error) => {
+                eprintln!("whittle: the cache cannot be thrown away: {error}");
+                return Some(ExitCode::FAILURE);
+            }
+        }
+    }
+    match state::mend(&start.root) {
+        Ok(Some(said)) => {
+            eprintln!("{EMPTIED_SAYS}{said}");
+            return Some(ExitCode::from(EMPTIED));
+        }
+        Ok(None) => {}
+        // The daemon says what it makes of it.
+        Err(error) => eprintln!("whittle: the state cannot be checked: {error}"),
+    }
+    state::delete_old(&start.root);
+    None
 }
 
 fn exec(command: &mut Command) -> ExitCode {
@@ -191,6 +228,7 @@ mod tests {
         let start = Start {
             mode: IsolationMode::UserNamespace,
             root: "/state/userns".into(),
+            empty: Some("0123".into()),
             inner: false,
             args: vec!["--config".into(), "/etc/buildkit/buildkitd.toml".into()],
         };
@@ -201,6 +239,8 @@ mod tests {
             "UserNamespace",
             "--root",
             "/state/userns",
+            "--empty",
+            "0123",
             "--",
             "--config",
             "/etc/buildkit/buildkitd.toml",

@@ -1,8 +1,10 @@
 //! The daemon, or the connection to it, went away.
 
+use std::time::Duration;
+
 use super::registry::{Fault, before_answer, fault};
-use super::{Again, Case, Finding};
-use whittle_api::FailureReason;
+use super::{Again, Case, Finding, plain};
+use whittle_api::{Failure, FailureReason};
 
 /// Words of gRPC, which nothing but the daemon and buildctl speak with each other, and of BuildKit's sessions, which lie
 /// within it. They stand anywhere, since BuildKit wraps them.
@@ -70,6 +72,18 @@ const CONNECTION: [&str; 6] = [
     "client connection lost",
     "connection timed out",
 ];
+
+/// Begins the message where the daemon hangs: the controller restarts it for that.
+pub const HANGS: &str = "the builder hangs";
+
+/// The daemon has not answered for so long.
+pub(crate) fn hangs(silent: Duration) -> Failure {
+    let message = format!(
+        "{HANGS}: it has given no answer for {} s; it is restarted once no build runs on it",
+        silent.as_secs()
+    );
+    plain(FailureReason::BuilderLost, message)
+}
 
 impl Case<'_> {
     /// The connection to the daemon broke, for certain: whatever else BuildKit says is about what it did then.

@@ -26,6 +26,8 @@ mod step;
 mod submodule;
 
 pub use images::{PushFault, push_failure};
+pub use lost::HANGS;
+pub(crate) use lost::hangs;
 pub use space::STEP_FULL;
 
 use excerpt::{Excerpt, error, excerpt, quoted_after};

@@ -39,14 +39,15 @@ pub(super) async fn run(
     Ok(status.code())
 }
 
-/// Runs buildctl to its end, or for as long as `within`; whatever comes of it.
-pub(super) async fn finish(args: &[String], prepared: &Prepared, within: Duration) {
+/// Runs buildctl to its end, or for as long as `within`; false where it has not ended by then.
+pub(super) async fn finish(args: &[String], prepared: &Prepared, within: Duration) -> bool {
     let child = command(args, prepared)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    if let Ok(mut child) = child {
-        let _ = tokio::time::timeout(within, child.wait()).await;
+    match child {
+        Ok(mut child) => tokio::time::timeout(within, child.wait()).await.is_ok(),
+        Err(_) => true,
     }
 }
 

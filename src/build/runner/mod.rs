@@ -11,6 +11,7 @@ mod contents;
 mod debug;
 mod files;
 mod finish;
+mod hang;
 mod oci;
 mod print;
 mod redact;

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 use super::callback::Callback;
 use super::child;
 use super::files::Prepared;
+use super::hang;
 use super::print::Printer;
 use super::redact::Redactor;
 use crate::buildctl;
 use crate::buildctl::Goal;
-use crate::failure::{Again, Facts, plain, verdict};
+use crate::failure::{Again, Facts, hangs, plain, verdict};
 use crate::rawjson::{Event, State};
 use crate::request::BuildRequest;
 use whittle_api::{Failure, FailureReason};
@@ -63,7 +64,9 @@ impl Solver<'_> {
         let mut pruned = false;
         loop {
             tried += 1;
-            let exit = child::run(&args, prepared, |line| {
+            let heard = hang::Heard::new();
+            let run = child::run(&args, prepared, |line| {
+                heard.again();
                 let mut moved = false;
                 for event in state.line(line, &|text| self.redactor.line(text)) {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
@@ -73,9 +76,13 @@ impl Solver<'_> {
                     self.callback
                         .progress(self.redactor.progress(state.progress()));
                 }
-            })
-            .await
-            .map_err(|error| plain(FailureReason::BuildFailed, error))?;
+            });
+            let question = buildctl::ask(self.request);
+            let ask = || child::finish(&question, prepared, hang::ANSWER);
+            let exit = tokio::select! {
+                exit = run => exit.map_err(|error| plain(FailureReason::BuildFailed, error))?,
+                silent = heard.no_more(ask) => return Err(hangs(silent)),
+            };
             if exit == Some(0) {
                 return Ok(());
             }
@@ -91,7 +98,7 @@ impl Solver<'_> {
                 Again::Pruned => {
                     pruned = true;
                     println!("the builder's cache volume is full: pruning, then retrying once");
-                    child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;
+                    let _ = child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;
                 }
                 Again::Later => {
                     let begun = *first_failure.get_or_insert_with(Instant::now);

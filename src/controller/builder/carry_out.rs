@@ -1,13 +1,14 @@
 //! Carries out what was decided for a Builder.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::ResourceExt;
 use kube::runtime::controller::Action as Requeue;
+use kube::{Resource, ResourceExt};
 
 use super::super::{Context, Error};
 use super::decide::{Observed, Say};
+use crate::builder::anew;
 use crate::builder::objects::BuilderObjects;
-use whittle_api::{Builder, Certificates};
+use whittle_api::{Builder, Certificates, Reason};
 
 /// Makes certificates, and writes them.
 pub async fn renew(observed: &Observed, context: &Context) -> Result<Certificates, Error> {
@@ -30,5 +31,11 @@ pub async fn say(builder: &Builder, say: &Say, context: &Context) -> Result<Requ
         .cluster
         .write_builder_status(builder, &say.status)
         .await?;
+    if let Some((warning, note)) = anew::news(builder, say.status.emptied.as_ref()) {
+        let about = builder.object_ref(&());
+        context
+            .tell(&about, warning, Reason::CacheEmptied, note)
+            .await;
+    }
     Ok(Requeue::requeue(say.look_again))
 }

@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::builder::objects::{BuilderObjects, objects, objects_in};
+use crate::builder::objects::{BuilderObjects, objects_in};
 use crate::builder::state::{Daemon, Rest, Use};
-use crate::builder::{isolation, network, state};
+use crate::builder::{anew, isolation, network, state};
 use crate::egress::Closed;
 use crate::imagebuild::{decide, outcome};
 use crate::installation;
@@ -23,8 +23,8 @@ use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationStatus, MissingKind,
-    RECONCILING, Reason, STALLED, find,
+    Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationMode, IsolationStatus,
+    MissingKind, RECONCILING, Reason, STALLED, find,
 };
 
 /// Everything is looked at again after this long: certificates come of age.
@@ -83,6 +83,8 @@ pub struct Observed {
     pub events: Vec<Told>,
     /// A build of it waits for the certificates of its runners.
     pub wanted: bool,
+    /// When a build last found its daemon to hang.
+    pub hangs: Option<Timestamp>,
     /// One of its Secrets does not exist, where [`asks_for_secrets`].
     pub lost: bool,
     /// Certificates that were made after [`Step::Renew`].
@@ -189,6 +191,9 @@ impl Observed {
         if isolation.is_some_and(|isolation| isolation.failed_at.is_some()) {
             return Rest::Awake(None);
         }
+        if anew::is_to_be_emptied(&self.builder) {
+            return Rest::Awake(None);
+        }
         let Some(used) = &self.used else {
             let idle = quantity::duration(&self.builder.spec.idle_timeout);
             return Rest::Awake((!idle.is_zero()).then_some(idle));
@@ -196,6 +201,22 @@ impl Observed {
         let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
         let started = status.and_then(|status| Some(status.start_time.as_ref()?.0));
         state::rest(&self.builder, self.sleeps(), used, started, self.now)
+    }
+
+    /// Its objects, isolated as that says.
+    fn objects(
+        &self,
+        mode: IsolationMode,
+        settings: &Settings,
+        certificates: &Certificates,
+    ) -> BuilderObjects {
+        let mut objects = objects_in(mode, &self.builder, settings, &certificates.digest);
+        if let Some(set) = &self.set {
+            let idle = self.used.is_some_and(|used| used.wanted == 0);
+            let at = anew::restarted_at(set, self.pod.as_ref(), self.hangs, idle, self.now);
+            anew::restart(&mut objects.stateful_set, at);
+        }
+        objects
     }
 
     fn drains(&self, settings: &Settings) -> bool {
@@ -207,7 +228,8 @@ impl Observed {
 /// asleep, and only one that sleeps may be woken.
 pub fn asks_for_use(observed: &Observed) -> bool {
     let idle = quantity::duration(&observed.builder.spec.idle_timeout);
-    !idle.is_zero()
+    let old = anew::is_old(observed.pod.as_ref(), observed.now);
+    (old || !idle.is_zero())
         && observed.set.is_some()
         && (observed.sleeps() || decide::is_ready(&observed.builder))
 }
@@ -218,7 +240,8 @@ pub fn restarts(observed: &Observed, settings: &Settings) -> bool {
         return false;
     };
     observed.certificates().is_none_or(|certificates| {
-        let wanted = objects(&observed.builder, settings, &certificates.digest);
+        let mode = isolation::wanted(&observed.builder, settings).mode;
+        let wanted = observed.objects(mode, settings, certificates);
         state::would_restart(set, &wanted.stateful_set)
     })
 }
@@ -268,7 +291,7 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         return say(status, RESYNC);
     }
     let isolation = observed.isolation(settings);
-    let mut wanted = objects_in(isolation.mode, builder, settings, &certificates.digest);
+    let mut wanted = observed.objects(isolation.mode, settings, certificates);
     if let Some(closed) = &observed.closed {
         let allow = &settings.builder.egress.allow;
         network::hold(&mut wanted.network_policy, closed, allow);
@@ -321,10 +344,12 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
             look_again: rests.unsigned_abs(),
         };
     }
-    if state::is_ready(applied) && observed.rest() != Rest::Asleep {
+    let up = state::is_ready(applied) && observed.rest() != Rest::Asleep;
+    if up {
         isolation.proven = true;
         isolation.failed_at = None;
     }
+    status.emptied = anew::say(builder, observed.pod.as_ref(), up, now);
     let look_again = match observed.rest() {
         Rest::Asleep => {
             state::say_idle(&mut status, builder, now);

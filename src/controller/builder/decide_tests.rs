@@ -36,6 +36,7 @@ fn fresh() -> Observed {
         serves: None,
         events: vec![],
         wanted: false,
+        hangs: None,
         lost: false,
         issued: None,
         applied: None,

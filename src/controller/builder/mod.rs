@@ -1,5 +1,6 @@
 //! The loop over Builders.
 
+pub mod anew;
 mod buildkitd;
 mod carry_out;
 mod decide;

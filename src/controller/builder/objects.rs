@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
-use super::{buildkitd, isolation, network};
+use super::{anew, buildkitd, isolation, network};
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::settings::Settings;
@@ -294,20 +294,7 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
                 value_from: None,
             }]),
             command: Some(vec![format!("{TOOLS}/whittle")]),
-            args: Some(
-                [
-                    "builder",
-                    "--isolation",
-                    mode.as_str(),
-                    "--root",
-                    root,
-                    "--",
-                    "--config",
-                    &format!("{CONFIG}/buildkitd.toml"),
-                ]
-                .map(String::from)
-                .into(),
-            ),
+            args: Some(arguments(builder, mode)),
             // What it ends with says why it does not start.
             termination_message_policy: Some("FallbackToLogsOnError".into()),
             ports: Some(vec![ContainerPort {
@@ -327,6 +314,27 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// Those of `whittle`, and after `--` those of the daemon.
+fn arguments(builder: &Builder, mode: IsolationMode) -> Vec<String> {
+    let own = [
+        "builder",
+        "--isolation",
+        mode.as_str(),
+        "--root",
+        state_of(mode),
+    ];
+    let mut all: Vec<String> = own.map(String::from).into();
+    if let Some(key) = anew::key(builder) {
+        all.extend(["--empty".into(), key]);
+    }
+    all.extend([
+        "--".into(),
+        "--config".into(),
+        format!("{CONFIG}/buildkitd.toml"),
+    ]);
+    all
 }
 
 /// Puts the programs of `src/build/daemon` where the daemon finds them first, and takes off its folders what `fsGroup` put there.

@@ -24,6 +24,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         serves: None,
         events: vec![],
         wanted: context.waits_for_certificates(&namespace, &name),
+        hangs: context.finds_it_hanging(&namespace, &name),
         lost: false,
         issued: None,
         applied: None,

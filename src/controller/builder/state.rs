@@ -14,7 +14,7 @@ use kube::ResourceExt;
 
 use crate::imagebuild::decide::is_built;
 use crate::imagebuild::outcome::waits_for_volumes;
-use crate::names::CONFIG_DIGEST;
+use crate::names::{CONFIG_DIGEST, RESTARTED_AT};
 use crate::pods;
 use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
@@ -194,16 +194,13 @@ pub fn has_certificates(builder: &Builder) -> bool {
 
 /// True where applying `wanted` would restart the daemon.
 pub fn would_restart(existing: &StatefulSet, wanted: &StatefulSet) -> bool {
-    fn start_digest(set: &StatefulSet) -> Option<&String> {
-        let template = &set.spec.as_ref()?.template;
-        template
-            .metadata
-            .as_ref()?
-            .annotations
-            .as_ref()?
-            .get(CONFIG_DIGEST)
+    fn starts_with(set: &StatefulSet) -> [Option<&String>; 2] {
+        let template = set.spec.as_ref().map(|spec| &spec.template);
+        let metadata = template.and_then(|template| template.metadata.as_ref());
+        let all = metadata.and_then(|metadata| metadata.annotations.as_ref());
+        [CONFIG_DIGEST, RESTARTED_AT].map(|name| all.and_then(|all| all.get(name)))
     }
-    start_digest(existing) != start_digest(wanted)
+    starts_with(existing) != starts_with(wanted)
 }
 
 fn put(

@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use super::decide;
 use crate::sharing;
 use whittle_api::{
-    Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, READY,
-    REQUESTED_AT, Source, Stage, bounded,
+    Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, PRUNE,
+    READY, REQUESTED_AT, Source, Stage, bounded,
 };
+use whittle_build::failure::HANGS;
 use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
 
@@ -64,7 +65,12 @@ pub fn image_build(build: &mut ImageBuild) {
             completed_at: status.completed_at.take(),
             current: status.current.take().map(|mut current| {
                 current.message = None;
-                current.last_failure = None;
+                // Its Builder is looked at for that.
+                let hangs = current
+                    .last_failure
+                    .take()
+                    .is_some_and(|it| it.contains(HANGS));
+                current.last_failure = hangs.then(|| HANGS.to_owned());
                 if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {
                     pushed.clear();
                 }
@@ -94,7 +100,7 @@ pub fn builder(builder: &mut Builder) {
     let owner = sharing::is_own(builder).then(|| builder.metadata.owner_references.take());
     let labels = builder.metadata.labels.as_mut();
     let made_after = labels.and_then(|labels| labels.remove_entry(sharing::MADE_AFTER));
-    metadata(&mut builder.metadata, &[]);
+    metadata(&mut builder.metadata, &[PRUNE]);
     builder.metadata.owner_references = owner.flatten();
     builder.metadata.labels = made_after.map(|label| [label].into());
     builder.spec = BuilderSpec {
