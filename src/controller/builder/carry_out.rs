@@ -6,8 +6,8 @@ use kube::{Resource, ResourceExt};
 
 use super::super::{Context, Error};
 use super::decide::{Observed, Say};
-use crate::builder::anew;
 use crate::builder::objects::BuilderObjects;
+use crate::builder::{anew, volume};
 use whittle_api::{Builder, Certificates, Reason};
 
 /// Makes certificates, and writes them.
@@ -23,6 +23,21 @@ pub async fn renew(observed: &Observed, context: &Context) -> Result<Certificate
 pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<StatefulSet, Error> {
     context.cluster.apply_surroundings(wanted).await?;
     Ok(context.cluster.apply_daemon(wanted).await?)
+}
+
+/// Asks for a larger volume; what is said where that is refused.
+pub async fn enlarge(
+    builder: &Builder,
+    size: &str,
+    context: &Context,
+) -> Result<Option<String>, Error> {
+    match context.cluster.enlarge(builder, size).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.refusal() {
+            Some(refusal) => Ok(Some(volume::stays(size, &refusal))),
+            None => Err(error.into()),
+        },
+    }
 }
 
 /// Writes the status where it differs.

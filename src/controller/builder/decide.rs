@@ -11,7 +11,7 @@ use kube::ResourceExt;
 
 use crate::builder::objects::{BuilderObjects, objects_in};
 use crate::builder::state::{Daemon, Rest, Use};
-use crate::builder::{anew, isolation, network, state};
+use crate::builder::{anew, isolation, network, state, volume};
 use crate::egress::Closed;
 use crate::imagebuild::{decide, outcome};
 use crate::installation;
@@ -91,6 +91,8 @@ pub struct Observed {
     pub issued: Option<Certificates>,
     /// Its StatefulSet as the API server has it after [`Step::Apply`].
     pub applied: Option<StatefulSet>,
+    /// What was said after [`Step::Enlarge`], where that was refused.
+    pub enlarged: Option<Option<String>>,
     /// What its steps must not reach, where that is restricted.
     pub closed: Option<Arc<Closed>>,
     /// When it was looked at.
@@ -114,6 +116,8 @@ pub enum Step {
     Renew,
     /// Apply these objects.
     Apply(Box<BuilderObjects>),
+    /// Ask for a volume of this size.
+    Enlarge(String),
     /// Delete the Builder, which nobody uses any more.
     Remove,
     /// Write the status, and look again.
@@ -144,6 +148,7 @@ impl Observed {
             set,
             pod: self.pod.as_ref(),
             events: &self.events,
+            too_small: self.enlarged.as_ref().and_then(|said| said.as_deref()),
         }
     }
 
@@ -215,6 +220,7 @@ impl Observed {
             let idle = self.used.is_some_and(|used| used.wanted == 0);
             let at = anew::restarted_at(set, self.pod.as_ref(), self.hangs, idle, self.now);
             anew::restart(&mut objects.stateful_set, at);
+            volume::keep(&mut objects.stateful_set, set);
         }
         objects
     }
@@ -274,6 +280,13 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         return Step::Remove;
     }
     if let Some(applied) = &observed.applied {
+        // Not before it has a volume.
+        if observed.enlarged.is_none()
+            && state::is_ready(applied)
+            && let Some(size) = volume::larger(builder, applied)
+        {
+            return Step::Enlarge(size);
+        }
         return Step::Say(Box::new(outcome(observed, applied, settings)));
     }
     if observed.drains(settings) {

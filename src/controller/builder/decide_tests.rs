@@ -40,6 +40,7 @@ fn fresh() -> Observed {
         lost: false,
         issued: None,
         applied: None,
+        enlarged: None,
         closed: None,
         now: now(),
     }

@@ -11,6 +11,7 @@ mod observe;
 #[cfg(test)]
 mod scripted_tests;
 pub mod state;
+pub mod volume;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -130,6 +131,10 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
             Step::Renew => observed.issued = Some(carry_out::renew(&observed, context).await?),
             Step::Apply(wanted) => {
                 observed.applied = Some(carry_out::apply(&wanted, context).await?);
+            }
+            Step::Enlarge(size) => {
+                let said = carry_out::enlarge(&observed.builder, &size, context).await?;
+                observed.enlarged = Some(said);
             }
             Step::Say(say) => return carry_out::say(&observed.builder, &say, context).await,
         }

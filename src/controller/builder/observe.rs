@@ -28,6 +28,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         lost: false,
         issued: None,
         applied: None,
+        enlarged: None,
         closed: None,
         now,
     };

@@ -4,7 +4,7 @@ mod trouble;
 
 pub use trouble::is_refused;
 pub use trouble::why_not;
-use trouble::{CLAIM_FAILED, claim, has_node};
+use trouble::{CLAIM_FAILED, has_node};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;
@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::builder::volume::claim;
 use crate::imagebuild::decide::is_built;
 use crate::imagebuild::outcome::waits_for_volumes;
 use crate::names::{CONFIG_DIGEST, RESTARTED_AT};
@@ -156,6 +157,8 @@ pub struct Daemon<'a> {
     pub pod: Option<&'a Pod>,
     /// Events of the StatefulSet, of the Pod and of its claim, newest first, while it is not up.
     pub events: &'a [Told],
+    /// Why its volume is smaller than the spec says, where it is.
+    pub too_small: Option<&'a str>,
 }
 
 /// Which events say why a daemon is not up: those of its StatefulSet's controller, of what makes volumes, of its node.
@@ -258,7 +261,7 @@ pub fn say_refused(
     let invalid = refusal.why == Why::Invalid;
     let message = if invalid && refusal.words.contains("updates to statefulset spec") {
         format!(
-            "{} is rejected: a volume's size and class are immutable; delete the \
+            "{} is rejected: a volume's class is immutable, and its size can only grow; delete the \
                 Builder (and with it its cache) and create it again: kubectl delete builder \
                 {name} -n {namespace}. The API server says: {}",
             refusal.what, refusal.words
@@ -290,14 +293,12 @@ pub fn since(status: &BuilderStatus, now: Timestamp) -> Timestamp {
 pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: Timestamp) -> bool {
     status.observed_generation = builder.metadata.generation;
     if is_ready(daemon.set) {
-        put(
-            status,
-            builder,
-            READY,
-            Some(true),
-            (Reason::Ready, "the builder accepts builds"),
-            now,
-        );
+        let message = match daemon.too_small {
+            Some(why) => format!("the builder accepts builds; {why}"),
+            None => "the builder accepts builds".into(),
+        };
+        let why = (Reason::Ready, message.as_str());
+        put(status, builder, READY, Some(true), why, now);
         clear(&mut status.conditions, RECONCILING);
         clear(&mut status.conditions, STALLED);
         return true;
@@ -382,6 +383,7 @@ mod tests {
             set,
             pod: None,
             events: &[],
+            too_small: None,
         };
         say(status, &fixtures::builder(), &daemon, now())
     }

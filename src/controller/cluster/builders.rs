@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::pki::{Authority, Issued};
 use super::{Cluster, Error, during, key, writing};
 use crate::builder::objects::{BuilderObjects, metadata};
-use crate::builder::state;
+use crate::builder::{state, volume};
 use crate::names;
 use crate::refusal::{Told, Verb};
 use whittle_api::{Builder, BuilderStatus};
@@ -140,6 +140,30 @@ impl Cluster {
     /// Applies the StatefulSet.
     pub async fn apply_daemon(&self, objects: &BuilderObjects) -> Result<StatefulSet, Error> {
         self.apply(&objects.stateful_set).await
+    }
+
+    /// Asks for a larger volume; nothing where there is none.
+    pub async fn enlarge(&self, builder: &Builder, size: &str) -> Result<(), Error> {
+        let (namespace, name) = key(builder);
+        let claim = volume::claim(&name);
+        let larger = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
+        let what = PersistentVolumeClaim {
+            metadata: ObjectMeta {
+                name: Some(claim.clone()),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            ..PersistentVolumeClaim::default()
+        };
+        let asked = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &namespace);
+        match asked
+            .patch_metadata(&claim, &PatchParams::default(), &larger)
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(writing(Verb::Apply, &what)(error)),
+        }
     }
 
     /// True where both Secrets of a Builder exist: asked by a patch that changes nothing, as there is no right to read

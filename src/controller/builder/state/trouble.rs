@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::Daemon;
 use crate::builder::isolation;
+use crate::builder::volume::claim;
 use crate::imagebuild::outcome::{
     FAILED_CREATE, NOT_STARTED, containers, does_not_go, on_node, pull_failure, unschedulable,
 };
@@ -134,11 +135,6 @@ fn no_volume(builder: &Builder, said: &str) -> String {
         }
     };
     format!("PersistentVolumeClaim {claim} is pending: {fix}. The cluster says: {said}")
-}
-
-/// Name of the claim of a Builder's first daemon.
-pub fn claim(builder: &str) -> String {
-    format!("cache-{}-0", crate::names::builder(builder))
 }
 
 fn no_node(builder: &Builder, said: &str) -> String {

@@ -33,6 +33,7 @@ fn why(pod: Option<&Pod>, events: &[Told]) -> (Reason, String) {
         set: &set,
         pod,
         events,
+        too_small: None,
     };
     why_not(&fixtures::builder(), &daemon, now(), now())
 }
@@ -63,6 +64,7 @@ fn a_refusal_of_an_earlier_trouble_is_not_told_again() {
             set: &set,
             pod: None,
             events,
+            too_small: None,
         };
         is_refused(&daemon, now())
     };
@@ -115,6 +117,7 @@ fn a_storage_class_that_does_not_exist_is_named() {
         set: &set,
         pod: Some(&pod),
         events: &[told("ProvisioningFailed", words, 0)],
+        too_small: None,
     };
     let (reason, message) = why_not(&builder, &daemon, now(), now());
     assert_eq!(reason, Reason::VolumePending);
@@ -335,6 +338,7 @@ fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused()
         set: &up,
         pod: None,
         events: &[],
+        too_small: None,
     };
     super::super::say(&mut status, &builder, &daemon, now());
     status.certificates = Some(fixtures::certificates());
