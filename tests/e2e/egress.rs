@@ -152,7 +152,9 @@ async fn a_step_reaches_the_outside_and_nothing_of_the_cluster() {
 
 #[tokio::test]
 async fn a_registry_in_the_cluster_that_nobody_allowed_is_hinted_at() {
-    let field = Field::new("unallowed").await;
+    let mut field = Field::new("unallowed").await;
+    // Each of BuildKit's tries waits half a minute for an answer, and it tries several times, and so does the runner.
+    field.patience *= 2;
     server(&field).await;
     let host = format!("neighbor.{}.svc:8080", field.namespace);
     field

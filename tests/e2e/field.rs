@@ -40,6 +40,8 @@ pub fn registry() -> String {
 pub struct Field {
     pub client: Client,
     pub namespace: String,
+    /// How long [`Self::until`] looks.
+    pub patience: Duration,
     _place: SemaphorePermit<'static>,
 }
 
@@ -78,6 +80,7 @@ impl Field {
         Self {
             client,
             namespace,
+            patience: PATIENCE,
             _place: place,
         }
     }
@@ -190,15 +193,16 @@ impl Field {
 
     /// Looks until there is an answer; at the end of patience, tells all that may help.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             if let Some(answer) = look().await {
                 return answer;
             }
             if Instant::now() > deadline {
                 panic!(
-                    "{}: not within {PATIENCE:?}: {what}\n{}",
+                    "{}: not within {:?}: {what}\n{}",
                     self.namespace,
+                    self.patience,
                     tell(self).await
                 );
             }
