@@ -5,6 +5,7 @@
 
 mod advice;
 mod all_samples;
+mod anew;
 mod caches;
 mod contents;
 mod contexts;

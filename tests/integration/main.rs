@@ -31,4 +31,5 @@ mod shared;
 mod stage;
 mod steps;
 mod submodules;
+mod volume;
 mod wire;
