@@ -75,6 +75,10 @@ bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on
 bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=4000
 	source .cluster/env && cargo bench --locked --bench admission
 
+.PHONY: bench-modes
+bench-modes: ## What isolation and sharing of builders cost, in turns, on the local cluster with Whittle installed; RUNS=5
+	source .cluster/env && cargo bench --locked --bench modes
+
 .PHONY: bench-scale
 bench-scale: ## The controller's memory and requests at 0, N/10 and N ImageBuilds: docs/scale.md. N=10000 PROFILE=release
 	cargo build --locked --bin whittle --profile $(or $(PROFILE),release)

@@ -28,7 +28,7 @@ async fn kill_controller(field: &Field) {
 }
 
 /// Processes of `whittle controller` in the Pod of this UID: their cgroup names it.
-fn processes_of(uid: &str) -> Vec<u32> {
+pub fn processes_of(uid: &str) -> Vec<u32> {
     let mut found = vec![];
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry

@@ -10,6 +10,7 @@ mod caches;
 mod contents;
 mod contexts;
 mod contract;
+mod controllers;
 mod debug;
 mod egress;
 mod failures;
