@@ -7,9 +7,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle_api::{Builder, FailureReason};
+use whittle_api::{Builder, FailureReason, IsolationMode, Sharing};
 
 use crate::field::{Field, variable};
+use crate::long;
 
 /// Tells of each of its arguments, host and port, whether a connection comes about.
 /// All at once, and for long enough that a busy machine makes none of them closed.
@@ -57,7 +58,39 @@ fn told(log: &str, targets: &[String], word: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_step_reaches_the_outside_and_nothing_of_the_cluster() {
-    let (field, other) = (Field::new("egress").await, Field::new("neighbor").await);
+    reaches("egress", IsolationMode::UserNamespace, Sharing::Namespace).await;
+}
+
+#[tokio::test]
+async fn nor_does_one_in_another_mode_on_a_builder_of_its_own() {
+    reaches("egress-own", IsolationMode::Rootless, Sharing::ImageBuild).await;
+    if long::whole() {
+        for (topic, mode, sharing) in [
+            (
+                "egress-rootless",
+                IsolationMode::Rootless,
+                Sharing::Namespace,
+            ),
+            ("egress-rbuild", IsolationMode::Rootless, Sharing::Build),
+            (
+                "egress-uown",
+                IsolationMode::UserNamespace,
+                Sharing::ImageBuild,
+            ),
+            (
+                "egress-ubuild",
+                IsolationMode::UserNamespace,
+                Sharing::Build,
+            ),
+        ] {
+            reaches(topic, mode, sharing).await;
+        }
+    }
+}
+
+async fn reaches(topic: &str, mode: IsolationMode, sharing: Sharing) {
+    let (field, other) = (Field::new(topic).await, Field::new("neighbor").await);
+    field.isolated(mode, sharing).await;
     // Another namespace's builder, which is up as its build has ended.
     let files = json!({"Dockerfile": "FROM scratch\nCOPY a /a\n", "a": "b"});
     other.build("first", files, json!({})).await;
@@ -138,6 +171,10 @@ async fn a_step_reaches_the_outside_and_nothing_of_the_cluster() {
     let shut = [&closed[..], &builders].concat();
     assert_eq!(told(&log, &all, "closed"), shut, "{log}");
 
+    if sharing != Sharing::Namespace {
+        futures::join!(field.close(), other.close());
+        return;
+    }
     let policies = field.api::<NetworkPolicy>();
     let policy = policies.get("whittle-builder-default").await.unwrap();
     let note = &policy.annotations()["whittle.dev/egress"];

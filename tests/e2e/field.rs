@@ -11,7 +11,9 @@ use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PostPar
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use whittle_api::{Failure, FailureReason, ImageBuild, ImageBuildStatus, IsolationMode, find};
+use whittle_api::{
+    Failure, FailureReason, ImageBuild, ImageBuildStatus, IsolationMode, Sharing, find,
+};
 
 use crate::tell::tell;
 
@@ -105,8 +107,8 @@ impl Field {
             .unwrap();
     }
 
-    /// Makes the Builder isolated in this way, and holds the namespace to what it needs.
-    pub async fn isolated(&self, mode: IsolationMode) {
+    /// Makes the Builder isolated and shared in this way, and holds the namespace to what it needs.
+    pub async fn isolated(&self, mode: IsolationMode, sharing: Sharing) {
         let registries = json!([
             {"host": registry(), "plainHTTP": true},
             {"host": "docker.io", "mirrors": [registry()]},
@@ -117,7 +119,7 @@ impl Field {
         };
         self.hold_to(level).await;
         self.create(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
-            "spec": {"isolation": mode.as_str(), "cache": {"size": "1Gi"}, "registries": registries,
+            "spec": {"isolation": mode.as_str(), "sharing": sharing, "cache": {"size": "1Gi"}, "registries": registries,
                 "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}}))
         .await;
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use serde_json::json;
-use whittle_api::{FailureReason, ImageBuild, IsolationMode, ProbeProfile};
+use whittle_api::{FailureReason, ImageBuild, IsolationMode, ProbeProfile, Sharing};
 
 use crate::field::{Field, Repository, controllers, variable};
 use crate::registry::files_of;
@@ -26,7 +26,9 @@ done
 #[tokio::test]
 async fn a_process_of_a_step_does_not_outlive_it() {
     let field = Field::new("leftover").await;
-    field.isolated(IsolationMode::Rootless).await;
+    field
+        .isolated(IsolationMode::Rootless, Sharing::Namespace)
+        .await;
     let run =
         "RUN (setsid sh /spy.sh >/dev/null 2>&1 </dev/null &) ; sleep 1; ps | grep -c '[s]py.sh'";
     let files = json!({"Dockerfile": format!("FROM busybox:1.36\nCOPY spy.sh /spy.sh\n{run}\n"), "spy.sh": SPY});
@@ -50,7 +52,9 @@ async fn a_process_of_a_step_does_not_outlive_it() {
 #[tokio::test]
 async fn what_a_hostile_step_leaves_is_ended_before_another_step_begins() {
     let field = Field::new("hostile").await;
-    field.isolated(IsolationMode::Rootless).await;
+    field
+        .isolated(IsolationMode::Rootless, Sharing::Namespace)
+        .await;
     // The parent of the step's shell is runc, and runc's is that program.
     for (name, signal, spec, reason) in [
         ("kills", "KILL", json!({}), FailureReason::StepFailed),
@@ -87,7 +91,9 @@ async fn what_a_hostile_step_leaves_is_ended_before_another_step_begins() {
 #[tokio::test]
 async fn credentials_for_git_are_in_no_argument_and_no_variable_that_a_step_can_read() {
     let field = Field::new("gitcred").await;
-    field.isolated(IsolationMode::Rootless).await;
+    field
+        .isolated(IsolationMode::Rootless, Sharing::Namespace)
+        .await;
     let repository = Repository::new(&format!("private/{}", field.namespace));
     // Large enough that fetching it takes a while.
     let mut state = 1_u64;
