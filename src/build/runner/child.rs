@@ -39,15 +39,18 @@ pub(super) async fn run(
     Ok(status.code())
 }
 
-/// Runs buildctl to its end, or for as long as `within`; false where it has not ended by then.
+/// Runs buildctl to its end, or for as long as `within`; true where it succeeds by then.
 pub(super) async fn finish(args: &[String], prepared: &Prepared, within: Duration) -> bool {
     let child = command(args, prepared)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
     match child {
-        Ok(mut child) => tokio::time::timeout(within, child.wait()).await.is_ok(),
-        Err(_) => true,
+        Ok(mut child) => {
+            let ended = tokio::time::timeout(within, child.wait()).await;
+            matches!(ended, Ok(Ok(status)) if status.success())
+        }
+        Err(_) => false,
     }
 }
 

@@ -13,8 +13,8 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_secs(5);
-/// So many times in a row it has to give no answer.
-const TIMES: u32 = 3;
+/// One that gave no answer for so long, to several questions, hangs.
+const SILENT: Duration = Duration::from_secs(150);
 
 /// When the daemon was heard of last.
 pub(super) struct Heard(Cell<Instant>);
@@ -30,22 +30,19 @@ impl Heard {
         self.0.set(Instant::now());
     }
 
-    /// Ends where the daemon hangs, with the time that it was not heard of. `ask` is true where it answers, with whatever.
+    /// Ends where the daemon hangs, with the time that it was not heard of. `ask` is true where it answers.
     pub(super) async fn no_more<F: Future<Output = bool>>(&self, ask: impl Fn() -> F) -> Duration {
         loop {
             let at = self.0.get();
             tokio::time::sleep_until(at + QUIET).await;
-            let mut unanswered = 0;
             while self.0.get() == at {
                 if ask().await {
                     self.again();
-                    break;
-                }
-                unanswered += 1;
-                if unanswered == TIMES && self.0.get() == at {
+                } else if self.0.get() == at && at.elapsed() >= SILENT {
                     return at.elapsed();
+                } else {
+                    tokio::time::sleep(PAUSE).await;
                 }
-                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -56,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_daemon_that_answers_none_of_three_questions_hangs() {
+    async fn a_daemon_that_answers_no_question_hangs() {
         let heard = Heard::new();
         let asked = Cell::new(0);
         let silent = || async {
@@ -66,6 +63,10 @@ mod tests {
         };
         let after = heard.no_more(silent).await;
         assert_eq!((asked.get(), after.as_secs()), (3, 60 + 3 * 30 + 2 * 5));
+        // Nor is one that cannot be connected to asked without end.
+        heard.again();
+        let refused = heard.no_more(|| async { false }).await;
+        assert!(refused >= SILENT && refused < SILENT + PAUSE * 2);
     }
 
     #[tokio::test(start_paused = true)]
