@@ -74,17 +74,46 @@ async fn the_builder_killed_for_want_of_memory_and_the_next_build_on_it() {
             "cache": {"size": "1Gi"}, "resources": {"limits": {"memory": "192Mi"}}, "registries": [
                 {"host": local, "plainHTTP": true}, {"host": "docker.io", "mirrors": [local]}]}}))
         .await;
-    // tail keeps the line that does not end.
-    let files = |step: &str| json!({"Dockerfile": format!("FROM busybox:1.36\nRUN {step}\n")});
-    field
-        .build("hungry", files("tail /dev/zero"), json!({}))
-        .await;
-    let failure = field.fails("hungry", OutOfMemory).await;
-    let ended = Instant::now();
-    assert!(failure.message.contains("192Mi"), "{}", failure.message);
-    field.build("next", files("echo 1 > /a"), json!({})).await;
-    heals(&field, "builder out of memory", "next", ended, 1..=1).await;
+    // A step whose own process is killed, as tail keeps the line that does not end; and one whose memory belongs to no
+    // process, so that the daemon is.
+    for (name, step) in [
+        ("step", "tail /dev/zero"),
+        (
+            "daemon",
+            "--mount=type=tmpfs,target=/t dd if=/dev/zero of=/t/a bs=1M count=400",
+        ),
+    ] {
+        let files = |step: &str| json!({"Dockerfile": format!("FROM busybox:1.36\nRUN {step}\n")});
+        let before = restarts(&field).await;
+        field.build(name, files(step), json!({})).await;
+        let status = field.ready(name, "False", OutOfMemory.as_str()).await;
+        let ended = Instant::now();
+        let message = status.failure.unwrap().message;
+        eprintln!("{name}: {message}");
+        assert!(
+            message.contains("192Mi of Builder default") || message.contains("limit 192Mi"),
+            "{message}"
+        );
+        assert_eq!((status.build, status.history.len()), (Some(1), 1));
+        assert_eq!(field.jobs(name).await.len(), 1, "{name} is not retried");
+        let next = format!("after-{name}");
+        field
+            .build(&next, files(&format!("echo {name} > /a")), json!({}))
+            .await;
+        let fault = format!("out of memory, {name} killed");
+        heals(&field, &fault, &next, ended, 1..=1).await;
+        let killed = restarts(&field).await > before;
+        assert_eq!(killed, name == "daemon", "{name}: who was killed");
+    }
     field.close().await;
+}
+
+/// How often the builder's container was started again.
+async fn restarts(field: &Field) -> i32 {
+    let pod = field.api::<Pod>().get_opt(BUILDER).await.unwrap();
+    let status = pod.and_then(|pod| pod.status).unwrap_or_default();
+    let containers = status.container_statuses.unwrap_or_default();
+    containers.iter().map(|it| it.restart_count).sum()
 }
 
 /// Every container of the namespace may write so much besides its volumes.
