@@ -118,7 +118,7 @@ async fn restarts(field: &Field) -> i32 {
 
 /// Every container of the namespace may write so much besides its volumes.
 async fn limit(field: &Field) {
-    let most = json!({"ephemeral-storage": "48Mi"});
+    let most = json!({"ephemeral-storage": "200Mi"});
     field
         .create(
             json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "disk"},
@@ -133,7 +133,7 @@ fn overfill(uid: &str, volume: &str) {
         "{}/pods/{uid}/volumes/kubernetes.io~empty-dir/{volume}",
         variable("KUBELET_PATH")
     );
-    std::fs::write(format!("{folder}/much"), vec![1; 200 << 20]).unwrap();
+    std::fs::write(format!("{folder}/much"), vec![1; 300 << 20]).unwrap();
 }
 
 /// The kubelet's word that it has evicted a Pod.
