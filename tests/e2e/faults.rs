@@ -19,9 +19,15 @@ use serde_json::json;
 use whittle_api::{ImageBuild, ImageBuildStatus};
 
 use crate::field::{Field, controllers};
+use crate::long::whole;
 
 /// The Pod of the Builder `default`.
 const BUILDER: &str = "whittle-builder-default-0";
+
+/// How many seconds a fault lasts that has no end of its own: a minute with `LONG=1`.
+fn lasts() -> u64 {
+    if whole() { 60 } else { 20 }
+}
 
 /// A Dockerfile whose step takes long, but the first time alone: what a second attempt takes is the fault's doing.
 const STEP: &str = "FROM busybox:1.36\n\

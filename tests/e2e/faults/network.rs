@@ -1,4 +1,4 @@
-//! Packets that are lost without a word, between two Pods for a minute.
+//! Packets that are lost without a word, between two Pods for a while.
 
 use std::process::Child;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{BUILDER, arguments_of, ended, heals, processes_of, shell};
+use super::{BUILDER, arguments_of, ended, heals, lasts, processes_of, shell};
 use crate::field::{Field, controllers};
 
 /// Drops what comes from an address, and what goes there, in the network of a process; at the end it says how much.
@@ -21,7 +21,6 @@ add rule inet fault out ip daddr $2 counter drop"
 sleep "$3"
 within "$1" "list table inet fault" | grep -q 'counter packets [1-9]'
 "#;
-const SECONDS: &str = "60";
 
 /// Begins to drop packets between `pod` and the Pod with this address.
 fn drop_packets(pod: &Pod, address: &str) -> Child {
@@ -33,7 +32,7 @@ fn drop_packets(pod: &Pod, address: &str) -> Child {
             .is_some_and(|name| name.ends_with("pause"))
     });
     let pid = first.expect("a Pod has a pause container").to_string();
-    shell(DROP, &[&pid, address, SECONDS])
+    shell(DROP, &[&pid, address, &lasts().to_string()])
 }
 
 fn address(pod: &Pod) -> String {
@@ -42,9 +41,9 @@ fn address(pod: &Pod) -> String {
 }
 
 #[tokio::test]
-async fn packets_between_runner_and_builder_dropped_for_a_minute() {
+async fn packets_between_runner_and_builder_dropped_for_a_while() {
     let field = Field::new("drop-builder").await;
-    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 20\nRUN echo 1 > /a\n"});
+    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 15\nRUN echo 1 > /a\n"});
     field.build("hello", files, json!({})).await;
     field.step_runs("hello", "RUN sleep").await;
     let runner = field.runner("hello", "Running").await;
@@ -53,7 +52,7 @@ async fn packets_between_runner_and_builder_dropped_for_a_minute() {
     let ended = ended(fault).await;
     heals(
         &field,
-        "packets runner-builder dropped 60 s",
+        "packets runner-builder dropped",
         "hello",
         ended,
         1..=2,
@@ -64,7 +63,7 @@ async fn packets_between_runner_and_builder_dropped_for_a_minute() {
 
 /// The record says what the callback cannot.
 #[tokio::test]
-async fn packets_between_runner_and_controller_dropped_for_a_minute() {
+async fn packets_between_runner_and_controller_dropped_for_a_while() {
     let field = Field::new("drop-controller").await;
     let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 10\n"});
     field.build("hello", files, json!({})).await;
@@ -87,7 +86,7 @@ async fn packets_between_runner_and_controller_dropped_for_a_minute() {
     }
     heals(
         &field,
-        "packets runner-controller dropped 60 s",
+        "packets runner-controller dropped",
         "hello",
         last,
         1..=1,

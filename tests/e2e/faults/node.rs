@@ -1,4 +1,4 @@
-//! A node that stops for a minute, with and without what runs on it. No other test runs beside these:
+//! A node that stops for a while, with and without what runs on it. No other test runs beside these:
 //! .config/nextest.toml.
 
 use std::path::Path;
@@ -9,7 +9,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{BUILDER, arguments_of, ended, heals, processes_of, shell, step_of_hello, uid_of};
+use super::{
+    BUILDER, arguments_of, ended, heals, lasts, processes_of, shell, step_of_hello, uid_of,
+};
 use crate::field::{Field, variable};
 
 /// Stops processes, kills others at once, and kills those at the end: the local cluster's supervisor starts them again,
@@ -18,7 +20,7 @@ const STOP: &str = r#"
 trap 'kill -KILL $1' EXIT
 kill -STOP $1
 [ -z "$2" ] || kill -KILL $2
-sleep 60
+sleep "$3"
 "#;
 
 /// Begins to stop the node, and kills what runs in the Pods with these UIDs.
@@ -45,7 +47,7 @@ fn stop(pods: &[String]) -> Child {
     }
     assert_eq!(node.len(), 2, "kubelet and containerd run");
     let lost = pods.iter().flat_map(|uid| processes_of(uid)).collect();
-    shell(STOP, &[&list(node), &list(lost)])
+    shell(STOP, &[&list(node), &list(lost), &lasts().to_string()])
 }
 
 /// The node can be used again.
@@ -62,15 +64,15 @@ async fn node_is_back(field: &Field) {
 }
 
 #[tokio::test]
-async fn the_node_stopped_for_a_minute_during_a_build() {
+async fn the_node_stopped_for_a_while_during_a_build() {
     let field = Field::new("node-stopped").await;
-    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 20\n"});
+    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 15\n"});
     field.build("hello", files, json!({})).await;
     field.step_runs("hello", "RUN sleep").await;
     let ended = ended(stop(&[])).await;
     heals(
         &field,
-        "kubelet and containerd stopped 60 s",
+        "kubelet and containerd stopped",
         "hello",
         ended,
         1..=1,
@@ -81,7 +83,7 @@ async fn the_node_stopped_for_a_minute_during_a_build() {
 }
 
 #[tokio::test]
-async fn the_node_lost_for_a_minute_with_the_builder_and_the_runner() {
+async fn the_node_lost_for_a_while_with_the_builder_and_the_runner() {
     let field = Field::new("node-lost").await;
     step_of_hello(&field).await;
     let runner = field.runner("hello", "Running").await;
@@ -89,7 +91,7 @@ async fn the_node_lost_for_a_minute_with_the_builder_and_the_runner() {
     let ended = ended(stop(&pods)).await;
     heals(
         &field,
-        "node lost 60 s with builder and runner",
+        "node lost with builder and runner",
         "hello",
         ended,
         2..=2,
