@@ -68,14 +68,15 @@ async fn heals(
     status
 }
 
-/// How many attempts are told to be followed by another.
+/// How many attempts are told to be followed by another: Events that differ in their words alone are one, with a count.
 async fn retries(field: &Field, name: &str) -> usize {
     let events = field.api::<Event>().list(&ListParams::default()).await;
     let told = events.unwrap().items.into_iter().filter(|event| {
         event.reason.as_deref() == Some("Retrying")
             && event.involved_object.name.as_deref() == Some(name)
     });
-    told.count()
+    let times = |event: Event| event.series.and_then(|series| series.count).unwrap_or(1);
+    usize::try_from(told.map(times).sum::<i32>()).unwrap()
 }
 
 /// A shell script that makes a fault and ends it by itself, whatever becomes of the test: with `sh -c`, in a session of its
