@@ -20,6 +20,9 @@ use whittle_registry::Patience;
 /// How long pruning the builder's cache may take.
 const PRUNING: Duration = Duration::from_secs(100);
 
+/// How long after a build the daemon still holds what it wrote: it gathers its trace for three seconds.
+const NOTED: Duration = Duration::from_secs(5);
+
 /// How long to run buildctl again where a registry or git server is away; BuildKit has tried a few times
 /// itself by then.
 const PATIENCE: Patience = Patience {
@@ -89,6 +92,8 @@ impl Solver<'_> {
                 Again::No => return Err(found.failure),
                 Again::Pruned if pruned => return Err(found.failure),
                 Again::Pruned => {
+                    // What the failed run wrote can be pruned once the daemon has noted how it ended.
+                    tokio::time::sleep(NOTED).await;
                     pruned = true;
                     println!("the builder's cache volume is full: pruning, then retrying once");
                     child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
 use kube::api::{DeleteParams, EvictParams, ListParams};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 use whittle_api::FailureReason::OutOfMemory;
 
@@ -21,7 +21,11 @@ async fn the_builders_pod_evicted_by_the_eviction_api() {
             "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"whittle.dev/component": "builder"}}}}))
         .await;
     step_of_hello(&field).await;
-    let pods = field.api::<Pod>();
+    // A client that does not ask again by itself where it is refused.
+    let mut config = Config::infer().await.unwrap();
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    let pods = Api::<Pod>::namespaced(client, &field.namespace);
     let before = uid_of(&field, BUILDER).await;
     let refused = pods.evict(BUILDER, &EvictParams::default()).await;
     let Err(kube::Error::Api(refused)) = refused else {
