@@ -13,6 +13,7 @@ mod files;
 mod finish;
 mod oci;
 mod print;
+mod pushing;
 mod redact;
 mod registry_secret;
 mod revision;

@@ -8,6 +8,7 @@ use super::callback::Callback;
 use super::child;
 use super::files::Prepared;
 use super::print::Printer;
+use super::pushing::Pushing;
 use super::redact::Redactor;
 use crate::buildctl;
 use crate::buildctl::Goal;
@@ -44,6 +45,7 @@ pub(super) struct Solver<'a> {
     pub request: &'a BuildRequest,
     pub callback: &'a Callback,
     pub redactor: &'a Redactor,
+    pub pushing: &'a Pushing,
 }
 
 impl Solver<'_> {
@@ -72,6 +74,7 @@ impl Solver<'_> {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
                     printer.event(&event);
                 }
+                self.pushing.set(state.is_pushing());
                 if moved && is_build {
                     self.callback
                         .progress(self.redactor.progress(state.progress()));
