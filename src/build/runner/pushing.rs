@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::finish::client;
-use crate::failure::{Facts, PushFault, push_failure};
+use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::request::BuildRequest;
-use whittle_api::Failure;
+use whittle_api::{Failure, FailureReason};
 use whittle_image::Repository;
 use whittle_registry::{DockerConfig, RegistryError};
 
@@ -49,15 +49,17 @@ impl Pushing {
             let _ = pushes.wait_for(|on| *on).await;
             tokio::select! {
                 _ = pushes.wait_for(|on| !*on) => {}
-                (how, said) = asked(request, config) => {
-                    return push_failure(request, facts, how, &said);
-                }
+                found = asked(request, config) => return match found {
+                    Found::Denied(said) => push_failure(request, facts, PushFault::Denied, &said),
+                    // What waits in the daemon keeps others from pushing until it is restarted.
+                    Found::Hangs(said) => plain(FailureReason::BuilderLost, said),
+                },
             }
         }
     }
 }
 
-async fn asked(request: &BuildRequest, config: &DockerConfig) -> (PushFault, String) {
+async fn asked(request: &BuildRequest, config: &DockerConfig) -> Found {
     let mut heard = Heard::default();
     loop {
         sleep(EVERY).await;
@@ -78,6 +80,13 @@ async fn asked(request: &BuildRequest, config: &DockerConfig) -> (PushFault, Str
     }
 }
 
+/// How a push ends that would not by itself, and what is said of it.
+#[derive(Debug, PartialEq)]
+enum Found {
+    Denied(String),
+    Hangs(String),
+}
+
 /// What the registry has answered during one push.
 #[derive(Default)]
 struct Heard {
@@ -88,12 +97,12 @@ struct Heard {
 }
 
 impl Heard {
-    /// How the push fails, and why, where this answer leaves no doubt.
-    fn answer(&mut self, answer: Result<(), RegistryError>) -> Option<(PushFault, String)> {
+    /// How the push ends, where this answer leaves no doubt.
+    fn answer(&mut self, answer: Result<(), RegistryError>) -> Option<Found> {
         match answer {
             Err(RegistryError::Denied(said)) => {
                 self.denied += 1;
-                (self.denied >= DENIED).then_some((PushFault::Denied, said))
+                (self.denied >= DENIED).then_some(Found::Denied(said))
             }
             Err(RegistryError::Transient { message, .. }) => {
                 *self = Self {
@@ -106,8 +115,9 @@ impl Heard {
                 self.denied = 0;
                 self.allowed += 1;
                 let away = self.away.as_ref().filter(|_| self.allowed >= ALLOWED)?;
-                let said = format!("the push has not continued since the registry failed: {away}");
-                Some((PushFault::Away, said))
+                Some(Found::Hangs(format!(
+                    "the builder hangs: its push has not continued since the registry failed: {away}"
+                )))
             }
             // It is not for us to say: the push itself goes on or fails.
             Err(RegistryError::NotFound(_) | RegistryError::Other(_)) => None,
@@ -130,19 +140,17 @@ mod tests {
         })
     }
 
-    /// The fault that these answers come to, and at which of them.
-    fn found(answers: Vec<Result<(), RegistryError>>) -> Option<(usize, PushFault)> {
+    /// What these answers come to, and at which of them.
+    fn found(answers: Vec<Result<(), RegistryError>>) -> Option<(usize, Found)> {
         let mut heard = Heard::default();
         let mut all = answers.into_iter().enumerate();
-        all.find_map(|(at, answer)| Some((at, heard.answer(answer)?.0)))
+        all.find_map(|(at, answer)| Some((at, heard.answer(answer)?)))
     }
 
     #[test]
     fn a_push_that_is_denied_twice_is_denied_and_once_is_not() {
-        assert_eq!(
-            found(vec![denied(), denied()]),
-            Some((1, PushFault::Denied))
-        );
+        let said = Found::Denied("401 Unauthorized".into());
+        assert_eq!(found(vec![denied(), denied()]), Some((1, said)));
         assert_eq!(found(vec![denied(), Ok(()), denied()]), None);
         assert_eq!(found(vec![denied(), away(), denied()]), None);
     }
@@ -157,16 +165,20 @@ mod tests {
 
     #[test]
     fn a_push_that_outlasts_an_outage_by_three_answers_is_begun_again() {
+        let good = || Ok(());
         let answers = vec![
-            Ok(()),
+            good(),
             away(),
-            Ok(()),
-            Ok(()),
+            good(),
+            good(),
             away(),
-            Ok(()),
-            Ok(()),
-            Ok(()),
+            good(),
+            good(),
+            good(),
         ];
-        assert_eq!(found(answers), Some((7, PushFault::Away)));
+        let Some((7, Found::Hangs(said))) = found(answers) else {
+            panic!("with the third good answer after the last outage");
+        };
+        assert!(said.ends_with(": 503"), "{said}");
     }
 }
