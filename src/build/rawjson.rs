@@ -56,6 +56,7 @@ struct RawVertex {
 struct RawStatus {
     id: String,
     vertex: String,
+    completed: Option<Timestamp>,
 }
 
 #[derive(Deserialize, Default)]
@@ -196,6 +197,7 @@ pub struct State {
     warnings: Vec<Warning>,
     failed: Option<String>,
     last_running: Option<String>,
+    pushing: bool,
 }
 
 impl State {
@@ -226,6 +228,9 @@ impl State {
             self.vertex(vertex, clean, &mut events);
         }
         for status in status.statuses.unwrap_or_default() {
+            if status.id.starts_with("pushing ") {
+                self.pushing = status.completed.is_none();
+            }
             if let Some(vertex) = self.vertices.get_mut(&status.vertex) {
                 vertex.pulled |= ["sha256:", "extracting "]
                     .iter()
@@ -314,6 +319,11 @@ impl State {
             error: vertex.error.clone().unwrap_or_default(),
             log: log.split_off(skip),
         })
+    }
+
+    /// True while an image is being pushed.
+    pub fn is_pushing(&self) -> bool {
+        self.pushing
     }
 
     /// The plain lines so far, with line ends.

@@ -258,6 +258,26 @@ fn a_secret_at_the_cut_of_a_long_line_leaves_no_half() {
 }
 
 #[test]
+fn an_image_is_being_pushed_until_its_manifest_is() {
+    let status = |id: &str, completed: &str| {
+        format!(
+            r#"{{"statuses":[{{"id":"{id}","vertex":"a","current":0,"started":"2026-11-26T15:46:35.5Z"{completed}}}]}}"#
+        )
+    };
+    let over = r#","completed":"2026-11-26T15:46:35.6Z""#;
+    let (mut state, _) = read(&status("exporting layers", ""));
+    assert!(!state.is_pushing());
+    let mut after = |line: String| {
+        state.line(&line, &str::to_owned);
+        state.is_pushing()
+    };
+    assert!(after(status("pushing layers", "")));
+    assert!(!after(status("pushing layers", over)));
+    assert!(after(status("pushing manifest for a/b", "")));
+    assert!(!after(status("pushing manifest for a/b", over)));
+}
+
+#[test]
 fn a_warning_is_told_once() {
     let line = format!(
         r#"{{"warnings":[{{"vertex":"a","short":"{}"}}]}}"#,

@@ -8,7 +8,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER, SERVER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER, SERVER,
+    WWW_AUTHENTICATE,
 };
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -163,6 +164,33 @@ impl Client {
                 Ok(response.headers().contains_key(SUBJECT))
             })
             .await
+    }
+
+    /// Whether a push may begin now: asks for the upload of a blob, and gives it up. Nothing is remembered of earlier
+    /// authorizations.
+    pub async fn may_push(&self) -> Result<(), RegistryError> {
+        *self.authorization.lock().expect("no panic while held") = None;
+        let what = format!("an upload to {}", self.repository.path);
+        let begin = Ask {
+            method: Method::POST,
+            url: self.url("blobs", "uploads/")?,
+            headers: vec![],
+            body: &[],
+        };
+        let response = self.ask(&begin, &what).await?;
+        let location = response.headers().get(LOCATION);
+        let location = location.and_then(|value| response.url().join(value.to_str().ok()?).ok());
+        if let Some(url) = location {
+            let give_up = Ask {
+                method: Method::DELETE,
+                url,
+                headers: vec![],
+                body: &[],
+            };
+            // Registries give up by themselves what is never ended.
+            let _ = self.ask(&give_up, &what).await;
+        }
+        Ok(())
     }
 
     /// The bytes of a blob of at most `limit` bytes, checked against its digest.

@@ -328,3 +328,39 @@ async fn a_query_that_opens_a_registrys_storage_is_not_told() {
     assert!(said.contains("/bucket/sha256"), "{said}");
     assert!(!said.contains("0123abcd"), "{said}");
 }
+
+#[tokio::test]
+async fn whether_a_push_may_begin_is_asked_without_what_was_allowed_before() {
+    let fake = Fake::start(&[
+        &answer("200 OK", "", "one"),
+        &answer(
+            "202 Accepted",
+            "location: /v2/team/hello/blobs/uploads/7?state=a\r\n",
+            "",
+        ),
+        &answer("204 No Content", "", ""),
+        &answer("403 Forbidden", "", ""),
+    ])
+    .await;
+    let client = fake.client(None);
+    client.manifest("sha256:00").await.unwrap();
+    client.may_push().await.unwrap();
+    let denied = client.may_push().await;
+    assert!(
+        matches!(denied, Err(RegistryError::Denied(_))),
+        "{denied:?}"
+    );
+    let asked: Vec<String> = fake
+        .asked()
+        .iter()
+        .map(|text| text.lines().next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        asked[1..],
+        [
+            "POST /v2/team/hello/blobs/uploads/ HTTP/1.1",
+            "DELETE /v2/team/hello/blobs/uploads/7?state=a HTTP/1.1",
+            "POST /v2/team/hello/blobs/uploads/ HTTP/1.1",
+        ]
+    );
+}

@@ -9,6 +9,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use whittle_api::{Builder, Emptied, ImageBuild, find};
 
+use crate::faults::{arguments_of, processes_of};
 use crate::field::Field;
 
 const BUILDER: &str = "whittle-builder-default";
@@ -160,19 +161,6 @@ async fn a_cache_that_is_broken_is_thrown_away_and_told_and_the_next_build_succe
     field.close().await;
 }
 
-/// Processes of the daemon in the Pod of this UID.
-fn daemons(uid: &str) -> Vec<String> {
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let of_pod = all.filter(|entry| {
-        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-        let cgroup = String::from_utf8_lossy(&read("cgroup")).into_owned();
-        cgroup.contains(uid) && read("cmdline").starts_with(b"buildkitd\0")
-    });
-    of_pod
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
-}
-
 #[tokio::test]
 async fn a_daemon_that_hangs_is_found_by_its_build_and_started_anew() {
     let mut field = Field::new("hangs").await;
@@ -181,11 +169,12 @@ async fn a_daemon_that_hangs_is_found_by_its_build_and_started_anew() {
     field.build("hello", slow, json!({"retries": 1})).await;
     field.step_runs("hello", "RUN sleep").await;
     let hung = pod(&field).await.unwrap();
-    let daemons = daemons(&hung.uid().unwrap());
+    let mut daemons = processes_of(&hung.uid().unwrap());
+    daemons.retain(|it| arguments_of(*it).next().as_deref() == Some("buildkitd"));
     assert!(!daemons.is_empty(), "its processes are found");
     for daemon in &daemons {
         let stopped = Command::new("kill")
-            .args(["-STOP", daemon])
+            .args(["-STOP", &daemon.to_string()])
             .status()
             .unwrap();
         assert!(stopped.success());

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::faults::processes_of;
+use crate::faults::{arguments_of, processes_of};
 use crate::field::Field;
 use crate::long;
 
@@ -90,7 +90,9 @@ async fn builds_end_once_while_two_controllers_are_ended_and_killed_in_turns() {
         };
         let killed = n % 2 == 1;
         if killed {
-            for process in processes_of(&leader.uid().unwrap()) {
+            let mut processes = processes_of(&leader.uid().unwrap());
+            processes.retain(|it| arguments_of(*it).nth(1).as_deref() == Some("controller"));
+            for process in processes {
                 let _ = Command::new("kill")
                     .args(["-9", &process.to_string()])
                     .status();

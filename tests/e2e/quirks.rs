@@ -21,7 +21,7 @@ use whittle_api::FailureReason::*;
 use crate::field::{Field, variable};
 
 /// What the Pod gets: the registry behind it.
-const UPSTREAM: &str = "QUIRKS_UPSTREAM";
+pub const UPSTREAM: &str = "QUIRKS_UPSTREAM";
 /// What the token server takes.
 const USER: &str = "e2e";
 const PASSWORD: &str = "right";
@@ -245,6 +245,11 @@ impl Quirks {
 
 /// The registry with quirks, in this namespace; its host.
 async fn start(field: &Field) -> String {
+    start_program(field, "quirks::serve").await
+}
+
+/// A registry that this "test" of this program serves, in this namespace; its host.
+pub async fn start_program(field: &Field, test: &str) -> String {
     let program = std::env::current_exe().unwrap().display().to_string();
     let (folder, program) = program.rsplit_once('/').unwrap();
     let labels = json!({"app": "quirks"});
@@ -261,7 +266,7 @@ async fn start(field: &Field) -> String {
                     "containers": [{
                         "name": "quirks", "image": "busybox:1.36",
                         "command": [format!("{lib}/ld-linux-x86-64.so.2"), "--library-path", lib, format!("/host/program/{program}"),
-                            "--ignored", "--exact", "quirks::serve", "--nocapture"],
+                            "--ignored", "--exact", test, "--nocapture"],
                         "env": [{"name": UPSTREAM, "value": variable("REGISTRY")}],
                         "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
                         "volumeMounts": [

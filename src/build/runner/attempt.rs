@@ -5,6 +5,7 @@ use std::path::Path;
 use super::callback::Callback;
 use super::files::prepare;
 use super::finish::{Held, Published, fetch, finish, pushed, retag};
+use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
@@ -36,6 +37,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
         request,
         callback,
         redactor: &redactor,
+        pushing: &Pushing::default(),
     };
     let result = run(&solver, &mut known).await;
     let advice = advise(request, &known, &redactor);
@@ -112,11 +114,17 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         target: request.inputs.target.as_deref(),
         metadata: &metadata,
     };
-    solver
-        .solve(&prepared, &goal, &facts, &mut known.state)
-        .await?;
-    let image = pushed(request, Path::new(&metadata))?;
-    let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
+    let build = async {
+        let state = &mut known.state;
+        solver.solve(&prepared, &goal, &facts, state).await?;
+        let image = pushed(request, Path::new(&metadata))?;
+        let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
+        Ok((image, debug))
+    };
+    let (image, debug) = tokio::select! {
+        built = build => built?,
+        failure = solver.pushing.stands_still(request, &config, &facts) => return Err(failure),
+    };
     finish(request, &config, &facts, (image, debug), &mut known.held).await
 }
 

@@ -14,6 +14,7 @@ mod finish;
 mod hang;
 mod oci;
 mod print;
+mod pushing;
 mod redact;
 mod registry_secret;
 mod revision;

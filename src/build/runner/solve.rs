@@ -9,6 +9,7 @@ use super::child;
 use super::files::Prepared;
 use super::hang;
 use super::print::Printer;
+use super::pushing::Pushing;
 use super::redact::Redactor;
 use crate::buildctl;
 use crate::buildctl::Goal;
@@ -20,6 +21,9 @@ use whittle_registry::Patience;
 
 /// How long pruning the builder's cache may take.
 const PRUNING: Duration = Duration::from_secs(100);
+
+/// How long after a build the daemon still holds what it wrote: it gathers its trace for three seconds.
+const NOTED: Duration = Duration::from_secs(5);
 
 /// How long to run buildctl again where a registry or git server is away; BuildKit has tried a few times
 /// itself by then.
@@ -42,6 +46,7 @@ pub(super) struct Solver<'a> {
     pub request: &'a BuildRequest,
     pub callback: &'a Callback,
     pub redactor: &'a Redactor,
+    pub pushing: &'a Pushing,
 }
 
 impl Solver<'_> {
@@ -72,6 +77,7 @@ impl Solver<'_> {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
                     printer.event(&event);
                 }
+                self.pushing.set(state.is_pushing());
                 if moved && is_build {
                     self.callback
                         .progress(self.redactor.progress(state.progress()));
@@ -96,6 +102,8 @@ impl Solver<'_> {
                 Again::No => return Err(found.failure),
                 Again::Pruned if pruned => return Err(found.failure),
                 Again::Pruned => {
+                    // What the failed run wrote can be pruned once the daemon has noted how it ended.
+                    tokio::time::sleep(NOTED).await;
                     pruned = true;
                     println!("the builder's cache volume is full: pruning, then retrying once");
                     let _ = child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;

@@ -3,7 +3,8 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -66,7 +67,7 @@ impl Cluster {
     pub async fn builder_out_of_memory(
         &self,
         builder: &Builder,
-        since: Option<Time>,
+        since: Timestamp,
     ) -> Result<Option<String>, Error> {
         let (namespace, name) = key(builder);
         let pod = format!("{}-0", names::builder(&name));
@@ -74,8 +75,7 @@ impl Cluster {
             .get_opt(&pod)
             .await
             .map_err(during(format!("reading Pod {namespace}/{pod}")))?;
-        let since = since.map(|since| since.0);
-        let killed = pod.is_some_and(|pod| pods::was_out_of_memory(&pod, since));
+        let killed = pod.is_some_and(|pod| pods::was_out_of_memory(&pod, Some(since)));
         let limit = decide::memory_limit(builder).unwrap_or("of its node");
         Ok(killed.then(|| limit.to_owned()))
     }

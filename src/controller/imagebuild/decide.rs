@@ -154,6 +154,14 @@ pub fn is_queued(build: &ImageBuild) -> bool {
     build.status.as_ref().is_some_and(says_queued)
 }
 
+/// Since when the attempt before this one may have lost its builder, where that is why it failed.
+pub fn builder_lost_at(current: &Current) -> Option<Timestamp> {
+    let why = current.last_failure.as_deref()?;
+    let told = current.retry_at.as_ref()?.0 - end::backoff(current.attempt - 1);
+    why.starts_with(FailureReason::BuilderLost.as_str())
+        .then_some(told - LOST_BEFORE)
+}
+
 /// True for the status of a build that waits for its turn.
 pub fn says_queued(status: &ImageBuildStatus) -> bool {
     waits_for(status, &[Reason::Queued])
@@ -164,6 +172,9 @@ fn waits_for(status: &ImageBuildStatus, reasons: &[Reason]) -> bool {
     let waiting = status.waiting();
     waiting.is_some_and(|waiting| reasons.contains(&waiting.reason))
 }
+
+/// How long after a builder was lost that may be told.
+const LOST_BEFORE: SignedDuration = SignedDuration::from_secs(30);
 
 /// How many builds a Builder takes at a time.
 pub fn most(builder: &Builder) -> usize {

@@ -88,15 +88,18 @@ pub async fn observe(
     let ran_on = own
         .as_ref()
         .map_or(builder.as_ref(), |own| own.stands.as_ref());
-    let builder_out_of_memory = match (&attempt, ran_on) {
-        (
-            State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)),
-            Some(builder),
-        ) if failed.failure.reason == FailureReason::BuilderLost => {
+    let lost_since = match &attempt {
+        State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed))
+            if failed.failure.reason == FailureReason::BuilderLost =>
+        {
             let since = build.status.as_ref().and_then(|status| status.since());
-            let since = since.cloned();
-            cluster.builder_out_of_memory(builder, since).await?
+            since.map(|since| since.0)
         }
+        State::Absent => current.as_ref().and_then(decide::builder_lost_at),
+        _ => None,
+    };
+    let builder_out_of_memory = match (ran_on, lost_since) {
+        (Some(builder), Some(since)) => cluster.builder_out_of_memory(builder, since).await?,
         _ => None,
     };
     // Also while something is fetched for a build that has ended: the next one may be due.

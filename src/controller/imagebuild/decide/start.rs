@@ -88,6 +88,16 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
+    if observed.builder_out_of_memory.is_some() {
+        // The node tells how the builder ended later than the runner tells that it did.
+        let why = current.last_failure.unwrap_or_default();
+        return end(
+            observed,
+            status,
+            failed(FailureReason::BuilderLost, why),
+            now,
+        );
+    }
     if let Some(wait) = until(current.retry_at.as_ref(), now) {
         // What it waited for meanwhile is over.
         if !waits_for(&status, &[Reason::Retrying]) {

@@ -310,3 +310,33 @@ fn a_runner_that_is_gone_at_the_end_of_its_time_was_ended_for_it() {
     assert_eq!(condition(&after, READY).unwrap().1, "Timeout");
     assert_eq!(after.duration_seconds, Some(1801));
 }
+
+#[test]
+fn a_builder_whose_death_for_memory_is_told_late_is_not_built_on_again() {
+    let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
+    let mut build = running();
+    let step = next(&with_attempt(build.clone(), lost), later(9));
+    let current = step.status.current.as_ref().unwrap();
+    // Not long before it was told: others are killed on the same builder.
+    let since = builder_lost_at(current).unwrap();
+    assert!(since < later(9) && since >= later(9 - 60), "{since}");
+    build.status = Some(step.status);
+    let told = Observed {
+        builder_out_of_memory: Some("2Gi".into()),
+        ..observed(build)
+    };
+    let step = next(&told, later(19));
+    assert!(!matches!(step.action, Action::Start(_)));
+    assert_eq!(
+        condition(&step.status, READY),
+        Some(("False", "OutOfMemory"))
+    );
+    assert!(step.status.failure.unwrap().message.contains("2Gi"));
+}
+
+#[test]
+fn a_lost_runner_says_nothing_of_the_builders_memory() {
+    let lost = State::Ended(failed(FailureReason::RunnerLost, "evicted".into()));
+    let step = next(&with_attempt(running(), lost), later(9));
+    assert_eq!(builder_lost_at(&step.status.current.unwrap()), None);
+}

@@ -1,0 +1,184 @@
+//! Asks the registry, while the builder pushes to it, whether a push may begin now.
+//!
+//! BuildKit's push waits forever where a token cannot be had in its middle, denied or because the token server is
+//! away: the body of a request that could not be authorized is never closed
+//! (<https://github.com/containerd/containerd/blob/v2.3.6/core/remotes/docker/resolver.go>). It says nothing then, as in a
+//! push that takes long.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::finish::client;
+use crate::failure::{Facts, PushFault, plain, push_failure};
+use crate::request::BuildRequest;
+use whittle_api::{Failure, FailureReason};
+use whittle_image::Repository;
+use whittle_registry::{DockerConfig, RegistryError};
+
+/// Between two questions.
+const EVERY: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// So often denied, one after the other, it is.
+const DENIED: u32 = 2;
+/// So often allowed after the registry was away, a push that still goes on is one that waits forever.
+const ALLOWED: u32 = 3;
+
+/// Whether the builder pushes.
+#[derive(Default)]
+pub(super) struct Pushing(watch::Sender<bool>);
+
+impl Pushing {
+    pub(super) fn set(&self, on: bool) {
+        self.0
+            .send_if_modified(|known| std::mem::replace(known, on) != on);
+    }
+
+    /// Why a push will not end, once that is known.
+    pub(super) async fn stands_still(
+        &self,
+        request: &BuildRequest,
+        config: &DockerConfig,
+        facts: &Facts,
+    ) -> Failure {
+        let mut pushes = self.0.subscribe();
+        loop {
+            // The other end is this very object.
+            let _ = pushes.wait_for(|on| *on).await;
+            tokio::select! {
+                _ = pushes.wait_for(|on| !*on) => {}
+                found = asked(request, config) => return match found {
+                    Found::Denied(said) => push_failure(request, facts, PushFault::Denied, &said),
+                    // What waits in the daemon keeps others from pushing until it is restarted.
+                    Found::Hangs(said) => plain(FailureReason::BuilderLost, said),
+                },
+            }
+        }
+    }
+}
+
+async fn asked(request: &BuildRequest, config: &DockerConfig) -> Found {
+    let mut heard = Heard::default();
+    loop {
+        sleep(EVERY).await;
+        let repository = Repository::parse(&request.inputs.output.image);
+        let Ok(client) = client(request, &repository, config, false) else {
+            continue;
+        };
+        let answer = timeout(ANSWER, client.may_push()).await;
+        let answer = answer.unwrap_or_else(|_| {
+            Err(RegistryError::Transient {
+                message: "the question whether a push may begin timed out".into(),
+                retry_after: None,
+            })
+        });
+        if let Some(found) = heard.answer(answer) {
+            return found;
+        }
+    }
+}
+
+/// How a push ends that would not by itself, and what is said of it.
+#[derive(Debug, PartialEq)]
+enum Found {
+    Denied(String),
+    Hangs(String),
+}
+
+/// What the registry has answered during one push.
+#[derive(Default)]
+struct Heard {
+    denied: u32,
+    /// What it said when it was away.
+    away: Option<String>,
+    allowed: u32,
+}
+
+impl Heard {
+    /// How the push ends, where this answer leaves no doubt.
+    fn answer(&mut self, answer: Result<(), RegistryError>) -> Option<Found> {
+        match answer {
+            Err(RegistryError::Denied(said)) => {
+                self.denied += 1;
+                (self.denied >= DENIED).then_some(Found::Denied(said))
+            }
+            Err(RegistryError::Transient { message, .. }) => {
+                *self = Self {
+                    away: Some(message),
+                    ..Self::default()
+                };
+                None
+            }
+            Ok(()) => {
+                self.denied = 0;
+                self.allowed += 1;
+                let away = self.away.as_ref().filter(|_| self.allowed >= ALLOWED)?;
+                Some(Found::Hangs(format!(
+                    "the builder hangs: its push has not continued since the registry failed: {away}"
+                )))
+            }
+            // It is not for us to say: the push itself goes on or fails.
+            Err(RegistryError::NotFound(_) | RegistryError::Other(_)) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn denied() -> Result<(), RegistryError> {
+        Err(RegistryError::Denied("401 Unauthorized".into()))
+    }
+
+    fn away() -> Result<(), RegistryError> {
+        Err(RegistryError::Transient {
+            message: "503".into(),
+            retry_after: None,
+        })
+    }
+
+    /// What these answers come to, and at which of them.
+    fn found(answers: Vec<Result<(), RegistryError>>) -> Option<(usize, Found)> {
+        let mut heard = Heard::default();
+        let mut all = answers.into_iter().enumerate();
+        all.find_map(|(at, answer)| Some((at, heard.answer(answer)?)))
+    }
+
+    #[test]
+    fn a_push_that_is_denied_twice_is_denied_and_once_is_not() {
+        let said = Found::Denied("401 Unauthorized".into());
+        assert_eq!(found(vec![denied(), denied()]), Some((1, said)));
+        assert_eq!(found(vec![denied(), Ok(()), denied()]), None);
+        assert_eq!(found(vec![denied(), away(), denied()]), None);
+    }
+
+    #[test]
+    fn a_push_goes_on_for_as_long_as_the_registry_is_there_or_away() {
+        assert_eq!(found((0..100).map(|_| Ok(())).collect()), None);
+        assert_eq!(found((0..100).map(|_| away()).collect()), None);
+        let other = || Err(RegistryError::Other("405".into()));
+        assert_eq!(found((0..100).map(|_| other()).collect()), None);
+    }
+
+    #[test]
+    fn a_push_that_outlasts_an_outage_by_three_answers_is_begun_again() {
+        let good = || Ok(());
+        let answers = vec![
+            good(),
+            away(),
+            good(),
+            good(),
+            away(),
+            good(),
+            good(),
+            good(),
+        ];
+        let Some((7, Found::Hangs(said))) = found(answers) else {
+            panic!("with the third good answer after the last outage");
+        };
+        assert!(said.ends_with(": 503"), "{said}");
+    }
+}
