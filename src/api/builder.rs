@@ -37,7 +37,8 @@ pub const DEFAULT_BUILDER: &str = "default";
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation.mode"),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.cache.display", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderSpec {
@@ -322,6 +323,9 @@ pub struct BuilderStatus {
     /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,
+    /// What the volume held when the daemon was last asked: after a build, while no other one ran.
+    #[serde(default)]
+    pub cache: Option<super::CacheStatus>,
 }
 
 /// What is known of certificates without reading their Secret.

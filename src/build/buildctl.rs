@@ -151,6 +151,25 @@ pub fn prune(request: &BuildRequest) -> Vec<String> {
     args
 }
 
+/// The arguments that list what builds did, a line each: [`RUNS`] for one that is under way.
+pub fn histories(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["debug".into(), "histories".into()]);
+    pair(&mut args, "--format", "{{.Type}}".into());
+    args
+}
+
+/// What [`histories`] says of a build that is under way.
+pub const RUNS: &str = "STARTED";
+
+/// The arguments that list what the cache holds, as [`super::usage`] reads it.
+pub fn disk_usage(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.push("du".into());
+    pair(&mut args, "--format", super::usage::FORMAT.into());
+    args
+}
+
 /// Path of the certificates that sign the registry `host`, where it has a `caRef`.
 pub fn registry_ca(host: &str) -> String {
     format!("{}/{}/ca.crt", paths::REGISTRY_CA, host.replace(':', "_"))

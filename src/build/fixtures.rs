@@ -42,5 +42,6 @@ pub fn request() -> BuildRequest {
         previous: vec![],
         registries: vec![],
         scratch_bytes: 8 << 30,
+        looks: true,
     }
 }

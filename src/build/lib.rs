@@ -21,4 +21,5 @@ pub mod request;
 pub mod request_rules;
 pub mod runner;
 pub mod seal;
+pub mod usage;
 pub mod used_images;

@@ -79,6 +79,9 @@ pub struct BuildRequest {
     /// Bytes that the scratch folder may hold.
     #[serde(default = "scratch_bytes")]
     pub scratch_bytes: u64,
+    /// True where the builder's cache outlives this attempt, and what it holds is told.
+    #[serde(default)]
+    pub looks: bool,
 }
 
 /// What stands in a request from before there was a bound.

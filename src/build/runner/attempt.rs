@@ -5,6 +5,7 @@ use std::path::Path;
 use super::callback::Callback;
 use super::files::prepare;
 use super::finish::{Held, Published, fetch, finish, pushed, retag};
+use super::look::Look;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
@@ -26,19 +27,24 @@ struct Known {
     state: State,
     source: source::Source,
     held: Held,
+    look: Option<Look>,
 }
 
-/// Attempts the build. What it returns holds no secret.
-pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Report {
-    let redactor = Redactor::load(request);
+/// Attempts the build. What it returns holds no secret. `redactor` takes them out. Beside the report: the look at the
+/// builder's cache, where one has begun.
+pub(super) async fn attempt(
+    request: &BuildRequest,
+    callback: &Callback,
+    redactor: &Redactor,
+) -> (Report, Option<Look>) {
     let mut known = Known::default();
     let solver = Solver {
         request,
         callback,
-        redactor: &redactor,
+        redactor,
     };
     let result = run(&solver, &mut known).await;
-    let advice = advise(request, &known, &redactor);
+    let advice = advise(request, &known, redactor);
     for line in advice::lines(&advice) {
         println!("advice: {line}");
     }
@@ -49,7 +55,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
         let level = if breach.enforced { "broken" } else { "warning" };
         println!("contract: {level}: {}", breach.line());
     }
-    match result {
+    let report = match result {
         Ok(mut published) => {
             for platform in &mut published.platforms {
                 if let Some(contents) = &mut platform.contents {
@@ -80,7 +86,8 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 breaches: known.held.breaches,
             })
         }
-    }
+    };
+    (report, known.look)
 }
 
 async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failure> {
@@ -112,9 +119,13 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         target: request.inputs.target.as_deref(),
         metadata: &metadata,
     };
-    solver
+    let solved = solver
         .solve(&prepared, &goal, &facts, &mut known.state)
-        .await?;
+        .await;
+    if known.state.steps().total > 0 {
+        known.look = Look::begin(request, &prepared);
+    }
+    solved?;
     let image = pushed(request, Path::new(&metadata))?;
     let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
     finish(request, &config, &facts, (image, debug), &mut known.held).await

@@ -16,6 +16,7 @@ use super::decide;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
 use crate::names;
 use crate::settings::Settings;
+use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild};
 use whittle_build::inputs::Inputs;
@@ -177,6 +178,7 @@ fn request(
         previous: previous(build),
         registries: builder.spec.registries.clone(),
         scratch_bytes: scratch_bytes(settings),
+        looks: !sharing::is_thrown_away(builder),
         namespace,
     }
 }

@@ -37,6 +37,7 @@ fn ready() -> Builder {
         conditions: vec![serde_json::from_value(condition).unwrap()],
         state: Some(whittle_api::Reason::Ready),
         isolation: None,
+        cache: None,
     });
     builder
 }
