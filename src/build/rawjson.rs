@@ -301,6 +301,15 @@ impl State {
         }
     }
 
+    /// The instructions that have really run, by name, and when they began by the builder's clock.
+    pub fn ran(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let ran = self.vertices.values().filter(|vertex| {
+            let good = vertex.done && vertex.error.is_none() && !vertex.is_cached();
+            good && instruction(&vertex.name).is_some()
+        });
+        ran.filter_map(|vertex| Some((vertex.name.as_str(), vertex.started?)))
+    }
+
     /// The first step that failed for a reason of its own (not because another one did).
     pub fn failed(&self) -> Option<FailedStep> {
         let vertex = self.vertices.get(self.failed.as_ref()?)?;

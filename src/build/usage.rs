@@ -3,12 +3,15 @@
 //! The records: <https://github.com/moby/buildkit/blob/v0.33.1/client/diskusage.go>; how cache mounts are described:
 //! <https://github.com/moby/buildkit/blob/v0.33.1/solver/llbsolver/mounts/mount.go>.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 
 use super::bounds::line;
 use whittle_api::{CacheKinds, CacheMountStatus, CacheStatus};
+use whittle_dockerfile::advice::{CacheMount, Hint};
 use whittle_image::display_size;
 
 /// Cache mounts that are told.
@@ -108,6 +111,32 @@ impl Usage {
     }
 }
 
+/// Hints on the cache mounts of a Dockerfile that hold nothing though all steps that have them ran: each once. `ran`: the
+/// first lines of the steps that did, and when they began.
+pub fn empty(mounts: &[CacheMount], ran: &BTreeMap<i32, Timestamp>, usage: &Usage) -> Vec<Hint> {
+    let mut told: Vec<&str> = vec![];
+    let mut hints = vec![];
+    for mount in mounts {
+        let same = mounts.iter().filter(|it| it.id == mount.id);
+        let began: Option<Vec<_>> = same.map(|it| ran.get(&it.line)).collect();
+        let Some(since) = began.and_then(|all| all.into_iter().min()) else {
+            continue;
+        };
+        // Several where steps have it each for itself, or by other owners.
+        let mut used = usage.mounts.iter().filter(|it| {
+            it.told.id == mount.id && (it.in_use || it.last_used.is_some_and(|at| at >= *since))
+        });
+        let most = mount.folders * EMPTY;
+        let is_empty = |it: &Mount| !it.in_use && it.told.bytes <= most;
+        let all_are = used.clone().count() > 0 && used.all(is_empty);
+        if all_are && !told.contains(&mount.id.as_str()) {
+            told.push(&mount.id);
+            hints.push(mount.hint.clone());
+        }
+    }
+    hints
+}
+
 /// What a runner says of a cache, within bounds.
 pub fn bounded(mut status: CacheStatus) -> CacheStatus {
     let kinds = &mut status.by_kind;
@@ -165,6 +194,7 @@ fn described(text: &str) -> (String, String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use whittle_dockerfile::advice::{View, cache_mounts};
 
     /// As a daemon of v0.33.1 has printed them.
     const SAID: &str = r#"
@@ -221,6 +251,44 @@ not a record"#;
         let empty = |at: usize| said().mounts[at].told.empty;
         assert!(empty(0));
         assert!(!empty(1) && !empty(2));
+    }
+
+    /// The lines of mounts that are told to be empty, of those of a Dockerfile whose steps of these lines ran.
+    fn lines(dockerfile: &str, ran: &[(i32, &str)]) -> Vec<Option<i32>> {
+        let mounts = cache_mounts(&View {
+            dockerfile_path: "Dockerfile",
+            dockerfile,
+            target: None,
+            build_args: &BTreeMap::new(),
+            files: &[],
+            warnings: &[],
+        });
+        let ran = ran.iter().map(|(line, at)| (*line, at.parse().unwrap()));
+        let hints = empty(&mounts, &ran.collect(), &said());
+        hints.into_iter().map(|hint| hint.line).collect()
+    }
+
+    #[test]
+    fn a_mount_is_told_that_holds_nothing_though_its_step_ran_and_no_other() {
+        const BEFORE: &str = "2026-11-26T15:08:10.2Z";
+        const AFTER: &str = "2026-11-26T15:08:11Z";
+        let rel = "FROM a\nRUN --mount=type=cache,target=rel a\n";
+        assert_eq!(lines(rel, &[(2, BEFORE)]), [Some(2)]);
+        // What the builder shows was left by another build: this step was cached, or had another mount.
+        assert!(lines(rel, &[]).is_empty());
+        assert!(lines(rel, &[(2, AFTER)]).is_empty());
+        // It is filled, in use, or unknown.
+        for mount in ["target=/root/.npm", "id=foo,target=/ided", "target=/other"] {
+            let text = format!("FROM a\nRUN --mount=type=cache,{mount} a\n");
+            assert!(
+                lines(&text, &[(2, "2026-11-26T15:08:00Z")]).is_empty(),
+                "{mount}"
+            );
+        }
+        // One step was cached that may have filled it, and another builder's disk has lost it since.
+        let twice = format!("{rel}RUN --mount=type=cache,target=rel b\n");
+        assert!(lines(&twice, &[(2, BEFORE)]).is_empty());
+        assert_eq!(lines(&twice, &[(2, BEFORE), (3, BEFORE)]), [Some(2)]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod advice;
 mod all_samples;
+mod cache_view;
 mod caches;
 mod contents;
 mod contexts;

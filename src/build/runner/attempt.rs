@@ -1,6 +1,7 @@
 //! One attempt: the source, the image, the image for debugging, and what comes after.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::callback::Callback;
 use super::files::prepare;
@@ -11,11 +12,13 @@ use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
 use super::{debug, scripts, source};
 use crate::buildctl::Goal;
+use crate::failure;
 use crate::failure::plain;
 use crate::rawjson::State;
 use crate::report::{Built, Failed, Report};
 use crate::request::{BuildRequest, Tagging, paths};
 use crate::request_rules::refusal;
+use crate::usage;
 use whittle_api::{Failure, FailureReason};
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::{BuildWarning, Hint, View};
@@ -44,7 +47,11 @@ pub(super) async fn attempt(
         redactor,
     };
     let result = run(&solver, &mut known).await;
-    let advice = advise(request, &known, redactor);
+    let unfilled = match result {
+        Ok(_) => unfilled(request, &mut known).await,
+        Err(_) => vec![],
+    };
+    let advice = advise(request, &known, unfilled, redactor);
     for line in advice::lines(&advice) {
         println!("advice: {line}");
     }
@@ -131,7 +138,37 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     finish(request, &config, &facts, (image, debug), &mut known.held).await
 }
 
-fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {
+/// How much later a result is told where the look at the builder's cache has yet to say whether mounts were filled: it
+/// began before the image was read back, which takes longer.
+const LOOKING: Duration = Duration::from_millis(300);
+
+/// Hints on cache mounts whose steps have run and left nothing in them.
+async fn unfilled(request: &BuildRequest, known: &mut Known) -> Vec<Hint> {
+    let (Some(dockerfile), Some(look)) = (&known.source.dockerfile, &mut known.look) else {
+        return vec![];
+    };
+    let mounts = advice::cache_mounts(&View {
+        dockerfile_path: &request.inputs.dockerfile,
+        dockerfile,
+        target: request.inputs.target.as_deref(),
+        build_args: &request.inputs.build_args,
+        files: &[],
+        warnings: &[],
+    });
+    let ran = failure::ran(dockerfile, &known.state);
+    if !mounts.iter().any(|mount| ran.contains_key(&mount.line)) {
+        return vec![];
+    }
+    let usage = look.within(LOOKING).await;
+    usage.map_or_else(Vec::new, |usage| usage::empty(&mounts, &ran, usage))
+}
+
+fn advise(
+    request: &BuildRequest,
+    known: &Known,
+    unfilled: Vec<Hint>,
+    redactor: &Redactor,
+) -> Vec<Hint> {
     let Some(dockerfile) = &known.source.dockerfile else {
         return vec![];
     };
@@ -154,7 +191,8 @@ fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hin
         warnings: &warnings,
     };
     let health = crate::health::health(&view, &known.held.unhealthy);
-    let mut hints = advice::with(advice::advise(&view), health);
+    let more = [health, unfilled].concat();
+    let mut hints = advice::with(advice::advise(&view), more);
     for hint in &mut hints {
         hint.message = redactor.line(&hint.message);
     }
