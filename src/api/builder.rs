@@ -204,6 +204,10 @@ pub struct Cache {
     #[schemars(length(max = 3))]
     #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)%$')").message("cache.minFree: invalid: write a percentage of the volume from 1% to 90%, for example 10%"))]
     pub min_free: String,
+    /// A registry by which layers travel too: for builders whose volume is new. Cache mounts (RUN --mount=type=cache) do
+    /// not travel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<super::CacheRegistry>,
 }
 
 impl Default for Cache {
@@ -212,6 +216,7 @@ impl Default for Cache {
             size: cache_size(),
             storage_class_name: None,
             min_free: min_free(),
+            registry: None,
         }
     }
 }

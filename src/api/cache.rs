@@ -1,8 +1,29 @@
-//! What a Builder's volume holds, for people.
+//! What a Builder's volume holds, for people; and the registry by which layers travel.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{LocalRef, names};
+
+/// A registry that layers are imported from before a build, and exported to after it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheRegistry {
+    /// A repository, for example registry.example.com/team/cache: without tag and digest, as each ImageBuild has a tag of
+    /// its own there.
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = Rule::new("!self.contains('@') && !self.matches(':[^/]*$')").message("cache.registry.image: write the repository without tag and digest: each ImageBuild has a tag of its own \
+        there"))]
+    #[x_kube(validation = Rule::new(names::repository_or_more()).message("cache.registry.image: invalid repository: write host/path in lowercase, for example \
+        registry.example.com/team/cache; each part of the path starts and ends with a letter or \
+        digit, with a single . or _, __, or dashes between"))]
+    pub image: String,
+    /// A Secret of type kubernetes.io/dockerconfigjson for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalRef>,
+}
 
 /// What a Builder's volume held when its daemon was last asked, after a build.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]

@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod buildctl;
+mod cache_hints;
 pub mod contract;
 pub mod daemon;
 pub mod failure;

@@ -623,7 +623,10 @@ async fn what_a_builders_cache_holds_is_in_its_status_within_bounds_and_once_a_m
         }
     };
     let first = status("the cache is told").await;
-    assert_eq!((first.bytes, first.display.as_str()), (4_812_345, "4.6 MiB"));
+    assert_eq!(
+        (first.bytes, first.display.as_str()),
+        (4_812_345, "4.6 MiB")
+    );
     assert_eq!(first.mounts.len(), 10);
     assert_eq!(first.mounts[0].id, "/root/.npm [2J");
     assert!(first.mounts[0].step.len() <= 256);

@@ -12,6 +12,7 @@ use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
 use super::{debug, scripts, source};
 use crate::buildctl::Goal;
+use crate::cache_hints;
 use crate::failure;
 use crate::failure::plain;
 use crate::rawjson::State;
@@ -22,6 +23,7 @@ use crate::usage;
 use whittle_api::{Failure, FailureReason};
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::{BuildWarning, Hint, View};
+use whittle_registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
 #[derive(Default)]
@@ -31,6 +33,8 @@ struct Known {
     source: source::Source,
     held: Held,
     look: Option<Look>,
+    /// Why the Secret of the Builder's cache registry gives no credentials.
+    cache_fault: Option<String>,
 }
 
 /// Attempts the build. What it returns holds no secret. `redactor` takes them out. Beside the report: the look at the
@@ -114,10 +118,12 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
-    registry_secret::write(&prepared, &config, request, None)?;
+    let cache = cache_config(request, known);
+    registry_secret::write(&prepared, (&config, &cache), request, None)?;
     known.source = source::read(solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
-    registry_secret::write(&prepared, &config, request, facts.dockerfile.as_deref())?;
+    let configs = (&config, &cache);
+    registry_secret::write(&prepared, configs, request, facts.dockerfile.as_deref())?;
     if let Some(context) = &prepared.files.context {
         facts.scripts = scripts::scripts(Path::new(context));
     }
@@ -136,6 +142,17 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     let image = pushed(request, Path::new(&metadata))?;
     let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
     finish(request, &config, &facts, (image, debug), &mut known.held).await
+}
+
+/// The credentials for the Builder's cache registry. Without them the build goes on, and says so.
+fn cache_config(request: &BuildRequest, known: &mut Known) -> DockerConfig {
+    let secret = request.cache.as_ref().and_then(|it| it.secret_ref.as_ref());
+    let secret = secret.map(|secret| secret.name.as_str());
+    let config = docker_config(paths::CACHE_AUTH, "cache.registry.secretRef", secret);
+    config.unwrap_or_else(|failure| {
+        known.cache_fault = Some(failure.message);
+        DockerConfig::default()
+    })
 }
 
 /// How much later a result is told where the look at the builder's cache has yet to say whether mounts were filled: it
@@ -169,8 +186,14 @@ fn advise(
     unfilled: Vec<Hint>,
     redactor: &Redactor,
 ) -> Vec<Hint> {
+    let registry = request.cache.iter();
+    let mut more: Vec<Hint> = registry
+        .flat_map(|registry| cache_hints::hints(registry, &known.state))
+        .chain(known.cache_fault.as_deref().map(cache_hints::hint))
+        .chain(unfilled)
+        .collect();
     let Some(dockerfile) = &known.source.dockerfile else {
-        return vec![];
+        return redacted(more, redactor);
     };
     let warnings: Vec<BuildWarning> = known
         .state
@@ -191,8 +214,11 @@ fn advise(
         warnings: &warnings,
     };
     let health = crate::health::health(&view, &known.held.unhealthy);
-    let more = [health, unfilled].concat();
-    let mut hints = advice::with(advice::advise(&view), more);
+    more.extend(health);
+    redacted(advice::with(advice::advise(&view), more), redactor)
+}
+
+fn redacted(mut hints: Vec<Hint>, redactor: &Redactor) -> Vec<Hint> {
     for hint in &mut hints {
         hint.message = redactor.line(&hint.message);
     }

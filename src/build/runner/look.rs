@@ -24,7 +24,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// A look that goes on beside what follows the build.
 pub(super) struct Look {
-    task: JoinHandle<Option<Usage>>,
+    /// None once it has ended.
+    task: Option<JoinHandle<Option<Usage>>>,
     seen: Option<Usage>,
 }
 
@@ -48,7 +49,7 @@ impl Look {
             };
             let look = async move { tokio::time::timeout(WITHIN, look).await.ok().flatten() };
             Self {
-                task: tokio::spawn(look),
+                task: Some(tokio::spawn(look)),
                 seen: None,
             }
         })
@@ -56,10 +57,11 @@ impl Look {
 
     /// What was seen, where that is known within this time.
     pub(super) async fn within(&mut self, patience: Duration) -> Option<&Usage> {
-        if self.seen.is_none()
-            && let Ok(Ok(seen)) = tokio::time::timeout(patience, &mut self.task).await
+        if let Some(task) = &mut self.task
+            && let Ok(ended) = tokio::time::timeout(patience, task).await
         {
-            self.seen = seen;
+            self.task = None;
+            self.seen = ended.ok().flatten();
         }
         self.seen.as_ref()
     }
@@ -84,6 +86,8 @@ impl Look {
 
 impl Drop for Look {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
