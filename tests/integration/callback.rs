@@ -595,7 +595,7 @@ async fn programs_whose_callback_was_lost_are_fetched_and_believed_with_the_reco
 /// What a runner tells of a cache.
 fn cache(bytes: i64) -> CallbackBody {
     let mount = json!({"id": "/root/.npm\u{1b}[2J", "target": "/root/.npm", "bytes": bytes, "hits": 3,
-        "step": "x".repeat(100_000)});
+        "step": "x".repeat(5_000)});
     let value = json!({"bytes": bytes, "byKind": {"cacheMounts": bytes}, "mounts": vec![mount; 20],
         "measuredAt": "1970-01-01T00:00:00Z"});
     CallbackBody::Cache(serde_json::from_value(value).unwrap())
