@@ -225,7 +225,7 @@ fn a_file_that_is_no_config_says_where_it_is_wrong_and_nothing_of_what_stands_th
 }
 
 #[test]
-fn another_file_gives_one_repositorys_host_what_this_one_has_not_and_nothing_else() {
+fn another_file_gives_the_host_of_one_repository_what_this_one_has_not() {
     let one = |host: &str, password: &str| {
         let text =
             format!(r#"{{"auths":{{"{host}":{{"username":"u","password":"{password}"}}}}}}"#);

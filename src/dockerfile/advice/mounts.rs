@@ -203,7 +203,7 @@ impl Place<'_> {
         let manager = MANAGERS.iter().find(|manager| manager.is(command))?;
         let mine =
             |path: &&str| path.len() > 3 && self.target.contains(path.trim_start_matches('/'));
-        if !manager.paths.iter().any(|path| mine(path)) {
+        if !manager.paths.iter().any(mine) {
             return None;
         }
         let name = manager.name;
