@@ -132,16 +132,19 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         target: request.inputs.target.as_deref(),
         metadata: &metadata,
     };
-    let solved = solver
-        .solve(&prepared, &goal, &facts, &mut known.state)
-        .await;
+    let images = async {
+        let state = &mut known.state;
+        solver.solve(&prepared, &goal, &facts, state).await?;
+        let image = pushed(request, Path::new(&metadata))?;
+        let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
+        Ok((image, debug))
+    };
+    let images = images.await;
+    // No step of ours runs any more that could find a mount locked.
     if known.state.steps().total > 0 {
         known.look = Look::begin(request, &prepared);
     }
-    solved?;
-    let image = pushed(request, Path::new(&metadata))?;
-    let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
-    finish(request, &config, &facts, (image, debug), &mut known.held).await
+    finish(request, &config, &facts, images?, &mut known.held).await
 }
 
 /// The credentials for the Builder's cache registry. Without them the build goes on, and says so.
