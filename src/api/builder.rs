@@ -37,7 +37,8 @@ pub const DEFAULT_BUILDER: &str = "default";
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation.mode"),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.cache.display", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderSpec {
@@ -203,6 +204,10 @@ pub struct Cache {
     #[schemars(length(max = 3))]
     #[x_kube(validation = Rule::new("self.matches('^([1-9]|[1-8][0-9]|90)%$')").message("cache.minFree: invalid: write a percentage of the volume from 1% to 90%, for example 10%"))]
     pub min_free: String,
+    /// A registry by which layers travel too: for builders whose volume is new. Cache mounts (RUN --mount=type=cache) do
+    /// not travel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<super::CacheRegistry>,
 }
 
 impl Default for Cache {
@@ -211,6 +216,7 @@ impl Default for Cache {
             size: cache_size(),
             storage_class_name: None,
             min_free: min_free(),
+            registry: None,
         }
     }
 }
@@ -325,6 +331,9 @@ pub struct BuilderStatus {
     /// The certificates that the builder and its runners use.
     #[serde(default)]
     pub certificates: Option<Certificates>,
+    /// What the volume held when the daemon was last asked: after a build, while no other one ran.
+    #[serde(default)]
+    pub cache: Option<super::CacheStatus>,
 }
 
 /// That a builder's cache was thrown away.

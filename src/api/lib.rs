@@ -4,6 +4,7 @@
 
 pub mod bounds;
 mod builder;
+mod cache;
 mod conditions;
 mod contract;
 mod current;
@@ -20,6 +21,7 @@ pub mod values;
 mod waiting;
 
 pub use builder::*;
+pub use cache::*;
 pub use conditions::*;
 pub use contract::*;
 pub use current::{Current, Stage};

@@ -203,6 +203,13 @@ fn a_builder_that_cannot_be_is_refused_in_words() {
         assert!(error.contains(words), "{error}");
     };
     refused(json!({"cache": {"minFree": "95%"}}), "from 1% to 90%");
+    let layers = |image: &str, secret: &str| json!({"cache": {"registry": {"image": image, "secretRef": {"name": secret}}}});
+    let tagged = layers("registry.example.com/cache:latest", "a");
+    refused(tagged, "each ImageBuild has a tag of its own");
+    let upper = layers("registry.example.com/Cache", "a");
+    refused(upper, "cache.registry.image: invalid repository");
+    let ours = layers("registry.example.com/cache", "whittle-ca");
+    refused(ours, "reserved for Whittle's own keys");
     let registry = |patch: Value| json!({"registries": [patch]});
     let host = registry(json!({"host": "https://registry.example.com"}));
     refused(host, "without https:// and without a path");

@@ -4,7 +4,7 @@
 //! Options: <https://github.com/moby/buildkit/blob/v0.33.1/docs/reference/buildctl.md>, of the
 //! Dockerfile frontend: <https://github.com/moby/buildkit/blob/v0.33.1/frontend/dockerfile/docs/>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use base64::Engine;
@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::request::{BuildRequest, paths};
-use whittle_api::{GitRef, GitSource};
-use whittle_image::normal_platform;
+use whittle_api::{CacheRegistry, GitRef, GitSource};
+use whittle_image::{digest_of, normal_platform};
 
 /// Files that the runner made ready before it starts buildctl.
 #[derive(Clone, Debug, Default)]
@@ -131,6 +131,27 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
             pair(&mut args, "--registry-auth-tlscontext", csv(&fields));
         }
     }
+    if let (Goal::Image { target, .. }, Some(cache)) = (goal, &request.cache) {
+        let place = [
+            "type=registry".into(),
+            format!("ref={}", cache_reference(request, cache)),
+        ];
+        pair(&mut args, "--import-cache", csv(&place));
+        // A stage for debugging would leave less than the image in its place.
+        if *target == request.inputs.target.as_deref() {
+            let compression = request.inputs.output.compression.as_str();
+            let how = [
+                "mode=max".into(),
+                format!("compression={compression}"),
+                "ignore-error=true".into(),
+            ];
+            pair(
+                &mut args,
+                "--export-cache",
+                csv(&[&place[..], &how].concat()),
+            );
+        }
+    }
     match goal {
         Goal::Image { metadata, .. } | Goal::Derived { metadata, .. } => {
             pair(&mut args, "--output", output(request));
@@ -144,6 +165,25 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
     args
 }
 
+/// The tag by which the layers of this ImageBuild, for these platforms, travel: its namespace and name as far as a tag has
+/// room for them, and a digest of all that tells it from others.
+pub fn cache_reference(request: &BuildRequest, cache: &CacheRegistry) -> String {
+    let platforms = request.inputs.platforms.iter();
+    let platforms: BTreeSet<String> = platforms.map(|it| normal_platform(&it.0)).collect();
+    let platforms: Vec<String> = platforms.into_iter().collect();
+    let BuildRequest {
+        namespace, name, ..
+    } = request;
+    let digest = digest_of(format!("{namespace}/{name}/{}", platforms.join(",")).as_bytes());
+    let head: String = format!("{namespace}.{name}").chars().take(100).collect();
+    let head = head.trim_end_matches(['.', '-']);
+    format!(
+        "{}:{head}-{}",
+        cache.image,
+        &digest["sha256:".len()..][..20]
+    )
+}
+
 /// The arguments that throw away what the cache does not need now.
 pub fn prune(request: &BuildRequest) -> Vec<String> {
     let mut args = connection(request);
@@ -155,6 +195,25 @@ pub fn prune(request: &BuildRequest) -> Vec<String> {
 pub fn ask(request: &BuildRequest) -> Vec<String> {
     let mut args = connection(request);
     args.extend(["debug".into(), "workers".into()]);
+    args
+}
+
+/// The arguments that list what builds did, a line each: [`RUNS`] for one that is under way.
+pub fn histories(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["debug".into(), "histories".into()]);
+    pair(&mut args, "--format", "{{.Type}}".into());
+    args
+}
+
+/// What [`histories`] says of a build that is under way.
+pub const RUNS: &str = "STARTED";
+
+/// The arguments that list what the cache holds, as [`super::usage`] reads it.
+pub fn disk_usage(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.push("du".into());
+    pair(&mut args, "--format", super::usage::FORMAT.into());
     args
 }
 

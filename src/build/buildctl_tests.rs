@@ -373,3 +373,86 @@ fn a_platform_with_two_names_is_built_once() {
         "{args:?}"
     );
 }
+
+fn with_cache(image: &str) -> BuildRequest {
+    let cache = Some(CacheRegistry {
+        image: image.into(),
+        secret_ref: None,
+    });
+    BuildRequest { cache, ..request() }
+}
+
+#[test]
+fn layers_travel_by_a_registry_and_one_that_does_not_take_them_fails_no_build() {
+    let mut request = with_cache("registry.example.com/team/cache");
+    request.inputs.output.compression = Compression::Zstd;
+    let files = Files::default();
+    let value = |goal: &Goal, name: &str| {
+        let args = build(&request, &files, goal);
+        let at = args.iter().position(|arg| arg == name);
+        at.map(|at| args[at + 1].clone())
+    };
+    let tag = cache_reference(&request, request.cache.as_ref().unwrap());
+    assert_eq!(
+        tag.split_once(":demo.hello-").map(|(_, hash)| hash.len()),
+        Some(20)
+    );
+    let imports = format!("type=registry,ref={tag}");
+    let exports = format!("{imports},mode=max,compression=zstd,ignore-error=true");
+    assert_eq!(value(&IMAGE, "--import-cache").as_deref(), Some(&*imports));
+    assert_eq!(value(&IMAGE, "--export-cache").as_deref(), Some(&*exports));
+    // The stage for debugging reads what is there, and leaves it.
+    let debug = Goal::Image {
+        target: Some("debug"),
+        metadata: "/m",
+    };
+    assert_eq!(value(&debug, "--import-cache").as_deref(), Some(&*imports));
+    assert_eq!(value(&debug, "--export-cache"), None);
+    let survey = Goal::Files {
+        recipe: "/r",
+        into: "/i",
+    };
+    assert_eq!(value(&survey, "--import-cache"), None);
+}
+
+#[test]
+fn each_image_build_and_set_of_platforms_has_a_tag_of_its_own() {
+    let tag = |namespace: &str, name: &str, platforms: &[&str]| {
+        let mut request = with_cache("localhost:5000/c");
+        (request.namespace, request.name) = (namespace.into(), name.into());
+        let platforms = platforms.iter().map(|name| Platform((*name).to_owned()));
+        request.inputs.platforms = platforms.collect();
+        let reference = cache_reference(&request, request.cache.as_ref().unwrap());
+        reference
+            .strip_prefix("localhost:5000/c:")
+            .unwrap()
+            .to_owned()
+    };
+    let two = ["linux/amd64", "linux/arm64"];
+    let back = ["linux/arm64/v8", "linux/amd64"];
+    assert_eq!(tag("a", "b", &two), tag("a", "b", &back));
+    let long = "n".repeat(253);
+    let other = format!("{}m", "n".repeat(252));
+    let all = [
+        tag("a", "b", &two),
+        tag("a", "b", &two[..1]),
+        tag("a", "b", &[]),
+        tag("a", "c", &two),
+        tag("b", "b", &two),
+        tag("a", "b.c", &[]),
+        tag("a", &long, &[]),
+        tag("a", &other, &[]),
+    ];
+    let unique: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!(unique.len(), all.len());
+    for tag in all {
+        assert!(
+            tag.len() <= 128 && tag.starts_with(|c: char| c.is_ascii_alphanumeric()),
+            "{tag}"
+        );
+        assert!(
+            tag.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
+        );
+    }
+}

@@ -39,8 +39,10 @@ pub fn request() -> BuildRequest {
             rebuild: None,
         },
         tagging: Default::default(),
+        cache: None,
         previous: vec![],
         registries: vec![],
         scratch_bytes: 8 << 30,
+        looks: true,
     }
 }

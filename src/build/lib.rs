@@ -6,6 +6,7 @@
 
 mod bounds;
 pub mod buildctl;
+mod cache_hints;
 pub mod contract;
 pub mod daemon;
 pub mod failure;
@@ -21,4 +22,5 @@ pub mod request;
 pub mod request_rules;
 pub mod runner;
 pub mod seal;
+pub mod usage;
 pub mod used_images;

@@ -306,6 +306,24 @@ impl State {
         }
     }
 
+    /// The instructions that have really run, by name, and when they began by the builder's clock.
+    pub fn ran(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        let ran = self.vertices.values().filter(|vertex| {
+            let good = vertex.done && vertex.error.is_none() && !vertex.is_cached();
+            good && instruction(&vertex.name).is_some()
+        });
+        ran.filter_map(|vertex| Some((vertex.name.as_str(), vertex.started?)))
+    }
+
+    /// What went wrong with layers that travel by a registry: the step's name, and BuildKit's words.
+    pub fn cache_errors(&self) -> impl Iterator<Item = (&str, &str)> {
+        let of_cache = self
+            .vertices
+            .values()
+            .filter(|it| is_of_registry_cache(&it.name));
+        of_cache.filter_map(|it| Some((it.name.as_str(), it.error.as_deref()?)))
+    }
+
     /// The first step that failed for a reason of its own (not because another one did).
     pub fn failed(&self) -> Option<FailedStep> {
         let vertex = self.vertices.get(self.failed.as_ref()?)?;
@@ -406,7 +424,8 @@ impl State {
         }
         let canceled = is_canceled(&raw.error);
         vertex.error = Some(ends(&clean(&raw.error), 4 * LINE_BYTES));
-        if !canceled && self.failed.is_none() {
+        // A build goes on without what a registry does not have, or does not take.
+        if !canceled && self.failed.is_none() && !is_of_registry_cache(&vertex.name) {
             self.failed = Some(raw.digest);
         }
         events.push(Event::Failed {
@@ -475,6 +494,15 @@ pub fn instruction(name: &str) -> Option<&str> {
     let (at, of) = head.rsplit(' ').next()?.split_once('/')?;
     let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     (number(at) && number(of)).then(|| rest.trim_start())
+}
+
+/// Begins the name of the step that imports layers.
+pub const IMPORTING: &str = "importing cache manifest from ";
+/// The name of the step that exports them.
+pub const EXPORTING: &str = "exporting cache to registry";
+
+fn is_of_registry_cache(name: &str) -> bool {
+    name.starts_with(IMPORTING) || name == EXPORTING
 }
 
 fn is_git_source(name: &str) -> bool {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::Breach;
 use whittle_api::FailureReason;
 use whittle_api::{
-    ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
+    CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
 };
 use whittle_dockerfile::advice::Hint;
 use whittle_image::digest_of;
@@ -113,6 +113,8 @@ pub enum CallbackBody {
     Progress(Progress),
     /// The early result; the termination message stays the record.
     Report(Report),
+    /// What the builder's cache holds. It is in no record: where it is lost, the next build tells it.
+    Cache(CacheStatus),
 }
 
 /// Path of the callback on the controller's server.

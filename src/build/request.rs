@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::inputs::Inputs;
-use whittle_api::RegistryConfig;
+use whittle_api::{CacheRegistry, RegistryConfig};
 
 /// Where things lie in the runner's Pod.
 pub mod paths {
@@ -24,7 +24,9 @@ pub mod paths {
     pub const REGISTRY_AUTH: &str = "/whittle/registry";
     /// Folder with the keys of the Secret of `git.secretRef`; absent without one.
     pub const GIT_AUTH: &str = "/whittle/git";
-    /// Folder in memory for the `config.json` that buildctl reads; absent without `output.secretRef`.
+    /// Folder with the keys of the Secret of the Builder's `cache.registry.secretRef`; absent without one.
+    pub const CACHE_AUTH: &str = "/whittle/cache-registry";
+    /// Folder in memory for the `config.json` that buildctl reads; absent without any of these two Secrets.
     pub const DOCKER: &str = "/whittle/docker";
     /// Folder with the keys of the Secret of `oci.secretRef`; absent without one.
     pub const SOURCE_AUTH: &str = "/whittle/source-registry";
@@ -73,12 +75,18 @@ pub struct BuildRequest {
     pub tagging: Tagging,
     /// How to reach registries, as the builder is configured.
     pub registries: Vec<RegistryConfig>,
+    /// The registry by which the Builder's layers travel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRegistry>,
     /// Each platform of the last good image, for its growth.
     #[serde(default)]
     pub previous: Vec<Previous>,
     /// Bytes that the scratch folder may hold.
     #[serde(default = "scratch_bytes")]
     pub scratch_bytes: u64,
+    /// True where the builder's cache outlives this attempt, and what it holds is told.
+    #[serde(default)]
+    pub looks: bool,
 }
 
 /// What stands in a request from before there was a bound.

@@ -30,7 +30,8 @@ fn managed_secret(request: &BuildRequest) -> Option<String> {
     let git = source.git.as_ref().and_then(|git| git.secret_ref.as_ref());
     let oci = source.oci.as_ref().and_then(|oci| oci.secret_ref.as_ref());
     let push = request.inputs.output.secret_ref.as_ref();
-    let references = git.into_iter().chain(oci).chain(push);
+    let cache = request.cache.as_ref().and_then(|it| it.secret_ref.as_ref());
+    let references = git.into_iter().chain(oci).chain(push).chain(cache);
     let named = references
         .map(|secret| &secret.name)
         .chain(

@@ -43,7 +43,7 @@ use crate::cluster::pki::Authority;
 use crate::guard::Mailbox;
 use crate::imagebuild::decide::lacks_certificates;
 use crate::queues::Queues;
-use crate::serve::{EarlyReports, Metrics};
+use crate::serve::{Caches, EarlyReports, Metrics};
 use crate::settings::Settings;
 use crate::watches::{Known, Listed};
 use whittle_api::Reason;
@@ -64,6 +64,8 @@ pub struct Context {
     pub authority: Arc<Authority>,
     /// Early reports.
     pub early_reports: EarlyReports,
+    /// What was told of caches.
+    pub caches: Caches,
     /// Counters.
     pub metrics: Metrics,
     /// What build steps must not reach.
@@ -99,6 +101,7 @@ impl Context {
             settings,
             authority,
             early_reports,
+            caches: Caches::default(),
             metrics,
             egress: egress::Known::default(),
             recorder,

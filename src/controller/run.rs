@@ -20,12 +20,12 @@ use crate::leader::gate::Gate;
 use crate::leader::{Election, Role};
 use crate::names::{self, AUTHORITY};
 use crate::serve::{
-    Desk, EarlyReports, Error, Metrics, forward, listen, serve_callback, serve_health,
+    Caches, Desk, EarlyReports, Error, Metrics, Wake, forward, listen, serve_callback, serve_health,
 };
 use crate::settings::Settings;
 use crate::watches::{Listed, Trouble, Watches};
 
-/// ImageBuilds with new reports that wait to be looked at.
+/// ImageBuilds with new reports that wait to be looked at; and Builders.
 const WOKEN: usize = 1024;
 
 /// Stands in the settings for Whittle's own namespace.
@@ -124,8 +124,9 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let cluster = cluster.watching_by(watching);
         let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
         metrics.leads();
-        let early_reports = EarlyReports::default();
-        let (wake, woken) = mpsc::channel(WOKEN);
+        let (early_reports, caches) = (EarlyReports::default(), Caches::default());
+        let (builds, woken) = mpsc::channel(WOKEN);
+        let (builders, woken_builders) = mpsc::channel(WOKEN);
         let mut watches = Watches::default();
         let heard = (
             imagebuild::Heard::from(&mut watches),
@@ -134,10 +135,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let stopping = Arc::new(AtomicBool::new(false));
         let desk = Desk::new(
             cluster.clone(),
-            early_reports.clone(),
+            (early_reports.clone(), caches.clone()),
             metrics.clone(),
             authority.credentials(),
-            wake,
+            Wake { builds, builders },
             stopping.clone(),
         );
         let callback = serve_callback(&runners, hosts, authority.clone(), desk);
@@ -149,12 +150,16 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let metrics = metrics.clone();
         let settings = settings.clone();
         let context = Context::new(cluster, settings, authority, early_reports, metrics, known);
-        let context = Arc::new(Context { listed, ..context });
+        let context = Arc::new(Context {
+            listed,
+            caches,
+            ..context
+        });
         let loops = async {
             futures::join!(
                 watches.run(context.clone(), stop.clone()),
                 run_image_builds(context.clone(), heard.0, woken, stop.clone()),
-                run_builders(context.clone(), heard.1, stop.clone()),
+                run_builders(context.clone(), heard.1, woken_builders, stop.clone()),
                 run_guard(context.clone(), stop.clone()),
                 run_egress(context.clone(), stop.clone()),
             );

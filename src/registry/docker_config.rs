@@ -202,6 +202,26 @@ impl DockerConfig {
     /// which are programs that are not there. `used`: repositories that the build reads or writes, the most important
     /// first; of a host with several, the first says which credentials its host gets.
     pub fn for_buildctl(&self, used: &[Repository]) -> String {
+        self.for_buildctl_with(used, None)
+    }
+
+    /// The same with the credentials of another file for one repository, where this one has none for its host.
+    pub fn for_buildctl_with(
+        &self,
+        used: &[Repository],
+        other: Option<(&DockerConfig, &Repository)>,
+    ) -> String {
+        let mut auths = self.by_host(used);
+        if let Some((config, repository)) = other
+            && let Some(credentials) = config.find(repository)
+        {
+            let host = key_of(&repository.host).to_owned();
+            auths.entry(host).or_insert_with(|| written(credentials));
+        }
+        serde_json::to_string(&Written { auths }).expect("text and nothing else")
+    }
+
+    fn by_host(&self, used: &[Repository]) -> BTreeMap<String, WrittenAuth<'_>> {
         let mut auths = BTreeMap::new();
         // All of a host goes before a part of it.
         let mut whole: Vec<Repository> = self
@@ -214,27 +234,36 @@ impl DockerConfig {
             .collect();
         whole.sort_by_key(|repository| repository.path.len());
         for repository in used.iter().chain(&whole) {
-            let host = match repository.host.as_str() {
-                "docker.io" => DOCKER_KEY,
-                host => host,
-            };
+            let host = key_of(&repository.host);
             if host.contains(['*', '?', '[']) || auths.contains_key(host) {
                 continue;
             }
             if let Some(credentials) = self.find(repository) {
-                let mut entry = WrittenAuth::default();
-                match credentials {
-                    Credentials::Basic { username, password } => {
-                        (entry.username, entry.password) = (username, password);
-                    }
-                    Credentials::Refresh(token) => entry.identitytoken = token,
-                    Credentials::Bearer(token) => entry.registrytoken = token,
-                }
-                auths.insert(host.to_owned(), entry);
+                auths.insert(host.to_owned(), written(credentials));
             }
         }
-        serde_json::to_string(&Written { auths }).expect("text and nothing else")
+        auths
     }
+}
+
+/// A host as Docker's files name it.
+fn key_of(host: &str) -> &str {
+    match host {
+        "docker.io" => DOCKER_KEY,
+        host => host,
+    }
+}
+
+fn written(credentials: &Credentials) -> WrittenAuth<'_> {
+    let mut entry = WrittenAuth::default();
+    match credentials {
+        Credentials::Basic { username, password } => {
+            (entry.username, entry.password) = (username, password);
+        }
+        Credentials::Refresh(token) => entry.identitytoken = token,
+        Credentials::Bearer(token) => entry.registrytoken = token,
+    }
+    entry
 }
 
 fn shaped<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ConfigFault> {

@@ -223,3 +223,34 @@ fn a_file_that_is_no_config_says_where_it_is_wrong_and_nothing_of_what_stands_th
         assert!(of(text).keys().next().is_none(), "{text}");
     }
 }
+
+#[test]
+fn another_file_gives_the_host_of_one_repository_what_this_one_has_not() {
+    let one = |host: &str, password: &str| {
+        let text =
+            format!(r#"{{"auths":{{"{host}":{{"username":"u","password":"{password}"}}}}}}"#);
+        DockerConfig::parse(&text).unwrap()
+    };
+    let own = one("a.example", "own");
+    let cache = DockerConfig::parse(
+        r#"{"auths":{"a.example":{"username":"u","password":"cache"},"b.example/team":{"username":"u","password":"cache"},
+            "c.example":{"username":"u","password":"more"}}}"#,
+    )
+    .unwrap();
+    let written = |place: &str| {
+        let repository = Repository::parse(place);
+        own.for_buildctl_with(&[], Some((&cache, &repository)))
+    };
+    // What pushes the image goes first.
+    assert_eq!(written("a.example/cache"), own.for_buildctl(&[]));
+    let both = written("b.example/team/cache");
+    assert!(
+        both.contains("a.example") && both.contains("own") && both.contains("b.example"),
+        "{both}"
+    );
+    assert!(
+        !both.contains("c.example") && !both.contains("more"),
+        "{both}"
+    );
+    assert!(!written("b.example/other/cache").contains("b.example"));
+}

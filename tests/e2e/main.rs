@@ -6,6 +6,7 @@
 mod advice;
 mod all_samples;
 mod anew;
+mod cache_view;
 mod caches;
 mod contents;
 mod contexts;

@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use whittle_api::{ContentsStatus, FailureReason};
+use whittle_api::{Builder, ContentsStatus, FailureReason};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody, Progress, Report, encode};
 
 use crate::api_server::ApiServer;
@@ -590,4 +590,68 @@ async fn programs_whose_callback_was_lost_are_fetched_and_believed_with_the_reco
         .await;
     // Nobody else's word is taken for that image any more.
     assert_eq!(runner.says(report(described(Some("forged")))).await, 409);
+}
+
+/// What a runner tells of a cache.
+fn cache(bytes: i64) -> CallbackBody {
+    let mount = json!({"id": "/root/.npm\u{1b}[2J", "target": "/root/.npm", "bytes": bytes, "hits": 3,
+        "step": "x".repeat(5_000)});
+    let value = json!({"bytes": bytes, "byKind": {"cacheMounts": bytes}, "mounts": vec![mount; 20],
+        "measuredAt": "1970-01-01T00:00:00Z"});
+    CallbackBody::Cache(serde_json::from_value(value).unwrap())
+}
+
+#[tokio::test]
+async fn what_a_builders_cache_holds_is_in_its_status_within_bounds_and_once_a_minute() {
+    let mut stage = Stage::new().await;
+    let (port, job) = running(&mut stage, json!({})).await;
+    let runner = Runner::of_attempt(&stage, port, &job.name_any()).await;
+    assert_eq!(runner.says(report(success("sha256:aa"))).await, 204);
+    stage.ready("hello", "True", "Succeeded").await;
+    // The result was told before; the Job has not ended yet.
+    assert_eq!(runner.says(cache(4_812_345)).await, 204);
+    let builders: Api<Builder> = stage.api();
+    let status = |what: &'static str| {
+        let (stage, builders) = (&stage, &builders);
+        async move {
+            stage
+                .until(what, async || {
+                    let builder = builders.get("default").await.unwrap();
+                    builder.status?.cache
+                })
+                .await
+        }
+    };
+    let first = status("the cache is told").await;
+    assert_eq!(
+        (first.bytes, first.display.as_str()),
+        (4_812_345, "4.6 MiB")
+    );
+    assert_eq!(first.mounts.len(), 10);
+    assert_eq!(first.mounts[0].id, "/root/.npm [2J");
+    assert!(first.mounts[0].step.len() <= 256);
+    // By the controller's clock.
+    assert!(first.measured_at.0.as_second() > 1_700_000_000);
+
+    // A flood is not written.
+    let version = |builder: Builder| builder.resource_version();
+    let before = version(builders.get("default").await.unwrap());
+    for n in 0..20 {
+        assert_eq!(runner.says(cache(9_000_000 * (n + 1))).await, 204);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(version(builders.get("default").await.unwrap()), before);
+
+    // Nobody's attempt is heard without its credential, nor after its end.
+    let thief = Runner::new(&stage, port, &job.name_any(), None).await;
+    assert_eq!(thief.says(cache(1)).await, 401);
+    stage.pod_ends(&job, &success("sha256:aa")).await;
+    let now = kube::api::DeleteParams::background().grace_period(0);
+    let _ = stage.api::<Job>().delete(&job.name_any(), &now).await;
+    stage
+        .until("the Job is gone", async || {
+            (runner.says(cache(1)).await == 409).then_some(())
+        })
+        .await;
+    assert_eq!(status("it stands").await, first);
 }

@@ -92,6 +92,18 @@ async fn only_labelled_secrets_may_be_named_where_the_policy_says_so() {
             assert!(error.contains(NOT_FOR_BUILDS), "{error}");
         }
     }
+    let builders: Api<Builder> = stage.api();
+    let builder = async |name: &str, secret: &str| {
+        let cache =
+            json!({"registry": {"image": "registry.example.com/c", "secretRef": {"name": secret}}});
+        let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": name},
+            "spec": {"cache": cache}});
+        let object: Builder = serde_json::from_value(object).unwrap();
+        builders.create(&PostParams::default(), &object).await
+    };
+    let error = builder("bad", "plain").await.expect_err("accepted");
+    assert!(error.to_string().contains(NOT_FOR_BUILDS), "{error}");
+    builder("good", "good").await.unwrap();
     for (number, patch) in [
         mounted("good"),
         output("good"),

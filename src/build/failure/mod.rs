@@ -25,6 +25,10 @@ mod starts;
 mod step;
 mod submodule;
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
 pub use images::{PushFault, push_failure};
 pub use lost::HANGS;
 pub(crate) use lost::hangs;
@@ -56,6 +60,19 @@ pub struct Facts {
     pub secret: SecretNotes,
     /// Scripts of the context, as far as it lies with the runner.
     pub scripts: Vec<Script>,
+}
+
+/// The first lines of a Dockerfile's instructions that have really run, each with when it first began.
+pub fn ran(dockerfile: &str, state: &State) -> BTreeMap<i32, Timestamp> {
+    let lines = Lines::read(dockerfile);
+    let mut ran = BTreeMap::new();
+    for (name, began) in state.ran() {
+        if let Some(instruction) = lines.of_vertex(name) {
+            let first = ran.entry(instruction.line).or_insert(began);
+            *first = began.min(*first);
+        }
+    }
+    ran
 }
 
 /// What a registry Secret holds that is no password.

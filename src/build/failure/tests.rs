@@ -3,6 +3,7 @@
 use super::git_tests::branch;
 use super::*;
 use crate::fixtures;
+use serde_json::{Value, json};
 use whittle_api::{BuildSecret, InlineSource, LocalRef, Platform, SecretKeyRef};
 
 use FailureReason as R;
@@ -504,4 +505,50 @@ fn a_step_is_told_by_its_command_alone() {
     );
     assert_eq!(command("RUN make"), "RUN make");
     assert_eq!(command("RUN"), "RUN");
+}
+
+#[test]
+fn of_the_steps_that_ran_the_lines_are_known_and_of_those_from_the_cache_they_are_not() {
+    let dockerfile = "FROM a AS build\nRUN --mount=type=cache,target=/c \\\n  make\nRUN <<E\nset -e\ntrue\nE\nFROM a\nRUN cached\nRUN bad\n";
+    let vertex = |name: &str, second: u32, more: Value| {
+        let mut vertex = json!({"digest": name, "name": name, "started": format!("2026-11-26T15:08:{second:02}Z"),
+            "completed": "2026-11-26T15:09:00Z"});
+        json_patch(&mut vertex, more);
+        json!({"vertexes": [vertex]}).to_string()
+    };
+    let mut state = State::default();
+    for line in [
+        vertex(
+            "[linux/amd64 build 2/3] RUN --mount=type=cache,target=/c   make",
+            20,
+            json!({}),
+        ),
+        vertex(
+            "[linux/arm64 build 2/3] RUN --mount=type=cache,target=/c   make",
+            10,
+            json!({}),
+        ),
+        vertex("[linux/amd64 build 3/3] RUN <<E (set -e...)", 30, json!({})),
+        vertex("[stage-1 2/3] RUN cached", 40, json!({"cached": true})),
+        vertex(
+            "[stage-1 3/3] RUN bad",
+            50,
+            json!({"error": "exit code: 1"}),
+        ),
+        vertex("[internal] load build context", 1, json!({})),
+    ] {
+        state.line(&line, &str::to_owned);
+    }
+    let ran: Vec<(i32, i64)> = ran(dockerfile, &state)
+        .into_iter()
+        .map(|(line, began)| (line, began.as_second() % 60))
+        .collect();
+    // The first of several platforms.
+    assert_eq!(ran, [(2, 10), (4, 30)]);
+}
+
+fn json_patch(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
+    }
 }

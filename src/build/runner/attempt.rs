@@ -1,24 +1,30 @@
 //! One attempt: the source, the image, the image for debugging, and what comes after.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::callback::Callback;
 use super::files::prepare;
 use super::finish::{Held, Published, fetch, finish, pushed, retag};
+use super::look::Look;
 use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
 use super::{debug, scripts, source};
 use crate::buildctl::Goal;
+use crate::cache_hints;
+use crate::failure;
 use crate::failure::plain;
 use crate::rawjson::State;
 use crate::report::{Built, Failed, Report};
 use crate::request::{BuildRequest, Tagging, paths};
 use crate::request_rules::refusal;
+use crate::usage;
 use whittle_api::{Failure, FailureReason};
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::{BuildWarning, Hint, View};
+use whittle_registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
 #[derive(Default)]
@@ -27,20 +33,31 @@ struct Known {
     state: State,
     source: source::Source,
     held: Held,
+    look: Option<Look>,
+    /// Why the Secret of the Builder's cache registry gives no credentials.
+    cache_fault: Option<String>,
 }
 
-/// Attempts the build. What it returns holds no secret.
-pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Report {
-    let redactor = Redactor::load(request);
+/// Attempts the build. What it returns holds no secret. `redactor` takes them out. Beside the report: the look at the
+/// builder's cache, where one has begun.
+pub(super) async fn attempt(
+    request: &BuildRequest,
+    callback: &Callback,
+    redactor: &Redactor,
+) -> (Report, Option<Look>) {
     let mut known = Known::default();
     let solver = Solver {
         request,
         callback,
-        redactor: &redactor,
+        redactor,
         pushing: &Pushing::default(),
     };
     let result = run(&solver, &mut known).await;
-    let advice = advise(request, &known, &redactor);
+    let unfilled = match result {
+        Ok(_) => unfilled(request, &mut known).await,
+        Err(_) => vec![],
+    };
+    let advice = advise(request, &known, unfilled, redactor);
     for line in advice::lines(&advice) {
         println!("advice: {line}");
     }
@@ -51,7 +68,7 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
         let level = if breach.enforced { "broken" } else { "warning" };
         println!("contract: {level}: {}", breach.line());
     }
-    match result {
+    let report = match result {
         Ok(mut published) => {
             for platform in &mut published.platforms {
                 if let Some(contents) = &mut platform.contents {
@@ -82,7 +99,8 @@ pub(super) async fn attempt(request: &BuildRequest, callback: &Callback) -> Repo
                 breaches: known.held.breaches,
             })
         }
-    }
+    };
+    (report, known.look)
 }
 
 async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failure> {
@@ -102,10 +120,12 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
-    registry_secret::write(&prepared, &config, request, None)?;
+    let cache = cache_config(request, known);
+    registry_secret::write(&prepared, (&config, &cache), request, None)?;
     known.source = source::read(solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
-    registry_secret::write(&prepared, &config, request, facts.dockerfile.as_deref())?;
+    let configs = (&config, &cache);
+    registry_secret::write(&prepared, configs, request, facts.dockerfile.as_deref())?;
     if let Some(context) = &prepared.files.context {
         facts.scripts = scripts::scripts(Path::new(context));
     }
@@ -114,23 +134,74 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         target: request.inputs.target.as_deref(),
         metadata: &metadata,
     };
-    let build = async {
+    let images = async {
         let state = &mut known.state;
         solver.solve(&prepared, &goal, &facts, state).await?;
         let image = pushed(request, Path::new(&metadata))?;
         let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
         Ok((image, debug))
     };
-    let (image, debug) = tokio::select! {
-        built = build => built?,
-        failure = solver.pushing.stands_still(request, &config, &facts) => return Err(failure),
+    let images = tokio::select! {
+        built = images => built,
+        failure = solver.pushing.stands_still(request, &config, &facts) => Err(failure),
     };
-    finish(request, &config, &facts, (image, debug), &mut known.held).await
+    // No step of ours runs any more that could find a mount locked.
+    if known.state.steps().total > 0 {
+        known.look = Look::begin(request, &prepared);
+    }
+    finish(request, &config, &facts, images?, &mut known.held).await
 }
 
-fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hint> {
-    let Some(dockerfile) = &known.source.dockerfile else {
+/// The credentials for the Builder's cache registry. Without them the build goes on, and says so.
+fn cache_config(request: &BuildRequest, known: &mut Known) -> DockerConfig {
+    let secret = request.cache.as_ref().and_then(|it| it.secret_ref.as_ref());
+    let secret = secret.map(|secret| secret.name.as_str());
+    let config = docker_config(paths::CACHE_AUTH, "cache.registry.secretRef", secret);
+    config.unwrap_or_else(|failure| {
+        known.cache_fault = Some(failure.message);
+        DockerConfig::default()
+    })
+}
+
+/// How much later a result is told where the look at the builder's cache has yet to say whether mounts were filled: it
+/// began before the image was read back, which takes longer.
+const LOOKING: Duration = Duration::from_millis(300);
+
+/// Hints on cache mounts whose steps have run and left nothing in them.
+async fn unfilled(request: &BuildRequest, known: &mut Known) -> Vec<Hint> {
+    let (Some(dockerfile), Some(look)) = (&known.source.dockerfile, &mut known.look) else {
         return vec![];
+    };
+    let mounts = advice::cache_mounts(&View {
+        dockerfile_path: &request.inputs.dockerfile,
+        dockerfile,
+        target: request.inputs.target.as_deref(),
+        build_args: &request.inputs.build_args,
+        files: &[],
+        warnings: &[],
+    });
+    let ran = failure::ran(dockerfile, &known.state);
+    if !mounts.iter().any(|mount| ran.contains_key(&mount.line)) {
+        return vec![];
+    }
+    let usage = look.within(LOOKING).await;
+    usage.map_or_else(Vec::new, |usage| usage::empty(&mounts, &ran, usage))
+}
+
+fn advise(
+    request: &BuildRequest,
+    known: &Known,
+    unfilled: Vec<Hint>,
+    redactor: &Redactor,
+) -> Vec<Hint> {
+    let registry = request.cache.iter();
+    let mut more: Vec<Hint> = registry
+        .flat_map(|registry| cache_hints::hints(registry, &known.state))
+        .chain(known.cache_fault.as_deref().map(cache_hints::hint))
+        .chain(unfilled)
+        .collect();
+    let Some(dockerfile) = &known.source.dockerfile else {
+        return redacted(more, redactor);
     };
     let warnings: Vec<BuildWarning> = known
         .state
@@ -151,7 +222,11 @@ fn advise(request: &BuildRequest, known: &Known, redactor: &Redactor) -> Vec<Hin
         warnings: &warnings,
     };
     let health = crate::health::health(&view, &known.held.unhealthy);
-    let mut hints = advice::with(advice::advise(&view), health);
+    more.extend(health);
+    redacted(advice::with(advice::advise(&view), more), redactor)
+}
+
+fn redacted(mut hints: Vec<Hint>, redactor: &Redactor) -> Vec<Hint> {
     for hint in &mut hints {
         hint.message = redactor.line(&hint.message);
     }

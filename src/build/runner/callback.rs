@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::report;
 use crate::report::{CALLBACK_PATH, CallbackBody, Progress, Report};
 use crate::request::{BuildRequest, paths};
+use whittle_api::CacheStatus;
 use whittle_registry::causes;
 
 /// Progress is sent at most this often.
@@ -91,13 +92,13 @@ impl Callback {
     }
 
     /// Sends the report: in a few quick tries, and for longer where the termination message has no room for all of it.
-    pub(super) async fn report(mut self, report: &Report) {
+    pub(super) async fn report(&mut self, report: &Report) {
         // The report is the last word: no progress may come after it.
         if let Some(task) = self.task.take() {
             task.abort();
             let _ = task.await;
         }
-        let Some(sender) = self.sender else {
+        let Some(sender) = &self.sender else {
             return;
         };
         let body = CallbackBody::Report(report.clone());
@@ -121,6 +122,15 @@ impl Callback {
             Ok(Ok(())) => {}
             Ok(Err(error)) => println!("cannot send the early report to the controller: {error}"),
             Err(_) => println!("cannot send the early report to the controller: timed out"),
+        }
+    }
+
+    /// Tells once what the builder's cache holds.
+    pub(super) async fn cache(&self, cache: CacheStatus) {
+        if let Some(sender) = &self.sender
+            && let Err(error) = sender.send(CallbackBody::Cache(cache)).await
+        {
+            println!("cannot tell the controller what the builder's cache holds: {error}");
         }
     }
 }

@@ -12,6 +12,7 @@ mod debug;
 mod files;
 mod finish;
 mod hang;
+mod look;
 mod oci;
 mod print;
 mod pushing;
@@ -71,11 +72,19 @@ async fn run_and_report() -> Report {
             return report;
         }
     };
-    let callback = callback::Callback::start(&request);
+    let mut callback = callback::Callback::start(&request);
+    let redactor = redact::Redactor::load(&request);
+    let (report, look) = attempt::attempt(&request, &callback, &redactor).await;
     // What is told early and the record are held against each other: both are of one report.
-    let report = attempt::attempt(&request, &callback).await.bounded();
+    let report = report.bounded();
     write_termination(&report);
     callback.report(&report).await;
+    if let Some(look) = look {
+        let failed = matches!(report, Report::Failed(_));
+        if let Some(cache) = look.tell(&request, failed, &redactor).await {
+            callback.cache(cache).await;
+        }
+    }
     report
 }
 

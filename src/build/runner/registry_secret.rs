@@ -71,7 +71,7 @@ pub(super) fn docker_config(
 
 /// All credentials that are mounted and can be read: what must not be shown.
 pub(super) fn mounted() -> impl Iterator<Item = DockerConfig> {
-    [paths::REGISTRY_AUTH, paths::SOURCE_AUTH]
+    [paths::REGISTRY_AUTH, paths::SOURCE_AUTH, paths::CACHE_AUTH]
         .into_iter()
         .filter_map(|folder| read(Path::new(folder)).ok())
 }
@@ -138,10 +138,10 @@ pub(super) fn facts(config: &DockerConfig) -> Facts {
 }
 
 /// Writes what buildctl reads. `dockerfile`: its text, once it is known; with it, credentials by pattern and by path
-/// find the hosts of base images.
+/// find the hosts of base images. `cache`: what is in the Secret of the Builder's cache registry, which is for that alone.
 pub(super) fn write(
     prepared: &Prepared,
-    config: &DockerConfig,
+    (config, cache): (&DockerConfig, &DockerConfig),
     request: &BuildRequest,
     dockerfile: Option<&str>,
 ) -> Result<(), Failure> {
@@ -152,9 +152,14 @@ pub(super) fn write(
         .chain(request.inputs.build_args.values().map(String::as_str))
         .chain(mirrors.map(String::as_str));
     used.extend(used_images::named(texts));
+    let registry = request
+        .cache
+        .as_ref()
+        .map(|it| Repository::parse(&it.image));
+    let other = registry.as_ref().map(|repository| (cache, repository));
     write_private(
         &prepared.docker_config.join("config.json"),
-        &config.for_buildctl(&used),
+        &config.for_buildctl_with(&used, other),
     )
     .map_err(broken)
 }

@@ -363,6 +363,10 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
         isolation.failed_at = None;
     }
     status.emptied = anew::say(builder, observed.pod.as_ref(), up, now);
+    if anew::news(builder, status.emptied.as_ref()).is_some() {
+        // What was told of it is of what was thrown away.
+        status.cache = None;
+    }
     let look_again = match observed.rest() {
         Rest::Asleep => {
             state::say_idle(&mut status, builder, now);

@@ -2,6 +2,7 @@
 
 pub mod anew;
 mod buildkitd;
+mod cache;
 mod carry_out;
 mod decide;
 pub mod isolation;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::channel::mpsc::Receiver;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action as Requeue, Config};
@@ -29,7 +31,8 @@ use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::imagebuild::brief;
 use crate::watches::Watches;
 use crate::{names, sharing};
-use decide::{Admission, RESYNC, Step};
+use cache::Fate;
+use decide::{Admission, Observed, RESYNC, Say, Step};
 use whittle_api::{Builder, ImageBuild, Sharing};
 
 pub(super) const KIND: &str = "Builder";
@@ -50,10 +53,11 @@ impl Heard {
     }
 }
 
-/// Runs until `stop`.
+/// Runs until `stop`. `woken`: Builders of whose cache something was told.
 pub async fn run(
     context: Arc<Context>,
     heard: Heard,
+    woken: Receiver<ObjectRef<Builder>>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let mine =
@@ -75,8 +79,9 @@ pub async fn run(
         .with_config(Config::default().concurrency(context.settings.concurrency))
         .owns_stream(sets)
         .watches_shared_stream(heard.builds, move |build: Arc<ImageBuild>| {
-            woken(&sleeping, &build)
+            woken_by(&sleeping, &build)
         })
+        .reconcile_on(woken)
         .reconcile_all_on(context.egress.changes())
         .graceful_shutdown_on(stop)
         .run(
@@ -136,9 +141,30 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
                 let said = carry_out::enlarge(&observed.builder, &size, context).await?;
                 observed.enlarged = Some(said);
             }
-            Step::Say(say) => return carry_out::say(&observed.builder, &say, context).await,
+            Step::Say(say) => return tell(&observed, *say, context).await,
         }
     }
+}
+
+/// Says how the Builder is, and what was told of its cache.
+async fn tell(observed: &Observed, mut say: Say, context: &Context) -> Result<Requeue, Error> {
+    let builder = &observed.builder;
+    let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
+    if !sharing::has_daemon(builder) {
+        say.status.cache = None;
+    }
+    let told = context.caches.told(&namespace, &name);
+    let fate = told
+        .as_ref()
+        .map(|told| cache::put(&mut say.status, builder, told, observed.now));
+    if let Some(Fate::Waits(left)) = fate {
+        say.look_again = say.look_again.min(left);
+    }
+    let again = carry_out::say(builder, &say, context).await?;
+    if let (Some(told), Some(Fate::Written | Fate::Passed)) = (&told, fate) {
+        context.caches.forget(&namespace, &name, told);
+    }
+    Ok(again)
 }
 
 async fn refused(
@@ -169,7 +195,7 @@ async fn refused(
 }
 
 /// The Builders that an ImageBuild wakes: the one that it names, and those that it has to itself, which may be of no more use.
-fn woken(store: &Store<Builder>, build: &ImageBuild) -> Vec<ObjectRef<Builder>> {
+fn woken_by(store: &Store<Builder>, build: &ImageBuild) -> Vec<ObjectRef<Builder>> {
     let name = &build.spec.builder_ref.name;
     let reference = ObjectRef::new(name).within(&build.namespace().unwrap_or_default());
     let Some(builder) = store.get(&reference) else {

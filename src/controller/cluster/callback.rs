@@ -9,7 +9,8 @@ use serde_json::json;
 use super::credentials::Attempt;
 use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, key};
 use crate::imagebuild::{decide, outcome};
-use whittle_api::ImageBuild;
+use crate::{names, pods};
+use whittle_api::{ImageBuild, Sharing};
 
 /// Label that the API server puts on the Pods of a Job.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -34,6 +35,30 @@ impl Cluster {
             None => vec![],
         };
         Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods))
+    }
+
+    /// Name of the Builder that an attempt runs on, where its Job has not ended and that Builder's cache outlives it.
+    pub async fn builder_in_use(&self, attempt: &Attempt) -> Result<Option<String>, Error> {
+        let Attempt {
+            namespace,
+            uid,
+            job,
+        } = attempt;
+        let Some(job) = self.job(namespace, job).await? else {
+            return Ok(None);
+        };
+        let named = job.labels().get(names::BUILDER_NAME);
+        let named = named.filter(|name| names::check_builder(name).is_ok());
+        let (Some(named), true) = (named, outcome::is_of(&job, uid) && !pods::has_ended(&job))
+        else {
+            return Ok(None);
+        };
+        let builder = self.builder(namespace, named).await?;
+        Ok(builder.and_then(|builder| match builder.spec.sharing {
+            Sharing::Namespace => Some(named.clone()),
+            Sharing::ImageBuild => Some(names::own_builder(named, uid)),
+            Sharing::Build => None,
+        }))
     }
 
     /// The Pods of a Job, up to the first that runs.

@@ -109,6 +109,7 @@ pub fn builder(builder: &mut Builder) {
     };
     if let Some(status) = &mut builder.status {
         status.conditions = ready(std::mem::take(&mut status.conditions));
+        status.cache = None;
     }
 }
 

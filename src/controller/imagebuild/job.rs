@@ -16,6 +16,7 @@ use super::decide;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
 use crate::names;
 use crate::settings::Settings;
+use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild};
 use whittle_build::inputs::Inputs;
@@ -176,7 +177,9 @@ fn request(
         tagging: id.tagging.clone(),
         previous: previous(build),
         registries: builder.spec.registries.clone(),
+        cache: builder.spec.cache.registry.clone(),
         scratch_bytes: scratch_bytes(settings),
+        looks: !sharing::is_thrown_away(builder),
         namespace,
     }
 }
@@ -306,10 +309,27 @@ fn volumes(
         mount("tls", paths::TLS.into(), true),
         mount(SCRATCH_VOLUME, paths::SCRATCH.into(), false),
     ];
-    if let Some(secret) = &spec.output.secret_ref {
-        // All keys: which of them there are says what is wrong with a Secret of another type.
-        volumes.push(secret_volume("registry", secret.name.clone(), None));
-        mounts.push(mount("registry", paths::REGISTRY_AUTH.into(), true));
+    let builds = matches!(id.tagging, Tagging::Now | Tagging::Later);
+    let cache = builder.spec.cache.registry.as_ref().filter(|_| builds);
+    let cache = cache.and_then(|registry| registry.secret_ref.as_ref());
+    // The API server refuses such a Builder, and the runner such a request.
+    let cache = cache.filter(|secret| !whittle_api::is_managed_secret(&secret.name));
+    let auths = [
+        (
+            "registry",
+            paths::REGISTRY_AUTH,
+            &spec.output.secret_ref.as_ref(),
+        ),
+        ("cache-registry", paths::CACHE_AUTH, &cache),
+    ];
+    for (volume, path, secret) in auths {
+        if let Some(secret) = secret {
+            // All keys: which of them there are says what is wrong with a Secret of another type.
+            volumes.push(secret_volume(volume, secret.name.clone(), None));
+            mounts.push(mount(volume, path.into(), true));
+        }
+    }
+    if spec.output.secret_ref.is_some() || cache.is_some() {
         volumes.push(Volume {
             name: "docker".into(),
             empty_dir: Some(EmptyDirVolumeSource {
@@ -320,7 +340,7 @@ fn volumes(
         });
         mounts.push(mount("docker", paths::DOCKER.into(), false));
     }
-    if matches!(id.tagging, Tagging::Now | Tagging::Later) {
+    if builds {
         source_volumes(build, &mut volumes, &mut mounts);
     }
     for (at, registry) in builder.spec.registries.iter().enumerate() {
@@ -409,6 +429,7 @@ fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Vo
 mod tests {
     use super::*;
     use crate::fixtures;
+    use whittle_api::{CacheRegistry, LocalRef};
 
     fn id() -> AttemptId {
         AttemptId {
@@ -469,6 +490,43 @@ mod tests {
             ]
         );
         assert_eq!(pod.automount_service_account_token, Some(false));
+    }
+
+    /// The Secrets that a runner has mounted on a Builder whose registry for layers needs this one.
+    fn mounted(secret: &str, tagging: Tagging) -> Vec<String> {
+        let mut builder = fixtures::builder();
+        builder.spec.cache.registry = Some(CacheRegistry {
+            image: "registry.example.com/team/cache".into(),
+            secret_ref: Some(LocalRef {
+                name: secret.into(),
+            }),
+        });
+        let id = AttemptId { tagging, ..id() };
+        let spec = pod(&fixtures::inline(), &builder, &id, &fixtures::settings());
+        let volumes = spec.volumes.unwrap();
+        let docker = volumes.iter().any(|volume| volume.name == "docker");
+        let named = volumes.into_iter().filter_map(|it| it.secret?.secret_name);
+        let named: Vec<String> = named
+            .filter(|name| !name.starts_with("whittle-attempt-"))
+            .collect();
+        assert_eq!(docker, named.len() > 1, "somewhere to write it in memory");
+        named
+    }
+
+    #[test]
+    fn a_runner_that_builds_has_the_secret_of_the_builders_registry_and_never_one_of_ours() {
+        let own = names::builder_client_tls("default");
+        let both = [own, "cache".to_owned()];
+        assert_eq!(mounted("cache", Tagging::Now), both);
+        assert_eq!(mounted("cache", Tagging::Later), both);
+        let only = Tagging::Only {
+            image: "sha256:aa".into(),
+            debug: None,
+        };
+        assert_eq!(mounted("cache", only), both[..1]);
+        for name in ["whittle-ca", "whittle-builder-other-client"] {
+            assert_eq!(mounted(name, Tagging::Now), both[..1]);
+        }
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn not_made(job: &Job, events: &[Told]) -> Pending {
 }
 
 /// True where an object belongs to the one with this UID.
-fn is_of(object: &impl ResourceExt, owner: &str) -> bool {
+pub fn is_of(object: &impl ResourceExt, owner: &str) -> bool {
     object
         .owner_references()
         .iter()

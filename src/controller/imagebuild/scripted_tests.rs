@@ -38,6 +38,7 @@ fn ready() -> Builder {
         state: Some(whittle_api::Reason::Ready),
         isolation: None,
         emptied: None,
+        cache: None,
     });
     builder
 }

@@ -13,6 +13,7 @@ use axum::routing::post;
 use futures::channel::mpsc::Sender;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use rustls::RootCertStore;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::caches::{Caches, Noted};
 use super::early_reports::{EarlyReports, Put};
 use super::metrics::Metrics;
 use super::pace::Pace;
@@ -32,8 +34,9 @@ use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
 use crate::names;
-use whittle_api::{ImageBuild, bounded};
+use whittle_api::{Builder, CacheStatus, ImageBuild, bounded};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
+use whittle_build::usage;
 
 /// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -55,34 +58,44 @@ struct Runner {
     business: Business,
 }
 
+/// Who hears of what was told. Where one of them is full it does not: the end of the Pod wakes ImageBuilds, too.
+#[derive(Clone)]
+pub struct Wake {
+    /// Hears of ImageBuilds with a new report.
+    pub builds: Sender<ObjectRef<ImageBuild>>,
+    /// Hears of Builders of whose cache something was told.
+    pub builders: Sender<ObjectRef<Builder>>,
+}
+
 /// What callbacks are judged by, and where they go.
 #[derive(Clone)]
 pub struct Desk {
     cluster: Cluster,
     early_reports: EarlyReports,
+    caches: Caches,
     metrics: Metrics,
     credentials: Credentials,
     pace: Arc<Pace>,
     judges: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
-    wake: Arc<Mutex<Sender<ObjectRef<ImageBuild>>>>,
+    wake: Arc<Mutex<Wake>>,
 }
 
 impl Desk {
-    /// `wake` hears of ImageBuilds with a new report. Where it is full it does not: the end of the Pod wakes them, too.
     /// Once `stopping` is true nothing is taken any more: it would be kept in memory, and go with it.
     pub fn new(
         cluster: Cluster,
-        early_reports: EarlyReports,
+        (early_reports, caches): (EarlyReports, Caches),
         metrics: Metrics,
         credentials: Credentials,
-        wake: Sender<ObjectRef<ImageBuild>>,
+        wake: Wake,
         stopping: Arc<AtomicBool>,
     ) -> Self {
         Self {
             cluster,
             stopping,
             early_reports,
+            caches,
             metrics,
             credentials,
             pace: Arc::default(),
@@ -353,7 +366,7 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                 Put::New => {
                     let object = ObjectRef::new(&callback.name).within(namespace);
                     let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);
-                    if wake.try_send(object).is_err() {
+                    if wake.builds.try_send(object).is_err() {
                         tracing::debug!("a report waits for its Pod to end");
                     }
                     Ok(())
@@ -364,6 +377,41 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                     refusal(StatusCode::SERVICE_UNAVAILABLE, "Full", why)
                 }
             }
+        }
+        CallbackBody::Cache(cache) => note(desk, attempt, cache).await,
+    }
+}
+
+/// Keeps what an attempt tells of the cache of the Builder that it runs on, until that is written down.
+async fn note(desk: &Desk, attempt: &Attempt, cache: CacheStatus) -> Result<(), Refusal> {
+    let builder = desk.cluster.builder_in_use(attempt).await;
+    let builder = builder.map_err(|error| {
+        let why = error.to_string();
+        (StatusCode::SERVICE_UNAVAILABLE, "ApiServer", why)
+    })?;
+    let Some(builder) = builder else {
+        let why = "the attempt does not run, or its Builder keeps no cache";
+        return Err((StatusCode::CONFLICT, "NotRunning", why.into()));
+    };
+    let cache = CacheStatus {
+        // Of the clock that it is held against.
+        measured_at: Time(Timestamp::now()),
+        ..usage::bounded(cache)
+    };
+    let namespace = &attempt.namespace;
+    match desk.caches.put(namespace, &builder, cache) {
+        Noted::New => {
+            let object = ObjectRef::new(&builder).within(namespace);
+            let mut wake = desk.wake.lock().unwrap_or_else(PoisonError::into_inner);
+            if wake.builders.try_send(object).is_err() {
+                tracing::debug!("what a cache holds waits for its Builder to be looked at");
+            }
+            Ok(())
+        }
+        Noted::Again => Ok(()),
+        Noted::Full => {
+            let why = "too many Builders have news of their caches";
+            Err((StatusCode::SERVICE_UNAVAILABLE, "Full", why.into()))
         }
     }
 }

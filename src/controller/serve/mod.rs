@@ -1,5 +1,6 @@
 //! Health, metrics, and the callback of runners.
 
+mod caches;
 mod callback;
 mod early_reports;
 mod forward;
@@ -20,7 +21,8 @@ use hyper_util::service::TowerToHyperService;
 use seats::Seats;
 use tokio::net::TcpListener;
 
-pub use callback::{Desk, serve_callback};
+pub use caches::Caches;
+pub use callback::{Desk, Wake, serve_callback};
 pub use early_reports::EarlyReports;
 pub use forward::forward;
 pub use metrics::Metrics;

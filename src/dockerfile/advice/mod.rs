@@ -12,6 +12,7 @@ mod forms;
 mod ignore;
 mod managers;
 mod modules;
+mod mounts;
 mod order;
 mod secrets;
 mod sensitive;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, IntoStaticStr};
 
 pub use ignore::kept;
+pub use mounts::{CacheMount, cache_mounts};
 pub use secrets::{CANDIDATES, is_candidate};
 
 use crate::reader::{self, Directive};
@@ -109,6 +111,10 @@ pub enum HintKind {
     SourcesBeforeModules,
     /// A package manager's cache stays in a layer of the image.
     PackageCacheInLayer,
+    /// A cache mount stays empty though its step has run.
+    CacheMountEmpty,
+    /// Layers cannot travel by the Builder's registry.
+    CacheRegistryFailed,
     /// A base image is `latest`.
     BaseImageLatest,
     /// One of BuildKit's own build checks.

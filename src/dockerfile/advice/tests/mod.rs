@@ -6,6 +6,7 @@ mod caches;
 mod checks;
 mod corpus;
 mod forms;
+mod mounts;
 mod order;
 mod secrets;
 mod whole;
