@@ -7,6 +7,8 @@ use whittle_build::report::Built;
 
 #[path = "decide_early_tests.rs"]
 mod early;
+#[path = "decide_own_tests.rs"]
+mod own;
 
 pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()

@@ -193,14 +193,27 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    let runs_on = match observed.own.as_ref().filter(|_| !tags_only) {
-        Some(own) => match own_builder(own, build, status, left, now) {
+    let needs = sharing::own(build, builder, &current.job).filter(|_| !tags_only);
+    let runs_on = match needs.map(|wanted| (of_this_attempt(observed, &wanted), wanted)) {
+        Some((Some(own), _)) => match own_builder(own, build, status, left, now) {
             Ok((ready, unchanged)) => {
                 status = unchanged;
                 ready
             }
             Err(step) => return *step,
         },
+        Some((None, wanted)) => {
+            // The attempt has just been named: only then is its Builder read.
+            let message = format!(
+                "looking for Builder {}, which this build has to itself",
+                wanted.name_any()
+            );
+            status::working(&mut status, build, Reason::WaitingForBuilder, message, now);
+            return Step {
+                look_again: Some(AT_ONCE),
+                ..step(status, Action::None)
+            };
+        }
         None => builder,
     };
     // What it waited for before its start is not taken from its time.
@@ -237,6 +250,15 @@ pub(super) fn start(
             )
         }
     }
+}
+
+/// After this long what was not read yet is.
+const AT_ONCE: SignedDuration = SignedDuration::from_millis(200);
+
+/// What was read of the Builder that this attempt has to itself.
+fn of_this_attempt<'a>(observed: &'a Observed, wanted: &Builder) -> Option<&'a Own> {
+    let own = observed.own.as_ref();
+    own.filter(|own| own.wanted.name_any() == wanted.name_any())
 }
 
 /// The Builder that the build has to itself, and the status as it was, once that one takes builds; until then, what to do.
