@@ -1,6 +1,6 @@
 //! A daemon begins anew: without its cache, where that is broken or somebody asks; in another process, where it hangs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -224,5 +224,49 @@ async fn a_volume_grows_with_the_size_that_the_builder_asks_for() {
             .await
             .is_ok()
     );
+    field.close().await;
+}
+
+/// Sets back when each record of a cache was last used: its times are nanoseconds, of as many digits before as after.
+fn age(database: &Path, hours: i64) {
+    const KEY: &[u8] = br#"cache.lastUsedAt{"value":"#;
+    let mut bytes = std::fs::read(database).unwrap();
+    let mut found = 0;
+    for at in 0..bytes.len() - KEY.len() {
+        if !bytes[at..].starts_with(KEY) {
+            continue;
+        }
+        let number = &mut bytes[at + KEY.len()..];
+        let end = number.iter().position(|byte| *byte == b'}').unwrap();
+        let text = std::str::from_utf8(&number[..end]).unwrap();
+        let then = text.parse::<i64>().unwrap() - hours * 3_600_000_000_000;
+        number[..end].copy_from_slice(then.to_string().as_bytes());
+        found += 1;
+    }
+    assert!(found > 0, "the database has times");
+    std::fs::write(database, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_module_cache_of_600_mb_that_nobody_used_for_a_weekend_is_kept() {
+    let field = Field::new("weekend").await;
+    let with = |run: &str| {
+        let mount = "RUN --mount=type=cache,target=/go/pkg/mod";
+        json!({"Dockerfile": format!("FROM busybox:1.36\n{mount} {run}\n")})
+    };
+    let fills = with("head -c 629145600 /dev/zero >/go/pkg/mod/all");
+    field.build("hello", fills, json!({})).await;
+    field.succeeds("hello").await;
+    sleeps(&field).await;
+    let database = "userns/runc-overlayfs/metadata_v2.db";
+    age(&volume(&field).await.join(database), 72);
+    patch(&field, json!({"spec": {"idleTimeout": "10m"}})).await;
+    // The daemon collects garbage when it starts, and a minute after a build at the latest.
+    let awake = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 75\n"});
+    field.build("hello", awake, json!({})).await;
+    field.succeeds_again("hello", 2).await;
+    let there = with("test $(stat -c %s /go/pkg/mod/all) = 629145600");
+    field.build("hello", there, json!({})).await;
+    field.succeeds_again("hello", 3).await;
     field.close().await;
 }
