@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolume, PersistentVolumeClaim,
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{Builder, Emptied, ImageBuild, find};
+use whittle_api::{Builder, Emptied, ImageBuild, IsolationMode, Sharing, find};
 
 use crate::faults::{arguments_of, processes_of};
 use crate::field::Field;
@@ -250,6 +250,12 @@ fn age(database: &Path, hours: i64) {
 #[tokio::test]
 async fn a_module_cache_of_600_mb_that_nobody_used_for_a_weekend_is_kept() {
     let field = Field::new("weekend").await;
+    field
+        .isolated(IsolationMode::UserNamespace, Sharing::Namespace)
+        .await;
+    // Its volume is the node's disk, which others fill.
+    let cache = json!({"size": "2Gi", "minFree": "1%"});
+    patch(&field, json!({"spec": {"cache": cache}})).await;
     let with = |run: &str| {
         let mount = "RUN --mount=type=cache,target=/go/pkg/mod";
         json!({"Dockerfile": format!("FROM busybox:1.36\n{mount} {run}\n")})
