@@ -1,5 +1,7 @@
 //! What a Builder's cache holds is seen, mounts that stay empty are told, and layers travel by a registry.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use whittle_api::{Builder, CacheStatus, ImageBuildStatus, find};
 
@@ -86,6 +88,24 @@ async fn a_builder_says_what_its_cache_holds_and_a_mount_that_stays_empty_is_tol
         },
     )
     .await;
+    field.close().await;
+}
+
+#[tokio::test]
+async fn a_cache_is_not_measured_while_a_step_of_another_build_may_need_a_mount_of_it() {
+    let field = Field::new("cachebusy").await;
+    let long = files("RUN --mount=type=cache,target=/c sleep 60\n");
+    field.build("long", long, json!({})).await;
+    field.step_runs("long", "sleep 60").await;
+    field
+        .build("short", files("RUN echo short\n"), json!({}))
+        .await;
+    field.succeeds("short").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let builder = field.api::<Builder>().get("default").await.unwrap();
+    assert_eq!(builder.status.unwrap().cache, None);
+    field.succeeds("long").await;
+    cache(&field, "the last build that ran measures", |_| true).await;
     field.close().await;
 }
 

@@ -68,7 +68,7 @@ pub fn cache_mounts(view: &View) -> Vec<CacheMount> {
                         true => id.to_owned(),
                         false => clean(id),
                     },
-                    // apt leaves a folder within a folder, and a lock.
+                    // With docker-clean apt leaves a folder, one in that, and a lock: 12 KiB; without it tens of MiB.
                     folders: if place.is_apts() { 4 } else { 1 },
                     hint: view.hint(HintKind::CacheMountEmpty, Some(line), &text),
                 });
