@@ -12,6 +12,7 @@
 mod git;
 mod left;
 mod lookup;
+mod reserve;
 pub mod start;
 mod steps;
 mod submodules;
