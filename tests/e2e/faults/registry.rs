@@ -54,6 +54,8 @@ struct Fault {
     kind: Kind,
     /// Blobs that were pushed since it was told: with the first of them the fault begins, but for slowness.
     blobs: usize,
+    /// Uploads that were begun.
+    begun: usize,
     /// Requests that met it.
     met: usize,
     /// Of the token that is good; 0 where none is needed.
@@ -119,6 +121,10 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
         headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
         return response;
     }
+    if fault.token > 0 && request.method() == Method::POST && !between.is_first() {
+        // All but the first are in the middle of an upload when the token goes: there BuildKit may wait forever.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     between.pass(request, fault.kind == Kind::Slow).await
 }
 
@@ -174,6 +180,13 @@ impl Between {
         }
         fault.met += 1;
         *fault
+    }
+
+    /// True for the first upload since the test has said something.
+    fn is_first(&self) -> bool {
+        let mut fault = self.fault.lock().unwrap();
+        fault.begun += 1;
+        fault.begun == 1
     }
 
     /// The fault begins with the first blob.
