@@ -22,8 +22,8 @@ make --no-print-directory test-integration T='kills:: faults::'
   cat target/kills/*.md
 } >target/kills.md
 
-stage "The tables of images, probes and samples, whole"
-make --no-print-directory test-e2e T='truth:: pairs:: all_samples::'
+stage "The tables of images, probes and samples, whole; faults of the cluster that last a minute"
+make --no-print-directory test-e2e T='truth:: pairs:: all_samples:: faults::'
 
 stage "Fuzzing, 60 seconds each"
 SECONDS_EACH=60 make --no-print-directory fuzz

@@ -13,6 +13,7 @@ mod bolt;
 mod git;
 mod left;
 mod lookup;
+mod reserve;
 pub mod start;
 pub mod state;
 mod steps;

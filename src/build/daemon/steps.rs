@@ -7,7 +7,7 @@
 //! step may end this program, too, what such a step has left is ended before the next one begins ([`super::left`]).
 //!
 //! And it tells whether the daemon's volume was full meanwhile ([`super::volume`]): of a step that fails for that, BuildKit
-//! knows an exit code alone.
+//! knows an exit code alone. Then it also gives the daemon room to prune it ([`super::reserve`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -22,6 +22,7 @@ use rustix::process::{
     set_parent_process_death_signal, wait,
 };
 
+use super::reserve::Reserve;
 use super::volume::Volume;
 use super::{become_real, left, real};
 use crate::failure::STEP_FULL;
@@ -53,6 +54,11 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         eprintln!("whittle: cannot become the subreaper of this step's processes: {error}");
         return ExitCode::FAILURE;
     }
+    let bundle = bundle(args);
+    let reserve = bundle.as_deref().and_then(Reserve::beside);
+    if let Some(reserve) = &reserve {
+        reserve.keep();
+    }
     let child = Command::new("/proc/self/exe")
         .arg0(CHILD)
         .arg(own().to_string())
@@ -65,9 +71,12 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
             return ExitCode::from(126);
         }
     };
-    let volume = bundle(args).map(Volume::watch);
+    let volume = bundle.map(Volume::watch);
     let code = end_of(child.id());
     let full = volume.is_some_and(Volume::was_full);
+    if let Some(reserve) = reserve.filter(|_| full) {
+        reserve.give();
+    }
     let left = end(descendants);
     if left > 0 {
         eprintln!("whittle: cannot kill {left} processes that this step left behind");

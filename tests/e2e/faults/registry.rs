@@ -42,6 +42,8 @@ enum Kind {
     Expired,
     /// The token was withdrawn, and no other is to be had.
     Revoked,
+    /// The token was withdrawn, and the token server answers 503.
+    Tokenless,
     /// 403 to everything.
     Forbidden,
 }
@@ -52,6 +54,8 @@ struct Fault {
     kind: Kind,
     /// Blobs that were pushed since it was told: with the first of them the fault begins, but for slowness.
     blobs: usize,
+    /// Uploads that were begun.
+    begun: usize,
     /// Requests that met it.
     met: usize,
     /// Of the token that is good; 0 where none is needed.
@@ -117,6 +121,10 @@ async fn answer(State(between): State<Between>, request: Request) -> Response {
         headers.insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
         return response;
     }
+    if fault.token > 0 && request.method() == Method::POST && !between.is_first() {
+        // All but the first are in the middle of an upload when the token goes: there BuildKit may wait forever.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     between.pass(request, fault.kind == Kind::Slow).await
 }
 
@@ -133,7 +141,7 @@ impl Between {
             let kind: Kind = serde_json::from_slice(&body).unwrap();
             let mut fault = self.fault.lock().unwrap();
             let token = match kind {
-                Kind::Expired | Kind::Revoked => 1,
+                Kind::Expired | Kind::Revoked | Kind::Tokenless => 1,
                 _ => fault.token,
             };
             *fault = Fault {
@@ -150,6 +158,9 @@ impl Between {
         let fault = *self.fault.lock().unwrap();
         if fault.kind == Kind::Revoked && fault.blobs > 0 {
             return said(401, "UNAUTHORIZED", "incorrect username or password");
+        }
+        if fault.kind == Kind::Tokenless && fault.blobs > 0 {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
         }
         Json(json!({"token": format!("token-{}", fault.token), "expires_in": 3600})).into_response()
     }
@@ -171,11 +182,18 @@ impl Between {
         *fault
     }
 
+    /// True for the first upload since the test has said something.
+    fn is_first(&self) -> bool {
+        let mut fault = self.fault.lock().unwrap();
+        fault.begun += 1;
+        fault.begun == 1
+    }
+
     /// The fault begins with the first blob.
     fn pushed(&self) {
         let mut fault = self.fault.lock().unwrap();
         fault.blobs += 1;
-        if fault.blobs == 1 && matches!(fault.kind, Kind::Expired | Kind::Revoked) {
+        if fault.blobs == 1 && fault.token > 0 && fault.kind != Kind::None {
             fault.token += 1;
         }
     }
@@ -291,7 +309,12 @@ async fn build(field: &Field, host: &str) {
 async fn transient(fault: &str, kind: Kind, attempts: std::ops::RangeInclusive<usize>) {
     let field = Field::new("mid-push").await;
     met(&field, kind).await;
-    tokio::time::sleep(Duration::from_secs(lasts())).await;
+    let lasts = match kind {
+        // The runner asks every half a minute.
+        Kind::Tokenless => lasts().max(40),
+        _ => lasts(),
+    };
+    tokio::time::sleep(Duration::from_secs(lasts)).await;
     control(&field, Some(Kind::None)).await.unwrap();
     heals(&field, fault, "hello", Instant::now(), attempts).await;
     field.close().await;
@@ -339,6 +362,12 @@ async fn the_token_expires_in_the_middle_of_a_push() {
     // It is over with the next token that is asked for.
     heals(&field, "token expired", "hello", Instant::now(), 1..=1).await;
     field.close().await;
+}
+
+/// BuildKit's push may wait forever then, and others with it.
+#[tokio::test]
+async fn the_token_server_answers_503_in_the_middle_of_a_push() {
+    transient("token server answered 503", Kind::Tokenless, 1..=3).await;
 }
 
 /// Denied at once and not retried; and once it is allowed, all is well with the next request.
