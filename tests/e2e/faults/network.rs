@@ -22,8 +22,8 @@ sleep "$3"
 within "$1" "list table inet fault" | grep -q 'counter packets [1-9]'
 "#;
 
-/// Begins to drop packets between `pod` and the Pod with this address.
-fn drop_packets(pod: &Pod, address: &str) -> Child {
+/// Begins to drop packets between `pod` and the Pod with this address, for so many seconds.
+fn drop_packets(pod: &Pod, address: &str, seconds: u64) -> Child {
     let processes = processes_of(&pod.uid().unwrap());
     // Steps of a build may have networks of their own.
     let first = processes.into_iter().find(|pid| {
@@ -32,7 +32,7 @@ fn drop_packets(pod: &Pod, address: &str) -> Child {
             .is_some_and(|name| name.ends_with("pause"))
     });
     let pid = first.expect("a Pod has a pause container").to_string();
-    shell(DROP, &[&pid, address, &lasts().to_string()])
+    shell(DROP, &[&pid, address, &seconds.to_string()])
 }
 
 fn address(pod: &Pod) -> String {
@@ -48,7 +48,7 @@ async fn packets_between_runner_and_builder_dropped_for_a_while() {
     field.step_runs("hello", "RUN sleep").await;
     let runner = field.runner("hello", "Running").await;
     let builder = field.api::<Pod>().get(BUILDER).await.unwrap();
-    let fault = drop_packets(&builder, &address(&runner));
+    let fault = drop_packets(&builder, &address(&runner), lasts());
     let ended = ended(fault).await;
     heals(
         &field,
@@ -72,7 +72,8 @@ async fn packets_between_runner_and_controller_dropped_for_a_while() {
     let pods = Api::<Pod>::namespaced(field.client.clone(), "whittle-system");
     let mut faults = vec![];
     for pod in pods.list(&controllers()).await.unwrap() {
-        faults.push(drop_packets(&pod, &address(&runner)));
+        // Longer than the build takes.
+        faults.push(drop_packets(&pod, &address(&runner), lasts().max(45)));
     }
     let status = field.succeeds("hello").await;
     for fault in &mut faults {

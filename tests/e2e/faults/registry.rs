@@ -364,8 +364,9 @@ async fn the_token_expires_in_the_middle_of_a_push() {
     field.close().await;
 }
 
-/// BuildKit's push may wait forever then, and others with it.
+/// BuildKit's push may wait forever then, and others to that registry with it until the daemon is restarted.
 #[tokio::test]
+#[ignore = "heals for certain only where a builder that hangs is restarted"]
 async fn the_token_server_answers_503_in_the_middle_of_a_push() {
     transient("token server answered 503", Kind::Tokenless, 1..=3).await;
 }
