@@ -20,8 +20,12 @@ pub(super) struct Reserve(PathBuf);
 impl Reserve {
     /// Where the description of a container in `bundle` lies: in a directory of the daemon's own state.
     pub(super) fn beside(bundle: &Path) -> Option<Self> {
-        let state = bundle.parent()?.parent()?;
-        Some(Self(state.join("whittle-reserve")))
+        bundle.parent()?.parent().map(Self::of)
+    }
+
+    /// In the directory of one way to keep layers, within the daemon's state.
+    pub(super) fn of(state: &Path) -> Self {
+        Self(state.join("whittle-reserve"))
     }
 
     /// Keeps it, where there is plenty of room and it is not kept yet.

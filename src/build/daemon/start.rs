@@ -12,7 +12,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::json;
 
-use super::{not_started, real_command, state, steps};
+use super::reserve::Reserve;
+use super::{SNAPSHOTS, not_started, real_command, state, steps};
 use whittle_api::IsolationMode;
 
 /// Exit code where steps cannot be isolated here (`EX_CONFIG` of sysexits.h).
@@ -99,6 +100,10 @@ pub fn run(start: &Start) -> ExitCode {
 
 /// Throws away what is to go; none where the daemon may start then.
 fn tidy(start: &Start) -> Option<ExitCode> {
+    // What nobody has needed is kept again with the next step.
+    for name in SNAPSHOTS {
+        Reserve::of(&start.root.join(name)).give();
+    }
     if let Some(key) = &start.empty {
         match state::empty_once(&start.root, key) {
             Ok(true) => eprintln!("whittle: the cache is thrown away, as it was asked for"),

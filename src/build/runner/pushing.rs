@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::finish::client;
-use crate::failure::{Facts, PushFault, plain, push_failure};
+use crate::failure::{Facts, HANGS, PushFault, plain, push_failure};
 use crate::request::BuildRequest;
 use whittle_api::{Failure, FailureReason};
 use whittle_image::Repository;
@@ -116,7 +116,7 @@ impl Heard {
                 self.allowed += 1;
                 let away = self.away.as_ref().filter(|_| self.allowed >= ALLOWED)?;
                 Some(Found::Hangs(format!(
-                    "the builder hangs: its push has not continued since the registry failed: {away}"
+                    "{HANGS}: its push has not continued since the registry failed: {away}"
                 )))
             }
             // It is not for us to say: the push itself goes on or fails.
