@@ -69,6 +69,11 @@ impl Drop for Controller {
     }
 }
 
+async fn is_up(controller: &Controller) -> bool {
+    let ready = reqwest::get(format!("http://127.0.0.1:{}/readyz", controller.health)).await;
+    ready.is_ok_and(|answer| answer.status().is_success())
+}
+
 impl Stage {
     /// A new namespace, without a controller.
     pub async fn new() -> Self {
@@ -307,14 +312,13 @@ impl Stage {
     }
 
     async fn is_ready(&self, controller: &Controller) {
-        let health = controller.health;
-        self.until("the controller is ready", async || {
-            reqwest::get(format!("http://127.0.0.1:{health}/readyz"))
-                .await
-                .ok()
-                .filter(|answer| answer.status().is_success())
-        })
-        .await;
+        let up = async || is_up(controller).await.then_some(());
+        self.until("the controller is ready", up).await;
+    }
+
+    /// Whether the controller is ready.
+    pub async fn is_up(&self) -> bool {
+        is_up(self.controller.as_ref().expect("there is a controller")).await
     }
 
     /// What its controllers have logged.
