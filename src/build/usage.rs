@@ -99,7 +99,9 @@ impl Usage {
         mounts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.id.cmp(&b.id)));
         mounts.truncate(MOUNTS);
         for mount in &mut mounts {
-            mount.step = clean(&mount.step);
+            for text in [&mut mount.id, &mut mount.target, &mut mount.step] {
+                *text = clean(text);
+            }
         }
         let status = CacheStatus {
             bytes,
@@ -128,7 +130,8 @@ pub fn empty(mounts: &[CacheMount], ran: &BTreeMap<i32, Timestamp>, usage: &Usag
             it.told.id == mount.id && (it.in_use || it.last_used.is_some_and(|at| at >= *since))
         });
         let most = mount.folders * EMPTY;
-        let is_empty = |it: &Mount| !it.in_use && it.told.bytes <= most;
+        // Of one that was locked just then no size is known, and 0 is told.
+        let is_empty = |it: &Mount| !it.in_use && (1..=most).contains(&it.told.bytes);
         let all_are = used.clone().count() > 0 && used.all(is_empty);
         if all_are && !told.contains(&mount.id.as_str()) {
             told.push(&mount.id);
@@ -168,7 +171,7 @@ fn mount(record: Record, size: i64) -> Mount {
             id,
             target,
             bytes: size,
-            empty: size <= EMPTY && !record.in_use,
+            empty: (1..=EMPTY).contains(&size) && !record.in_use,
             last_used: record.last_used_at.map(Time),
             hits: record.usage_count,
             step,

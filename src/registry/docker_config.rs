@@ -205,7 +205,8 @@ impl DockerConfig {
         self.for_buildctl_with(used, None)
     }
 
-    /// The same with the credentials of another file for one repository, where this one has none for its host.
+    /// The same with the credentials of another file for one repository, where this one has none for its host, and nothing
+    /// that is used lies there: one host gets one credential.
     pub fn for_buildctl_with(
         &self,
         used: &[Repository],
@@ -216,7 +217,9 @@ impl DockerConfig {
             && let Some(credentials) = config.find(repository)
         {
             let host = key_of(&repository.host).to_owned();
-            auths.entry(host).or_insert_with(|| written(credentials));
+            if !used.iter().any(|it| key_of(&it.host) == host) {
+                auths.entry(host).or_insert_with(|| written(credentials));
+            }
         }
         serde_json::to_string(&Written { auths }).expect("text and nothing else")
     }

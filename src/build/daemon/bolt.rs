@@ -25,8 +25,6 @@ const FREE_LIST: u16 = 0x10;
 const NONE: u64 = u64::MAX;
 /// Flag of an element whose value is a bucket.
 const BUCKET: u32 = 1;
-/// Bytes of one page and those that follow it, at most: larger than any value of BuildKit's.
-const LONGEST: usize = 256 << 20;
 
 /// What is wrong with the database at `path`; none where it is whole, empty, missing, or of a version that is not known.
 ///
@@ -176,8 +174,8 @@ impl Page {
         }
         let more = u32_at(&bytes, 12) as usize;
         let size = more.saturating_add(1).saturating_mul(meta.page_size);
-        if size > LONGEST {
-            return Err(broken_page(number, "is too long"));
+        if at.saturating_add(size as u64) > file.metadata()?.len() {
+            return Err(broken_page(number, "is cut off"));
         }
         if more > 0 {
             bytes.resize(size, 0);

@@ -104,6 +104,15 @@ fn tidy(start: &Start) -> Option<ExitCode> {
     for name in SNAPSHOTS {
         Reserve::of(&start.root.join(name)).give();
     }
+    // Held until the daemon is to take it. One that still runs is told of by the next.
+    let _held = match state::lock(&start.root) {
+        Ok(Some(held)) => held,
+        Ok(None) => return None,
+        Err(error) => {
+            eprintln!("whittle: the state cannot be locked: {error}");
+            return None;
+        }
+    };
     if let Some(key) = &start.empty {
         match state::empty_once(&start.root, key) {
             Ok(true) => eprintln!("whittle: the cache is thrown away, as it was asked for"),

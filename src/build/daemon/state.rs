@@ -26,25 +26,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What stays: another mode's state, which is of other users, and what belongs to the file system.
 const STAYS: [&str; 3] = ["userns", "lost+found", MARKER];
 
-/// Throws the state in `root` away, unless that was done for `key` before; true where it was.
+/// Throws the state in `root` away, unless that was done for `key` before; true where it was. The daemon's lock must be held.
 ///
 /// # Errors
-/// Where a file cannot be renamed or written, or a daemon still runs on it.
+/// Where a file cannot be renamed or written.
 pub(super) fn empty_once(root: &Path, key: &str) -> std::io::Result<bool> {
     let marker = root.join(MARKER);
     if std::fs::read_to_string(&marker).is_ok_and(|done| done == key) {
         return Ok(false);
     }
-    let held = empty(root)?;
-    std::fs::write(marker, key)?;
-    drop(held);
+    empty(root)?;
+    with_room(root, || std::fs::write(&marker, key))?;
     Ok(true)
 }
 
-/// Throws away what the daemon could not start with; what was broken, where something was.
+/// Throws away what the daemon could not start with; what was broken, where something was. The daemon's lock must be held.
 ///
 /// # Errors
-/// Where a database cannot be read, a file cannot be renamed, or a daemon still runs on it.
+/// Where a database cannot be read, or a file cannot be renamed.
 pub(super) fn mend(root: &Path) -> std::io::Result<Option<String>> {
     for path in databases(root)? {
         let Some(why) = bolt::broken(&path)? else {
@@ -64,7 +63,16 @@ pub(super) fn mend(root: &Path) -> std::io::Result<Option<String>> {
     Ok(None)
 }
 
-/// The daemon's databases: `NAME.db` in its folder, and two levels below.
+/// Names of BuildKit's databases, and of its snapshotter's; all are bbolt's.
+const DATABASES: [&str; 5] = [
+    "cache.db",
+    "history.db",
+    "metadata_v2.db",
+    "containerdmeta.db",
+    "metadata.db",
+];
+
+/// The daemon's databases, in its folder and two levels below.
 fn databases(root: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut found = vec![];
     let mut folders = vec![(root.to_owned(), 0)];
@@ -72,7 +80,7 @@ fn databases(root: &Path) -> std::io::Result<Vec<PathBuf>> {
         for entry in entries(&folder)? {
             let (path, kind) = (entry.path(), entry.file_type()?);
             let name = entry.file_name();
-            if kind.is_file() && path.extension().is_some_and(|it| it == "db") {
+            if kind.is_file() && DATABASES.iter().any(|it| name == *it) {
                 found.push(path);
             } else if kind.is_dir() && depth < 2 && !is_kept(&name) && !is_old(&name) {
                 folders.push((path, depth + 1));
@@ -103,16 +111,23 @@ fn is_old(name: &std::ffi::OsStr) -> bool {
         .is_some_and(|it| it == &OLD[1..])
 }
 
-/// Puts all of the state out of the way, and makes what a new one begins with. The daemon's lock is held as long as what is
-/// returned: it must not run meanwhile.
-fn empty(root: &Path) -> std::io::Result<File> {
+/// The daemon's own lock on its state, held as long as what is returned: none where a daemon runs on it.
+///
+/// # Errors
+/// Where the file cannot be made.
+pub(super) fn lock(root: &Path) -> std::io::Result<Option<File>> {
     std::fs::create_dir_all(root)?;
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(root.join(LOCK))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).write(true);
+    let lock = with_room(root, || options.open(root.join(LOCK)))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        other => other.map(|()| Some(lock)).map_err(Into::into),
+    }
+}
+
+/// Puts all of the state out of the way, and makes what a new one begins with. The daemon's lock must be held.
+fn empty(root: &Path) -> std::io::Result<()> {
     let stamp = std::time::UNIX_EPOCH
         .elapsed()
         .unwrap_or_default()
@@ -126,16 +141,21 @@ fn empty(root: &Path) -> std::io::Result<File> {
         old.push(format!(".{stamp}{OLD}"));
         std::fs::rename(entry.path(), root.join(old))?;
     }
-    settle_with_room(root)?;
-    Ok(lock)
+    with_room(root, || settle(root))
 }
 
 /// A full volume takes no new folder: some of the old has to go first.
-fn settle_with_room(root: &Path) -> std::io::Result<()> {
+fn with_room<T>(root: &Path, make: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
     let begun = Instant::now();
+    let is_full = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
+    };
     loop {
-        match settle(root) {
-            Err(error) if error.kind() == ErrorKind::StorageFull && begun.elapsed() < PATIENCE => {
+        match make() {
+            Err(error) if is_full(&error) && begun.elapsed() < PATIENCE => {
                 let old = old(root)?;
                 let Some(first) = old.first() else {
                     return Err(error);
@@ -291,12 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn a_state_that_a_daemon_runs_on_is_not_thrown_away() {
+    fn a_state_that_a_daemon_runs_on_is_locked() {
         let state = state();
-        let lock = File::create(state.path().join(LOCK)).unwrap();
-        flock(&lock, FlockOperation::LockExclusive).unwrap();
-        assert!(empty_once(state.path(), "a").is_err());
-        assert!(!is_emptied(state.path()));
+        let held = lock(state.path()).unwrap();
+        assert!(held.is_some());
+        assert!(lock(state.path()).unwrap().is_none());
+        drop(held);
+        assert!(lock(state.path()).unwrap().is_some());
     }
 
     #[test]

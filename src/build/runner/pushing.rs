@@ -22,9 +22,11 @@ const EVERY: Duration = Duration::from_secs(30);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// So often denied, one after the other, it is.
-const DENIED: u32 = 2;
+const DENIED: u32 = 3;
+/// So often away, one after the other, it was not just busy.
+const AWAY: u32 = 2;
 /// So often allowed after the registry was away, a push that still goes on is one that waits forever.
-const ALLOWED: u32 = 3;
+const ALLOWED: u32 = 6;
 
 /// Whether the builder pushes.
 #[derive(Default)]
@@ -91,6 +93,8 @@ enum Found {
 #[derive(Default)]
 struct Heard {
     denied: u32,
+    /// How often it was away, one after the other.
+    absent: u32,
     /// What it said when it was away.
     away: Option<String>,
     allowed: u32,
@@ -101,18 +105,18 @@ impl Heard {
     fn answer(&mut self, answer: Result<(), RegistryError>) -> Option<Found> {
         match answer {
             Err(RegistryError::Denied(said)) => {
-                self.denied += 1;
+                (self.denied, self.absent) = (self.denied + 1, 0);
                 (self.denied >= DENIED).then_some(Found::Denied(said))
             }
             Err(RegistryError::Transient { message, .. }) => {
-                *self = Self {
-                    away: Some(message),
-                    ..Self::default()
-                };
+                (self.denied, self.absent) = (0, self.absent + 1);
+                if self.absent >= AWAY {
+                    (self.away, self.allowed) = (Some(message), 0);
+                }
                 None
             }
             Ok(()) => {
-                self.denied = 0;
+                (self.denied, self.absent) = (0, 0);
                 self.allowed += 1;
                 let away = self.away.as_ref().filter(|_| self.allowed >= ALLOWED)?;
                 Some(Found::Hangs(format!(
@@ -148,11 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_is_denied_twice_is_denied_and_once_is_not() {
+    fn a_push_that_is_denied_three_times_is_denied_and_twice_is_not() {
         let said = Found::Denied("401 Unauthorized".into());
-        assert_eq!(found(vec![denied(), denied()]), Some((1, said)));
-        assert_eq!(found(vec![denied(), Ok(()), denied()]), None);
-        assert_eq!(found(vec![denied(), away(), denied()]), None);
+        let thrice = vec![denied(), denied(), denied()];
+        assert_eq!(found(thrice), Some((2, said)));
+        let twice = [denied(), denied(), Ok(()), denied(), denied()];
+        assert_eq!(found(twice.into()), None);
+        assert_eq!(found(vec![denied(), denied(), away(), denied()]), None);
     }
 
     #[test]
@@ -164,21 +170,22 @@ mod tests {
     }
 
     #[test]
-    fn a_push_that_outlasts_an_outage_by_three_answers_is_begun_again() {
-        let good = || Ok(());
-        let answers = vec![
-            good(),
-            away(),
-            good(),
-            good(),
-            away(),
-            good(),
-            good(),
-            good(),
-        ];
-        let Some((7, Found::Hangs(said))) = found(answers) else {
-            panic!("with the third good answer after the last outage");
+    fn a_push_that_outlasts_an_outage_by_six_answers_is_begun_again() {
+        let good = |times: usize| (0..times).map(|_| Ok(())).collect::<Vec<_>>();
+        let mut answers = good(1);
+        answers.extend([away(), away()]);
+        answers.extend(good(5));
+        answers.extend([away(), away()]);
+        answers.extend(good(6));
+        let Some((15, Found::Hangs(said))) = found(answers) else {
+            panic!("with the sixth good answer after the last outage");
         };
         assert!(said.ends_with(": 503"), "{said}");
+    }
+
+    #[test]
+    fn a_registry_that_is_busy_now_and_then_ends_no_push() {
+        let answers = (0..100).map(|n| if n % 7 == 0 { away() } else { Ok(()) });
+        assert_eq!(found(answers.collect()), None);
     }
 }

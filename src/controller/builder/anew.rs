@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::imagebuild::decide::lost_at;
 use crate::imagebuild::outcome::containers;
 use crate::names::RESTARTED_AT;
 use crate::refusal::words;
@@ -90,8 +91,12 @@ fn found_broken(pod: &Pod) -> Option<&ContainerStateTerminated> {
 /// When a build found its daemon to hang, where that is why it is tried again.
 pub fn found_hanging(build: &ImageBuild) -> Option<Timestamp> {
     let current = build.status.as_ref()?.current.as_ref()?;
-    let hangs = current.last_failure.as_ref()?.contains(HANGS);
-    hangs.then_some(current.retry_at.as_ref()?.0)
+    // Not what somebody else says in a message.
+    let said = current
+        .last_failure
+        .as_ref()?
+        .strip_prefix("BuilderLost: ")?;
+    said.starts_with(HANGS).then(|| lost_at(current)).flatten()
 }
 
 /// The daemon is started anew where its Pod is older than this: that which stands, unless a build has found it to `hang`, or
@@ -107,8 +112,10 @@ pub fn restarted_at(
     let Some(started) = pod.and_then(started) else {
         return stands;
     };
-    let hangs = hangs.filter(|at| started < *at && stands.is_none_or(|stands| stands < *at));
-    let old = idle && is_old(pod, now);
+    let hangs = hangs.filter(|at| started < *at && stands.is_none_or(|it| it < *at || it > now));
+    // Once in that time, whatever becomes of the Pod, and whoever's clock is wrong.
+    let lately = |at: Timestamp| now.duration_since(at).abs() < AGE;
+    let old = idle && is_old(pod, now) && !stands.is_some_and(lately);
     hangs.or_else(|| old.then_some(now)).or(stands)
 }
 

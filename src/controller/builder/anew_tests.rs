@@ -148,7 +148,7 @@ fn a_build_tells_of_a_daemon_that_hangs_when_it_is_tried_again() {
     for (said, found) in [
         (
             "BuilderLost: the builder hangs: it has given no answer for 160 s",
-            Some(now()),
+            Some(now() - SignedDuration::from_secs(10)),
         ),
         ("BuilderLost: the connection to the builder was lost", None),
     ] {

@@ -30,7 +30,8 @@ pub fn put(
     told: &CacheStatus,
     now: Timestamp,
 ) -> Fate {
-    if !sharing::has_daemon(builder) {
+    let emptied = status.emptied.as_ref();
+    if !sharing::has_daemon(builder) || emptied.is_some_and(|it| it.at.0 > told.measured_at.0) {
         return Fate::Passed;
     }
     if let Some(known) = &status.cache {

@@ -196,10 +196,8 @@ impl Observed {
         if isolation.is_some_and(|isolation| isolation.failed_at.is_some()) {
             return Rest::Awake(None);
         }
-        if anew::is_to_be_emptied(&self.builder) {
-            return Rest::Awake(None);
-        }
-        let Some(used) = &self.used else {
+        let to_be_emptied = anew::is_to_be_emptied(&self.builder);
+        let Some(used) = self.used.as_ref().filter(|_| !to_be_emptied) else {
             let idle = quantity::duration(&self.builder.spec.idle_timeout);
             return Rest::Awake((!idle.is_zero()).then_some(idle));
         };

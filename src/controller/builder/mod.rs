@@ -161,8 +161,10 @@ async fn tell(observed: &Observed, mut say: Say, context: &Context) -> Result<Re
         say.look_again = say.look_again.min(left);
     }
     let again = carry_out::say(builder, &say, context).await?;
-    if let (Some(told), Some(Fate::Written | Fate::Passed)) = (&told, fate) {
-        context.caches.forget(&namespace, &name, told);
+    match (&told, fate) {
+        (Some(told), Some(Fate::Written)) => context.caches.forget(&namespace, &name, told),
+        (Some(told), Some(Fate::Passed)) => context.caches.pass(&namespace, &name, told),
+        _ => {}
     }
     Ok(again)
 }

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 
 use super::super::{Context, Error};
 use super::decide::{Observed, Serves, asks_for_events, asks_for_secrets, asks_for_use, restarts};
+use crate::builder::anew;
 use crate::builder::state::Use;
 use crate::sharing;
 use whittle_api::Builder;
@@ -45,6 +46,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
                 .cluster
                 .builder(&namespace, named.as_deref().unwrap_or_default()),
         )?;
+        observed.hangs = build.as_ref().and_then(anew::found_hanging);
         observed.used = build.as_ref().map(Use::of_one);
         observed.active = build
             .as_ref()

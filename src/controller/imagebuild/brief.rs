@@ -66,11 +66,9 @@ pub fn image_build(build: &mut ImageBuild) {
             current: status.current.take().map(|mut current| {
                 current.message = None;
                 // Its Builder is looked at for that.
-                let hangs = current
-                    .last_failure
-                    .take()
-                    .is_some_and(|it| it.contains(HANGS));
-                current.last_failure = hangs.then(|| HANGS.to_owned());
+                let hangs = format!("BuilderLost: {HANGS}");
+                let failure = current.last_failure.take();
+                current.last_failure = failure.filter(|it| it.starts_with(&hangs)).map(|_| hangs);
                 if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {
                     pushed.clear();
                 }

@@ -157,9 +157,13 @@ pub fn is_queued(build: &ImageBuild) -> bool {
 /// Since when the attempt before this one may have lost its builder, where that is why it failed.
 pub fn builder_lost_at(current: &Current) -> Option<Timestamp> {
     let why = current.last_failure.as_deref()?;
-    let told = current.retry_at.as_ref()?.0 - end::backoff(current.attempt - 1);
-    why.starts_with(FailureReason::BuilderLost.as_str())
-        .then_some(told - LOST_BEFORE)
+    let lost = why.starts_with(FailureReason::BuilderLost.as_str());
+    Some(lost_at(current).filter(|_| lost)? - LOST_BEFORE)
+}
+
+/// When the attempt before this one was told to have failed.
+pub fn lost_at(current: &Current) -> Option<Timestamp> {
+    Some(current.retry_at.as_ref()?.0 - end::backoff(current.attempt - 1))
 }
 
 /// True for the status of a build that waits for its turn.

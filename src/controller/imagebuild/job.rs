@@ -325,7 +325,12 @@ fn volumes(
     for (volume, path, secret) in auths {
         if let Some(secret) = secret {
             // All keys: which of them there are says what is wrong with a Secret of another type.
-            volumes.push(secret_volume(volume, secret.name.clone(), None));
+            let mut of_secret = secret_volume(volume, secret.name.clone(), None);
+            if let (paths::CACHE_AUTH, Some(source)) = (path, &mut of_secret.secret) {
+                // A build goes on without it.
+                source.optional = Some(true);
+            }
+            volumes.push(of_secret);
             mounts.push(mount(volume, path.into(), true));
         }
     }

@@ -95,7 +95,13 @@ pub async fn observe(
             let since = build.status.as_ref().and_then(|status| status.since());
             since.map(|since| since.0)
         }
-        State::Absent => current.as_ref().and_then(decide::builder_lost_at),
+        // Later it is another build that the daemon may have ended for.
+        State::Absent => {
+            let waits =
+                |it: &&whittle_api::Current| it.retry_at.as_ref().is_some_and(|at| now < at.0);
+            let current = current.as_ref().filter(waits);
+            current.and_then(decide::builder_lost_at)
+        }
         _ => None,
     };
     let builder_out_of_memory = match (ran_on, lost_since) {

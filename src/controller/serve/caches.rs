@@ -12,6 +12,8 @@ const OF_A_NAMESPACE: usize = 64;
 const ALL: usize = 1024;
 /// What nobody has come for by then is not come for: the Builder is gone, or another installation's.
 const LIFE: Duration = Duration::from_secs(600);
+/// After what says nothing new a Builder is looked at for more of it this much later.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The last word on each Builder's cache that was not yet written down, by namespace and name.
 #[derive(Clone, Default)]
@@ -22,6 +24,8 @@ pub struct Caches {
 struct Kept {
     cache: CacheStatus,
     since: Instant,
+    /// When it was found to say nothing new: it is not told any more.
+    passed: Option<Instant>,
 }
 
 /// What came of it.
@@ -39,10 +43,12 @@ impl Caches {
     /// What was last told of a Builder's cache.
     pub fn told(&self, namespace: &str, builder: &str) -> Option<CacheStatus> {
         let key = (namespace.to_owned(), builder.to_owned());
-        self.lock().get(&key).map(|kept| kept.cache.clone())
+        let all = self.lock();
+        let kept = all.get(&key).filter(|kept| kept.passed.is_none())?;
+        Some(kept.cache.clone())
     }
 
-    /// It is written down, or says nothing new; what was told since stays.
+    /// It is written down; what was told since stays.
     pub fn forget(&self, namespace: &str, builder: &str, cache: &CacheStatus) {
         let key = (namespace.to_owned(), builder.to_owned());
         let mut all = self.lock();
@@ -51,12 +57,30 @@ impl Caches {
         }
     }
 
+    /// It says nothing new: for a while nobody is woken for more of it.
+    pub fn pass(&self, namespace: &str, builder: &str, cache: &CacheStatus) {
+        let key = (namespace.to_owned(), builder.to_owned());
+        if let Some(kept) = self.lock().get_mut(&key)
+            && kept.cache == *cache
+        {
+            kept.passed = Some(Instant::now());
+        }
+    }
+
     pub(super) fn put(&self, namespace: &str, builder: &str, cache: CacheStatus) -> Noted {
         let mut all = self.lock();
         all.retain(|_, kept| kept.since.elapsed() < LIFE);
         let key = (namespace.to_owned(), builder.to_owned());
         if let Some(kept) = all.get_mut(&key) {
-            kept.cache = cache;
+            match kept.passed {
+                Some(at) if at.elapsed() < QUIET => {}
+                passed => {
+                    (kept.cache, kept.passed) = (cache, None);
+                    if passed.is_some() {
+                        return Noted::New;
+                    }
+                }
+            }
             return Noted::Again;
         }
         let here = all.keys().filter(|(of, _)| of == namespace).count();
@@ -64,7 +88,15 @@ impl Caches {
             return Noted::Full;
         }
         let since = Instant::now();
-        all.insert(key, Kept { cache, since });
+        let passed = None;
+        all.insert(
+            key,
+            Kept {
+                cache,
+                since,
+                passed,
+            },
+        );
         Noted::New
     }
 
@@ -93,6 +125,17 @@ mod tests {
         caches.forget("team", "default", &cache(998));
         assert!(caches.told("team", "default").is_some());
         caches.forget("team", "default", &cache(999));
+        assert_eq!(caches.told("team", "default"), None);
+    }
+
+    #[test]
+    fn what_says_nothing_new_wakes_nobody_again_for_a_while() {
+        let caches = Caches::default();
+        assert_eq!(caches.put("team", "default", cache(1)), Noted::New);
+        caches.pass("team", "default", &cache(1));
+        assert_eq!(caches.told("team", "default"), None);
+        let woken = (0..1000).filter(|_| caches.put("team", "default", cache(1)) == Noted::New);
+        assert_eq!(woken.count(), 0);
         assert_eq!(caches.told("team", "default"), None);
     }
 

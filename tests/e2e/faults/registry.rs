@@ -312,7 +312,7 @@ async fn transient(fault: &str, kind: Kind, attempts: std::ops::RangeInclusive<u
     met(&field, kind).await;
     let lasts = match kind {
         // The runner asks every half a minute.
-        Kind::Tokenless => lasts().max(40),
+        Kind::Tokenless => lasts().max(75),
         _ => lasts(),
     };
     tokio::time::sleep(Duration::from_secs(lasts)).await;

@@ -307,6 +307,10 @@ fn own_builder<'a>(
 fn default_builder(build: &ImageBuild, settings: &Settings) -> Builder {
     let mut builder = Builder::new(DEFAULT_BUILDER, settings.builder.defaults.clone());
     builder.metadata.namespace = build.namespace();
+    if let Some(registry) = &mut builder.spec.cache.registry {
+        // Caches are never shared across namespaces.
+        registry.image += &format!("/{}", build.namespace().unwrap_or_default());
+    }
     builder.metadata.labels = Some(
         [(
             "app.kubernetes.io/managed-by".to_owned(),
