@@ -138,7 +138,7 @@ pub(super) fn facts(config: &DockerConfig) -> Facts {
 }
 
 /// Writes what buildctl reads. `dockerfile`: its text, once it is known; with it, credentials by pattern and by path
-/// find the hosts of base images. `cache`: what is in the Secret of the Builder's cache registry, which is for that alone.
+/// find the hosts of base images. `cache`: what is in the Secret of the Builder's cache registry, which is used where nothing else is on that host.
 pub(super) fn write(
     prepared: &Prepared,
     (config, cache): (&DockerConfig, &DockerConfig),
