@@ -141,11 +141,25 @@ impl Election {
         let Some(lease) = self.written.take() else {
             return;
         };
-        let released = decide::released(&lease, Timestamp::now());
-        match timeout(ANSWER, self.leases.write(&released)).await {
-            Ok(Ok(_)) => tracing::info!(lease = self.leases.key(), "released"),
+        match timeout(ANSWER, self.give_back(lease)).await {
+            Ok(Ok(())) => tracing::info!(lease = self.leases.key(), "released"),
             Ok(Err(error)) => tracing::warn!(%error, "cannot release the Lease"),
             Err(_) => tracing::warn!("cannot release the Lease: the API server did not answer"),
+        }
+    }
+
+    async fn give_back(&self, mut lease: Lease) -> Result<(), Error> {
+        loop {
+            let released = decide::released(&lease, Timestamp::now());
+            if self.leases.write(&released).await?.is_some() {
+                return Ok(());
+            }
+            // It is another version, perhaps by a renewal of this process that was cut off before it heard the answer.
+            let found = self.leases.read().await?;
+            let Some(own) = found.filter(|it| decide::is_held_by(it, &self.me)) else {
+                return Ok(());
+            };
+            lease = own;
         }
     }
 

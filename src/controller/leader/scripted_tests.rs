@@ -172,3 +172,27 @@ async fn who_gives_the_lease_back_names_nobody_and_no_address() {
     let address = &body["metadata"]["annotations"]["whittle.dev/address"];
     assert!(address.is_null(), "{address}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_given_back_though_a_renewal_was_cut_off() {
+    let (election, _, server) = leader().await;
+    server
+        .refuse(&put(), 409, "Conflict", "the object has been modified")
+        .on(&get(), lease("b", "2"))
+        .on(&put(), lease("", "3"));
+    election.release().await;
+    let asked = server.asked();
+    assert_eq!(asked.len(), 3);
+    assert_eq!(asked[2].body["metadata"]["resourceVersion"], "2");
+    assert!(asked[2].body["spec"]["holderIdentity"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_another_is_left_alone() {
+    let (election, _, server) = leader().await;
+    server
+        .refuse(&put(), 409, "Conflict", "the object has been modified")
+        .on(&get(), lease("a", "2"));
+    election.release().await;
+    assert_eq!(server.asked().len(), 2);
+}
