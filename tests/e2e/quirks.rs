@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -201,6 +202,25 @@ fn page(status: u16, title: &str) -> Response {
         .into_response()
 }
 
+/// A request that a proxy passes on to the registry behind it, as it came but for the credentials.
+pub fn passed_on(
+    client: &reqwest::Client,
+    upstream: &str,
+    head: &Parts,
+) -> reqwest::RequestBuilder {
+    let url = format!("http://{upstream}{}", head.uri);
+    let mut ask = client.request(head.method.clone(), url);
+    for (name, value) in &head.headers {
+        if !matches!(
+            name.as_str(),
+            "authorization" | "content-length" | "transfer-encoding" | "connection"
+        ) {
+            ask = ask.header(name, value);
+        }
+    }
+    ask
+}
+
 impl Quirks {
     async fn pass(&self, request: Request, quirk: &str) -> Response {
         let (head, body) = request.into_parts();
@@ -216,16 +236,7 @@ impl Quirks {
         if quirk == "notypes" && manifest && has("\"artifactType\"") {
             return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported").into_response();
         }
-        let url = format!("http://{}{}", self.upstream, head.uri);
-        let mut ask = self.client.request(head.method, url);
-        for (name, value) in &head.headers {
-            if !matches!(
-                name.as_str(),
-                "authorization" | "content-length" | "transfer-encoding" | "connection"
-            ) {
-                ask = ask.header(name, value);
-            }
-        }
+        let ask = passed_on(&self.client, &self.upstream, &head);
         let found = ask.body(body).send().await.unwrap();
         let mut response = Response::builder().status(found.status());
         for (name, value) in found.headers() {

@@ -23,7 +23,7 @@ use crate::request_rules::refusal;
 use crate::usage;
 use whittle_api::{Failure, FailureReason};
 use whittle_dockerfile::advice;
-use whittle_dockerfile::advice::{BuildWarning, Hint, View};
+use whittle_dockerfile::advice::{BuildWarning, ContextFile, Hint, View};
 use whittle_registry::DockerConfig;
 
 /// What becomes known on the way, whether or not it leads to an image.
@@ -172,20 +172,29 @@ async fn unfilled(request: &BuildRequest, known: &mut Known) -> Vec<Hint> {
     let (Some(dockerfile), Some(look)) = (&known.source.dockerfile, &mut known.look) else {
         return vec![];
     };
-    let mounts = advice::cache_mounts(&View {
-        dockerfile_path: &request.inputs.dockerfile,
-        dockerfile,
-        target: request.inputs.target.as_deref(),
-        build_args: &request.inputs.build_args,
-        files: &[],
-        warnings: &[],
-    });
+    let mounts = advice::cache_mounts(&view(request, dockerfile, &[], &[]));
     let ran = failure::ran(dockerfile, &known.state);
     if !mounts.iter().any(|mount| ran.contains_key(&mount.line)) {
         return vec![];
     }
     let usage = look.within(LOOKING).await;
     usage.map_or_else(Vec::new, |usage| usage::empty(&mounts, &ran, usage))
+}
+
+fn view<'a>(
+    request: &'a BuildRequest,
+    dockerfile: &'a str,
+    files: &'a [ContextFile],
+    warnings: &'a [BuildWarning],
+) -> View<'a> {
+    View {
+        dockerfile_path: &request.inputs.dockerfile,
+        dockerfile,
+        target: request.inputs.target.as_deref(),
+        build_args: &request.inputs.build_args,
+        files,
+        warnings,
+    }
 }
 
 fn advise(
@@ -213,14 +222,7 @@ fn advise(
             url: warning.url.clone(),
         })
         .collect();
-    let view = View {
-        dockerfile_path: &request.inputs.dockerfile,
-        dockerfile,
-        target: request.inputs.target.as_deref(),
-        build_args: &request.inputs.build_args,
-        files: &known.source.candidates,
-        warnings: &warnings,
-    };
+    let view = view(request, dockerfile, &known.source.candidates, &warnings);
     let health = crate::health::health(&view, &known.held.unhealthy);
     more.extend(health);
     redacted(advice::with(advice::advise(&view), more), redactor)

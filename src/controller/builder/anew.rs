@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::builder::state::{ended, said_after};
 use crate::imagebuild::decide::lost_at;
 use crate::imagebuild::outcome::containers;
 use crate::names::RESTARTED_AT;
 use crate::refusal::words;
-use whittle_api::{Builder, Emptied, ImageBuild, PRUNE};
+use whittle_api::{Builder, Emptied, FailureReason, ImageBuild, PRUNE};
 use whittle_build::daemon::start::{EMPTIED, EMPTIED_SAYS};
 use whittle_build::failure::HANGS;
 use whittle_image::digest_of;
@@ -49,10 +50,7 @@ pub fn say(builder: &Builder, pod: Option<&Pod>, starts: bool, now: Timestamp) -
         && let Some(at) = &ended.finished_at
         && known.is_none_or(|known| known.at.0 < at.0)
     {
-        let said = ended.message.as_deref().unwrap_or_default().lines().rev();
-        let said = said
-            .map(str::trim)
-            .find_map(|line| line.strip_prefix(EMPTIED_SAYS));
+        let said = said_after(EMPTIED_SAYS, Some(ended));
         return Some(Emptied {
             at: at.clone(),
             message: format!(
@@ -81,22 +79,19 @@ pub fn news<'a>(before: &Builder, now: Option<&'a Emptied>) -> Option<(bool, &'a
 /// How the daemon's container has ended where it found its state broken.
 fn found_broken(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let mut daemons = containers(pod).filter(|(init, _)| !init).map(|(_, it)| it);
-    let daemon = daemons.next()?;
-    let states = [&daemon.state, &daemon.last_state];
-    let mut ends = states.into_iter().flatten();
-    ends.find_map(|state| state.terminated.as_ref())
-        .filter(|ended| ended.exit_code == i32::from(EMPTIED))
+    ended(daemons.next()?).filter(|ended| ended.exit_code == i32::from(EMPTIED))
+}
+
+/// How the failure of an attempt begins that found its daemon to hang. Anything else may be somebody else's words.
+pub fn hang() -> String {
+    format!("{}: {HANGS}", FailureReason::BuilderLost)
 }
 
 /// When a build found its daemon to hang, where that is why it is tried again.
 pub fn found_hanging(build: &ImageBuild) -> Option<Timestamp> {
     let current = build.status.as_ref()?.current.as_ref()?;
-    // Not what somebody else says in a message.
-    let said = current
-        .last_failure
-        .as_ref()?
-        .strip_prefix("BuilderLost: ")?;
-    said.starts_with(HANGS).then(|| lost_at(current)).flatten()
+    let hangs = current.last_failure.as_ref()?.starts_with(&hang());
+    hangs.then(|| lost_at(current)).flatten()
 }
 
 /// The daemon is started anew where its Pod is older than this: that which stands, unless a build has found it to `hang`, or

@@ -2,9 +2,8 @@
 
 mod trouble;
 
-pub use trouble::is_refused;
-pub use trouble::why_not;
 use trouble::{CLAIM_FAILED, has_node};
+pub use trouble::{ended, is_refused, said_after, why_not};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::batch::v1::Job;

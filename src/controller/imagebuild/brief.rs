@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use super::decide;
+use crate::builder::anew::hang;
 use crate::sharing;
 use whittle_api::{
     Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, PRUNE,
     READY, REQUESTED_AT, Source, Stage, bounded,
 };
-use whittle_build::failure::HANGS;
 use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
 
@@ -66,7 +66,7 @@ pub fn image_build(build: &mut ImageBuild) {
             current: status.current.take().map(|mut current| {
                 current.message = None;
                 // Its Builder is looked at for that.
-                let hangs = format!("BuilderLost: {HANGS}");
+                let hangs = hang();
                 let failure = current.last_failure.take();
                 current.last_failure = failure.filter(|it| it.starts_with(&hangs)).map(|_| hangs);
                 if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {

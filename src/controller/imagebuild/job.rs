@@ -318,17 +318,18 @@ fn volumes(
         (
             "registry",
             paths::REGISTRY_AUTH,
-            &spec.output.secret_ref.as_ref(),
+            spec.output.secret_ref.as_ref(),
+            None,
         ),
-        ("cache-registry", paths::CACHE_AUTH, &cache),
+        // A build goes on without it.
+        ("cache-registry", paths::CACHE_AUTH, cache, Some(true)),
     ];
-    for (volume, path, secret) in auths {
+    for (volume, path, secret, optional) in auths {
         if let Some(secret) = secret {
             // All keys: which of them there are says what is wrong with a Secret of another type.
             let mut of_secret = secret_volume(volume, secret.name.clone(), None);
-            if let (paths::CACHE_AUTH, Some(source)) = (path, &mut of_secret.secret) {
-                // A build goes on without it.
-                source.optional = Some(true);
+            if let Some(source) = &mut of_secret.secret {
+                source.optional = optional;
             }
             volumes.push(of_secret);
             mounts.push(mount(volume, path.into(), true));

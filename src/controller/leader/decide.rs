@@ -161,15 +161,6 @@ pub fn released(lease: &Lease, now: Timestamp) -> Lease {
     with(Some(lease), spec, None)
 }
 
-/// True where this process is the one that the Lease names.
-pub fn is_held_by(lease: &Lease, me: &Candidate) -> bool {
-    let holder = lease
-        .spec
-        .as_ref()
-        .and_then(|it| it.holder_identity.as_ref());
-    holder == Some(&me.name)
-}
-
 fn with(lease: Option<&Lease>, spec: LeaseSpec, address: Option<SocketAddr>) -> Lease {
     let mut lease = lease.cloned().unwrap_or_default();
     lease.spec = Some(spec);

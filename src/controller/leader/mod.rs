@@ -156,7 +156,7 @@ impl Election {
             }
             // It is another version, perhaps by a renewal of this process that was cut off before it heard the answer.
             let found = self.leases.read().await?;
-            let Some(own) = found.filter(|it| decide::is_held_by(it, &self.me)) else {
+            let Some(own) = found.filter(|it| decide::holder(it) == Some(&self.me.name)) else {
                 return Ok(());
             };
             lease = own;

@@ -20,7 +20,7 @@ use whittle_api::FailureReason::PushDenied;
 
 use super::{heals, lasts, tell};
 use crate::field::Field;
-use crate::quirks::{UPSTREAM, start_program};
+use crate::quirks::{UPSTREAM, passed_on, start_program};
 
 /// Bytes that pass in a second, of each request and each answer, where it is slow.
 const SLOW: usize = 2 << 10;
@@ -208,17 +208,8 @@ impl Between {
             }
             sent.extend(chunk);
         }
-        let url = format!("http://{}{}", self.upstream, head.uri);
         let blob = head.method == Method::PUT && head.uri.path().contains("/blobs/");
-        let mut ask = self.client.request(head.method, url);
-        for (name, value) in &head.headers {
-            if !matches!(
-                name.as_str(),
-                "authorization" | "content-length" | "transfer-encoding" | "connection"
-            ) {
-                ask = ask.header(name, value);
-            }
-        }
+        let ask = passed_on(&self.client, &self.upstream, &head);
         let found = ask.body(sent).send().await.unwrap();
         if blob && found.status().is_success() {
             self.pushed();

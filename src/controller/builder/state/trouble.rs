@@ -160,11 +160,20 @@ fn never_ran(container: &ContainerStatus) -> bool {
 }
 
 /// How a container has ended last.
-fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+pub fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     [&container.state, &container.last_state]
         .into_iter()
         .flatten()
         .find_map(|state| state.terminated.as_ref())
+}
+
+/// What the last line that begins so goes on with, of what a container has ended with.
+pub fn said_after<'a>(
+    beginning: &str,
+    ended: Option<&'a ContainerStateTerminated>,
+) -> Option<&'a str> {
+    let mut lines = ended?.message.as_deref()?.lines().rev();
+    lines.find_map(|line| line.trim().strip_prefix(beginning))
 }
 
 /// The container that ends again and again, or that its node cannot start: a reason and a sentence.
@@ -192,9 +201,7 @@ fn crashes(pod: &Pod) -> Option<(Reason, String)> {
         }
         let code = last.map_or(-1, |last| last.exit_code);
         if not_isolated {
-            let said = last.and_then(|last| last.message.as_deref()).unwrap_or_default();
-            let said = said.lines().rev().find_map(|line| line.trim().strip_prefix(SAYS));
-            return Some((Reason::NotIsolated, words(said.unwrap_or("the log says why"))));
+            return Some((Reason::NotIsolated, words(said_after(SAYS, last).unwrap_or("the log says why"))));
         }
         let why = last.and_then(|last| last.reason.as_deref()).unwrap_or_default();
         // The runtime's words, or those of what makes the user namespace; and not the program's.
