@@ -16,6 +16,7 @@ mod pods;
 mod queues;
 mod refusal;
 mod run;
+mod schedule;
 #[cfg(test)]
 mod scripted;
 mod serve;

@@ -94,7 +94,7 @@ whittle/builder-v1.json
 {{- with include "whittle.seccompProfile" . }}{{ $_ := set $builder "seccompProfile" . }}{{ end -}}
 {{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
+{{- dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
 {{- end }}
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}
