@@ -1,0 +1,75 @@
+//! What concerns watchers: writing one, taking one away, and what it has seen.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Resource, ResourceExt};
+
+use super::builds::ignore_missing;
+use super::{Cluster, Error, Meta, during, key, listed};
+use crate::names;
+use crate::watcher::WatcherObjects;
+use whittle_build::request::paths;
+
+/// Watchers that are looked for at the start, at most.
+const MOST: usize = 10_000;
+
+impl Cluster {
+    /// Namespace and Builder of each watcher that stands there.
+    pub async fn watchers(&self) -> Result<Vec<(String, String)>, Error> {
+        let labels = format!("{},{}={}", names::MANAGED, names::COMPONENT, names::WATCHER);
+        let mut all = vec![];
+        for namespace in self.looked_after() {
+            let api: Api<Meta<Deployment>> = match namespace {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let params = ListParams::default().labels(&labels);
+            let found = listed(&api, params, MOST, |_| false).await;
+            all.extend(found.map_err(during("listing Deployments"))?);
+        }
+        let of = |found: &Meta<Deployment>| {
+            let builder = found.labels().get(names::BUILDER_NAME)?.clone();
+            (names::watcher(&builder) == found.name_any()).then_some((found.namespace()?, builder))
+        };
+        Ok(all.iter().filter_map(of).collect())
+    }
+
+    /// Writes a watcher. `token` is what it is known by.
+    pub async fn apply_watcher(&self, objects: &WatcherObjects, token: &str) -> Result<(), Error> {
+        let owner = self.apply(&objects.config_map).await?;
+        let mut secret = objects.secret.clone();
+        secret.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            name: owner.name_any(),
+            uid: owner.uid().unwrap_or_default(),
+            ..OwnerReference::default()
+        }]);
+        let token = ByteString(token.as_bytes().to_vec());
+        secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
+        self.apply_unread(&secret).await?;
+        self.apply(&objects.deployment).await.map(drop)
+    }
+
+    /// Takes a watcher away; its Secret goes with the ConfigMap.
+    pub async fn remove_watcher(&self, namespace: &str, builder: &str) -> Result<(), Error> {
+        let (name, params) = (names::watcher(builder), DeleteParams::background());
+        ignore_missing(
+            Api::<Deployment>::namespaced(self.client.clone(), namespace)
+                .delete(&name, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting Deployment {namespace}/{name}")))?;
+        ignore_missing(
+            Api::<ConfigMap>::namespaced(self.client.clone(), namespace)
+                .delete(&name, &params)
+                .await
+                .map(drop),
+        )
+        .map_err(during(format!("deleting ConfigMap {namespace}/{name}")))
+    }
+}

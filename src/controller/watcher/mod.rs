@@ -1,0 +1,121 @@
+//! Watchers: who asks git servers and registries what is new, with the Secrets that ImageBuilds name, which the controller
+//! never reads. One for each Builder whose ImageBuilds have such triggers, in their own namespace.
+
+mod heard;
+mod objects;
+mod sources;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kube::ResourceExt;
+
+use super::{Context, Error, in_time};
+use crate::builder::decide::{Admission, admit};
+use crate::cluster::credentials::Attempt;
+use crate::names;
+use whittle_image::digest_of;
+
+pub use heard::heard;
+pub use objects::WatcherObjects;
+pub use sources::Sources;
+use sources::Name;
+
+/// After an error, or where the Builder does not exist.
+const AGAIN: Duration = Duration::from_secs(10);
+/// What stands there is written again after this long, whatever became of it.
+const RESYNC: Duration = Duration::from_secs(3600);
+
+/// Runs until `stop`.
+pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
+    // What was written, by its digest.
+    let mut written: HashMap<Name, String> = HashMap::new();
+    let stop = stop.fuse();
+    futures::pin_mut!(stop);
+    left_over(&context).await;
+    loop {
+        let builder = tokio::select! {
+            () = &mut stop => return,
+            builder = context.sources.next() => builder,
+        };
+        match in_time(write(&builder, &mut written, &context)).await {
+            Ok(Some(after)) => context.sources.touch_later(builder, after),
+            Ok(None) => {}
+            Err(error) => {
+                let (namespace, name) = &builder;
+                written.remove(&builder);
+                tracing::warn!(namespace, builder = name, %error, "cannot write a watcher; retrying");
+                context.sources.touch_later(builder, AGAIN);
+            }
+        }
+    }
+}
+
+/// Watchers that stand there from before this process are looked at: their ImageBuilds may have gone.
+async fn left_over(context: &Context) {
+    match context.cluster.watchers().await {
+        Ok(all) => all.into_iter().for_each(|builder| context.sources.touch(builder)),
+        Err(error) => tracing::warn!(%error, "cannot list the watchers"),
+    }
+}
+
+/// Writes the watcher of this Builder as it should be, and says when that is to be looked at again.
+async fn write(
+    of: &Name,
+    written: &mut HashMap<Name, String>,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    // Before all were listed nothing is known of what is watched.
+    context.queues().await;
+    let (namespace, name) = of;
+    let watched = context.sources.of(of);
+    if names::check_builder(name).is_err() {
+        return Ok(None);
+    }
+    let builder = context.cluster.builder(namespace, name).await?;
+    let ours = &context.settings.installation;
+    let builder = builder.filter(|builder| {
+        let selected = context.cluster.selects(builder);
+        matches!(admit(builder, ours, selected), Admission::Ours)
+    });
+    let Some(builder) = builder else {
+        written.remove(of);
+        return Ok((!watched.is_empty()).then_some(AGAIN));
+    };
+    let wanted = match watched.is_empty() {
+        true => None,
+        false => objects::objects(&builder, watched, &context.settings),
+    };
+    let Some(wanted) = wanted else {
+        written.remove(of);
+        context.cluster.remove_watcher(namespace, name).await?;
+        return Ok(None);
+    };
+    let text = serde_json::to_string(&(&wanted.config_map, &wanted.deployment, builder.uid()));
+    let digest = digest_of(text.unwrap_or_default().as_bytes());
+    if written.get(of) != Some(&digest) {
+        if wanted.left_out > 0 {
+            tracing::warn!(namespace, builder = name, left_out = wanted.left_out, "too many sources: these are not watched");
+        }
+        let token = context.authority.credentials().token(&speaker(namespace, &builder.uid().unwrap_or_default(), name));
+        context.cluster.apply_watcher(&wanted, &token).await?;
+        written.insert(of.clone(), digest);
+    } else {
+        // An hour has passed.
+        written.remove(of);
+        return Ok(Some(Duration::ZERO));
+    }
+    Ok(Some(RESYNC))
+}
+
+/// Who speaks for the sources of a Builder's ImageBuilds.
+fn speaker(namespace: &str, uid: &str, builder: &str) -> Attempt {
+    Attempt {
+        namespace: namespace.to_owned(),
+        uid: uid.to_owned(),
+        job: names::watcher(builder),
+    }
+}

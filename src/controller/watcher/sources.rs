@@ -1,0 +1,298 @@
+//! What is watched for which ImageBuild, from the watch of ImageBuilds: most of these have ended, and nothing else is kept of
+//! them. What their specs name is bounded by the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use kube::runtime::watcher::Event;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::imagebuild::decide::{watches_bases, watches_source};
+use whittle_api::quantity::duration;
+use whittle_api::{ImageBuild, TRIGGERS, find};
+use whittle_watch::wire::{Seen, Watched, What};
+
+/// Namespace and name.
+pub type Name = (String, String);
+
+/// ImageBuilds of a Builder whose sources are watched: what stands of them in one ConfigMap has to fit.
+pub const MOST: usize = 2_000;
+/// What changes together is written together.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// What is watched of all ImageBuilds.
+#[derive(Clone, Default)]
+pub struct Sources(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    state: Mutex<State>,
+    /// Something is to be written.
+    changed: Notify,
+    /// Something is to be looked at at once.
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    known: BTreeMap<Name, Entry>,
+    /// What a list that has not ended yet has told.
+    fresh: BTreeMap<Name, Entry>,
+    /// Builders whose lists are to be written, and since when.
+    dirty: BTreeMap<Name, Instant>,
+    /// What is to be looked at at once, by Builder.
+    wanted: BTreeMap<Name, BTreeSet<String>>,
+}
+
+/// What is watched of one ImageBuild, and what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its UID.
+    pub uid: String,
+    /// The Builder that it names.
+    pub builder: String,
+    /// What is looked at.
+    pub watched: Vec<Watched>,
+    /// Digests of what is known, by id, to see without asking anybody whether something is new.
+    known: BTreeMap<String, Vec<String>>,
+    /// The condition that tells of the triggers: its status, reason and message.
+    told: Option<(String, String, String)>,
+}
+
+impl Entry {
+    /// Of an ImageBuild; none where nothing is watched.
+    pub fn of(build: &ImageBuild) -> Option<Self> {
+        if build.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let spec = &build.spec;
+        let (uid, builder) = (build.uid()?, spec.builder_ref.name.clone());
+        let triggers = spec.triggers.as_ref()?;
+        let status = build.status.as_ref();
+        let secret = |of: &Option<whittle_api::LocalRef>| of.as_ref().map(|secret| secret.name.clone());
+        let (mut watched, mut known) = (vec![], BTreeMap::new());
+        let what = match (&spec.source.git, &spec.source.oci) {
+            (Some(git), _) => Some(What::Git {
+                url: git.url.clone(),
+                reference: git.reference.clone(),
+                secret: secret(&git.secret_ref),
+            }),
+            (_, Some(oci)) => Some(What::Image {
+                image: oci.image.clone(),
+                builder: builder.clone(),
+                secret: secret(&oci.secret_ref).or_else(|| secret(&spec.output.secret_ref)),
+            }),
+            _ => None,
+        };
+        if let Some(what) = what.filter(|_| watches_source(spec)) {
+            let interval = triggers.poll.as_ref().map(|poll| duration(&poll.interval).as_secs());
+            watched.push(Watched {
+                id: uid.clone(),
+                interval_seconds: seconds(interval),
+                what,
+            });
+            let pending = status.and_then(|status| status.pending.as_ref()?.revision.clone());
+            let last = status.and_then(|status| status.last_revision.clone());
+            known.insert(uid.clone(), last.into_iter().chain(pending).collect());
+        }
+        if let Some(bases) = triggers.base_images.as_ref().filter(|_| watches_bases(spec)) {
+            for base in status.iter().flat_map(|status| &status.bases) {
+                let id = base_id(&uid, &base.image);
+                watched.push(Watched {
+                    id: id.clone(),
+                    interval_seconds: seconds(Some(duration(&bases.interval).as_secs())),
+                    what: What::Image {
+                        image: base.image.clone(),
+                        builder: builder.clone(),
+                        secret: secret(&spec.output.secret_ref),
+                    },
+                });
+                let digests = std::iter::once(base.digest.clone()).chain(base.seen.clone());
+                known.insert(id, digests.collect());
+            }
+        }
+        let told = status.and_then(|status| find(&status.conditions, TRIGGERS));
+        let told = told.map(|Condition { status, reason, message, .. }| (status.clone(), reason.clone(), message.clone()));
+        Some(Self {
+            uid,
+            builder,
+            watched,
+            known,
+            told,
+        })
+    }
+
+    /// True where what was seen is what is known, and well.
+    pub fn knows(&self, seen: &Seen) -> bool {
+        let Some(known) = self.known.get(&seen.id) else {
+            return false;
+        };
+        match &seen.outcome {
+            whittle_watch::wire::Outcome::Found { revision } => {
+                let same = |known: &String| super::heard::same(known, revision);
+                self.told.as_ref().is_some_and(|(status, ..)| status == "True") && known.iter().any(same)
+            }
+            whittle_watch::wire::Outcome::Failed { message, .. } => {
+                self.told.as_ref().is_some_and(|(status, _, told)| status == "False" && told == message)
+            }
+        }
+    }
+}
+
+fn seconds(interval: Option<i64>) -> u64 {
+    interval.map_or(0, |interval| u64::try_from(interval).unwrap_or(0).max(10))
+}
+
+/// The id of a base image: of whose ImageBuild, and which.
+pub fn base_id(uid: &str, image: &str) -> String {
+    let digest = whittle_image::digest_of(image.as_bytes());
+    format!("{uid}/{}", &digest["sha256:".len()..][..16])
+}
+
+impl Sources {
+    /// The watch has told this. The ImageBuild is whole.
+    pub fn put(&self, event: &Event<ImageBuild>) {
+        let mut state = self.lock();
+        match event {
+            Event::Init => state.fresh.clear(),
+            Event::InitApply(build) => {
+                if let Some(entry) = Entry::of(build) {
+                    state.fresh.insert(name(build), entry);
+                }
+            }
+            Event::InitDone => {
+                let fresh = std::mem::take(&mut state.fresh);
+                let before = std::mem::replace(&mut state.known, fresh);
+                let all = before.iter().chain(&state.known);
+                let builders: BTreeSet<Name> = all.map(|(name, entry)| (name.0.clone(), entry.builder.clone())).collect();
+                for builder in builders {
+                    state.touch(builder);
+                }
+            }
+            Event::Apply(build) => state.set(name(build), Entry::of(build)),
+            Event::Delete(build) => state.set(name(build), None),
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// This Builder's list is to be written, or taken away.
+    pub fn touch(&self, builder: Name) {
+        self.lock().touch(builder);
+        self.0.changed.notify_one();
+    }
+
+    /// The same, after some time.
+    pub fn touch_later(&self, builder: Name, after: Duration) {
+        let at = Instant::now() + after;
+        self.lock().dirty.entry(builder).or_insert(at);
+        self.0.changed.notify_one();
+    }
+
+    /// The next Builder whose list is to be written, for one reader. Whoever stops to wait loses nothing.
+    pub async fn next(&self) -> Name {
+        loop {
+            let due = {
+                let mut state = self.lock();
+                let first = state.dirty.iter().min_by_key(|(_, at)| **at);
+                let first = first.map(|(name, at)| (name.clone(), *at));
+                if let Some((name, at)) = &first
+                    && *at <= Instant::now()
+                {
+                    state.dirty.remove(name);
+                    return name.clone();
+                }
+                first.map(|(_, at)| at)
+            };
+            tokio::select! {
+                () = self.0.changed.notified() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    /// What is watched for the ImageBuilds of this Builder.
+    pub fn of(&self, builder: &Name) -> Vec<Watched> {
+        let state = self.lock();
+        let entries = state.entries(builder).map(|(_, entry)| entry);
+        entries.take(MOST).flat_map(|entry| entry.watched.clone()).collect()
+    }
+
+    /// The ImageBuild of this Builder that an id is of, and what is known of it.
+    pub fn find(&self, builder: &Name, id: &str) -> Option<(Name, Entry)> {
+        let uid = id.split('/').next()?;
+        let state = self.lock();
+        let mut entries = state.entries(builder);
+        let (name, entry) = entries.find(|(_, entry)| entry.uid == uid)?;
+        Some((name.clone(), entry.clone()))
+    }
+
+    /// This source is to be looked at at once.
+    pub fn want(&self, builder: &Name, id: &str) {
+        let mut state = self.lock();
+        let wanted = state.wanted.entry(builder.clone()).or_default();
+        if wanted.len() < MOST {
+            wanted.insert(id.to_owned());
+        }
+        drop(state);
+        self.0.wanted.notify_waiters();
+    }
+
+    /// What is to be looked at at once; waits for it so long.
+    pub async fn wanted(&self, builder: &Name, wait: Duration) -> Vec<String> {
+        let end = Instant::now() + wait;
+        loop {
+            // Before it is looked at: what is wanted meanwhile is heard.
+            let more = self.0.wanted.notified();
+            let wanted = self.lock().wanted.remove(builder);
+            if let Some(wanted) = wanted {
+                return wanted.into_iter().collect();
+            }
+            if tokio::time::timeout_at(end, more).await.is_err() {
+                return vec![];
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn touch(&mut self, builder: Name) {
+        self.dirty.entry(builder).or_insert_with(|| Instant::now() + TOGETHER);
+    }
+
+    fn set(&mut self, name: Name, entry: Option<Entry>) {
+        let before = match &entry {
+            Some(entry) => self.known.insert(name.clone(), entry.clone()),
+            None => self.known.remove(&name),
+        };
+        let listed = |entry: &Option<Entry>| entry.as_ref().map(|it| (it.builder.clone(), it.watched.clone()));
+        if listed(&before) == listed(&entry) {
+            return;
+        }
+        for entry in before.iter().chain(&entry) {
+            self.touch((name.0.clone(), entry.builder.clone()));
+        }
+    }
+
+    fn entries<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Entry)> {
+        let (from, to) = ((builder.0.clone(), String::new()), (format!("{}\0", builder.0), String::new()));
+        let here = self.known.range(from..to);
+        here.filter(|(_, entry)| entry.builder == builder.1)
+    }
+}
+
+fn name(build: &ImageBuild) -> Name {
+    (build.namespace().unwrap_or_default(), build.name_any())
+}
+
+#[cfg(test)]
+#[path = "sources_tests.rs"]
+mod tests;
