@@ -80,10 +80,9 @@ impl server::Handler for Git {
             .and_then(|rest| rest.strip_suffix('\''));
         let path = self.root.join(path.unwrap().trim_start_matches('/'));
         let channel = self.channel.take().unwrap().lock().await.take().unwrap();
-        let mut child = upload_pack(&[], &path, self.protocol.as_deref())
-            .spawn()
-            .unwrap();
+        let child = upload_pack(&[], &path, self.protocol.as_deref()).spawn();
         tokio::spawn(async move {
+            let mut child = child.unwrap();
             let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
             let mut into = child.stdin.take().unwrap();
             let mut said = vec![];
