@@ -156,4 +156,7 @@ pub struct Base {
     /// The first stage that starts from it; absent for `COPY --from`.
     #[serde(default)]
     pub stage: Option<String>,
+    /// What the tag was seen to point to since, for which a build was asked.
+    #[serde(default)]
+    pub seen: Option<String>,
 }

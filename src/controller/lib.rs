@@ -25,6 +25,7 @@ mod shared;
 mod sharing;
 mod triggers;
 mod used;
+mod watcher;
 mod watches;
 mod workloads;
 
@@ -54,6 +55,7 @@ pub use egress::run as run_egress;
 pub use guard::run as run_guard;
 pub use imagebuild::run as run_image_builds;
 pub use run::{Options, run};
+pub use watcher::run as run_watchers;
 
 /// What every reconcile needs.
 pub struct Context {
@@ -79,6 +81,7 @@ pub struct Context {
     known: Known,
     queues: Queues,
     images: Mailbox,
+    sources: watcher::Sources,
     listed: Listed,
 }
 
@@ -113,6 +116,7 @@ impl Context {
             known,
             queues: Queues::default(),
             images: Mailbox::default(),
+            sources: watcher::Sources::default(),
             listed: Listed::default(),
         }
     }

@@ -20,6 +20,8 @@ pub const RUNNER: &str = "runner";
 pub const GATE: &str = "gate";
 /// Value of [`COMPONENT`] on a Builder's objects.
 pub const BUILDER: &str = "builder";
+/// Value of [`COMPONENT`] on the objects of a watcher.
+pub const WATCHER: &str = "watcher";
 /// Label: name of the Builder that an object serves.
 pub const BUILDER_NAME: &str = "whittle.dev/builder";
 /// Label: UID of the ImageBuild that an object serves.
@@ -173,6 +175,16 @@ pub fn gate_labels(uid: &str) -> BTreeMap<String, String> {
 /// Labels of everything that belongs to a Builder.
 pub fn builder_labels(name: &str) -> BTreeMap<String, String> {
     labels(BUILDER, name)
+}
+
+/// Name of all objects of the watcher that serves a Builder's ImageBuilds.
+pub fn watcher(builder: &str) -> String {
+    format!("{}-watcher", self::builder(builder))
+}
+
+/// Labels of those.
+pub fn watcher_labels(builder: &str) -> BTreeMap<String, String> {
+    labels(WATCHER, builder)
 }
 
 /// Labels of a runner's Job and Pod.

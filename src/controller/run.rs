@@ -13,7 +13,10 @@ use futures::channel::mpsc;
 use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds};
+use super::{
+    Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds,
+    run_watchers,
+};
 use crate::cluster::{Cluster, Leases};
 use crate::leader::decide::Candidate;
 use crate::leader::gate::Gate;
@@ -23,6 +26,7 @@ use crate::serve::{
     Caches, Desk, EarlyReports, Error, Metrics, Wake, forward, listen, serve_callback, serve_health,
 };
 use crate::settings::Settings;
+use crate::watcher::Sources;
 use crate::watches::{Listed, Trouble, Watches};
 
 /// ImageBuilds with new reports that wait to be looked at; and Builders.
@@ -125,6 +129,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
         metrics.leads();
         let (early_reports, caches) = (EarlyReports::default(), Caches::default());
+        let sources = Sources::default();
         let (builds, woken) = mpsc::channel(WOKEN);
         let (builders, woken_builders) = mpsc::channel(WOKEN);
         let mut watches = Watches::default();
@@ -135,7 +140,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let stopping = Arc::new(AtomicBool::new(false));
         let desk = Desk::new(
             cluster.clone(),
-            (early_reports.clone(), caches.clone()),
+            (early_reports.clone(), caches.clone(), sources.clone()),
             metrics.clone(),
             authority.credentials(),
             Wake { builds, builders },
@@ -153,6 +158,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let context = Arc::new(Context {
             listed,
             caches,
+            sources,
             ..context
         });
         let loops = async {
@@ -162,6 +168,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
                 run_builders(context.clone(), heard.1, woken_builders, stop.clone()),
                 run_guard(context.clone(), stop.clone()),
                 run_egress(context.clone(), stop.clone()),
+                run_watchers(context.clone(), stop.clone()),
             );
         };
         tokio::select! {

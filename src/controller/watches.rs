@@ -75,6 +75,7 @@ impl Watches {
             while let Some(event) = whole.next().await {
                 let Ok(event) = event else { continue };
                 context.images.put(&event);
+                context.sources.put(&event);
                 let ends = matches!(event, watcher::Event::InitDone);
                 builds.take(event.modify(brief::image_build), |change| {
                     if let Some(build) = change.new.as_ref().or(change.old.as_ref()) {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,7 +17,9 @@ use serde::Deserialize;
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
 use crate::answer::{Kind, answer};
-use whittle_image::{DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository};
+use whittle_image::{
+    DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository, digest_of,
+};
 
 /// The largest manifest that is read, in bytes; registries take up to this size
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests>).
@@ -29,6 +31,9 @@ const ERROR_LIMIT: usize = 64 * 1024;
 /// The header that says that a manifest's subject was noted
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-manifests-with-subject>).
 const SUBJECT: &str = "OCI-Subject";
+/// The header with a manifest's digest
+/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>).
+const DIGEST: &str = "Docker-Content-Digest";
 /// How we call ourselves.
 const AGENT: &str = concat!("whittle/", env!("CARGO_PKG_VERSION"));
 
@@ -71,7 +76,7 @@ pub struct Client {
     pub(super) repository: Repository,
     pub(super) settings: Settings,
     plain: reqwest::Client,
-    secure: OnceLock<Result<reqwest::Client, String>>,
+    secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
     authorization: Mutex<Option<String>>,
     fresh: bool,
 }
@@ -96,7 +101,7 @@ impl Client {
             repository,
             settings,
             plain,
-            secure: OnceLock::new(),
+            secure: Arc::default(),
             authorization: Mutex::new(None),
             fresh: false,
         })
@@ -107,6 +112,50 @@ impl Client {
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
         self
+    }
+
+    /// A client for another repository of the same registry, or with other credentials: the same connections and
+    /// certificates, and nothing of the authorization.
+    pub fn beside(&self, repository: Repository, credentials: Option<Credentials>) -> Self {
+        Self {
+            repository,
+            settings: Settings {
+                credentials,
+                ..self.settings.clone()
+            },
+            plain: self.plain.clone(),
+            secure: self.secure.clone(),
+            authorization: Mutex::new(None),
+            fresh: self.fresh,
+        }
+    }
+
+    /// The digest of what a tag names. By HEAD, which registries count least; by GET where a registry does not say it so.
+    pub async fn digest(&self, tag: &str) -> Result<String, RegistryError> {
+        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
+        let what = format!("manifest {tag} of {}", self.repository.path);
+        let asked = self
+            .settings
+            .patience
+            .retry(async || {
+                let ask = Ask {
+                    method: Method::HEAD,
+                    url: self.manifest_url(tag)?,
+                    headers: vec![(ACCEPT, accept.clone())],
+                    body: &[],
+                };
+                let response = self.ask(&ask, &what).await?;
+                let digest = response.headers().get(DIGEST);
+                Ok(digest
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned))
+            })
+            .await;
+        match asked {
+            Ok(Some(digest)) if is_sha256(&digest) => Ok(digest),
+            Ok(_) | Err(RegistryError::Other(_)) => Ok(digest_of(&self.manifest(tag).await?)),
+            Err(error) => Err(error),
+        }
     }
 
     /// The bytes of a manifest or index, by digest or tag. The caller checks the digest.
@@ -343,7 +392,7 @@ impl Client {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        if ask.method != Method::GET {
+        if !matches!(ask.method, Method::GET | Method::HEAD) {
             request = request.body(ask.body.to_vec());
         }
         if ask.url.path().contains("/blobs/") {
@@ -455,6 +504,13 @@ fn builder() -> reqwest::ClientBuilder {
         .user_agent(AGENT)
         .connect_timeout(Duration::from_secs(10))
         .timeout(Duration::from_secs(30))
+        // Requests follow one another; whoever asks many registries keeps none of them waiting.
+        .pool_idle_timeout(Duration::from_secs(10))
+}
+
+fn is_sha256(digest: &str) -> bool {
+    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+    hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn basic(username: &str, password: &str) -> String {

@@ -364,3 +364,63 @@ async fn whether_a_push_may_begin_is_asked_without_what_was_allowed_before() {
         ]
     );
 }
+
+#[tokio::test]
+async fn the_digest_of_a_tag_is_asked_for_by_head() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let header = format!("docker-content-digest: {digest}\r\n");
+    let fake = Fake::start(&[
+        &answer(
+            "401 Unauthorized",
+            "www-authenticate: Basic realm=\"x\"\r\n",
+            "",
+        ),
+        &answer("200 OK", &header, ""),
+    ])
+    .await;
+    assert_eq!(fake.client(bob()).digest("main").await, Ok(digest));
+    let asked = &fake.asked()[1];
+    assert!(
+        asked.starts_with("HEAD /v2/team/hello/manifests/main ") && asked.contains(OCI_INDEX),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn where_head_does_not_say_it_the_digest_is_that_of_the_manifest() {
+    for head in [
+        answer("405 Method Not Allowed", "", ""),
+        answer("200 OK", "", ""),
+        answer("200 OK", "docker-content-digest: sha256:short\r\n", ""),
+    ] {
+        let fake = Fake::start(&[&head, &answer("200 OK", "", "{}")]).await;
+        let found = fake.client(None).digest("main").await;
+        assert_eq!(found, Ok(digest_of(b"{}")), "{head}");
+    }
+    let fake = Fake::start(&[&answer("404 Not Found", "", "")]).await;
+    let missing = fake.client(None).digest("main").await;
+    assert!(matches!(missing, Err(RegistryError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_client_beside_another_has_nothing_of_its_authorization() {
+    let fake = Fake::start(&[
+        &answer(
+            "401 Unauthorized",
+            "www-authenticate: Basic realm=\"x\"\r\n",
+            "",
+        ),
+        &answer("200 OK", "", "one"),
+        &answer("200 OK", "", "two"),
+    ])
+    .await;
+    let client = fake.client(bob());
+    client.manifest("v1").await.unwrap();
+    let other = Repository::parse(&format!("{}/team/other", fake.host()));
+    client.beside(other, None).manifest("v1").await.unwrap();
+    let asked = &fake.asked()[2];
+    assert!(
+        asked.starts_with("GET /v2/team/other/") && !asked.contains("authorization"),
+        "{asked}"
+    );
+}

@@ -9,6 +9,7 @@ mod docker_config;
 pub mod fixtures;
 mod images;
 mod layers;
+mod mounted;
 mod referrers;
 mod retry;
 
@@ -16,6 +17,7 @@ pub use auth::Credentials;
 pub use client::{Access, Client, Settings};
 pub use docker_config::{ConfigFault, DockerConfig};
 pub use images::{PlatformManifest, Pointed, ReadError};
+pub use mounted::{CONFIG_KEY, LEGACY_KEY, MountFault};
 pub use referrers::attach;
 pub use retry::Patience;
 

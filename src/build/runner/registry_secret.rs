@@ -1,7 +1,5 @@
 //! The Secrets with credentials for registries: read as the kubelet reads them, and written for buildctl.
 
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use super::files::{Prepared, broken, write_private};
@@ -10,25 +8,7 @@ use crate::request::{BuildRequest, paths};
 use crate::used_images;
 use whittle_api::{Failure, FailureReason};
 use whittle_image::Repository;
-use whittle_registry::{ConfigFault, DockerConfig};
-
-/// The key of a Secret of type kubernetes.io/dockerconfigjson.
-const CONFIG: &str = ".dockerconfigjson";
-/// That of the type before it, kubernetes.io/dockercfg.
-const LEGACY: &str = ".dockercfg";
-/// The most that is read of either, in bytes: what a Secret may hold.
-const LIMIT: u64 = 1 << 20;
-
-/// Why a mounted Secret gives no credentials.
-#[derive(Debug)]
-enum Fault {
-    /// It cannot be read.
-    Io(io::Error),
-    /// It has other keys than those.
-    Keys(Vec<String>),
-    /// What it has is none: the key, and what is wrong.
-    Config(&'static str, ConfigFault),
-}
+use whittle_registry::{CONFIG_KEY, DockerConfig, MountFault};
 
 /// The credentials in the Secret that is mounted at `folder`; none where none is. `field`: where the build names it,
 /// and `secret`: its name.
@@ -42,16 +22,16 @@ pub(super) fn docker_config(
         "create one with `kubectl create secret docker-registry {name} --docker-server=HOST \
             --docker-username=… --docker-password=…`"
     );
-    read(Path::new(folder)).map_err(|fault| match fault {
-        Fault::Io(error) => plain(
+    DockerConfig::mounted(Path::new(folder)).map_err(|fault| match fault {
+        MountFault::Io(error) => plain(
             FailureReason::BuildFailed,
             format!("the registry credentials in Secret {name} of {field} cannot be read: {error}"),
         ),
-        Fault::Keys(keys) => plain(
+        MountFault::Keys(keys) => plain(
             FailureReason::SecretNotFound,
             format!(
                 "Secret {name} of {field} has the wrong type: kubernetes.io/dockerconfigjson is \
-                    required; key {CONFIG} is missing (it has {}); delete it and {make}",
+                    required; key {CONFIG_KEY} is missing (it has {}); delete it and {make}",
                 match keys.is_empty() {
                     true => "none".to_owned(),
                     false => keys.join(", "),
@@ -59,7 +39,7 @@ pub(super) fn docker_config(
             ),
         ),
         // What stands there may be a password: it stays here.
-        Fault::Config(key, fault) => plain(
+        MountFault::Config(key, fault) => plain(
             FailureReason::PushDenied,
             format!(
                 "Secret {name} of {field} has an invalid Docker config file in its key {key}: \
@@ -73,49 +53,7 @@ pub(super) fn docker_config(
 pub(super) fn mounted() -> impl Iterator<Item = DockerConfig> {
     [paths::REGISTRY_AUTH, paths::SOURCE_AUTH, paths::CACHE_AUTH]
         .into_iter()
-        .filter_map(|folder| read(Path::new(folder)).ok())
-}
-
-fn read(folder: &Path) -> Result<DockerConfig, Fault> {
-    if !folder.exists() {
-        return Ok(DockerConfig::default());
-    }
-    type Parse = fn(&str) -> Result<DockerConfig, ConfigFault>;
-    let kinds: [(&str, Parse); 2] = [
-        (CONFIG, DockerConfig::parse),
-        (LEGACY, DockerConfig::parse_legacy),
-    ];
-    for (key, parse) in kinds {
-        let path = folder.join(key);
-        match fs::metadata(&path) {
-            Ok(found) if found.len() > LIMIT => {
-                return Err(Fault::Io(io::Error::other(
-                    "it is too large: more than 1 MiB",
-                )));
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(Fault::Io(error)),
-        }
-        let bytes = fs::read(&path).map_err(Fault::Io)?;
-        let text = String::from_utf8_lossy(&bytes);
-        return parse(&text).map_err(|fault| Fault::Config(key, fault));
-    }
-    Err(Fault::Keys(keys(folder).map_err(Fault::Io)?))
-}
-
-/// The keys of a mounted Secret, a few of them: what begins with two points is the kubelet's own.
-fn keys(folder: &Path) -> io::Result<Vec<String>> {
-    let mut keys = vec![];
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("..") {
-            keys.push(name);
-        }
-    }
-    keys.sort();
-    keys.truncate(10);
-    Ok(keys)
+        .filter_map(|folder| DockerConfig::mounted(Path::new(folder)).ok())
 }
 
 /// What of the credentials is told where a registry refuses.
@@ -166,6 +104,8 @@ pub(super) fn write(
 
 #[cfg(test)]
 mod tests {
+    use whittle_registry::LEGACY_KEY;
+
     use super::*;
 
     fn said(files: &[(&str, &str)]) -> Result<DockerConfig, Failure> {
@@ -205,7 +145,7 @@ mod tests {
     fn both_types_of_docker_secrets_are_read() {
         let entry = r#"{"a.example":{"auth":"Ym9iOmh1bnRlcjIy"}}"#;
         let new = format!(r#"{{"auths":{entry}}}"#);
-        for files in [[(CONFIG, new.as_str())], [(LEGACY, entry)]] {
+        for files in [[(CONFIG_KEY, new.as_str())], [(LEGACY_KEY, entry)]] {
             let config = said(&files).unwrap();
             assert!(config.find(&Repository::parse("a.example/x")).is_some());
         }
@@ -213,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_no_config_is_told_without_what_stands_there() {
-        let failure = said(&[(CONFIG, "hunter22")]).unwrap_err();
+        let failure = said(&[(CONFIG_KEY, "hunter22")]).unwrap_err();
         assert!(
             failure
                 .message

@@ -14,6 +14,8 @@ mod scripted_tests;
 pub mod state;
 pub mod volume;
 
+pub use decide::{Admission, admit};
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -32,7 +34,7 @@ use crate::imagebuild::brief;
 use crate::watches::Watches;
 use crate::{names, sharing};
 use cache::Fate;
-use decide::{Admission, Observed, RESYNC, Say, Step};
+use decide::{Observed, RESYNC, Say, Step};
 use whittle_api::{Builder, ImageBuild, Sharing};
 
 pub(super) const KIND: &str = "Builder";

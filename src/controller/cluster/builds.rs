@@ -203,7 +203,7 @@ impl Cluster {
     }
 }
 
-fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+pub(super) fn ignore_missing(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match result {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other,

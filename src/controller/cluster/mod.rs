@@ -18,6 +18,7 @@ mod scripted_tests;
 #[cfg(test)]
 mod scripted_watch_tests;
 mod watch;
+mod watchers;
 
 use kube::api::{
     ApiResource, DynamicObject, ListParams, ObjectList, Patch, PatchParams, PostParams,
@@ -272,6 +273,14 @@ impl Cluster {
             .get_opt(name)
             .await
             .map_err(during(format!("reading {kind} {namespace}/{name}")))
+    }
+
+    /// The namespaces that are looked after one by one; none in it stands for all.
+    fn looked_after(&self) -> Vec<Option<&str>> {
+        match self.namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().map(|name| Some(name.as_str())).collect(),
+        }
     }
 
     /// The client, for events.

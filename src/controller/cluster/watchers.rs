@@ -5,10 +5,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::builds::ignore_missing;
-use super::{Cluster, Error, Meta, during, key, listed};
+use super::{Cluster, Error, Meta, during, listed};
 use crate::names;
 use crate::watcher::WatcherObjects;
 use whittle_build::request::paths;
@@ -50,7 +50,7 @@ impl Cluster {
         }]);
         let token = ByteString(token.as_bytes().to_vec());
         secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
-        self.apply_unread(&secret).await?;
+        self.apply(&secret).await?;
         self.apply(&objects.deployment).await.map(drop)
     }
 

@@ -23,7 +23,7 @@ use whittle_build::inputs::Inputs;
 use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
 
 /// uid and gid of the runner.
-const USER: i64 = 65532;
+pub const USER: i64 = 65532;
 /// Name of the volume with the ConfigMap of the source; the kubelet's words name it.
 pub const SOURCE_VOLUME: &str = "source";
 /// Name of the volume that sources are unpacked in; the kubelet's words name it.
@@ -261,7 +261,7 @@ fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Setting
 /// What Pod Security level `restricted` asks of a Pod
 /// (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>). `user`: as whom it
 /// runs, where that is not left to its images.
-pub(super) fn restricted(user: Option<i64>) -> PodSecurityContext {
+pub fn restricted(user: Option<i64>) -> PodSecurityContext {
     PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: user,
@@ -412,7 +412,8 @@ fn source_volumes(build: &ImageBuild, volumes: &mut Vec<Volume>, mounts: &mut Ve
     }
 }
 
-fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Volume {
+/// A volume of a Secret: all its keys, or one at a path.
+pub fn secret_volume(volume: &str, secret: String, item: Option<(&str, &str)>) -> Volume {
     Volume {
         name: volume.to_owned(),
         secret: Some(SecretVolumeSource {

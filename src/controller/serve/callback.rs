@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Extension, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
@@ -30,13 +31,16 @@ use super::early_reports::{EarlyReports, Put};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
+use super::watching;
 use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
 use crate::names;
+use crate::watcher::Sources;
 use whittle_api::{Builder, CacheStatus, ImageBuild, bounded};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
 use whittle_build::usage;
+use whittle_watch::wire::{TELL_PATH, WAIT_PATH};
 
 /// A runner's message is small; a report with its log and the programs of its images is under 128 KiB.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -53,9 +57,9 @@ const FRESH: Duration = Duration::from_secs(24 * 3600);
 
 /// Who is at the other end: the namespace of its certificate.
 #[derive(Clone)]
-struct Runner {
-    namespace: Arc<str>,
-    business: Business,
+pub(super) struct Runner {
+    pub(super) namespace: Arc<str>,
+    pub(super) business: Business,
 }
 
 /// Who hears of what was told. Where one of them is full it does not: the end of the Pod wakes ImageBuilds, too.
@@ -70,13 +74,15 @@ pub struct Wake {
 /// What callbacks are judged by, and where they go.
 #[derive(Clone)]
 pub struct Desk {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     early_reports: EarlyReports,
     caches: Caches,
+    pub(super) sources: Sources,
     metrics: Metrics,
     credentials: Credentials,
-    pace: Arc<Pace>,
+    pub(super) pace: Arc<Pace>,
     judges: Arc<Semaphore>,
+    pub(super) telling: watching::Telling,
     stopping: Arc<AtomicBool>,
     wake: Arc<Mutex<Wake>>,
 }
@@ -85,7 +91,7 @@ impl Desk {
     /// Once `stopping` is true nothing is taken any more: it would be kept in memory, and go with it.
     pub fn new(
         cluster: Cluster,
-        (early_reports, caches): (EarlyReports, Caches),
+        (early_reports, caches, sources): (EarlyReports, Caches, Sources),
         metrics: Metrics,
         credentials: Credentials,
         wake: Wake,
@@ -96,16 +102,23 @@ impl Desk {
             stopping,
             early_reports,
             caches,
+            sources,
             metrics,
             credentials,
             pace: Arc::default(),
             judges: Arc::new(Semaphore::new(JUDGED)),
+            telling: watching::Telling::default(),
             wake: Arc::new(Mutex::new(wake)),
         }
     }
 
+    /// True where nothing is taken any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Counts a callback that is not taken, and says so now and then.
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         status: StatusCode,
         reason: &'static str,
@@ -140,6 +153,8 @@ pub async fn serve_callback(
     let metrics = desk.metrics.clone();
     let app = Router::new()
         .route(CALLBACK_PATH, post(receive))
+        .route(TELL_PATH, post(watching::seen))
+        .route(WAIT_PATH, post(watching::wait))
         .with_state(desk);
     let mut acceptor = acceptor(&authority, &hosts)?;
     let mut fresh = tokio::time::interval(FRESH);
@@ -271,11 +286,7 @@ async fn receive(
     request: Request,
 ) -> StatusCode {
     let namespace = &*runner.namespace;
-    let header = request.headers().get(AUTHORIZATION);
-    let token = header
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.strip_prefix("Bearer "));
-    let Some(attempt) = token.and_then(|token| desk.credentials.verify(namespace, token)) else {
+    let Some(attempt) = attempt_of(&desk, namespace, &request) else {
         let why = "the attempt's credential is invalid or belongs to another namespace";
         return desk.refuse(StatusCode::UNAUTHORIZED, "NoCredential", namespace, why);
     };
@@ -291,7 +302,27 @@ async fn receive(
 }
 
 /// Why a callback is not taken: what is answered, a word for the metric, a sentence for the log.
-type Refusal = (StatusCode, &'static str, String);
+pub(super) type Refusal = (StatusCode, &'static str, String);
+
+/// For which attempt a request of this namespace speaks by its credential.
+pub(super) fn attempt_of(desk: &Desk, namespace: &str, request: &Request) -> Option<Attempt> {
+    let header = request.headers().get(AUTHORIZATION)?;
+    let token = header.to_str().ok()?.strip_prefix("Bearer ")?;
+    desk.credentials.verify(namespace, token)
+}
+
+/// The body of a request, within its bounds of bytes and time.
+pub(super) async fn body_of(request: Request) -> Result<Bytes, Refusal> {
+    let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
+    match tokio::time::timeout(BODY, body).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "Body", error.to_string())),
+        Err(_) => {
+            let why = "timed out while reading the body";
+            Err((StatusCode::REQUEST_TIMEOUT, "Body", why.to_owned()))
+        }
+    }
+}
 
 async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Refusal> {
     let refusal = |status, reason, why: &str| Err((status, reason, why.to_owned()));
@@ -303,20 +334,7 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
         let why = "too many requests from its namespace";
         return refusal(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
     }
-    let body = axum::body::to_bytes(request.into_body(), BODY_LIMIT);
-    let body = match tokio::time::timeout(BODY, body).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) => {
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "Body", &error.to_string());
-        }
-        Err(_) => {
-            return refusal(
-                StatusCode::REQUEST_TIMEOUT,
-                "Body",
-                "timed out while reading the body",
-            );
-        }
-    };
+    let body = body_of(request).await?;
     // The semaphore is never closed.
     let _judge = desk.judges.acquire().await;
     let callback: Callback = match serde_json::from_slice(&body) {

@@ -7,6 +7,7 @@ mod forward;
 mod metrics;
 mod pace;
 mod seats;
+mod watching;
 
 use std::future::Future;
 use std::net::SocketAddr;

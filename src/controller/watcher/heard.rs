@@ -7,7 +7,8 @@ use kube::ResourceExt;
 use super::sources::base_id;
 use crate::imagebuild::decide::{self, watches_bases, watches_source};
 use whittle_api::{
-    FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded, set,
+    FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded,
+    set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
@@ -25,8 +26,9 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     let mut status = before.clone();
     let uid = build.uid()?;
     let of_source = seen.id == uid && watches_source(&build.spec);
-    let base = (0..status.bases.len())
-        .find(|at| watches_bases(&build.spec) && base_id(&uid, &status.bases[*at].image) == seen.id);
+    let base = (0..status.bases.len()).find(|at| {
+        watches_bases(&build.spec) && base_id(&uid, &status.bases[*at].image) == seen.id
+    });
     if !of_source && base.is_none() || build.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -37,7 +39,16 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
                 Some(at) => base_moved(&mut status, at, &revision, now),
                 None => source_moved(build, &mut status, revision, seen.wanted, now),
             }
-            say(&mut status, build, Some(true), (Reason::TriggersWork, "the source and its base images are looked at"), now);
+            say(
+                &mut status,
+                build,
+                Some(true),
+                (
+                    Reason::TriggersWork,
+                    "the source and its base images are looked at",
+                ),
+                now,
+            );
         }
         Outcome::Failed { reason, message } => {
             let message = bounded(message.clone(), WORDS);
@@ -48,12 +59,21 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     (status != before).then_some(status)
 }
 
-fn source_moved(build: &ImageBuild, status: &mut ImageBuildStatus, revision: String, wanted: bool, now: Timestamp) {
+fn source_moved(
+    build: &ImageBuild,
+    status: &mut ImageBuildStatus,
+    revision: String,
+    wanted: bool,
+    now: Timestamp,
+) {
     let revision = match build.spec.source.oci {
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    let pending = status.pending.as_ref().and_then(|pending| pending.revision.as_ref());
+    let pending = status
+        .pending
+        .as_ref()
+        .and_then(|pending| pending.revision.as_ref());
     if status.last_revision.as_ref() == Some(&revision) || pending == Some(&revision) {
         return;
     }
@@ -90,7 +110,13 @@ fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Times
     );
 }
 
-fn say(status: &mut ImageBuildStatus, build: &ImageBuild, to: Option<bool>, why: (Reason, &str), now: Timestamp) {
+fn say(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    to: Option<bool>,
+    why: (Reason, &str),
+    now: Timestamp,
+) {
     let generation = build.metadata.generation;
     set(&mut status.conditions, TRIGGERS, to, why, generation, now);
 }

@@ -14,15 +14,14 @@ use futures::FutureExt;
 use kube::ResourceExt;
 
 use super::{Context, Error, in_time};
-use crate::builder::decide::{Admission, admit};
+use crate::builder::{Admission, admit};
 use crate::cluster::credentials::Attempt;
 use crate::names;
 use whittle_image::digest_of;
 
 pub use heard::heard;
 pub use objects::WatcherObjects;
-pub use sources::Sources;
-use sources::Name;
+pub use sources::{Name, Sources};
 
 /// After an error, or where the Builder does not exist.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -57,7 +56,9 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
 /// Watchers that stand there from before this process are looked at: their ImageBuilds may have gone.
 async fn left_over(context: &Context) {
     match context.cluster.watchers().await {
-        Ok(all) => all.into_iter().for_each(|builder| context.sources.touch(builder)),
+        Ok(all) => all
+            .into_iter()
+            .for_each(|builder| context.sources.touch(builder)),
         Err(error) => tracing::warn!(%error, "cannot list the watchers"),
     }
 }
@@ -98,9 +99,18 @@ async fn write(
     let digest = digest_of(text.unwrap_or_default().as_bytes());
     if written.get(of) != Some(&digest) {
         if wanted.left_out > 0 {
-            tracing::warn!(namespace, builder = name, left_out = wanted.left_out, "too many sources: these are not watched");
+            tracing::warn!(
+                namespace,
+                builder = name,
+                left_out = wanted.left_out,
+                "too many sources: these are not watched"
+            );
         }
-        let token = context.authority.credentials().token(&speaker(namespace, &builder.uid().unwrap_or_default(), name));
+        let token = context.authority.credentials().token(&speaker(
+            namespace,
+            &builder.uid().unwrap_or_default(),
+            name,
+        ));
         context.cluster.apply_watcher(&wanted, &token).await?;
         written.insert(of.clone(), digest);
     } else {

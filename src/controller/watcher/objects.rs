@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements, Secret,
-    SecurityContext, Volume, VolumeMount,
+    ConfigMap, Container, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+    Secret, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -39,7 +39,11 @@ pub struct WatcherObjects {
 
 /// The objects that look at these sources for ImageBuilds of `builder`; none where the installation has no callback, by which
 /// they would be told.
-pub fn objects(builder: &Builder, mut watched: Vec<Watched>, settings: &Settings) -> Option<WatcherObjects> {
+pub fn objects(
+    builder: &Builder,
+    mut watched: Vec<Watched>,
+    settings: &Settings,
+) -> Option<WatcherObjects> {
     let callback = settings.callback.as_ref()?.url.clone();
     let all = watched.len();
     let mut secrets = BTreeSet::new();
@@ -140,7 +144,9 @@ fn pod(builder: &Builder, name: &str, secrets: &BTreeSet<String>, settings: &Set
         secret_volume("tls", names::builder_client_tls(&builder.name_any()), None),
         secret_volume("attempt", name.to_owned(), None),
     ];
-    let token = paths::TOKEN.rsplit_once('/').map_or(paths::TOKEN, |(folder, _)| folder);
+    let token = paths::TOKEN
+        .rsplit_once('/')
+        .map_or(paths::TOKEN, |(folder, _)| folder);
     let mut mounts = vec![
         mount("list", paths::LIST.into(), true),
         mount("tls", paths::TLS.into(), true),
@@ -153,12 +159,21 @@ fn pod(builder: &Builder, name: &str, secrets: &BTreeSet<String>, settings: &Set
     for (at, registry) in builder.spec.registries.iter().enumerate() {
         let Some(ca) = &registry.ca_ref else { continue };
         let volume = format!("registry-ca-{at}");
-        let mut certificates = config_map_volume(&volume, ca.name.clone(), Some((ca.key.clone(), "ca.crt".into())));
+        let mut certificates = config_map_volume(
+            &volume,
+            ca.name.clone(),
+            Some((ca.key.clone(), "ca.crt".into())),
+        );
         if let Some(of) = &mut certificates.config_map {
             of.optional = Some(true);
         }
         volumes.push(certificates);
-        let folder = format!("{}/{}/{}", paths::REGISTRY_CA, builder.name_any(), registry.folder());
+        let folder = format!(
+            "{}/{}/{}",
+            paths::REGISTRY_CA,
+            builder.name_any(),
+            registry.folder()
+        );
         mounts.push(mount(&volume, folder, true));
     }
     PodSpec {
@@ -202,7 +217,9 @@ fn optional(volume: &str, secret: &str, volumes: &mut Vec<Volume>, mounts: &mut 
 /// A thousand sources take less than 16 MiB.
 fn resources() -> ResourceRequirements {
     let quantities = |all: &[(&str, &str)]| {
-        let all = all.iter().map(|(key, value)| ((*key).to_owned(), Quantity((*value).to_owned())));
+        let all = all
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Quantity((*value).to_owned())));
         Some(all.collect())
     };
     ResourceRequirements {
@@ -266,6 +283,9 @@ mod tests {
     fn without_a_callback_nothing_is_watched() {
         let mut settings = fixtures::settings();
         settings.callback = None;
-        assert_eq!(objects(&fixtures::builder(), vec![git("a", None)], &settings), None);
+        assert_eq!(
+            objects(&fixtures::builder(), vec![git("a", None)], &settings),
+            None
+        );
     }
 }

@@ -73,7 +73,8 @@ impl Entry {
         let (uid, builder) = (build.uid()?, spec.builder_ref.name.clone());
         let triggers = spec.triggers.as_ref()?;
         let status = build.status.as_ref();
-        let secret = |of: &Option<whittle_api::LocalRef>| of.as_ref().map(|secret| secret.name.clone());
+        let secret =
+            |of: &Option<whittle_api::LocalRef>| of.as_ref().map(|secret| secret.name.clone());
         let (mut watched, mut known) = (vec![], BTreeMap::new());
         let what = match (&spec.source.git, &spec.source.oci) {
             (Some(git), _) => Some(What::Git {
@@ -89,7 +90,10 @@ impl Entry {
             _ => None,
         };
         if let Some(what) = what.filter(|_| watches_source(spec)) {
-            let interval = triggers.poll.as_ref().map(|poll| duration(&poll.interval).as_secs());
+            let interval = triggers
+                .poll
+                .as_ref()
+                .map(|poll| duration(&poll.interval).as_secs());
             watched.push(Watched {
                 id: uid.clone(),
                 interval_seconds: seconds(interval),
@@ -99,7 +103,11 @@ impl Entry {
             let last = status.and_then(|status| status.last_revision.clone());
             known.insert(uid.clone(), last.into_iter().chain(pending).collect());
         }
-        if let Some(bases) = triggers.base_images.as_ref().filter(|_| watches_bases(spec)) {
+        if let Some(bases) = triggers
+            .base_images
+            .as_ref()
+            .filter(|_| watches_bases(spec))
+        {
             for base in status.iter().flat_map(|status| &status.bases) {
                 let id = base_id(&uid, &base.image);
                 watched.push(Watched {
@@ -116,7 +124,14 @@ impl Entry {
             }
         }
         let told = status.and_then(|status| find(&status.conditions, TRIGGERS));
-        let told = told.map(|Condition { status, reason, message, .. }| (status.clone(), reason.clone(), message.clone()));
+        let told = told.map(
+            |Condition {
+                 status,
+                 reason,
+                 message,
+                 ..
+             }| (status.clone(), reason.clone(), message.clone()),
+        );
         Some(Self {
             uid,
             builder,
@@ -134,11 +149,15 @@ impl Entry {
         match &seen.outcome {
             whittle_watch::wire::Outcome::Found { revision } => {
                 let same = |known: &String| super::heard::same(known, revision);
-                self.told.as_ref().is_some_and(|(status, ..)| status == "True") && known.iter().any(same)
+                self.told
+                    .as_ref()
+                    .is_some_and(|(status, ..)| status == "True")
+                    && known.iter().any(same)
             }
-            whittle_watch::wire::Outcome::Failed { message, .. } => {
-                self.told.as_ref().is_some_and(|(status, _, told)| status == "False" && told == message)
-            }
+            whittle_watch::wire::Outcome::Failed { message, .. } => self
+                .told
+                .as_ref()
+                .is_some_and(|(status, _, told)| status == "False" && told == message),
         }
     }
 }
@@ -168,7 +187,9 @@ impl Sources {
                 let fresh = std::mem::take(&mut state.fresh);
                 let before = std::mem::replace(&mut state.known, fresh);
                 let all = before.iter().chain(&state.known);
-                let builders: BTreeSet<Name> = all.map(|(name, entry)| (name.0.clone(), entry.builder.clone())).collect();
+                let builders: BTreeSet<Name> = all
+                    .map(|(name, entry)| (name.0.clone(), entry.builder.clone()))
+                    .collect();
                 for builder in builders {
                     state.touch(builder);
                 }
@@ -219,7 +240,10 @@ impl Sources {
     pub fn of(&self, builder: &Name) -> Vec<Watched> {
         let state = self.lock();
         let entries = state.entries(builder).map(|(_, entry)| entry);
-        entries.take(MOST).flat_map(|entry| entry.watched.clone()).collect()
+        entries
+            .take(MOST)
+            .flat_map(|entry| entry.watched.clone())
+            .collect()
     }
 
     /// The ImageBuild of this Builder that an id is of, and what is known of it.
@@ -265,7 +289,9 @@ impl Sources {
 
 impl State {
     fn touch(&mut self, builder: Name) {
-        self.dirty.entry(builder).or_insert_with(|| Instant::now() + TOGETHER);
+        let at = Instant::now() + TOGETHER;
+        let known = self.dirty.entry(builder).or_insert(at);
+        *known = at.min(*known);
     }
 
     fn set(&mut self, name: Name, entry: Option<Entry>) {
@@ -273,7 +299,11 @@ impl State {
             Some(entry) => self.known.insert(name.clone(), entry.clone()),
             None => self.known.remove(&name),
         };
-        let listed = |entry: &Option<Entry>| entry.as_ref().map(|it| (it.builder.clone(), it.watched.clone()));
+        let listed = |entry: &Option<Entry>| {
+            entry
+                .as_ref()
+                .map(|it| (it.builder.clone(), it.watched.clone()))
+        };
         if listed(&before) == listed(&entry) {
             return;
         }
@@ -283,7 +313,10 @@ impl State {
     }
 
     fn entries<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Entry)> {
-        let (from, to) = ((builder.0.clone(), String::new()), (format!("{}\0", builder.0), String::new()));
+        let (from, to) = (
+            (builder.0.clone(), String::new()),
+            (format!("{}\0", builder.0), String::new()),
+        );
         let here = self.known.range(from..to);
         here.filter(|(_, entry)| entry.builder == builder.1)
     }

@@ -1,0 +1,196 @@
+//! Watchers tell here what they have seen, and ask what is to be looked at at once: over the same mutual TLS as runners, each
+//! with the credential that its Builder's watcher was given. It speaks for the sources of that Builder's ImageBuilds alone.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use k8s_openapi::jiff::Timestamp;
+
+use super::callback::{Desk, Runner, attempt_of, body_of};
+use crate::cluster::credentials::Attempt;
+use crate::names;
+use crate::watcher::{Name, heard};
+use whittle_watch::wire::{HELD, ID, Seen, TOLD, Told, Wanted};
+
+/// How often what was seen is decided anew where the ImageBuild has changed meanwhile.
+const TRIES: usize = 4;
+
+/// After each write: whatever is told, the API server has time for others.
+const PACE: Duration = Duration::from_millis(20);
+/// Watchers that are heard at a time.
+const HEARD: usize = 8;
+
+/// The watchers that are being heard: each once.
+#[derive(Clone, Default)]
+pub(super) struct Telling(Arc<Mutex<BTreeSet<Name>>>);
+
+/// One of them, until it is dropped.
+struct One<'a>(&'a Telling, Name);
+
+impl Telling {
+    fn enter(&self, builder: &Name) -> Option<One<'_>> {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = heard.len() < HEARD && heard.insert(builder.clone());
+        room.then(|| One(self, builder.clone()))
+    }
+}
+
+impl Drop for One<'_> {
+    fn drop(&mut self) {
+        let mut heard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.remove(&self.1);
+    }
+}
+
+/// The Builder whose watcher speaks; none where the credential is no watcher's.
+fn builder_of(attempt: &Attempt) -> Option<Name> {
+    let builder = attempt.job.strip_prefix("whittle-builder-")?;
+    let builder = builder.strip_suffix("-watcher")?;
+    (names::watcher(builder) == attempt.job && names::check_builder(builder).is_ok())
+        .then(|| (attempt.namespace.clone(), builder.to_owned()))
+}
+
+/// Who speaks, or why nobody is heard.
+fn speaker(desk: &Desk, runner: &Runner, request: &Request) -> Result<Name, Response> {
+    let namespace = &*runner.namespace;
+    let refused =
+        |status, reason, why| Err(desk.refuse(status, reason, namespace, why).into_response());
+    let attempt = attempt_of(desk, namespace, request);
+    let Some(builder) = attempt.as_ref().and_then(builder_of) else {
+        let why = "the watcher's credential is invalid or belongs to another namespace";
+        return refused(StatusCode::UNAUTHORIZED, "NoCredential", why);
+    };
+    if desk.is_stopping() {
+        let why = "this controller is stopping: retry with the next one";
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "Stopping", why);
+    }
+    if !desk.pace.hears(namespace) {
+        let why = "too many requests from its namespace";
+        return refused(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
+    }
+    Ok(builder)
+}
+
+/// Takes in what was seen. The answer comes once what follows from it stands in the cluster.
+pub(super) async fn seen(
+    State(desk): State<Desk>,
+    Extension(runner): Extension<Runner>,
+    request: Request,
+) -> Response {
+    let builder = match speaker(&desk, &runner, &request) {
+        Ok(builder) => builder,
+        Err(refused) => return refused,
+    };
+    let _busy = runner.business.begin();
+    let refuse = |(status, reason, why): (StatusCode, &'static str, String)| {
+        desk.refuse(status, reason, &builder.0, &why)
+            .into_response()
+    };
+    let body = match body_of(request).await {
+        Ok(body) => body,
+        Err(refusal) => return refuse(refusal),
+    };
+    let Some(_one) = desk.telling.enter(&builder) else {
+        let why = "its watcher is being heard already";
+        return refuse((StatusCode::TOO_MANY_REQUESTS, "TooMany", why.to_owned()));
+    };
+    let told: Told = match serde_json::from_slice(&body) {
+        Ok(told) => told,
+        Err(error) => return refuse((StatusCode::BAD_REQUEST, "Body", error.to_string())),
+    };
+    for seen in told.seen.iter().take(TOLD) {
+        if let Err(error) = take(&desk, &builder, seen).await {
+            return refuse((
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ApiServer",
+                error.to_string(),
+            ));
+        }
+    }
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Writes what follows from one thing that was seen.
+async fn take(desk: &Desk, builder: &Name, seen: &Seen) -> Result<(), crate::cluster::Error> {
+    if seen.id.len() > ID {
+        return Ok(());
+    }
+    // Of another namespace or Builder, or one that has gone: it is in no list any more.
+    let Some(((namespace, name), entry)) = desk.sources.find(builder, &seen.id) else {
+        return Ok(());
+    };
+    if entry.knows(seen) {
+        return Ok(());
+    }
+    let mut tries = 0;
+    loop {
+        let build = desk.cluster.image_build(&namespace, &name).await?;
+        let Some(build) = build.filter(|build| build.metadata.uid.as_ref() == Some(&entry.uid))
+        else {
+            return Ok(());
+        };
+        if build.spec.builder_ref.name != builder.1 {
+            return Ok(());
+        }
+        let Some(status) = heard(&build, seen, Timestamp::now()) else {
+            return Ok(());
+        };
+        tries += 1;
+        match desk.cluster.write_status(&build, &status).await {
+            Ok(_) => return Ok(tokio::time::sleep(PACE).await),
+            Err(error) if error.is_missing() => return Ok(()),
+            Err(error) if error.is_conflict() && tries < TRIES => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Says what is to be looked at at once, as soon as there is something.
+pub(super) async fn wait(
+    State(desk): State<Desk>,
+    Extension(runner): Extension<Runner>,
+    request: Request,
+) -> Response {
+    let builder = match speaker(&desk, &runner, &request) {
+        Ok(builder) => builder,
+        Err(refused) => return refused,
+    };
+    // It is not busy: where seats are few, its connection ends for another, and it comes back.
+    let look = desk.sources.wanted(&builder, HELD).await;
+    Json(Wanted { look }).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_credential_of_a_watcher_speaks_for_one() {
+        let of = |job: &str| {
+            builder_of(&Attempt {
+                namespace: "team".into(),
+                uid: "u".into(),
+                job: job.into(),
+            })
+        };
+        assert_eq!(
+            of(&names::watcher("default")),
+            Some(("team".into(), "default".into()))
+        );
+        for other in [
+            "hello-0123456789",
+            "whittle-builder-default",
+            "whittle-builder--watcher",
+            "-watcher",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        // No runner's Job has such a name: it ends in ten hexadecimal digits.
+        assert!(!names::is_attempt(&names::watcher("default")));
+    }
+}

@@ -1,0 +1,148 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixtures;
+use whittle_watch::wire::{Outcome, Reason};
+
+const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn build(name: &str, triggers: serde_json::Value) -> ImageBuild {
+    let mut build = fixtures::git_with_secrets();
+    build.metadata.name = Some(name.into());
+    build.metadata.uid = Some(format!("uid-of-{name}"));
+    build.spec.triggers = serde_json::from_value(triggers).unwrap();
+    build
+}
+
+fn polled(name: &str) -> ImageBuild {
+    build(name, json!({"poll": {"interval": "1m"}}))
+}
+
+fn default() -> Name {
+    ("team".into(), "default".into())
+}
+
+/// The Builder whose list is to be written next; none where none is.
+async fn next(sources: &Sources) -> Option<Name> {
+    tokio::time::timeout(TOGETHER * 2, sources.next())
+        .await
+        .ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_is_written_where_what_is_watched_changes_and_not_for_what_becomes_of_a_build() {
+    let sources = Sources::default();
+    let mut build = polled("a");
+    sources.put(&Event::Apply(build.clone()));
+    assert_eq!(next(&sources).await, Some(default()));
+    let watched = sources.of(&default());
+    assert_eq!((watched.len(), watched[0].interval_seconds), (1, 60));
+    build.status = Some(serde_json::from_value(json!({"lastRevision": A})).unwrap());
+    sources.put(&Event::Apply(build.clone()));
+    assert_eq!(next(&sources).await, None);
+    build.spec.source.git.as_mut().unwrap().secret_ref = None;
+    sources.put(&Event::Apply(build.clone()));
+    assert_eq!(next(&sources).await, Some(default()));
+    // Another Builder: both lists.
+    build.spec.builder_ref.name = "other".into();
+    sources.put(&Event::Apply(build.clone()));
+    let both = [
+        next(&sources).await.unwrap().1,
+        next(&sources).await.unwrap().1,
+    ];
+    assert!(both.contains(&"default".to_owned()) && both.contains(&"other".to_owned()));
+    sources.put(&Event::Delete(build));
+    assert_eq!(next(&sources).await.unwrap().1, "other");
+    assert!(sources.of(&("team".into(), "other".into())).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_build_that_went_while_nobody_watched_is_watched_no_more() {
+    let sources = Sources::default();
+    let list = |builds: &[ImageBuild]| {
+        sources.put(&Event::Init);
+        for build in builds {
+            sources.put(&Event::InitApply(build.clone()));
+        }
+        sources.put(&Event::InitDone);
+    };
+    list(&[
+        polled("a"),
+        polled("b"),
+        build("c", json!({"schedule": "@daily"})),
+    ]);
+    assert_eq!(next(&sources).await, Some(default()));
+    assert_eq!(sources.of(&default()).len(), 2);
+    list(&[polled("b")]);
+    assert_eq!(next(&sources).await, Some(default()));
+    assert_eq!(sources.of(&default())[0].id, "uid-of-b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_does_not_wait_for_the_hour_in_which_a_list_is_written_again() {
+    let sources = Sources::default();
+    sources.touch_later(default(), Duration::from_secs(3600));
+    assert_eq!(next(&sources).await, None);
+    sources.touch(default());
+    assert_eq!(next(&sources).await, Some(default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_looked_at_is_told_at_once_and_once_and_to_its_own_watcher() {
+    let sources = Sources::default();
+    let wait = Duration::from_secs(25);
+    let other = ("team".to_owned(), "other".to_owned());
+    let waiting = tokio::spawn({
+        let sources = sources.clone();
+        async move { sources.wanted(&default(), wait).await }
+    });
+    tokio::task::yield_now().await;
+    sources.want(&other, "x");
+    sources.want(&default(), "a");
+    assert_eq!(waiting.await.unwrap(), ["a"]);
+    assert!(sources.wanted(&default(), wait).await.is_empty());
+    assert_eq!(sources.wanted(&other, wait).await, ["x"]);
+}
+
+#[test]
+fn what_is_known_already_is_seen_without_asking_the_api_server() {
+    let mut build = polled("a");
+    build.status = Some(
+        serde_json::from_value(json!({"lastRevision": A, "conditions": [{"type": "Triggers", "status": "True",
+            "reason": "TriggersWork", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+        .unwrap(),
+    );
+    let seen = |id: &str, outcome| Seen {
+        id: id.into(),
+        wanted: false,
+        outcome,
+    };
+    let found = |revision: &str| Outcome::Found {
+        revision: revision.into(),
+    };
+    let entry = Entry::of(&build).unwrap();
+    assert!(entry.knows(&seen("uid-of-a", found(A))));
+    assert!(!entry.knows(&seen("uid-of-a", found("main@sha1:bb"))));
+    assert!(!entry.knows(&seen("uid-of-a/x", found(A))));
+    let failed = Outcome::Failed {
+        reason: Reason::NotFound,
+        message: "m".into(),
+    };
+    assert!(!entry.knows(&seen("uid-of-a", failed)));
+}
+
+#[test]
+fn who_speaks_for_one_builder_finds_no_other_ones_sources() {
+    let sources = Sources::default();
+    sources.put(&Event::Apply(polled("a")));
+    assert!(sources.find(&default(), "uid-of-a").is_some());
+    assert!(sources.find(&default(), "uid-of-a/1").is_some());
+    for builder in [
+        ("team", "other"),
+        ("other", "default"),
+        ("team\0", "default"),
+    ] {
+        let builder = (builder.0.to_owned(), builder.1.to_owned());
+        assert!(sources.find(&builder, "uid-of-a").is_none());
+    }
+}

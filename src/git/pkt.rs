@@ -1,0 +1,109 @@
+//! Lines as git's protocol frames them (<https://git-scm.com/docs/protocol-common#_pkt_line_format>).
+
+use crate::Error;
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Text, without the line end.
+    Data(Vec<u8>),
+    /// The end of a message.
+    Flush,
+    /// Between two parts of a message.
+    Delimiter,
+}
+
+/// Takes the lines out of what comes in pieces. It keeps one line and one piece at most.
+#[derive(Default)]
+pub(crate) struct Lines {
+    buffer: Vec<u8>,
+    at: usize,
+}
+
+impl Lines {
+    pub(crate) fn push(&mut self, piece: &[u8]) {
+        self.buffer.drain(..self.at);
+        self.at = 0;
+        self.buffer.extend_from_slice(piece);
+    }
+
+    /// The next line that is whole.
+    pub(crate) fn next(&mut self) -> Result<Option<Line>, Error> {
+        let rest = &self.buffer[self.at..];
+        let Some((head, rest)) = rest.split_at_checked(4) else {
+            return Ok(None);
+        };
+        let length = std::str::from_utf8(head)
+            .ok()
+            .filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|text| usize::from_str_radix(text, 16).ok())
+            .ok_or_else(|| {
+                Error::protocol("the server's answer is invalid: it is not git's protocol")
+            })?;
+        let line = match length {
+            0 => Line::Flush,
+            1 => Line::Delimiter,
+            // The end of a whole response: after it nothing comes.
+            2 => Line::Flush,
+            3 => {
+                return Err(Error::protocol(
+                    "the server's answer is invalid: it has a line of a negative length",
+                ));
+            }
+            _ => {
+                let Some(data) = rest.get(..length - 4) else {
+                    return Ok(None);
+                };
+                let data = data.strip_suffix(b"\n").unwrap_or(data);
+                self.at += length - 4;
+                Line::Data(data.to_vec())
+            }
+        };
+        self.at += 4;
+        Ok(Some(line))
+    }
+}
+
+/// A line with this text.
+pub(crate) fn data(text: &str) -> String {
+    format!("{:04x}{text}\n", text.len() + 5)
+}
+
+pub(crate) const FLUSH: &str = "0000";
+pub(crate) const DELIMITER: &str = "0001";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_whatever_pieces_they_come_in() {
+        let text = format!("{}{DELIMITER}{}{FLUSH}", data("version 2"), data("ä"));
+        for size in 1..text.len() {
+            let mut lines = Lines::default();
+            let mut found = vec![];
+            for piece in text.as_bytes().chunks(size) {
+                lines.push(piece);
+                while let Some(line) = lines.next().unwrap() {
+                    found.push(line);
+                }
+            }
+            let expected = [
+                Line::Data(b"version 2".to_vec()),
+                Line::Delimiter,
+                Line::Data("ä".as_bytes().to_vec()),
+                Line::Flush,
+            ];
+            assert_eq!(found, expected, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_length_is_not_gits_protocol() {
+        for text in ["<htm", "+123", "-001", "0003"] {
+            let mut lines = Lines::default();
+            lines.push(text.as_bytes());
+            assert!(lines.next().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! One look at one source: whom to ask, and what to say of the answer.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use whittle_api::{GitRef, RegistryConfig};
+use whittle_git::{Auth, Http, Kind, Remote};
+use whittle_image::{Reference, bounded};
+use whittle_registry::answer::{self, told};
+use whittle_registry::{
+    Access, Client, DockerConfig, MountFault, Patience, RegistryError, Settings,
+};
+
+use crate::files::{mark, read, within};
+use crate::schedule::Looked;
+use crate::wire::{MESSAGE, Outcome, Reason, What};
+
+/// The longest that a registry may take for all that one look asks it; git has its own.
+const WITHIN: Duration = Duration::from_secs(30);
+/// One try: the schedule knows when to try again.
+const ONCE: Patience = Patience {
+    tries: 1,
+    ..Patience::USUAL
+};
+
+/// What went wrong, and how long the server asks to wait.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    reason: Reason,
+    message: String,
+    retry_after: Option<Duration>,
+    /// True where the server answered well, and just has not what was looked for.
+    answered: bool,
+}
+
+impl Fault {
+    fn new(reason: Reason, message: String) -> Self {
+        Self {
+            reason,
+            message,
+            retry_after: None,
+            answered: false,
+        }
+    }
+}
+
+/// Whom a source asks: host and port, as far as they can be told.
+pub(crate) fn host(what: &What) -> String {
+    match what {
+        What::Git { url, .. } => {
+            Remote::parse(url).map_or_else(|_| url.clone(), |remote| remote.host())
+        }
+        What::Image { image, .. } => Reference::parse(image).repository.api_host().to_owned(),
+    }
+}
+
+/// Connections to servers, shared by what is asked over the same certificates.
+pub(crate) struct Servers {
+    git: Http,
+    secrets: PathBuf,
+    registry_ca: PathBuf,
+    registries: HashMap<(bool, Option<PathBuf>), (u64, Client)>,
+}
+
+/// A look that has all it needs.
+pub(crate) enum Asking {
+    Git {
+        http: Http,
+        remote: Remote,
+        auth: Auth,
+        wanted: whittle_git::Wanted,
+    },
+    Image {
+        client: Client,
+        reference: Reference,
+    },
+    Known(Result<String, Fault>),
+}
+
+impl Servers {
+    pub(crate) fn new(secrets: &Path, registry_ca: &Path) -> Result<Self, whittle_git::Error> {
+        Ok(Self {
+            git: Http::new()?,
+            secrets: secrets.to_owned(),
+            registry_ca: registry_ca.to_owned(),
+            registries: HashMap::new(),
+        })
+    }
+
+    /// Reads what is mounted for a look. Nothing of it is kept.
+    pub(crate) fn prepare(
+        &mut self,
+        what: &What,
+        registries: impl Fn(&str) -> Vec<RegistryConfig>,
+    ) -> Asking {
+        let prepared = match what {
+            What::Git {
+                url,
+                reference,
+                secret,
+            } => self.git(url, reference.as_ref(), secret.as_deref()),
+            What::Image {
+                image,
+                builder,
+                secret,
+            } => self.image(image, builder, secret.as_deref(), &registries(builder)),
+        };
+        prepared.unwrap_or_else(|fault| Asking::Known(Err(fault)))
+    }
+
+    fn git(
+        &self,
+        url: &str,
+        reference: Option<&GitRef>,
+        secret: Option<&str>,
+    ) -> Result<Asking, Fault> {
+        let remote = Remote::parse(url).map_err(|error| git_fault(url, secret, &error))?;
+        let auth = match (secret, &remote) {
+            (Some(name), _) => {
+                let folder = within(&self.secrets, name);
+                let folder = folder.ok_or_else(|| {
+                    Fault::new(Reason::Invalid, format!("Secret {name}: invalid name"))
+                })?;
+                Auth::read(&folder, &remote)
+            }
+            (None, Remote::Http(_)) => Ok(Auth::None),
+            (None, Remote::Ssh(server)) => {
+                return Err(Fault::new(
+                    Reason::Denied,
+                    format!(
+                        "git repository {url} is read over SSH: name a Secret of type kubernetes.io/ssh-auth in \
+                        git.secretRef, with the keys ssh-privatekey and known_hosts (the output of `ssh-keyscan {}`)",
+                        server.host
+                    ),
+                ));
+            }
+        };
+        Ok(Asking::Git {
+            http: self.git.clone(),
+            auth: auth.map_err(|error| git_fault(url, secret, &error))?,
+            remote,
+            wanted: wanted(reference).map_err(|error| git_fault(url, secret, &error))?,
+        })
+    }
+
+    fn image(
+        &mut self,
+        image: &str,
+        builder: &str,
+        secret: Option<&str>,
+        registries: &[RegistryConfig],
+    ) -> Result<Asking, Fault> {
+        let reference = Reference::parse(image);
+        if let Some(digest) = reference.digest {
+            return Ok(Asking::Known(Ok(digest)));
+        }
+        let credentials = match secret {
+            Some(name) => self.credentials(image, name)?,
+            None => DockerConfig::default(),
+        };
+        let credentials = credentials.find(&reference.repository).cloned();
+        let known = registries
+            .iter()
+            .find(|it| it.host == reference.repository.host);
+        let ca = known
+            .filter(|registry| registry.ca_ref.is_some())
+            .and_then(|registry| {
+                let folder = within(&self.registry_ca, builder)?;
+                Some(within(&folder, &registry.folder())?.join("ca.crt"))
+            });
+        let plain_http =
+            known.map_or_else(|| reference.repository.is_loopback(), |it| it.plain_http);
+        let now = ca.as_deref().map_or(0, mark);
+        let key = (plain_http, ca);
+        let client = match self.registries.get(&key) {
+            Some((before, client)) if *before == now => {
+                client.beside(reference.repository.clone(), credentials)
+            }
+            _ => {
+                let settings = Settings {
+                    plain_http,
+                    ca: key.1.as_deref().map(read).transpose().map_err(|error| {
+                        let host = &reference.repository.host;
+                        let message = format!(
+                            "the certificates of registry {host} cannot be read: {error}: check the ConfigMap of caRef in Builder {builder}"
+                        );
+                        Fault::new(Reason::Invalid, message)
+                    })?,
+                    credentials: None,
+                    patience: ONCE,
+                    access: Access::Pull,
+                };
+                let client = Client::new(reference.repository.clone(), settings)
+                    .map_err(|error| image_fault(image, secret, &error))?;
+                let beside = client.beside(reference.repository.clone(), credentials);
+                self.registries.insert(key, (now, client));
+                beside
+            }
+        };
+        Ok(Asking::Image { client, reference })
+    }
+
+    fn credentials(&self, image: &str, name: &str) -> Result<DockerConfig, Fault> {
+        let denied = |why: String| {
+            let message = format!(
+                "image {image}: {why}: create a Secret of type kubernetes.io/dockerconfigjson named {name}"
+            );
+            Fault::new(Reason::Denied, message)
+        };
+        let folder = within(&self.secrets, name)
+            .ok_or_else(|| denied(format!("Secret {name} has an invalid name")))?;
+        DockerConfig::mounted(&folder).map_err(|fault| {
+            denied(match fault {
+                MountFault::Io(error) => format!("Secret {name} cannot be read: {error}"),
+                MountFault::Keys(_) => format!("Secret {name} not found, or of another type"),
+                MountFault::Config(key, fault) => {
+                    format!(
+                        "Secret {name} has an invalid Docker config file in its key {key}: {fault}"
+                    )
+                }
+            })
+        })
+    }
+}
+
+/// What a reference of a spec means.
+fn wanted(reference: Option<&GitRef>) -> Result<whittle_git::Wanted, whittle_git::Error> {
+    use whittle_git::{Range, Wanted};
+    let Some(GitRef {
+        branch,
+        tag,
+        semver,
+        commit,
+    }) = reference
+    else {
+        return Ok(Wanted::Head);
+    };
+    Ok(match (branch, tag, semver, commit) {
+        (Some(branch), ..) => Wanted::Branch(branch.clone()),
+        (_, Some(tag), ..) => Wanted::Tag(tag.clone()),
+        (_, _, Some(range), _) => Wanted::Versions(Range::parse(range)?),
+        (_, _, _, Some(commit)) => Wanted::Commit(commit.clone()),
+        _ => Wanted::Head,
+    })
+}
+
+impl Asking {
+    /// Asks. `what`: what it was prepared for.
+    pub(crate) async fn look(self, what: &What) -> Looked {
+        let begun = Instant::now();
+        let found = match (self, what) {
+            (Self::Known(known), _) => known,
+            (
+                Self::Git {
+                    http,
+                    remote,
+                    auth,
+                    wanted,
+                },
+                What::Git { url, secret, .. },
+            ) => {
+                let found = whittle_git::look(&http, &remote, &auth, &wanted).await;
+                found.map_err(|error| match (&auth, secret, error.kind) {
+                    (Auth::None, Some(name), Kind::Denied | Kind::NotFound) => Fault::new(
+                        Reason::Denied,
+                        format!(
+                            "authentication required for git repository {url}: Secret {name} not found, or key password \
+                                is missing: create it with type kubernetes.io/basic-auth"
+                        ),
+                    ),
+                    _ => git_fault(url, secret.as_deref(), &error),
+                })
+            }
+            (Self::Image { client, reference }, What::Image { image, secret, .. }) => {
+                let asked = tokio::time::timeout(WITHIN, client.digest(reference.wanted())).await;
+                let found = asked.unwrap_or_else(|_| {
+                    Err(RegistryError::Transient {
+                        message: format!(
+                            "timed out: the registry did not answer within {} s",
+                            WITHIN.as_secs()
+                        ),
+                        retry_after: None,
+                    })
+                });
+                found.map_err(|error| image_fault(image, secret.as_deref(), &error))
+            }
+            _ => unreachable!("a look is prepared for what it looks at"),
+        };
+        let took = begun.elapsed();
+        match found {
+            Ok(revision) => Looked {
+                outcome: Outcome::Found { revision },
+                answered: true,
+                retry_after: None,
+                took,
+            },
+            Err(fault) => Looked {
+                outcome: Outcome::Failed {
+                    reason: fault.reason,
+                    message: bounded(fault.message, MESSAGE),
+                },
+                answered: fault.answered,
+                retry_after: fault.retry_after,
+                took,
+            },
+        }
+    }
+}
+
+fn git_fault(url: &str, secret: Option<&str>, error: &whittle_git::Error) -> Fault {
+    let said = &error.said;
+    let ssh = !url.starts_with("http");
+    let kind = if ssh { "ssh-auth" } else { "basic-auth" };
+    let (reason, message) = match (error.kind, secret) {
+        // The URL is not shown: there may be a password in it.
+        (Kind::Url, _) => (Reason::Invalid, format!("git.url: {said}")),
+        (Kind::Range, _) => (Reason::Invalid, format!("git.ref: {said}")),
+        (Kind::NotFound, Some(name)) => (
+            Reason::NotFound,
+            format!(
+                "git repository {url} not found: check git.url, and whether the credentials in Secret {name} may read it"
+            ),
+        ),
+        (Kind::NotFound, None) => (
+            Reason::NotFound,
+            format!(
+                "git repository {url} not found: check git.url; a private repository needs git.secretRef"
+            ),
+        ),
+        (Kind::NoRef, _) => (
+            Reason::NotFound,
+            format!("git repository {url}: {said}: check git.ref"),
+        ),
+        (Kind::NoMatch, _) => (
+            Reason::NoMatch,
+            format!("git repository {url}: {said}: push such a tag, or change git.ref"),
+        ),
+        (Kind::Denied, Some(name)) => (
+            Reason::Denied,
+            format!(
+                "access to git repository {url} is denied with the credentials in Secret {name}: {said}: check that they are \
+                valid, may read it, and are of type kubernetes.io/{kind}"
+            ),
+        ),
+        (Kind::Denied, None) => (
+            Reason::Denied,
+            format!(
+                "authentication required for git repository {url}: {said}: name a Secret of type kubernetes.io/{kind} in git.secretRef"
+            ),
+        ),
+        (Kind::HostKey, name) => {
+            let host = Remote::parse(url)
+                .map(|remote| remote.host())
+                .unwrap_or_default();
+            let host = host.rsplit_once(':').map_or("", |(host, _)| host);
+            (
+                Reason::Denied,
+                format!(
+                    "git repository {url}: {said}: add the output of `ssh-keyscan {host}` to key known_hosts of Secret {}, after \
+                    checking it",
+                    name.unwrap_or_default()
+                ),
+            )
+        }
+        (Kind::Unreachable, _) => (
+            Reason::Unreachable,
+            format!("git repository {url} cannot be read: {said}; retrying"),
+        ),
+        (Kind::RateLimited, _) => (
+            Reason::RateLimited,
+            format!("git repository {url}: rate limit exceeded: {said}; retrying later"),
+        ),
+        (Kind::Redirect, _) => (
+            Reason::Invalid,
+            format!("git repository {url}: {said}: write the URL that git clones in git.url"),
+        ),
+        (Kind::Protocol, _) => (
+            Reason::Invalid,
+            format!("git repository {url}: {said}: check git.url"),
+        ),
+    };
+    Fault {
+        retry_after: error.retry_after,
+        answered: matches!(error.kind, Kind::NoRef | Kind::NoMatch),
+        ..Fault::new(reason, message)
+    }
+}
+
+fn image_fault(image: &str, secret: Option<&str>, error: &RegistryError) -> Fault {
+    let with = match secret {
+        Some(name) => format!("check that the credentials in Secret {name} may read it"),
+        None => "a private image needs a Secret".to_owned(),
+    };
+    match error {
+        RegistryError::NotFound(said) => Fault {
+            answered: true,
+            ..Fault::new(
+                Reason::NotFound,
+                format!("image {image} not found: {said}: check its name; {with}"),
+            )
+        },
+        RegistryError::Denied(said) => Fault::new(
+            Reason::Denied,
+            format!("access to image {image} is denied: {said}: {with}"),
+        ),
+        RegistryError::Transient {
+            message,
+            retry_after,
+        } => {
+            let limited = told(message).kind == answer::Kind::RateLimited;
+            let (reason, words) = match limited {
+                true => (Reason::RateLimited, "rate limit exceeded"),
+                false => (Reason::Unreachable, "cannot be read"),
+            };
+            Fault {
+                retry_after: *retry_after,
+                ..Fault::new(
+                    reason,
+                    format!("image {image}: {words}: {message}; retrying"),
+                )
+            }
+        }
+        RegistryError::Other(said) => Fault::new(
+            Reason::Invalid,
+            format!("image {image}: {said}: check its name and its registry"),
+        ),
+    }
+}
+
+#[cfg(test)]
+#[path = "look_tests.rs"]
+mod tests;

@@ -1,0 +1,212 @@
+//! What the controller is told: what has changed since it last took it, and all of it again from time to time. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::wire::{Outcome, Seen, TOLD};
+
+/// How often all is told again.
+const AGAIN: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Untold,
+    /// It is being told.
+    Sent,
+    Told,
+}
+
+struct Entry {
+    outcome: Outcome,
+    wanted: bool,
+    state: State,
+}
+
+/// The newest of each source: never more than there are sources.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    entries: BTreeMap<String, Entry>,
+    again: Duration,
+}
+
+impl Outbox {
+    pub(crate) fn note(&mut self, seen: Seen) {
+        let known = self.entries.get(&seen.id);
+        if let Some(known) = known
+            && known.outcome == seen.outcome
+            && !seen.wanted
+        {
+            return;
+        }
+        // What the controller asked for is its answer until it has taken one.
+        let wanted = seen.wanted || known.is_some_and(|known| known.wanted);
+        let entry = Entry {
+            outcome: seen.outcome,
+            wanted,
+            state: State::Untold,
+        };
+        self.entries.insert(seen.id, entry);
+    }
+
+    /// Forgets what is not watched any more.
+    pub(crate) fn keep(&mut self, ids: &BTreeSet<&str>) {
+        self.entries.retain(|id, _| ids.contains(id.as_str()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self
+            .entries
+            .values()
+            .any(|entry| entry.state == State::Untold)
+    }
+
+    /// What is told next, what the controller asked for first. To be followed by [`Self::told`].
+    pub(crate) fn batch(&mut self, now: Duration) -> Vec<Seen> {
+        if now >= self.again + AGAIN {
+            self.again = now;
+            self.entries
+                .values_mut()
+                .for_each(|entry| entry.state = State::Untold);
+        }
+        let mut batch = vec![];
+        for wanted in [true, false] {
+            let untold = self
+                .entries
+                .iter_mut()
+                .filter(|(_, entry)| entry.state == State::Untold && entry.wanted == wanted);
+            for (id, entry) in untold.take(TOLD - batch.len()) {
+                entry.state = State::Sent;
+                batch.push(Seen {
+                    id: id.clone(),
+                    wanted,
+                    outcome: entry.outcome.clone(),
+                });
+            }
+        }
+        batch
+    }
+
+    /// When all is told again.
+    pub(crate) fn again(&self) -> Duration {
+        self.again + AGAIN
+    }
+
+    /// Whether the controller took the batch. What has changed meanwhile is still to be told.
+    pub(crate) fn told(&mut self, taken: bool) {
+        for entry in self
+            .entries
+            .values_mut()
+            .filter(|entry| entry.state == State::Sent)
+        {
+            if taken {
+                entry.state = State::Told;
+                entry.wanted = false;
+            } else {
+                entry.state = State::Untold;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn seen(id: &str, revision: &str, wanted: bool) -> Seen {
+        Seen {
+            id: id.into(),
+            wanted,
+            outcome: Outcome::Found {
+                revision: revision.into(),
+            },
+        }
+    }
+
+    fn ids(batch: &[Seen]) -> Vec<&str> {
+        batch.iter().map(|seen| seen.id.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_has_changed_is_told_and_the_newest_of_it() {
+        let mut outbox = Outbox::default();
+        outbox.note(seen("a", "1", false));
+        outbox.note(seen("a", "2", false));
+        outbox.note(seen("b", "1", false));
+        assert_eq!(
+            outbox.batch(SECOND),
+            [seen("a", "2", false), seen("b", "1", false)]
+        );
+        outbox.told(true);
+        outbox.note(seen("a", "2", false));
+        assert!(outbox.is_empty());
+        outbox.note(seen("a", "3", false));
+        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_first_and_also_where_nothing_has_changed() {
+        let mut outbox = Outbox::default();
+        for id in ["a", "b"] {
+            outbox.note(seen(id, "1", false));
+        }
+        outbox.batch(SECOND);
+        outbox.told(true);
+        outbox.note(seen("a", "2", false));
+        outbox.note(seen("b", "1", true));
+        // A later look that nobody asked for does not take it away.
+        outbox.note(seen("b", "2", false));
+        assert_eq!(
+            outbox.batch(SECOND),
+            [seen("b", "2", true), seen("a", "2", false)]
+        );
+        outbox.told(true);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_was_not_taken_or_changed_meanwhile_is_told_again() {
+        let mut outbox = Outbox::default();
+        outbox.note(seen("a", "1", true));
+        outbox.batch(SECOND);
+        outbox.told(false);
+        assert_eq!(outbox.batch(SECOND), [seen("a", "1", true)]);
+        outbox.note(seen("a", "2", false));
+        outbox.told(true);
+        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+    }
+
+    #[test]
+    fn batches_are_bounded_and_each_comes_once() {
+        let mut outbox = Outbox::default();
+        for id in 0..450 {
+            outbox.note(seen(&format!("{id:03}"), "1", false));
+        }
+        let mut all = vec![];
+        for expected in [200, 200, 50, 0] {
+            let batch = outbox.batch(SECOND);
+            assert_eq!(batch.len(), expected);
+            all.extend(batch.into_iter().map(|seen| seen.id));
+            outbox.told(true);
+        }
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 450);
+    }
+
+    #[test]
+    fn all_is_told_again_once_an_hour_but_not_what_is_no_longer_watched() {
+        let mut outbox = Outbox::default();
+        for id in ["a", "b"] {
+            outbox.note(seen(id, "1", true));
+        }
+        outbox.batch(SECOND);
+        outbox.told(true);
+        outbox.keep(&BTreeSet::from(["b"]));
+        assert_eq!(outbox.batch(AGAIN - SECOND), []);
+        assert_eq!(outbox.batch(AGAIN), [seen("b", "1", false)]);
+        outbox.told(true);
+        assert_eq!(outbox.batch(AGAIN + SECOND), []);
+    }
+}

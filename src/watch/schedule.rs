@@ -1,0 +1,321 @@
+//! What is looked at, and when. Pure: it is told the time, and asks nobody.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::wire::{Outcome, Reason, Seen, Watched, What};
+
+/// Looks at a time: in all, and at one host.
+const ALL: usize = 16;
+const HOST: usize = 2;
+/// Of these, at hosts that were slow or away when they were last asked: they hold up no other.
+const SLOW: usize = 8;
+/// What is slow.
+const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// The first look of a source comes within this time.
+const FIRST: Duration = Duration::from_secs(10);
+/// The longest pause after failures, and the longest that a server's wish is followed.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// The pause of a host that is asked too often, and does not say for how long; twice as long each further time.
+const LIMITED: Duration = Duration::from_secs(60);
+/// How long an id that is not in the list yet stays wanted: the kubelet brings a new list within a minute or two.
+const EARLY: Duration = Duration::from_secs(300);
+const EARLY_IDS: usize = 1000;
+
+/// What came of a look, and what of it says when to look again.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Looked {
+    pub(crate) outcome: Outcome,
+    /// True where the server answered well, even if what was looked for is not there.
+    pub(crate) answered: bool,
+    /// How long the server asks to wait.
+    pub(crate) retry_after: Option<Duration>,
+    /// How long it took.
+    pub(crate) took: Duration,
+}
+
+/// A look that is due.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Look {
+    /// To be given back with what came of it.
+    pub(crate) key: String,
+    pub(crate) what: What,
+}
+
+/// Sources that ask the same of the same server with the same Secret: they are looked at once.
+struct Group {
+    what: What,
+    host: String,
+    /// Ids, with their intervals.
+    members: BTreeMap<String, Duration>,
+    /// When the next look is due; none: only when wanted.
+    next: Option<Duration>,
+    wanted: BTreeSet<String>,
+    /// While it is looked at: the ids that were wanted when the look began.
+    looking: Option<BTreeSet<String>>,
+    failures: u32,
+}
+
+#[derive(Default)]
+struct Host {
+    looking: usize,
+    slow: bool,
+    /// It is not asked before this time.
+    until: Duration,
+    limited: u32,
+}
+
+pub(crate) struct Schedule {
+    seed: u64,
+    drawn: u64,
+    groups: BTreeMap<String, Group>,
+    hosts: HashMap<String, Host>,
+    early: BTreeMap<String, Duration>,
+}
+
+impl Schedule {
+    /// `seed`: another one in each process, so that not all of them ask at the same time.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            drawn: 0,
+            groups: BTreeMap::new(),
+            hosts: HashMap::new(),
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a new list. What stays keeps its time. `host`: whom a source asks.
+    pub(crate) fn set(&mut self, list: &[Watched], host: impl Fn(&What) -> String, now: Duration) {
+        let mut before = std::mem::take(&mut self.groups);
+        let mut members = BTreeMap::new();
+        for watched in list {
+            let key = key(&watched.what);
+            let known = before.remove(&key).map(|mut group| {
+                members.insert(key.clone(), std::mem::take(&mut group.members));
+                group
+            });
+            let group = self.groups.entry(key).or_insert_with(|| {
+                known.unwrap_or_else(|| Group {
+                    what: watched.what.clone(),
+                    host: host(&watched.what),
+                    members: BTreeMap::new(),
+                    next: None,
+                    wanted: BTreeSet::new(),
+                    looking: None,
+                    failures: 0,
+                })
+            });
+            let interval = Duration::from_secs(watched.interval_seconds);
+            group.members.insert(watched.id.clone(), interval);
+            if self.early.remove(&watched.id).is_some() {
+                group.wanted.insert(watched.id.clone());
+            }
+        }
+        // A look under way ends by itself; its host has one less then.
+        let mut firsts = vec![];
+        for (key, group) in &mut self.groups {
+            let known = members.remove(key).unwrap_or_default();
+            group.wanted.retain(|id| group.members.contains_key(id));
+            match (group.interval(), group.next) {
+                (None, _) => group.next = None,
+                // Nobody has told of a new one what is there.
+                (Some(_), Some(_)) if group.members.keys().any(|id| !known.contains_key(id)) => {
+                    group.next = Some(now);
+                }
+                (Some(_), None) => firsts.push(key.clone()),
+                (Some(interval), Some(next)) if group.failures == 0 => {
+                    group.next = Some(next.min(now + interval));
+                }
+                _ => {}
+            }
+        }
+        for key in firsts {
+            let within = self.groups[&key].interval().unwrap_or_default().min(FIRST);
+            let pause = within.mul_f64(self.draw(&key));
+            self.groups.get_mut(&key).expect("a key of it").next = Some(now + pause);
+        }
+        let hosts: BTreeSet<&String> = self.groups.values().map(|group| &group.host).collect();
+        self.hosts
+            .retain(|name, host| host.looking > 0 || host.until > now || hosts.contains(name));
+    }
+
+    /// These are to be looked at at once; those that are not in the list yet, once they are.
+    pub(crate) fn want(&mut self, ids: &[String], now: Duration) {
+        self.early.retain(|_, asked| *asked + EARLY > now);
+        for id in ids {
+            let group = self
+                .groups
+                .values_mut()
+                .find(|group| group.members.contains_key(id));
+            match group {
+                // Where it is being looked at, it is so again: what the controller knows of may have come in between.
+                Some(group) => {
+                    group.wanted.insert(id.clone());
+                }
+                None if self.early.len() < EARLY_IDS => {
+                    self.early.insert(id.clone(), now);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A Secret has changed: what failed with it may not fail again.
+    pub(crate) fn changed(&mut self, secret: &str, now: Duration) {
+        for group in self.groups.values_mut() {
+            if group.failures > 0 && group.secret() == Some(secret) {
+                group.next = group.next.map(|next| next.min(now));
+            }
+        }
+    }
+
+    /// What is to be looked at now.
+    pub(crate) fn take(&mut self, now: Duration) -> Vec<Look> {
+        let mut due: Vec<_> = self
+            .groups
+            .iter_mut()
+            .filter(|(_, group)| group.looking.is_none())
+            .filter(|(_, group)| group.due().is_some_and(|due| due <= now))
+            .collect();
+        due.sort_by_key(|(_, group)| group.due());
+        let mut all: usize = self.hosts.values().map(|host| host.looking).sum();
+        let slow = self.hosts.values().filter(|host| host.slow);
+        let mut slow: usize = slow.map(|host| host.looking).sum();
+        let mut looks = vec![];
+        for (key, group) in due {
+            let host = self.hosts.entry(group.host.clone()).or_default();
+            let room = match host.slow {
+                true => host.looking == 0 && slow < SLOW,
+                false => host.looking < HOST,
+            };
+            if all >= ALL {
+                break;
+            }
+            if !room || host.until > now {
+                continue;
+            }
+            all += 1;
+            slow += usize::from(host.slow);
+            host.looking += 1;
+            group.looking = Some(std::mem::take(&mut group.wanted));
+            looks.push(Look {
+                key: key.clone(),
+                what: group.what.clone(),
+            });
+        }
+        looks
+    }
+
+    /// Notes what came of a look, and says whom it is to be told for.
+    pub(crate) fn done(
+        &mut self,
+        look: &Look,
+        host: &str,
+        looked: &Looked,
+        now: Duration,
+    ) -> Vec<Seen> {
+        let limited = matches!(
+            looked.outcome,
+            Outcome::Failed {
+                reason: Reason::RateLimited,
+                ..
+            }
+        );
+        let away = matches!(
+            looked.outcome,
+            Outcome::Failed {
+                reason: Reason::Unreachable,
+                ..
+            }
+        );
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.looking = host.looking.saturating_sub(1);
+            host.slow = away || looked.took > SLOW_AFTER;
+            if limited {
+                let doubled = LIMITED.saturating_mul(1 << host.limited.min(6));
+                host.limited += 1;
+                let pause = looked.retry_after.unwrap_or(doubled);
+                host.until = now + pause.clamp(Duration::from_secs(1), LONGEST);
+            } else if host.until <= now {
+                host.limited = 0;
+            }
+        }
+        let spread = 0.9 + self.draw(&look.key) / 5.0;
+        let Some(group) = self.groups.get_mut(&look.key) else {
+            return vec![];
+        };
+        let wanted = group.looking.take().unwrap_or_default();
+        group.failures = if looked.answered {
+            0
+        } else {
+            group.failures + 1
+        };
+        group.next = group.interval().map(|interval| {
+            let doubled = interval.saturating_mul(1 << group.failures.min(12));
+            let pause = doubled.min(LONGEST).max(interval).mul_f64(spread);
+            let wish = looked.retry_after.unwrap_or_default().min(LONGEST);
+            now + pause.max(wish)
+        });
+        let seen = |id: &String| Seen {
+            id: id.clone(),
+            wanted: wanted.contains(id),
+            outcome: looked.outcome.clone(),
+        };
+        group.members.keys().map(seen).collect()
+    }
+
+    /// When something is due that is not yet.
+    pub(crate) fn wake(&self, now: Duration) -> Option<Duration> {
+        let idle = self.groups.values().filter(|group| group.looking.is_none());
+        let times = idle.filter_map(|group| {
+            let until = self
+                .hosts
+                .get(&group.host)
+                .map_or(Duration::ZERO, |host| host.until);
+            Some(group.due()?.max(until))
+        });
+        // What is due already waits for room, which is there when a look ends.
+        times.filter(|time| *time > now).min()
+    }
+
+    /// A number from 0 to 1, another one at each call.
+    fn draw(&mut self, key: &str) -> f64 {
+        self.drawn += 1;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.drawn, key).hash(&mut hasher);
+        (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+impl Group {
+    fn interval(&self) -> Option<Duration> {
+        self.members
+            .values()
+            .filter(|interval| !interval.is_zero())
+            .min()
+            .copied()
+    }
+
+    fn due(&self) -> Option<Duration> {
+        match self.wanted.is_empty() {
+            true => self.next,
+            false => Some(Duration::ZERO),
+        }
+    }
+
+    fn secret(&self) -> Option<&str> {
+        match &self.what {
+            What::Git { secret, .. } | What::Image { secret, .. } => secret.as_deref(),
+        }
+    }
+}
+
+fn key(what: &What) -> String {
+    serde_json::to_string(what).expect("text and nothing else")
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
