@@ -37,4 +37,5 @@ mod ssh;
 mod steps_words;
 mod tell;
 mod tenants;
+mod triggers;
 mod truth;
