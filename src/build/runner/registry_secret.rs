@@ -1,6 +1,5 @@
 //! The Secrets with credentials for registries: read as the kubelet reads them, and written for buildctl.
 
-use std::fs;
 use std::path::Path;
 
 use super::files::{Prepared, broken, write_private};
@@ -105,6 +104,8 @@ pub(super) fn write(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use whittle_registry::LEGACY_KEY;
 
     use super::*;
