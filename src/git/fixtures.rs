@@ -12,14 +12,14 @@ use tokio::io::AsyncWriteExt;
 
 /// A bare repository with the branches `main` and `main-2`, the light tag `v1.1.0`, and the annotated tags `v1.0.0` and
 /// `v2.0.0-rc.1`.
-pub(crate) struct Repository {
-    pub(crate) folder: tempfile::TempDir,
+pub struct Repository {
+    pub folder: tempfile::TempDir,
     /// The commits of main, the newest first.
-    pub(crate) commits: Vec<String>,
+    pub commits: Vec<String>,
 }
 
 impl Repository {
-    pub(crate) fn new(format: &str) -> Self {
+    pub fn new(format: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("team/hello.git");
         let git = |args: &[&str]| git(&path, args);
@@ -40,8 +40,21 @@ impl Repository {
         }
     }
 
-    pub(crate) fn main(&self) -> String {
+    /// The revision of main.
+    pub fn main(&self) -> String {
         format!("main@sha1:{}", self.commits[0])
+    }
+
+    /// Commits once more to main.
+    pub fn push(&mut self) {
+        let path = self.folder.path().join("team/hello.git");
+        let tree = git(&path, &["mktree"]);
+        let next = git(
+            &path,
+            &["commit-tree", &tree, "-p", &self.commits[0], "-m", "next"],
+        );
+        git(&path, &["update-ref", "refs/heads/main", &next]);
+        self.commits.insert(0, next);
     }
 }
 
@@ -72,11 +85,7 @@ fn git(path: &Path, args: &[&str]) -> String {
 }
 
 /// `git upload-pack` with these arguments, as servers run it.
-pub(crate) fn upload_pack(
-    args: &[&str],
-    path: &Path,
-    protocol: Option<&str>,
-) -> tokio::process::Command {
+pub fn upload_pack(args: &[&str], path: &Path, protocol: Option<&str>) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("git");
     command
         .arg("upload-pack")
@@ -96,8 +105,8 @@ pub(crate) fn upload_pack(
 }
 
 /// A server of git over HTTP. The first part of a path says how it behaves.
-pub(crate) struct Server {
-    pub(crate) port: u16,
+pub struct Server {
+    pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -109,7 +118,7 @@ struct Shared {
 }
 
 impl Server {
-    pub(crate) async fn start(repository: &Repository) -> Self {
+    pub async fn start(repository: &Repository) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -125,7 +134,7 @@ impl Server {
     }
 
     /// What was asked: path, and whether credentials came along.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }

@@ -4,8 +4,8 @@
 
 mod auth;
 mod error;
-#[cfg(test)]
-mod fixtures;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 mod http;
 mod known_hosts;
 mod pkt;

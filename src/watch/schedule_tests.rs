@@ -333,3 +333,14 @@ fn a_secret_that_has_changed_is_tried_at_once_where_it_failed() {
     schedule.changed("s", at(30));
     assert_eq!(schedule.take(at(30)), []);
 }
+
+#[test]
+fn no_interval_and_no_wish_is_too_long_to_reckon_with() {
+    let mut schedule = set(&[git("a", "h/x", u64::MAX)]);
+    let ever = Looked {
+        retry_after: Some(Duration::MAX),
+        ..failed(Reason::Unreachable)
+    };
+    schedule.one(&ever, FIRST);
+    assert!(is_about(schedule.pause(FIRST), at(MONTH)));
+}
