@@ -26,6 +26,7 @@ impl Repository {
         std::fs::create_dir_all(&path).unwrap();
         let format = format!("--object-format={format}");
         git(&["init", "-q", "--bare", "-b", "main", &format]);
+        git(&["config", "uploadpack.allowFilter", "true"]);
         let tree = git(&["mktree"]);
         let first = git(&["commit-tree", &tree, "-m", "first"]);
         let second = git(&["commit-tree", &tree, "-p", &first, "-m", "second"]);
@@ -43,6 +44,27 @@ impl Repository {
     /// The revision of main.
     pub fn main(&self) -> String {
         format!("main@sha1:{}", self.commits[0])
+    }
+
+    /// Runs git in it.
+    pub fn git(&self, args: &[&str]) -> String {
+        git(&self.folder.path().join("team/hello.git"), args)
+    }
+
+    /// A commit of these files, which no branch has.
+    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        let work = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = work.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let place = format!("--work-tree={}", work.path().display());
+        self.git(&[&place, "add", "-A", "."]);
+        let tree = self.git(&["write-tree"]);
+        let commit = self.git(&["commit-tree", &tree, "-m", "files"]);
+        self.git(&["update-ref", &format!("refs/heads/{commit}"), &commit]);
+        commit
     }
 
     /// Commits once more to main.
