@@ -35,6 +35,8 @@ enum Command {
     Controller(Controller),
     /// Runs one attempt of a build, inside the runner's Pod.
     Runner,
+    /// Asks git servers and registries what is new, inside the watcher's Pod.
+    Watch,
     /// Shows what is in an image and whether it starts, and checks it against rules.
     ///
     /// Exit codes: 0: no requested rule is broken; 1: one is broken, or unknown; 2: the image cannot be inspected.
@@ -225,7 +227,20 @@ pub fn main() -> ExitCode {
     {
         return code;
     }
-    run(Arguments::parse().command)
+    let command = Arguments::parse().command;
+    let watches = matches!(command, Command::Watch);
+    let mut runtime = match watches {
+        // It mostly waits, and is there in each namespace: one thread takes the least memory.
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().build().expect("threads and timers");
+    let code = runtime.block_on(run(command));
+    if watches {
+        // It ends at once where it is asked to; looking up a name cannot be cut off.
+        runtime.shutdown_background();
+    }
+    code
 }
 
 fn install(folder: &Path, state: Option<&Path>) -> ExitCode {
@@ -244,7 +259,6 @@ fn install(folder: &Path, state: Option<&Path>) -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -276,16 +290,12 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
+        Command::Watch => {
+            log();
+            ended(whittle_watch::run().await, "the watcher failed")
+        }
         Command::Controller(arguments) => {
-            tracing_subscriber::fmt()
-                .json()
-                .flatten_event(true)
-                .with_env_filter(
-                    tracing_subscriber::EnvFilter::try_from_default_env()
-                        .unwrap_or_else(|_| "info,kube_client=warn,kube_runtime=warn".into()),
-                )
-                .with_writer(std::io::stderr)
-                .init();
+            log();
             let options = whittle_controller::Options {
                 settings: arguments.settings,
                 namespace: arguments.namespace,
@@ -295,13 +305,33 @@ async fn run(command: Command) -> ExitCode {
                 pod_name: arguments.pod_name,
                 pod_address: arguments.pod_address,
             };
-            match whittle_controller::run(options).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!(%error, "the controller failed");
-                    ExitCode::FAILURE
-                }
-            }
+            ended(
+                whittle_controller::run(options).await,
+                "the controller failed",
+            )
+        }
+    }
+}
+
+/// Logs as JSON.
+fn log() {
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "info,kube_client=warn,kube_runtime=warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn ended(result: Result<(), impl std::fmt::Display>, failed: &str) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "{failed}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -12,20 +12,21 @@ use tokio::io::AsyncWriteExt;
 
 /// A bare repository with the branches `main` and `main-2`, the light tag `v1.1.0`, and the annotated tags `v1.0.0` and
 /// `v2.0.0-rc.1`.
-pub(crate) struct Repository {
-    pub(crate) folder: tempfile::TempDir,
+pub struct Repository {
+    pub folder: tempfile::TempDir,
     /// The commits of main, the newest first.
-    pub(crate) commits: Vec<String>,
+    pub commits: Vec<String>,
 }
 
 impl Repository {
-    pub(crate) fn new(format: &str) -> Self {
+    pub fn new(format: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("team/hello.git");
         let git = |args: &[&str]| git(&path, args);
         std::fs::create_dir_all(&path).unwrap();
         let format = format!("--object-format={format}");
         git(&["init", "-q", "--bare", "-b", "main", &format]);
+        git(&["config", "uploadpack.allowFilter", "true"]);
         let tree = git(&["mktree"]);
         let first = git(&["commit-tree", &tree, "-m", "first"]);
         let second = git(&["commit-tree", &tree, "-p", &first, "-m", "second"]);
@@ -40,8 +41,42 @@ impl Repository {
         }
     }
 
-    pub(crate) fn main(&self) -> String {
+    /// The revision of main.
+    pub fn main(&self) -> String {
         format!("main@sha1:{}", self.commits[0])
+    }
+
+    /// Runs git in it.
+    pub fn git(&self, args: &[&str]) -> String {
+        git(&self.folder.path().join("team/hello.git"), args)
+    }
+
+    /// A commit of these files, which no branch has.
+    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        let work = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = work.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let place = format!("--work-tree={}", work.path().display());
+        self.git(&[&place, "add", "-A", "."]);
+        let tree = self.git(&["write-tree"]);
+        let commit = self.git(&["commit-tree", &tree, "-m", "files"]);
+        self.git(&["update-ref", &format!("refs/heads/{commit}"), &commit]);
+        commit
+    }
+
+    /// Commits once more to main.
+    pub fn push(&mut self) {
+        let path = self.folder.path().join("team/hello.git");
+        let tree = git(&path, &["mktree"]);
+        let next = git(
+            &path,
+            &["commit-tree", &tree, "-p", &self.commits[0], "-m", "next"],
+        );
+        git(&path, &["update-ref", "refs/heads/main", &next]);
+        self.commits.insert(0, next);
     }
 }
 
@@ -72,11 +107,7 @@ fn git(path: &Path, args: &[&str]) -> String {
 }
 
 /// `git upload-pack` with these arguments, as servers run it.
-pub(crate) fn upload_pack(
-    args: &[&str],
-    path: &Path,
-    protocol: Option<&str>,
-) -> tokio::process::Command {
+pub fn upload_pack(args: &[&str], path: &Path, protocol: Option<&str>) -> tokio::process::Command {
     let mut command = tokio::process::Command::new("git");
     command
         .arg("upload-pack")
@@ -96,8 +127,8 @@ pub(crate) fn upload_pack(
 }
 
 /// A server of git over HTTP. The first part of a path says how it behaves.
-pub(crate) struct Server {
-    pub(crate) port: u16,
+pub struct Server {
+    pub port: u16,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -109,7 +140,7 @@ struct Shared {
 }
 
 impl Server {
-    pub(crate) async fn start(repository: &Repository) -> Self {
+    pub async fn start(repository: &Repository) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -125,7 +156,7 @@ impl Server {
     }
 
     /// What was asked: path, and whether credentials came along.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 }

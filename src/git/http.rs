@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 
-use crate::refs::Reading;
+use crate::pkt::Talk;
 use crate::{AGENT, Auth, Error, Kind};
 
 /// Where a repository tells what it is capable of.
@@ -39,7 +39,7 @@ impl Http {
         &self,
         url: &Url,
         auth: &Auth,
-        reading: &mut Reading<'_>,
+        talk: &mut impl Talk,
     ) -> Result<(), Error> {
         let authorization = match auth {
             Auth::Basic { username, password } => Some(basic(username, password)?),
@@ -68,10 +68,10 @@ impl Http {
         };
         checked(&response, "advertisement", auth)?;
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            reading.take(&piece)?;
+            talk.take(&piece)?;
         }
         drop(response);
-        let Some(question) = reading.question() else {
+        let Some(question) = talk.question() else {
             return Ok(());
         };
         let place = format!("{}/git-upload-pack", base.as_str().trim_end_matches('/'));
@@ -80,7 +80,7 @@ impl Http {
         let mut response = ask(request).send().await.map_err(unreachable)?;
         checked(&response, "result", auth)?;
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            reading.take(&piece)?;
+            talk.take(&piece)?;
         }
         Ok(())
     }

@@ -4,14 +4,16 @@
 
 mod auth;
 mod error;
-#[cfg(test)]
-mod fixtures;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 mod http;
 mod known_hosts;
+mod pack;
 mod pkt;
 mod refs;
 mod remote;
 mod ssh;
+mod trees;
 mod versions;
 mod wanted;
 
@@ -43,21 +45,43 @@ pub async fn look(
         return Ok(wanted::revision(None, commit));
     }
     let mut reading = refs::Reading::new(wanted);
-    let looking = async {
+    talk(http, remote, auth, &mut reading).await?;
+    reading.end()
+}
+
+/// The id of the tree that a directory is at a commit, or of what else is at that path; none where nothing is. Nothing but
+/// the trees above it is fetched.
+pub async fn folder_tree(
+    http: &Http,
+    remote: &Remote,
+    auth: &Auth,
+    commit: &str,
+    path: &str,
+) -> Result<Option<String>, Error> {
+    let mut fetching = trees::Fetching::new(commit, path);
+    talk(http, remote, auth, &mut fetching).await?;
+    fetching.end()
+}
+
+async fn talk(
+    http: &Http,
+    remote: &Remote,
+    auth: &Auth,
+    talk: &mut impl pkt::Talk,
+) -> Result<(), Error> {
+    let talking = async {
         match remote {
-            Remote::Http(url) => http.look(url, auth, &mut reading).await,
-            Remote::Ssh(server) => ssh::look(server, auth, &mut reading).await,
+            Remote::Http(url) => http.look(url, auth, talk).await,
+            Remote::Ssh(server) => ssh::look(server, auth, talk).await,
         }
     };
-    match tokio::time::timeout(WITHIN, looking).await {
-        Ok(looked) => looked?,
-        Err(_) => {
+    tokio::time::timeout(WITHIN, talking)
+        .await
+        .unwrap_or_else(|_| {
             let said = format!(
                 "timed out: the server did not answer within {} s",
                 WITHIN.as_secs()
             );
-            return Err(Error::unreachable(said));
-        }
-    }
-    reading.end()
+            Err(Error::unreachable(said))
+        })
 }

@@ -1,11 +1,13 @@
 //! Lines as git's protocol frames them (<https://git-scm.com/docs/protocol-common#_pkt_line_format>).
 
+use std::borrow::Cow;
+
 use crate::Error;
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Text, without the line end.
+    /// Text with its line end, or bytes.
     Data(Vec<u8>),
     /// The end of a message.
     Flush,
@@ -54,7 +56,6 @@ impl Lines {
                 let Some(data) = rest.get(..length - 4) else {
                     return Ok(None);
                 };
-                let data = data.strip_suffix(b"\n").unwrap_or(data);
                 self.at += length - 4;
                 Line::Data(data.to_vec())
             }
@@ -62,6 +63,20 @@ impl Lines {
         self.at += 4;
         Ok(Some(line))
     }
+}
+
+/// What is asked of a server, whatever carries it.
+pub(crate) trait Talk {
+    /// Takes a piece of what the server says. True once it has said all that it says until it is asked.
+    fn take(&mut self, piece: &[u8]) -> Result<bool, Error>;
+
+    /// What it is asked next; nothing where all is there already.
+    fn question(&mut self) -> Option<String>;
+}
+
+/// The text of a line. Names are bytes; those that are not text are nobody's branch or tag here.
+pub(crate) fn text(line: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line))
 }
 
 /// A line with this text.
@@ -89,9 +104,9 @@ mod tests {
                 }
             }
             let expected = [
-                Line::Data(b"version 2".to_vec()),
+                Line::Data(b"version 2\n".to_vec()),
                 Line::Delimiter,
-                Line::Data("ä".as_bytes().to_vec()),
+                Line::Data("ä\n".as_bytes().to_vec()),
                 Line::Flush,
             ];
             assert_eq!(found, expected, "{size}");

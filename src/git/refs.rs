@@ -2,7 +2,7 @@
 //! (<https://git-scm.com/docs/protocol-v2#_ls_refs>), and what a server advertises that knows the older protocols alone
 //! (<https://git-scm.com/docs/pack-protocol#_reference_discovery>).
 
-use crate::pkt::{DELIMITER, FLUSH, Line, Lines, data};
+use crate::pkt::{DELIMITER, FLUSH, Line, Lines, Talk, data, text};
 use crate::wanted::Search;
 use crate::{AGENT, Error, Kind, LIMIT, Ref, Wanted};
 
@@ -52,43 +52,6 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Takes a piece. True once the server has said all that it says before it is asked.
-    pub(crate) fn take(&mut self, piece: &[u8]) -> Result<bool, Error> {
-        self.bytes += piece.len();
-        if self.bytes > LIMIT {
-            let said = format!(
-                "the server's answer is too large: more than {} MiB",
-                LIMIT >> 20
-            );
-            return Err(Error::protocol(&said));
-        }
-        self.lines.push(piece);
-        while !matches!(self.state, State::Capable | State::End)
-            && let Some(line) = self.lines.next()?
-        {
-            self.line(line)?;
-        }
-        Ok(matches!(self.state, State::Capable | State::End))
-    }
-
-    /// What is asked next; nothing where all is there already.
-    pub(crate) fn question(&mut self) -> Option<String> {
-        if self.state != State::Capable {
-            return None;
-        }
-        self.state = State::Answer;
-        let mut text = data("command=ls-refs") + &data(&format!("agent={AGENT}"));
-        if self.sha256 {
-            text += &data("object-format=sha256");
-        }
-        text += DELIMITER;
-        let prefix = format!("ref-prefix {}", self.search.prefix());
-        for line in ["peel", "symrefs", &prefix] {
-            text += &data(line);
-        }
-        Some(text + FLUSH)
-    }
-
     pub(crate) fn end(self) -> Result<String, Error> {
         match self.state {
             State::End => self.search.end(),
@@ -116,8 +79,7 @@ impl<'a> Reading<'a> {
                 ));
             }
         };
-        // Names are bytes; those that are not text are nobody's branch or tag here.
-        let text = String::from_utf8_lossy(&line);
+        let text = text(&line);
         if let Some(said) = text.strip_prefix("ERR ") {
             return Err(refused(said));
         }
@@ -195,6 +157,43 @@ impl<'a> Reading<'a> {
     }
 }
 
+impl Talk for Reading<'_> {
+    fn take(&mut self, piece: &[u8]) -> Result<bool, Error> {
+        self.bytes += piece.len();
+        if self.bytes > LIMIT {
+            let said = format!(
+                "the server's answer is too large: more than {} MiB",
+                LIMIT >> 20
+            );
+            return Err(Error::protocol(&said));
+        }
+        self.lines.push(piece);
+        while !matches!(self.state, State::Capable | State::End)
+            && let Some(line) = self.lines.next()?
+        {
+            self.line(line)?;
+        }
+        Ok(matches!(self.state, State::Capable | State::End))
+    }
+
+    fn question(&mut self) -> Option<String> {
+        if self.state != State::Capable {
+            return None;
+        }
+        self.state = State::Answer;
+        let mut text = data("command=ls-refs") + &data(&format!("agent={AGENT}"));
+        if self.sha256 {
+            text += &data("object-format=sha256");
+        }
+        text += DELIMITER;
+        let prefix = format!("ref-prefix {}", self.search.prefix());
+        for line in ["peel", "symrefs", &prefix] {
+            text += &data(line);
+        }
+        Some(text + FLUSH)
+    }
+}
+
 fn read(object: &str, name: &str) -> Result<Ref, Error> {
     if !is_object(object) || name.is_empty() {
         return Err(Error::protocol(
@@ -220,6 +219,7 @@ pub(crate) fn refused(said: &str) -> Error {
     let kind = if has(&[
         "not found",
         "not exist",
+        "not our ref",
         "no such",
         "access denied or repository not exported",
     ]) {

@@ -1,6 +1,7 @@
 //! Asking over ssh, in process: no program is started, and nobody's settings are read.
 
 use std::borrow::Cow;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +9,30 @@ use russh::client::{self, AuthResult, Handle};
 use russh::keys::{
     Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, decode_secret_key,
 };
-use russh::{AlgorithmKind, ChannelMsg, Disconnect, Preferred};
+use russh::{AlgorithmKind, ChannelMsg, Preferred};
 use tokio::net::TcpStream;
 
 use crate::known_hosts::Known;
-use crate::refs::{Reading, refused};
+use crate::pkt::Talk;
+use crate::refs::refused;
 use crate::remote::Server;
 use crate::{Auth, Error, Kind};
 
 /// How long a server may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long it may say nothing: a session that nobody waits for any more ends by it.
-const SILENT: Duration = Duration::from_secs(20);
 /// What of a server's complaints is looked at, in bytes.
 const COMPLAINT: usize = 4096;
 
 struct Host(Known);
+
+/// Ends the connection with the look: a session of russh goes on by itself as long as its server says anything.
+struct Closing(std::net::TcpStream);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
 
 impl client::Handler for Host {
     type Error = russh::Error;
@@ -42,11 +51,7 @@ impl client::Handler for Host {
     }
 }
 
-pub(crate) async fn look(
-    server: &Server,
-    auth: &Auth,
-    reading: &mut Reading<'_>,
-) -> Result<(), Error> {
+pub(crate) async fn look(server: &Server, auth: &Auth, talk: &mut impl Talk) -> Result<(), Error> {
     let Auth::Ssh {
         private_key,
         known_hosts,
@@ -75,7 +80,7 @@ pub(crate) async fn look(
         };
         Error::new(Kind::Denied, format!("key ssh-privatekey {why}"))
     })?;
-    let mut session = connect(server, known, algorithms).await?;
+    let (mut session, _closing) = connect(server, known, algorithms).await?;
     let hash = match key.algorithm().is_rsa() {
         true => session
             .best_supported_rsa_hash()
@@ -100,21 +105,18 @@ pub(crate) async fn look(
         );
         return Err(Error::new(Kind::Denied, said));
     }
-    let result = read(&session, &server.path, reading).await;
-    let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
-    result
+    read(&session, &server.path, talk).await
 }
 
 async fn connect(
     server: &Server,
     known: Known,
     algorithms: Vec<Algorithm>,
-) -> Result<Handle<Host>, Error> {
+) -> Result<(Handle<Host>, Closing), Error> {
     let config = client::Config {
         // Refs come slowly enough: each connection holds little.
         window_size: 256 << 10,
         channel_buffer_size: 8,
-        inactivity_timeout: Some(SILENT),
         nodelay: true,
         preferred: Preferred {
             // So that the server shows a key that is known, where it has several.
@@ -129,12 +131,15 @@ async fn connect(
         Ok(Err(error)) => return Err(Error::unreachable(error.to_string())),
         Err(_) => return Err(Error::unreachable("timed out: no connection")),
     };
-    client::connect_stream(Arc::new(config), stream, Host(known))
-        .await
-        .map_err(failed)
+    let local = |error: std::io::Error| Error::unreachable(error.to_string());
+    let stream = stream.into_std().map_err(local)?;
+    let closing = Closing(stream.try_clone().map_err(local)?);
+    let stream = TcpStream::from_std(stream).map_err(local)?;
+    let session = client::connect_stream(Arc::new(config), stream, Host(known)).await;
+    Ok((session.map_err(failed)?, closing))
 }
 
-async fn read(session: &Handle<Host>, path: &str, reading: &mut Reading<'_>) -> Result<(), Error> {
+async fn read(session: &Handle<Host>, path: &str, talk: &mut impl Talk) -> Result<(), Error> {
     let mut channel = session.channel_open_session().await.map_err(failed)?;
     // A server that does not take it advertises its refs.
     channel
@@ -147,10 +152,10 @@ async fn read(session: &Handle<Host>, path: &str, reading: &mut Reading<'_>) -> 
     while let Some(message) = channel.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                if !reading.take(&data)? {
+                if !talk.take(&data)? {
                     continue;
                 }
-                let Some(question) = reading.question() else {
+                let Some(question) = talk.question() else {
                     return Ok(());
                 };
                 channel

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::fixtures::{Repository, upload_pack};
+use crate::refs::Reading;
 use crate::{Http, Remote, Wanted};
 
 /// Runs real git for whoever has the key.
@@ -278,4 +279,47 @@ async fn rsa_keys_do_on_both_sides() {
         .look("team/hello.git", &server.known, &read("user"))
         .await;
     assert_eq!(found, Ok(server.repository.main()));
+}
+
+#[tokio::test]
+async fn a_look_that_nobody_waits_for_any_more_closes_its_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server {
+        user: "git".into(),
+        host: "127.0.0.1".into(),
+        port: listener.local_addr().unwrap().port(),
+        path: "/x".into(),
+    };
+    let auth = Auth::Ssh {
+        private_key: new_key(Algorithm::Ed25519)
+            .to_openssh(LineEnding::LF)
+            .unwrap()
+            .to_string(),
+        known_hosts: format!(
+            "127.0.0.1 {}",
+            new_key(Algorithm::Ed25519)
+                .public_key()
+                .to_openssh()
+                .unwrap()
+        ),
+    };
+    let wanted = Wanted::Head;
+    let mut reading = Reading::new(&wanted);
+    let looking = tokio::time::timeout(
+        Duration::from_millis(500),
+        look(&server, &auth, &mut reading),
+    );
+    // A server that greets, and then says something that is nothing, again and again.
+    let (looked, accepted) = tokio::join!(looking, async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-slow\r\n").await.unwrap();
+        stream
+    });
+    assert!(looked.is_err());
+    let mut stream = accepted;
+    let ignore = [0, 0, 0, 12, 6, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let _ = stream.write_all(&ignore).await;
+    let mut rest = vec![];
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest));
+    assert!(ended.await.is_ok());
 }

@@ -120,15 +120,15 @@ impl<'a> Search<'a> {
             )),
             (None, wanted @ Wanted::Versions(_)) => {
                 let said = match self.versions {
-                    0 => format!("it has no {wanted}: none of its tags is a version like v1.2.3"),
-                    1 => format!("it has no {wanted}: its only tag with a version is outside"),
+                    0 => format!("no {wanted}: none of its tags is a version like v1.2.3"),
+                    1 => format!("no {wanted}: its only tag with a version is outside"),
                     all => {
-                        format!("it has no {wanted}: all its {all} tags with a version are outside")
+                        format!("no {wanted}: all its {all} tags with a version are outside")
                     }
                 };
                 Err(Error::new(Kind::NoMatch, said))
             }
-            (None, wanted) => Err(Error::new(Kind::NoRef, format!("it has no {wanted}"))),
+            (None, wanted) => Err(Error::new(Kind::NoRef, format!("{wanted} not found"))),
         }
     }
 }

@@ -13,6 +13,8 @@ const HOST: usize = 2;
 const SLOW: usize = 8;
 /// What is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(5);
+/// The longest interval.
+const MONTH: u64 = 30 * 24 * 3600;
 /// The first look of a source comes within this time.
 const FIRST: Duration = Duration::from_secs(10);
 /// The longest pause after failures, and the longest that a server's wish is followed.
@@ -107,7 +109,7 @@ impl Schedule {
                     failures: 0,
                 })
             });
-            let interval = Duration::from_secs(watched.interval_seconds);
+            let interval = Duration::from_secs(watched.interval_seconds.min(MONTH));
             group.members.insert(watched.id.clone(), interval);
             if self.early.remove(&watched.id).is_some() {
                 group.wanted.insert(watched.id.clone());

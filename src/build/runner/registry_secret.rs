@@ -104,6 +104,8 @@ pub(super) fn write(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use whittle_registry::LEGACY_KEY;
 
     use super::*;
