@@ -1,5 +1,7 @@
 //! What the installation says: the chart renders it from its values.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -35,6 +37,43 @@ pub struct Settings {
     /// The probe guard.
     #[serde(default)]
     pub probe_guard: ProbeGuardSettings,
+    /// Who is told how builds end.
+    #[serde(default)]
+    pub notifications: NotificationSettings,
+}
+
+impl Settings {
+    /// What CloudEvents say they come from.
+    pub fn source(&self) -> String {
+        let sink = self.notifications.sink.as_ref();
+        let given = sink.and_then(|sink| sink.source.clone());
+        given.unwrap_or_else(|| format!("/whittle/{}", self.installation))
+    }
+}
+
+/// Who is told how builds end.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotificationSettings {
+    /// A receiver of CloudEvents.
+    pub sink: Option<SinkSettings>,
+}
+
+/// A receiver of CloudEvents.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SinkSettings {
+    /// Where each is posted to.
+    pub url: String,
+    /// Certificates, PEM, that sign its own; those of the system where absent.
+    #[serde(default)]
+    pub ca_bundle: Option<String>,
+    /// A file with a token that each request carries.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// What the events say they come from; by the installation where absent.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// The probe guard.
