@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use whittle_api::{Builder, FailureReason, ImageBuild};
 
@@ -33,15 +32,15 @@ const SUSPENDED: Verdict = ("InProgress", "Suspended");
 const TERMINATING: Verdict = ("Terminating", "Progressing");
 
 impl Seen {
+    /// As the API server gives it to those who know nothing of its kind.
     async fn is<K>(&mut self, stage: &Stage, name: &str, what: &str, verdict: Verdict)
     where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + serde::Serialize
-            + std::fmt::Debug,
+        K: Resource<DynamicType = ()>,
     {
-        let object: K = stage.api::<K>().get(name).await.unwrap();
+        let resource = ApiResource::erase::<K>(&());
+        let (client, namespace) = (stage.client.clone(), &stage.namespace);
+        let api = Api::<DynamicObject>::namespaced_with(client, namespace, &resource);
+        let object = api.get(name).await.unwrap();
         let mut object = serde_json::to_value(object).unwrap();
         object["metadata"]
             .as_object_mut()

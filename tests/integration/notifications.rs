@@ -62,7 +62,8 @@ async fn sink(first: &[Option<StatusCode>], token: &str) -> (Shared, Stage, temp
 }
 
 async fn received(stage: &Stage, sink: &Shared, count: usize) -> Vec<(HeaderMap, Value)> {
-    let all = stage.until(&format!("{count} requests at the sink"), async || {
+    let what = format!("{count} requests at the sink");
+    let all = stage.until(&what, async || {
         let received = sink.lock().unwrap().received.clone();
         (received.len() >= count).then_some(received)
     });
