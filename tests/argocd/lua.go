@@ -64,6 +64,7 @@ func safeOs(state *lua.LState) int {
 		safe.RawSetString(name, whole.RawGetString(name))
 	}
 	state.SetGlobal(lua.OsLibName, lua.LNil)
+	state.SetField(state.GetField(state.Get(lua.RegistryIndex), "_LOADED"), lua.OsLibName, safe)
 	state.Push(safe)
 	return 1
 }

@@ -4,14 +4,13 @@
 //! With WRITE=1 what is seen becomes the testdata of those scripts.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{Builder, FailureReason, ImageBuild};
+use whittle_api::{Builder, FailureReason, ImageBuild, Reason};
 
 use crate::stage::{Stage, failure, root, success};
 
@@ -31,6 +30,48 @@ const FAILED: Verdict = ("Failed", "Degraded");
 const SUSPENDED: Verdict = ("InProgress", "Suspended");
 const TERMINATING: Verdict = ("Terminating", "Progressing");
 
+/// Where the scripts and their tests are.
+const FOLDER: &str = "config/argocd/resource_customizations/whittle.dev";
+
+/// Whether what is seen becomes their testdata.
+fn write() -> bool {
+    std::env::var_os("WRITE").is_some()
+}
+
+/// What each action makes of an object: its kind, what was the matter with it, and the change.
+const ACTIONS: [(&str, &str, &str, &str); 5] = [
+    (
+        "ImageBuild",
+        "succeeded",
+        "rebuild",
+        r#"{"metadata": {"annotations": {"whittle.dev/requestedAt": "2026-01-01T00:00:00Z"}}}"#,
+    ),
+    (
+        "ImageBuild",
+        "building",
+        "cancel",
+        r#"{"metadata": {"annotations": {"whittle.dev/cancel": "1"}}}"#,
+    ),
+    (
+        "ImageBuild",
+        "building",
+        "suspend",
+        r#"{"spec": {"suspend": true}}"#,
+    ),
+    (
+        "ImageBuild",
+        "suspended",
+        "resume",
+        r#"{"spec": {"suspend": false}}"#,
+    ),
+    (
+        "Builder",
+        "ready",
+        "prune",
+        r#"{"metadata": {"annotations": {"whittle.dev/prune": "2026-01-01T00:00:00Z"}}}"#,
+    ),
+];
+
 impl Seen {
     /// As the API server gives it to those who know nothing of its kind.
     async fn is<K>(&mut self, stage: &Stage, name: &str, what: &str, verdict: Verdict)
@@ -47,13 +88,47 @@ impl Seen {
             .unwrap()
             .remove("managedFields");
         let kind = K::kind(&()).into_owned();
-        if std::env::var_os("WRITE").is_some() && verdict != TERMINATING {
-            let text = serde_saphyr::to_string(&object).unwrap();
-            let text = text.replace(&stage.namespace, "team");
-            std::fs::write(testdata(&kind).join(format!("{what}.yaml")), text).unwrap();
+        if write() && verdict != TERMINATING {
+            let write = |path: String, object: &Value| {
+                let text = serde_saphyr::to_string(object).unwrap();
+                let text = text.replace(&stage.namespace, "team");
+                std::fs::write(root().join(FOLDER).join(path), text).unwrap();
+            };
+            write(format!("{kind}/testdata/{what}.yaml"), &object);
+            for (_, _, action, patch) in ACTIONS.iter().filter(|it| (it.0, it.1) == (&kind, what)) {
+                let mut after = object.clone();
+                json_patch::merge(&mut after, &serde_json::from_str(patch).unwrap());
+                write(format!("{kind}/actions/testdata/{action}.yaml"), &after);
+            }
         }
-        self.expected.push((format!("{kind} {what}"), verdict));
+        self.expected
+            .push((format!("{kind}/testdata/{what}.yaml"), verdict));
         self.objects.push(object);
+    }
+
+    /// What Argo CD's tests of each kind expect: what was just judged.
+    fn write_tests(&self, verdicts: &[Value]) {
+        for kind in ["Builder", "ImageBuild"] {
+            let judged = self.expected.iter().zip(verdicts);
+            let tests: Vec<Value> = judged
+                .filter(|((_, verdict), _)| *verdict != TERMINATING)
+                .filter_map(|((path, _), said)| {
+                    let path = path.strip_prefix(kind)?.strip_prefix('/')?;
+                    let health = json!({"status": said["status"], "message": said["message"]});
+                    Some(json!({"inputPath": path, "healthStatus": health}))
+                })
+                .collect();
+            let text = serde_saphyr::to_string(&json!({"tests": tests})).unwrap();
+            let text = text.replace(
+                self.objects[0]["metadata"]["namespace"].as_str().unwrap(),
+                "team",
+            );
+            std::fs::write(
+                root().join(FOLDER).join(kind).join("health_test.yaml"),
+                text,
+            )
+            .unwrap();
+        }
     }
 
     /// All of them are judged as expected.
@@ -86,6 +161,9 @@ impl Seen {
             })
             .collect();
         assert_eq!(found, expected, "{verdicts:#?}");
+        if write() {
+            self.write_tests(&verdicts);
+        }
         // What Argo CD shows beside it is never empty.
         assert!(
             verdicts
@@ -94,11 +172,6 @@ impl Seen {
             "{verdicts:#?}"
         );
     }
-}
-
-fn testdata(kind: &str) -> PathBuf {
-    let folder = format!("config/argocd/resource_customizations/whittle.dev/{kind}/testdata");
-    root().join(folder)
 }
 
 async fn patch(stage: &Stage, patch: Value) {
@@ -134,15 +207,18 @@ async fn each_stage_of_a_build_is_what_kstatus_and_argo_cd_take_it_for() {
     let mut stage = Stage::new().await;
     let mut seen = Seen::default();
     let builders = stage.api::<Builder>();
-    let spec = json!({"maxConcurrentBuilds": 1});
-    let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": spec});
-    builders
-        .create(
-            &PostParams::default(),
-            &serde_json::from_value(builder).unwrap(),
-        )
-        .await
-        .unwrap();
+    for (name, spec) in [
+        ("default", json!({"maxConcurrentBuilds": 1})),
+        (
+            "invalid",
+            json!({"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}),
+        ),
+    ] {
+        let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": name}, "spec": spec});
+        let builder = serde_json::from_value(builder).unwrap();
+        let new = PostParams::default();
+        builders.create(&new, &builder).await.unwrap();
+    }
     stage.apply("hello", json!({})).await.unwrap();
     seen.is::<ImageBuild>(&stage, "hello", "not_seen", IN_PROGRESS)
         .await;
@@ -151,15 +227,37 @@ async fn each_stage_of_a_build_is_what_kstatus_and_argo_cd_take_it_for() {
 
     stage.start_controller().await;
     stage.ready("hello", "Unknown", "WaitingForBuilder").await;
+    stage
+        .until("the Builder starts", async || {
+            let status = builders.get("default").await.unwrap().status?;
+            let starts = status.state() == Some(Reason::Starting);
+            (starts && status.observed_generation == Some(1)).then_some(())
+        })
+        .await;
     seen.is::<ImageBuild>(&stage, "hello", "waits_for_builder", IN_PROGRESS)
         .await;
     seen.is::<Builder>(&stage, "default", "starting", IN_PROGRESS)
         .await;
 
+    stage
+        .until("the API server has rejected the other one", async || {
+            let status = builders.get("invalid").await.unwrap().status?;
+            whittle_api::find(&status.conditions, "Stalled").map(drop)
+        })
+        .await;
+    seen.is::<Builder>(&stage, "invalid", "rejected", FAILED)
+        .await;
+
     stage.builder_starts().await;
     let job = stage.job("hello").await;
     stage.pod(&job, json!({"phase": "Running"})).await;
-    stage.ready("hello", "Unknown", "Building").await;
+    stage
+        .until("it builds", async || {
+            let status = stage.get("hello").await.status?;
+            let ready = whittle_api::find(&status.conditions, "Ready")?;
+            (ready.message == "building").then_some(())
+        })
+        .await;
     seen.is::<ImageBuild>(&stage, "hello", "building", IN_PROGRESS)
         .await;
     seen.is::<Builder>(&stage, "default", "ready", CURRENT)
@@ -248,32 +346,5 @@ async fn each_stage_of_a_build_is_what_kstatus_and_argo_cd_take_it_for() {
     seen.is::<ImageBuild>(&stage, "hello", "deleted", TERMINATING)
         .await;
     patch(&stage, json!({"metadata": {"finalizers": null}})).await;
-    seen.are_judged();
-}
-
-#[tokio::test]
-async fn a_builder_whose_spec_is_rejected_has_failed() {
-    let stage = Stage::with_controller().await;
-    let mut seen = Seen::default();
-    let resources = json!({"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}});
-    let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {"resources": resources}});
-    let builders = stage.api::<Builder>();
-    builders
-        .create(
-            &PostParams::default(),
-            &serde_json::from_value(builder).unwrap(),
-        )
-        .await
-        .unwrap();
-    // A Builder belongs to the installation of the first ImageBuild on it.
-    stage.apply("hello", json!({})).await.unwrap();
-    stage
-        .until("the Builder is rejected", async || {
-            let status = builders.get("default").await.unwrap().status?;
-            whittle_api::find(&status.conditions, "Stalled").map(drop)
-        })
-        .await;
-    seen.is::<Builder>(&stage, "default", "rejected", FAILED)
-        .await;
     seen.are_judged();
 }
