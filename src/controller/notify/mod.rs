@@ -6,6 +6,7 @@ mod sink;
 pub use sink::Sink;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const TRIES: u32 = 5;
 /// Between two tries at most; one second at first, and twice as long each time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// A controller that is to end delivers what it can within this time.
-const LAST: Duration = Duration::from_secs(2);
+/// A controller that is to end delivers what it can within this time, where the sink works: another one waits for its Lease.
+const LAST: Duration = Duration::from_secs(1);
 
 /// What a sink made of an event.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ struct Queue {
     metrics: Metrics,
     waiting: Mutex<VecDeque<Waiting>>,
     changed: Notify,
+    /// The last try has failed.
+    failing: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -86,6 +89,7 @@ impl Notifications {
             metrics,
             waiting: Mutex::default(),
             changed: Notify::new(),
+            failing: AtomicBool::new(false),
         })))
     }
 
@@ -107,12 +111,13 @@ impl Notifications {
     pub async fn last(&self) {
         let Some(queue) = &self.0 else { return };
         let emptied = async {
-            while !queue.waiting().is_empty() {
+            while !queue.waiting().is_empty() && !queue.failing.load(Ordering::Relaxed) {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if timeout(LAST, emptied).await.is_err() {
-            let left = queue.waiting().len();
+        let _ = timeout(LAST, emptied).await;
+        let left = queue.waiting().len();
+        if left > 0 {
             tracing::warn!(left, "stopping; notifications are not delivered");
         }
     }
@@ -161,6 +166,8 @@ impl Queue {
             tries += 1;
             let answer = sink.send(one.event.clone()).await;
             let verdict = judge(&answer, tries, one.since.elapsed());
+            let failing = matches!(verdict, Verdict::Again(_));
+            self.failing.store(failing, Ordering::Relaxed);
             let (Answer::Refused(_, said) | Answer::Away(said)) = answer else {
                 self.metrics.notification("Delivered");
                 return;
