@@ -19,6 +19,9 @@ pub const BUILT: &str = "Built";
 /// Hints about the Dockerfile and the context of the last image; they never fail a build.
 pub const ADVICE: &str = "Advice";
 
+/// Whether the triggers can see what they are to look at; there only where the spec has some.
+pub const TRIGGERS: &str = "Triggers";
+
 /// Whether the last image that was built keeps its contract.
 pub const CONTRACT: &str = "Contract";
 

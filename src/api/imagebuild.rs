@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{item, text};
 use super::names;
-use super::{BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source};
+use super::{
+    BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source, Triggers,
+};
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
 const PLATFORM_RULE: &str = "self in ['linux/amd64', 'linux/amd64/v2', 'linux/amd64/v3', 'linux/amd64/v4', 'linux/arm64', \
@@ -69,6 +71,9 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
     )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || has(self.source.git) || has(self.source.oci)").message("triggers: poll and webhook look at a source of git or oci: files of the ImageBuild itself or of a ConfigMap do not move by themselves"))]
+#[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.git) || !has(self.source.git.ref) || !has(self.source.git.ref.commit)").message("triggers: poll and webhook have nothing to look for: source.git.ref.commit never moves: name a branch, a tag or a range of versions"))]
+#[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.oci) || !self.source.oci.image.contains('@')").message("triggers: poll and webhook have nothing to look for: a digest in source.oci.image never moves: name a tag"))]
 pub struct ImageBuildSpec {
     /// Where the Dockerfile and its context come from: exactly one kind of source.
     pub source: Source,
@@ -124,6 +129,15 @@ pub struct ImageBuildSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub rebuild: Option<String>,
+    /// What starts a build besides a change of the spec and a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub triggers: Option<Triggers>,
+    /// Place in the Builder's queue: a higher one is built first, from -100 to 100. Among equals those that a person or a
+    /// commit asked for go before those that a base image or a schedule did, and then the first comes first. A build that
+    /// runs is never stopped for another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = -100, max = 100))]
+    pub priority: i32,
     /// Time for each attempt from its start, for example 30m: at most 24h. Time in the builder's queue does not
     /// count; a build that cannot start because something else is missing times out after this time, too.
     #[serde(default = "defaults::timeout")]
@@ -143,6 +157,11 @@ pub struct ImageBuildSpec {
     #[serde(default = "defaults::history_limit")]
     #[schemars(range(min = 0, max = 50))]
     pub history_limit: i32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// One secret file.

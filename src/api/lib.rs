@@ -17,6 +17,7 @@ mod reason;
 mod refs;
 mod source;
 mod status;
+mod triggers;
 pub mod values;
 mod waiting;
 
@@ -32,6 +33,7 @@ pub use reason::*;
 pub use refs::*;
 pub use source::*;
 pub use status::*;
+pub use triggers::*;
 pub use waiting::{Missing, MissingKind, Waiting};
 pub use whittle_image::text::bounded;
 
@@ -42,6 +44,9 @@ use kube::CustomResourceExt;
 
 /// Any new value of this annotation builds again, whether or not the spec changed.
 pub const REQUESTED_AT: &str = "whittle.dev/requestedAt";
+
+/// This annotation of an ImageBuild ends a build: its number, or `current` for the one that runs when it is set.
+pub const CANCEL: &str = "whittle.dev/cancel";
 
 /// Any new value of this annotation of a Builder throws its cache away.
 pub const PRUNE: &str = "whittle.dev/prune";

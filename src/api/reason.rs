@@ -80,6 +80,8 @@ pub enum FailureReason {
     ContractBroken,
     /// The image was built, and did not answer `spec.healthCheck`: no tag moved.
     HealthCheckFailed,
+    /// The annotation whittle.dev/cancel ended the build.
+    Canceled,
     /// Anything else; the message carries what BuildKit said.
     #[default]
     BuildFailed,
@@ -232,6 +234,16 @@ pub enum Reason {
     ClaimedTwice,
     /// ProbeProfile: an ImageBuild of another namespace does.
     ClaimedElsewhere,
+    /// Triggers: all of them can see what they are to look at.
+    TriggersWork,
+    /// Triggers: the source or its base images have not been looked at yet.
+    NotSeenYet,
+    /// Triggers: `spec.triggers.schedule` has no time to come, or its time zone does not exist.
+    NoSuchTime,
+    /// Triggers: the server of the source or of a base image answers that it is asked too often.
+    RateLimited,
+    /// Triggers: no tag of the source lies in the range of versions.
+    NoVersion,
     /// An Event of a workload: a probe of it cannot work.
     ProbeCannotWork,
     /// An Event of an ImageBuild: the runner's early report and its record differ.

@@ -56,10 +56,10 @@ pub struct GitSource {
     pub secret_ref: Option<LocalRef>,
 }
 
-/// A branch, a tag or a commit.
+/// A branch, a tag, a range of versions or a commit.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1").message("git.ref: set exactly one of branch, tag and commit"))]
+#[x_kube(validation = Rule::new("(has(self.branch) ? 1 : 0) + (has(self.tag) ? 1 : 0) + (has(self.semver) ? 1 : 0) + (has(self.commit) ? 1 : 0) == 1").message("git.ref: set exactly one of branch, tag, semver and commit"))]
 pub struct GitRef {
     /// A branch: its newest commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +83,11 @@ pub struct GitRef {
     #[x_kube(validation = Rule::new(REF_FORM).message("git.ref.tag: invalid tag name: it must not start with - or /, end with / or ., or contain \
         .., // or @{, and no part between slashes may start with . or end with .lock"))]
     pub tag: Option<String>,
+    /// A range of versions, for example `>=1.2 <2`: the tag with the highest version in it, with or without a leading v.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9A-Za-z.*^~<>=|, +-]+$') && self.matches('[0-9*xX]')").message("git.ref.semver: invalid range: write for example >=1.2 <2, ^1.2, ~1.2.3, 1.x or 1.2 || 2.0"))]
+    pub semver: Option<String>,
     /// A full commit: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

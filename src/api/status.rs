@@ -5,7 +5,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ContentsStatus, Current, FailureReason};
+use super::{
+    Base, ContentsStatus, Current, FailureReason, Pending, Schedule, Started, TriggerReason,
+};
 
 /// What is known of the last build, and of the one that runs.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -52,6 +54,25 @@ pub struct ImageBuildStatus {
     /// characters: whoever requested a build waits until its own value is here, and then for Ready.
     #[serde(default)]
     pub last_handled_request: Option<String>,
+    /// What started the last build.
+    #[serde(default)]
+    pub trigger: Option<Started>,
+    /// A build that a trigger has asked for and that has not begun.
+    #[serde(default)]
+    pub pending: Option<Pending>,
+    /// What the last build was made from, whatever became of it, as `revision`: a commit that stands here is not built
+    /// again for having been seen.
+    #[serde(default)]
+    pub last_revision: Option<String>,
+    /// The images that the last success was built from, for `spec.triggers.baseImages`.
+    #[serde(default)]
+    pub bases: Vec<Base>,
+    /// The runs of `spec.triggers.schedule`.
+    #[serde(default)]
+    pub schedule: Option<Schedule>,
+    /// A value of the annotation whittle.dev/cancel that the last build is not canceled by: it stood there before.
+    #[serde(default)]
+    pub last_handled_cancel: Option<String>,
     /// When the last build became due.
     #[serde(default)]
     pub started_at: Option<Time>,
@@ -219,6 +240,12 @@ pub struct HistoryEntry {
     pub size: Option<i64>,
     /// What was built.
     pub revision: Option<String>,
+    /// What started it.
+    #[serde(default)]
+    pub trigger: Option<TriggerReason>,
+    /// True where the image is the one that the tags pointed to before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchanged: bool,
     /// When it ended.
     pub completed_at: Option<Time>,
     /// Seconds from the start of its first attempt to its end.

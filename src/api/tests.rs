@@ -157,14 +157,78 @@ fn a_git_url_is_of_a_known_form_and_holds_no_credentials() {
 }
 
 #[test]
-fn a_ref_is_one_of_branch_tag_and_commit() {
+fn a_ref_is_one_of_branch_tag_semver_and_commit() {
     let git = |reference: Value| json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a", "ref": reference}}});
     refused(
         git(json!({"branch": "main", "tag": "v1"})),
-        "exactly one of branch, tag and commit",
+        "exactly one of branch, tag, semver and commit",
     );
-    refused(git(json!({})), "exactly one of branch, tag and commit");
+    refused(
+        git(json!({})),
+        "exactly one of branch, tag, semver and commit",
+    );
     accepted(git(json!({"branch": "feature/x"})));
+}
+
+#[test]
+fn triggers_look_only_at_what_can_move() {
+    let git = |reference: Value, triggers: Value| {
+        json!({"triggers": triggers,
+        "source": {"inline": null, "git": {"url": "https://git.example.com/a", "ref": reference}}})
+    };
+    let oci = |image: &str| json!({"triggers": {"webhook": {}}, "source": {"inline": null, "oci": {"image": image}}});
+    for triggers in [json!({"poll": {}}), json!({"webhook": {}})] {
+        refused(json!({"triggers": triggers}), "a source of git or oci");
+        refused(
+            git(json!({"commit": "a".repeat(40)}), triggers.clone()),
+            "never moves",
+        );
+        for moves in [json!({"branch": "main"}), json!({"semver": ">=1.2 <2"})] {
+            accepted(git(moves, triggers.clone()));
+        }
+    }
+    let digest = format!("registry.example.com/a@sha256:{}", "a".repeat(64));
+    refused(oci(&digest), "a digest in source.oci.image never moves");
+    accepted(oci("registry.example.com/a:main"));
+    accepted(json!({"triggers": {"baseImages": {}}}));
+    for interval in ["9s", "25h", "5", "1d", ""] {
+        let poll = json!({"poll": {"interval": interval}});
+        refused(git(json!({"branch": "main"}), poll), "poll.interval");
+    }
+}
+
+#[test]
+fn a_schedule_has_five_fields_or_is_a_known_word() {
+    let schedule = |schedule: &str| json!({"triggers": {"schedule": schedule}});
+    for good in [
+        "0 3 * * 1",
+        "*/5 1-3,7 ? JAN-mar sun",
+        "@daily",
+        "0 0 1 * *",
+    ] {
+        accepted(schedule(good));
+    }
+    for bad in [
+        "0 3 * *",
+        "0 0 3 * * 1",
+        "@reboot",
+        "@every 5m",
+        "TZ=UTC 0 3 * * 1",
+        "0 3 L * *",
+        "0 3 * * 1#2",
+        "x",
+    ] {
+        refused(schedule(bad), "schedule");
+    }
+    refused(
+        json!({"triggers": {"timeZone": "Europe/Berlin"}}),
+        "belongs to a schedule",
+    );
+    let zoned = |zone: &str| json!({"triggers": {"schedule": "@daily", "timeZone": zone}});
+    for good in ["UTC", "America/Argentina/Buenos_Aires", "Etc/GMT+1"] {
+        accepted(zoned(good));
+    }
+    refused(zoned("../etc/passwd"), "timeZone");
 }
 
 #[test]

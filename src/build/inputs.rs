@@ -76,7 +76,9 @@ impl Inputs {
             health_check,
             builder_ref,
             rebuild,
-            // How, and not what: they change without a build.
+            // How and when, and not what: they change without a build.
+            triggers: _,
+            priority: _,
             timeout: _,
             retries: _,
             suspend: _,

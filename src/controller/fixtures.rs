@@ -38,6 +38,7 @@ pub fn settings() -> Settings {
         installation: "whittle-system/whittle".into(),
         watch: Default::default(),
         probe_guard: ProbeGuardSettings::default(),
+        triggers: Default::default(),
         notifications: Default::default(),
     }
 }

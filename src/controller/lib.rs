@@ -18,6 +18,7 @@ mod queues;
 mod recorder;
 mod refusal;
 mod run;
+mod schedule;
 #[cfg(test)]
 mod scripted;
 mod serve;

@@ -63,6 +63,18 @@ struct Begun {
     in_status: bool,
     /// The watch of Jobs has shown its Job.
     in_jobs: bool,
+    /// A base image or a schedule has begun it.
+    stands_back: bool,
+}
+
+/// Whose place is taken.
+pub struct Place<'a> {
+    /// UID of the ImageBuild.
+    pub uid: &'a str,
+    /// The attempt's Job.
+    pub job: &'a str,
+    /// Where a base image or a schedule has begun it: how many of those run in the cluster at a time.
+    pub stands_back: Option<usize>,
 }
 
 /// When the queue of a Builder was looked at.
@@ -96,6 +108,8 @@ struct Told {
     before: usize,
     /// Builds that its Builder takes.
     most: usize,
+    /// Where it stands back: builds that may do so and run, in the whole cluster.
+    most_back: Option<usize>,
 }
 
 impl Queues {
@@ -175,17 +189,29 @@ impl Queues {
 
     /// The other builds on this build's Builder.
     pub fn queue(&self, build: &ImageBuild) -> Queue {
-        let (builds, runners, begun) = self.lock().on(&builder(build), build.uid().as_deref());
+        let state = self.lock();
+        let (builds, runners, begun) = state.on(&builder(build), build.uid().as_deref());
+        let standing_back = state.standing_back(build.uid().as_deref());
+        drop(state);
         let mut queue = Queue::of(build, &builds, &runners);
         queue.running += begun.len();
+        queue.standing_back = standing_back;
         queue
     }
 
     /// Takes a place on the Builder for this Job of an ImageBuild; false where another build was begun on it since the
-    /// ticket was taken: then the queue is to be looked at again.
+    /// ticket was taken, or enough others stand back already: then the queue is to be looked at again.
     #[must_use]
-    pub fn take_place(&self, ticket: &Ticket, uid: &str, job: &str) -> bool {
+    pub fn take_place(&self, ticket: &Ticket, place: &Place<'_>) -> bool {
+        let &Place {
+            uid,
+            job,
+            stands_back,
+        } = place;
         let mut state = self.lock();
+        if stands_back.is_some_and(|most| state.standing_back(Some(uid)) >= most) {
+            return false;
+        }
         let last = state.last.get(&ticket.builder).copied();
         if last.unwrap_or(state.floor) > ticket.turn {
             return false;
@@ -205,6 +231,7 @@ impl Queues {
             job: job.to_owned(),
             in_status: mine.any(|build| shows(build, job)),
             in_jobs: false,
+            stands_back: stands_back.is_some(),
         };
         state.begun.insert(uid.to_owned(), begun);
         true
@@ -240,14 +267,32 @@ impl Queues {
         self.lock().builds_on(&builder).cloned().collect()
     }
 
-    /// A build was looked at and told that it waits for its turn, with this before it on a Builder that takes `most`.
-    pub fn told(&self, look: Look, build: &ImageBuild, most: usize, queue: &Queue) {
+    /// All builds that wait for their turn and stand back.
+    pub fn waiting_back(&self) -> Vec<Arc<ImageBuild>> {
+        let state = self.lock();
+        let waiting = state.builds.values();
+        waiting
+            .filter(|build| decide::stands_back(build) && decide::is_queued(build))
+            .cloned()
+            .collect()
+    }
+
+    /// A build was looked at and told that it waits for its turn, with this before it on a Builder that takes `most`. Where it
+    /// stands back: how many of those run in the cluster at a time.
+    pub fn told(
+        &self,
+        look: Look,
+        build: &ImageBuild,
+        (most, most_back): (usize, Option<usize>),
+        queue: &Queue,
+    ) {
         let mut state = self.lock();
         let told = Told {
             look,
             hanging: state.hanging(&builder(build)),
             before: queue.before,
             most,
+            most_back,
         };
         state.told.insert(build.uid().unwrap_or_default(), told);
     }
@@ -270,7 +315,8 @@ impl Queues {
         let now = self.queue(build);
         let near = now.before <= EXACT || now.before <= told.before / 2;
         let same = told.before == now.before || now.before < told.before && !near;
-        same && now.running + now.before >= told.most
+        let bounded = told.most_back.is_some_and(|most| now.standing_back >= most);
+        same && (bounded || now.running + now.before >= told.most)
             && told.look == look
             && told.hanging == self.lock().hanging(&builder(build))
     }
@@ -331,6 +377,18 @@ impl State {
             .collect();
         of.on(builder)
             .filter(move |uid| !built.contains(uid.as_str()))
+    }
+
+    /// How many builds that base images or schedules have begun run, in the whole cluster, but for the ImageBuild `mine`.
+    fn standing_back(&self, mine: Option<&str>) -> usize {
+        let begun = self.begun.iter().filter(|(_, begun)| begun.stands_back);
+        let mut running: BTreeSet<&str> = begun.map(|(uid, _)| uid.as_str()).collect();
+        let known = self.builds.values().filter(|build| {
+            let current = build.status.as_ref().and_then(|s| s.current.as_ref());
+            current.is_some_and(|current| current.started) && decide::stands_back(build)
+        });
+        running.extend(known.filter_map(|build| build.metadata.uid.as_deref()));
+        running.iter().filter(|uid| Some(**uid) != mine).count()
     }
 
     fn hanging(&self, builder: &Name) -> usize {

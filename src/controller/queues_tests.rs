@@ -74,6 +74,34 @@ fn ticket(queues: &Queues) -> Ticket {
     queues.ticket("team", "default")
 }
 
+fn place<'a>(uid: &'a str, job: &'a str) -> Place<'a> {
+    Place {
+        uid,
+        job,
+        stands_back: None,
+    }
+}
+
+#[test]
+fn no_more_builds_that_stand_back_begin_in_the_cluster_than_are_to() {
+    let queues = Queues::default();
+    let back = |uid| Place {
+        stands_back: Some(2),
+        ..place(uid, "job")
+    };
+    let on = |builder| queues.ticket("team", builder);
+    assert!(queues.take_place(&on("one"), &back("a")));
+    assert!(queues.take_place(&on("two"), &back("b")));
+    assert!(!queues.take_place(&on("three"), &back("c")), "the third");
+    assert!(queues.take_place(&on("two"), &back("b")), "its own place");
+    assert!(
+        queues.take_place(&on("three"), &place("p", "job")),
+        "a person's build is none of them"
+    );
+    queues.leave_place("a");
+    assert!(queues.take_place(&on("three"), &back("c")));
+}
+
 #[test]
 fn of_two_that_see_the_last_place_free_one_takes_it() {
     let queues = Queues::default();
@@ -81,15 +109,15 @@ fn of_two_that_see_the_last_place_free_one_takes_it() {
     // Neither is in the other's watch.
     let (first, second) = (ticket(&queues), ticket(&queues));
     assert_eq!((ahead(&queues, &a), ahead(&queues, &b)), (0, 0));
-    assert!(queues.take_place(&first, "a", "a-job"));
-    assert!(!queues.take_place(&second, "b", "b-job"));
+    assert!(queues.take_place(&first, &place("a", "a-job")));
+    assert!(!queues.take_place(&second, &place("b", "b-job")));
     // It looks again: the other runs, whatever the watches say.
     let again = ticket(&queues);
     assert_eq!(ahead(&queues, &b), 1);
     assert_eq!(ahead(&queues, &a), 0);
     // Who has the place may try again, and other Builders have places of their own.
-    assert!(queues.take_place(&again, "a", "a-job"));
-    assert!(queues.take_place(&queues.ticket("team", "other"), "c", "c-job"));
+    assert!(queues.take_place(&again, &place("a", "a-job")));
+    assert!(queues.take_place(&queues.ticket("team", "other"), &place("c", "c-job")));
     assert_eq!(ahead(&queues, &b), 1);
 }
 
@@ -100,7 +128,7 @@ fn a_place_is_taken_until_both_watches_show_who_has_it_and_never_free_in_between
         // It became due before the one that runs: nothing but that one's run is ahead of it.
         let late = queued("late", 1);
         see(&queues, queued("a", 2));
-        assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+        assert!(queues.take_place(&ticket(&queues), &place("a", "a-job")));
         for step in [jobs_first, !jobs_first] {
             assert_eq!(ahead(&queues, &late), 1);
             match step {
@@ -125,7 +153,7 @@ fn a_place_is_taken_until_both_watches_show_who_has_it_and_never_free_in_between
 fn a_watch_that_shows_what_was_before_the_start_frees_no_place() {
     let queues = Queues::default();
     let late = queued("late", 1);
-    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert!(queues.take_place(&ticket(&queues), &place("a", "a-job")));
     // Its status of before comes late, and the list of Jobs is from before.
     see(&queues, queued("a", 2));
     queues.job(&Event::Init);
@@ -139,7 +167,7 @@ fn a_watch_that_shows_what_was_before_the_start_frees_no_place() {
 fn a_build_that_was_deleted_has_no_place() {
     let queues = Queues::default();
     see(&queues, queued("a", 1));
-    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert!(queues.take_place(&ticket(&queues), &place("a", "a-job")));
     assert_eq!(ahead(&queues, &queued("b", 2)), 1);
     gone(&queues, queued("a", 1));
     assert_eq!(ahead(&queues, &queued("b", 2)), 0);
@@ -149,7 +177,7 @@ fn a_build_that_was_deleted_has_no_place() {
 fn a_builder_with_a_build_that_was_just_begun_is_busy_and_wanted() {
     let queues = Queues::default();
     assert_eq!(queues.busy("team", "default"), 0);
-    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert!(queues.take_place(&ticket(&queues), &place("a", "a-job")));
     assert_eq!(queues.busy("team", "default"), 1);
     assert_eq!(queues.wanted("team", "default"), 1);
     queues.job(&Event::Apply(job("a")));
@@ -211,7 +239,7 @@ fn a_build_that_waits_is_looked_at_again_where_its_place_is_near_or_half_of_what
     for ended in &all[..98] {
         if !queues.waits_still(look, mine) {
             looks += 1;
-            queues.told(look, mine, 1, &queues.queue(mine));
+            queues.told(look, mine, (1, None), &queues.queue(mine));
         }
         assert!(queues.waits_still(look, mine));
         gone(&queues, ended.clone());
@@ -228,7 +256,7 @@ fn a_build_that_waits_is_looked_at_again_where_it_its_builder_or_its_neighbours_
     see(&queues, first.clone());
     see(&queues, mine.clone());
     let look = Look::at(&mine, Some(&builder));
-    queues.told(look, &mine, 1, &queues.queue(&mine));
+    queues.told(look, &mine, (1, None), &queues.queue(&mine));
     assert!(queues.waits_still(look, &mine));
     let mut larger = builder.clone();
     larger.metadata.generation = Some(2);
@@ -243,7 +271,7 @@ fn a_build_that_waits_is_looked_at_again_where_it_its_builder_or_its_neighbours_
     (ready.status, ready.reason) = ("False".into(), "SecretNotFound".into());
     see(&queues, hangs);
     assert!(!queues.waits_still(look, &mine));
-    queues.told(look, &mine, 1, &queues.queue(&mine));
+    queues.told(look, &mine, (1, None), &queues.queue(&mine));
     queues.not_told("b");
     assert!(!queues.waits_still(look, &mine));
 }
@@ -288,7 +316,7 @@ fn a_job_counts_for_the_owner_that_its_label_names_alone() {
 fn what_a_list_has_told_counts_from_its_end_and_until_then_what_was_begun_here() {
     let queues = Queues::default();
     see(&queues, queued("a", 1));
-    assert!(queues.take_place(&ticket(&queues), "a", "a-job"));
+    assert!(queues.take_place(&ticket(&queues), &place("a", "a-job")));
     see(&queues, running("a", 1));
     queues.job(&Event::Init);
     queues.job(&Event::InitApply(job("a")));
@@ -311,7 +339,7 @@ fn a_namespace_that_is_full_of_jobs_is_full_for_itself_alone() {
     assert_eq!(queues.wanted("elsewhere", "default"), 1);
     // One that was begun here counts, though there is no room for its Job.
     see(&queues, queued("late", 1));
-    assert!(queues.take_place(&ticket(&queues), "late", "late-job"));
+    assert!(queues.take_place(&ticket(&queues), &place("late", "late-job")));
     queues.job(&Event::Apply(job("late")));
     see(&queues, running("late", 1));
     assert_eq!(queues.busy("team", "default"), MOST + 1);

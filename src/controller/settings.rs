@@ -37,9 +37,31 @@ pub struct Settings {
     /// The probe guard.
     #[serde(default)]
     pub probe_guard: ProbeGuardSettings,
+    /// What triggers start.
+    #[serde(default)]
+    pub triggers: TriggerSettings,
     /// Who is told how builds end.
     #[serde(default)]
     pub notifications: NotificationSettings,
+}
+
+/// What triggers start.
+#[derive(Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TriggerSettings {
+    /// Builds that base images and schedules start, in the whole cluster at a time: at least 1.
+    #[serde(deserialize_with = "at_least_one")]
+    pub max_concurrent: usize,
+}
+
+impl Default for TriggerSettings {
+    fn default() -> Self {
+        Self { max_concurrent: 10 }
+    }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    usize::deserialize(deserializer).map(|number| number.max(1))
 }
 
 impl Settings {

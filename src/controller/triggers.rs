@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::builder::state;
 use crate::imagebuild::{decide, gate, outcome};
 use crate::{names, pods};
-use whittle_api::{Builder, ImageBuild, PRUNE, REQUESTED_AT, Reason};
+use whittle_api::{Builder, CANCEL, ImageBuild, PRUNE, REQUESTED_AT, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
     Some(hashed(value))
@@ -23,12 +23,17 @@ pub(crate) fn hashed(value: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// The spec, a request to build again, deletion: not our own writes of the status.
+/// The spec, a request to build again or to end a build, what a trigger has asked for, deletion: not our other writes of the
+/// status.
 pub fn image_build(build: &ImageBuild) -> Option<u64> {
+    let status = build.status.as_ref();
+    let pending = status.and_then(|status| status.pending.as_ref());
     digest((
         build.uid(),
         build.metadata.generation,
         build.annotations().get(REQUESTED_AT),
+        build.annotations().get(CANCEL),
+        pending.map(|pending| (pending.reason, pending.since.0)),
         build.metadata.deletion_timestamp.is_some(),
     ))
 }

@@ -333,6 +333,14 @@ async fn each_stage_of_a_build_is_what_kstatus_and_argo_cd_take_it_for() {
     seen.is::<ImageBuild>(&stage, "hello", "secret_not_found", IN_PROGRESS)
         .await;
 
+    // As the action does it.
+    let build = stage.get("hello").await.status.unwrap().build.unwrap();
+    let cancel = json!({"whittle.dev/cancel": build.to_string()});
+    patch(&stage, json!({"metadata": {"annotations": cancel}})).await;
+    stage.ready("hello", "False", "Canceled").await;
+    seen.is::<ImageBuild>(&stage, "hello", "canceled", FAILED)
+        .await;
+
     patch(
         &stage,
         json!({"metadata": {"finalizers": ["example.com/kept"]}}),

@@ -94,7 +94,7 @@ whittle/builder-v1.json
 {{- with include "whittle.seccompProfile" . }}{{ $_ := set $builder "seccompProfile" . }}{{ end -}}
 {{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
+{{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
 {{- toPrettyJson $settings -}}
 {{- end }}

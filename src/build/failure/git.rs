@@ -213,6 +213,7 @@ mod tests {
             branch: branch.map(Into::into),
             tag: tag.map(Into::into),
             commit: None,
+            ..GitRef::default()
         };
         GitSource {
             url: "https://h/x.git".into(),

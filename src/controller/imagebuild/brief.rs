@@ -10,8 +10,8 @@ use super::decide;
 use crate::builder::anew::hang;
 use crate::sharing;
 use whittle_api::{
-    Builder, BuilderSpec, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus, Output, PRUNE,
-    READY, REQUESTED_AT, Source, Stage, bounded,
+    Builder, BuilderSpec, CANCEL, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus,
+    Output, PRUNE, READY, REQUESTED_AT, Source, Stage, bounded,
 };
 use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
@@ -47,6 +47,8 @@ pub fn image_build(build: &mut ImageBuild) {
         health_check: None,
         rebuild: None,
         builder_ref: build.spec.builder_ref.clone(),
+        triggers: None,
+        priority: build.spec.priority,
         timeout: String::new(),
         retries: 0,
         suspend: build.spec.suspend,
@@ -55,7 +57,7 @@ pub fn image_build(build: &mut ImageBuild) {
     let spec = std::mem::replace(&mut build.spec, rest);
     // It takes a while for a large one, and says nothing where there is none to compare with.
     let settled = known.is_some_and(|known| *known == Inputs::new(spec, requested).digest());
-    metadata(&mut build.metadata, &[REQUESTED_AT]);
+    metadata(&mut build.metadata, &[REQUESTED_AT, CANCEL]);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
         let waiting = status.waiting();
@@ -63,6 +65,19 @@ pub fn image_build(build: &mut ImageBuild) {
             observed_generation: status.observed_generation,
             started_at: status.started_at.take(),
             completed_at: status.completed_at.take(),
+            trigger: status.trigger.take().map(|mut trigger| {
+                trigger.detail.clear();
+                trigger
+            }),
+            pending: status.pending.take().map(|mut pending| {
+                pending.detail.clear();
+                pending
+            }),
+            last_revision: status.last_revision.take(),
+            schedule: status.schedule.take().map(|mut schedule| {
+                schedule.of.clear();
+                schedule
+            }),
             current: status.current.take().map(|mut current| {
                 current.message = None;
                 // Its Builder is looked at for that.

@@ -2,6 +2,7 @@
 
 mod checking;
 mod clock;
+mod due;
 mod early;
 mod end;
 mod fetch;
@@ -9,14 +10,20 @@ mod queue;
 mod readiness;
 mod refused;
 mod start;
+mod watching;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
+pub use due::ask;
 pub use end::memory_limit;
-pub use queue::{Queue, Runners, doubts_its_builder, lacks_certificates, lacks_its_own};
+pub use queue::{
+    Queue, Runners, doubts_its_builder, lacks_certificates, lacks_its_own, stands_back,
+    stands_back_by, turn,
+};
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
+pub use watching::{watches_bases, watches_source};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -34,7 +41,7 @@ use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
 use whittle_api::{
-    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
+    Builder, CANCEL, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
     REQUESTED_AT, Reason, Stage, find,
 };
 use whittle_build::inputs::Inputs;
@@ -123,11 +130,20 @@ pub fn is_settled(build: &ImageBuild) -> bool {
         || is_built(build) && !build.status.as_ref().is_some_and(waits)
 }
 
+/// How long nothing has to be looked at, where it is settled: until its schedule has a build begin. None where there is no such
+/// time, no time where it has come.
+pub fn rests(build: &ImageBuild, now: Timestamp) -> Option<SignedDuration> {
+    let schedule = build.status.as_ref()?.schedule.as_ref()?;
+    let next = schedule.next.as_ref()?.0;
+    Some(next.duration_since(now).max(SignedDuration::ZERO))
+}
+
 /// True where nothing is to be built until the ImageBuild changes.
 pub fn is_built(build: &ImageBuild) -> bool {
     build.metadata.deletion_timestamp.is_some()
         || build.status.as_ref().is_some_and(|status| {
             status.current.is_none()
+                && status.pending.is_none()
                 && status.observed_generation == build.metadata.generation
                 && status.input.as_deref() == Some(&input(build))
         })
@@ -217,6 +233,28 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
         return step(build.status.clone().unwrap_or_default(), Action::None);
     }
     let due = status.input.as_deref() != Some(&input(build));
+    if build.annotations().get(CANCEL).is_none() {
+        status.last_handled_cancel = None;
+    }
+    let schedule = due::by_schedule(&mut status, build, now);
+    watching::say(&mut status, build, now);
+    let mut step = unscheduled(observed, settings, status, due, now);
+    if let Some(until) = schedule {
+        let look = step.look_again.unwrap_or(until);
+        step.look_again = Some(look.min(until));
+    }
+    step
+}
+
+/// The next step, but for the schedule.
+fn unscheduled(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    due: bool,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
     let mut told = false;
     if let Some(early) = status.early.clone() {
         match early::settle(observed, &early, now) {
@@ -255,7 +293,7 @@ fn on(
 ) -> Step {
     let build = &observed.build;
     match status.current.clone() {
-        Some(current) if due => {
+        Some(current) if due || due::is_together(&status, now) && !build.spec.suspend => {
             // New input while the old is being built: the old attempt has no more use, whatever it has told.
             status.early = None;
             status::end(&mut status, build, Reason::Superseded, None, now);
@@ -264,9 +302,18 @@ fn on(
                 status.input = None;
                 status::held(&mut status, build, now);
             } else {
-                begin(&mut status, build, now);
-                let message = "stopping the build of the previous spec".to_owned();
-                status::working(&mut status, build, Reason::Superseding, message, now);
+                begin(&mut status, build, (due, true), now);
+                let message = match due {
+                    true => "stopping the build of the previous spec",
+                    false => "stopping a build that has just begun: its source has moved again",
+                };
+                status::working(
+                    &mut status,
+                    build,
+                    Reason::Superseding,
+                    message.to_owned(),
+                    now,
+                );
             }
             Step {
                 stop: vec![current.job],
@@ -274,28 +321,75 @@ fn on(
                 ..step(status, Action::None)
             }
         }
-        Some(current) => go_on(observed, settings, status, &current, now),
-        None if due && build.spec.suspend => {
-            status::held(&mut status, build, now);
-            step(status, Action::None)
-        }
-        None if due => {
-            begin(&mut status, build, now);
-            if observed.queue.waiting > 0 {
-                // Several became due at once: each says so first, and then all see one order.
-                let message = "queued: waiting for its turn on the builder".to_owned();
-                status::working(&mut status, build, Reason::Queued, message, now);
-                return Step {
-                    look_again: Some(SignedDuration::from_millis(500)),
-                    ..step(status, Action::None)
-                };
+        Some(current) => match due::cancels(build, &status) {
+            Some(asked) => cancel(build, status, &current, asked, now),
+            None => go_on(observed, settings, status, &current, now),
+        },
+        None => match (due, due::in_time(&mut status, now)) {
+            (true, _) | (_, Some(_)) if build.spec.suspend => {
+                status::held(&mut status, build, now);
+                step(status, Action::None)
             }
-            start(observed, settings, status, now)
-        }
-        None => {
-            status::restate(&mut status, build, now);
-            fetch::go_on(observed, settings, status, now)
-        }
+            (true, _) | (_, Some(SignedDuration::ZERO)) => {
+                begin(&mut status, build, (due, false), now);
+                at_its_turn(observed, settings, status, now)
+            }
+            (false, asked) => {
+                status::restate(&mut status, build, now);
+                let mut step = fetch::go_on(observed, settings, status, now);
+                if let Some(until) = asked {
+                    let look = step.look_again.unwrap_or(until);
+                    step.look_again = Some(look.min(until));
+                }
+                step
+            }
+        },
+    }
+}
+
+/// A build has just become due.
+fn at_its_turn(
+    observed: &Observed,
+    settings: &Settings,
+    mut status: ImageBuildStatus,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    if observed.queue.waiting > 0 {
+        // Several became due at once: each says so first, and then all see one order.
+        let message = "queued: waiting for its turn on the builder".to_owned();
+        status::working(&mut status, build, Reason::Queued, message, now);
+        return Step {
+            look_again: Some(SignedDuration::from_millis(500)),
+            ..step(status, Action::None)
+        };
+    }
+    start(observed, settings, status, now)
+}
+
+/// The annotation whittle.dev/cancel ends the build under way. The next trigger builds again.
+fn cancel(
+    build: &ImageBuild,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    asked: &str,
+    now: Timestamp,
+) -> Step {
+    status.last_handled_cancel = due::cancel_handled(build);
+    status.early = None;
+    let message = format!(
+        "canceled: build {} was ended by the annotation {CANCEL}={asked}: a change of the spec, a request or a trigger builds \
+         again",
+        status.build.unwrap_or(1)
+    );
+    let Report::Failed(failed) = failed(FailureReason::Canceled, message) else {
+        unreachable!("it was made as a failure");
+    };
+    let notice = status::fail(&mut status, build, failed, now);
+    Step {
+        stop: vec![current.job.clone()],
+        notice: Some(notice),
+        ..step(status, Action::None)
     }
 }
 
@@ -310,9 +404,17 @@ fn step(status: ImageBuildStatus, action: Action) -> Step {
     }
 }
 
-/// Enters the next build into the status: from here on it has a number, a start and a name.
-fn begin(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
+/// Enters the next build into the status: from here on it has a number, a start and a name. `due`: the inputs differ.
+/// `together`: it takes the place of another one.
+fn begin(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    (due, together): (bool, bool),
+    now: Timestamp,
+) {
     let number = status.build.unwrap_or(0) + 1;
+    status.trigger = Some(due::take(status, build, due, together, now));
+    status.last_handled_cancel = due::cancel_handled(build);
     status.build = Some(number);
     status.input = Some(input(build));
     status.started_at = Some(Time(now));

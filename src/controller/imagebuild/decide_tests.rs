@@ -5,6 +5,8 @@ use crate::imagebuild::outcome::missing_object;
 use whittle_api::{BUILT, BuilderStatus, PlatformStatus, RECONCILING, STALLED, Steps, set};
 use whittle_build::report::Built;
 
+#[path = "decide_due_tests.rs"]
+mod due;
 #[path = "decide_early_tests.rs"]
 mod early;
 #[path = "decide_ended_tests.rs"]
@@ -577,7 +579,7 @@ fn a_build_waits_while_as_many_run_as_the_builder_takes() {
         running: 1,
         before: 1,
         waiting: 3,
-        missing: None,
+        ..Queue::default()
     };
     // Several became due: first it says so.
     let step = next(&waiting, now());
@@ -630,7 +632,7 @@ fn the_order_is_that_in_which_builds_became_due() {
         running: 0,
         before,
         waiting: 2,
-        missing: None,
+        ..Queue::default()
     };
     assert_eq!(queue(&first, &[]), waits(0));
     assert_eq!(queue(&second, &[]), waits(1));
@@ -641,7 +643,7 @@ fn the_order_is_that_in_which_builds_became_due() {
             running: 1,
             before: 1,
             waiting: 1,
-            missing: None,
+            ..Queue::default()
         }
     );
 }

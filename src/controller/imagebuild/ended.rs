@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 
 use super::decide::Step;
-use whittle_api::{ImageBuild, Reason, bounded};
+use whittle_api::{ImageBuild, Reason, Started, bounded};
 
 /// Bytes of a revision that are told.
 const REVISION: usize = 512;
@@ -41,6 +41,9 @@ pub struct Ended {
     /// Seconds that it waited before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queued_seconds: Option<i64>,
+    /// What started it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Started>,
     /// True where another end of the same build was told before, and was wrong.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub corrects: bool,
@@ -88,6 +91,7 @@ impl Ended {
             revision: revision.map(|revision| bounded(revision, REVISION)),
             duration_seconds: status.duration_seconds,
             queued_seconds: status.queued_seconds,
+            trigger: status.trigger.clone(),
             corrects: step.alarm.is_some(),
             at,
         })

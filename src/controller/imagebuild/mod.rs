@@ -34,7 +34,7 @@ pub(crate) use crate::imagebuild::ended::Ended;
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
-use crate::queues::Look;
+use crate::queues::{Look, Place};
 use crate::sharing;
 use crate::watches::Watches;
 use whittle_api::{Builder, ImageBuild};
@@ -185,20 +185,25 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
         .queues
         .builds(&namespace, &build.spec.builder_ref.name);
     queued.retain(|other| decide::is_queued(other));
-    queued.sort_by_cached_key(|other| {
-        let started = other.status.as_ref().and_then(|s| s.started_at.clone());
-        (started.map(|time| time.0), other.uid())
-    });
-    queued
+    queued.sort_by_cached_key(|other| decide::turn(other));
+    queued.truncate(NEXT);
+    if decide::stands_back(build) {
+        // One of those that stand back may go on anywhere in the cluster.
+        let mut back = context.queues.waiting_back();
+        back.sort_by_cached_key(|other| decide::turn(other));
+        queued.extend(back.into_iter().take(NEXT));
+    }
+    let mut names: Vec<_> = queued
         .iter()
-        .take(NEXT)
         .map(|other| ObjectRef::from_obj(other.as_ref()))
-        .collect()
+        .collect();
+    names.dedup();
+    names
 }
 
 async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Error> {
-    if decide::is_settled(cached) {
-        return Ok(Requeue::requeue(RESYNC));
+    if let Some(rest) = rests(cached) {
+        return Ok(Requeue::requeue(rest));
     }
     let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
     let builder = ObjectRef::new(&cached.spec.builder_ref.name).within(&namespace);
@@ -212,9 +217,9 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
         return Ok(Requeue::await_change());
     };
     let uid = build.uid().unwrap_or_default();
-    if decide::is_settled(&build) {
+    if let Some(rest) = rests(&build) {
         queues.leave_place(&uid);
-        return Ok(Requeue::requeue(RESYNC));
+        return Ok(Requeue::requeue(rest));
     }
     let now = context.clock.read(&mut build);
     // What stands in the status as far as we know, whatever becomes of the step.
@@ -252,10 +257,18 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
 }
 
 fn after(step: &Step) -> Requeue {
-    step.look_again.map_or_else(
-        || Requeue::requeue(RESYNC),
-        |after| Requeue::requeue(std_duration(after)),
-    )
+    let after = step.look_again.map_or(RESYNC, std_duration);
+    Requeue::requeue(after.min(RESYNC))
+}
+
+/// How long nothing need be looked at; none where something is to be done now.
+fn rests(build: &ImageBuild) -> Option<Duration> {
+    if !decide::is_settled(build) {
+        return None;
+    }
+    let until = decide::rests(build, Timestamp::now()).map_or(RESYNC, std_duration);
+    let until = until.min(RESYNC);
+    (!until.is_zero()).then_some(until)
 }
 
 async fn go_on(
@@ -296,8 +309,16 @@ async fn go_on(
     let uid = observed.build.uid().unwrap_or_default();
     // What is fetched once an image is built needs nothing of the builder, and takes no place there.
     let builds = step.status.current.is_some();
+    let most_back = context.settings.triggers.max_concurrent;
+    let stands_back = decide::stands_back_by(&step.status).then_some(most_back);
     if let (Action::Start(attempt), true) = (&step.action, builds) {
-        if !queues.take_place(&ticket, &uid, &attempt.job.name_any()) {
+        let job = attempt.job.name_any();
+        let place = Place {
+            uid: &uid,
+            job: &job,
+            stands_back,
+        };
+        if !queues.take_place(&ticket, &place) {
             return Ok(Requeue::requeue(AT_ONCE));
         }
     } else if decide::leaves_its_place(&observed, &step) {
@@ -306,7 +327,7 @@ async fn go_on(
     }
     if decide::is_queued(&observed.build) && decide::says_queued(&step.status) {
         let most = observed.builder.as_ref().map_or(1, decide::most);
-        queues.told(look, &observed.build, most, &observed.queue);
+        queues.told(look, &observed.build, (most, stands_back), &observed.queue);
     } else {
         queues.not_told(&uid);
     }

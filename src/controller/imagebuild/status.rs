@@ -3,10 +3,10 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use super::outcome::Pending;
+use super::outcome::Pending as Wait;
 use whittle_api::{
     ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
-    READY, RECONCILING, Reason, STALLED, bounded, clear, is_true, set,
+    Pending, READY, RECONCILING, Reason, STALLED, bounded, clear, is_true, set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
@@ -46,7 +46,7 @@ pub fn working(
     message: String,
     now: Timestamp,
 ) {
-    wait(status, build, &Pending::new(reason, message), now);
+    wait(status, build, &Wait::new(reason, message), now);
 }
 
 /// Work waits for a person; it goes on by itself once the cause is mended.
@@ -57,12 +57,12 @@ pub fn blocked(
     message: String,
     now: Timestamp,
 ) {
-    let pending = Pending::new(reason, message).blocked();
+    let pending = Wait::new(reason, message).blocked();
     wait(status, build, &pending, now);
 }
 
 /// Work is under way, or waits: for a person, or for something that comes by itself.
-pub fn wait(status: &mut ImageBuildStatus, build: &ImageBuild, pending: &Pending, now: Timestamp) {
+pub fn wait(status: &mut ImageBuildStatus, build: &ImageBuild, pending: &Wait, now: Timestamp) {
     let why = (pending.reason, pending.message.as_str());
     let ready = pending.blocked.then_some(false);
     put(status, build, READY, ready, why, now);
@@ -81,7 +81,7 @@ pub fn held(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
 
 /// `spec.suspend` holds something: what it is.
 pub fn hold_back(status: &mut ImageBuildStatus, build: &ImageBuild, message: &str, now: Timestamp) {
-    let held = Pending::new(Reason::Suspended, message.to_owned()).blocked();
+    let held = Wait::new(Reason::Suspended, message.to_owned()).blocked();
     wait(status, build, &held, now);
     clear(&mut status.conditions, RECONCILING);
 }
@@ -132,6 +132,7 @@ pub fn end(
     let queued = status.queued_seconds.unwrap_or(all).min(all);
     let seconds = status.started_at.as_ref().map(|_| all - queued);
     let queued = status.started_at.as_ref().map(|_| queued);
+    let unchanged = built.is_some_and(|built| status.digest.as_deref() == Some(&built.digest));
     status.completed_at = Some(Time(now));
     status.duration_seconds = seconds;
     status.queued_seconds = queued;
@@ -144,6 +145,8 @@ pub fn end(
             digest: built.map(|built| built.digest.clone()),
             size: built.and_then(largest),
             revision: built.and_then(|built| built.revision.clone()),
+            trigger: status.trigger.as_ref().map(|trigger| trigger.reason),
+            unchanged,
             completed_at: Some(Time(now)),
             duration_seconds: seconds,
             queued_seconds: queued,
@@ -190,6 +193,7 @@ pub fn succeed(
     if build.spec.health_check.is_none() {
         clear(&mut status.conditions, PROBED);
     }
+    known_revision(status, built.revision.as_deref());
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
@@ -213,6 +217,20 @@ pub fn succeed(
         warning: false,
         reason: Reason::Succeeded,
         message,
+    }
+}
+
+/// What the build was really made from: what a trigger has seen meanwhile may be just that.
+fn known_revision(status: &mut ImageBuildStatus, revision: Option<&str>) {
+    let Some(revision) = revision else { return };
+    status.last_revision = Some(revision.to_owned());
+    let built = |pending: &Pending| pending.revision.as_deref() == Some(revision);
+    if status
+        .pending
+        .as_ref()
+        .is_some_and(|it| !it.reason.stands_back() && built(it))
+    {
+        status.pending = None;
     }
 }
 
@@ -265,6 +283,7 @@ pub fn fail(
             entry.revision = failed.revision.clone();
         }
     }
+    known_revision(status, failed.revision.as_deref());
     status.steps = Some(failed.steps);
     if !failed.advice.is_empty() {
         advise(status, build, &failed.advice, now);

@@ -77,6 +77,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
     use serde_json::{Value, json};
+    use whittle_api::{Started, TriggerReason};
 
     fn ended() -> Ended {
         Ended {
@@ -90,6 +91,11 @@ mod tests {
             revision: Some("main@sha1:bb".into()),
             duration_seconds: Some(12),
             queued_seconds: Some(0),
+            trigger: Some(Started {
+                reason: TriggerReason::Commit,
+                detail: "main@sha1:bb".into(),
+                since: Time(Timestamp::from_second(999_000).unwrap()),
+            }),
             corrects: false,
             at: Some(Time(Timestamp::from_second(1_000_000).unwrap())),
         }
@@ -107,7 +113,8 @@ mod tests {
             "datacontenttype": "application/json",
             "data": {"namespace": "team", "name": "hello", "reason": "Succeeded", "message": "m", "build": 3, "generation": 2,
                 "image": "registry.example.com/team/hello@sha256:aa", "digest": "sha256:aa", "tags": ["latest"],
-                "revision": "main@sha1:bb", "durationSeconds": 12, "queuedSeconds": 0},
+                "revision": "main@sha1:bb", "durationSeconds": 12, "queuedSeconds": 0,
+                "trigger": {"reason": "Commit", "detail": "main@sha1:bb", "since": "1970-01-12T13:30:00Z"}},
         });
         assert_eq!(read(&ended()), expected);
     }

@@ -92,9 +92,12 @@ pub(super) fn contradict(
 ) -> Step {
     let build = &observed.build;
     let believed = believed(&status);
-    let mut before = restore(&early.before).unwrap_or_else(|| emptied(status));
+    let mut before = restore(&early.before).unwrap_or_else(|| emptied(status.clone()));
     before.observed_generation = build.metadata.generation;
     before.early = None;
+    // What was seen since.
+    before.pending.clone_from(&status.pending);
+    before.schedule.clone_from(&status.schedule);
     let message = format!(
         "mismatch: Job {} reported {believed} early, but its Pod ended with {}: the Pod's record \
             counts. Somebody else may have used the attempt's credential: check who can read \
@@ -140,6 +143,7 @@ fn emptied(status: ImageBuildStatus) -> ImageBuildStatus {
     ImageBuildStatus {
         observed_generation: status.observed_generation,
         conditions: status.conditions,
+        trigger: status.trigger,
         started_at: status.started_at,
         build: status.build,
         last_handled_request: status.last_handled_request,

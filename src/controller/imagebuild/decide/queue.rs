@@ -1,14 +1,44 @@
 //! Whose turn it is on a builder.
 
 use std::borrow::Borrow;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{is_built, refused};
 use crate::imagebuild::outcome::Pending;
 use crate::names;
-use whittle_api::{FailureReason, ImageBuild, Missing, MissingKind, Reason};
+use whittle_api::{FailureReason, ImageBuild, ImageBuildStatus, Missing, MissingKind, Reason};
+
+/// A place in the queue: the lower, the sooner. First `spec.priority`; then whether somebody waits for it; then who became due
+/// first, and of two at the same time the UID decides.
+pub type Turn = (Reverse<i32>, bool, Timestamp, Option<String>);
+
+/// The place of a build that is under way, or waits; none where none is.
+pub fn turn(build: &ImageBuild) -> Option<Turn> {
+    let status = build.status.as_ref()?;
+    status.current.as_ref()?;
+    let since = status.started_at.as_ref()?.0;
+    Some((
+        Reverse(build.spec.priority),
+        stands_back(build),
+        since,
+        build.uid(),
+    ))
+}
+
+/// True where the build under way stands back behind those that somebody waits for.
+pub fn stands_back(build: &ImageBuild) -> bool {
+    build.status.as_ref().is_some_and(stands_back_by)
+}
+
+/// True for the status of such a build.
+pub fn stands_back_by(status: &ImageBuildStatus) -> bool {
+    let trigger = status.trigger.as_ref();
+    trigger.is_some_and(|trigger| trigger.reason.stands_back())
+}
 
 /// Runners of one builder, by the UIDs of their ImageBuilds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,28 +54,24 @@ pub struct Runners {
 pub struct Queue {
     /// Those that run, or are about to.
     pub running: usize,
-    /// Those that wait, and became due before this one.
+    /// Those that wait, and whose turn comes before this one's.
     pub before: usize,
     /// All that wait, whenever they became due.
     pub waiting: usize,
+    /// Builds of the whole cluster that run and that base images or schedules have begun; this one is none of them.
+    pub standing_back: usize,
     /// What another build waits for in vain, and this one needs too: it would hang in the same way.
     pub missing: Option<Pending>,
 }
 
 impl Queue {
-    /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder. Of two
-    /// that became due at the same time the UID decides.
+    /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder.
     ///
     /// A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
     /// in its way, counts for nothing: it has not started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
     /// its place: those behind it would hang in the same way, and all of them would start at once.
     pub fn of(build: &ImageBuild, others: &[impl Borrow<ImageBuild>], runners: &Runners) -> Self {
-        let due = |build: &ImageBuild| {
-            let status = build.status.as_ref()?;
-            status.current.as_ref()?;
-            Some((status.started_at.as_ref()?.0, build.uid()))
-        };
-        let mine = due(build);
+        let mine = turn(build);
         let mut queue = Self::default();
         for other in others.iter().map(Borrow::borrow) {
             let uid = other.uid().unwrap_or_default();
@@ -69,7 +95,7 @@ impl Queue {
                 // It is nobody's turn that waits for a person.
             } else if !other.spec.suspend && !is_built(other) {
                 queue.waiting += 1;
-                if mine.is_some() && due(other).is_some_and(|other| Some(other) < mine) {
+                if mine.is_some() && turn(other).is_some_and(|other| Some(other) < mine) {
                     queue.before += 1;
                 }
             }

@@ -5,7 +5,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart, until};
-use super::{Action, Observed, Step, checking, end, is_ready, most, refused, step, waits_for};
+use super::{
+    Action, Observed, Step, checking, end, is_ready, most, refused, stands_back, step, waits_for,
+};
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
@@ -175,13 +177,25 @@ pub(super) fn start(
         };
     }
     let ahead = observed.queue.running + observed.queue.before;
-    if !tags_only && ahead >= most(builder) {
+    let bound = settings.triggers.max_concurrent;
+    let full = (ahead >= most(builder)).then(|| {
         let most = builder.spec.max_concurrent_builds;
-        let message = format!(
+        format!(
             "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
                 {} running, {} queued before this one",
             observed.queue.running, observed.queue.before
-        );
+        )
+    });
+    let full = full.or_else(|| {
+        let over = stands_back(build) && observed.queue.standing_back >= bound;
+        over.then(|| {
+            format!(
+                "queued: at most {bound} builds that base images and schedules start run in the cluster at a time \
+                    (triggers.maxConcurrent of the installation)"
+            )
+        })
+    });
+    if let Some(message) = full.filter(|_| !tags_only) {
         status::working(&mut status, build, Reason::Queued, message, now);
         // The clock stands still: it is not written down anew at each look.
         if let Some(now) = &mut status.current {

@@ -1,0 +1,169 @@
+//! Why a build begins, beside a change of its inputs: what triggers have asked for, and when.
+//!
+//! What a trigger has seen stands in `status.pending` until a build begins: a controller that ends in between loses nothing,
+//! and the write that begins the build takes it away, so that none begins twice.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use super::REQUEST;
+use crate::schedule;
+use whittle_api::{
+    CANCEL, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Started, TriggerReason, bounded,
+};
+
+/// What comes within so long of each other makes one image.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
+/// Bytes of what a trigger says of itself.
+const DETAIL: usize = 256;
+
+/// Takes in what a trigger asks for. Of two the one that somebody waits for stands there; what the source points to is the
+/// newest.
+pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
+    let asked = Pending {
+        detail: bounded(asked.detail, DETAIL),
+        ..asked
+    };
+    let Some(old) = pending.take() else {
+        *pending = Some(asked);
+        return;
+    };
+    let since = old.since.clone().min(asked.since.clone());
+    let (first, second) = match old.reason.stands_back() && !asked.reason.stands_back() {
+        true => (asked, old),
+        false if asked.revision.is_some() => (asked, old),
+        false => (old, asked),
+    };
+    *pending = Some(Pending {
+        revision: first.revision.clone().or(second.revision),
+        since,
+        ..first
+    });
+}
+
+/// Asks for the build whose time on the schedule has come, and says how long it is until the next one.
+pub(super) fn by_schedule(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let (stands, run) = schedule::pass(build, status.schedule.as_ref(), now);
+    if let Some(at) = run {
+        let of = build.spec.triggers.as_ref();
+        let of = of.and_then(|triggers| triggers.schedule.as_deref());
+        let asked = Pending {
+            reason: TriggerReason::Schedule,
+            detail: format!("{} at {at}", of.unwrap_or_default()),
+            revision: None,
+            since: Time(now),
+        };
+        ask(&mut status.pending, asked);
+    }
+    status.schedule = stands;
+    let next = status.schedule.as_ref()?.next.as_ref()?;
+    Some(next.0.duration_since(now).max(SignedDuration::ZERO))
+}
+
+/// How long it is until what a trigger has asked for begins: no time where somebody waits for it. None where there is
+/// nothing, or what was asked for was built meanwhile.
+pub(super) fn in_time(status: &mut ImageBuildStatus, now: Timestamp) -> Option<SignedDuration> {
+    let pending = status.pending.as_ref()?;
+    let only_source = !pending.reason.stands_back();
+    if only_source && pending.revision.is_some() && pending.revision == status.last_revision {
+        status.pending = None;
+        return None;
+    }
+    if only_source {
+        return Some(SignedDuration::ZERO);
+    }
+    let waited = now.duration_since(pending.since.0);
+    // One that is further ahead was written before the clock was set back.
+    let left = (TOGETHER - waited).max(SignedDuration::ZERO);
+    Some(if left > TOGETHER {
+        SignedDuration::ZERO
+    } else {
+        left
+    })
+}
+
+/// True where what was asked for comes so soon after another trigger has begun the build under way that both are one: it
+/// begins anew. Seconds are lost, and the image is there once.
+pub(super) fn is_together(status: &ImageBuildStatus, now: Timestamp) -> bool {
+    let (Some(pending), Some(started)) = (&status.pending, &status.trigger) else {
+        return false;
+    };
+    let by_trigger = !matches!(started.reason, TriggerReason::Spec | TriggerReason::Request);
+    let news = pending.revision.is_none() || pending.revision != status.last_revision;
+    let passed = now.duration_since(started.since.0);
+    by_trigger && news && passed >= SignedDuration::ZERO && passed < TOGETHER
+}
+
+/// What begins the build, and no longer waits. `due`: the inputs differ. `together`: it takes the place of one that has just
+/// begun.
+pub(super) fn take(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    due: bool,
+    together: bool,
+    now: Timestamp,
+) -> Started {
+    let pending = status.pending.take();
+    let before = status.trigger.take();
+    match pending {
+        Some(pending) if !due => {
+            if pending.revision.is_some() {
+                status.last_revision = pending.revision;
+            }
+            Started {
+                reason: pending.reason,
+                detail: pending.detail,
+                since: match before.filter(|_| together) {
+                    Some(before) => before.since,
+                    None => pending.since,
+                },
+            }
+        }
+        _ => {
+            let request = build.annotations().get(REQUESTED_AT);
+            let request = request.map(|text| text.chars().take(REQUEST).collect::<String>());
+            let seen = build
+                .status
+                .as_ref()
+                .and_then(|status| status.observed_generation);
+            let known = seen == build.metadata.generation;
+            let (reason, detail) = match request {
+                Some(request)
+                    if known && status.last_handled_request.as_ref() != Some(&request) =>
+                {
+                    (TriggerReason::Request, request)
+                }
+                _ => {
+                    let generation = build.metadata.generation.unwrap_or(0);
+                    (TriggerReason::Spec, format!("generation {generation}"))
+                }
+            };
+            Started {
+                reason,
+                detail: bounded(detail, DETAIL),
+                since: Time(now),
+            }
+        }
+    }
+}
+
+/// What the annotation whittle.dev/cancel says where it ends the build under way.
+pub(super) fn cancels<'a>(build: &'a ImageBuild, status: &ImageBuildStatus) -> Option<&'a str> {
+    let asked = build.annotations().get(CANCEL)?.trim();
+    let this_one = status
+        .build
+        .is_some_and(|number| asked == number.to_string());
+    let current = asked == "current" && status.last_handled_cancel.as_deref() != Some(asked);
+    (this_one || current).then_some(asked)
+}
+
+/// What the annotation says, to be remembered as handled.
+pub(super) fn cancel_handled(build: &ImageBuild) -> Option<String> {
+    let asked = build.annotations().get(CANCEL)?.trim();
+    Some(asked.chars().take(32).collect())
+}

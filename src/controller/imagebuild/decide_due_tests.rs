@@ -1,0 +1,342 @@
+use super::*;
+use whittle_api::{Pending as Asked, TriggerReason, Triggers};
+
+const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+fn asked(reason: TriggerReason, revision: Option<&str>, seconds: i64) -> Asked {
+    Asked {
+        reason,
+        detail: revision.unwrap_or("golang:1").into(),
+        revision: revision.map(str::to_owned),
+        since: Time(later(seconds)),
+    }
+}
+
+/// A build that is done, and this that a trigger has asked for since.
+fn and_asked(pending: Asked) -> ImageBuild {
+    let mut build = done();
+    let status = build.status.as_mut().unwrap();
+    ask(&mut status.pending, pending);
+    build
+}
+
+fn started(status: &ImageBuildStatus) -> Option<(TriggerReason, &str)> {
+    let trigger = status.trigger.as_ref()?;
+    Some((trigger.reason, trigger.detail.as_str()))
+}
+
+/// The step once the attempt under way has ended so.
+fn ended(build: &ImageBuild, report: Report, at: Timestamp) -> Step {
+    next(&with_attempt(build.clone(), State::Ended(report)), at)
+}
+
+fn of(revision: &str) -> Report {
+    let Report::Succeeded(built) = success() else {
+        unreachable!()
+    };
+    Report::Succeeded(Built {
+        revision: Some(revision.into()),
+        ..built
+    })
+}
+
+#[test]
+fn a_commit_begins_a_build_at_once_and_just_one() {
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    assert!(!is_settled(&build) && !is_built(&build));
+    let step = next(&observed(build.clone()), later(60));
+    assert!(matches!(step.action, Action::Start(_)), "{:?}", step.action);
+    assert_eq!(step.status.pending, None);
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, A)));
+    assert_eq!(step.status.build, Some(2));
+    build.status = Some(step.status);
+    // It is told once more while that is being built, and after.
+    for seconds in [61, 300] {
+        ask(
+            &mut build.status.as_mut().unwrap().pending,
+            asked(TriggerReason::Commit, Some(A), seconds),
+        );
+        let step = match seconds {
+            61 => ended(&build, of(A), later(seconds)),
+            _ => next(&observed(build.clone()), later(seconds)),
+        };
+        assert_eq!((step.status.build, &step.status.pending), (Some(2), &None));
+        assert_eq!(step.status.current, None);
+        assert_eq!(step.status.last_revision.as_deref(), Some(A));
+        build.status = Some(step.status);
+    }
+    let history = &build.status.as_ref().unwrap().history;
+    assert_eq!(history[0].trigger, Some(TriggerReason::Commit));
+    assert!(history[0].unchanged && !history[1].unchanged);
+    assert!(is_settled(&build));
+}
+
+#[test]
+fn a_commit_that_comes_during_a_build_is_built_after_it_unless_that_one_has_it() {
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    build.status = Some(next(&observed(build.clone()), later(60)).status);
+    ask(
+        &mut build.status.as_mut().unwrap().pending,
+        asked(TriggerReason::Commit, Some(B), 90),
+    );
+    let step = next(&with_attempt(build.clone(), State::Running), later(90));
+    assert_eq!((step.status.build, step.stop.len()), (Some(2), 0));
+    let had = ended(&build, of(B), later(100)).status;
+    assert_eq!((had.pending, had.last_revision.as_deref()), (None, Some(B)));
+    build.status = Some(ended(&build, of(A), later(100)).status);
+    assert!(build.status.as_ref().unwrap().pending.is_some());
+    let step = next(&observed(build), later(100));
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
+    assert_eq!(step.status.build, Some(3));
+}
+
+#[test]
+fn what_comes_within_ten_seconds_is_one_image_and_what_comes_later_another() {
+    let mut build = and_asked(asked(TriggerReason::Webhook, Some(A), 60));
+    build.status = Some(next(&observed(build.clone()), later(60)).status);
+    let job = build.status.as_ref().unwrap().current.clone().unwrap().job;
+    ask(
+        &mut build.status.as_mut().unwrap().pending,
+        asked(TriggerReason::Webhook, Some(B), 66),
+    );
+    let step = next(&with_attempt(build.clone(), State::Running), later(66));
+    assert_eq!(step.stop, [job]);
+    assert_eq!(started(&step.status), Some((TriggerReason::Webhook, B)));
+    // The ten seconds count from the first: commit by commit nothing would ever end.
+    build.status = Some(step.status);
+    ask(
+        &mut build.status.as_mut().unwrap().pending,
+        asked(TriggerReason::Webhook, Some(A), 72),
+    );
+    let step = next(&with_attempt(build, State::Running), later(72));
+    assert!(step.stop.is_empty() && step.status.pending.is_some());
+}
+
+#[test]
+fn base_images_that_move_together_start_one_build_after_ten_seconds() {
+    let mut build = and_asked(asked(TriggerReason::BaseImage, None, 60));
+    let step = next(&observed(build.clone()), later(63));
+    assert_eq!(step.action, Action::None);
+    assert_eq!(step.look_again, Some(SignedDuration::from_secs(7)));
+    assert_eq!(condition(&step.status, READY), Some(("True", "Succeeded")));
+    ask(
+        &mut build.status.as_mut().unwrap().pending,
+        asked(TriggerReason::BaseImage, None, 65),
+    );
+    let step = next(&observed(build.clone()), later(70));
+    assert!(matches!(step.action, Action::Start(_)));
+    // Where a commit comes, somebody waits for it.
+    let pending = &mut build.status.as_mut().unwrap().pending;
+    ask(pending, asked(TriggerReason::Commit, Some(B), 66));
+    ask(pending, asked(TriggerReason::BaseImage, None, 67));
+    let step = next(&observed(build), later(67));
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
+    assert_eq!(step.status.last_revision.as_deref(), Some(B));
+}
+
+#[test]
+fn what_was_asked_for_under_a_clock_that_is_set_back_begins_now() {
+    let build = and_asked(asked(TriggerReason::BaseImage, None, 3600));
+    let step = next(&observed(build), later(60));
+    assert!(matches!(step.action, Action::Start(_)));
+}
+
+#[test]
+fn a_change_of_the_spec_takes_with_it_what_was_asked_for() {
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    build.spec.dockerfile = "other".into();
+    build.metadata.generation = Some(2);
+    let step = next(&observed(build), later(61));
+    assert_eq!(
+        started(&step.status),
+        Some((TriggerReason::Spec, "generation 2"))
+    );
+    assert_eq!(step.status.pending, None);
+}
+
+#[test]
+fn a_request_is_told_from_a_change_of_the_spec() {
+    let mut build = done();
+    build
+        .annotations_mut()
+        .insert(REQUESTED_AT.into(), "now".into());
+    let step = next(&observed(build.clone()), later(60));
+    assert_eq!(started(&step.status), Some((TriggerReason::Request, "now")));
+    build.metadata.generation = Some(2);
+    build.spec.dockerfile = "other".into();
+    let step = next(&observed(build), later(60));
+    assert_eq!(
+        started(&step.status),
+        Some((TriggerReason::Spec, "generation 2"))
+    );
+}
+
+#[test]
+fn suspended_it_waits_and_is_built_once_it_may() {
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    build.spec.suspend = true;
+    build.metadata.generation = Some(2);
+    let step = next(&observed(build.clone()), later(60));
+    assert_eq!(step.action, Action::None);
+    assert_eq!(condition(&step.status, READY), Some(("False", "Suspended")));
+    build.status = Some(step.status);
+    build.spec.suspend = false;
+    build.metadata.generation = Some(3);
+    let step = next(&observed(build), later(90));
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, A)));
+}
+
+fn with_schedule(schedule: &str) -> ImageBuild {
+    let mut build = done();
+    build.spec.triggers = Some(Triggers {
+        schedule: Some(schedule.into()),
+        ..Triggers::default()
+    });
+    build.metadata.generation = Some(2);
+    build
+}
+
+#[test]
+fn a_schedule_starts_a_build_when_its_time_comes_and_one_for_all_that_were_missed() {
+    // 1970-01-12 13:46:40 UTC.
+    let mut build = with_schedule("0 14 * * *");
+    let step = next(&observed(build.clone()), now());
+    assert_eq!(step.action, Action::None);
+    let until = SignedDuration::from_secs(800);
+    assert_eq!(step.look_again, Some(until));
+    build.status = Some(step.status);
+    assert!(is_settled(&build));
+    assert_eq!(rests(&build, now()), Some(until));
+    // Five days and a minute later: one build, of the last of them.
+    let late = now() + until + SignedDuration::from_secs(5 * 86_400 + 60);
+    assert_eq!(rests(&build, late), Some(SignedDuration::ZERO));
+    let step = next(&observed(build.clone()), late);
+    let schedule = step.status.schedule.clone().unwrap();
+    let text = |time: Option<Time>| time.map(|time| time.0.to_string());
+    assert_eq!(text(schedule.last).as_deref(), Some("1970-01-17T14:00:00Z"));
+    assert_eq!(text(schedule.next).as_deref(), Some("1970-01-18T14:00:00Z"));
+    build.status = Some(step.status);
+    let step = next(&observed(build), late + SignedDuration::from_secs(10));
+    assert!(matches!(step.action, Action::Start(_)));
+    assert_eq!(
+        started(&step.status),
+        Some((
+            TriggerReason::Schedule,
+            "0 14 * * * at 1970-01-17T14:00:00Z"
+        ))
+    );
+}
+
+#[test]
+fn a_schedule_that_changes_or_goes_has_no_times_of_the_old_one() {
+    let mut build = with_schedule("0 14 * * *");
+    build.status = Some(next(&observed(build.clone()), now()).status);
+    build.spec.triggers.as_mut().unwrap().schedule = Some("0 15 * * *".into());
+    let step = next(&observed(build.clone()), later(5 * 86_400));
+    assert_eq!(step.action, Action::None);
+    assert_eq!(step.status.pending, None, "it is new");
+    build.status = Some(step.status);
+    build.spec.triggers = None;
+    assert_eq!(
+        next(&observed(build), later(6 * 86_400)).status.schedule,
+        None
+    );
+}
+
+fn cancelling(build: &ImageBuild, asked: &str) -> ImageBuild {
+    let mut build = build.clone();
+    build.annotations_mut().insert(CANCEL.into(), asked.into());
+    build
+}
+
+#[test]
+fn a_build_is_ended_by_its_number_or_as_the_current_one_and_no_other_is() {
+    let running = running();
+    for asked in ["1", "current"] {
+        let build = cancelling(&running, asked);
+        let step = next(&with_attempt(build.clone(), State::Running), later(60));
+        assert_eq!(step.stop.len(), 1, "{asked}");
+        assert_eq!(step.status.current, None);
+        assert_eq!(condition(&step.status, READY), Some(("False", "Canceled")));
+        assert_eq!(condition(&step.status, STALLED), Some(("True", "Canceled")));
+        assert_eq!(step.status.history[0].result, "Canceled");
+        // The annotation stays; the next build is not meant.
+        let mut build = build;
+        build.status = Some(step.status);
+        assert!(is_settled(&build));
+        ask(
+            &mut build.status.as_mut().unwrap().pending,
+            asked_for(TriggerReason::Commit),
+        );
+        let step = next(&observed(build.clone()), later(90));
+        build.status = Some(step.status);
+        let step = next(&with_attempt(build.clone(), State::Running), later(91));
+        assert!(
+            step.stop.is_empty() && step.status.current.is_some(),
+            "{asked}"
+        );
+        // Set anew it is.
+        build.annotations_mut().remove(CANCEL);
+        build.status = Some(next(&with_attempt(build.clone(), State::Running), later(92)).status);
+        let build = cancelling(&build, "current");
+        let step = next(&with_attempt(build, State::Running), later(93));
+        assert_eq!(step.stop.len(), 1);
+    }
+    for other in ["2", "", "01", "all"] {
+        let build = cancelling(&running, other);
+        let step = next(&with_attempt(build, State::Running), later(60));
+        assert!(step.stop.is_empty(), "{other}");
+    }
+}
+
+fn asked_for(reason: TriggerReason) -> Asked {
+    asked(reason, Some(B), 80)
+}
+
+/// A build that waits for its turn since then, begun so, of this priority.
+fn waiting(uid: &str, since: i64, reason: TriggerReason, priority: i32) -> ImageBuild {
+    let mut build = running();
+    build.metadata.uid = Some(uid.into());
+    build.spec.priority = priority;
+    let status = build.status.as_mut().unwrap();
+    status.started_at = Some(Time(later(since)));
+    status.trigger.as_mut().unwrap().reason = reason;
+    build
+}
+
+#[test]
+fn the_order_is_by_priority_then_by_who_waits_for_it_then_by_time() {
+    let mut queue = [
+        waiting("low", 0, TriggerReason::Request, -1),
+        waiting("nightly", 1, TriggerReason::Schedule, 0),
+        waiting("base", 2, TriggerReason::BaseImage, 0),
+        waiting("commit", 9, TriggerReason::Commit, 0),
+        waiting("person", 8, TriggerReason::Spec, 0),
+        waiting("urgent base", 10, TriggerReason::BaseImage, 5),
+    ];
+    queue.sort_by_cached_key(turn);
+    let order = queue
+        .each_ref()
+        .map(|build| build.metadata.uid.as_deref().unwrap());
+    assert_eq!(
+        order,
+        ["urgent base", "person", "commit", "nightly", "base", "low"]
+    );
+}
+
+#[test]
+fn builds_that_stand_back_wait_where_enough_of_them_run_in_the_cluster() {
+    let most = fixtures::settings().triggers.max_concurrent;
+    let mut observed = observed(waiting("b", 0, TriggerReason::BaseImage, 0));
+    observed.queue.standing_back = most;
+    let step = next(&observed, later(1));
+    let said = find(&step.status.conditions, READY).unwrap();
+    assert_eq!(said.reason, "Queued");
+    assert!(said.message.contains("triggers.maxConcurrent"), "{said:?}");
+    observed.queue.standing_back = most - 1;
+    assert!(matches!(next(&observed, later(1)).action, Action::Start(_)));
+    let mut person = super::observed(waiting("p", 0, TriggerReason::Spec, 0));
+    person.queue.standing_back = most;
+    assert!(matches!(next(&person, later(1)).action, Action::Start(_)));
+}
