@@ -70,7 +70,10 @@ impl Sink {
             }
         };
         Ok(Self {
-            client: client.build().map_err(said)?,
+            client: client.build().map_err(|error| {
+                let why = causes(&error);
+                format!("notifications.sink: failed to load certificates: {why}; set notifications.sink.caBundle")
+            })?,
             url,
             token: settings.token_file.clone(),
         })
@@ -127,6 +130,8 @@ fn token(path: &PathBuf) -> Result<HeaderValue, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::pki::Authority;
+    use k8s_openapi::jiff::Timestamp;
 
     fn settings(url: &str) -> SinkSettings {
         SinkSettings {
@@ -186,5 +191,92 @@ mod tests {
             !error.contains('d') || !error.contains("d\u{0}e"),
             "{error}"
         );
+    }
+
+    /// A receiver that answers with this status; the URL of it.
+    async fn receiver(status: u16) -> String {
+        let answer = move || async move {
+            let status = axum::http::StatusCode::from_u16(status).unwrap();
+            (
+                status,
+                [("location", "https://elsewhere.example.com/")],
+                "it says\u{1b}[2J so",
+            )
+        };
+        let router = axum::Router::new().fallback(answer);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://127.0.0.1:{port}/secret")
+    }
+
+    #[tokio::test]
+    async fn what_a_receiver_says_is_told_without_the_url_and_nobody_is_sent_elsewhere() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for status in [307, 400, 503] {
+            let sink = Sink::new(&settings(&receiver(status).await)).unwrap();
+            let Answer::Refused(found, said) = sink.send(b"{}".to_vec()).await else {
+                panic!("{status}")
+            };
+            assert_eq!(found, status);
+            assert!(said.contains("it says [2J so"), "{said}");
+        }
+        let sink = Sink::new(&settings(&receiver(202).await)).unwrap();
+        assert!(matches!(sink.send(b"{}".to_vec()).await, Answer::Taken));
+        // Nobody listens there any more.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let sink = Sink::new(&settings(&format!("http://127.0.0.1:{port}/secret"))).unwrap();
+        let Answer::Away(said) = sink.send(b"{}".to_vec()).await else {
+            panic!()
+        };
+        assert!(
+            said.contains("refused") && !said.contains("secret"),
+            "{said}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_receiver_is_trusted_by_the_bundle_and_by_no_other() {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let authority = Authority::make().unwrap();
+        let hosts = ["localhost".to_owned()];
+        let (certificate, key) = authority.server(&hosts, Timestamp::now()).unwrap();
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes());
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(chain, key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let _ = stream.read(&mut [0; 4096]).await;
+                let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let trusting = async |bundle: &str| {
+            let mut settings = settings(&format!("https://localhost:{port}/"));
+            settings.ca_bundle = Some(bundle.to_owned());
+            Sink::new(&settings).unwrap().send(b"{}".to_vec()).await
+        };
+        let ours = trusting(authority.certificate()).await;
+        assert!(matches!(ours, Answer::Taken), "{ours:?}");
+        let other = Authority::make().unwrap();
+        let Answer::Away(said) = trusting(other.certificate()).await else {
+            panic!()
+        };
+        assert!(said.contains("certificate"), "{said}");
     }
 }
