@@ -123,6 +123,7 @@ async fn a_sink_that_fails_at_first_is_told_of_each_end_and_can_tell_what_it_has
     assert_eq!(data["digest"], digest);
     assert_eq!(data["tags"], json!(["latest"]));
     assert_eq!(data["revision"], "inline@sha256:00");
+    assert_eq!(data["trigger"]["reason"], "Spec");
     assert!(data["durationSeconds"].is_i64(), "{data:#}");
 
     stage
