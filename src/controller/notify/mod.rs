@@ -201,6 +201,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::SinkSettings;
 
     fn refused(status: u16) -> Answer {
         Answer::Refused(status, String::new())
@@ -253,5 +254,43 @@ mod tests {
         assert_eq!(queue.waiting()[0].event, b"2");
         let line = r#"whittle_notifications_total{result="Dropped"} 2"#;
         assert!(metrics.text().contains(line), "{}", metrics.text());
+    }
+
+    /// What is left in the queue, and how long that took, where one event is to be delivered at the last moment: to a
+    /// receiver that answers so after a while.
+    async fn at_the_end(status: u16) -> (usize, Duration) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let answer = move || async move {
+            sleep(Duration::from_millis(200)).await;
+            axum::http::StatusCode::from_u16(status).unwrap()
+        };
+        let router = axum::Router::new().fallback(answer);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let sink = Sink::new(&SinkSettings {
+            url,
+            ca_bundle: None,
+            token_file: None,
+            source: None,
+        });
+        let sink = sink.unwrap();
+        let notifications = Notifications::new("/s".into(), Metrics::default());
+        let queue = notifications.0.clone().unwrap();
+        queue.push(b"{}".to_vec());
+        let begun = Instant::now();
+        tokio::select! {
+            () = notifications.deliver(&sink) => {}
+            () = notifications.last() => {}
+        }
+        (queue.waiting().len(), begun.elapsed())
+    }
+
+    #[tokio::test]
+    async fn at_the_end_what_is_left_is_delivered_where_the_sink_works_and_not_waited_for_where_it_fails()
+     {
+        assert_eq!(at_the_end(202).await.0, 0);
+        let (left, waited) = at_the_end(503).await;
+        assert!(left == 1 && waited < LAST, "{left} {waited:?}");
     }
 }
