@@ -27,11 +27,11 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 T ?=
 NEXTEST := PATH="$$(config/tools/install.sh):$$PATH" cargo nextest run --locked
 
-.PHONY: packages generate lint test test-long test-unit test-shells test-integration
+.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-integration
 packages: ## What the machine lacks for building and testing: Debian packages, and pinned tools in the cache
 	@tests/packages.sh
 
-generate: ## Write what is derived: CRDs, the chart's copies of them, the kustomize base
+generate: ## Write what is derived: CRDs, the chart's copies of them, the kustomize base, Argo CD's ConfigMap
 	@config/generate.sh
 
 lint: ## Formatting, clippy, documentation, dependencies, scripts, spelling, links, chart: all as errors
@@ -49,6 +49,10 @@ test-unit: ## Unit tests and snapshots; T=PART chooses by name
 
 test-shells: ## What is said of scripts, against random ones in dash, bash, busybox and mksh
 	tests/shells.sh
+
+# What it reads is outside of its module: go test would not see that it has changed.
+test-argocd: ## Argo CD's scripts for our kinds, in the Lua that Argo CD runs, by its own kind of tests
+	cd tests/argocd && go test -count=1 ./...
 
 test-integration: ## The controller on a real etcd and API server; T=PART
 	CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd tests/cluster && go run . build etcd kube-apiserver helm)}" $(NEXTEST) --test integration --profile integration -- $(T)

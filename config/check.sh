@@ -36,6 +36,10 @@ renders '"cpu": 2$' --set builder.defaults.resources.limits.cpu=2
 renders '"url": "https://x:1"' --set callback.url=https://x:1
 renders 'kind: ServiceMonitor' --set serviceMonitor.enabled=true
 renders '- Egress' --set networkPolicy.egress.enabled=true
+renders '"url": "https://e.example.com/x"' --set notifications.sink.url=https://e.example.com/x
+renders '"tokenFile": "/etc/whittle-sink/token"' --set notifications.sink.url=https://e,notifications.sink.tokenSecret.name=t
+renders 'secretName: t$' --set notifications.sink.url=https://e,notifications.sink.tokenSecret.name=t
+render --set notifications.sink.tokenSecret.name=t && ! grep -q 'secretName: t$' "$out" || fail "a token is mounted though there is no sink"
 renders 'helm.sh/resource-policy: keep' --set commonLabels.team=x
 renders 'serviceAccountName: other' --set serviceAccount.create=false,serviceAccount.name=other
 renders 'priorityClassName: high' --set priorityClassName=high
@@ -83,7 +87,8 @@ for wrong in foo=1 image.pullpolicy=Always image.pullPolicy=Sometimes image.dige
   builder.defaults.cache.sise=1Gi builder.defaults.cache.size=5Mi builder.defaults.cache.minFree=95% 'builder.defaults.registries[0].hots=x' \
   callback.url=http://x runner.imagePullSecret=x selfGuard.enable=true watchNamespaces=a watchSelector.matchLabel.a=b \
   'selfGuard.extraImages[0]=a" b' 'selfGuard.extraLabels[0]=a" b' runner.scratchSize=much 'builder.tenants.nodeSelectors={a"b}' builder.tenants.names=x \
-  builder.egress.enable=true 'builder.egress.clusterCIDRs={10.0.0.0}' 'builder.egress.allow={a}'; do
+  builder.egress.enable=true 'builder.egress.clusterCIDRs={10.0.0.0}' 'builder.egress.allow={a}' \
+  notifications.sinks.url=https://a notifications.sink.url=ftp://a notifications.sink.url=https://bob:secret@a; do
   if render --set "$wrong"; then fail "the schema lets $wrong pass"; fi
 done
 
@@ -108,4 +113,9 @@ printf 'namespace: elsewhere\nresources: [../default]\n' >"$overlay/kustomizatio
 "$tools/kubectl" kustomize "$overlay" | grep -v "system:serviceaccount:whittle-system:whittle'" >"$out"
 ! grep -q whittle-system "$out" || fail "an overlay with another namespace leaves: $(grep whittle-system "$out")"
 "$tools/kubectl" kustomize config/samples >/dev/null
+# The component for Argo CD, over the ConfigMap that Argo CD's own installation has.
+mkdir "$overlay/cm"
+printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: argocd-cm}\n' >"$overlay/cm/cm.yaml"
+printf 'resources: [cm.yaml]\ncomponents: [../../argocd]\n' >"$overlay/cm/kustomization.yaml"
+"$tools/kubectl" kustomize "$overlay/cm" | grep -q 'resource.customizations.health.whittle.dev_ImageBuild' || fail "config/argocd puts nothing into argocd-cm"
 echo "chart, kustomize base and CRDs: fine"

@@ -41,6 +41,9 @@ SECONDS_EACH=12 make --no-print-directory fuzz
 stage "Random scripts in real shells"
 make --no-print-directory test-shells
 
+stage "Argo CD's scripts"
+make --no-print-directory test-argocd
+
 stage "The controller on a real API server"
 make --no-print-directory test-integration
 

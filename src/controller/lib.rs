@@ -11,9 +11,11 @@ pub mod imagebuild;
 mod installation;
 mod leader;
 pub mod names;
+mod notify;
 mod others;
 mod pods;
 mod queues;
+mod recorder;
 mod refusal;
 mod run;
 mod schedule;
@@ -29,6 +31,7 @@ mod watcher;
 mod watches;
 mod workloads;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +39,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::builder::anew::found_hanging;
 use crate::builder::state::Use;
@@ -44,7 +46,9 @@ use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
 use crate::guard::Mailbox;
 use crate::imagebuild::decide::lacks_certificates;
+use crate::notify::Notifications;
 use crate::queues::Queues;
+use crate::recorder::{Recorder, Word};
 use crate::serve::{Caches, EarlyReports, Metrics};
 use crate::settings::Settings;
 use crate::watches::{Known, Listed};
@@ -74,6 +78,7 @@ pub struct Context {
     /// What build steps must not reach.
     pub egress: egress::Known,
     recorder: Recorder,
+    notifications: Notifications,
     others: others::Others,
     used: used::Used,
     clock: clocks::Clock,
@@ -95,11 +100,7 @@ impl Context {
         metrics: Metrics,
         known: Known,
     ) -> Self {
-        let reporter = Reporter {
-            controller: "whittle".into(),
-            instance: std::env::var("POD_NAME").ok(),
-        };
-        let recorder = Recorder::new(cluster.client(), reporter);
+        let recorder = Recorder::new(cluster.client(), std::env::var("POD_NAME").ok());
         Self {
             cluster,
             settings,
@@ -109,6 +110,7 @@ impl Context {
             metrics,
             egress: egress::Known::default(),
             recorder,
+            notifications: Notifications::default(),
             others: others::Others::default(),
             used: used::Used::since(Timestamp::now()),
             clock: clocks::Clock::default(),
@@ -157,17 +159,20 @@ impl Context {
 
     /// Writes an Event about an object. It is a courtesy: the status holds what counts.
     async fn tell(&self, about: &ObjectReference, warning: bool, reason: Reason, note: &str) {
-        let event = Event {
-            type_: match warning {
-                true => EventType::Warning,
-                false => EventType::Normal,
-            },
-            reason: reason.as_str().to_owned(),
-            note: Some(whittle_api::bounded(note.to_owned(), 1024)),
-            action: "Build".into(),
-            secondary: None,
+        let word = Word {
+            about,
+            warning,
+            reason,
+            note,
+            action: "Build",
+            annotations: BTreeMap::new(),
         };
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        self.say(word).await;
+    }
+
+    async fn say(&self, word: Word<'_>) {
+        let about = word.about;
+        if let Err(error) = self.recorder.write(word).await {
             let (namespace, name) = (&about.namespace, &about.name);
             tracing::warn!(namespace, name, %error, "cannot write an event");
         }

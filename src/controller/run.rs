@@ -22,6 +22,7 @@ use crate::leader::decide::Candidate;
 use crate::leader::gate::Gate;
 use crate::leader::{Election, Role};
 use crate::names::{self, AUTHORITY};
+use crate::notify::{Notifications, Sink};
 use crate::serve::{
     Caches, Desk, EarlyReports, Error, Metrics, Wake, forward, listen, serve_callback, serve_health,
 };
@@ -86,6 +87,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .check()
         .map_err(|error| format!("settings {path}: {error}"))?;
     let hosts = callback_hosts(&settings).map_err(|error| format!("settings {path}: {error}"))?;
+    let sink = settings.notifications.sink.as_ref().map(Sink::new);
+    let sink = sink
+        .transpose()
+        .map_err(|error| format!("settings {path}: {error}"))?;
     let config = kube::Config::infer().await?;
     let metrics = Metrics::default();
     let stop = stop()?.shared();
@@ -153,14 +158,25 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         });
         let known = watches.known();
         let metrics = metrics.clone();
+        let notifications = match &sink {
+            Some(_) => Notifications::new(settings.source(), metrics.clone()),
+            None => Notifications::default(),
+        };
         let settings = settings.clone();
         let context = Context::new(cluster, settings, authority, early_reports, metrics, known);
         let context = Arc::new(Context {
             listed,
             caches,
             sources,
+            notifications: notifications.clone(),
             ..context
         });
+        let deliver = async {
+            match &sink {
+                Some(sink) => notifications.deliver(sink).await,
+                None => std::future::pending().await,
+            }
+        };
         let loops = async {
             futures::join!(
                 watches.run(context.clone(), stop.clone()),
@@ -170,10 +186,12 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
                 run_egress(context.clone(), stop.clone()),
                 run_watchers(context.clone(), stop.clone()),
             );
+            notifications.last().await;
         };
         tokio::select! {
             () = loops => Ok(true),
             () = late => Ok(false),
+            () = deliver => Ok(false),
             result = callback => result.map(|()| false).map_err(Box::<dyn std::error::Error>::from),
         }
     };

@@ -1,5 +1,7 @@
 //! What the installation says: the chart renders it from its values.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -38,6 +40,9 @@ pub struct Settings {
     /// What triggers start.
     #[serde(default)]
     pub triggers: TriggerSettings,
+    /// Who is told how builds end.
+    #[serde(default)]
+    pub notifications: NotificationSettings,
 }
 
 /// What triggers start.
@@ -57,6 +62,40 @@ impl Default for TriggerSettings {
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     usize::deserialize(deserializer).map(|number| number.max(1))
+}
+
+impl Settings {
+    /// What CloudEvents say they come from.
+    pub fn source(&self) -> String {
+        let sink = self.notifications.sink.as_ref();
+        let given = sink.and_then(|sink| sink.source.clone());
+        given.unwrap_or_else(|| format!("/whittle/{}", self.installation))
+    }
+}
+
+/// Who is told how builds end.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct NotificationSettings {
+    /// A receiver of CloudEvents.
+    pub sink: Option<SinkSettings>,
+}
+
+/// A receiver of CloudEvents.
+#[derive(Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SinkSettings {
+    /// Where each is posted to.
+    pub url: String,
+    /// Certificates, PEM, that sign its own; those of the system where absent.
+    #[serde(default)]
+    pub ca_bundle: Option<String>,
+    /// A file with a token that each request carries.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// What the events say they come from; by the installation where absent.
+    #[serde(default)]
+    pub source: Option<String>,
 }
 
 /// The probe guard.

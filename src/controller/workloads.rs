@@ -10,11 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
-use kube::runtime::events::{Event, EventType};
 use kube::runtime::watcher;
 
 use super::{AFTER_ERROR, Context, Error, in_time};
 use crate::cluster::{Cluster, Meta};
+use crate::recorder::Word;
 use whittle_image::packed::{deflate_quickly, inflate};
 use whittle_probe::{canonical, essence, templates_of};
 
@@ -366,16 +366,15 @@ pub async fn tell(context: &Context, found: &Found, line: &str) {
         uid: Some(found.uid.clone()),
         ..ObjectReference::default()
     };
-    let event = Event {
-        type_: EventType::Warning,
-        reason: whittle_api::Reason::ProbeCannotWork.as_str().to_owned(),
-        note: Some(whittle_api::bounded(line.to_owned(), 1024)),
-        action: "Audit".into(),
-        secondary: None,
+    let word = Word {
+        about: &reference,
+        warning: true,
+        reason: whittle_api::Reason::ProbeCannotWork,
+        note: line,
+        action: "Audit",
+        annotations: BTreeMap::new(),
     };
-    if let Err(error) = context.recorder.publish(&event, &reference).await {
-        tracing::warn!(workload = found.title(), %error, "cannot write an event");
-    }
+    context.say(word).await;
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ async fn heals(
     status
 }
 
-/// How many attempts are told to be followed by another: Events that differ in their words alone are one, with a count.
+/// How many attempts are told to be followed by another: Events that say the same are one, with a count.
 async fn retries(field: &Field, name: &str) -> usize {
     let events = field.api::<Event>().list(&ListParams::default()).await;
     let told = events.unwrap().items.into_iter().filter(|event| {

@@ -47,6 +47,8 @@ pub struct Stage {
     pub patience: Duration,
     /// What controllers that start from now on reach the API server by; its own otherwise.
     pub account: Option<PathBuf>,
+    /// What is merged into their settings.
+    pub settings: Value,
     /// What they have in their environment beside that.
     pub environment: Vec<(&'static str, PathBuf)>,
     controller: Option<Controller>,
@@ -98,6 +100,7 @@ impl Stage {
             callback_host: "localhost".into(),
             patience: PATIENCE,
             account: None,
+            settings: json!({}),
             environment: vec![],
             controller: None,
             others: vec![],
@@ -284,6 +287,7 @@ impl Stage {
             "probeGuard": {"name": self.namespace},
         });
         json_patch::merge(&mut all, &patch);
+        json_patch::merge(&mut all, &self.settings);
         std::fs::write(&settings, all.to_string()).unwrap();
         let log = std::fs::OpenOptions::new()
             .create(true)

@@ -94,7 +94,22 @@ whittle/builder-v1.json
 {{- with include "whittle.seccompProfile" . }}{{ $_ := set $builder "seccompProfile" . }}{{ end -}}
 {{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
-{{- dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) | toPrettyJson -}}
+{{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
+{{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
+{{- toPrettyJson $settings -}}
+{{- end }}
+
+{{- /* notifications.sink as the controller reads it, as JSON; {} without one. */ -}}
+{{- define "whittle.sink" -}}
+{{- $sink := dig "sink" dict .Values.notifications -}}
+{{- $settings := dict -}}
+{{- with $sink.url -}}
+{{- $_ := set $settings "url" . -}}
+{{- with $sink.caBundle }}{{ $_ := set $settings "caBundle" . }}{{ end -}}
+{{- with $sink.source }}{{ $_ := set $settings "source" . }}{{ end -}}
+{{- if dig "tokenSecret" "name" "" $sink }}{{ $_ := set $settings "tokenFile" "/etc/whittle-sink/token" }}{{ end -}}
+{{- end -}}
+{{- toJson $settings -}}
 {{- end }}
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}

@@ -1,12 +1,16 @@
 //! Carries out what was decided for an ImageBuild.
 
+use std::collections::BTreeMap;
+
 use kube::{Resource, ResourceExt};
 
 use super::super::{Context, Error};
+use super::Ended;
 use super::decide::{self, Action, Step};
 use super::status::Notice;
 use crate::cluster::credentials::Attempt as Credential;
 use crate::installation;
+use crate::recorder::Word;
 use whittle_api::{ImageBuild, ImageBuildStatus};
 
 /// What an attempt is called must stand in the status before the attempt exists, a result before anything that
@@ -59,7 +63,7 @@ pub async fn carry_out(
         let name = build.name_any();
         tracing::warn!(namespace, name, reason = %alarm.reason, "{}", alarm.message);
         context.metrics.disagreed();
-        say(build, alarm, context).await;
+        say(build, alarm, BTreeMap::new(), context).await;
     }
     tell(build, step, context).await;
     Ok(())
@@ -72,7 +76,7 @@ async fn stop(namespace: &str, step: &Step, context: &Context) -> Result<(), Err
     Ok(())
 }
 
-/// Counts the end of a build, and writes an Event.
+/// Counts the end of a build, writes an Event, and has the sink told.
 pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
     if step.status.current.is_none() {
@@ -81,7 +85,12 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
             .metrics
             .built(notice.reason.as_str(), seconds, queued);
     }
-    say(build, notice, context).await;
+    let ended = Ended::by(build, step);
+    if let Some(ended) = &ended {
+        context.notifications.tell(build, ended);
+    }
+    let annotations = ended.map(|ended| ended.annotations()).unwrap_or_default();
+    say(build, notice, annotations, context).await;
 }
 
 /// Writes the status, and returns what was written, and the version since: less of it where the API server does not take
@@ -104,12 +113,19 @@ async fn write_status(
     Ok((lean, version))
 }
 
-async fn say(build: &ImageBuild, notice: &Notice, context: &Context) {
-    let about = build.object_ref(&());
-    let Notice {
-        warning,
-        reason,
-        message,
-    } = notice;
-    context.tell(&about, *warning, *reason, message).await;
+async fn say(
+    build: &ImageBuild,
+    notice: &Notice,
+    annotations: BTreeMap<String, String>,
+    context: &Context,
+) {
+    let word = Word {
+        about: &build.object_ref(&()),
+        warning: notice.warning,
+        reason: notice.reason,
+        note: &notice.message,
+        action: "Build",
+        annotations,
+    };
+    context.say(word).await;
 }

@@ -9,6 +9,8 @@ use whittle_build::report::Built;
 mod due;
 #[path = "decide_early_tests.rs"]
 mod early;
+#[path = "decide_ended_tests.rs"]
+mod ended;
 #[path = "decide_own_tests.rs"]
 mod own;
 

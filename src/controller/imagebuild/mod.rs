@@ -3,6 +3,7 @@
 pub(crate) mod brief;
 mod carry_out;
 pub mod decide;
+mod ended;
 pub(crate) mod gate;
 pub mod job;
 mod observe;
@@ -29,6 +30,7 @@ use kube::{Resource, ResourceExt};
 use super::{AT_ONCE, Context, Error, after_error, in_time, shared, triggers};
 use crate::imagebuild::carry_out::{carry_out, tell};
 use crate::imagebuild::decide::{Action, Step};
+pub(crate) use crate::imagebuild::ended::Ended;
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;

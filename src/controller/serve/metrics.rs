@@ -26,6 +26,7 @@ pub struct Metrics {
     images_not_known: Gauge,
     watch_errors: Family<Watched, Counter>,
     leader: Gauge,
+    notifications: Family<Outcome, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,6 +120,13 @@ impl Default for Metrics {
             "1 where this process leads, 0 where it stands by",
             leader.clone(),
         );
+        let notifications = Family::<Outcome, Counter>::default();
+        registry.register(
+            "notifications",
+            "CloudEvents for notifications.sink: Delivered, Retried (each try that failed), Rejected (by the sink, or \
+                given up), Dropped (too many waited)",
+            notifications.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -134,6 +142,7 @@ impl Default for Metrics {
             images_not_known,
             watch_errors,
             leader,
+            notifications,
         }
     }
 }
@@ -199,6 +208,12 @@ impl Metrics {
     pub fn watch_error(&self, kind: &str) {
         let kind = kind.to_owned();
         self.watch_errors.get_or_create(&Watched { kind }).inc();
+    }
+
+    /// What has become of a CloudEvent, or of a try to deliver one; `result` is from a closed list.
+    pub fn notification(&self, result: &'static str) {
+        let result = result.to_owned();
+        self.notifications.get_or_create(&Outcome { result }).inc();
     }
 
     /// This process leads.

@@ -1,0 +1,1 @@
+return {["prune"] = {["disabled"] = false}}
