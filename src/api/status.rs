@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Base, ContentsStatus, Current, FailureReason, Pending, Schedule, Started, TriggerReason,
+    WebhookStatus,
 };
 
 /// What is known of the last build, and of the one that runs.
@@ -67,6 +68,9 @@ pub struct ImageBuildStatus {
     /// The images that the last success was built from, for `spec.triggers.baseImages`.
     #[serde(default)]
     pub bases: Vec<Base>,
+    /// Where servers of sources post, for `spec.triggers.webhook`.
+    #[serde(default)]
+    pub webhook: Option<WebhookStatus>,
     /// The runs of `spec.triggers.schedule`.
     #[serde(default)]
     pub schedule: Option<Schedule>,

@@ -34,7 +34,7 @@ pub struct Triggers {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9+_-]*(/[A-Za-z0-9+_-]+)*$')").message("triggers.timeZone: invalid time zone: write a name of the IANA database, for example Europe/Berlin"))]
     pub time_zone: Option<String>,
-    /// Has the source looked at once where somebody posts to the path of `status.webhookPath`.
+    /// Has the source looked at once where somebody posts to `status.webhook.path` of the webhook port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 }
@@ -142,6 +142,16 @@ pub struct Schedule {
     /// The time to come.
     #[serde(default)]
     pub next: Option<Time>,
+}
+
+/// Where servers of sources post.
+// Absent values are written as null, so that a merge patch takes old ones away.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookStatus {
+    /// The path on the webhook port of the controller's Service, or of the Ingress before it. Who knows it can have the
+    /// source looked at, and nothing more.
+    pub path: String,
 }
 
 /// An image that a stage was built from.

@@ -116,6 +116,9 @@ struct Controller {
     /// Where to serve the callback of runners.
     #[arg(long, default_value = "0.0.0.0:8443")]
     callback_address: SocketAddr,
+    /// Where to serve webhooks, without TLS.
+    #[arg(long, default_value = "0.0.0.0:8090")]
+    webhook_address: SocketAddr,
     /// The name of its Pod, by which it leads; empty: one that no other process has.
     #[arg(long, env = "POD_NAME", default_value = "")]
     pod_name: String,
@@ -302,6 +305,7 @@ async fn run(command: Command) -> ExitCode {
                 watch_namespaces: arguments.watch_namespace,
                 health_address: arguments.health_address,
                 callback_address: arguments.callback_address,
+                webhook_address: arguments.webhook_address,
                 pod_name: arguments.pod_name,
                 pod_address: arguments.pod_address,
             };

@@ -39,6 +39,7 @@ pub fn settings() -> Settings {
         watch: Default::default(),
         probe_guard: ProbeGuardSettings::default(),
         triggers: Default::default(),
+        webhooks: Default::default(),
         notifications: Default::default(),
     }
 }

@@ -24,7 +24,8 @@ use crate::leader::{Election, Role};
 use crate::names::{self, AUTHORITY};
 use crate::notify::{Notifications, Sink};
 use crate::serve::{
-    Caches, Desk, EarlyReports, Error, Metrics, Wake, forward, listen, serve_callback, serve_health,
+    Caches, Desk, EarlyReports, Error, Hooks, Metrics, Wake, forward, listen, serve_callback,
+    serve_health, serve_webhooks,
 };
 use crate::settings::Settings;
 use crate::watcher::Sources;
@@ -54,6 +55,8 @@ pub struct Options {
     pub health_address: SocketAddr,
     /// Callback.
     pub callback_address: SocketAddr,
+    /// Webhooks.
+    pub webhook_address: SocketAddr,
     /// Its Pod's name.
     pub pod_name: String,
     /// Its Pod's address.
@@ -95,6 +98,8 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let metrics = Metrics::default();
     let stop = stop()?.shared();
     let runners = listen("callback", "--callback-address", options.callback_address).await?;
+    let senders = listen("webhooks", "--webhook-address", options.webhook_address).await?;
+    let webhook_port = senders.local_addr()?.port();
 
     let gate = Gate::default();
     let lease = names::lease(&settings.installation);
@@ -114,10 +119,11 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     };
     tokio::pin!(health);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
-    let role = election.role();
+    let (role, again) = (election.role(), election.role());
     tokio::select! {
         () = election.win() => {}
-        () = forward(&runners, role, &metrics) => {}
+        () = forward(&runners, None, role, &metrics) => {}
+        () = forward(&senders, Some(webhook_port), again, &metrics) => {}
         () = stop.clone() => {
             election.release().await;
             return Ok(());
@@ -152,6 +158,14 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             stopping.clone(),
         );
         let callback = serve_callback(&runners, hosts, authority.clone(), desk);
+        let secret = settings.webhooks.secret_file.clone();
+        let hooks = Hooks::new(
+            sources.clone(),
+            authority.credentials(),
+            metrics.clone(),
+            secret,
+        );
+        let webhooks = serve_webhooks(&senders, hooks);
         let late = stop.clone().then(async |()| {
             stopping.store(true, Ordering::Relaxed);
             tokio::time::sleep(DRAIN).await;
@@ -192,6 +206,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             () = loops => Ok(true),
             () = late => Ok(false),
             () = deliver => Ok(false),
+            never = webhooks => match never {},
             result = callback => result.map(|()| false).map_err(Box::<dyn std::error::Error>::from),
         }
     };

@@ -43,6 +43,17 @@ pub struct Settings {
     /// Who is told how builds end.
     #[serde(default)]
     pub notifications: NotificationSettings,
+    /// Who posts that a source has moved.
+    #[serde(default)]
+    pub webhooks: WebhookSettings,
+}
+
+/// Who posts that a source has moved.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// File with the secret that senders sign with; none where they need not.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// What triggers start.

@@ -89,6 +89,7 @@ async fn start() -> (u32, u16) {
         .arg(&path)
         .args(["--health-address", &format!("127.0.0.1:{health}")])
         .args(["--callback-address", &format!("127.0.0.1:{callback}")])
+        .args(["--webhook-address", "127.0.0.1:0"])
         .env("KUBECONFIG", server.controllers_kubeconfig())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

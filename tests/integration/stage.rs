@@ -302,6 +302,7 @@ impl Stage {
             .arg(&settings)
             .args(["--health-address", &format!("127.0.0.1:{health}")])
             .args(["--callback-address", &format!("127.0.0.1:{callback}")])
+            .args(["--webhook-address", "127.0.0.1:0"])
             .env("KUBECONFIG", account)
             .env("POD_NAME", pod)
             .envs(self.environment.iter().cloned())

@@ -71,6 +71,29 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// The path where the source of an ImageBuild is posted about: always the same one, and nobody can guess it.
+    pub fn webhook(&self, namespace: &str, uid: &str) -> String {
+        let mac = hmac::sign(&self.key, &hook(namespace, uid));
+        format!(
+            "/hooks/{namespace}/{uid}/{}",
+            URL_SAFE_NO_PAD.encode(mac.as_ref())
+        )
+    }
+
+    /// True where `mac` stands at the end of that path.
+    pub fn is_webhook(&self, namespace: &str, uid: &str, mac: &str) -> bool {
+        let short = namespace.len() + uid.len() + mac.len() <= LONGEST;
+        let mac = URL_SAFE_NO_PAD.decode(mac).unwrap_or_default();
+        short && hmac::verify(&self.key, &hook(namespace, uid), &mac).is_ok()
+    }
+}
+
+/// What is signed of a path: no part can run into the next, and none is an attempt's.
+fn hook(namespace: &str, uid: &str) -> Vec<u8> {
+    format!("whittle webhook\0{namespace}\0{uid}").into_bytes()
+}
+
 /// What is signed: no part can run into the next, as none can hold a zero byte.
 fn signed(attempt: &Attempt) -> Vec<u8> {
     let Attempt {

@@ -42,7 +42,7 @@ use end::{backoff, end, prune};
 use start::start;
 use whittle_api::{
     Builder, CANCEL, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
-    REQUESTED_AT, Reason, Stage, find,
+    REQUESTED_AT, Reason, Stage, WebhookStatus, find,
 };
 use whittle_build::inputs::Inputs;
 use whittle_build::report::Report;
@@ -70,6 +70,8 @@ pub struct Observed {
     pub others_alive: bool,
     /// What one of them says that was to be gone by now.
     pub stuck: Option<String>,
+    /// The path of its webhook, where it has one.
+    pub webhook: Option<String>,
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
@@ -238,6 +240,7 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
     }
     let schedule = due::by_schedule(&mut status, build, now);
     watching::say(&mut status, build, now);
+    status.webhook = observed.webhook.clone().map(|path| WebhookStatus { path });
     let mut step = unscheduled(observed, settings, status, due, now);
     if let Some(until) = schedule {
         let look = step.look_again.unwrap_or(until);

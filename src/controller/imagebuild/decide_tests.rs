@@ -50,6 +50,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         fetched: None,
         others_alive: false,
         stuck: None,
+        webhook: None,
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],

@@ -287,7 +287,12 @@ async fn go_on(
     let queues = context.queues().await;
     let ticket = queues.ticket(&namespace, &build.spec.builder_ref.name);
     let (ran, cluster) = (&context.ran, &context.cluster);
+    let webhook = webhook(&build, context);
     let observed = observe::observe(build, queues, ran, report, now, cluster).await?;
+    let observed = decide::Observed {
+        webhook,
+        ..observed
+    };
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {
@@ -336,6 +341,13 @@ async fn go_on(
         context.early_reports.forget(&namespace, &job);
     }
     Ok(after(&step))
+}
+
+/// The path where servers of its source post; none where it asks for none.
+fn webhook(build: &ImageBuild, context: &Context) -> Option<String> {
+    build.spec.triggers.as_ref()?.webhook.as_ref()?;
+    let credentials = context.authority.credentials();
+    Some(credentials.webhook(&build.namespace()?, &build.uid()?))
 }
 
 /// How long an ImageBuild on another installation's Builder may be without a word from that one, before this one says

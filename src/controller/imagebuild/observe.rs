@@ -134,6 +134,7 @@ pub async fn observe(
         fetched,
         others_alive,
         stuck,
+        webhook: None,
         queue,
         builder_out_of_memory,
         checks,

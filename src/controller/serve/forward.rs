@@ -20,16 +20,24 @@ const CONNECT: Duration = Duration::from_secs(1);
 ///
 /// There are as many at a time as the leader serves. One that says nothing ends with the leader's patience for its
 /// handshake, and all end where another one leads.
-pub async fn forward(listener: &TcpListener, mut role: watch::Receiver<Role>, metrics: &Metrics) {
+///
+/// `port`: the leader's, where it is not that of the callback.
+pub async fn forward(
+    listener: &TcpListener,
+    port: Option<u16>,
+    mut role: watch::Receiver<Role>,
+    metrics: &Metrics,
+) {
     let (seats, mut all) = (Seats::default(), JoinSet::new());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let Some(leader) = leader(&role.borrow()) else {
+                    let Some(mut leader) = leader(&role.borrow()) else {
                         metrics.refused("NoLeader");
                         continue;
                     };
+                    leader.set_port(port.unwrap_or(leader.port()));
                     let Some(seat) = seats.take(None) else {
                         metrics.refused("TooManyConnections");
                         continue;
@@ -103,7 +111,7 @@ mod tests {
         let (know, role) = watch::channel(led_from(of));
         let metrics = Metrics::default();
         let counting = metrics.clone();
-        tokio::spawn(async move { forward(&listener, role, &counting).await });
+        tokio::spawn(async move { forward(&listener, None, role, &counting).await });
         (address, know, metrics)
     }
 

@@ -8,6 +8,7 @@ mod metrics;
 mod pace;
 mod seats;
 mod watching;
+mod webhook;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use callback::{Desk, Wake, serve_callback};
 pub use early_reports::EarlyReports;
 pub use forward::forward;
 pub use metrics::Metrics;
+pub use webhook::{Hooks, serve_webhooks};
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]

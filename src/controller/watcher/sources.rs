@@ -21,6 +21,8 @@ pub type Name = (String, String);
 
 /// ImageBuilds of a Builder whose sources are watched: what stands of them in one ConfigMap has to fit.
 pub const MOST: usize = 2_000;
+/// How long it is between two looks that webhooks ask for.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// What changes together is written together.
 const TOGETHER: Duration = Duration::from_secs(1);
 
@@ -44,8 +46,10 @@ struct State {
     fresh: BTreeMap<Name, Entry>,
     /// Builders whose lists are to be written, and since when.
     dirty: BTreeMap<Name, Instant>,
-    /// What is to be looked at at once, by Builder.
-    wanted: BTreeMap<Name, BTreeSet<String>>,
+    /// What is to be looked at at once, by Builder, and from when on.
+    wanted: BTreeMap<Name, BTreeMap<String, Instant>>,
+    /// What was told to be looked at of late.
+    looked: BTreeMap<String, Instant>,
 }
 
 /// What is watched of one ImageBuild, and what is known of it.
@@ -57,6 +61,8 @@ pub struct Entry {
     pub builder: String,
     /// What is looked at.
     pub watched: Vec<Watched>,
+    /// True where somebody may post that its source has moved.
+    hooked: bool,
     /// Digests of what is known, by id, to see without asking anybody whether something is new.
     known: BTreeMap<String, Vec<String>>,
     /// The condition that tells of the triggers: its status, reason and message.
@@ -136,6 +142,7 @@ impl Entry {
             uid,
             builder,
             watched,
+            hooked: triggers.webhook.is_some(),
             known,
             told,
         })
@@ -255,12 +262,29 @@ impl Sources {
         Some((name.clone(), entry.clone()))
     }
 
-    /// This source is to be looked at at once.
+    /// The Builder and the source of an ImageBuild that somebody may post about.
+    pub fn hooked(&self, namespace: &str, uid: &str) -> Option<(Name, What)> {
+        let state = self.lock();
+        let mut here = state.known.range(names_of(namespace));
+        let (_, entry) = here.find(|(_, entry)| entry.uid == uid && entry.hooked)?;
+        let source = entry.watched.iter().find(|watched| watched.id == uid)?;
+        Some((
+            (namespace.to_owned(), entry.builder.clone()),
+            source.what.clone(),
+        ))
+    }
+
+    /// This source is to be looked at at once; one that just was, a second after that.
     pub fn want(&self, builder: &Name, id: &str) {
         let mut state = self.lock();
+        let now = Instant::now();
+        state
+            .looked
+            .retain(|_, at| now.duration_since(*at) < BETWEEN);
+        let at = state.looked.get(id).map_or(now, |at| *at + BETWEEN);
         let wanted = state.wanted.entry(builder.clone()).or_default();
         if wanted.len() < MOST {
-            wanted.insert(id.to_owned());
+            wanted.entry(id.to_owned()).or_insert(at);
         }
         drop(state);
         self.0.wanted.notify_waiters();
@@ -272,11 +296,12 @@ impl Sources {
         loop {
             // Before it is looked at: what is wanted meanwhile is heard.
             let more = self.0.wanted.notified();
-            let wanted = self.lock().wanted.remove(builder);
-            if let Some(wanted) = wanted {
-                return wanted.into_iter().collect();
+            let (due, next) = self.lock().due(builder);
+            if !due.is_empty() {
+                return due;
             }
-            if tokio::time::timeout_at(end, more).await.is_err() {
+            let until = next.map_or(end, |next| next.min(end));
+            if tokio::time::timeout_at(until, more).await.is_err() && until == end {
                 return vec![];
             }
         }
@@ -288,6 +313,28 @@ impl Sources {
 }
 
 impl State {
+    /// What of this Builder is to be looked at by now, which is told with this; and when the next is.
+    fn due(&mut self, builder: &Name) -> (Vec<String>, Option<Instant>) {
+        let now = Instant::now();
+        let Some(wanted) = self.wanted.get_mut(builder) else {
+            return (vec![], None);
+        };
+        let mut due = vec![];
+        wanted.retain(|id, at| {
+            let waits = *at > now;
+            if !waits {
+                due.push(id.clone());
+            }
+            waits
+        });
+        let next = wanted.values().min().copied();
+        if next.is_none() {
+            self.wanted.remove(builder);
+        }
+        self.looked.extend(due.iter().map(|id| (id.clone(), now)));
+        (due, next)
+    }
+
     fn touch(&mut self, builder: Name) {
         let at = Instant::now() + TOGETHER;
         let known = self.dirty.entry(builder).or_insert(at);
@@ -313,13 +360,15 @@ impl State {
     }
 
     fn entries<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Entry)> {
-        let (from, to) = (
-            (builder.0.clone(), String::new()),
-            (format!("{}\0", builder.0), String::new()),
-        );
-        let here = self.known.range(from..to);
+        let here = self.known.range(names_of(&builder.0));
         here.filter(|(_, entry)| entry.builder == builder.1)
     }
+}
+
+/// All names of a namespace.
+fn names_of(namespace: &str) -> std::ops::Range<Name> {
+    // No name of a namespace holds a zero: this is the first string after it.
+    (namespace.to_owned(), String::new())..(format!("{namespace}\0"), String::new())
 }
 
 fn name(build: &ImageBuild) -> Name {
