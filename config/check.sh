@@ -35,6 +35,10 @@ renders '"size": "1Pi"' --set builder.defaults.cache.size=1Pi
 renders '"cpu": 2$' --set builder.defaults.resources.limits.cpu=2
 renders '"url": "https://x:1"' --set callback.url=https://x:1
 renders 'kind: ServiceMonitor' --set serviceMonitor.enabled=true
+renders 'pathType: Prefix' --set webhooks.ingress.enabled=true,webhooks.ingress.host=hooks.example.com
+renders 'kind: HTTPRoute' --set 'webhooks.httpRoute.enabled=true,webhooks.httpRoute.parentRefs[0].name=gateway'
+renders '"secretFile": "/etc/whittle-webhooks/secret"' --set webhooks.secret.name=hooks
+renders '"maxConcurrent": 3$' --set triggers.maxConcurrent=3
 renders '- Egress' --set networkPolicy.egress.enabled=true
 renders '"url": "https://e.example.com/x"' --set notifications.sink.url=https://e.example.com/x
 renders '"tokenFile": "/etc/whittle-sink/token"' --set notifications.sink.url=https://e,notifications.sink.tokenSecret.name=t

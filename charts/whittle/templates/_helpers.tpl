@@ -95,6 +95,7 @@ whittle/builder-v1.json
 {{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
 {{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
 {{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
+{{- if .Values.webhooks.secret.name }}{{ $_ := set $settings "webhooks" (dict "secretFile" "/etc/whittle-webhooks/secret") }}{{ end -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
 {{- toPrettyJson $settings -}}
 {{- end }}
