@@ -10,7 +10,7 @@ pub mod wire;
 
 pub use files::Places;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -263,17 +263,20 @@ impl Watcher {
     }
 
     fn take(&mut self, mut list: List, now: Duration) {
+        let all = list.sources.len();
         list.sources
             .retain(|source| source.id.chars().count() <= ID);
         list.sources.truncate(SOURCES);
         let sources = std::mem::take(&mut list.sources);
-        self.schedule.set(&sources, look::host, now);
-        self.outbox.keep(
-            &sources
-                .iter()
-                .map(|source| source.id.as_str())
-                .collect::<BTreeSet<_>>(),
-        );
+        if sources.len() < all {
+            tracing::warn!(
+                all,
+                "too many sources, or ids that are too long: the rest is not watched"
+            );
+        }
+        let fresh = self.schedule.set(&sources, look::host, now);
+        let ids = sources.iter().map(|source| source.id.as_str()).collect();
+        self.outbox.keep(&ids, &fresh);
         let mut before = std::mem::take(&mut self.secrets);
         for source in &sources {
             let (wire::What::Git { secret, .. } | wire::What::Image { secret, .. }) = &source.what;
