@@ -346,7 +346,7 @@ mod tests {
         for answer in [
             "<html>".to_owned(),
             data("main refs/heads/main") + FLUSH,
-            data(&format!("{A}")) + FLUSH,
+            data(A) + FLUSH,
             data(&format!("{} refs/heads/main", "Z".repeat(40))) + FLUSH,
         ] {
             let error = read_all(&main, &v2(), &answer).unwrap_err();

@@ -254,10 +254,9 @@ mod tests {
         repository.git(&["repack", "-adfq"]);
         let index = repository.git(&["rev-parse", "--git-path", "objects/pack"]);
         let index = std::fs::read_dir(repository.folder.path().join("team/hello.git").join(index));
-        let index = index.unwrap().map(|entry| entry.unwrap().path());
+        let mut index = index.unwrap().map(|entry| entry.unwrap().path());
         let index = index
-            .filter(|path| path.extension().is_some_and(|end| end == "idx"))
-            .next()
+            .find(|path| path.extension().is_some_and(|end| end == "idx"))
             .unwrap();
         let told = repository.git(&["verify-pack", "-v", index.to_str().unwrap()]);
         assert!(told.contains("chain length = 1"), "{told}");
