@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use whittle_api::{GitRef, RegistryConfig};
-use whittle_git::{Auth, Http, Kind, Remote};
+use whittle_git::{Auth, Http, Kind, Remote, Wanted};
 use whittle_image::{Reference, bounded};
 use whittle_registry::answer::{self, told};
 use whittle_registry::{
@@ -69,7 +69,7 @@ pub(crate) enum Asking {
         http: Http,
         remote: Remote,
         auth: Auth,
-        wanted: whittle_git::Wanted,
+        wanted: Wanted,
     },
     Image {
         client: Client,
@@ -140,7 +140,7 @@ impl Servers {
             http: self.git.clone(),
             auth: auth.map_err(|error| git_fault(url, secret, &error))?,
             remote,
-            wanted: wanted(reference),
+            wanted: wanted(reference).map_err(|error| git_fault(url, secret, &error))?,
         })
     }
 
@@ -225,22 +225,22 @@ impl Servers {
 }
 
 /// What a reference of a spec means.
-fn wanted(reference: Option<&GitRef>) -> whittle_git::Wanted {
-    use whittle_git::Wanted;
+fn wanted(reference: Option<&GitRef>) -> Result<Wanted, whittle_git::Error> {
+    // Each field of it: a new one is asked for, too.
     let Some(GitRef {
         branch,
         tag,
         commit,
     }) = reference
     else {
-        return Wanted::Head;
+        return Ok(Wanted::Head);
     };
-    match (branch, tag, commit) {
+    Ok(match (branch, tag, commit) {
         (Some(branch), _, _) => Wanted::Branch(branch.clone()),
         (_, Some(tag), _) => Wanted::Tag(tag.clone()),
         (_, _, Some(commit)) => Wanted::Commit(commit.clone()),
         _ => Wanted::Head,
-    }
+    })
 }
 
 impl Asking {
