@@ -231,7 +231,8 @@ async fn a_push_is_told_once_to_each_and_once_more_where_it_was_not_taken() {
             // Nothing has changed: nothing is told, though it is looked at each second.
             while controller.told.try_recv().is_ok() {}
             let asked = server.asked().len();
-            let again = tokio::time::timeout(Duration::from_secs(4), controller.told.recv()).await;
+            let again =
+                tokio::time::timeout(Duration::from_millis(2500), controller.told.recv()).await;
             assert!(again.is_err(), "{again:?}");
             assert!(server.asked().len() > asked);
         })
