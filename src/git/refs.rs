@@ -220,6 +220,8 @@ pub(crate) fn refused(said: &str) -> Error {
         "not found",
         "not exist",
         "not our ref",
+        "not be found",
+        "does not appear to be a git repository",
         "no such",
         "access denied or repository not exported",
     ]) {

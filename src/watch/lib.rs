@@ -112,8 +112,9 @@ impl Watcher {
         let mut mounted = tokio::time::interval(MOUNTED);
         mounted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start();
-            let wake = self.wake();
+            let now = self.now();
+            self.start(now);
+            let wake = self.wake(now);
             tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
                     Ok(done) => self.done(done),
@@ -130,8 +131,7 @@ impl Watcher {
     }
 
     /// Begins what is due.
-    fn start(&mut self) {
-        let now = self.now();
+    fn start(&mut self, now: Duration) {
         for look in self.schedule.take(now) {
             let builders = &self.list.builders;
             let asking = self.servers.prepare(&look.what, |builder| {
@@ -219,7 +219,7 @@ impl Watcher {
     }
 
     /// When something is due that is not yet.
-    fn wake(&self) -> Option<Duration> {
+    fn wake(&self, now: Duration) -> Option<Duration> {
         let telling = match self.outbox.is_empty() {
             true => self.outbox.again().max(self.telling.after),
             false => self.telling.after,
@@ -232,7 +232,7 @@ impl Watcher {
             .into_iter()
             .filter(|(talk, _)| !talk.running && !self.list.callback.is_empty())
             .map(|(_, time)| time);
-        talks.chain(self.schedule.wake(self.now())).min()
+        talks.chain(self.schedule.wake(now)).min()
     }
 
     /// Reads what has changed of what is mounted.
