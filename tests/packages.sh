@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 more=()
 command -v c++ >/dev/null || more+=(g++) # the engine of the fuzz targets
+command -v ssh-keygen >/dev/null || more+=(openssh-client) # RSA keys in the tests of src/git
 python3 -c 'import ensurepip, venv' 2>/dev/null || more+=(python3-venv) # the pinned tools
 (cd tests/cluster && go run . packages "${more[@]}")
 cargo --version

@@ -32,7 +32,7 @@ impl Http {
             .pool_idle_timeout(Duration::from_secs(5))
             .pool_max_idle_per_host(1)
             .build();
-        client.map(Self).map_err(|error| unreachable(error))
+        client.map(Self).map_err(unreachable)
     }
 
     pub(crate) async fn look(

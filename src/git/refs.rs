@@ -220,6 +220,8 @@ pub(crate) fn refused(said: &str) -> Error {
         "not found",
         "not exist",
         "not our ref",
+        "not be found",
+        "does not appear to be a git repository",
         "no such",
         "access denied or repository not exported",
     ]) {
@@ -346,7 +348,7 @@ mod tests {
         for answer in [
             "<html>".to_owned(),
             data("main refs/heads/main") + FLUSH,
-            data(&format!("{A}")) + FLUSH,
+            data(A) + FLUSH,
             data(&format!("{} refs/heads/main", "Z".repeat(40))) + FLUSH,
         ] {
             let error = read_all(&main, &v2(), &answer).unwrap_err();
@@ -380,7 +382,7 @@ mod tests {
         let mut reading = Reading::new(&main);
         reading.take(v2().as_bytes()).unwrap();
         reading.question().unwrap();
-        let line = data(&format!("{A} refs/heads/main-{}", "x".repeat(900))).repeat(1000);
+        let line = data(&format!("{A} refs/heads/main-{}", "x".repeat(60_000))).repeat(16);
         let fault = (0..LIMIT / line.len() + 2).find_map(|_| reading.take(line.as_bytes()).err());
         assert_eq!(fault.unwrap().kind, Kind::Protocol);
     }

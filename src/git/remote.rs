@@ -39,6 +39,9 @@ impl Remote {
             let host = host
                 .ok_or_else(|| invalid("the host is missing"))?
                 .to_owned();
+            let plain = |text: &str| {
+                decoded(text).ok_or_else(|| invalid("its percent-encoding is invalid"))
+            };
             return match scheme {
                 "http" | "https" if !url.username().is_empty() || url.password().is_some() => {
                     Err(invalid("credentials are not allowed in it"))
@@ -47,15 +50,20 @@ impl Remote {
                     Err(invalid("? and # are not allowed in it"))
                 }
                 "http" | "https" => Ok(Self::Http(url)),
-                "ssh" => Self::ssh(
-                    url.username(),
-                    &host,
-                    url.port().unwrap_or(22),
+                "ssh" => {
+                    let path = plain(url.path())?;
                     // A home directory is written behind a slash, and is not under the root.
-                    url.path()
-                        .strip_prefix("/~")
-                        .map_or(url.path().into(), |rest| format!("~{rest}")),
-                ),
+                    let path = path
+                        .strip_prefix('/')
+                        .filter(|rest| rest.starts_with('~'))
+                        .unwrap_or(&path);
+                    Self::ssh(
+                        &plain(url.username())?,
+                        &host,
+                        url.port().unwrap_or(22),
+                        path.to_owned(),
+                    )
+                }
                 _ => Err(invalid("https, http and ssh are supported")),
             };
         }
@@ -91,6 +99,23 @@ impl Remote {
     }
 }
 
+/// A part of a URL as ssh servers are given it; none where it is not text.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = vec![];
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                u8::try_from(digit(rest.next())? << 4 | digit(rest.next())?).ok()?
+            }
+            other => other,
+        });
+    }
+    let text = String::from_utf8(bytes).ok()?;
+    (!text.contains(char::is_control)).then_some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +135,8 @@ mod tests {
             ("ssh://bob@H.example:2222/a", "bob", "h.example", 2222, "/a"),
             ("ssh://h/~bob/x", "git", "h", 22, "~bob/x"),
             ("ssh://[::1]:22/x", "git", "::1", 22, "/x"),
+            ("ssh://a%40b@h/My%20Team/ä", "a@b", "h", 22, "/My Team/ä"),
+            ("git@h:v3/My%20Team/x", "git", "h", 22, "v3/My%20Team/x"),
         ] {
             let expected = (user.to_owned(), host.to_owned(), port, path.to_owned());
             assert_eq!(ssh(text), expected, "{text}");
@@ -128,6 +155,10 @@ mod tests {
             "git@h:-oProxyCommand=x",
             "git@h:a b",
             "ext::sh -c x",
+            "ssh://h/x%00",
+            "ssh://h/x%0a",
+            "ssh://h/x%",
+            "ssh://h/x%zz",
         ] {
             let error = Remote::parse(text).unwrap_err();
             assert_eq!(error.kind, Kind::Url, "{text}");

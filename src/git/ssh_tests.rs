@@ -181,10 +181,7 @@ async fn real_git_answers_over_ssh_in_both_protocols() {
             .look("team/other.git", &server.known, &server.key)
             .await
             .unwrap_err();
-        assert!(
-            matches!(error.kind, Kind::NotFound | Kind::Protocol),
-            "{error:?}"
-        );
+        assert_eq!(error.kind, Kind::NotFound, "{error}");
     }
 }
 

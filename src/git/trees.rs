@@ -194,6 +194,7 @@ fn entry(tree: &[u8], name: &[u8], length: usize) -> Option<(bool, String)> {
 
 #[cfg(test)]
 mod tests {
+    use super::objects;
     use crate::fixtures::{Repository, Server};
     use crate::{Auth, Error, Http, Kind, Remote, folder_tree};
 
@@ -254,10 +255,9 @@ mod tests {
         repository.git(&["repack", "-adfq"]);
         let index = repository.git(&["rev-parse", "--git-path", "objects/pack"]);
         let index = std::fs::read_dir(repository.folder.path().join("team/hello.git").join(index));
-        let index = index.unwrap().map(|entry| entry.unwrap().path());
+        let mut index = index.unwrap().map(|entry| entry.unwrap().path());
         let index = index
-            .filter(|path| path.extension().is_some_and(|end| end == "idx"))
-            .next()
+            .find(|path| path.extension().is_some_and(|end| end == "idx"))
             .unwrap();
         let told = repository.git(&["verify-pack", "-v", index.to_str().unwrap()]);
         assert!(told.contains("chain length = 1"), "{told}");
@@ -269,6 +269,32 @@ mod tests {
         for (commit, path) in [(&first, "a/f1"), (&first, "b/x"), (&second, "b/x")] {
             let expected = repository.git(&["rev-parse", &format!("{commit}:{path}")]);
             assert_eq!(of(commit, path).await, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_pack_is_an_error_or_has_other_objects() {
+        let repository = Repository::new("sha1");
+        let commit = repository.commit(&[("a/b", "1"), ("c/b", "1")]);
+        repository.git(&["repack", "-adq"]);
+        let folder = repository.folder.path().join("team/hello.git/objects/pack");
+        let packs = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let pack = packs.filter(|path| path.extension().is_some_and(|end| end == "pack"));
+        let pack = std::fs::read(pack.last().unwrap()).unwrap();
+        let whole = objects(&pack, false).unwrap();
+        assert!(whole.contains_key(&commit));
+        // The last 20 bytes are a checksum, which is not looked at: each object has its own.
+        for at in 0..pack.len() - 20 {
+            for bit in [1, 0x10, 0x80] {
+                let mut damaged = pack.clone();
+                damaged[at] ^= bit;
+                for (id, object) in objects(&damaged, false).unwrap_or_default() {
+                    assert!(whole.get(&id).is_none_or(|known| *known == object), "{at}");
+                }
+            }
+            assert!(objects(&pack[..at], false).is_err(), "{at}");
         }
     }
 

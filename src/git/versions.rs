@@ -195,7 +195,7 @@ impl Bound {
 mod tests {
     use super::*;
 
-    /// A range, what is within it, and what is not: as Masterminds/semver has it.
+    /// A range, what is within it, and what is not: as Masterminds/semver has it, but for `^*`, where it has nothing.
     const TABLE: &[(&str, &[&str], &[&str])] = &[
         (
             ">=1.2 <2",

@@ -10,7 +10,7 @@ pub mod wire;
 
 pub use files::Places;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -112,8 +112,9 @@ impl Watcher {
         let mut mounted = tokio::time::interval(MOUNTED);
         mounted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start();
-            let wake = self.wake();
+            let now = self.now();
+            self.start(now);
+            let wake = self.wake(now);
             tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => match done {
                     Ok(done) => self.done(done),
@@ -130,8 +131,7 @@ impl Watcher {
     }
 
     /// Begins what is due.
-    fn start(&mut self) {
-        let now = self.now();
+    fn start(&mut self, now: Duration) {
         for look in self.schedule.take(now) {
             let builders = &self.list.builders;
             let asking = self.servers.prepare(&look.what, |builder| {
@@ -219,7 +219,7 @@ impl Watcher {
     }
 
     /// When something is due that is not yet.
-    fn wake(&self) -> Option<Duration> {
+    fn wake(&self, now: Duration) -> Option<Duration> {
         let telling = match self.outbox.is_empty() {
             true => self.outbox.again().max(self.telling.after),
             false => self.telling.after,
@@ -232,7 +232,7 @@ impl Watcher {
             .into_iter()
             .filter(|(talk, _)| !talk.running && !self.list.callback.is_empty())
             .map(|(_, time)| time);
-        talks.chain(self.schedule.wake(self.now())).min()
+        talks.chain(self.schedule.wake(now)).min()
     }
 
     /// Reads what has changed of what is mounted.
@@ -263,17 +263,20 @@ impl Watcher {
     }
 
     fn take(&mut self, mut list: List, now: Duration) {
+        let all = list.sources.len();
         list.sources
             .retain(|source| source.id.chars().count() <= ID);
         list.sources.truncate(SOURCES);
         let sources = std::mem::take(&mut list.sources);
-        self.schedule.set(&sources, look::host, now);
-        self.outbox.keep(
-            &sources
-                .iter()
-                .map(|source| source.id.as_str())
-                .collect::<BTreeSet<_>>(),
-        );
+        if sources.len() < all {
+            tracing::warn!(
+                all,
+                "too many sources, or ids that are too long: the rest is not watched"
+            );
+        }
+        let fresh = self.schedule.set(&sources, look::host, now);
+        let ids = sources.iter().map(|source| source.id.as_str()).collect();
+        self.outbox.keep(&ids, &fresh);
         let mut before = std::mem::take(&mut self.secrets);
         for source in &sources {
             let (wire::What::Git { secret, .. } | wire::What::Image { secret, .. }) = &source.what;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use whittle_api::{GitRef, RegistryConfig};
-use whittle_git::{Auth, Http, Kind, Remote};
-use whittle_image::{Reference, bounded};
+use whittle_git::{Auth, Http, Kind, Remote, Wanted};
+use whittle_image::{Reference, Repository, bounded};
 use whittle_registry::answer::{self, told};
 use whittle_registry::{
     Access, Client, DockerConfig, MountFault, Patience, RegistryError, Settings,
@@ -69,11 +69,12 @@ pub(crate) enum Asking {
         http: Http,
         remote: Remote,
         auth: Auth,
-        wanted: whittle_git::Wanted,
+        wanted: Wanted,
     },
+    /// Where the builder would pull it from: its registry's mirrors, and then that.
     Image {
-        client: Client,
-        reference: Reference,
+        places: Vec<Client>,
+        wanted: String,
     },
     Known(Result<String, Fault>),
 }
@@ -159,46 +160,66 @@ impl Servers {
             Some(name) => self.credentials(image, name)?,
             None => DockerConfig::default(),
         };
-        let credentials = credentials.find(&reference.repository).cloned();
-        let known = registries
-            .iter()
-            .find(|it| it.host == reference.repository.host);
+        let Repository { host, path } = &reference.repository;
+        let of_host = registries.iter().find(|it| it.host == *host);
+        let mirrors = of_host.map_or(&[][..], |it| &it.mirrors);
+        let mirrored = mirrors.iter().map(|mirror| {
+            let mirror = mirror.trim_end_matches('/');
+            Repository::parse(&format!("{mirror}/{path}"))
+        });
+        let mut places = vec![];
+        for repository in mirrored.chain([reference.repository.clone()]) {
+            let credentials = credentials.find(&repository).cloned();
+            let client = self.registry(&repository, builder, registries);
+            let client = client.map_err(|fault| match fault {
+                Away::Certificates(fault) => fault,
+                Away::Client(error) => image_fault(image, secret, &error),
+            })?;
+            places.push(client.beside(repository, credentials));
+        }
+        let wanted = reference.wanted().to_owned();
+        Ok(Asking::Image { places, wanted })
+    }
+
+    /// A client for the registry of this repository, as the Builder is configured.
+    fn registry(
+        &mut self,
+        repository: &Repository,
+        builder: &str,
+        registries: &[RegistryConfig],
+    ) -> Result<Client, Away> {
+        let known = registries.iter().find(|it| it.host == repository.host);
         let ca = known
             .filter(|registry| registry.ca_ref.is_some())
             .and_then(|registry| {
                 let folder = within(&self.registry_ca, builder)?;
                 Some(within(&folder, &registry.folder())?.join("ca.crt"))
             });
-        let plain_http =
-            known.map_or_else(|| reference.repository.is_loopback(), |it| it.plain_http);
+        let plain_http = known.map_or_else(|| repository.is_loopback(), |it| it.plain_http);
         let now = ca.as_deref().map_or(0, mark);
         let key = (plain_http, ca);
-        let client = match self.registries.get(&key) {
-            Some((before, client)) if *before == now => {
-                client.beside(reference.repository.clone(), credentials)
-            }
-            _ => {
-                let settings = Settings {
-                    plain_http,
-                    ca: key.1.as_deref().map(read).transpose().map_err(|error| {
-                        let host = &reference.repository.host;
-                        let message = format!(
-                            "the certificates of registry {host} cannot be read: {error}: check the ConfigMap of caRef in Builder {builder}"
-                        );
-                        Fault::new(Reason::Invalid, message)
-                    })?,
-                    credentials: None,
-                    patience: ONCE,
-                    access: Access::Pull,
-                };
-                let client = Client::new(reference.repository.clone(), settings)
-                    .map_err(|error| image_fault(image, secret, &error))?;
-                let beside = client.beside(reference.repository.clone(), credentials);
-                self.registries.insert(key, (now, client));
-                beside
-            }
+        if let Some((before, client)) = self.registries.get(&key)
+            && *before == now
+        {
+            return Ok(client.beside(repository.clone(), None));
+        }
+        let settings = Settings {
+            plain_http,
+            ca: key.1.as_deref().map(read).transpose().map_err(|error| {
+                let host = &repository.host;
+                let message = format!(
+                    "the certificates of registry {host} cannot be read: {error}: check the ConfigMap of caRef in Builder {builder}"
+                );
+                Away::Certificates(Fault::new(Reason::Invalid, message))
+            })?,
+            credentials: None,
+            patience: ONCE,
+            access: Access::Pull,
         };
-        Ok(Asking::Image { client, reference })
+        let client = Client::new(repository.clone(), settings).map_err(Away::Client)?;
+        let beside = client.beside(repository.clone(), None);
+        self.registries.insert(key, (now, client));
+        Ok(beside)
     }
 
     fn credentials(&self, image: &str, name: &str) -> Result<DockerConfig, Fault> {
@@ -222,6 +243,33 @@ impl Servers {
             })
         })
     }
+}
+
+/// Why a registry cannot be asked.
+enum Away {
+    Certificates(Fault),
+    Client(RegistryError),
+}
+
+/// The digest of a tag, at the first place that has it; each is given its time.
+async fn digest(places: &[Client], wanted: &str) -> Result<String, RegistryError> {
+    let mut last = Err(RegistryError::Other("no registry".into()));
+    for client in places {
+        let asked = tokio::time::timeout(WITHIN, client.digest(wanted)).await;
+        last = asked.unwrap_or_else(|_| {
+            Err(RegistryError::Transient {
+                message: format!(
+                    "timed out: the registry did not answer within {} s",
+                    WITHIN.as_secs()
+                ),
+                retry_after: None,
+            })
+        });
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
 }
 
 /// What a reference of a spec means.
@@ -272,17 +320,8 @@ impl Asking {
                     _ => git_fault(url, secret.as_deref(), &error),
                 })
             }
-            (Self::Image { client, reference }, What::Image { image, secret, .. }) => {
-                let asked = tokio::time::timeout(WITHIN, client.digest(reference.wanted())).await;
-                let found = asked.unwrap_or_else(|_| {
-                    Err(RegistryError::Transient {
-                        message: format!(
-                            "timed out: the registry did not answer within {} s",
-                            WITHIN.as_secs()
-                        ),
-                        retry_after: None,
-                    })
-                });
+            (Self::Image { places, wanted }, What::Image { image, secret, .. }) => {
+                let found = digest(&places, &wanted).await;
                 found.map_err(|error| image_fault(image, secret.as_deref(), &error))
             }
             _ => unreachable!("a look is prepared for what it looks at"),

@@ -48,9 +48,13 @@ impl Outbox {
         self.entries.insert(seen.id, entry);
     }
 
-    /// Forgets what is not watched any more.
-    pub(crate) fn keep(&mut self, ids: &BTreeSet<&str>) {
+    /// Forgets what is not watched any more, and what stands for something else: of that, the next look is told whatever
+    /// was told before.
+    pub(crate) fn keep(&mut self, ids: &BTreeSet<&str>, fresh: &[String]) {
         self.entries.retain(|id, _| ids.contains(id.as_str()));
+        for id in fresh {
+            self.entries.remove(id);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -178,6 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn of_a_source_that_is_another_the_next_look_is_told() {
+        let mut outbox = Outbox::default();
+        outbox.note(seen("a", "1", false));
+        outbox.batch(SECOND);
+        outbox.told(true);
+        outbox.keep(&BTreeSet::from(["a"]), &["a".into()]);
+        outbox.note(seen("a", "1", false));
+        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+    }
+
+    #[test]
     fn batches_are_bounded_and_each_comes_once() {
         let mut outbox = Outbox::default();
         for id in 0..450 {
@@ -203,7 +218,7 @@ mod tests {
         }
         outbox.batch(SECOND);
         outbox.told(true);
-        outbox.keep(&BTreeSet::from(["b"]));
+        outbox.keep(&BTreeSet::from(["b"]), &[]);
         assert_eq!(outbox.batch(AGAIN - SECOND), []);
         assert_eq!(outbox.batch(AGAIN), [seen("b", "1", false)]);
         outbox.told(true);

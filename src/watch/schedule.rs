@@ -17,6 +17,10 @@ const SLOW_AFTER: Duration = Duration::from_secs(5);
 const MONTH: u64 = 30 * 24 * 3600;
 /// The first look of a source comes within this time.
 const FIRST: Duration = Duration::from_secs(10);
+/// The first pause after a fault that passes, where the interval is longer.
+const PASSING: Duration = Duration::from_secs(60);
+/// How often what was wanted is tried again where it has no interval: for two hours.
+const TRIES: u32 = 7;
 /// The longest pause after failures, and the longest that a server's wish is followed.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The pause of a host that is asked too often, and does not say for how long; twice as long each further time.
@@ -88,8 +92,14 @@ impl Schedule {
         }
     }
 
-    /// Takes a new list. What stays keeps its time. `host`: whom a source asks.
-    pub(crate) fn set(&mut self, list: &[Watched], host: impl Fn(&What) -> String, now: Duration) {
+    /// Takes a new list. What stays keeps its time. `host`: whom a source asks. Gives back the ids that are new, or stand
+    /// for something else than before.
+    pub(crate) fn set(
+        &mut self,
+        list: &[Watched],
+        host: impl Fn(&What) -> String,
+        now: Duration,
+    ) -> Vec<String> {
         let mut before = std::mem::take(&mut self.groups);
         let mut members = BTreeMap::new();
         for watched in list {
@@ -116,16 +126,17 @@ impl Schedule {
             }
         }
         // A look under way ends by itself; its host has one less then.
-        let mut firsts = vec![];
+        let (mut firsts, mut fresh) = (vec![], vec![]);
         for (key, group) in &mut self.groups {
             let known = members.remove(key).unwrap_or_default();
+            let before = fresh.len();
+            let new = group.members.keys().filter(|id| !known.contains_key(*id));
+            fresh.extend(new.cloned());
             group.wanted.retain(|id| group.members.contains_key(id));
             match (group.interval(), group.next) {
-                (None, _) => group.next = None,
+                (None, _) if group.failures == 0 => group.next = None,
                 // Nobody has told of a new one what is there.
-                (Some(_), Some(_)) if group.members.keys().any(|id| !known.contains_key(id)) => {
-                    group.next = Some(now);
-                }
+                (Some(_), Some(_)) if fresh.len() > before => group.next = Some(now),
                 (Some(_), None) => firsts.push(key.clone()),
                 (Some(interval), Some(next)) if group.failures == 0 => {
                     group.next = Some(next.min(now + interval));
@@ -141,6 +152,7 @@ impl Schedule {
         let hosts: BTreeSet<&String> = self.groups.values().map(|group| &group.host).collect();
         self.hosts
             .retain(|name, host| host.looking > 0 || host.until > now || hosts.contains(name));
+        fresh
     }
 
     /// These are to be looked at at once; those that are not in the list yet, once they are.
@@ -254,11 +266,24 @@ impl Schedule {
         } else {
             group.failures + 1
         };
-        group.next = group.interval().map(|interval| {
-            let doubled = interval.saturating_mul(1 << group.failures.min(12));
-            let pause = doubled.min(LONGEST).max(interval).mul_f64(spread);
+        let pause = match group.interval() {
+            Some(interval) if limited || away => {
+                Some(backoff(interval.min(PASSING), group.failures).min(interval.max(LONGEST)))
+            }
+            Some(interval) => Some(
+                backoff(interval, group.failures + 1)
+                    .min(LONGEST)
+                    .max(interval),
+            ),
+            // What was wanted and could not be seen is looked at again, for a while.
+            None if (limited || away) && group.failures <= TRIES => {
+                Some(backoff(PASSING, group.failures).min(LONGEST))
+            }
+            None => None,
+        };
+        group.next = pause.map(|pause| {
             let wish = looked.retry_after.unwrap_or_default().min(LONGEST);
-            now + pause.max(wish)
+            now + pause.mul_f64(spread).max(wish)
         });
         let seen = |id: &String| Seen {
             id: id.clone(),
@@ -312,6 +337,11 @@ impl Group {
             What::Git { secret, .. } | What::Image { secret, .. } => secret.as_deref(),
         }
     }
+}
+
+/// Twice as long each further time.
+fn backoff(first: Duration, failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16))
 }
 
 fn key(what: &What) -> String {
