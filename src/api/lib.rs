@@ -18,6 +18,7 @@ mod refs;
 mod source;
 mod status;
 pub mod values;
+pub mod variables;
 mod waiting;
 
 pub use builder::*;

@@ -210,12 +210,12 @@ fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
         git_context(&source, None),
         "https://git.example.com/team/hello.git#refs/heads/main:cmd"
     );
-    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    insta::assert_snapshot!(source_policy(&source, (None, false), "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
     for url in [
         "https://git.example.com/hello.git",
         "ssh://git@git.example.com/hello",
     ] {
-        let policy = source_policy(&git(url), None, "hello-1", None);
+        let policy = source_policy(&git(url), (None, false), "hello-1", None);
         assert!(!policy.contains("EXACT"), "{policy}");
     }
 }
@@ -225,7 +225,7 @@ fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
     let keys = "git.example.com ssh-ed25519 AAAA\n";
     let policy = source_policy(
         &git("git@git.example.com:hello"),
-        None,
+        (None, false),
         "hello-1",
         Some(keys),
     );
@@ -294,7 +294,7 @@ fn a_percent_sign_is_escaped_as_often_as_it_is_decoded() {
         "git@git.example.com:x.git#refs/heads/100%2525"
     );
     let odd = branch("https://git.example.com/x", "feature/#12(ü)%", None);
-    let policy = source_policy(&odd, None, "hello-1", None);
+    let policy = source_policy(&odd, (None, false), "hello-1", None);
     assert!(policy.contains("git://git.example.com/x.git#refs/heads/feature/#12(ü)%2525"));
 }
 

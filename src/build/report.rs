@@ -39,6 +39,9 @@ pub struct Built {
     pub platforms: Vec<PlatformStatus>,
     /// What was built.
     pub revision: Option<String>,
+    /// Its tags, where variables made them; those of `output.tags` without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Steps in all, and from the cache.
     pub steps: Steps,
     /// The image for debugging.
@@ -153,7 +156,8 @@ struct Message {
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
 /// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
 /// the log first, from its start, then hints, breaches and messages; of a success first the packed programs, then
-/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last. One that is
+/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last: tags, which the next
+/// runner goes by, have a bound of their own ([`super::variables::TAGS`]). One that is
 /// shortened has the [`digest`] of the whole.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
@@ -283,8 +287,8 @@ fn shorten(report: &mut Report, ratio: f64) {
                 for platform in &mut built.platforms {
                     platform.contents = None;
                 }
-            } else {
-                built.platforms.pop();
+            } else if built.platforms.pop().is_none() {
+                built.tags.clear();
             }
         }
     }

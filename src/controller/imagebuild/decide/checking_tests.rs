@@ -58,7 +58,8 @@ fn with_a_health_check_the_tags_move_only_after_it() {
         request.tagging,
         Tagging::Only {
             image: "sha256:aa".into(),
-            debug: None
+            debug: None,
+            tags: vec![],
         }
     );
     assert_eq!(
