@@ -62,8 +62,8 @@ fn success(built: &mut Built) {
         line(&mut debug.image, NAME);
         line(&mut debug.digest, NAME);
     }
-    built.tags.truncate(TAGS);
     built.tags.retain(|tag| is_tag(tag));
+    built.tags.truncate(TAGS);
     built.platforms.truncate(PLATFORMS);
     let mut room = PROGRAMS;
     for platform in &mut built.platforms {
@@ -177,12 +177,14 @@ mod tests {
         let Report::Succeeded(built) = Report::Succeeded(Built {
             digest: "sha256:aa".repeat(1000),
             platforms: vec![platform; 40],
+            tags: [vec!["../a?b".into()], vec!["a".repeat(128); 40]].concat(),
             ..Built::default()
         })
         .bounded() else {
             panic!()
         };
         assert_eq!(built.platforms.len(), PLATFORMS);
+        assert_eq!(built.tags, vec!["a".repeat(128); TAGS]);
         assert!(built.digest.len() <= NAME);
         assert!(built.platforms[0].layers.len() <= LAYERS);
     }

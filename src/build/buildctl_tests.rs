@@ -456,3 +456,43 @@ fn each_image_build_and_set_of_platforms_has_a_tag_of_its_own() {
         );
     }
 }
+
+#[test]
+fn files_from_git_have_the_time_of_the_commit_where_that_is_asked_for() {
+    let source = git("https://git.example.com/hello.git");
+    let policy = |commit_times| source_policy(&source, (None, commit_times), "hello-1", None);
+    assert!(policy(true).contains(r#""git.mtime":"commit""#));
+    assert!(!policy(false).contains("mtime"));
+    assert_eq!(
+        time_recipe("build/Docker[file", "837dd14"),
+        "FROM scratch\nCOPY --parents [\"build/Docker\\\\[fil?\", \"/837dd14/\"]\n"
+    );
+    assert!(time_recipe("Dockerfil*", "c").contains("\"Dockerfil?\""));
+}
+
+#[test]
+fn what_is_known_of_the_source_is_annotated_on_manifests_and_on_the_index_of_several() {
+    let mut request = request();
+    request.inputs.output.annotations = [("a".into(), "mine".into())].into();
+    let files = Files {
+        annotations: [("b".into(), "x,y".into())].into(),
+        ..Files::default()
+    };
+    let output = |request: &BuildRequest| {
+        let args = build(request, &files, &IMAGE);
+        let at = args.iter().position(|arg| arg == "--output").unwrap();
+        args[at + 1].clone()
+    };
+    assert!(output(&request).ends_with(r#"true,annotation.a=mine,"annotation.b=x,y""#));
+    // Two names of one platform make no index.
+    let platform = |name: &str| Platform(name.into());
+    request.inputs.platforms = vec![platform("linux/arm64"), platform("linux/arm64/v8")];
+    assert!(!output(&request).contains("annotation-index"));
+    request.inputs.platforms[1] = platform("linux/amd64");
+    let with_index = output(&request);
+    assert!(
+        with_index.ends_with(r#""annotation.b=x,y","annotation-index.b=x,y""#),
+        "{with_index}"
+    );
+    assert!(!with_index.contains("annotation-index.a"));
+}

@@ -500,6 +500,38 @@ mod tests {
     }
 
     #[test]
+    fn as_many_tags_as_a_build_may_have_are_never_cut() {
+        let mut state = 1_u64;
+        let mut tag = |length: usize| -> String {
+            let mut next = || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let of = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+                char::from(of[(state >> 33) as usize % of.len()])
+            };
+            (0..length).map(|_| next()).collect()
+        };
+        let tags: Vec<String> = (0..32).map(|_| tag(crate::variables::TAGS / 32)).collect();
+        let mut report = built(16);
+        if let Report::Succeeded(built) = &mut report {
+            built.revision = Some(format!("{}@sha1:{}", noise(3, 200), "c".repeat(40)));
+            built.debug = Some(DebugStatus {
+                image: format!("{}@{}", noise(5, 250), digest(7)),
+                digest: digest(7),
+                size: 1,
+            });
+            built.tags.clone_from(&tags);
+        }
+        let message = encode(&report);
+        assert!(message.len() <= TERMINATION_LIMIT);
+        let Report::Succeeded(back) = decode(&message).unwrap() else {
+            panic!("another kind of report");
+        };
+        assert_eq!((back.tags, back.digest), (tags, digest(0)));
+    }
+
+    #[test]
     fn sixteen_platforms_fit_without_loss() {
         assert_eq!(decode(&encode(&built(16))).unwrap(), built(16));
     }

@@ -326,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_commit_is_that_of_the_file_that_came_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(time_of(folder.path()), None);
+        let deep = folder.path().join("837dd14/build");
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(time_of(folder.path()), None);
+        let file = fs::File::create(deep.join("Dockerfile")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_900))
+            .unwrap();
+        let time = time_of(folder.path()).unwrap();
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
     fn a_link_out_of_the_source_is_never_followed() {
         let folder = tempfile::tempdir().unwrap();
         let secret = folder.path().join("secret");
