@@ -163,7 +163,7 @@ fn tags_that_variables_made_are_those_that_move_after_the_check_and_stand_in_the
         "main-$(SHORT_COMMIT)-$(BUILD_NUMBER)".into(),
         "latest".into(),
     ];
-    build.status.as_mut().unwrap().input = Some(decide::input(&build));
+    build.status.as_mut().unwrap().input = Some(input(&build));
     if let (Some(current), Report::Succeeded(mut built)) =
         (&mut build.status.as_mut().unwrap().current, success())
     {
