@@ -64,15 +64,12 @@ pub fn listed() -> String {
         .join(", ")
 }
 
-/// An expression that matches one of these variables. Brackets stand for escapes: those are doubled in CEL.
-fn one_of(variables: &[Variable]) -> String {
-    let names: Vec<&str> = variables.iter().map(|variable| variable.name()).collect();
-    format!("[$][(]({})[)]", names.join("|"))
-}
+/// An expression that matches one of them; short, as each of its characters counts where the API server estimates the cost
+/// of a rule. Its backslashes are doubled, as texts of CEL have them.
+const ANY: &str = r"\\$\\((SHORT_COMMIT|COMMIT(_TIME)?|BRANCH|TAG|SEMVER|BUILD_NUMBER)\\)";
 
 /// True for a tag as far as it can be told before its variables are known.
 pub(super) fn tag_rules() -> Value {
-    let variable = one_of(&Variable::ALL);
     json!([
         {
             "rule": "self.contains('$') || self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')",
@@ -80,7 +77,7 @@ pub(super) fn tag_rules() -> Value {
                 example feature-x for feature/x, and 1.2.3-4 for 1.2.3+4",
         },
         {
-            "rule": format!("!self.contains('$') || self.matches('^([A-Za-z0-9_]|{variable})([A-Za-z0-9._-]|{variable})*$')"),
+            "rule": format!("!self.contains('$') || self.matches('^([A-Za-z0-9_]|{ANY})([A-Za-z0-9._-]|{ANY})*$')"),
             "message": format!("output.tags: invalid variable or tag: write variables as $(NAME), one of {}, and around them \
                 letters, digits, _, . and - only, not starting with . or -: for example main-$(SHORT_COMMIT)", listed()),
         },
@@ -90,7 +87,6 @@ pub(super) fn tag_rules() -> Value {
 /// Values of a map: texts of at most `most` characters, without NUL, which no argument can hold, and with known variables
 /// alone.
 pub(super) fn values(field: &str, most: u32) -> Value {
-    let variable = one_of(&Variable::ALL);
     json!({
         "type": "string",
         "maxLength": most,
@@ -100,17 +96,18 @@ pub(super) fn values(field: &str, most: u32) -> Value {
                 "message": format!("{field}: a value contains a NUL character, which is not allowed: remove it"),
             },
             {
-                "rule": format!("!self.contains('$(') || self.matches('^([^$]|[$]+[^$(]|[$][$]+[(]|{variable})*[$]*$')"),
+                "rule": format!("!self.contains('$(') || self.matches('^([^$]|\\\\$[^(]|{ANY})*\\\\$?$')"),
                 "message": format!("{field}: unknown or unclosed variable: write one of {}, or $$( for $( itself", listed()),
             },
         ],
     })
 }
 
-/// True where a spec uses one of these variables anywhere.
-fn used(variables: &[Variable]) -> String {
+/// True where a spec uses a variable whose name begins in one of these ways: that it is one of those known is another
+/// rule's matter.
+fn used(begins: &str) -> String {
     // Behind a dollar sign it is not one.
-    let text = format!("(^|[^$]){}", one_of(variables));
+    let text = format!("(^|[^$])\\\\$\\\\(({begins})");
     let map =
         |field: &str| format!("(has({field}) && {field}.exists(k, {field}[k].matches('{text}')))");
     format!(
@@ -121,18 +118,16 @@ fn used(variables: &[Variable]) -> String {
     )
 }
 
-/// True where nothing of a commit is used without a git source.
+/// True where nothing but the number of the build is used without a git source.
 pub(super) fn needs_git() -> String {
-    let own = |variable: &Variable| *variable != Variable::BuildNumber;
-    let of_git: Vec<Variable> = Variable::ALL.into_iter().filter(own).collect();
-    format!("has(self.source.git) || !{}", used(&of_git))
+    format!("has(self.source.git) || !{}", used("[^B]|BR"))
 }
 
 /// True where the branch is used of a source that has one.
 pub(super) fn needs_branch() -> String {
     format!(
         "!has(self.source.git) || !has(self.source.git.ref) || has(self.source.git.ref.branch) || !{}",
-        used(&[Variable::Branch])
+        used("BRANCH")
     )
 }
 
@@ -140,7 +135,7 @@ pub(super) fn needs_branch() -> String {
 pub(super) fn needs_tag() -> String {
     format!(
         "!has(self.source.git) || (has(self.source.git.ref) && has(self.source.git.ref.tag)) || !{}",
-        used(&[Variable::Tag, Variable::Semver])
+        used("TAG|SEMVER")
     )
 }
 
@@ -151,7 +146,7 @@ pub(super) fn needs_version() -> String {
     format!(
         "!has(self.source.git) || !has(self.source.git.ref) || !has(self.source.git.ref.tag) || \
          self.source.git.ref.tag.matches('^v?{NUMBER}[.]{NUMBER}[.]{NUMBER}(-{WORDS})?([+]{WORDS})?$') || !{}",
-        used(&[Variable::Semver])
+        used("SEMVER")
     )
 }
 
@@ -170,12 +165,15 @@ mod tests {
 
     #[test]
     fn each_variable_is_found_by_its_name_and_no_other() {
+        let any = regex::Regex::new(&format!("^{}$", ANY.replace("\\\\", "\\"))).unwrap();
         for variable in Variable::ALL {
             assert_eq!(Variable::named(variable.name()), Some(variable));
-            assert!(listed().contains(&format!("$({})", variable.name())));
+            let text = format!("$({})", variable.name());
+            assert!(listed().contains(&text) && any.is_match(&text), "{text}");
         }
-        for other in ["", "NOPE", "commit", "COMMIT "] {
+        for other in ["", "NOPE", "commit", "COMMIT ", "SHORT_COMMIT_TIME"] {
             assert_eq!(Variable::named(other), None, "{other}");
+            assert!(!any.is_match(&format!("$({other})")), "{other}");
         }
     }
 
@@ -247,7 +245,7 @@ mod tests {
             ),
             (
                 json!({"output": {"annotations": {"a": "$(TAG)"}}}),
-                json!({"output": {"annotations": {"a": "$$$(TAG)"}}}),
+                json!({"output": {"annotations": {"a": "$$(TAG)"}}}),
             ),
         ] {
             refused(patch, "requires source.git");

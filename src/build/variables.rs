@@ -150,7 +150,8 @@ fn tag(text: &str, suffix: &str, known: &Known, source: &Source) -> Result<Strin
     Ok(tag.to_owned())
 }
 
-/// A text with the values of its variables; `$$(` stands for `$(`.
+/// A text with the values of its variables; `$$(` stands for `$(`, and further dollar signs count in pairs, as Kubernetes
+/// counts them.
 fn replace(
     text: &str,
     mut value: impl FnMut(Variable) -> Result<String, String>,
@@ -158,8 +159,9 @@ fn replace(
     let mut all = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("$(") {
-        if let Some(before) = before.strip_suffix('$') {
-            all += before;
+        let dollars = before.len() - before.trim_end_matches('$').len();
+        if dollars % 2 == 1 {
+            all += &before[..before.len() - 1];
             all += "$(";
             rest = after;
             continue;

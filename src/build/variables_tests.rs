@@ -210,7 +210,7 @@ fn other_values_are_replaced_as_they_are() {
     let all = expanded(&inputs, &found_by("feature/ü")).unwrap();
     assert_eq!(
         all.build_args["A"],
-        "feature/ü@2026-11-26T18:45:00Z of $(COMMIT), $$(BRANCH), $5, $$ and $"
+        "feature/ü@2026-11-26T18:45:00Z of $(COMMIT), $$feature/ü, $5, $$ and $"
     );
     assert_eq!(all.output.labels["l"], "837dd14");
     assert_eq!(all.output.annotations["a"], "42");

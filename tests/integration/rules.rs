@@ -294,7 +294,7 @@ async fn variables_are_known_closed_and_of_a_source_that_has_them() {
         tags(main(), "$(BRANCH)-$(SHORT_COMMIT)-$(BUILD_NUMBER)"),
         tags(git(json!({"tag": "v1.2.3-rc.1"})), "$(SEMVER)"),
         json!({"source": git(json!(null)), "buildArgs": {"A": "$$(date) $(COMMIT_TIME) $x $$ $"},
-            "output": {"labels": {"a": "$(BRANCH)\n$(COMMIT)"}, "annotations": {"a": "$$$(NOPE)"}}}),
+            "output": {"labels": {"a": "$(BRANCH)\n$(COMMIT)"}, "annotations": {"a": "$$$$(NOPE)"}}}),
     ] {
         stage.apply("good", patch).await.unwrap();
     }
