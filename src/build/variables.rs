@@ -192,7 +192,7 @@ impl Known {
             Variable::ShortCommit => Ok(self.commit(source)?.chars().take(SHORT).collect()),
             Variable::CommitTime => Ok(self.time(source)?.to_string()),
             Variable::Branch => self.branch(source).map(str::to_owned).ok_or_else(|| {
-                lacks("the source is no branch: set source.git.ref.branch, or use $(SHORT_COMMIT)")
+                lacks("the source is not a branch: set source.git.ref.branch, or use $(SHORT_COMMIT)")
             }),
             Variable::Tag => self.tag(source).map(str::to_owned).ok_or_else(|| {
                 lacks("the source is not a git tag: set source.git.ref.tag, or use $(SHORT_COMMIT)")

@@ -10,8 +10,7 @@ use whittle_api::ImageBuildStatus;
 use crate::field::{Field, Repository};
 use crate::registry::{blob, manifest};
 
-const DOCKERFILE: &str =
-    "FROM scratch AS debug\nCOPY name.txt /debug.txt\nFROM scratch\nARG FROM_COMMIT\nLABEL of=$FROM_COMMIT\nCOPY name.txt /\n";
+const DOCKERFILE: &str = "FROM scratch AS debug\nCOPY name.txt /debug.txt\nFROM scratch\nARG FROM_COMMIT\nLABEL of=$FROM_COMMIT\nCOPY name.txt /\n";
 const OCI: &str = "org.opencontainers.image";
 
 /// When a commit was made, in this form of date(1).
@@ -50,7 +49,10 @@ async fn a_commit_gives_an_image_its_tags_its_labels_and_its_annotations() {
     let field = Field::new("tags").await;
     let repository = Repository::new(&field.namespace);
     // A commit of its own: the builder's cache knows commits alone.
-    let files = [("Dockerfile", DOCKERFILE), ("name.txt", field.namespace.as_str())];
+    let files = [
+        ("Dockerfile", DOCKERFILE),
+        ("name.txt", field.namespace.as_str()),
+    ];
     let first = repository.commit(&files, "refs/heads/feature/x");
     let source = json!({"git": {"url": repository.url, "ref": {"branch": "feature/x"}}});
     let patch = json!({
@@ -89,7 +91,8 @@ async fn a_commit_gives_an_image_its_tags_its_labels_and_its_annotations() {
             found,
             json!({"of": commit, "at": time, "escaped": "$(COMMIT)"})
         );
-        let known = json!({(format!("{OCI}.source")): repository.url, (format!("{OCI}.created")): time});
+        let known =
+            json!({(format!("{OCI}.source")): repository.url, (format!("{OCI}.created")): time});
         let image = field.image("hello");
         let digest = status.digest.unwrap();
         let (_, index) = manifest(&image, &digest).await;
@@ -114,7 +117,10 @@ async fn a_commit_gives_an_image_its_tags_its_labels_and_its_annotations() {
         "platforms": ["linux/s390x"], "healthCheck": {"tcpSocket": {"port": 80}}, "debug": {"target": "debug"}});
     field.apply("released", source, patch).await;
     let status = field.succeeds("released").await;
-    assert_eq!(tags(&field, "released", &status).await, ["1.2.3-rc.1", "v1.2.3-rc.1"]);
+    assert_eq!(
+        tags(&field, "released", &status).await,
+        ["1.2.3-rc.1", "v1.2.3-rc.1"]
+    );
     let image = field.image("released");
     for tag in ["1.2.3-rc.1-debug", "v1.2.3-rc.1-debug"] {
         let found = manifest(&image, tag).await.0;
@@ -134,7 +140,9 @@ async fn a_commit_gives_an_image_its_tags_its_labels_and_its_annotations() {
         .await;
     let failure = field.fails("empty", BuildRejected).await;
     assert!(
-        failure.message.starts_with("output.tags: $(BRANCH): the tag is empty"),
+        failure
+            .message
+            .starts_with("output.tags: $(BRANCH): the tag is empty"),
         "{failure:#?}"
     );
     field.close().await;
