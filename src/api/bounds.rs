@@ -46,13 +46,6 @@ pub(super) fn item(least: u32, most: u32, rule: &str, message: &str) -> Value {
     })
 }
 
-/// Values of a map: texts of at most `most` characters, without NUL, which no argument can hold.
-pub(super) fn text(field: &str, most: u32) -> Value {
-    let message =
-        format!("{field}: a value contains a NUL character, which is not allowed: remove it");
-    json!({"type": "string", "maxLength": most, "x-kubernetes-validations": said(NO_NUL, &message)})
-}
-
 /// Contents of files.
 pub(super) fn file(most: u32) -> Value {
     json!({"type": "string", "maxLength": most})

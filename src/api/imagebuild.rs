@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::bounds::{item, text};
 use super::names;
+use super::variables;
 use super::{
     BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source, Triggers,
 };
@@ -74,6 +75,13 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
 #[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || has(self.source.git) || has(self.source.oci)").message("triggers: poll and webhook look at a source of git or oci: files of the ImageBuild itself or of a ConfigMap do not move by themselves"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.git) || !has(self.source.git.ref) || !has(self.source.git.ref.commit)").message("triggers: poll and webhook have nothing to look for: source.git.ref.commit never moves: name a branch, a tag or a range of versions"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.oci) || !self.source.oci.image.contains('@')").message("triggers: poll and webhook have nothing to look for: a digest in source.oci.image never moves: name a tag"))]
+#[x_kube(validation = Rule::new(variables::needs_git()).message("a variable of a commit ($(COMMIT), $(BRANCH), $(TAG) and the like) requires source.git: other sources \
+    have $(BUILD_NUMBER) alone"))]
+#[x_kube(validation = Rule::new(variables::needs_branch()).message("$(BRANCH) requires source.git.ref.branch, or no source.git.ref at all: of a tag or a commit the branch is \
+    unknown: use $(TAG) or $(SHORT_COMMIT)"))]
+#[x_kube(validation = Rule::new(variables::needs_tag()).message("$(TAG) and $(SEMVER) require source.git.ref.tag or .semver: of a branch or a commit the tag is unknown: use $(BRANCH) or \
+    $(SHORT_COMMIT)"))]
+#[x_kube(validation = Rule::new(variables::needs_version()).message("$(SEMVER) requires source.git.ref.tag to be a version such as v1.2.3: use $(TAG) for other tags"))]
 pub struct ImageBuildSpec {
     /// Where the Dockerfile and its context come from: exactly one kind of source.
     pub source: Source,
@@ -90,9 +98,10 @@ pub struct ImageBuildSpec {
     #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9][A-Za-z0-9_.-]*$')").message("target: invalid stage name: use letters, digits, _, . and - only, starting with a letter or \
         digit"))]
     pub target: Option<String>,
-    /// Values of the Dockerfile's ARGs. Not for secrets: they are in the image's history.
+    /// Values of the Dockerfile's ARGs, with variables of the source, for example $(COMMIT). Not for secrets: they are
+    /// in the image's history.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("buildArgs", 8192)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = variables::values("buildArgs", 8192)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[A-Za-z_][A-Za-z0-9_]*$'))").message("buildArgs: invalid name: use letters, digits and _ only, not starting with a digit"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 65536").message("buildArgs: too large: more than 65,536 characters in total: move long values into a file of \
         the source"))]
@@ -213,14 +222,12 @@ pub struct Output {
         registry.example.com/team/hello; each part of the path starts and ends with a letter or \
         digit, with a single . or _, __, or dashes between"))]
     pub image: String,
-    /// Tags that are to point to the image.
+    /// Tags that are to point to the image, with variables of the source: for example main-$(SHORT_COMMIT).
     #[serde(default = "defaults::tags")]
     #[schemars(
         length(min = 1, max = 32),
-        extend("items" = item(1, 128, "self.matches('^[A-Za-z0-9_][A-Za-z0-9._-]*$')",
-                "output.tags: invalid tag: use letters, digits, _, . and - only, not starting \
-                    with . or -: write for example feature-x for feature/x, and 1.2.3-4 for \
-                    1.2.3+4"))
+        extend("items" = json!({"type": "string", "minLength": 1, "maxLength": 128,
+            "x-kubernetes-validations": variables::tag_rules()}))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub tags: Vec<String>,
@@ -230,15 +237,16 @@ pub struct Output {
     /// Compression of the layers.
     #[serde(default)]
     pub compression: Compression,
-    /// Labels in the image's config.
+    /// Labels in the image's config. Values may have variables, as buildArgs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.labels", 4096)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = variables::values("output.labels", 4096)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-<>-~]+$'))").message("output.labels: invalid name: use printable ASCII characters without spaces, = and quotes"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 32768").message("output.labels: too large: more than 32,768 characters in total"))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of each platform's manifest.
+    /// Annotations of each platform's manifest. Values may have variables, as buildArgs. Of a git source,
+    /// org.opencontainers.image.source, revision and version are set where they are not given here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 128, "additionalProperties" = text("output.annotations", 4096)))]
+    #[schemars(extend("maxProperties" = 128, "additionalProperties" = variables::values("output.annotations", 4096)))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[!#-+\\\\x2d-<>-@\\\\x5b-~]+$'))").message("output.annotations: invalid name: use lowercase ASCII without spaces, =, commas and quotes: \
         BuildKit's client does not support others"))]
     #[x_kube(validation = Rule::new("self.map(k, size(k) + size(self[k])).sum() <= 16384").message("output.annotations: too large: more than 16,384 characters in total: attach long texts to \

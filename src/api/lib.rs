@@ -19,6 +19,7 @@ mod source;
 mod status;
 mod triggers;
 pub mod values;
+pub mod variables;
 mod waiting;
 
 pub use builder::*;
@@ -35,6 +36,7 @@ pub use source::*;
 pub use status::*;
 pub use triggers::*;
 pub use waiting::{Missing, MissingKind, Waiting};
+pub use whittle_image::is_digest;
 pub use whittle_image::text::bounded;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

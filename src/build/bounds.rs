@@ -1,6 +1,7 @@
 //! Bounds of what a runner says, however it says it: nothing longer reaches a status, a condition or an Event.
 
 use super::report::{Built, Report};
+use super::variables::is_tag;
 use whittle_api::{ContentsStatus, Failure, PlatformStatus, bounded};
 
 /// Bytes of a name: a digest, a platform, an image.
@@ -13,6 +14,8 @@ const TEXT: usize = 32 * 1024;
 const LINES: usize = 100;
 /// Platforms: as many as a spec may name.
 const PLATFORMS: usize = 16;
+/// Tags: as many as a spec may name.
+const TAGS: usize = 32;
 /// Layers of an image: no runtime takes more.
 const LAYERS: usize = 128;
 /// Entries of the lists in `contents`.
@@ -59,6 +62,8 @@ fn success(built: &mut Built) {
         line(&mut debug.image, NAME);
         line(&mut debug.digest, NAME);
     }
+    built.tags.retain(|tag| is_tag(tag));
+    built.tags.truncate(TAGS);
     built.platforms.truncate(PLATFORMS);
     let mut room = PROGRAMS;
     for platform in &mut built.platforms {
@@ -172,12 +177,14 @@ mod tests {
         let Report::Succeeded(built) = Report::Succeeded(Built {
             digest: "sha256:aa".repeat(1000),
             platforms: vec![platform; 40],
+            tags: [vec!["../a?b".into()], vec!["a".repeat(128); 40]].concat(),
             ..Built::default()
         })
         .bounded() else {
             panic!()
         };
         assert_eq!(built.platforms.len(), PLATFORMS);
+        assert_eq!(built.tags, vec!["a".repeat(128); TAGS]);
         assert!(built.digest.len() <= NAME);
         assert!(built.platforms[0].layers.len() <= LAYERS);
     }

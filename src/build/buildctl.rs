@@ -28,6 +28,10 @@ pub struct Files {
     pub ssh_key: Option<String>,
     /// File with the source policy of [`source_policy`].
     pub policy: Option<String>,
+    /// True where files from git have the time of the commit.
+    pub commit_times: bool,
+    /// Annotations beside those that the request asks for: of each manifest, and of an index.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What a context from git is held to.
@@ -85,6 +89,14 @@ pub fn survey_recipe(patterns: &[String]) -> String {
     )
 }
 
+/// A Dockerfile that copies the file at `path`, and what is named almost as it, out of its context: for its time. The
+/// commit stands in it, as BuildKit otherwise answers with a file of the same content from another commit.
+pub fn time_recipe(path: &str, commit: &str) -> String {
+    let last = path.char_indices().next_back().map_or(0, |(at, _)| at);
+    let pattern = json_text(&format!("{}?", escaped(&path[..last])));
+    format!("FROM scratch\nCOPY --parents [{pattern}, \"/{commit}/\"]\n")
+}
+
 /// A Dockerfile that copies its whole context.
 pub const EXPORT_RECIPE: &str = "FROM scratch\nCOPY . /\n";
 
@@ -100,19 +112,16 @@ pub fn debug_recipe(result: &str, base: &str) -> String {
 /// means something in a pattern.
 pub fn pattern_of(path: &str) -> Option<String> {
     // The last character as a class of one makes a wildcard of it, and so need not match.
-    let escape = |text: &str| {
-        text.chars()
-            .flat_map(|c| {
-                matches!(c, '*' | '?' | '[' | '\\')
-                    .then_some('\\')
-                    .into_iter()
-                    .chain([c])
-            })
-            .collect::<String>()
-    };
     let (at, last) = path.char_indices().next_back()?;
     let plain = !matches!(last, '*' | '?' | '[' | ']' | '\\' | '^' | '-' | '/');
-    plain.then(|| format!("{}[{last}]", escape(&path[..at])))
+    plain.then(|| format!("{}[{last}]", escaped(&path[..at])))
+}
+
+/// A text that a pattern of `COPY` matches as it is.
+fn escaped(text: &str) -> String {
+    let escape = |c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\');
+    let escaped = |c| escape(c).into_iter().chain([c]);
+    text.chars().flat_map(escaped).collect()
 }
 
 fn json_text(text: &str) -> String {
@@ -154,7 +163,7 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
     }
     match goal {
         Goal::Image { metadata, .. } | Goal::Derived { metadata, .. } => {
-            pair(&mut args, "--output", output(request));
+            pair(&mut args, "--output", output(request, files));
             pair(&mut args, "--metadata-file", (*metadata).to_owned());
         }
         Goal::Files { into, .. } => {
@@ -168,8 +177,7 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
 /// The tag by which the layers of this ImageBuild, for these platforms, travel: its namespace and name as far as a tag has
 /// room for them, and a digest of all that tells it from others.
 pub fn cache_reference(request: &BuildRequest, cache: &CacheRegistry) -> String {
-    let platforms = request.inputs.platforms.iter();
-    let platforms: BTreeSet<String> = platforms.map(|it| normal_platform(&it.0)).collect();
+    let platforms: BTreeSet<String> = platforms(request).into_iter().collect();
     let platforms: Vec<String> = platforms.into_iter().collect();
     let BuildRequest {
         namespace, name, ..
@@ -247,7 +255,7 @@ pub fn git_context(git: &GitSource, pin: Option<&Pin>) -> String {
     format!("{}{query}{fragment}", with_suffix(&git.url))
 }
 
-/// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Three things have
+/// Rules that change git sources on the builder, as JSON for `--source-policy-file`. Four things have
 /// no other way in:
 ///
 /// - A repository whose URL does not end in `.git`.
@@ -255,9 +263,11 @@ pub fn git_context(git: &GitSource, pin: Option<&Pin>) -> String {
 /// - A mark that makes the source this attempt's own. Builds that run at the same time share the
 ///   sources that are equal, and all but the first of them would not hear which commit it is. What is
 ///   cached is found by the commit, so it is shared all the same.
+/// - The time of its files: `commit_times` gives all of them that of the commit. A build has that of
+///   its own where it has the argument `SOURCE_DATE_EPOCH`, the look at its source has not.
 pub fn source_policy(
     git: &GitSource,
-    pin: Option<&Pin>,
+    (pin, commit_times): (Option<&Pin>, bool),
     job: &str,
     known_hosts: Option<&str>,
 ) -> String {
@@ -283,6 +293,7 @@ pub fn source_policy(
     }
     let mut attrs = BTreeMap::from([("whittle.job", job)]);
     attrs.extend(known_hosts.map(|keys| ("git.knownsshhosts", keys)));
+    attrs.extend(commit_times.then_some(("git.mtime", "commit")));
     rules.push(Rule {
         action: "CONVERT",
         selector: Selector {
@@ -362,16 +373,21 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
         }
     }
     if !request.inputs.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
-        // Each once: two names of one platform would be two entries of the index.
-        let mut names: Vec<String> = vec![];
-        for platform in &request.inputs.platforms {
-            let name = normal_platform(&platform.0);
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        pair(args, "--opt", format!("platform={}", names.join(",")));
+        let names = platforms(request).join(",");
+        pair(args, "--opt", format!("platform={names}"));
     }
+}
+
+/// The platforms that are asked for, each once: two names of one would be two entries of the index.
+fn platforms(request: &BuildRequest) -> Vec<String> {
+    let mut names: Vec<String> = vec![];
+    for platform in &request.inputs.platforms {
+        let name = normal_platform(&platform.0);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// The user's Dockerfile and all that it may use.
@@ -424,7 +440,7 @@ fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>
     }
 }
 
-fn output(request: &BuildRequest) -> String {
+fn output(request: &BuildRequest, files: &Files) -> String {
     let mut fields: Vec<String> = vec![
         "type=image".into(),
         format!("name={}", request.inputs.output.image),
@@ -437,6 +453,12 @@ fn output(request: &BuildRequest) -> String {
     ];
     for (name, value) in &request.inputs.output.annotations {
         fields.push(format!("annotation.{name}={value}"));
+    }
+    // BuildKit refuses those of an index where there is none.
+    let index = platforms(request).len() > 1;
+    for (name, value) in &files.annotations {
+        fields.push(format!("annotation.{name}={value}"));
+        fields.extend(index.then(|| format!("annotation-index.{name}={value}")));
     }
     csv(&fields)
 }

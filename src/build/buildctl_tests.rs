@@ -210,12 +210,12 @@ fn a_url_without_git_at_its_end_gets_it_and_a_policy_takes_it_away_again() {
         git_context(&source, None),
         "https://git.example.com/team/hello.git#refs/heads/main:cmd"
     );
-    insta::assert_snapshot!(source_policy(&source, None, "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
+    insta::assert_snapshot!(source_policy(&source, (None, false), "hello-1", None), @r#"{"rules":[{"action":"CONVERT","selector":{"identifier":"git://git.example.com/team/hello.git#refs/heads/main:cmd","match_type":"EXACT"},"updates":{"identifier":"git://git.example.com/team/hello#refs/heads/main:cmd","attrs":{"git.fullurl":"https://git.example.com/team/hello"}}},{"action":"CONVERT","selector":{"identifier":"git://*","match_type":"WILDCARD"},"updates":{"identifier":"git://${1}","attrs":{"whittle.job":"hello-1"}}}]}"#);
     for url in [
         "https://git.example.com/hello.git",
         "ssh://git@git.example.com/hello",
     ] {
-        let policy = source_policy(&git(url), None, "hello-1", None);
+        let policy = source_policy(&git(url), (None, false), "hello-1", None);
         assert!(!policy.contains("EXACT"), "{policy}");
     }
 }
@@ -225,7 +225,7 @@ fn known_hosts_reach_the_builder_by_a_policy_for_every_git_source() {
     let keys = "git.example.com ssh-ed25519 AAAA\n";
     let policy = source_policy(
         &git("git@git.example.com:hello"),
-        None,
+        (None, false),
         "hello-1",
         Some(keys),
     );
@@ -294,7 +294,7 @@ fn a_percent_sign_is_escaped_as_often_as_it_is_decoded() {
         "git@git.example.com:x.git#refs/heads/100%2525"
     );
     let odd = branch("https://git.example.com/x", "feature/#12(ü)%", None);
-    let policy = source_policy(&odd, None, "hello-1", None);
+    let policy = source_policy(&odd, (None, false), "hello-1", None);
     assert!(policy.contains("git://git.example.com/x.git#refs/heads/feature/#12(ü)%2525"));
 }
 
@@ -455,4 +455,44 @@ fn each_image_build_and_set_of_platforms_has_a_tag_of_its_own() {
                 .all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))
         );
     }
+}
+
+#[test]
+fn files_from_git_have_the_time_of_the_commit_where_that_is_asked_for() {
+    let source = git("https://git.example.com/hello.git");
+    let policy = |commit_times| source_policy(&source, (None, commit_times), "hello-1", None);
+    assert!(policy(true).contains(r#""git.mtime":"commit""#));
+    assert!(!policy(false).contains("mtime"));
+    assert_eq!(
+        time_recipe("build/Docker[file", "837dd14"),
+        "FROM scratch\nCOPY --parents [\"build/Docker\\\\[fil?\", \"/837dd14/\"]\n"
+    );
+    assert!(time_recipe("Dockerfil*", "c").contains("\"Dockerfil?\""));
+}
+
+#[test]
+fn what_is_known_of_the_source_is_annotated_on_manifests_and_on_the_index_of_several() {
+    let mut request = request();
+    request.inputs.output.annotations = [("a".into(), "mine".into())].into();
+    let files = Files {
+        annotations: [("b".into(), "x,y".into())].into(),
+        ..Files::default()
+    };
+    let output = |request: &BuildRequest| {
+        let args = build(request, &files, &IMAGE);
+        let at = args.iter().position(|arg| arg == "--output").unwrap();
+        args[at + 1].clone()
+    };
+    assert!(output(&request).ends_with(r#"true,annotation.a=mine,"annotation.b=x,y""#));
+    // Two names of one platform make no index.
+    let platform = |name: &str| Platform(name.into());
+    request.inputs.platforms = vec![platform("linux/arm64"), platform("linux/arm64/v8")];
+    assert!(!output(&request).contains("annotation-index"));
+    request.inputs.platforms[1] = platform("linux/amd64");
+    let with_index = output(&request);
+    assert!(
+        with_index.ends_with(r#""annotation.b=x,y","annotation-index.b=x,y""#),
+        "{with_index}"
+    );
+    assert!(!with_index.contains("annotation-index.a"));
 }

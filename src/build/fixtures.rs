@@ -12,6 +12,7 @@ pub fn request() -> BuildRequest {
         name: "hello".into(),
         uid: "u".into(),
         job: "hello-1".into(),
+        build: 1,
         builder_address: "tcp://builder.demo.svc:1234".into(),
         builder_server_name: "builder.demo.svc".into(),
         builder_memory: None,

@@ -4,6 +4,7 @@
 // A failure is returned once a build: its size in bytes is no matter.
 #![allow(clippy::result_large_err)]
 
+mod annotations;
 mod bounds;
 pub mod buildctl;
 mod cache_hints;
@@ -24,3 +25,4 @@ pub mod runner;
 pub mod seal;
 pub mod usage;
 pub mod used_images;
+pub mod variables;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::report::Progress;
-use whittle_api::{Steps, bounded};
+use whittle_api::{Base, Steps, bounded};
 
 /// How many lines of a step's output are kept.
 pub const LOG_LINES: usize = 20;
@@ -186,6 +186,9 @@ pub struct FailedStep {
     pub log: Vec<String>,
 }
 
+/// Base images that are told, at most: a termination message has to hold them.
+const BASES: usize = 16;
+
 /// What is known of a build from the lines read so far.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -313,6 +316,20 @@ impl State {
             good && instruction(&vertex.name).is_some()
         });
         ran.filter_map(|vertex| Some((vertex.name.as_str(), vertex.started?)))
+    }
+
+    /// The images that stages start from, and those that are copied from, with what their tags pointed to: in the order in
+    /// which the builder came to them, at most [`BASES`]. One that is named by its digest alone never moves, and is left out.
+    pub fn bases(&self) -> Vec<Base> {
+        let mut by_number: Vec<&Vertex> = self.vertices.values().collect();
+        by_number.sort_by_key(|vertex| vertex.number);
+        let mut bases: Vec<Base> = vec![];
+        for base in by_number.iter().filter_map(|vertex| base(&vertex.name)) {
+            if bases.len() < BASES && bases.iter().all(|known| known.image != base.image) {
+                bases.push(base);
+            }
+        }
+        bases
     }
 
     /// What went wrong with layers that travel by a registry: the step's name, and BuildKit's words.
@@ -483,6 +500,33 @@ impl SolveStatus {
             || self.logs.is_some()
             || self.warnings.is_some()
     }
+}
+
+/// The base image of a vertex such as `[build 1/5] FROM docker.io/library/golang:1@sha256:…`.
+fn base(name: &str) -> Option<Base> {
+    let (before, after) = name.split_once("FROM ")?;
+    let stage = match before.trim() {
+        "" => None,
+        before => Some(before.strip_prefix('[')?.strip_suffix(']')?),
+    };
+    let (image, digest) = after.split_once('@')?;
+    let tagged = image
+        .rsplit('/')
+        .next()
+        .is_some_and(|last| last.contains(':'));
+    let good = tagged && image.len() <= 512 && whittle_api::is_digest(digest);
+    // `linux/amd64 build 1/5`: the platform where there are several, the stage, the count.
+    let words: Vec<&str> = stage.unwrap_or_default().split(' ').collect();
+    let stage = match words.as_slice() {
+        [.., stage, _] if !stage.contains('/') => Some((*stage).to_owned()),
+        _ => None,
+    };
+    good.then(|| Base {
+        image: image.to_owned(),
+        digest: digest.to_owned(),
+        stage,
+        seen: None,
+    })
 }
 
 /// The Dockerfile instruction that a vertex stands for: what follows `[build 4/5] `.

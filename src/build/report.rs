@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::contract::Breach;
 use whittle_api::FailureReason;
 use whittle_api::{
-    CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps, bounded,
+    Base, CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps,
+    bounded,
 };
 use whittle_dockerfile::advice::Hint;
 use whittle_image::digest_of;
@@ -39,6 +40,12 @@ pub struct Built {
     pub platforms: Vec<PlatformStatus>,
     /// What was built.
     pub revision: Option<String>,
+    /// Its tags, where variables made them; those of `output.tags` without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The images that its stages start from, where a tag names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<Base>,
     /// Steps in all, and from the cache.
     pub steps: Steps,
     /// The image for debugging.
@@ -153,7 +160,8 @@ struct Message {
 /// A report as termination message, at most [`TERMINATION_LIMIT`] bytes: as JSON where that fits, else
 /// `z:` and the JSON deflated in base64, else with its texts shortened until that fits: of a failure
 /// the log first, from its start, then hints, breaches and messages; of a success first the packed programs, then
-/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last. One that is
+/// the layers, the smallest of them, then what the images hold, hints and breaches, and platforms last: tags, which the next
+/// runner goes by, have a bound of their own ([`super::variables::TAGS`]). One that is
 /// shortened has the [`digest`] of the whole.
 pub fn encode(report: &Report) -> String {
     let json = to_json(report);
@@ -283,8 +291,10 @@ fn shorten(report: &mut Report, ratio: f64) {
                 for platform in &mut built.platforms {
                     platform.contents = None;
                 }
-            } else {
-                built.platforms.pop();
+            } else if built.bases.pop().is_some() {
+                return;
+            } else if built.platforms.pop().is_none() {
+                built.tags.clear();
             }
         }
     }
@@ -493,6 +503,38 @@ mod tests {
         };
         assert!(back.failure.log.unwrap().ends_with("the cause"));
         assert_eq!(back.failure.message, "m");
+    }
+
+    #[test]
+    fn as_many_tags_as_a_build_may_have_are_never_cut() {
+        let mut state = 1_u64;
+        let mut tag = |length: usize| -> String {
+            let mut next = || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                let of = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+                char::from(of[(state >> 33) as usize % of.len()])
+            };
+            (0..length).map(|_| next()).collect()
+        };
+        let tags: Vec<String> = (0..32).map(|_| tag(crate::variables::TAGS / 32)).collect();
+        let mut report = built(16);
+        if let Report::Succeeded(built) = &mut report {
+            built.revision = Some(format!("{}@sha1:{}", noise(3, 200), "c".repeat(40)));
+            built.debug = Some(DebugStatus {
+                image: format!("{}@{}", noise(5, 250), digest(7)),
+                digest: digest(7),
+                size: 1,
+            });
+            built.tags.clone_from(&tags);
+        }
+        let message = encode(&report);
+        assert!(message.len() <= TERMINATION_LIMIT);
+        let Report::Succeeded(back) = decode(&message).unwrap() else {
+            panic!("another kind of report");
+        };
+        assert_eq!((back.tags, back.digest), (tags, digest(0)));
     }
 
     #[test]

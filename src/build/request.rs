@@ -59,6 +59,9 @@ pub struct BuildRequest {
     pub uid: String,
     /// Name of the Job: identifies the attempt.
     pub job: String,
+    /// The build's number; 0 in a request from before it was told.
+    #[serde(default)]
+    pub build: i64,
     /// Address of the builder, `tcp://host:port`.
     pub builder_address: String,
     /// Name in the builder's certificate.
@@ -143,5 +146,8 @@ pub enum Tagging {
         image: String,
         /// Digest of the image for debugging.
         debug: Option<String>,
+        /// Its tags, where variables made them; those of `output.tags` without.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        tags: Vec<String>,
     },
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Remote;
+
 /// What it comes down to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -57,5 +59,57 @@ impl Error {
 
     pub(crate) fn unreachable(said: impl Into<String>) -> Self {
         Self::new(Kind::Unreachable, said)
+    }
+}
+
+impl Error {
+    /// The thing, the cause and the next step, for people: of this repository, asked with the credentials of this Secret.
+    pub fn told(&self, url: &str, secret: Option<&str>) -> String {
+        let said = &self.said;
+        let ssh = !url.starts_with("http");
+        let kind = if ssh { "ssh-auth" } else { "basic-auth" };
+        match (self.kind, secret) {
+            // The URL is not shown: there may be a password in it.
+            (Kind::Url, _) => format!("git.url: {said}"),
+            (Kind::Range, _) => format!("git.ref: {said}"),
+            (Kind::NotFound, Some(name)) => format!(
+                "git repository {url} not found: check git.url, and whether the credentials in Secret {name} may read it"
+            ),
+            (Kind::NotFound, None) => format!(
+                "git repository {url} not found: check git.url; a private repository needs git.secretRef"
+            ),
+            (Kind::NoRef, _) => format!("git repository {url}: {said}: check git.ref"),
+            (Kind::NoMatch, _) => {
+                format!("git repository {url}: {said}: push such a tag, or change git.ref")
+            }
+            (Kind::Denied, Some(name)) => format!(
+                "access to git repository {url} is denied with the credentials in Secret {name}: {said}: check that they are \
+                valid, may read it, and are of type kubernetes.io/{kind}"
+            ),
+            (Kind::Denied, None) => format!(
+                "authentication required for git repository {url}: {said}: name a Secret of type kubernetes.io/{kind} in git.secretRef"
+            ),
+            (Kind::HostKey, name) => {
+                let host = Remote::parse(url)
+                    .map(|remote| remote.host())
+                    .unwrap_or_default();
+                let host = host.rsplit_once(':').map_or("", |(host, _)| host);
+                format!(
+                    "git repository {url}: {said}: add the output of `ssh-keyscan {host}` to key known_hosts of Secret {}, after \
+                    checking it",
+                    name.unwrap_or_default(),
+                )
+            }
+            (Kind::Unreachable, _) => {
+                format!("git repository {url} cannot be read: {said}; retrying")
+            }
+            (Kind::RateLimited, _) => {
+                format!("git repository {url}: rate limit exceeded: {said}; retrying later")
+            }
+            (Kind::Redirect, _) => {
+                format!("git repository {url}: {said}: write the URL that git clones in git.url")
+            }
+            (Kind::Protocol, _) => format!("git repository {url}: {said}: check git.url"),
+        }
     }
 }

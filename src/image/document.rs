@@ -168,7 +168,7 @@ impl Descriptor {
 
 /// True for what is written as a digest
 /// (<https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>).
-fn is_digest(text: &str) -> bool {
+pub fn is_digest(text: &str) -> bool {
     let Some((algorithm, encoded)) = text.split_once(':') else {
         return false;
     };

@@ -348,81 +348,18 @@ impl Asking {
 }
 
 fn git_fault(url: &str, secret: Option<&str>, error: &whittle_git::Error) -> Fault {
-    let said = &error.said;
-    let ssh = !url.starts_with("http");
-    let kind = if ssh { "ssh-auth" } else { "basic-auth" };
-    let (reason, message) = match (error.kind, secret) {
-        // The URL is not shown: there may be a password in it.
-        (Kind::Url, _) => (Reason::Invalid, format!("git.url: {said}")),
-        (Kind::Range, _) => (Reason::Invalid, format!("git.ref: {said}")),
-        (Kind::NotFound, Some(name)) => (
-            Reason::NotFound,
-            format!(
-                "git repository {url} not found: check git.url, and whether the credentials in Secret {name} may read it"
-            ),
-        ),
-        (Kind::NotFound, None) => (
-            Reason::NotFound,
-            format!(
-                "git repository {url} not found: check git.url; a private repository needs git.secretRef"
-            ),
-        ),
-        (Kind::NoRef, _) => (
-            Reason::NotFound,
-            format!("git repository {url}: {said}: check git.ref"),
-        ),
-        (Kind::NoMatch, _) => (
-            Reason::NoMatch,
-            format!("git repository {url}: {said}: push such a tag, or change git.ref"),
-        ),
-        (Kind::Denied, Some(name)) => (
-            Reason::Denied,
-            format!(
-                "access to git repository {url} is denied with the credentials in Secret {name}: {said}: check that they are \
-                valid, may read it, and are of type kubernetes.io/{kind}"
-            ),
-        ),
-        (Kind::Denied, None) => (
-            Reason::Denied,
-            format!(
-                "authentication required for git repository {url}: {said}: name a Secret of type kubernetes.io/{kind} in git.secretRef"
-            ),
-        ),
-        (Kind::HostKey, name) => {
-            let host = Remote::parse(url)
-                .map(|remote| remote.host())
-                .unwrap_or_default();
-            let host = host.rsplit_once(':').map_or("", |(host, _)| host);
-            (
-                Reason::Denied,
-                format!(
-                    "git repository {url}: {said}: add the output of `ssh-keyscan {host}` to key known_hosts of Secret {}, after \
-                    checking it",
-                    name.unwrap_or_default()
-                ),
-            )
-        }
-        (Kind::Unreachable, _) => (
-            Reason::Unreachable,
-            format!("git repository {url} cannot be read: {said}; retrying"),
-        ),
-        (Kind::RateLimited, _) => (
-            Reason::RateLimited,
-            format!("git repository {url}: rate limit exceeded: {said}; retrying later"),
-        ),
-        (Kind::Redirect, _) => (
-            Reason::Invalid,
-            format!("git repository {url}: {said}: write the URL that git clones in git.url"),
-        ),
-        (Kind::Protocol, _) => (
-            Reason::Invalid,
-            format!("git repository {url}: {said}: check git.url"),
-        ),
+    let reason = match error.kind {
+        Kind::NotFound | Kind::NoRef => Reason::NotFound,
+        Kind::NoMatch => Reason::NoMatch,
+        Kind::Denied | Kind::HostKey => Reason::Denied,
+        Kind::Unreachable => Reason::Unreachable,
+        Kind::RateLimited => Reason::RateLimited,
+        Kind::Url | Kind::Range | Kind::Redirect | Kind::Protocol => Reason::Invalid,
     };
     Fault {
         retry_after: error.retry_after,
         answered: matches!(error.kind, Kind::NoRef | Kind::NoMatch),
-        ..Fault::new(reason, message)
+        ..Fault::new(reason, error.told(url, secret))
     }
 }
 

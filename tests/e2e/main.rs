@@ -35,6 +35,7 @@ mod sharing;
 mod sources;
 mod ssh;
 mod steps_words;
+mod tags;
 mod tell;
 mod tenants;
 mod triggers;

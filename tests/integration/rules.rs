@@ -234,3 +234,87 @@ async fn hosts_of_registries_that_can_be_none_are_refused() {
     let good = json!({"host": "Registry.example.com:5000", "mirrors": ["m.example.com", "m:5000/v2/proxy_cache/"]});
     builders.create(&dry, &builder(good)).await.unwrap();
 }
+
+#[tokio::test]
+async fn variables_are_known_closed_and_of_a_source_that_has_them() {
+    let stage = Stage::new().await;
+    let git = |reference: Value| json!({"inline": null, "git": {"url": "https://git.example.com/a.git", "ref": reference}});
+    let main = || git(json!({"branch": "main"}));
+    let tags =
+        |source: Value, tag: &str| json!({"source": source, "output": {"tags": [tag, "latest"]}});
+    let known =
+        "$(COMMIT), $(SHORT_COMMIT), $(COMMIT_TIME), $(BRANCH), $(TAG), $(SEMVER), $(BUILD_NUMBER)";
+    for (patch, words) in [
+        (tags(main(), "$(NOPE)"), known),
+        (tags(main(), "main-$(COMMIT"), known),
+        (tags(main(), "$$(COMMIT)"), "invalid variable or tag"),
+        (tags(main(), "main/$(COMMIT)"), "invalid variable or tag"),
+        (tags(main(), "-$(COMMIT)"), "invalid variable or tag"),
+        (tags(main(), "$"), "invalid variable or tag"),
+        (tags(main(), ""), "spec.output.tags[0]"),
+        (
+            json!({"source": main(), "buildArgs": {"A": "$(NOPE)"}}),
+            "buildArgs: unknown or unclosed variable",
+        ),
+        (
+            json!({"source": main(), "buildArgs": {"A": "$(COMMIT"}}),
+            "or $$( for $( itself",
+        ),
+        (
+            json!({"source": main(), "output": {"labels": {"a": "x $(commit)"}}}),
+            "output.labels: unknown or unclosed",
+        ),
+        (
+            json!({"source": main(), "output": {"annotations": {"a": "$()"}}}),
+            "output.annotations: unknown or unclosed",
+        ),
+        (tags(json!({}), "$(SHORT_COMMIT)"), "requires source.git"),
+        (
+            json!({"buildArgs": {"A": "$(COMMIT)"}}),
+            "requires source.git",
+        ),
+        (tags(main(), "$(TAG)"), "require source.git.ref.tag"),
+        (
+            tags(git(json!(null)), "$(SEMVER)"),
+            "require source.git.ref.tag",
+        ),
+        (
+            tags(git(json!({"tag": "v1"})), "$(BRANCH)"),
+            "requires source.git.ref.branch",
+        ),
+        (
+            tags(git(json!({"tag": "v1"})), "$(SEMVER)"),
+            "a version such as v1.2.3",
+        ),
+    ] {
+        refused(&stage, patch, words).await;
+    }
+    for patch in [
+        tags(json!({}), "b$(BUILD_NUMBER)"),
+        tags(main(), "$(BRANCH)-$(SHORT_COMMIT)-$(BUILD_NUMBER)"),
+        tags(git(json!({"tag": "v1.2.3-rc.1"})), "$(SEMVER)"),
+        json!({"source": git(json!(null)), "buildArgs": {"A": "$$(date) $(COMMIT_TIME) $x $$ $"},
+            "output": {"labels": {"a": "$(BRANCH)\n$(COMMIT)"}, "annotations": {"a": "$$$$(NOPE)"}}}),
+    ] {
+        stage.apply("good", patch).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn as_many_variables_as_a_spec_has_room_for_are_looked_through() {
+    let stage = Stage::new().await;
+    let values = |sum: usize, value: usize| -> Value {
+        let text = format!("$(BRANCH)$${}", "$(COMMIT)".repeat(value / 9 - 2));
+        let all = (0..sum / (value + 8)).map(|at| (format!("a{at:03}"), Value::from(text.clone())));
+        all.collect::<serde_json::Map<_, _>>().into()
+    };
+    let tags: Vec<String> = (10..42)
+        .map(|at| format!("$(BUILD_NUMBER)-{}{at}", "$(BRANCH)".repeat(12)))
+        .collect();
+    let most = json!({
+        "source": {"inline": null, "git": {"url": "https://git.example.com/a.git", "ref": {"branch": "b".repeat(255)}}},
+        "buildArgs": values(65_536, 8192),
+        "output": {"tags": tags, "labels": values(32_768, 4096), "annotations": values(16_384, 4096)},
+    });
+    stage.apply("most", most).await.unwrap();
+}

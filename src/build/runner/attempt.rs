@@ -4,14 +4,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::callback::Callback;
-use super::files::prepare;
+use super::files::{Prepared, prepare};
 use super::finish::{Held, Published, fetch, finish, pushed, retag};
 use super::look::Look;
 use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
-use super::{debug, scripts, source};
+use super::{debug, revision, scripts, source, versions};
+use crate::annotations;
 use crate::buildctl::Goal;
 use crate::cache_hints;
 use crate::failure;
@@ -21,6 +22,7 @@ use crate::report::{Built, Failed, Report};
 use crate::request::{BuildRequest, Tagging, paths};
 use crate::request_rules::refusal;
 use crate::usage;
+use crate::variables;
 use whittle_api::{Failure, FailureReason};
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::{BuildWarning, ContextFile, Hint, View};
@@ -32,6 +34,8 @@ struct Known {
     /// The build of the image.
     state: State,
     source: source::Source,
+    /// The request with values in the place of variables.
+    expanded: Option<BuildRequest>,
     held: Held,
     look: Option<Look>,
     /// Why the Secret of the Builder's cache registry gives no credentials.
@@ -53,6 +57,9 @@ pub(super) async fn attempt(
         pushing: &Pushing::default(),
     };
     let result = run(&solver, &mut known).await;
+    let written = &request.inputs.output.tags;
+    let expanded = known.expanded.take();
+    let request = expanded.as_ref().unwrap_or(request);
     let unfilled = match result {
         Ok(_) => unfilled(request, &mut known).await,
         Err(_) => vec![],
@@ -63,6 +70,7 @@ pub(super) async fn attempt(
     }
     let revision = known.source.revision;
     let steps = known.state.steps();
+    let bases = known.state.bases();
     for breach in &mut known.held.breaches {
         breach.message = redactor.line(&breach.message);
         let level = if breach.enforced { "broken" } else { "warning" };
@@ -80,6 +88,8 @@ pub(super) async fn attempt(
                 platforms: published.platforms,
                 debug: published.debug,
                 revision,
+                tags: made_by_variables(written, &request.inputs.output.tags),
+                bases,
                 steps,
                 advice,
                 breaches: known.held.breaches,
@@ -103,6 +113,14 @@ pub(super) async fn attempt(
     (report, known.look)
 }
 
+/// The tags, where they are others than the spec has: what stands there need not be told.
+fn made_by_variables(written: &[String], tags: &[String]) -> Vec<String> {
+    match written == tags {
+        true => vec![],
+        false => tags.to_vec(),
+    }
+}
+
 async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failure> {
     let request = solver.request;
     if let Some(message) = refusal(request) {
@@ -110,20 +128,37 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let secret = request.inputs.registry_secret();
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
-    if let Tagging::Only { image, debug } = &request.tagging {
+    if let Tagging::Only { image, debug, tags } = &request.tagging {
         let facts = registry_secret::facts(&config);
-        return retag(request, &config, &facts, image, debug.as_deref()).await;
+        let mut request = request.clone();
+        let written = &mut request.inputs.output.tags;
+        if !tags.is_empty() {
+            written.clone_from(tags);
+        } else if written.iter().any(|tag| variables::is_variable(tag)) {
+            let message =
+                "the report on the pushed image does not name its tags: build again (spec.rebuild)";
+            return Err(plain(FailureReason::BuildFailed, message.into()));
+        }
+        return retag(&request, &config, &facts, image, debug.as_deref()).await;
     }
     if let Tagging::Fetch { image, reports } = &request.tagging {
         let facts = registry_secret::facts(&config);
         return fetch(request, &config, &facts, image, reports).await;
     }
+    let located = versions::located(request).await?;
+    let request = located.as_ref().unwrap_or(request);
+    let solver = Solver { request, ..*solver };
     let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
     let cache = cache_config(request, known);
     registry_secret::write(&prepared, (&config, &cache), request, None)?;
-    known.source = source::read(solver, &config, &facts, &mut prepared).await?;
+    known.source = source::read(&solver, &config, &facts, &mut prepared).await?;
     facts.dockerfile = known.source.dockerfile.clone();
+    let request = known
+        .expanded
+        .insert(expanded(request, &known.source, &mut prepared)?);
+    let request: &BuildRequest = request;
+    let solver = Solver { request, ..solver };
     let configs = (&config, &cache);
     registry_secret::write(&prepared, configs, request, facts.dockerfile.as_deref())?;
     if let Some(context) = &prepared.files.context {
@@ -138,7 +173,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         let state = &mut known.state;
         solver.solve(&prepared, &goal, &facts, state).await?;
         let image = pushed(request, Path::new(&metadata))?;
-        let debug = debug::build(solver, &prepared, &facts, &image.digest).await?;
+        let debug = debug::build(&solver, &prepared, &facts, &image.digest).await?;
         Ok((image, debug))
     };
     let images = tokio::select! {
@@ -150,6 +185,33 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         known.look = Look::begin(request, &prepared);
     }
     finish(request, &config, &facts, images?, &mut known.held).await
+}
+
+/// The request with values in the place of variables. What is known of the source goes into annotations, too.
+fn expanded(
+    request: &BuildRequest,
+    source: &source::Source,
+    prepared: &mut Prepared,
+) -> Result<BuildRequest, Failure> {
+    let rejected = |message| plain(FailureReason::BuildRejected, message);
+    let revision = source.revision.as_deref();
+    let known = variables::Known {
+        commit: revision.and_then(revision::commit).map(str::to_owned),
+        found_by: revision.and_then(|it| Some(it.rsplit_once('@')?.0.to_owned())),
+        time: source.time,
+        build: request.build,
+    };
+    let inputs = variables::expanded(&request.inputs, &known).map_err(rejected)?;
+    prepared.files.annotations = annotations::of_source(&inputs, &known);
+    let request = BuildRequest {
+        inputs,
+        ..request.clone()
+    };
+    // Values may be longer than what stands in their place.
+    match refusal(&request) {
+        Some(message) => Err(rejected(message)),
+        None => Ok(request),
+    }
 }
 
 /// The credentials for the Builder's cache registry. Without them the build goes on, and says so.

@@ -10,6 +10,8 @@ use crate::buildctl::{Files, Pin, basic_auth, server, source_policy};
 use crate::failure::plain;
 use crate::request::{BuildRequest, paths};
 use crate::seal;
+use crate::variables;
+use whittle_api::variables::Variable;
 use whittle_api::{Failure, FailureReason, GitSource};
 
 /// What was made ready.
@@ -49,7 +51,10 @@ pub(super) fn broken(error: io::Error) -> Failure {
 pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared, Failure> {
     let folder = scratch.join("whittle");
     plain_folder(&folder).map_err(broken)?;
-    let mut files = Files::default();
+    let mut files = Files {
+        commit_times: variables::uses(&request.inputs, Variable::CommitTime),
+        ..Files::default()
+    };
     let context = folder.join("context");
     if let Some(inline) = &request.inputs.source.inline {
         fs::create_dir_all(&context).map_err(broken)?;
@@ -126,7 +131,12 @@ fn write_policy(
 ) -> io::Result<()> {
     let known_hosts = read_key(mounted, KNOWN_HOSTS)?;
     let path = folder.join("source-policy.json");
-    let policy = source_policy(git, files.pin.as_ref(), job, known_hosts.as_deref());
+    let policy = source_policy(
+        git,
+        (files.pin.as_ref(), files.commit_times),
+        job,
+        known_hosts.as_deref(),
+    );
     write_private(&path, &policy)?;
     files.policy = Some(path.to_string_lossy().into_owned());
     Ok(())

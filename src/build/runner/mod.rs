@@ -22,6 +22,7 @@ mod revision;
 mod scripts;
 mod solve;
 mod source;
+mod versions;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -9,12 +9,16 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use super::files::{Prepared, broken, ssh_refusal};
 use super::solve::Solver;
 use super::{oci, revision};
-use crate::buildctl::{EXPORT_RECIPE, Goal, Pin, keeps_git, pattern_of, survey_recipe};
+use crate::buildctl::{
+    EXPORT_RECIPE, Goal, Pin, keeps_git, pattern_of, survey_recipe, time_recipe,
+};
 use crate::failure::{Facts, plain};
 use crate::rawjson::State;
 use crate::report::scratch_full;
@@ -40,6 +44,8 @@ const DOCKERIGNORE: &str = ".dockerignore";
 pub(super) struct Source {
     /// As in `status.revision`.
     pub revision: Option<String>,
+    /// When its commit was made, where the request asks for it.
+    pub time: Option<Timestamp>,
     /// The Dockerfile's text.
     pub dockerfile: Option<String>,
     /// Files of the context that may be secrets.
@@ -100,6 +106,16 @@ async fn from_git(
         };
         prepared.pin(git, &request.job, pin)?;
     }
+    let pinned = prepared.files.pin.as_ref();
+    let time = match pinned.filter(|_| prepared.files.commit_times) {
+        Some(pin) => {
+            let recipe = time_recipe(&request.inputs.dockerfile, &pin.commit);
+            let mut state = State::default();
+            let files = files_of(solver, "time", &recipe, facts, prepared, &mut state).await?;
+            Some(time_of(&files).ok_or_else(|| no_dockerfile(request))?)
+        }
+        None => None,
+    };
     let exists = |name: &str| fs::symlink_metadata(survey.join(name)).is_ok();
     if exists(DOCKERIGNORE) || exists(&own) {
         let mut state = State::default();
@@ -116,8 +132,40 @@ async fn from_git(
     }
     Ok(Source {
         revision,
+        time,
         ..look(request, &survey)
     })
+}
+
+/// What the builder would say, where there was no file to have the time of.
+fn no_dockerfile(request: &BuildRequest) -> Failure {
+    plain(
+        FailureReason::DockerfileNotFound,
+        format!(
+            "{} not found in the git repository: set spec.dockerfile to its path within the source",
+            request.inputs.dockerfile
+        ),
+    )
+}
+
+/// The time of the first file in this folder, at any depth.
+fn time_of(folder: &Path) -> Option<Timestamp> {
+    for entry in fs::read_dir(folder).ok()?.flatten() {
+        let metadata = entry.metadata().ok()?;
+        let found = match metadata.is_dir() {
+            true => time_of(&entry.path()),
+            false => metadata.modified().ok().and_then(whole_seconds),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+fn whole_seconds(time: SystemTime) -> Option<Timestamp> {
+    let second = Timestamp::try_from(time).ok()?.as_second();
+    Timestamp::from_second(second).ok()
 }
 
 /// Takes files out of the git source: the folder where they lie then.
@@ -208,6 +256,7 @@ fn look(request: &BuildRequest, folder: &Path) -> Source {
         .collect();
     Source {
         revision: None,
+        time: None,
         dockerfile: text(&request.inputs.dockerfile),
         candidates,
     }
@@ -274,6 +323,20 @@ mod tests {
         assert!(size_of(folder.path()) >= 100_000);
         let over = over(folder.path().to_owned(), 10_000);
         tokio::time::timeout(MEASURED * 5, over).await.unwrap();
+    }
+
+    #[test]
+    fn the_time_of_a_commit_is_that_of_the_file_that_came_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(time_of(folder.path()), None);
+        let deep = folder.path().join("837dd14/build");
+        fs::create_dir_all(&deep).unwrap();
+        assert_eq!(time_of(folder.path()), None);
+        let file = fs::File::create(deep.join("Dockerfile")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_900))
+            .unwrap();
+        let time = time_of(folder.path()).unwrap();
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20Z");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use kube::{Api, Client};
 use super::{Error, Options, Report, Reports};
 use crate::inspect::reports_beside;
 use whittle_api::ImageBuild;
+use whittle_build::variables::literal;
 use whittle_image::Contents;
 use whittle_probe::{Handler, unpack};
 use whittle_registry::causes;
@@ -112,7 +113,10 @@ fn reports_of(build: &ImageBuild) -> Vec<Report> {
     let health_check = check.and_then(Handler::of_health_check);
     let mut reports = Vec::new();
     // A status of an earlier version does not say which tags were moved.
-    for tag in status.tags.as_ref().unwrap_or(&build.spec.output.tags) {
+    let tags = status
+        .tags
+        .unwrap_or_else(|| literal(&build.spec.output.tags));
+    for tag in tags {
         reports.extend(known.iter().map(|(digests, contents)| Report {
             image: format!("{repository}:{tag}"),
             digests: digests.clone(),

@@ -12,6 +12,7 @@ use whittle_api::{
     is_true,
 };
 use whittle_build::record::recorded;
+use whittle_build::variables::literal;
 use whittle_probe::{Audit, Earlier, Entry, Handler, NotKnown, Set};
 
 /// Tags of an ImageBuild that count.
@@ -195,7 +196,7 @@ fn tags(build: &ImageBuild, status: &ImageBuildStatus) -> Vec<String> {
         None if status.observed_generation == build.metadata.generation
             && is_true(&status.conditions, READY) =>
         {
-            build.spec.output.tags.clone()
+            literal(&build.spec.output.tags)
         }
         None => vec![],
     }

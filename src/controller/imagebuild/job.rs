@@ -166,6 +166,7 @@ fn request(
         name: build.name_any(),
         uid: build.uid().unwrap_or_default(),
         job: id.job.clone(),
+        build: id.build,
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: host,
         builder_memory: decide::memory_limit(builder).map(str::to_owned),
@@ -529,6 +530,7 @@ mod tests {
         let only = Tagging::Only {
             image: "sha256:aa".into(),
             debug: None,
+            tags: vec![],
         };
         assert_eq!(mounted("cache", only), both[..1]);
         for name in ["whittle-ca", "whittle-builder-other-client"] {

@@ -11,6 +11,7 @@ use whittle_api::{
 use whittle_build::contract;
 use whittle_build::contract::Breach;
 use whittle_build::report::{Built, Failed};
+use whittle_build::variables;
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::Hint;
 use whittle_image::display_size;
@@ -179,7 +180,11 @@ pub fn succeed(
     status.display_size = status.size.map(display_size);
     status.image = Some(image.clone());
     status.digest = Some(built.digest);
-    status.tags = Some(build.spec.output.tags.clone());
+    // A runner that does not name them has moved those of the spec.
+    status.tags = Some(match built.tags.is_empty() {
+        true => variables::literal(&build.spec.output.tags),
+        false => built.tags,
+    });
     let names: Vec<_> = built
         .platforms
         .iter()
@@ -194,6 +199,7 @@ pub fn succeed(
         clear(&mut status.conditions, PROBED);
     }
     known_revision(status, built.revision.as_deref());
+    status.bases = built.bases;
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;

@@ -137,6 +137,16 @@ pub async fn check(field: &Field, all: &BTreeMap<String, ImageBuildStatus>) {
         let found = manifest(&image(field, "tags"), tag).await.0;
         assert_eq!(Some(found), all["tags"].digest, "{tag}");
     }
+    let by_commit = &all["tags-by-commit"];
+    let commit = by_commit.revision.as_deref().unwrap();
+    let short = &commit.rsplit(':').next().unwrap()[..7];
+    let tags = by_commit.tags.as_ref().unwrap();
+    assert_eq!(tags[0], format!("main-{short}-1"), "{tags:?}");
+    assert!(
+        tags[1].starts_with("main-20") && tags[1].ends_with('Z'),
+        "{tags:?}"
+    );
+    assert_eq!(tags[2], "main");
     // 23
     let layers = &all["base-debian"].platforms[0].layers;
     let ballast = layers

@@ -73,6 +73,7 @@ pub(super) fn tagging(build: &ImageBuild, current: &Current) -> Tagging {
         Some(built) if current.stage.is_tagging() => Tagging::Only {
             image: built.digest,
             debug: built.debug.map(|debug| debug.digest),
+            tags: built.tags,
         },
         _ if build.spec.health_check.is_some() => Tagging::Later,
         _ => Tagging::Now,

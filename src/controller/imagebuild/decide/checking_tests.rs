@@ -58,7 +58,8 @@ fn with_a_health_check_the_tags_move_only_after_it() {
         request.tagging,
         Tagging::Only {
             image: "sha256:aa".into(),
-            debug: None
+            debug: None,
+            tags: vec![],
         }
     );
     assert_eq!(
@@ -152,4 +153,37 @@ fn a_check_ends_with_the_builds_own_time() {
         later(1801),
     );
     assert_eq!(condition(&step.status, READY), Some(("False", "Timeout")));
+}
+
+#[test]
+fn tags_that_variables_made_are_those_that_move_after_the_check_and_stand_in_the_status() {
+    let (mut build, _) = to_be_checked();
+    let made = ["main-837dd14-1", "latest"].map(str::to_owned);
+    build.spec.output.tags = vec![
+        "main-$(SHORT_COMMIT)-$(BUILD_NUMBER)".into(),
+        "latest".into(),
+    ];
+    build.status.as_mut().unwrap().input = Some(input(&build));
+    if let (Some(current), Report::Succeeded(mut built)) =
+        (&mut build.status.as_mut().unwrap().current, success())
+    {
+        built.tags = made.to_vec();
+        current.stage = Stage::Checking {
+            pushed: whittle_build::report::keep(&Report::Succeeded(built)),
+        };
+    }
+    let step = next(
+        &with_checks(&build, [gate::State::NoNode, gate::State::NoNode]),
+        later(6),
+    );
+    let request = request_of(&step);
+    assert_eq!(request.build, 1);
+    assert!(matches!(
+        request.tagging,
+        whittle_build::request::Tagging::Only { tags, .. } if tags == made
+    ));
+    build.status = Some(step.status);
+    let tagged = Report::Succeeded(Built::default());
+    let step = next(&with_attempt(build, State::Ended(tagged)), later(9));
+    assert_eq!(step.status.tags, Some(made.to_vec()));
 }
