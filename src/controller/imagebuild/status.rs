@@ -207,8 +207,10 @@ pub fn succeed(
         Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
         _ => String::new(),
     };
+    let unchanged = status.history.first().is_some_and(|entry| entry.unchanged);
     let message = format!(
-        "{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        "{}{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        if unchanged { "unchanged: " } else { "" },
         status.display_size.as_deref().unwrap_or("size unknown"),
         built.steps.cached,
         built.steps.total,
