@@ -125,6 +125,9 @@ pub struct Pending {
     /// What the source points to, as in `status.revision`.
     #[serde(default)]
     pub revision: Option<String>,
+    /// Id of the tree of `git.subPath` there, where it is known.
+    #[serde(default)]
+    pub tree: Option<String>,
     /// When that was seen.
     pub since: Time,
 }
@@ -142,6 +145,30 @@ pub struct Schedule {
     /// The time to come.
     #[serde(default)]
     pub next: Option<Time>,
+}
+
+/// What counts of a repository: `git.subPath`, as far as the watcher can see it.
+// Absent values are written as null, so that a merge patch takes old ones away.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderStatus {
+    /// Id of its tree.
+    pub tree: String,
+    /// The revision with this tree that was built.
+    pub built: String,
+    /// The last revision that has this tree: nothing below changed between both.
+    pub seen: String,
+}
+
+impl FolderStatus {
+    /// Of what has just been built, or is about to be.
+    pub fn of(revision: &str, tree: String) -> Self {
+        Self {
+            tree,
+            built: revision.to_owned(),
+            seen: revision.to_owned(),
+        }
+    }
 }
 
 /// Where servers of sources post.

@@ -18,6 +18,7 @@ enum State {
 
 struct Entry {
     outcome: Outcome,
+    tree: Option<String>,
     wanted: bool,
     state: State,
 }
@@ -34,6 +35,7 @@ impl Outbox {
         let known = self.entries.get(&seen.id);
         if let Some(known) = known
             && known.outcome == seen.outcome
+            && known.tree == seen.tree
             && !seen.wanted
         {
             return;
@@ -42,6 +44,7 @@ impl Outbox {
         let wanted = seen.wanted || known.is_some_and(|known| known.wanted);
         let entry = Entry {
             outcome: seen.outcome,
+            tree: seen.tree,
             wanted,
             state: State::Untold,
         };
@@ -84,6 +87,7 @@ impl Outbox {
                     id: id.clone(),
                     wanted,
                     outcome: entry.outcome.clone(),
+                    tree: entry.tree.clone(),
                 });
             }
         }
@@ -125,6 +129,7 @@ mod tests {
             outcome: Outcome::Found {
                 revision: revision.into(),
             },
+            tree: None,
         }
     }
 

@@ -289,6 +289,7 @@ impl Schedule {
             id: id.clone(),
             wanted: wanted.contains(id),
             outcome: looked.outcome.clone(),
+            tree: None,
         };
         group.members.keys().map(seen).collect()
     }

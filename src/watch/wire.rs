@@ -61,6 +61,10 @@ pub struct Watched {
     pub interval_seconds: u64,
     /// What is looked at.
     pub what: What,
+    /// The directory of a git repository that counts: its tree is told beside the revision, where the server lets it be
+    /// seen without fetching files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
 }
 
 /// What is looked at.
@@ -108,6 +112,9 @@ pub struct Seen {
     pub wanted: bool,
     /// What came of it.
     pub outcome: Outcome,
+    /// Id of the tree of the source's directory there; none where it has none, or that cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
 }
 
 /// What came of a look.
@@ -185,6 +192,7 @@ mod tests {
                     outcome: Outcome::Found {
                         revision: "main@sha1:00".into(),
                     },
+                    tree: None,
                 },
                 Seen {
                     id: "b".into(),
@@ -193,6 +201,7 @@ mod tests {
                         reason: Reason::NoMatch,
                         message: "x".into(),
                     },
+                    tree: None,
                 },
             ],
         };

@@ -9,6 +9,7 @@ fn asked(reason: TriggerReason, revision: Option<&str>, seconds: i64) -> Asked {
         reason,
         detail: revision.unwrap_or("golang:1").into(),
         revision: revision.map(str::to_owned),
+        tree: None,
         since: Time(later(seconds)),
     }
 }
@@ -339,4 +340,22 @@ fn builds_that_stand_back_wait_where_enough_of_them_run_in_the_cluster() {
     let mut person = super::observed(waiting("p", 0, TriggerReason::Spec, 0));
     person.queue.standing_back = most;
     assert!(matches!(next(&person, later(1)).action, Action::Start(_)));
+}
+
+#[test]
+fn the_tree_of_what_was_asked_for_stands_with_the_revision_that_is_built() {
+    let with_tree = |revision| Asked {
+        tree: Some("t".into()),
+        ..asked(TriggerReason::Commit, Some(revision), 60)
+    };
+    let mut build = and_asked(with_tree(A));
+    let step = next(&observed(build.clone()), later(60));
+    let folder = step.status.folder.clone().unwrap();
+    assert_eq!((folder.tree.as_str(), folder.built.as_str()), ("t", A));
+    // Seen while a build that has it runs already.
+    let mut running = running();
+    ask(&mut running.status.as_mut().unwrap().pending, with_tree(A));
+    build.status = Some(ended(&running, of(A), later(90)).status);
+    let status = build.status.unwrap();
+    assert_eq!((status.pending, status.folder), (None, Some(folder)));
 }

@@ -5,8 +5,9 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::outcome::Pending as Wait;
 use whittle_api::{
-    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
-    Pending, READY, RECONCILING, Reason, STALLED, bounded, clear, is_true, set,
+    ADVICE, BUILT, CONTRACT, FailureReason, FolderStatus, HistoryEntry, ImageBuild,
+    ImageBuildStatus, PROBED, Pending, READY, RECONCILING, Reason, STALLED, bounded, clear,
+    is_true, set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
@@ -238,7 +239,8 @@ fn known_revision(status: &mut ImageBuildStatus, revision: Option<&str>) {
         .as_ref()
         .is_some_and(|it| !it.reason.stands_back() && built(it))
     {
-        status.pending = None;
+        let tree = status.pending.take().and_then(|pending| pending.tree);
+        status.folder = tree.map(|tree| FolderStatus::of(revision, tree));
     }
 }
 

@@ -7,11 +7,13 @@ use kube::ResourceExt;
 use super::sources::base_id;
 use crate::imagebuild::decide::{self, watches_bases, watches_source};
 use whittle_api::{
-    FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded,
-    set,
+    FailureReason, FolderStatus, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS,
+    TriggerReason, bounded, set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
+/// Bytes of the id of a tree: 64 digits.
+const TREE: usize = 64;
 /// Bytes of what a watcher says.
 const WORDS: usize = 512;
 
@@ -37,7 +39,8 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
             let revision = bounded(revision.clone(), WORDS);
             match base {
                 Some(at) => base_moved(&mut status, at, &revision, now),
-                None => source_moved(build, &mut status, revision, seen.wanted, now),
+                None if nothing_below(&mut status, &revision, seen.tree.as_deref()) => {}
+                None => source_moved(build, &mut status, revision, seen, now),
             }
             say(
                 &mut status,
@@ -59,11 +62,32 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     (status != before).then_some(status)
 }
 
+/// True where the folder that is built has the tree at this revision that it had when it was built last: the commit is seen,
+/// and nothing is to be built. Notes what the tree is.
+fn nothing_below(status: &mut ImageBuildStatus, revision: &str, tree: Option<&str>) -> bool {
+    let Some(tree) = tree.filter(|tree| tree.len() <= TREE) else {
+        return false;
+    };
+    if status.last_revision.as_deref() == Some(revision) {
+        status.folder = Some(FolderStatus::of(revision, tree.to_owned()));
+        return true;
+    }
+    match &mut status.folder {
+        Some(folder)
+            if folder.tree == tree && Some(&folder.built) == status.last_revision.as_ref() =>
+        {
+            revision.clone_into(&mut folder.seen);
+            true
+        }
+        _ => false,
+    }
+}
+
 fn source_moved(
     build: &ImageBuild,
     status: &mut ImageBuildStatus,
     revision: String,
-    wanted: bool,
+    seen: &Seen,
     now: Timestamp,
 ) {
     let revision = match build.spec.source.oci {
@@ -77,7 +101,7 @@ fn source_moved(
     if status.last_revision.as_ref() == Some(&revision) || pending == Some(&revision) {
         return;
     }
-    let reason = match wanted {
+    let reason = match seen.wanted {
         true => TriggerReason::Webhook,
         false => TriggerReason::Commit,
     };
@@ -87,6 +111,7 @@ fn source_moved(
             reason,
             detail: revision.clone(),
             revision: Some(revision),
+            tree: seen.tree.clone().filter(|tree| tree.len() <= TREE),
             since: Time(now),
         },
     );
@@ -105,6 +130,7 @@ fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Times
             reason: TriggerReason::BaseImage,
             detail,
             revision: None,
+            tree: None,
             since: Time(now),
         },
     );

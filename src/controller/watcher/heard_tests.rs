@@ -35,6 +35,7 @@ fn found(id: &str, revision: &str) -> Seen {
     Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
         outcome: Outcome::Found {
             revision: revision.into(),
         },
@@ -45,6 +46,7 @@ fn failed(id: &str, reason: wire::Reason) -> Seen {
     Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
         outcome: Outcome::Failed {
             reason,
             message: "branch \"main\" not found".into(),
@@ -167,4 +169,36 @@ fn a_watcher_that_says_much_has_little_of_it_kept() {
     let uid = build.uid().unwrap();
     let status = heard(&build, &found(&uid, &"x".repeat(100_000)), now()).unwrap();
     assert!(status.pending.unwrap().revision.unwrap().len() <= WORDS);
+}
+
+#[test]
+fn a_commit_that_changes_nothing_below_the_folder_is_seen_and_starts_nothing() {
+    let mut build = polled();
+    let uid = build.uid().unwrap();
+    let with = |revision: &str, tree: &str| Seen {
+        tree: Some(tree.into()),
+        ..found(&uid, revision)
+    };
+    let c = B.replace('b', "c");
+    build.status = heard(&build, &with(A, "t1"), now());
+    // Elsewhere in the repository: twice.
+    for revision in [B, c.as_str()] {
+        let status = heard(&build, &with(revision, "t1"), now()).unwrap();
+        assert_eq!(pending(&status), None);
+        let folder = status.folder.clone().unwrap();
+        assert_eq!((folder.built.as_str(), folder.seen.as_str()), (A, revision));
+        build.status = Some(status);
+        assert_eq!(heard(&build, &with(revision, "t1"), now()), None);
+    }
+    let status = heard(&build, &with(B, "t2"), now()).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
+    // Where another one was built meanwhile, the tree that is known is not that one's: a commit that goes back is built.
+    build.status.as_mut().unwrap().last_revision = Some(B.into());
+    let status = heard(&build, &with(&c, "t1"), now()).unwrap();
+    assert!(pending(&status).is_some());
+    // And where no tree can be seen.
+    let mut build = polled();
+    build.status = heard(&build, &with(A, "t1"), now());
+    let status = heard(&build, &found(&uid, B), now()).unwrap();
+    assert!(pending(&status).is_some());
 }

@@ -239,6 +239,7 @@ mod tests {
         Watched {
             id: id.into(),
             interval_seconds: 300,
+            folder: None,
             what: What::Git {
                 url: "https://git.example.com/team/hello.git".into(),
                 reference: Some(GitRef {

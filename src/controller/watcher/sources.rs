@@ -104,10 +104,21 @@ impl Entry {
                 id: uid.clone(),
                 interval_seconds: seconds(interval),
                 what,
+                folder: spec
+                    .source
+                    .git
+                    .as_ref()
+                    .and_then(|git| git.sub_path.clone()),
             });
             let pending = status.and_then(|status| status.pending.as_ref()?.revision.clone());
             let last = status.and_then(|status| status.last_revision.clone());
-            known.insert(uid.clone(), last.into_iter().chain(pending).collect());
+            let folder = status.and_then(|status| status.folder.clone());
+            let folder = folder.filter(|folder| Some(&folder.built) == last.as_ref());
+            let same = folder.map(|folder| folder.seen);
+            known.insert(
+                uid.clone(),
+                last.into_iter().chain(pending).chain(same).collect(),
+            );
         }
         if let Some(bases) = triggers
             .base_images
@@ -124,6 +135,7 @@ impl Entry {
                         builder: builder.clone(),
                         secret: secret(&spec.output.secret_ref),
                     },
+                    folder: None,
                 });
                 let digests = std::iter::once(base.digest.clone()).chain(base.seen.clone());
                 known.insert(id, digests.collect());

@@ -115,6 +115,7 @@ fn what_is_known_already_is_seen_without_asking_the_api_server() {
     let seen = |id: &str, outcome| Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
         outcome,
     };
     let found = |revision: &str| Outcome::Found {

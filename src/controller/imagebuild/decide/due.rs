@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use super::REQUEST;
 use crate::schedule;
 use whittle_api::{
-    CANCEL, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Started, TriggerReason, bounded,
+    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Started,
+    TriggerReason, bounded,
 };
 
 /// What comes within so long of each other makes one image.
@@ -35,8 +36,15 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
         false if asked.revision.is_some() => (asked, old),
         false => (old, asked),
     };
+    let news = if first.revision.is_some() {
+        &first
+    } else {
+        &second
+    };
+    let (revision, tree) = (news.revision.clone(), news.tree.clone());
     *pending = Some(Pending {
-        revision: first.revision.clone().or(second.revision),
+        revision,
+        tree,
         since,
         ..first
     });
@@ -56,6 +64,7 @@ pub(super) fn by_schedule(
             reason: TriggerReason::Schedule,
             detail: format!("{} at {at}", of.unwrap_or_default()),
             revision: None,
+            tree: None,
             since: Time(now),
         };
         ask(&mut status.pending, asked);
@@ -112,8 +121,10 @@ pub(super) fn take(
     let before = status.trigger.take();
     match pending {
         Some(pending) if !due => {
-            if pending.revision.is_some() {
-                status.last_revision = pending.revision;
+            if let Some(revision) = pending.revision {
+                let tree = pending.tree;
+                status.folder = tree.map(|tree| FolderStatus::of(&revision, tree));
+                status.last_revision = Some(revision);
             }
             Started {
                 reason: pending.reason,
