@@ -111,6 +111,19 @@ pub struct Started {
     pub detail: String,
     /// When that was seen first.
     pub since: Time,
+    /// Where it was a base image: the builds that base images have started with nothing else in between.
+    #[serde(default)]
+    pub row: Option<Row>,
+}
+
+/// Builds that followed one another.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// How many, this one too.
+    pub builds: i64,
+    /// When the first of them began.
+    pub since: Time,
 }
 
 /// What a trigger has asked for.

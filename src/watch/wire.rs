@@ -7,6 +7,8 @@ use whittle_api::{GitRef, RegistryConfig};
 
 /// Where things are in the watcher's Pod.
 pub mod paths {
+    /// What all of them are below.
+    pub const ALL: &str = "/whittle";
     /// Directory of the ConfigMap with the list.
     pub const LIST: &str = "/whittle/watch";
     /// Key of the ConfigMap, and name of the file.

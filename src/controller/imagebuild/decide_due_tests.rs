@@ -340,3 +340,114 @@ fn builds_that_stand_back_wait_where_enough_of_them_run_in_the_cluster() {
     person.queue.standing_back = most;
     assert!(matches!(next(&person, later(1)).action, Action::Start(_)));
 }
+
+#[test]
+fn builds_in_a_row_are_counted_until_something_else_starts_one_or_an_hour_has_passed() {
+    let minutes = |minutes: i64| 60 * minutes;
+    let mut build = done();
+    let mut counted = vec![];
+    for (reason, at) in [
+        (TriggerReason::BaseImage, 10),
+        (TriggerReason::BaseImage, 20),
+        (TriggerReason::BaseImage, 30),
+        (TriggerReason::Commit, 40),
+        (TriggerReason::BaseImage, 50),
+        (TriggerReason::BaseImage, 60),
+        (TriggerReason::BaseImage, 111),
+        (TriggerReason::Schedule, 112),
+    ] {
+        let revision = format!("main@sha1:{at:040}");
+        let revision = (reason == TriggerReason::Commit).then_some(revision.as_str());
+        let asked = asked(reason, revision, minutes(at) - 10);
+        ask(&mut build.status.as_mut().unwrap().pending, asked);
+        let step = next(&observed(build.clone()), later(minutes(at)));
+        counted.push(step.status.trigger.as_ref().unwrap().row.clone());
+        build.status = Some(step.status);
+        build.status = Some(ended(&build, success(), later(minutes(at) + 5)).status);
+    }
+    let counted: Vec<_> = counted
+        .iter()
+        .map(|row| row.as_ref().map(|row| row.builds))
+        .collect();
+    assert_eq!(
+        counted,
+        [
+            Some(1),
+            Some(2),
+            Some(3),
+            None,
+            Some(1),
+            Some(2),
+            Some(1),
+            None
+        ]
+    );
+}
+
+#[test]
+fn two_that_are_built_from_each_others_image_end_and_say_so() {
+    use crate::watcher::heard;
+    use whittle_watch::wire::{Outcome, Seen};
+    let base = |digest: String| whittle_api::Base {
+        image: "registry.example.com/team/other:1".into(),
+        digest,
+        stage: None,
+        seen: None,
+    };
+    // Each image that one of them makes is new, and so is the base of the other one.
+    let mut both = [done(), done()];
+    for build in &mut both {
+        build.spec.triggers =
+            serde_json::from_str(r#"{"baseImages": {"interval": "10s"}}"#).unwrap();
+        let input = input(build);
+        let status = build.status.as_mut().unwrap();
+        (status.input, status.bases) = (Some(input), vec![base("sha256:0".into())]);
+    }
+    // How many images each has made; somebody has pushed one of the second by hand.
+    let (mut made, mut idle) = ([0, 1], 0);
+    for at in 1_i64.. {
+        assert!(at < 100, "it does not end");
+        let which = usize::try_from(at % 2).unwrap();
+        let (build, at) = (&mut both[which], at * 60);
+        let digest = format!("sha256:{}", made[1 - which]);
+        let image = &build.status.as_ref().unwrap().bases[0].image;
+        let seen = Seen {
+            id: crate::watcher::base_id(&build.uid().unwrap(), image),
+            wanted: false,
+            outcome: Outcome::Found {
+                revision: digest.clone(),
+            },
+        };
+        if let Some(status) = heard(build, &seen, later(at)) {
+            build.status = Some(status);
+        }
+        let step = next(&observed(build.clone()), later(at + 20));
+        build.status = Some(step.status);
+        if build.status.as_ref().unwrap().current.is_some() {
+            let Report::Succeeded(built) = success() else {
+                unreachable!()
+            };
+            let report = Report::Succeeded(Built {
+                bases: vec![base(digest)],
+                ..built
+            });
+            build.status = Some(ended(build, report, later(at + 30)).status);
+            made[which] += 1;
+            idle = 0;
+        } else {
+            idle += 1;
+        }
+        if idle == 10 {
+            break;
+        }
+    }
+    assert_eq!(made, [5, 6]);
+    let said = |build: &ImageBuild| {
+        let status = build.status.as_ref().unwrap();
+        find(&status.conditions, whittle_api::TRIGGERS)
+            .unwrap()
+            .reason
+            .clone()
+    };
+    assert!(both.iter().any(|build| said(build) == "Loop"));
+}

@@ -95,6 +95,7 @@ mod tests {
                 reason: TriggerReason::Commit,
                 detail: "main@sha1:bb".into(),
                 since: Time(Timestamp::from_second(999_000).unwrap()),
+                row: None,
             }),
             corrects: false,
             at: Some(Time(Timestamp::from_second(1_000_000).unwrap())),

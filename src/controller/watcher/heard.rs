@@ -5,10 +5,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::sources::base_id;
-use crate::imagebuild::decide::{self, watches_bases, watches_source};
+use crate::imagebuild::decide::{self, LOOP, watches_bases, watches_source};
 use whittle_api::{
     FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded,
-    set,
+    find, set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
@@ -35,21 +35,30 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     match &seen.outcome {
         Outcome::Found { revision } => {
             let revision = bounded(revision.clone(), WORDS);
-            match base {
+            let looped = match base {
                 Some(at) => base_moved(&mut status, at, &revision, now),
-                None => source_moved(build, &mut status, revision, seen.wanted, now),
+                None => {
+                    source_moved(build, &mut status, revision, seen.wanted, now);
+                    None
+                }
+            };
+            match looped {
+                Some(message) => {
+                    let why = (Reason::Loop, message.as_str());
+                    say(&mut status, build, Some(false), why, now);
+                }
+                None if says_loop(&status) && decide::loops(&status, now) => {}
+                None => {
+                    let why = (
+                        Reason::TriggersWork,
+                        "the source and its base images are looked at",
+                    );
+                    say(&mut status, build, Some(true), why, now);
+                }
             }
-            say(
-                &mut status,
-                build,
-                Some(true),
-                (
-                    Reason::TriggersWork,
-                    "the source and its base images are looked at",
-                ),
-                now,
-            );
         }
+        // What it says of itself then ends no loop.
+        Outcome::Failed { .. } if says_loop(&status) && decide::loops(&status, now) => {}
         Outcome::Failed { reason, message } => {
             let message = bounded(message.clone(), WORDS);
             let reason = reason_of(*reason, base.is_some());
@@ -92,10 +101,25 @@ fn source_moved(
     );
 }
 
-fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Timestamp) {
+/// Asks for a build, or says why base images ask for none any more.
+fn base_moved(
+    status: &mut ImageBuildStatus,
+    at: usize,
+    digest: &str,
+    now: Timestamp,
+) -> Option<String> {
+    let looped = decide::loops(status, now);
     let base = &mut status.bases[at];
     if base.digest == digest || base.seen.as_deref() == Some(digest) {
-        return;
+        return None;
+    }
+    if looped {
+        return Some(format!(
+            "loop: base images have started {LOOP} builds of this ImageBuild within an hour, and {} has moved again: is it \
+             built from this image? Base images start no more builds until something else does: take triggers.baseImages \
+             out of one of the two, or annotate whittle.dev/requestedAt",
+            base.image
+        ));
     }
     base.seen = Some(digest.to_owned());
     let detail = format!("{} is {digest}, and was {}", base.image, base.digest);
@@ -108,6 +132,12 @@ fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Times
             since: Time(now),
         },
     );
+    None
+}
+
+fn says_loop(status: &ImageBuildStatus) -> bool {
+    let told = find(&status.conditions, TRIGGERS);
+    told.is_some_and(|told| told.reason == Reason::Loop.as_str())
 }
 
 fn say(

@@ -1,8 +1,10 @@
 use serde_json::json;
 
+use k8s_openapi::jiff::SignedDuration;
+
 use super::*;
 use crate::fixtures;
-use whittle_api::{Base, find};
+use whittle_api::{Base, Row, Started};
 
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -167,4 +169,60 @@ fn a_watcher_that_says_much_has_little_of_it_kept() {
     let uid = build.uid().unwrap();
     let status = heard(&build, &found(&uid, &"x".repeat(100_000)), now()).unwrap();
     assert!(status.pending.unwrap().revision.unwrap().len() <= WORDS);
+}
+
+/// The ImageBuild once a base image has started so many builds of it, the first of them so many minutes ago.
+fn in_a_row(builds: i64, minutes: i64) -> ImageBuild {
+    let mut build = build(json!({"baseImages": {}, "poll": {"interval": "1m"}}));
+    build.status.as_mut().unwrap().trigger = Some(Started {
+        reason: TriggerReason::BaseImage,
+        detail: String::new(),
+        since: Time(now()),
+        row: Some(Row {
+            builds,
+            since: Time(now() - SignedDuration::from_mins(minutes)),
+        }),
+    });
+    build
+}
+
+#[test]
+fn base_images_that_start_one_build_after_another_start_no_more_and_a_commit_still_does() {
+    let mut build = in_a_row(LOOP, 59);
+    let uid = build.uid().unwrap();
+    let id = base_id(&uid, "docker.io/library/golang:1");
+    let status = heard(&build, &found(&id, "sha256:02"), now()).unwrap();
+    assert_eq!(pending(&status), None);
+    assert_eq!(condition(&status), ("False".into(), "Loop".into()));
+    let message = &find(&status.conditions, TRIGGERS).unwrap().message;
+    assert!(
+        message.starts_with("loop: base images have started 5 builds of this ImageBuild within an hour, and docker.io/library/golang:1 has moved again"),
+        "{message}"
+    );
+    build.status = Some(status);
+    // It is no less a loop a day later, whatever else is seen.
+    let day = now() + SignedDuration::from_hours(24);
+    assert_eq!(heard(&build, &found(&id, "sha256:03"), day), None);
+    assert_eq!(heard(&build, &found(&uid, A), day), None);
+    assert_eq!(
+        heard(&build, &failed(&uid, wire::Reason::Denied), day),
+        None
+    );
+    let status = heard(&build, &found(&uid, B), day).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
+    // What that commit has started ends it.
+    let status = build.status.as_mut().unwrap();
+    status.trigger.as_mut().unwrap().row = None;
+    let status = heard(&build, &found(&id, "sha256:03"), day).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::BaseImage, None)));
+    assert_eq!(condition(&status), ("True".into(), "TriggersWork".into()));
+}
+
+#[test]
+fn a_base_image_that_moves_often_but_not_that_often_is_no_loop() {
+    for build in [in_a_row(LOOP - 1, 1), in_a_row(LOOP, 60)] {
+        let id = base_id(&build.uid().unwrap(), "docker.io/library/golang:1");
+        let status = heard(&build, &found(&id, "sha256:02"), now()).unwrap();
+        assert_eq!(pending(&status), Some((TriggerReason::BaseImage, None)));
+    }
 }

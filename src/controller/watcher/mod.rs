@@ -21,6 +21,8 @@ use whittle_image::digest_of;
 
 pub use heard::heard;
 pub use objects::WatcherObjects;
+#[cfg(test)]
+pub use sources::base_id;
 pub use sources::{Name, Sources};
 
 /// After an error, or where the Builder does not exist.

@@ -10,11 +10,16 @@ use kube::ResourceExt;
 use super::REQUEST;
 use crate::schedule;
 use whittle_api::{
-    CANCEL, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Started, TriggerReason, bounded,
+    CANCEL, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Reason, Row, Started, TRIGGERS,
+    TriggerReason, bounded, find,
 };
 
 /// What comes within so long of each other makes one image.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
+/// Builds that base images start within [`ROW`] with nothing else in between, at most: two ImageBuilds that are built from each
+/// other's image start each other for ever otherwise.
+pub const LOOP: i64 = 5;
+const ROW: SignedDuration = SignedDuration::from_hours(1);
 /// Bytes of what a trigger says of itself.
 const DETAIL: usize = 256;
 
@@ -40,6 +45,35 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
         since,
         ..first
     });
+}
+
+/// True where base images have started so many builds that they start no more. Once that is said it holds until something
+/// else starts one: a loop that went on every hour would be none the less one.
+pub fn loops(status: &ImageBuildStatus, now: Timestamp) -> bool {
+    let row = status.trigger.as_ref().and_then(|it| it.row.as_ref());
+    let said = find(&status.conditions, TRIGGERS);
+    let said = said.is_some_and(|it| it.reason == Reason::Loop.as_str());
+    row.is_some_and(|row| row.builds >= LOOP && (said || is_recent(row, now)))
+}
+
+fn is_recent(row: &Row, now: Timestamp) -> bool {
+    now.duration_since(row.since.0) < ROW
+}
+
+/// The builds in a row that this one belongs to, where a base image has started it.
+fn row(reason: TriggerReason, before: Option<&Started>, now: Timestamp) -> Option<Row> {
+    let before = before.and_then(|before| before.row.clone());
+    let before = before.filter(|row| is_recent(row, now));
+    (reason == TriggerReason::BaseImage).then(|| match before {
+        Some(row) => Row {
+            builds: row.builds + 1,
+            ..row
+        },
+        None => Row {
+            builds: 1,
+            since: Time(now),
+        },
+    })
 }
 
 /// Asks for the build whose time on the schedule has come, and says how long it is until the next one.
@@ -116,6 +150,7 @@ pub(super) fn take(
                 status.last_revision = pending.revision;
             }
             Started {
+                row: row(pending.reason, before.as_ref(), now),
                 reason: pending.reason,
                 detail: pending.detail,
                 since: match before.filter(|_| together) {
@@ -147,6 +182,7 @@ pub(super) fn take(
                 reason,
                 detail: bounded(detail, DETAIL),
                 since: Time(now),
+                row: None,
             }
         }
     }

@@ -30,6 +30,9 @@ pub(super) fn say(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timest
     let watches = watches_source(&build.spec) || watches_bases(&build.spec);
     let told = find(&status.conditions, TRIGGERS).cloned();
     let told = told.filter(|told| watches && told.reason != Reason::NoSuchTime.as_str());
+    // Something else has started a build since.
+    let told =
+        told.filter(|told| told.reason != Reason::Loop.as_str() || super::due::loops(status, now));
     match told.and_then(|told| Some((Reason::named(&told.reason)?, told))) {
         Some((reason, told)) => {
             let to = match told.status.as_str() {
