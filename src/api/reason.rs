@@ -244,6 +244,8 @@ pub enum Reason {
     RateLimited,
     /// Triggers: no tag of the source lies in the range of versions.
     NoVersion,
+    /// Triggers: base images have started one build after another, and start no more until something else does.
+    Loop,
     /// An Event of a workload: a probe of it cannot work.
     ProbeCannotWork,
     /// An Event of an ImageBuild: the runner's early report and its record differ.

@@ -111,6 +111,40 @@ pub struct Started {
     pub detail: String,
     /// When that was seen first.
     pub since: Time,
+    /// What the source was seen to point to then: what is built may be newer.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Id of the tree of `git.subPath` there, where it is known.
+    #[serde(default)]
+    pub tree: Option<String>,
+    /// True once the source was read: what was seen before that is no news.
+    #[serde(default)]
+    pub read: bool,
+    /// Where it was a base image: the builds that base images have started with nothing else in between.
+    #[serde(default)]
+    pub row: Option<Row>,
+}
+
+/// Something that triggers are to look at, and that cannot be seen.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unseen {
+    /// Which of them: the source, or a base image.
+    pub id: String,
+    /// Why, as in the condition Triggers.
+    pub reason: String,
+    /// The thing, the cause and the next step.
+    pub message: String,
+}
+
+/// Builds that followed one another.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// How many, this one too.
+    pub builds: i64,
+    /// When the first of them began.
+    pub since: Time,
 }
 
 /// What a trigger has asked for.

@@ -349,6 +349,14 @@ fn base_images_are_known_with_what_their_tags_pointed_to_and_the_stage_that_star
         "[y 1/2] FROM docker.io/library/golang:1@sha256:short".into(),
         "[build 2/5] RUN echo FROM a:1@sha256:0".into(),
         "[internal] load metadata for docker.io/library/golang:1".into(),
+        "[internal] load metadata for registry.example.com:5000/a:x".into(),
+        "[internal] load metadata for docker.io/library/busybox:1.36".into(),
+        // A tag with a digest beside it, as tools that update digests write: it is that digest, wherever the tag points to.
+        format!(
+            "[internal] load metadata for docker.io/library/node:22@{}",
+            digest("e")
+        ),
+        from("[z 1/2] ", "docker.io/library/node:22", "e"),
     ]
     .iter()
     .enumerate()

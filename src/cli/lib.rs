@@ -36,7 +36,11 @@ enum Command {
     /// Runs one attempt of a build, inside the runner's Pod.
     Runner,
     /// Asks git servers and registries what is new, inside the watcher's Pod.
-    Watch,
+    Watch {
+        /// Where it finds what is mounted: for tests.
+        #[arg(long, hide = true, default_value = whittle_watch::wire::paths::ALL)]
+        folder: PathBuf,
+    },
     /// Shows what is in an image and whether it starts, and checks it against rules.
     ///
     /// Exit codes: 0: no requested rule is broken; 1: one is broken, or unknown; 2: the image cannot be inspected.
@@ -231,7 +235,7 @@ pub fn main() -> ExitCode {
         return code;
     }
     let command = Arguments::parse().command;
-    let watches = matches!(command, Command::Watch);
+    let watches = matches!(command, Command::Watch { .. });
     let mut runtime = match watches {
         // It mostly waits, and is there in each namespace: one thread takes the least memory.
         true => tokio::runtime::Builder::new_current_thread(),
@@ -293,9 +297,9 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
-        Command::Watch => {
+        Command::Watch { folder } => {
             log();
-            ended(whittle_watch::run().await, "the watcher failed")
+            ended(whittle_watch::run(&folder).await, "the watcher failed")
         }
         Command::Controller(arguments) => {
             log();

@@ -29,14 +29,16 @@ pub struct Places {
 }
 
 impl Places {
-    /// In the watcher's Pod.
-    pub fn mounted() -> Self {
+    /// As in the watcher's Pod, below this folder.
+    pub fn below(folder: &Path) -> Self {
+        let at =
+            |path: &str| folder.join(path.trim_start_matches(paths::ALL).trim_start_matches('/'));
         Self {
-            list: Path::new(paths::LIST).join(paths::LIST_KEY),
-            secrets: paths::SECRETS.into(),
-            tls: paths::TLS.into(),
-            token: paths::TOKEN.into(),
-            registry_ca: paths::REGISTRY_CA.into(),
+            list: at(paths::LIST).join(paths::LIST_KEY),
+            secrets: at(paths::SECRETS),
+            tls: at(paths::TLS),
+            token: at(paths::TOKEN),
+            registry_ca: at(paths::REGISTRY_CA),
         }
     }
 }

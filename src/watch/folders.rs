@@ -106,6 +106,7 @@ mod tests {
         Seen {
             id: id.into(),
             wanted: false,
+            age_seconds: 0,
             outcome: Outcome::Found {
                 revision: revision.into(),
             },

@@ -13,6 +13,7 @@ pub use files::Places;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -33,16 +34,16 @@ const SOURCES: usize = 5000;
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Runs until it is asked to end.
+/// Runs until it is asked to end. `folder`: what is mounted at [`wire::paths::ALL`] in the watcher's Pod.
 ///
 /// # Errors
 /// Where signals, or connections, are unavailable.
-pub async fn run() -> Result<(), String> {
+pub async fn run(folder: &Path) -> Result<(), String> {
     use tokio::signal::unix::{SignalKind, signal};
     let on = |kind| signal(kind).map_err(|error| format!("signals are unavailable: {error}"));
     let (mut terminate, mut interrupt) =
         (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
-    let mut watcher = Watcher::new(Places::mounted())?;
+    let mut watcher = Watcher::new(Places::below(folder))?;
     // One thread does it all.
     let local = tokio::task::LocalSet::new();
     tokio::select! {
@@ -208,13 +209,13 @@ impl Watcher {
                     .done(&look, &look::host(&look.what), &looked, now);
                 for seen in seen {
                     if let Some(seen) = self.folders.look(&look.what, seen) {
-                        self.outbox.note(seen);
+                        self.outbox.note(seen, now);
                     }
                 }
             }
             Done::Tree(seen, tree) => {
                 if let Some(seen) = self.folders.found(seen, tree) {
-                    self.outbox.note(seen);
+                    self.outbox.note(seen, now);
                 }
             }
             Done::Told(result) => {

@@ -290,6 +290,7 @@ impl Schedule {
             wanted: wanted.contains(id),
             outcome: looked.outcome.clone(),
             tree: None,
+            age_seconds: 0,
         };
         group.members.keys().map(seen).collect()
     }

@@ -7,6 +7,8 @@ use whittle_api::{GitRef, RegistryConfig};
 
 /// Where things are in the watcher's Pod.
 pub mod paths {
+    /// What all of them are below.
+    pub const ALL: &str = "/whittle";
     /// Directory of the ConfigMap with the list.
     pub const LIST: &str = "/whittle/watch";
     /// Key of the ConfigMap, and name of the file.
@@ -110,6 +112,9 @@ pub struct Seen {
     pub id: String,
     /// True where it was looked at because the controller asked.
     pub wanted: bool,
+    /// How long ago that was.
+    #[serde(default)]
+    pub age_seconds: u64,
     /// What came of it.
     pub outcome: Outcome,
     /// Id of the tree of the source's directory there; none where it has none, or that cannot be seen.
@@ -189,6 +194,7 @@ mod tests {
                 Seen {
                     id: "a".into(),
                     wanted: true,
+                    age_seconds: 0,
                     outcome: Outcome::Found {
                         revision: "main@sha1:00".into(),
                     },
@@ -197,6 +203,7 @@ mod tests {
                 Seen {
                     id: "b".into(),
                     wanted: false,
+                    age_seconds: 7,
                     outcome: Outcome::Failed {
                         reason: Reason::NoMatch,
                         message: "x".into(),
@@ -205,7 +212,7 @@ mod tests {
                 },
             ],
         };
-        let text = r#"{"seen":[{"id":"a","wanted":true,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
+        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
         assert_eq!(serde_json::to_string(&told).unwrap(), text);
         assert_eq!(serde_json::from_str::<Told>(text).unwrap(), told);
     }

@@ -37,15 +37,15 @@ echo "BEGIN commit"; git rev-parse HEAD; echo "END commit"
 exec /usr/sbin/sshd -D -e -h /keys/host -o StrictModes=no -o AuthorizedKeysFile=/keys/user.pub
 "#;
 
-fn section<'a>(log: &'a str, name: &str) -> Option<&'a str> {
+/// What it has told under this name.
+pub fn section<'a>(log: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = log.split_once(&format!("BEGIN {name}\n"))?;
     rest.split_once(&format!("END {name}\n"))
         .map(|(text, _)| text)
 }
 
-#[tokio::test]
-async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
-    let field = Field::new("ssh").await;
+/// Starts the server; its host, and what it has told.
+pub async fn serve(field: &Field) -> (String, String) {
     let labels = json!({"app": "sshd"});
     let image = format!("{}/e2e/git-over-ssh:latest", variable("REGISTRY"));
     field
@@ -66,7 +66,13 @@ async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
             section(&log, "commit").map(|_| log.clone())
         })
         .await;
-    let host = format!("sshd.{}.svc", field.namespace);
+    (format!("sshd.{}.svc", field.namespace), log)
+}
+
+#[tokio::test]
+async fn a_repository_is_read_by_ssh_only_from_the_server_that_is_known() {
+    let field = Field::new("ssh").await;
+    let (host, log) = serve(&field).await;
     let known = |key: &str| format!("{host} {}", section(&log, key).unwrap());
     for (name, key, known_hosts) in [
         ("right", "user", Some(known("host"))),

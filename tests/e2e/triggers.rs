@@ -1,6 +1,9 @@
 //! What starts a build besides people, and what ends one: a commit that is seen, a schedule, the annotation
 //! whittle.dev/cancel.
 
+use std::process::Command;
+use std::time::Instant;
+
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
@@ -9,7 +12,8 @@ use whittle_api::{ImageBuild, ImageBuildStatus, TRIGGERS, TriggerReason, find};
 
 use crate::faults::{arguments_of, processes_of};
 use crate::field::{Field, Repository, variable};
-use crate::registry::files_of;
+use crate::registry::{files_of, manifest};
+use crate::ssh::{section, serve};
 
 const COPY: &str = "FROM scratch\nCOPY . /src/\n";
 
@@ -29,6 +33,27 @@ impl Field {
     async fn status(&self, name: &str) -> ImageBuildStatus {
         let build = self.api::<ImageBuild>().get(name).await.unwrap();
         build.status.unwrap_or_default()
+    }
+
+    /// Once this revision is in the image: what its status says.
+    async fn has_built(&self, name: &str, revision: &str) -> ImageBuildStatus {
+        self.until(&format!("{name} is built from {revision}"), async || {
+            let status = self.status(name).await;
+            let newest = status.revision.as_deref() == Some(revision);
+            (newest && status.current.is_none()).then_some(status)
+        })
+        .await
+    }
+
+    /// Runs a command in a Pod.
+    fn exec(&self, pod: &str, command: &[&str]) -> String {
+        let output = Command::new("kubectl")
+            .args(["exec", "--namespace", &self.namespace, pod, "--"])
+            .args(command)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     /// What the condition of the triggers says, once it says this.
@@ -179,5 +204,246 @@ async fn a_build_that_is_canceled_ends_its_step_and_the_next_request_builds_agai
         .await;
     let status = field.succeeds_again("slow", 2).await;
     assert_eq!(status.trigger.unwrap().reason, TriggerReason::Spec);
+    field.close().await;
+}
+
+#[tokio::test]
+async fn a_base_image_that_moves_is_built_from_again_whatever_leads_to_it() {
+    let field = Field::new("bases").await;
+    let both = json!({"platforms": ["linux/amd64", "linux/arm64"]});
+    let base = |text: &str| json!({"Dockerfile": COPY, "text": text});
+    for name in ["base", "tool", "idle"] {
+        field.build(name, base("one"), both.clone()).await;
+    }
+    for name in ["base", "tool", "idle"] {
+        field.succeeds(name).await;
+    }
+    let [base_image, tool, idle] =
+        ["base", "tool", "idle"].map(|name| format!("{}:latest", field.image(name)));
+    // An ARG in FROM, a stage that nothing needs, one image twice, one that is copied from, and one by its digest.
+    let (fixed, _) = manifest(&field.image("idle"), "latest").await;
+    let dockerfile = format!(
+        "ARG BASE={base_image}\nFROM ${{BASE}} AS first\nFROM {idle} AS unused\nFROM --platform=$BUILDPLATFORM {base_image} AS again\n\
+         FROM {}@{fixed} AS fixed\nFROM scratch\nCOPY --from=first /src/text /first\nCOPY --from=again /src/text /again\n\
+         COPY --from=fixed /src/text /fixed\nCOPY --from={tool} /src/text /tool\n",
+        field.image("idle"),
+    );
+    let mut more = both.clone();
+    more["triggers"] = json!({"baseImages": {"interval": "10s"}});
+    field
+        .build("app", json!({"Dockerfile": dockerfile}), more)
+        .await;
+    let status = field.succeeds("app").await;
+    let vertexes: Vec<String> = field.runner_log("app").await;
+    let mut bases: Vec<_> = status
+        .bases
+        .iter()
+        .map(|base| (base.image.clone(), base.digest.clone(), base.stage.clone()))
+        .collect();
+    bases.sort();
+    let digest = async |name: &str| manifest(&field.image(name), "latest").await.0;
+    let stages: Vec<_> = bases.iter().map(|(.., stage)| stage.clone()).collect();
+    assert_eq!(bases.len(), 2, "{bases:#?}\n{vertexes:#?}");
+    assert_eq!(
+        (&bases[0].0, &bases[0].1),
+        (&base_image, &digest("base").await),
+        "{vertexes:#?}"
+    );
+    assert_eq!(
+        (&bases[1].0, &bases[1].1),
+        (&tool, &digest("tool").await),
+        "{vertexes:#?}"
+    );
+    assert!(
+        matches!(stages[0].as_deref(), Some("first" | "again")),
+        "{stages:?}\n{vertexes:#?}"
+    );
+    assert_eq!(stages[1], None, "{vertexes:#?}");
+    field.triggers("app", "TriggersWork").await;
+
+    for (number, name) in [(2, "base"), (3, "tool")] {
+        field.build(name, base("two"), both.clone()).await;
+        let moved = field.succeeds_again(name, 2).await.digest.unwrap();
+        let status = field.succeeds_again("app", number).await;
+        let trigger = status.trigger.unwrap();
+        assert_eq!(trigger.reason, TriggerReason::BaseImage);
+        let image = format!("{}:latest", field.image(name));
+        assert!(
+            trigger
+                .detail
+                .starts_with(&format!("{image} is {moved}, and was ")),
+            "{}",
+            trigger.detail
+        );
+        let base = status
+            .bases
+            .iter()
+            .find(|base| base.image == image)
+            .unwrap();
+        assert_eq!((&base.digest, &base.seen), (&moved, &None));
+    }
+    // What nothing was built from moves nothing.
+    field.build("idle", base("two"), both).await;
+    field.succeeds_again("idle", 2).await;
+    tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+    assert_eq!(field.status("app").await.build, Some(3));
+    field.close().await;
+}
+
+impl Field {
+    /// The lines of the runner's log that name images.
+    async fn runner_log(&self, name: &str) -> Vec<String> {
+        let pod = self.runner_any(name).await.unwrap().metadata.name.unwrap();
+        let log = self.log(&pod).await;
+        log.lines()
+            .filter(|line| line.contains("FROM "))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_has_a_push_built_as_soon_as_a_request_would() {
+    const PUSHES: usize = 5;
+    let field = Field::new("webhook").await;
+    field
+        .create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forge"}, "spec": {"terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "forge", "image": "busybox:1.36", "command": ["sleep", "3600"]}]}}))
+        .await;
+    let repository = Repository::new(&field.namespace);
+    repository.commit(&[("Dockerfile", COPY), ("text", "0")], "refs/heads/main");
+    let source = json!({"git": {"url": repository.url, "ref": {"branch": "main"}}});
+    field
+        .apply(
+            "hello",
+            source.clone(),
+            json!({"triggers": {"webhook": {}}}),
+        )
+        .await;
+    field.apply("asked", source, json!({})).await;
+    let path = field.succeeds("hello").await.webhook.unwrap().path;
+    field.succeeds("asked").await;
+    field.triggers("hello", "TriggersWork").await;
+    let url = format!("http://whittle.whittle-system.svc:8090{path}");
+    let post = |url: &str, branch: &str| {
+        let body = json!({"ref": format!("refs/heads/{branch}"), "before": "0", "after": "1", "repository": {"full_name": "team/hello"}});
+        field.exec(
+            "forge",
+            &[
+                "wget",
+                "-q",
+                "-O",
+                "-",
+                "--header",
+                "Content-Type: application/json",
+                "--header",
+                "X-GitHub-Event: push",
+                "--post-data",
+                &body.to_string(),
+                url,
+            ],
+        )
+    };
+    let mut times = [vec![], vec![]];
+    for push in 0..PUSHES {
+        let text = format!("{push}");
+        let commit = repository.commit(&[("text", &text)], "refs/heads/main");
+        let revision = format!("main@sha1:{commit}");
+        let begun = Instant::now();
+        assert_eq!(post(&url, "main"), "accepted");
+        let status = field.has_built("hello", &revision).await;
+        times[0].push(begun.elapsed().as_secs_f64());
+        assert_eq!(status.trigger.unwrap().reason, TriggerReason::Webhook);
+        let begun = Instant::now();
+        field.request("asked").await;
+        field.has_built("asked", &revision).await;
+        times[1].push(begun.elapsed().as_secs_f64());
+    }
+    let [hook, request] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[PUSHES / 2]
+    });
+    let text = format!(
+        "| by | median of {PUSHES}, s |\n|---|---:|\n| webhook | {hook:.1} |\n| request | {request:.1} |\n"
+    );
+    std::fs::write("target/triggers-webhook.md", text).unwrap();
+    // Another branch, and somebody who guesses the path: nothing is built.
+    repository.commit(&[("text", "other")], "refs/heads/other");
+    assert_eq!(post(&url, "other"), "accepted");
+    let guessed = format!("{}0", &url[..url.len() - 1]);
+    let body = ["wget", "-q", "-O", "-", "--post-data", "{}", &guessed];
+    let refused = Command::new("kubectl")
+        .args(["exec", "--namespace", &field.namespace, "forge", "--"])
+        .args(body)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("404"), "{said}");
+    assert_eq!(
+        field.status("hello").await.build,
+        Some(1 + i64::try_from(PUSHES).unwrap())
+    );
+    field.close().await;
+}
+
+#[tokio::test]
+async fn the_newest_version_in_a_range_is_built_and_no_version_beyond_it() {
+    let field = Field::new("semver").await;
+    let repository = Repository::new(&field.namespace);
+    let release = |version: &str| {
+        let commit = repository.commit(
+            &[("Dockerfile", COPY), ("text", version)],
+            "refs/heads/main",
+        );
+        repository.tag(version);
+        format!("{version}@sha1:{commit}")
+    };
+    release("v1.0.0");
+    let newest = release("v1.1.0");
+    release("v2.0.0");
+    let source = json!({"git": {"url": repository.url, "ref": {"semver": ">=1 <2"}}});
+    let polled = json!({"triggers": {"poll": {"interval": "10s"}}});
+    field.apply("hello", source, polled).await;
+    let status = field.succeeds("hello").await;
+    assert_eq!(status.revision.as_deref(), Some(newest.as_str()));
+    field.triggers("hello", "TriggersWork").await;
+    release("v2.1.0");
+    let next = release("v1.2.0");
+    let status = field.has_built("hello", &next).await;
+    assert_eq!(
+        (status.build, status.trigger.unwrap().reason),
+        (Some(2), TriggerReason::Commit)
+    );
+    let files = files_of(&field.image("hello"), &status.digest.unwrap()).await;
+    assert_eq!(files["src/text"], b"v1.2.0");
+    field.close().await;
+}
+
+#[tokio::test]
+async fn a_repository_that_is_read_by_ssh_is_polled() {
+    let field = Field::new("sshpoll").await;
+    let (host, log) = serve(&field).await;
+    let known = format!("{host} {}", section(&log, "host").unwrap());
+    field
+        .create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "git"}, "type": "kubernetes.io/ssh-auth",
+            "stringData": {"ssh-privatekey": section(&log, "user").unwrap(), "known_hosts": known}}))
+        .await;
+    let url = format!("ssh://root@{host}/srv/hello.git");
+    let source =
+        json!({"git": {"url": url, "ref": {"branch": "main"}, "secretRef": {"name": "git"}}});
+    let polled = json!({"triggers": {"poll": {"interval": "10s"}}});
+    field.apply("hello", source, polled).await;
+    field.succeeds("hello").await;
+    field.triggers("hello", "TriggersWork").await;
+    let commit = "cd /tmp/tree && echo again > kept && git -c user.name=e2e -c user.email=e2e@example.com commit -qam again \
+        && git push -q /srv/hello.git HEAD:main && git rev-parse HEAD";
+    let commit = field.exec("sshd", &["sh", "-c", commit]);
+    let status = field
+        .has_built("hello", &format!("main@sha1:{commit}"))
+        .await;
+    assert_eq!(
+        (status.build, status.trigger.unwrap().reason),
+        (Some(2), TriggerReason::Commit)
+    );
     field.close().await;
 }

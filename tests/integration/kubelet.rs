@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
-use whittle_build::report::encode;
+use whittle_build::report::{Report, encode};
 
 use crate::stage::{Stage, ended, success};
 
@@ -26,6 +26,11 @@ pub struct Kubelet {
 impl Kubelet {
     /// Each thing goes one step further.
     pub async fn turn(&mut self, stage: &Stage) {
+        self.turn_with(stage, |_| success("sha256:aa")).await;
+    }
+
+    /// The same, where runners end with this.
+    pub async fn turn_with(&mut self, stage: &Stage, ends: impl Fn(&Job) -> Report) {
         let all = ListParams::default();
         let sets = stage.api::<StatefulSet>();
         for set in sets.list(&all).await.unwrap() {
@@ -52,11 +57,17 @@ impl Kubelet {
         for job in &jobs {
             let name = format!("{}-x", job.name_any());
             let pod = there.iter().find(|pod| pod.name_any() == name);
-            self.job(stage, job, pod).await;
+            self.job(stage, job, pod, &ends).await;
         }
     }
 
-    async fn job(&mut self, stage: &Stage, job: &Job, pod: Option<&Pod>) {
+    async fn job(
+        &mut self,
+        stage: &Stage,
+        job: &Job,
+        pod: Option<&Pod>,
+        ends: &impl Fn(&Job) -> Report,
+    ) {
         let Some(pod) = pod else {
             stage.pod(job, json!({"phase": "Running"})).await;
             return;
@@ -97,7 +108,7 @@ impl Kubelet {
                 stage.pod(job, json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."})).await;
             }
             Some("Running") => {
-                stage.pod(job, ended(&encode(&success("sha256:aa")))).await;
+                stage.pod(job, ended(&encode(&ends(job)))).await;
             }
             _ if done => {}
             _ => {

@@ -33,5 +33,6 @@ mod shared;
 mod stage;
 mod steps;
 mod submodules;
+mod triggers;
 mod volume;
 mod wire;

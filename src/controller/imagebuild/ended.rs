@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use super::decide::Step;
 use whittle_api::{ImageBuild, Reason, Started, bounded};
@@ -42,7 +43,7 @@ pub struct Ended {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queued_seconds: Option<i64>,
     /// What started it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "started")]
     pub trigger: Option<Started>,
     /// True where another end of the same build was told before, and was wrong.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -50,6 +51,18 @@ pub struct Ended {
     /// When.
     #[serde(skip)]
     pub at: Option<Time>,
+}
+
+/// Without what the controller alone counts.
+fn started<S: Serializer>(trigger: &Option<Started>, to: S) -> Result<S::Ok, S::Error> {
+    let told = trigger.as_ref().map(|it| {
+        BTreeMap::from([
+            ("reason", json!(it.reason)),
+            ("detail", json!(it.detail)),
+            ("since", json!(it.since)),
+        ])
+    });
+    told.serialize(to)
 }
 
 impl Ended {

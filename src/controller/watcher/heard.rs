@@ -1,14 +1,14 @@
 //! What follows from what a watcher has seen.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::sources::base_id;
-use crate::imagebuild::decide::{self, watches_bases, watches_source};
+use super::sources::{base_id, source_id, source_of};
+use crate::imagebuild::decide::{self, LOOP, say_triggers, watches_bases, watches_source};
 use whittle_api::{
     FailureReason, FolderStatus, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS,
-    TriggerReason, bounded, set,
+    TriggerReason, Unseen, bounded, set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
@@ -22,44 +22,75 @@ pub fn same(known: &str, seen: &str) -> bool {
     known == seen || known.strip_prefix("oci@") == Some(seen)
 }
 
+/// What the last build was made from, as far as a status says: one of an earlier version has what the last success was.
+pub fn last_revision(status: &ImageBuildStatus) -> Option<&String> {
+    status.last_revision.as_ref().or(status.revision.as_ref())
+}
+
 /// The status after this was seen; none where it stays as it is, or the ImageBuild does not ask for it any more.
 pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBuildStatus> {
     let before = build.status.clone().unwrap_or_default();
     let mut status = before.clone();
     let uid = build.uid()?;
-    let of_source = seen.id == uid && watches_source(&build.spec);
+    let source = source_of(build).filter(|_| watches_source(&build.spec));
+    let of_source = source.is_some_and(|what| source_id(&uid, &what) == seen.id);
     let base = (0..status.bases.len()).find(|at| {
         watches_bases(&build.spec) && base_id(&uid, &status.bases[*at].image) == seen.id
     });
     if !of_source && base.is_none() || build.metadata.deletion_timestamp.is_some() {
         return None;
     }
+    status.unseen.retain(|unseen| unseen.id != seen.id);
+    let mut looped = None;
     match &seen.outcome {
+        // A build that has begun since has this, or what came after it.
+        Outcome::Found { .. } if is_old(&status, seen, now) => {}
         Outcome::Found { revision } => {
             let revision = bounded(revision.clone(), WORDS);
             match base {
-                Some(at) => base_moved(&mut status, at, &revision, now),
-                None if nothing_below(&mut status, &revision, seen.tree.as_deref()) => {}
+                Some(at) => looped = base_moved(&mut status, at, &revision, now),
                 None => source_moved(build, &mut status, revision, seen, now),
             }
-            say(
-                &mut status,
-                build,
-                Some(true),
-                (
-                    Reason::TriggersWork,
-                    "the source and its base images are looked at",
-                ),
-                now,
-            );
         }
         Outcome::Failed { reason, message } => {
-            let message = bounded(message.clone(), WORDS);
-            let reason = reason_of(*reason, base.is_some());
-            say(&mut status, build, Some(false), (reason, &message), now);
+            let unseen = Unseen {
+                id: seen.id.clone(),
+                reason: reason_of(*reason, base.is_some()).as_str().to_owned(),
+                message: bounded(message.clone(), WORDS),
+            };
+            // The source first: it is asked for first, too.
+            let at = if of_source { 0 } else { status.unseen.len() };
+            status.unseen.insert(at, unseen);
         }
     }
+    say_triggers(&mut status, build, true, now);
+    if let Some(message) = looped {
+        let generation = build.metadata.generation;
+        let why = (Reason::Loop, message.as_str());
+        set(
+            &mut status.conditions,
+            TRIGGERS,
+            Some(false),
+            why,
+            generation,
+            now,
+        );
+    }
     (status != before).then_some(status)
+}
+
+/// True where a build has begun since this was looked at, and has read its source, or is about to.
+fn is_old(status: &ImageBuildStatus, seen: &Seen, now: Timestamp) -> bool {
+    let age = i64::try_from(seen.age_seconds).unwrap_or(i64::MAX);
+    let looked = now
+        .checked_sub(SignedDuration::from_secs(age))
+        .unwrap_or(Timestamp::MIN);
+    let read =
+        status.current.is_some() || status.trigger.as_ref().is_some_and(|trigger| trigger.read);
+    read && status
+        .started_at
+        .as_ref()
+        .is_some_and(|started| looked < started.0)
 }
 
 /// True where the folder that is built has the tree at this revision that it had when it was built last: the commit is seen,
@@ -68,19 +99,26 @@ fn nothing_below(status: &mut ImageBuildStatus, revision: &str, tree: Option<&st
     let Some(tree) = tree.filter(|tree| tree.len() <= TREE) else {
         return false;
     };
-    if status.last_revision.as_deref() == Some(revision) {
+    let last = last_revision(status).cloned();
+    if last.as_deref() == Some(revision) {
         status.folder = Some(FolderStatus::of(revision, tree.to_owned()));
         return true;
     }
     match &mut status.folder {
-        Some(folder)
-            if folder.tree == tree && Some(&folder.built) == status.last_revision.as_ref() =>
-        {
+        Some(folder) if folder.tree == tree && Some(&folder.built) == last.as_ref() => {
             revision.clone_into(&mut folder.seen);
             true
         }
         _ => false,
     }
+}
+
+/// True where this was built last, is being built, or is asked for.
+fn is_known(status: &ImageBuildStatus, revision: &String) -> bool {
+    let pending = status.pending.as_ref().and_then(|it| it.revision.as_ref());
+    let begun = status.trigger.as_ref().and_then(|it| it.revision.as_ref());
+    let begun = begun.filter(|_| status.current.is_some());
+    [last_revision(status), pending, begun].contains(&Some(revision))
 }
 
 fn source_moved(
@@ -94,11 +132,10 @@ fn source_moved(
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    let pending = status
-        .pending
-        .as_ref()
-        .and_then(|pending| pending.revision.as_ref());
-    if status.last_revision.as_ref() == Some(&revision) || pending == Some(&revision) {
+    if nothing_below(status, &revision, seen.tree.as_deref()) {
+        return;
+    }
+    if is_known(status, &revision) {
         return;
     }
     let reason = match seen.wanted {
@@ -117,10 +154,25 @@ fn source_moved(
     );
 }
 
-fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Timestamp) {
+/// Asks for a build, or says why base images ask for none any more.
+fn base_moved(
+    status: &mut ImageBuildStatus,
+    at: usize,
+    digest: &str,
+    now: Timestamp,
+) -> Option<String> {
+    let looped = decide::loops(status, now);
     let base = &mut status.bases[at];
     if base.digest == digest || base.seen.as_deref() == Some(digest) {
-        return;
+        return None;
+    }
+    if looped {
+        return Some(format!(
+            "loop: base images have started {LOOP} builds of this ImageBuild within an hour, and {} has moved again: is it \
+             built from this image? Base images start no more builds until something else does: take triggers.baseImages \
+             out of one of the two, or annotate whittle.dev/requestedAt",
+            base.image
+        ));
     }
     base.seen = Some(digest.to_owned());
     let detail = format!("{} is {digest}, and was {}", base.image, base.digest);
@@ -134,17 +186,7 @@ fn base_moved(status: &mut ImageBuildStatus, at: usize, digest: &str, now: Times
             since: Time(now),
         },
     );
-}
-
-fn say(
-    status: &mut ImageBuildStatus,
-    build: &ImageBuild,
-    to: Option<bool>,
-    why: (Reason, &str),
-    now: Timestamp,
-) {
-    let generation = build.metadata.generation;
-    set(&mut status.conditions, TRIGGERS, to, why, generation, now);
+    None
 }
 
 fn reason_of(reason: wire::Reason, base: bool) -> Reason {

@@ -19,8 +19,10 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use whittle_image::digest_of;
 
-pub use heard::heard;
+pub use heard::{heard, last_revision};
 pub use objects::WatcherObjects;
+#[cfg(test)]
+pub use sources::base_id;
 pub use sources::{Name, Sources};
 
 /// After an error, or where the Builder does not exist.

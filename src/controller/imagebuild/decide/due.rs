@@ -9,13 +9,18 @@ use kube::ResourceExt;
 
 use super::REQUEST;
 use crate::schedule;
+use crate::watcher::last_revision;
 use whittle_api::{
-    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Started,
-    TriggerReason, bounded,
+    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Reason, Row,
+    Started, TRIGGERS, TriggerReason, bounded, find,
 };
 
 /// What comes within so long of each other makes one image.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
+/// Builds that base images start within [`ROW`] with nothing else in between, at most: two ImageBuilds that are built from each
+/// other's image start each other for ever otherwise.
+pub const LOOP: i64 = 5;
+const ROW: SignedDuration = SignedDuration::from_hours(1);
 /// Bytes of what a trigger says of itself.
 const DETAIL: usize = 256;
 
@@ -50,6 +55,35 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
     });
 }
 
+/// True where base images have started so many builds that they start no more. Once that is said it holds until something
+/// else starts one: a loop that went on every hour would be none the less one.
+pub fn loops(status: &ImageBuildStatus, now: Timestamp) -> bool {
+    let row = status.trigger.as_ref().and_then(|it| it.row.as_ref());
+    let said = find(&status.conditions, TRIGGERS);
+    let said = said.is_some_and(|it| it.reason == Reason::Loop.as_str());
+    row.is_some_and(|row| row.builds >= LOOP && (said || is_recent(row, now)))
+}
+
+fn is_recent(row: &Row, now: Timestamp) -> bool {
+    now.duration_since(row.since.0) < ROW
+}
+
+/// The builds in a row that this one belongs to, where a base image has started it.
+fn row(reason: TriggerReason, before: Option<&Started>, now: Timestamp) -> Option<Row> {
+    let before = before.and_then(|before| before.row.clone());
+    let before = before.filter(|row| is_recent(row, now));
+    (reason == TriggerReason::BaseImage).then(|| match before {
+        Some(row) => Row {
+            builds: row.builds + 1,
+            ..row
+        },
+        None => Row {
+            builds: 1,
+            since: Time(now),
+        },
+    })
+}
+
 /// Asks for the build whose time on the schedule has come, and says how long it is until the next one.
 pub(super) fn by_schedule(
     status: &mut ImageBuildStatus,
@@ -79,7 +113,8 @@ pub(super) fn by_schedule(
 pub(super) fn in_time(status: &mut ImageBuildStatus, now: Timestamp) -> Option<SignedDuration> {
     let pending = status.pending.as_ref()?;
     let only_source = !pending.reason.stands_back();
-    if only_source && pending.revision.is_some() && pending.revision == status.last_revision {
+    let built = last_revision(status);
+    if only_source && pending.revision.is_some() && pending.revision.as_ref() == built {
         status.pending = None;
         return None;
     }
@@ -103,7 +138,9 @@ pub(super) fn is_together(status: &ImageBuildStatus, now: Timestamp) -> bool {
         return false;
     };
     let by_trigger = !matches!(started.reason, TriggerReason::Spec | TriggerReason::Request);
-    let news = pending.revision.is_none() || pending.revision != status.last_revision;
+    let news = pending.revision.is_none() || pending.revision != started.revision;
+    // Nobody waits for it: it is built afterwards.
+    let news = news && !pending.reason.stands_back();
     let passed = now.duration_since(started.since.0);
     by_trigger && news && passed >= SignedDuration::ZERO && passed < TOGETHER
 }
@@ -120,21 +157,18 @@ pub(super) fn take(
     let pending = status.pending.take();
     let before = status.trigger.take();
     match pending {
-        Some(pending) if !due => {
-            if let Some(revision) = pending.revision {
-                let tree = pending.tree;
-                status.folder = tree.map(|tree| FolderStatus::of(&revision, tree));
-                status.last_revision = Some(revision);
-            }
-            Started {
-                reason: pending.reason,
-                detail: pending.detail,
-                since: match before.filter(|_| together) {
-                    Some(before) => before.since,
-                    None => pending.since,
-                },
-            }
-        }
+        Some(pending) if !due => Started {
+            revision: pending.revision,
+            tree: pending.tree,
+            read: false,
+            row: row(pending.reason, before.as_ref(), now),
+            reason: pending.reason,
+            detail: pending.detail,
+            since: match before.filter(|_| together) {
+                Some(before) => before.since,
+                None => pending.since,
+            },
+        },
         _ => {
             let request = build.annotations().get(REQUESTED_AT);
             let request = request.map(|text| text.chars().take(REQUEST).collect::<String>());
@@ -158,8 +192,54 @@ pub(super) fn take(
                 reason,
                 detail: bounded(detail, DETAIL),
                 since: Time(now),
+                revision: None,
+                tree: None,
+                read: false,
+                row: None,
             }
         }
+    }
+}
+
+/// The source of the build that ends is known. `revision`: what it was really made from, where it came so far; `tried`: where it
+/// did not, what it was begun for counts as tried. What a trigger has seen meanwhile may be just that.
+pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool) {
+    let begun = status.trigger.as_ref();
+    let expected = begun
+        .and_then(|begun| begun.revision.clone())
+        .filter(|_| tried);
+    let Some(revision) = revision.map(str::to_owned).or(expected) else {
+        return;
+    };
+    if let Some(begun) = &mut status.trigger {
+        begun.read = true;
+        if begun.revision.as_ref() == Some(&revision)
+            && let Some(tree) = begun.tree.clone()
+        {
+            status.folder = Some(FolderStatus::of(&revision, tree));
+        }
+    }
+    let pending = status.pending.as_ref();
+    let built = pending.is_some_and(|pending| pending.revision.as_ref() == Some(&revision));
+    if built && let Some(pending) = &mut status.pending {
+        if let Some(tree) = pending.tree.take() {
+            status.folder = Some(FolderStatus::of(&revision, tree));
+        }
+        if !pending.reason.stands_back() {
+            status.pending = None;
+        }
+    }
+    status.last_revision = Some(revision);
+}
+
+/// A build is canceled: what was seen of its source counts as handled, or the next one would begin at once.
+pub(super) fn cancel(status: &mut ImageBuildStatus) {
+    if let Some(pending) = status
+        .pending
+        .take_if(|pending| !pending.reason.stands_back())
+        && let Some(trigger) = &mut status.trigger
+    {
+        trigger.revision = pending.revision.or(trigger.revision.take());
     }
 }
 
