@@ -3,12 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -16,11 +14,12 @@ use whittle_api::{Base, ImageBuild, TRIGGERS, TriggerReason, find};
 use whittle_build::report::{Built, Report};
 use whittle_controller::names;
 use whittle_git::fixtures::{Repository, Server};
-use whittle_watch::wire::{Outcome, Seen, TELL_PATH, Told, paths};
+use whittle_watch::wire::{Outcome, Seen, TELL_PATH, Told};
 
 use crate::callback::client;
 use crate::kubelet::Kubelet;
 use crate::stage::{Stage, root, success};
+use crate::watcher::Watcher;
 
 /// Branches, each of which an ImageBuild is built from.
 const BRANCHES: [&str; 4] = ["a", "b", "c", "d"];
@@ -28,90 +27,6 @@ const BRANCHES: [&str; 4] = ["a", "b", "c", "d"];
 const PATIENCE: Duration = Duration::from_secs(90);
 /// ImageBuilds of one base image.
 const SHARED: usize = 30;
-
-/// The real watcher, with what the kubelet would mount; SIGKILL where it is dropped.
-struct Watcher {
-    folder: tempfile::TempDir,
-    process: Option<Child>,
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Watcher {
-    fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            process: None,
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.kill().unwrap();
-            process.wait().unwrap();
-        }
-    }
-
-    fn start(&mut self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_whittle"))
-            .args(["watch", "--folder"])
-            .arg(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn();
-        self.process = Some(process.unwrap());
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// Plays the kubelet: what the watcher's Pod would mount now, where that is all there.
-    async fn mount(&self, stage: &Stage) {
-        let name = names::watcher("default");
-        let secrets = stage.api::<Secret>();
-        let list = stage.api::<ConfigMap>().get_opt(&name).await.unwrap();
-        let token = secrets.get_opt(&name).await.unwrap();
-        let tls = names::builder_client_tls("default");
-        let tls = secrets.get_opt(&tls).await.unwrap();
-        let (Some(list), Some(token), Some(tls)) = (list, token, tls) else {
-            return;
-        };
-        let list = list.data.unwrap().into_iter();
-        let mut files: Vec<_> = list
-            .map(|(name, text)| (format!("{}/{name}", paths::LIST), text.into_bytes()))
-            .collect();
-        for (folder, secret) in [("/whittle/attempt", token), (paths::TLS, tls)] {
-            let data = secret.data.unwrap().into_iter();
-            files.extend(data.map(|(name, bytes)| (format!("{folder}/{name}"), bytes.0)));
-        }
-        for (path, bytes) in files {
-            let path = path.trim_start_matches(paths::ALL).trim_start_matches('/');
-            write(&self.folder.path().join(path), &bytes);
-        }
-    }
-}
-
-/// All at once, and only where it differs.
-fn write(path: &Path, bytes: &[u8]) {
-    if std::fs::read(path).is_ok_and(|before| before == bytes) {
-        return;
-    }
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let new = path.with_extension("new");
-    std::fs::write(&new, bytes).unwrap();
-    std::fs::rename(new, path).unwrap();
-}
 
 /// A number that looks random, another one for each seed.
 struct Dice(u64);
@@ -190,8 +105,9 @@ async fn what_is_pushed_while_controller_and_watcher_are_killed_is_built_and_non
                 plan.push((dice.below(12_000), Some(*branch), 0));
             }
         }
-        for which in 0..2 {
-            if round > 0 && dice.below(4) > 0 {
+        let first = usize::try_from(dice.below(2)).unwrap();
+        for which in [first, 1 - first] {
+            if round > 0 && (which == first || dice.below(2) > 0) {
                 plan.push((dice.below(14_000), None, which));
             }
         }
