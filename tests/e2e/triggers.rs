@@ -351,7 +351,7 @@ async fn a_webhook_has_a_push_built_as_soon_as_a_request_would() {
     };
     let mut times = [vec![], vec![]];
     for push in 0..PUSHES {
-        let text = format!("{push}");
+        let text = format!("push {push}");
         let commit = repository.commit(&[("text", &text)], "refs/heads/main");
         let revision = format!("main@sha1:{commit}");
         let begun = Instant::now();
