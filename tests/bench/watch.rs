@@ -18,7 +18,7 @@ mod stage;
 #[path = "../integration/watcher.rs"]
 mod watcher;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -180,6 +180,16 @@ async fn main() {
         f64::from(u32::try_from(after.0 - before.0).unwrap()) / seconds,
         after.1 - before.1
     );
+    let mut kinds = BTreeMap::<String, usize>::new();
+    for request in &stage.server.asked()[before.1..after.1] {
+        let path = request.split('?').next().unwrap_or_default();
+        *kinds
+            .entry(path.replace(|c: char| c.is_ascii_digit(), ""))
+            .or_default() += 1;
+    }
+    for (request, count) in kinds {
+        println!("{count} {request}");
+    }
 }
 
 async fn seen(stage: &Stage) -> usize {
