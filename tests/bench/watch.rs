@@ -122,6 +122,7 @@ async fn main() {
             "metadata": {"name": "default", "namespace": stage.namespace}, "spec": {}}),
         )
         .await;
+    stage.builder_starts().await;
     for number in 0..sources {
         // Nothing is built: what is measured is the looking.
         let spec = json!({"suspend": true, "source": {"inline": null,
