@@ -90,6 +90,13 @@ bench-scale: ## The controller's memory and requests at 0, N/10 and N ImageBuild
 	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
 	  cargo test --locked --test scale
 
+.PHONY: bench-watch
+bench-watch: ## What polling N sources costs watcher, controller and git server: docs/scale.md. N=1000 PROFILE=release
+	cargo build --locked --bin whittle --profile $(or $(PROFILE),release)
+	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" N=$(N) \
+	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
+	  cargo test --locked --test watch
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

@@ -9,7 +9,7 @@ step() { printf '· %s\n' "$*"; "$@"; }
 step cargo fmt --all --check
 step cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 # No test of the others: the benchmark of many ImageBuilds is built when it is asked for.
-step cargo clippy --locked --test scale --quiet -- -D warnings
+step cargo clippy --locked --test scale --test watch --quiet -- -D warnings
 RUSTDOCFLAGS='-D warnings' step cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 # Licences, sources, what must not be linked: of the lock file alone. Advisories are a database on github.com.

@@ -186,8 +186,8 @@ pub struct FailedStep {
     pub log: Vec<String>,
 }
 
-/// Begins the name of the look-up of an image.
-const LOADING: &str = "[internal] load metadata for ";
+/// In the name of the look-up of an image: `[internal]`, or `[linux/amd64 internal]` where there are several platforms.
+const LOADING: &str = "internal] load metadata for ";
 /// Base images that are told, at most: a termination message has to hold them.
 const BASES: usize = 16;
 
@@ -329,7 +329,7 @@ impl State {
         // As they were written: one with a digest beside its tag is not what the tag points to.
         let looked_up: BTreeSet<&str> = by_number
             .iter()
-            .filter_map(|vertex| vertex.name.strip_prefix(LOADING))
+            .filter_map(|vertex| Some(vertex.name.split_once(LOADING)?.1))
             .collect();
         for base in by_number.iter().filter_map(|vertex| base(&vertex.name)) {
             if !looked_up.contains(base.image.as_str()) {

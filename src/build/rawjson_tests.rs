@@ -383,3 +383,56 @@ fn base_images_are_known_with_what_their_tags_pointed_to_and_the_stage_that_star
         ]
     );
 }
+
+/// The names that BuildKit 0.33.1 gave the vertexes of a build for two platforms, of this Dockerfile:
+///
+/// ```Dockerfile
+/// ARG BASE=registry.example.com/team/base:latest
+/// FROM ${BASE} AS first
+/// FROM registry.example.com/team/idle:latest AS unused
+/// FROM --platform=$BUILDPLATFORM registry.example.com/team/base:latest AS again
+/// FROM registry.example.com/team/idle@sha256:… AS fixed
+/// FROM scratch
+/// COPY --from=first …
+/// COPY --from=registry.example.com/team/tool:latest …
+/// ```
+///
+/// What both platforms share has one vertex, and the name that came last.
+const BASES_OF_TWO: [&str; 6] = [
+    "[linux/arm64 first 1/1] FROM registry.example.com/team/base:latest@",
+    "FROM registry.example.com/team/tool:latest@",
+    "FROM registry.example.com/team/tool:latest@",
+    "[linux/amd64 fixed 1/1] FROM registry.example.com/team/idle@",
+    "[linux/arm64 fixed 1/1] FROM registry.example.com/team/idle@",
+    "[linux/amd64 again 1/1] FROM registry.example.com/team/base:latest@",
+];
+
+#[test]
+fn base_images_are_those_that_a_tag_leads_to_each_once_whatever_names_them() {
+    let digest = format!("sha256:{}", "0d".repeat(32));
+    let mut state = State::default();
+    for (at, name) in BASES_OF_TWO.iter().enumerate() {
+        let line = vertex(&format!("sha256:{at}"), &format!("{name}{digest}"), DONE);
+        state.line(&line, &str::to_owned);
+    }
+    for (at, image) in ["base", "tool", "idle"].iter().enumerate() {
+        // As it stands where there are several platforms.
+        let name = format!(
+            "[linux/amd64 internal] load metadata for registry.example.com/team/{image}:latest"
+        );
+        state.line(
+            &vertex(&format!("sha256:m{at}"), &name, DONE),
+            &str::to_owned,
+        );
+    }
+    let bases: Vec<_> = state
+        .bases()
+        .into_iter()
+        .map(|base| (base.image, base.digest, base.stage))
+        .collect();
+    let of = |image: &str, stage: Option<&str>| {
+        let image = format!("registry.example.com/team/{image}:latest");
+        (image, digest.clone(), stage.map(str::to_owned))
+    };
+    assert_eq!(bases, [of("base", Some("first")), of("tool", None)]);
+}

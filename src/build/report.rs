@@ -291,9 +291,7 @@ fn shorten(report: &mut Report, ratio: f64) {
                 for platform in &mut built.platforms {
                     platform.contents = None;
                 }
-            } else if built.bases.pop().is_some() {
-                return;
-            } else if built.platforms.pop().is_none() {
+            } else if built.bases.pop().is_none() && built.platforms.pop().is_none() {
                 built.tags.clear();
             }
         }

@@ -35,4 +35,5 @@ mod steps;
 mod submodules;
 mod triggers;
 mod volume;
+mod watcher;
 mod wire;

@@ -125,6 +125,12 @@ impl Stage {
         self.everywhere = true;
     }
 
+    /// The controller's process, for tests/bench/watch.rs.
+    #[allow(dead_code)]
+    pub fn controllers_id(&self) -> u32 {
+        self.controller.as_ref().unwrap().process.id()
+    }
+
     /// The most memory that the controller's process has had, in bytes.
     pub fn peak_memory(&self) -> u64 {
         self.memory("VmHWM:")
