@@ -244,6 +244,8 @@ pub enum Reason {
     RateLimited,
     /// Triggers: no tag of the source lies in the range of versions.
     NoVersion,
+    /// Ready, Reconciling, Triggers: the source of Flux that `source.flux` names has fetched nothing yet, or cannot.
+    SourceNotReady,
     /// An Event of a workload: a probe of it cannot work.
     ProbeCannotWork,
     /// An Event of an ImageBuild: the runner's early report and its record differ.

@@ -63,11 +63,11 @@ fn a_small_build_is_accepted_and_has_its_defaults() {
 fn two_sources_and_none_are_refused() {
     refused(
         json!({"source": {"git": {"url": "https://git.example.com/a"}}}),
-        "exactly one of git, inline, configMap and oci",
+        "exactly one of git, inline, configMap, oci and flux",
     );
     refused(
         json!({"source": {"inline": null}}),
-        "exactly one of git, inline, configMap and oci",
+        "exactly one of git, inline, configMap, oci and flux",
     );
 }
 

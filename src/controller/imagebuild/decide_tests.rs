@@ -51,6 +51,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         others_alive: false,
         stuck: None,
         webhook: None,
+        flux: None,
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],

@@ -227,7 +227,7 @@ pub fn succeed(
 }
 
 /// What the build was really made from: what a trigger has seen meanwhile may be just that.
-fn known_revision(status: &mut ImageBuildStatus, revision: Option<&str>) {
+pub fn known_revision(status: &mut ImageBuildStatus, revision: Option<&str>) {
     let Some(revision) = revision else { return };
     status.last_revision = Some(revision.to_owned());
     let built = |pending: &Pending| pending.revision.as_deref() == Some(revision);

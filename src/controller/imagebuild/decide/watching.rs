@@ -20,14 +20,15 @@ pub fn watches_bases(spec: &ImageBuildSpec) -> bool {
 
 /// Says whether the triggers can see what they are to look at: what the watcher has told stands until it tells something else.
 pub(super) fn say(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
-    if build.spec.triggers.is_none() {
+    let flux = build.spec.source.flux.is_some();
+    if build.spec.triggers.is_none() && !flux {
         return clear(&mut status.conditions, TRIGGERS);
     }
     if let Some(trouble) = schedule::trouble(build, now) {
         let why = (Reason::NoSuchTime, trouble.as_str());
         return put(status, build, TRIGGERS, Some(false), why, now);
     }
-    let watches = watches_source(&build.spec) || watches_bases(&build.spec);
+    let watches = flux || watches_source(&build.spec) || watches_bases(&build.spec);
     let told = find(&status.conditions, TRIGGERS).cloned();
     let told = told.filter(|told| watches && told.reason != Reason::NoSuchTime.as_str());
     match told.and_then(|told| Some((Reason::named(&told.reason)?, told))) {
