@@ -8,8 +8,8 @@ use super::settings::{
 };
 use crate::builder::state::CERTIFICATES_VERSION;
 use whittle_api::{
-    BuildSecret, Builder, BuilderSpec, Certificates, FluxKind, FluxSource, GitRef, GitSource, ImageBuild, ImageBuildSpec,
-    LocalRef, SecretKeyRef, Source,
+    BuildSecret, Builder, BuilderSpec, Certificates, FluxKind, FluxSource, GitRef, GitSource,
+    ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source,
 };
 
 pub fn settings() -> Settings {

@@ -46,12 +46,18 @@ fn of(status: &str, reason: &str) -> (String, String) {
 fn another_revision_asks_for_a_build_and_the_same_one_for_none() {
     let mut build = built("r1");
     let status = heard(&build, Some(&object("r1", "True")), now()).unwrap();
-    assert_eq!((told(&status), status.pending.clone()), (of("True", "TriggersWork"), None));
+    assert_eq!(
+        (told(&status), status.pending.clone()),
+        (of("True", "TriggersWork"), None)
+    );
     build.status = Some(status);
     assert_eq!(heard(&build, Some(&object("r1", "True")), now()), None);
     let status = heard(&build, Some(&object("r2", "True")), now()).unwrap();
     let pending = status.pending.clone().unwrap();
-    assert_eq!((pending.reason, pending.revision.as_deref()), (TriggerReason::Commit, Some("r2")));
+    assert_eq!(
+        (pending.reason, pending.revision.as_deref()),
+        (TriggerReason::Commit, Some("r2"))
+    );
     build.status = Some(status);
     let later = now() + SignedDuration::from_secs(60);
     assert_eq!(heard(&build, Some(&object("r2", "True")), later), None);
@@ -71,9 +77,15 @@ fn a_spec_that_is_due_takes_what_is_there_and_is_built_once() {
 fn a_source_that_fails_or_is_gone_is_told_and_builds_nothing() {
     let build = built("r1");
     let status = heard(&build, Some(&object("r2", "False")), now()).unwrap();
-    assert_eq!((told(&status), status.pending), (of("False", "SourceNotReady"), None));
+    assert_eq!(
+        (told(&status), status.pending),
+        (of("False", "SourceNotReady"), None)
+    );
     let status = heard(&build, None, now()).unwrap();
-    assert_eq!((told(&status), status.pending), (of("False", "SourceNotFound"), None));
+    assert_eq!(
+        (told(&status), status.pending),
+        (of("False", "SourceNotFound"), None)
+    );
     // It comes by itself.
     assert_eq!(heard(&build, Some(&object("r2", "Unknown")), now()), None);
     let other = fixtures::inline();

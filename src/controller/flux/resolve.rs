@@ -121,6 +121,16 @@ pub fn resolve(source: &FluxSource, object: Option<&Object>) -> Result<Pinned, P
         spec,
         status,
     } = object;
+    let ready = status.conditions.first();
+    if let Some(ready) = ready.filter(|ready| ready.status == "False") {
+        return Err(waits(format!(
+            "{title} is not ready: Flux says {}: {}",
+            bounded(ready.reason.clone(), 64),
+            ready.message
+        ))
+        .blocked());
+    }
+    // Of a spec that Flux fails to fetch this one stays behind.
     if let (Some(now), Some(seen)) = (metadata.generation, status.observed_generation)
         && seen < now
     {
@@ -128,20 +138,10 @@ pub fn resolve(source: &FluxSource, object: Option<&Object>) -> Result<Pinned, P
             "waiting for Flux: it has not yet fetched what {title} asks for since its last change"
         )));
     }
-    let ready = status.conditions.first();
-    match ready.map(|ready| (ready.status.as_str(), ready)) {
-        Some(("False", ready)) => {
-            return Err(waits(format!(
-                "{title} is not ready: Flux says {}: {}",
-                bounded(ready.reason.clone(), 64),
-                ready.message
-            ))
-            .blocked());
-        }
-        Some(("True", _)) => {}
-        // Who makes these need not say more than that they are there.
-        None if source.kind == FluxKind::ExternalArtifact => {}
-        _ => return Err(waits(format!("waiting for Flux: it is fetching {title}"))),
+    // Who makes these need not say more than that they are there.
+    let is_there = source.kind == FluxKind::ExternalArtifact && ready.is_none();
+    if !is_there && ready.is_none_or(|ready| ready.status != "True") {
+        return Err(waits(format!("waiting for Flux: it is fetching {title}")));
     }
     let Some(artifact) = &status.artifact else {
         return Err(waits(format!(
@@ -149,7 +149,8 @@ pub fn resolve(source: &FluxSource, object: Option<&Object>) -> Result<Pinned, P
         )));
     };
     let cannot = |why: &str| waits(format!("{title} cannot be built: {why}")).blocked();
-    let by_itself = source.kind == FluxKind::GitRepository || source.kind == FluxKind::OCIRepository;
+    let by_itself =
+        source.kind == FluxKind::GitRepository || source.kind == FluxKind::OCIRepository;
     let provider = spec.provider.as_deref().unwrap_or("generic");
     if by_itself && provider != "generic" {
         let provider = bounded(provider.to_owned(), 64);

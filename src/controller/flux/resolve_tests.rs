@@ -130,12 +130,22 @@ fn a_bucket_is_the_archive_and_its_secret_is_not_needed() {
 #[test]
 fn what_flux_says_is_told_and_bounded() {
     let ready = |status: &str, message: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status, "reason": "GitOperationFailed", "message": message}]}});
-    let failed = waits(FluxKind::GitRepository, ready("False", "authentication required"));
+    let failed = waits(
+        FluxKind::GitRepository,
+        ready("False", "authentication required"),
+    );
     assert!(failed.blocked);
     assert_eq!(failed.reason, Reason::SourceNotReady);
     assert_eq!(
         failed.message,
         "GitRepository app is not ready: Flux says GitOperationFailed: authentication required"
+    );
+    let mut edited = ready("False", "no such branch");
+    edited["metadata"] = json!({"generation": 3});
+    assert!(
+        waits(FluxKind::GitRepository, edited)
+            .message
+            .ends_with("no such branch")
     );
     let long = waits(FluxKind::GitRepository, ready("False", &"x".repeat(9000)));
     assert!(long.message.len() < 700);
@@ -147,7 +157,10 @@ fn what_flux_says_is_told_and_bounded() {
         json!({"metadata": {"generation": 3}}),
     ] {
         let wait = waits(FluxKind::GitRepository, change);
-        assert!(!wait.blocked && wait.message.starts_with("waiting for Flux"), "{wait:?}");
+        assert!(
+            !wait.blocked && wait.message.starts_with("waiting for Flux"),
+            "{wait:?}"
+        );
     }
 }
 
@@ -156,18 +169,36 @@ fn a_source_that_does_not_exist_is_named() {
     let wait = resolve(&source(FluxKind::Bucket), None).unwrap_err();
     assert!(wait.blocked);
     assert_eq!(wait.reason, FailureReason::SourceNotFound.into());
-    assert!(wait.message.starts_with("Bucket app not found in this namespace: create it"));
+    assert!(
+        wait.message
+            .starts_with("Bucket app not found in this namespace: create it")
+    );
 }
 
 #[test]
 fn what_cannot_be_built_says_why() {
     for (change, words) in [
-        (json!({"spec": {"url": "git://h/x"}}), "spec.url is not a URL"),
-        (json!({"spec": {"url": "https://h/x#main"}}), "spec.url is not a URL"),
-        (json!({"spec": {"url": "https://bob:pw@h/x"}}), "has credentials"),
+        (
+            json!({"spec": {"url": "git://h/x"}}),
+            "spec.url is not a URL",
+        ),
+        (
+            json!({"spec": {"url": "https://h/x#main"}}),
+            "spec.url is not a URL",
+        ),
+        (
+            json!({"spec": {"url": "https://bob:pw@h/x"}}),
+            "has credentials",
+        ),
         (json!({"spec": {"url": null}}), "spec.url is not a URL"),
-        (json!({"spec": {"provider": "azure"}}), "spec.provider is azure"),
-        (json!({"spec": {"secretRef": {"name": "whittle-ca"}}}), "belongs to Whittle"),
+        (
+            json!({"spec": {"provider": "azure"}}),
+            "spec.provider is azure",
+        ),
+        (
+            json!({"spec": {"secretRef": {"name": "whittle-ca"}}}),
+            "belongs to Whittle",
+        ),
         (revision("main@sha1:short"), "does not end in sha1"),
         (revision(&format!("main/{COMMIT}")), "does not end in sha1"),
         (revision(&"x".repeat(600)), "missing or invalid"),
@@ -178,7 +209,10 @@ fn what_cannot_be_built_says_why() {
         assert!(!wait.message.contains("pw@"), "{wait:?}");
     }
     // Nothing of what is odd makes the program fail.
-    for odd in [json!({"status": {"conditions": 1}}), json!({"status": {"artifact": {"revision": 1}}})] {
+    for odd in [
+        json!({"status": {"conditions": 1}}),
+        json!({"status": {"artifact": {"revision": 1}}}),
+    ] {
         assert!(resolve(&source(FluxKind::GitRepository), Some(&object(odd))).is_err());
     }
 }

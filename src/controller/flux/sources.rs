@@ -72,8 +72,14 @@ impl Sources {
 
     /// Waits until some ImageBuild names a source of this kind: before, nothing of Flux is asked for.
     pub async fn names(&self, kind: FluxKind) {
-        self.until(|state| state.named.values().any(|(of, _)| *of == kind).then_some(()))
-            .await;
+        self.until(|state| {
+            state
+                .named
+                .values()
+                .any(|(of, _)| *of == kind)
+                .then_some(())
+        })
+        .await;
     }
 
     /// The next ImageBuild that is to be looked at. Whoever stops to wait loses nothing.
@@ -179,9 +185,19 @@ mod tests {
     #[test]
     fn a_kind_is_named_once_an_image_build_names_it() {
         let sources = Sources::default();
-        assert!(sources.names(FluxKind::GitRepository).now_or_never().is_none());
+        assert!(
+            sources
+                .names(FluxKind::GitRepository)
+                .now_or_never()
+                .is_none()
+        );
         sources.put(&Event::Apply(of("a", Some("app"))));
-        assert!(sources.names(FluxKind::GitRepository).now_or_never().is_some());
+        assert!(
+            sources
+                .names(FluxKind::GitRepository)
+                .now_or_never()
+                .is_some()
+        );
         assert!(sources.names(FluxKind::Bucket).now_or_never().is_none());
     }
 }

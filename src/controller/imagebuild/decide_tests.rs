@@ -11,6 +11,8 @@ mod due;
 mod early;
 #[path = "decide_ended_tests.rs"]
 mod ended;
+#[path = "decide_flux_tests.rs"]
+mod flux;
 #[path = "decide_own_tests.rs"]
 mod own;
 
