@@ -54,8 +54,9 @@ impl Flux {
             "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let status = json!({"status": {"observedGeneration": 1, "conditions": [ready], "artifact": artifact}});
         let params = PatchParams::default();
-        let said = self.0.patch_status("app", &params, &Patch::Merge(status));
-        said.await.unwrap();
+        let status = Patch::Merge(status);
+        let said = self.0.patch_status("app", &params, &status).await;
+        said.unwrap();
     }
 }
 
@@ -74,7 +75,8 @@ fn of(kind: FluxKind) -> Value {
 
 /// The Job of this build, and what its runner is asked for.
 async fn asked(stage: &Stage, name: &str, number: i64) -> (Job, BuildRequest) {
-    let job = stage.until(&format!("build {number} of {name} has a Job"), async || {
+    let what = format!("build {number} of {name} has a Job");
+    let job = stage.until(&what, async || {
         let status = stage.get(name).await.status?;
         let job = status.current.filter(|_| status.build == Some(number))?.job;
         stage.api::<Job>().get_opt(&job).await.unwrap()
