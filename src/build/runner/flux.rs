@@ -176,6 +176,7 @@ mod tests {
     use whittle_api::{FluxKind, FluxSource};
     use whittle_image::digest_of;
 
+    use super::super::files::prepare;
     use super::*;
     use crate::fixtures;
     use crate::request::Fetched;
@@ -229,6 +230,51 @@ mod tests {
         assert!(moved.contains("answered 302"), "{moved}");
         let odd = got("200 OK", "md5:aa", 7).await.unwrap_err();
         assert!(odd.starts_with("unsupported digest"), "{odd}");
+    }
+
+    /// What a build of a Bucket finds of an archive with one file, or why not.
+    async fn built(sub_path: &str, most: u64) -> Result<String, Failure> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut archive = tar::Builder::new(vec![]);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(12);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, "app/Dockerfile", &b"FROM scratch"[..])
+            .unwrap();
+        let archive = archive.into_inner().unwrap();
+        let tarball = Tarball {
+            digest: digest_of(&archive),
+            url: serve("200 OK", archive),
+        };
+        let source = FluxSource {
+            kind: FluxKind::Bucket,
+            name: "app".into(),
+            sub_path: Some(sub_path.into()),
+        };
+        let mut request = fixtures::request();
+        request.scratch_bytes = most;
+        let scratch = tempfile::tempdir().unwrap();
+        let mut prepared = prepare(&request, scratch.path()).unwrap();
+        fetch(&request, &source, &tarball, &mut prepared).await?;
+        let context = prepared.files.context.unwrap();
+        Ok(fs::read_to_string(Path::new(&context).join("Dockerfile")).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_unpacked_within_the_bounds_of_every_source() {
+        assert_eq!(built("app", 1 << 20).await.unwrap(), "FROM scratch");
+        let missing = built("cmd", 1 << 20).await.unwrap_err();
+        assert_eq!(missing.reason, FailureReason::SourceNotFound);
+        assert_eq!(
+            missing.message,
+            "directory cmd not found in Bucket app: check flux.subPath"
+        );
+        // Packed and unpacked together.
+        for most in [1000, 2055] {
+            let large = built("app", most).await.unwrap_err();
+            assert_eq!(large.reason, FailureReason::SourceTooLarge, "{most}");
+        }
     }
 
     #[test]

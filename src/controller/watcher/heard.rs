@@ -1,6 +1,6 @@
 //! What follows from what a watcher has seen.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -8,7 +8,7 @@ use super::sources::base_id;
 use crate::imagebuild::decide::{self, watches_bases, watches_source};
 use whittle_api::{
     FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded,
-    set,
+    find, set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
@@ -38,6 +38,12 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
             match base {
                 Some(at) => base_moved(&mut status, at, &revision, now),
                 None => source_moved(build, &mut status, revision, seen.wanted, now),
+            }
+            // What a source of Flux lacks stands until Flux has it.
+            let lacks =
+                |told: &&Condition| build.spec.source.flux.is_some() && told.status == "False";
+            if find(&status.conditions, TRIGGERS).filter(lacks).is_some() {
+                return (status != before).then_some(status);
             }
             say(
                 &mut status,
