@@ -12,8 +12,8 @@ use whittle_build::request::{Fetched, Tarball};
 
 /// Bytes of a URL.
 const URL: usize = 2048;
-/// Bytes of a revision: it goes into statuses.
-const REVISION: usize = 512;
+/// Bytes of a revision: it goes into statuses, and comes back in a record, where a longer one may be cut.
+const REVISION: usize = 256;
 /// Bytes of what Flux says.
 const WORDS: usize = 512;
 
@@ -168,11 +168,16 @@ pub fn resolve(source: &FluxSource, object: Option<&Object>) -> Result<Pinned, P
     }
     let secret_ref = secret.map(|Named { name }| LocalRef { name: name.clone() });
     let revision = artifact.revision.as_str();
-    if revision.is_empty() || revision.len() > REVISION || revision.contains(char::is_control) {
+    let (name, object) = revision.rsplit_once('@').unwrap_or(("", revision));
+    if object.is_empty() || object.len() > REVISION || revision.contains(char::is_control) {
         return Err(cannot("status.artifact.revision is missing or invalid"));
     }
+    // A branch may have a long name.
+    let revision = match revision.len() > REVISION {
+        true => object,
+        false => revision,
+    };
     let sub_path = source.sub_path.clone();
-    let (name, object) = revision.rsplit_once('@').unwrap_or(("", revision));
     let url = spec.url.as_deref().unwrap_or_default();
     let mut pinned = Pinned {
         source: Source::default(),

@@ -88,6 +88,9 @@ fn the_commit_may_stand_alone_and_a_tag_is_not_taken_for_a_branch() {
     let whole = format!("refs/pull/1/head@sha1:{COMMIT}");
     let asked = json!({"name": "refs/pull/1/head"});
     assert_eq!(of(&whole, asked), (None, None));
+    // What is cut somewhere would never be what was built.
+    let long = format!("{}@{alone}", "b".repeat(255));
+    assert_eq!(git(revision(&long)).0, alone);
     // A branch may hold an @ itself.
     let odd = format!("a@b@sha1:{COMMIT}");
     assert_eq!(of(&odd, json!({"branch": "a@b"})).0.as_deref(), Some("a@b"));

@@ -40,8 +40,11 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
                 None => source_moved(build, &mut status, revision, seen.wanted, now),
             }
             // What a source of Flux lacks stands until Flux has it.
-            let lacks =
-                |told: &&Condition| build.spec.source.flux.is_some() && told.status == "False";
+            let lacks = |told: &&Condition| {
+                let reason = Reason::named(&told.reason);
+                let lacks = [Reason::SourceNotReady, FailureReason::SourceNotFound.into()];
+                build.spec.source.flux.is_some() && reason.is_some_and(|it| lacks.contains(&it))
+            };
             if find(&status.conditions, TRIGGERS).filter(lacks).is_some() {
                 return (status != before).then_some(status);
             }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::fixtures;
-use whittle_api::{Base, find};
+use whittle_api::{Base, FluxKind, FluxSource};
 
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -122,6 +122,32 @@ fn a_base_image_that_moves_asks_for_one_build_until_it_moves_again() {
     assert_eq!(heard(&build, &found(&id, "sha256:02"), now()), None);
     let status = heard(&build, &found(&id, "sha256:03"), now()).unwrap();
     assert!(status.pending.is_some());
+}
+
+#[test]
+fn what_a_source_of_flux_lacks_stands_until_flux_has_it() {
+    let mut build = build(json!({"baseImages": {"interval": "1m"}}));
+    build.spec.source.git = None;
+    build.spec.source.flux = Some(FluxSource {
+        kind: FluxKind::GitRepository,
+        name: "app".into(),
+        sub_path: None,
+    });
+    let base = found(
+        &base_id(&build.uid().unwrap(), "docker.io/library/golang:1"),
+        "sha256:02",
+    );
+    for (reason, stands) in [
+        (Reason::SourceNotReady, "False"),
+        (FailureReason::BaseImageDenied.into(), "True"),
+    ] {
+        let mut status = build.status.clone().unwrap();
+        say(&mut status, &build, Some(false), (reason, "m"), now());
+        build.status = Some(status);
+        let status = heard(&build, &base, now()).unwrap();
+        assert_eq!(pending(&status), Some((TriggerReason::BaseImage, None)));
+        assert_eq!(condition(&status).0, stands);
+    }
 }
 
 #[test]
