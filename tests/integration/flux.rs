@@ -111,7 +111,7 @@ async fn triggers(stage: &Stage, name: &str, status: &str, reason: &str) -> Imag
 
 #[tokio::test]
 async fn what_flux_fetches_is_built_and_flux_may_come_later_fail_and_go() {
-    let stage = Stage::with_controller().await;
+    let mut stage = Stage::with_controller().await;
     stage
         .apply("hello", of(FluxKind::GitRepository))
         .await
@@ -170,8 +170,17 @@ async fn what_flux_fetches_is_built_and_flux_may_come_later_fail_and_go() {
         (TriggerReason::Commit, revision('b'))
     );
 
+    // What moves while no controller runs is seen by the next one.
+    stage.kill_controller();
+    git.says("True", "stored", artifact(&revision('c'))).await;
+    stage.start_controller().await;
+    let third = asked(&stage, "hello", 3).await;
+    assert_eq!(third.1.flux.as_ref().unwrap().revision, revision('c'));
+    ends(&stage, third, "sha256:cc").await;
+    stage.ready("hello", "True", "Succeeded").await;
+
     // Where Flux fails, a build that somebody asks for waits with its words, and then goes on.
-    git.says("False", "no route to host", artifact(&revision('b')))
+    git.says("False", "no route to host", artifact(&revision('c')))
         .await;
     triggers(&stage, "hello", "False", "SourceNotReady").await;
     let rebuild = json!({"source": of(FluxKind::GitRepository)["source"], "rebuild": "again"});
@@ -185,15 +194,15 @@ async fn what_flux_fetches_is_built_and_flux_may_come_later_fail_and_go() {
         "{}",
         ready.message
     );
-    git.says("True", "stored", artifact(&revision('b'))).await;
-    let third = asked(&stage, "hello", 3).await;
-    ends(&stage, third, "sha256:cc").await;
+    git.says("True", "stored", artifact(&revision('c'))).await;
+    let fourth = asked(&stage, "hello", 4).await;
+    ends(&stage, fourth, "sha256:dd").await;
     stage.ready("hello", "True", "Succeeded").await;
 
     // It is deleted: said, and the image stays.
     git.0.delete("app", &DeleteParams::default()).await.unwrap();
     let gone = triggers(&stage, "hello", "False", "SourceNotFound").await;
-    assert_eq!(gone.status.unwrap().build, Some(3));
+    assert_eq!(gone.status.unwrap().build, Some(4));
     stage.ready("hello", "True", "Succeeded").await;
 
     // The other kinds.
