@@ -72,10 +72,10 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || has(self.source.git) || has(self.source.oci)").message("triggers: poll and webhook look at a source of git or oci: files of the ImageBuild itself or of a ConfigMap do not move by themselves"))]
+#[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || has(self.source.git) || has(self.source.oci)").message("triggers: poll and webhook look at a source of git or oci: files of the ImageBuild itself or of a ConfigMap do not move by themselves, and Flux looks at its sources itself"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.git) || !has(self.source.git.ref) || !has(self.source.git.ref.commit)").message("triggers: poll and webhook have nothing to look for: source.git.ref.commit never moves: name a branch, a tag or a range of versions"))]
 #[x_kube(validation = Rule::new("!has(self.triggers) || !has(self.triggers.poll) && !has(self.triggers.webhook) || !has(self.source.oci) || !self.source.oci.image.contains('@')").message("triggers: poll and webhook have nothing to look for: a digest in source.oci.image never moves: name a tag"))]
-#[x_kube(validation = Rule::new(variables::needs_git()).message("a variable of a commit ($(COMMIT), $(BRANCH), $(TAG) and the like) requires source.git: other sources \
+#[x_kube(validation = Rule::new(variables::needs_git()).message("a variable of a commit ($(COMMIT), $(BRANCH), $(TAG) and the like) requires source.git or a GitRepository of source.flux: other sources \
     have $(BUILD_NUMBER) alone"))]
 #[x_kube(validation = Rule::new(variables::needs_branch()).message("$(BRANCH) requires source.git.ref.branch, or no source.git.ref at all: of a tag or a commit the branch is \
     unknown: use $(TAG) or $(SHORT_COMMIT)"))]

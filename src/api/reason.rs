@@ -246,6 +246,8 @@ pub enum Reason {
     NoVersion,
     /// Triggers: base images have started one build after another, and start no more until something else does.
     Loop,
+    /// Ready, Reconciling, Triggers: the source of Flux that `source.flux` names has fetched nothing yet, or cannot.
+    SourceNotReady,
     /// An Event of a workload: a probe of it cannot work.
     ProbeCannotWork,
     /// An Event of an ImageBuild: the runner's early report and its record differ.

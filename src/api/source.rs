@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LocalRef;
@@ -12,7 +13,7 @@ use super::names;
 /// Where the Dockerfile and its context come from.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("(has(self.git) ? 1 : 0) + (has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.oci) ? 1 : 0) == 1").message("source: set exactly one of git, inline, configMap and oci"))]
+#[x_kube(validation = Rule::new("(has(self.git) ? 1 : 0) + (has(self.inline) ? 1 : 0) + (has(self.configMap) ? 1 : 0) + (has(self.oci) ? 1 : 0) + (has(self.flux) ? 1 : 0) == 1").message("source: set exactly one of git, inline, configMap, oci and flux"))]
 pub struct Source {
     /// A git repository; BuildKit clones it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -27,6 +28,9 @@ pub struct Source {
     /// Files in the layers of an OCI artifact or image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oci: Option<OciSource>,
+    /// What a source of Flux in this namespace has fetched. A build starts where it has fetched something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flux: Option<FluxSource>,
 }
 
 /// A git repository.
@@ -168,4 +172,69 @@ pub struct OciSource {
     /// A Secret of type kubernetes.io/dockerconfigjson; `output.secretRef` serves where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<LocalRef>,
+}
+
+/// A source of Flux (`source.toolkit.fluxcd.io/v1`) in this namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FluxSource {
+    /// Its kind.
+    pub kind: FluxKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new(OBJECT_NAME).message("flux.name: invalid name: use lowercase letters, digits, - and ., starting and ending \
+        with a letter or digit"))]
+    pub name: String,
+    /// A directory within it to use as the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("!self.startsWith('/') && !self.contains(':') && !self.split('/').exists(p, p == '..')").message("flux.subPath: invalid path: write a path relative to the source, without a leading /, \
+        without : and without .."))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("flux.subPath: control characters are not allowed in a path"))]
+    pub sub_path: Option<String>,
+}
+
+/// The kinds of Flux that fetch something.
+#[derive(
+    Serialize,
+    Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    JsonSchema,
+    strum::Display,
+)]
+pub enum FluxKind {
+    /// Its repository is built, at the commit that it has fetched.
+    GitRepository,
+    /// Its artifact is built, at the digest that it has fetched.
+    OCIRepository,
+    /// The files that it has fetched are built.
+    Bucket,
+    /// The files that a controller beside Flux has made are built.
+    ExternalArtifact,
+}
+
+impl FluxKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::GitRepository,
+        Self::OCIRepository,
+        Self::Bucket,
+        Self::ExternalArtifact,
+    ];
+
+    /// As it stands in paths of the API server.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::GitRepository => "gitrepositories",
+            Self::OCIRepository => "ocirepositories",
+            Self::Bucket => "buckets",
+            Self::ExternalArtifact => "externalartifacts",
+        }
+    }
 }

@@ -63,12 +63,41 @@ fn a_small_build_is_accepted_and_has_its_defaults() {
 fn two_sources_and_none_are_refused() {
     refused(
         json!({"source": {"git": {"url": "https://git.example.com/a"}}}),
-        "exactly one of git, inline, configMap and oci",
+        "exactly one of git, inline, configMap, oci and flux",
     );
     refused(
         json!({"source": {"inline": null}}),
-        "exactly one of git, inline, configMap and oci",
+        "exactly one of git, inline, configMap, oci and flux",
     );
+}
+
+#[test]
+fn a_source_of_flux_has_a_kind_and_a_name() {
+    let flux = |change: Value| {
+        let mut flux = json!({"kind": "GitRepository", "name": "team-app"});
+        json_patch::merge(&mut flux, &change);
+        json!({"source": {"inline": null, "flux": flux}})
+    };
+    accepted(flux(json!({"subPath": "cmd/app"})));
+    accepted(flux(json!({"kind": "OCIRepository"})));
+    refused(flux(json!({"name": "Team/app"})), "flux.name: invalid name");
+    refused(
+        flux(json!({"subPath": "../x"})),
+        "flux.subPath: invalid path",
+    );
+    refused(flux(json!({"subPath": "a\nb"})), "control characters");
+    let mut tagged = flux(json!({}));
+    tagged["output"] = json!({"tags": ["$(BRANCH)-$(SHORT_COMMIT)"]});
+    accepted(tagged);
+    let mut tagged = flux(json!({"kind": "Bucket"}));
+    tagged["output"] = json!({"tags": ["$(COMMIT)"]});
+    refused(
+        tagged,
+        "requires source.git or a GitRepository of source.flux",
+    );
+    let mut polled = flux(json!({}));
+    polled["triggers"] = json!({"poll": {}});
+    refused(polled, "Flux looks at its sources itself");
 }
 
 #[test]

@@ -120,7 +120,10 @@ fn used(begins: &str) -> String {
 
 /// True where nothing but the number of the build is used without a git source.
 pub(super) fn needs_git() -> String {
-    format!("has(self.source.git) || !{}", used("[^B]|BR"))
+    format!(
+        "has(self.source.git) || has(self.source.flux) && self.source.flux.kind == 'GitRepository' || !{}",
+        used("[^B]|BR")
+    )
 }
 
 /// True where the branch is used of a source that has one.

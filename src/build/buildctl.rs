@@ -525,6 +525,10 @@ fn with_suffix(url: &str) -> String {
 /// The whole name of the ref that is asked for; none for the remote's HEAD, and for a commit.
 pub fn whole_ref(git: &GitSource) -> Option<String> {
     let reference = git.reference.as_ref()?;
+    // Of a source of Flux both are known.
+    if reference.commit.is_some() {
+        return None;
+    }
     match (&reference.branch, &reference.tag) {
         (Some(branch), _) => Some(format!("refs/heads/{branch}")),
         (_, Some(tag)) => Some(format!("refs/tags/{tag}")),

@@ -173,6 +173,15 @@ fn refs_are_written_in_full_and_commits_as_they_are() {
         ..git(url)
     };
     assert_eq!(git_context(&tag, None), format!("{url}#refs/tags/v1"));
+    let by_flux = GitSource {
+        reference: Some(GitRef {
+            branch: Some("main".into()),
+            commit: Some("8".repeat(40)),
+            ..GitRef::default()
+        }),
+        ..git(url)
+    };
+    assert!(git_context(&by_flux, None).contains(&format!("#{}", "8".repeat(40))));
     let commit = GitSource {
         reference: Some(GitRef {
             commit: Some("8".repeat(40)),

@@ -39,6 +39,7 @@ pub fn request() -> BuildRequest {
             requested_at: None,
             rebuild: None,
         },
+        flux: None,
         tagging: Default::default(),
         cache: None,
         previous: vec![],

@@ -71,8 +71,11 @@ pub struct BuildRequest {
     pub builder_memory: Option<String>,
     /// Where to send progress and the early result, `https://host:port`; none without a callback.
     pub callback: Option<String>,
-    /// What it is made from.
+    /// What it is made from. Of `source.flux` its git repository or OCI artifact is in `source`, too.
     pub inputs: Inputs,
+    /// What `source.flux` has fetched, as it was when the attempt was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flux: Option<Fetched>,
     /// When the tags move.
     #[serde(default)]
     pub tagging: Tagging,
@@ -93,6 +96,27 @@ pub struct BuildRequest {
     /// True where the builder's cache outlives this attempt, and what it holds is told.
     #[serde(default)]
     pub looks: bool,
+}
+
+/// What a source of Flux has fetched.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fetched {
+    /// As in `status.revision`.
+    pub revision: String,
+    /// Its files, of a Bucket and an ExternalArtifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tarball: Option<Tarball>,
+}
+
+/// An archive that Flux keeps.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tarball {
+    /// Where it is.
+    pub url: String,
+    /// What it must be.
+    pub digest: String,
 }
 
 /// What stands in a request from before there was a bound.

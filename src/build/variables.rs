@@ -234,7 +234,9 @@ impl Known {
 
     /// The git tag that was built.
     pub(super) fn tag(&self, source: &Source) -> Option<&str> {
-        let tagged = |reference: &&GitRef| reference.branch.is_none() && reference.commit.is_none();
+        let tagged = |reference: &&GitRef| {
+            reference.branch.is_none() && (reference.commit.is_none() || reference.tag.is_some())
+        };
         source.git.as_ref()?.reference.as_ref().filter(tagged)?;
         self.found_by.as_deref()
     }

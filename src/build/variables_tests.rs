@@ -37,6 +37,16 @@ fn by_commit() -> Source {
     }))
 }
 
+/// As a source of Flux is built: by the commit, and known by the name that Flux has followed.
+fn by_flux(branch: Option<&str>, tag: Option<&str>) -> Source {
+    git(Some(GitRef {
+        branch: branch.map(Into::into),
+        tag: tag.map(Into::into),
+        commit: Some(COMMIT.into()),
+        ..GitRef::default()
+    }))
+}
+
 fn found_by(name: &str) -> Known {
     Known {
         commit: Some(COMMIT.into()),
@@ -75,6 +85,13 @@ fn tags_have_values_in_the_place_of_variables_and_are_tags() {
         (tagged(), "release/1", "$(TAG)", "release-1"),
         (tagged(), "v1.2.3", "$(SEMVER)", "1.2.3"),
         (tagged(), "1.2.3-rc.1+5", "$(SEMVER)", "1.2.3-rc.1-5"),
+        (by_flux(Some("main"), None), "main", "$(BRANCH)", "main"),
+        (
+            by_flux(None, Some("v1.2.3")),
+            "v1.2.3",
+            "$(SEMVER)",
+            "1.2.3",
+        ),
         (Source::default(), "", "b$(BUILD_NUMBER)", "b42"),
     ] {
         let all = expanded(&inputs(source, &[text]), &found_by(name)).unwrap();

@@ -8,8 +8,8 @@ use super::settings::{
 };
 use crate::builder::state::CERTIFICATES_VERSION;
 use whittle_api::{
-    BuildSecret, Builder, BuilderSpec, Certificates, GitRef, GitSource, ImageBuild, ImageBuildSpec,
-    LocalRef, SecretKeyRef, Source,
+    BuildSecret, Builder, BuilderSpec, Certificates, FluxKind, FluxSource, GitRef, GitSource,
+    ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source,
 };
 
 pub fn settings() -> Settings {
@@ -99,6 +99,20 @@ pub fn git_with_secrets() -> ImageBuild {
             key: ".npmrc".into(),
         },
     }];
+    build
+}
+
+/// An ImageBuild of a GitRepository of Flux.
+pub fn of_flux() -> ImageBuild {
+    let mut build = inline();
+    build.spec.source = Source {
+        flux: Some(FluxSource {
+            kind: FluxKind::GitRepository,
+            name: "app".into(),
+            sub_path: None,
+        }),
+        ..Source::default()
+    };
     build
 }
 

@@ -6,6 +6,7 @@ pub mod cluster;
 mod egress;
 #[cfg(test)]
 mod fixtures;
+mod flux;
 pub mod guard;
 pub mod imagebuild;
 mod installation;
@@ -56,6 +57,7 @@ use whittle_api::Reason;
 
 pub use builder::run as run_builders;
 pub use egress::run as run_egress;
+pub use flux::run as run_flux;
 pub use guard::run as run_guard;
 pub use imagebuild::run as run_image_builds;
 pub use run::{Options, run};
@@ -87,6 +89,7 @@ pub struct Context {
     queues: Queues,
     images: Mailbox,
     sources: watcher::Sources,
+    flux: flux::Sources,
     listed: Listed,
 }
 
@@ -119,6 +122,7 @@ impl Context {
             queues: Queues::default(),
             images: Mailbox::default(),
             sources: watcher::Sources::default(),
+            flux: flux::Sources::default(),
             listed: Listed::default(),
         }
     }

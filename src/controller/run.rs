@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Context, builder, imagebuild, run_builders, run_egress, run_guard, run_image_builds,
+    Context, builder, imagebuild, run_builders, run_egress, run_flux, run_guard, run_image_builds,
     run_watchers,
 };
 use crate::cluster::{Cluster, Leases};
@@ -154,7 +154,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             (early_reports.clone(), caches.clone(), sources.clone()),
             metrics.clone(),
             authority.credentials(),
-            Wake { builds, builders },
+            Wake {
+                builds: builds.clone(),
+                builders,
+            },
             stopping.clone(),
         );
         let callback = serve_callback(&runners, hosts, authority.clone(), desk);
@@ -199,6 +202,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
                 run_guard(context.clone(), stop.clone()),
                 run_egress(context.clone(), stop.clone()),
                 run_watchers(context.clone(), stop.clone()),
+                run_flux(context.clone(), builds, stop.clone()),
             );
             notifications.last().await;
         };

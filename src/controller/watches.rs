@@ -80,6 +80,7 @@ impl Watches {
                 let Ok(event) = event else { continue };
                 context.images.put(&event);
                 context.sources.put(&event);
+                context.flux.put(&event);
                 let ends = matches!(event, watcher::Event::InitDone);
                 builds.take(event.modify(brief::image_build), |change| {
                     if let Some(build) = change.new.as_ref().or(change.old.as_ref()) {

@@ -13,6 +13,7 @@ mod crashes;
 mod due;
 mod faults;
 mod finished;
+mod flux;
 mod gitops;
 mod guard_tenants;
 mod installations;

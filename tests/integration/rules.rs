@@ -21,13 +21,13 @@ async fn bad_input_is_refused_with_a_message_that_says_what_to_do() {
     refused(
         &stage,
         json!({"source": {"git": git}}),
-        "set exactly one of git, inline, configMap and oci",
+        "set exactly one of git, inline, configMap, oci and flux",
     )
     .await;
     refused(
         &stage,
         json!({"source": {"inline": null}}),
-        "set exactly one of git, inline, configMap and oci",
+        "set exactly one of git, inline, configMap, oci and flux",
     )
     .await;
     refused(

@@ -157,14 +157,14 @@ pub(super) fn denies(lower: &str) -> bool {
 fn reference(git: &GitSource) -> String {
     match &git.reference {
         Some(GitRef {
+            commit: Some(name), ..
+        }) => format!("commit {name}"),
+        Some(GitRef {
             branch: Some(name), ..
         }) => format!("branch \"{name}\""),
         Some(GitRef {
             tag: Some(name), ..
         }) => format!("tag \"{name}\""),
-        Some(GitRef {
-            commit: Some(name), ..
-        }) => format!("commit {name}"),
         _ => "HEAD".into(),
     }
 }

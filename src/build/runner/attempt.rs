@@ -11,7 +11,7 @@ use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
-use super::{debug, revision, scripts, source, versions};
+use super::{debug, flux, revision, scripts, source, versions};
 use crate::annotations;
 use crate::buildctl::Goal;
 use crate::cache_hints;
@@ -96,7 +96,7 @@ pub(super) async fn attempt(
             })
         }
         Err(failure) => {
-            let failure = redactor.failure(failure);
+            let failure = redactor.failure(flux::worded(request, failure));
             println!("failed: {}: {}", failure.reason, failure.message);
             if let Some(hint) = &failure.hint {
                 println!("hint: {hint}");

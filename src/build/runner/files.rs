@@ -95,7 +95,8 @@ fn plain_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
-/// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>). The header goes to the builder sealed
+/// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>); of one for Flux `bearerToken`, or `identity`
+/// (<https://fluxcd.io/flux/components/source/gitrepositories/#secret-reference>). The header goes to the builder sealed
 /// with the key in `tls`: BuildKit makes an argument of it.
 fn git_files(
     git: &GitSource,
@@ -105,18 +106,25 @@ fn git_files(
     files: &mut Files,
 ) -> io::Result<()> {
     if git.url.starts_with("http") {
-        if let Some(password) = read_key(mounted, "password")? {
-            let username = read_key(mounted, "username")?.unwrap_or_default();
+        let value = match (read_key(mounted, BEARER)?, read_key(mounted, "password")?) {
+            (Some(token), _) => Some(format!("bearer {}", token.trim())),
+            (None, Some(password)) => {
+                let username = read_key(mounted, "username")?.unwrap_or_default();
+                Some(basic_auth(username.trim(), password.trim_end()))
+            }
+            (None, None) => None,
+        };
+        if let Some(value) = value {
             let header = folder.join("git-header");
             let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
-            let value = basic_auth(username.trim(), password.trim_end());
             let sealed = seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?;
             write_private(&header, &sealed)?;
             files.git_header = Some(header.to_string_lossy().into_owned());
         }
-    } else if mounted.join("ssh-privatekey").exists() {
-        let key = mounted.join("ssh-privatekey");
-        files.ssh_key = Some(key.to_string_lossy().into_owned());
+    } else {
+        let keys = [SSH_KEY, IDENTITY].map(|name| mounted.join(name));
+        let key = keys.iter().find(|key| key.exists());
+        files.ssh_key = key.map(|key| key.to_string_lossy().into_owned());
     }
     Ok(())
 }
@@ -142,6 +150,11 @@ fn write_policy(
     Ok(())
 }
 
+/// Key with a private key, of a Secret of type kubernetes.io/ssh-auth and of one for Flux.
+pub(super) const SSH_KEY: &str = "ssh-privatekey";
+pub(super) const IDENTITY: &str = "identity";
+/// Key of a Secret for Flux with a token for HTTP.
+pub(super) const BEARER: &str = "bearerToken";
 /// Key of a Secret of type kubernetes.io/ssh-auth with the keys of the server, as ssh-keyscan prints
 /// them.
 const KNOWN_HOSTS: &str = "known_hosts";
@@ -313,6 +326,23 @@ mod tests {
             0o600
         );
         assert_eq!(files.ssh_key, None);
+    }
+
+    #[test]
+    fn a_secret_of_flux_has_other_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(BEARER), "hunter22\n").unwrap();
+        let key = seal::new_key().unwrap();
+        fs::write(folder.path().join(seal::KEY_FILE), &key).unwrap();
+        let mut files = Files::default();
+        made(&git("https://h/x.git"), folder.path(), &mut files);
+        let header = fs::read_to_string(files.git_header.unwrap()).unwrap();
+        let opened = seal::open(&key, "https://h", &header).unwrap();
+        assert_eq!(opened, "bearer hunter22");
+        fs::write(folder.path().join(IDENTITY), "key").unwrap();
+        let mut files = Files::default();
+        made(&git("ssh://git@h/x"), folder.path(), &mut files);
+        assert!(files.ssh_key.unwrap().ends_with("/identity"));
     }
 
     #[test]

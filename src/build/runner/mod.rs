@@ -11,6 +11,7 @@ mod contents;
 mod debug;
 mod files;
 mod finish;
+mod flux;
 mod hang;
 mod look;
 mod oci;

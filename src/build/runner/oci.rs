@@ -22,7 +22,7 @@ use whittle_registry::answer::{Kind, told};
 use whittle_registry::{Client, DockerConfig, Pointed, RegistryError, causes};
 
 /// The most that one layer may hold, as stored, in bytes.
-const LAYER_LIMIT: u64 = 4 << 30;
+pub(super) const LAYER_LIMIT: u64 = 4 << 30;
 /// The most entries that a source may have.
 const ENTRIES: usize = 500_000;
 /// Bytes that the paths of all folders may have: they are kept until all is unpacked.
@@ -52,39 +52,23 @@ pub(super) async fn fetch(
     println!("source {}@{digest}", source.image);
     let folder = PathBuf::from(prepared.path("artifact"));
     fs::create_dir_all(&folder).map_err(broken)?;
-    let mut room = Room {
-        bytes: request.scratch_bytes,
-        entries: ENTRIES,
-    };
-    let mut looks = Looks::default();
+    let mut archived = Archived::within(request.scratch_bytes);
     for layer in &layers {
         let packed = PathBuf::from(prepared.path("layer"));
-        if u64::try_from(layer.size).is_ok_and(|size| size > room.bytes) {
+        if u64::try_from(layer.size).is_ok_and(|size| size > archived.room.bytes) {
             return Err(too_large(source, request));
         }
-        let got = client.blob_into(&layer.digest, LAYER_LIMIT.min(room.bytes), &packed);
+        let got = client.blob_into(&layer.digest, LAYER_LIMIT.min(archived.room.bytes), &packed);
         got.await.map_err(Trouble::from).map_err(failed)?;
-        let (into, layer) = (folder.clone(), layer.clone());
-        let unpacked = tokio::task::spawn_blocking(move || {
-            // Both lie there until all is unpacked.
-            let size = fs::metadata(&packed)?.len();
-            room.bytes = room.bytes.saturating_sub(size);
-            unpack(&packed, &layer, &into, &mut room, &mut looks)?;
-            fs::remove_file(&packed)?;
-            room.bytes += size;
-            Ok::<_, io::Error>((room, looks))
-        });
-        (room, looks) = unpacked
+        archived = unpacked(archived, packed, layer.clone(), folder.clone())
             .await
-            .map_err(io::Error::other)
-            .flatten()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::FileTooLarge => too_large(source, request),
                 _ => not_a_source(source, &causes(&error)),
             })?;
     }
-    looks.apply(&folder);
-    let context = within(&folder, source.sub_path.as_deref()).ok_or_else(|| {
+    let context = archived.context(&folder, source.sub_path.as_deref());
+    let context = context.ok_or_else(|| {
         let folder = source.sub_path.as_deref().unwrap_or_default();
         plain(
             FailureReason::SourceNotFound,
@@ -96,6 +80,51 @@ pub(super) async fn fetch(
     })?;
     prepared.files.context = Some(context.to_string_lossy().into_owned());
     Ok(format!("oci@{digest}"))
+}
+
+/// What has been unpacked into a folder, and what may still be.
+pub(super) struct Archived {
+    room: Room,
+    looks: Looks,
+}
+
+impl Archived {
+    /// Nothing yet; so many bytes at most, packed and unpacked.
+    pub(super) fn within(bytes: u64) -> Self {
+        Self {
+            room: Room {
+                bytes,
+                entries: ENTRIES,
+            },
+            looks: Looks::default(),
+        }
+    }
+
+    /// The folder `sub_path` of it, once all is unpacked; none where it is not a folder.
+    pub(super) fn context(&self, folder: &Path, sub_path: Option<&str>) -> Option<PathBuf> {
+        self.looks.apply(folder);
+        within(folder, sub_path)
+    }
+}
+
+/// Unpacks one layer into a folder, and removes what was packed.
+pub(super) async fn unpacked(
+    mut archived: Archived,
+    packed: PathBuf,
+    layer: Layer,
+    into: PathBuf,
+) -> io::Result<Archived> {
+    let unpacked = tokio::task::spawn_blocking(move || {
+        let Archived { room, looks } = &mut archived;
+        // Both lie there until all is unpacked.
+        let size = fs::metadata(&packed)?.len();
+        room.bytes = room.bytes.saturating_sub(size);
+        unpack(&packed, &layer, &into, room, looks)?;
+        fs::remove_file(&packed)?;
+        room.bytes += size;
+        Ok(archived)
+    });
+    unpacked.await.map_err(io::Error::other).flatten()
 }
 
 fn failure(source: &OciSource, error: Trouble) -> Failure {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::files::{BEARER, IDENTITY, SSH_KEY};
 use super::registry_secret;
 use crate::buildctl::basic_auth;
 use crate::report::Progress;
@@ -35,7 +36,7 @@ impl Redactor {
             found.add(token.trim().rsplit('.').next().unwrap_or_default());
         }
         let git = Path::new(paths::GIT_AUTH);
-        for key in ["password", "ssh-privatekey"] {
+        for key in ["password", SSH_KEY, IDENTITY, BEARER] {
             found.add_file(&git.join(key));
         }
         let read = |key: &str| fs::read_to_string(git.join(key)).unwrap_or_default();

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::files::{Prepared, broken, ssh_refusal};
 use super::solve::Solver;
-use super::{oci, revision};
+use super::{flux, oci, revision};
 use crate::buildctl::{
     EXPORT_RECIPE, Goal, Pin, keeps_git, pattern_of, survey_recipe, time_recipe,
 };
@@ -52,8 +52,24 @@ pub(super) struct Source {
     pub candidates: Vec<ContextFile>,
 }
 
-/// Reads the source; `prepared` knows then where the context lies.
+/// Reads the source; `prepared` knows then where the context lies. What Flux has fetched is called as Flux calls it.
 pub(super) async fn read(
+    solver: &Solver<'_>,
+    config: &DockerConfig,
+    facts: &Facts,
+    prepared: &mut Prepared,
+) -> Result<Source, Failure> {
+    let source = read_it(solver, config, facts, prepared).await?;
+    Ok(match &solver.request.flux {
+        Some(fetched) => Source {
+            revision: Some(fetched.revision.clone()),
+            ..source
+        },
+        None => source,
+    })
+}
+
+async fn read_it(
     solver: &Solver<'_>,
     config: &DockerConfig,
     facts: &Facts,
@@ -62,6 +78,10 @@ pub(super) async fn read(
     let request = solver.request;
     if let Some(git) = &request.inputs.source.git {
         return from_git(solver, git, facts, prepared).await;
+    }
+    let fetched = request.flux.as_ref().and_then(|it| it.tarball.as_ref());
+    if let (Some(flux), Some(tarball)) = (&request.inputs.source.flux, fetched) {
+        flux::fetch(request, flux, tarball, prepared).await?;
     }
     let revision = match &request.inputs.source.oci {
         Some(oci) => Some(oci::fetch(request, oci, config, prepared).await?),

@@ -31,6 +31,7 @@ fn attempt() -> Attempt {
         job: names::attempt("hello", &build.uid().unwrap(), 1, 1, 1),
         seconds_left: 300,
         tagging: Tagging::default(),
+        flux: None,
     };
     let (builder, settings) = (fixtures::builder(), fixtures::settings());
     job::attempt(&build, &builder, &id, &settings).unwrap()

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{BoxStream, SelectAll, Stream, StreamExt, select_all, unfold};
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::runtime::utils::{Backoff, WatchStreamExt};
 use kube::runtime::watcher::{self, Config, Event};
 use kube::{Api, Resource};
 
 use super::lean::{Lean, Meta, Parts};
-use super::{Cluster, Namespaced};
+use super::{Cluster, Error, Namespaced, during};
 use crate::watches::Trouble;
 
 /// Nodes of a page, of whose metadata little is taken: who makes them is trusted with the cluster.
@@ -76,6 +76,20 @@ impl Cluster {
             let events = told(events, resource.kind.clone(), trouble.clone());
             trying_again(events, namespaces.len())
         })
+    }
+
+    /// True where the API server knows this kind: its definition may be installed later.
+    pub async fn knows(&self, resource: &ApiResource) -> Result<bool, Error> {
+        let api: Api<Meta<DynamicObject>> = match self.namespaces.first() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        };
+        let listed = api.list_metadata(&ListParams::default().limit(1)).await;
+        match listed.map_err(during(format!("listing {}", resource.plural))) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_missing() => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The metadata of Nodes.

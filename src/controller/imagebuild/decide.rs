@@ -34,6 +34,7 @@ use super::gate::Check;
 use super::job::Attempt;
 use super::outcome::{Pending, Record, State};
 use super::status::{self, Notice};
+use crate::flux::resolve::Object;
 use crate::names;
 use crate::settings::Settings;
 use crate::sharing::Own;
@@ -72,6 +73,8 @@ pub struct Observed {
     pub stuck: Option<String>,
     /// The path of its webhook, where it has one.
     pub webhook: Option<String>,
+    /// What its source of Flux stands for, where it has one that exists.
+    pub flux: Option<Object>,
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.

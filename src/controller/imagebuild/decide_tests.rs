@@ -11,6 +11,8 @@ mod due;
 mod early;
 #[path = "decide_ended_tests.rs"]
 mod ended;
+#[path = "decide_flux_tests.rs"]
+mod flux;
 #[path = "decide_own_tests.rs"]
 mod own;
 
@@ -51,6 +53,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         others_alive: false,
         stuck: None,
         webhook: None,
+        flux: None,
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],

@@ -1,5 +1,6 @@
 //! One attempt: the request and the Job that carries it out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -14,6 +15,7 @@ use kube::{Resource, ResourceExt};
 
 use super::decide;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
+use crate::flux::resolve::Pinned;
 use crate::names;
 use crate::settings::Settings;
 use crate::sharing;
@@ -54,6 +56,8 @@ pub struct AttemptId {
     pub seconds_left: i64,
     /// When the tags move.
     pub tagging: Tagging,
+    /// What `source.flux` stands for, where it is needed.
+    pub flux: Option<Pinned>,
 }
 
 /// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
@@ -93,6 +97,7 @@ pub fn attempt(
     id: &AttemptId,
     settings: &Settings,
 ) -> serde_json::Result<Attempt> {
+    let build = &*at(build, id);
     let request = request(build, builder, id, settings);
     let metadata = metadata(build, id);
     let secret = settings.callback.as_ref().map(|_| Secret {
@@ -139,6 +144,17 @@ pub fn attempt(
     })
 }
 
+/// The ImageBuild with what its source of Flux stands for: a git repository or an artifact is built like any other.
+fn at<'a>(build: &'a ImageBuild, id: &AttemptId) -> Cow<'a, ImageBuild> {
+    let Some(Pinned { source, .. }) = &id.flux else {
+        return Cow::Borrowed(build);
+    };
+    let mut at = build.clone();
+    at.spec.source.git.clone_from(&source.git);
+    at.spec.source.oci.clone_from(&source.oci);
+    Cow::Owned(at)
+}
+
 fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
     let uid = build.uid().unwrap_or_default();
     ObjectMeta {
@@ -175,6 +191,7 @@ fn request(
             .as_ref()
             .map(|callback| callback.url.clone()),
         inputs: Inputs::of(build),
+        flux: id.flux.as_ref().map(|pinned| pinned.fetched.clone()),
         tagging: id.tagging.clone(),
         previous: previous(build),
         standing: standing(build),
@@ -454,6 +471,7 @@ mod tests {
             job: "hello-0123456789".into(),
             seconds_left: 1800,
             tagging: Tagging::Now,
+            flux: None,
         }
     }
 

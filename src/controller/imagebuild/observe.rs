@@ -10,6 +10,7 @@ use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
 use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
+use crate::flux;
 use crate::names;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
@@ -39,7 +40,7 @@ pub async fn observe(
     let runner = build.status.as_ref().and_then(decide::runner);
     let runner = runner.map(str::to_owned);
     let fetches = current.is_none() && early.is_none();
-    let (builder, pods, job, told) = futures::try_join!(
+    let (builder, pods, job, told, flux) = futures::try_join!(
         cluster.builder_of(&build),
         cluster.runner_pods(&namespace, &uid),
         async {
@@ -51,6 +52,12 @@ pub async fn observe(
         async {
             match &early {
                 Some(job) => cluster.job(&namespace, job).await,
+                None => Ok(None),
+            }
+        },
+        async {
+            match &build.spec.source.flux {
+                Some(source) => flux::read(cluster, &namespace, source).await,
                 None => Ok(None),
             }
         },
@@ -135,6 +142,7 @@ pub async fn observe(
         others_alive,
         stuck,
         webhook: None,
+        flux,
         queue,
         builder_out_of_memory,
         checks,

@@ -19,6 +19,7 @@ fn request() -> BuildRequest {
         job: "hello-0123456789".into(),
         seconds_left: 60,
         tagging: Tagging::Now,
+        flux: None,
     };
     let (build, builder) = (fixtures::git_with_secrets(), fixtures::builder());
     let attempt = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();

@@ -114,7 +114,7 @@ fn nothing_below(status: &mut ImageBuildStatus, revision: &str, tree: Option<&st
 }
 
 /// True where this was built last, is being built, or is asked for.
-fn is_known(status: &ImageBuildStatus, revision: &String) -> bool {
+pub fn is_known(status: &ImageBuildStatus, revision: &String) -> bool {
     let pending = status.pending.as_ref().and_then(|it| it.revision.as_ref());
     let begun = status.trigger.as_ref().and_then(|it| it.revision.as_ref());
     let begun = begun.filter(|_| status.current.is_some());

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::fixtures;
-use whittle_api::{Base, Row, Started, find};
+use whittle_api::{Base, FluxKind, FluxSource, Row, Started, find};
 
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -132,6 +132,33 @@ fn a_base_image_that_moves_asks_for_one_build_until_it_moves_again() {
     assert_eq!(heard(&build, &found(&id, "sha256:02"), now()), None);
     let status = heard(&build, &found(&id, "sha256:03"), now()).unwrap();
     assert!(status.pending.is_some());
+}
+
+#[test]
+fn what_a_source_of_flux_lacks_stands_until_flux_has_it() {
+    let mut build = build(json!({"baseImages": {"interval": "1m"}}));
+    build.spec.source.git = None;
+    build.spec.source.flux = Some(FluxSource {
+        kind: FluxKind::GitRepository,
+        name: "app".into(),
+        sub_path: None,
+    });
+    let base = found(
+        &base_id(&build.uid().unwrap(), "docker.io/library/golang:1"),
+        "sha256:02",
+    );
+    let unseen = Unseen {
+        id: "flux".into(),
+        reason: "SourceNotReady".into(),
+        message: "m".into(),
+    };
+    build.status.as_mut().unwrap().unseen = vec![unseen];
+    let status = heard(&build, &base, now()).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::BaseImage, None)));
+    assert_eq!(
+        condition(&status),
+        ("False".into(), "SourceNotReady".into())
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use whittle_image::digest_of;
 
-pub use heard::{heard, last_revision};
+pub use heard::{heard, is_known, last_revision};
 pub use objects::WatcherObjects;
 #[cfg(test)]
 pub use sources::base_id;

@@ -232,6 +232,17 @@ pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool) 
     status.last_revision = Some(revision);
 }
 
+/// The attempt that begins is held to this revision.
+pub(super) fn pin(status: &mut ImageBuildStatus, revision: &str) {
+    let same = |it: &mut Pending| it.revision.as_deref() == Some(revision);
+    let _ = status
+        .pending
+        .take_if(|it| !it.reason.stands_back() && same(it));
+    if let Some(begun) = &mut status.trigger {
+        begun.revision = Some(revision.to_owned());
+    }
+}
+
 /// A build is canceled: what was seen of its source counts as handled, or the next one would begin at once.
 pub(super) fn cancel(status: &mut ImageBuildStatus) {
     if let Some(pending) = status

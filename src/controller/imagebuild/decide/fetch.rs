@@ -177,6 +177,7 @@ fn start(
             image: fetch.digest.clone(),
             reports: lacking(&status),
         },
+        flux: None,
     };
     match job::attempt(build, builder, &id, settings) {
         Ok(attempt) => step(status, Action::Start(Box::new(attempt))),

@@ -141,6 +141,7 @@ pub fn lacks_its_own(build: &ImageBuild) -> bool {
     let lacks = [
         Reason::Failure(FailureReason::SecretNotFound),
         Reason::Failure(FailureReason::SourceNotFound),
+        Reason::SourceNotReady,
         Reason::MountFailed,
         Reason::PodTerminating,
         Reason::JobConflict,

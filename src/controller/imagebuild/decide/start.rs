@@ -8,6 +8,7 @@ use super::clock::{clock, deadline, run, timeout, unstart, until};
 use super::{
     Action, Observed, Step, checking, end, is_ready, most, refused, stands_back, step, waits_for,
 };
+use crate::flux::resolve::resolve;
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
@@ -113,6 +114,19 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
+    let flux = build.spec.source.flux.as_ref().filter(|_| !tags_only);
+    let flux = match flux.map(|source| resolve(source, observed.flux.as_ref())) {
+        Some(Err(wait)) => {
+            status::wait(&mut status, build, &wait, now);
+            return Step {
+                // What changes there wakes it before.
+                look_again: Some(left.min(SignedDuration::from_secs(60))),
+                ..step(status, Action::None)
+            };
+        }
+        Some(Ok(pinned)) => Some(pinned),
+        None => None,
+    };
     let name = &build.spec.builder_ref.name;
     let builder = match &observed.builder {
         Some(builder) if builder.metadata.deletion_timestamp.is_none() => builder,
@@ -240,6 +254,7 @@ pub(super) fn start(
         job: current.job.clone(),
         seconds_left: left.as_secs(),
         tagging: checking::tagging(build, &current),
+        flux,
     };
     match job::attempt(build, runs_on, &id, settings) {
         Ok(attempt) => {
@@ -252,6 +267,9 @@ pub(super) fn start(
                 status::working(&mut status, build, Reason::Building, message.into(), now);
             }
             run(&mut status, now);
+            if let Some(pinned) = &id.flux {
+                super::due::pin(&mut status, &pinned.fetched.revision);
+            }
             step(status, Action::Start(Box::new(attempt)))
         }
         Err(error) => {

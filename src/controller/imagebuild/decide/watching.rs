@@ -29,11 +29,15 @@ pub fn say_triggers(
     heard: bool,
     now: Timestamp,
 ) {
-    let (sources, bases) = (watches_source(&build.spec), watches_bases(&build.spec));
+    let flux = build.spec.source.flux.is_some();
+    let (sources, bases) = (
+        flux || watches_source(&build.spec),
+        watches_bases(&build.spec),
+    );
     if !sources && !bases {
         status.unseen.clear();
     }
-    if build.spec.triggers.is_none() {
+    if build.spec.triggers.is_none() && !flux {
         return clear(&mut status.conditions, TRIGGERS);
     }
     if let Some(trouble) = schedule::trouble(build, now) {
