@@ -23,7 +23,6 @@ pub fn heard(
     }
     let before = build.status.clone().unwrap_or_default();
     let mut status = before.clone();
-    let mut heard = true;
     match resolve(source, object) {
         Ok(pinned) => {
             status.unseen.retain(|unseen| unseen.id != ID);
@@ -52,9 +51,9 @@ pub fn heard(
             status.unseen.insert(0, unseen);
         }
         // It comes by itself.
-        Err(_) => heard = false,
+        Err(_) => return None,
     }
-    say_triggers(&mut status, build, heard, now);
+    say_triggers(&mut status, build, true, now);
     (status != before).then_some(status)
 }
 

@@ -62,10 +62,9 @@ fn builder_of(attempt: &Attempt) -> Option<Name> {
 }
 
 /// Who speaks, or why nobody is heard.
-fn speaker(desk: &Desk, runner: &Runner, request: &Request) -> Result<Name, Response> {
+fn speaker(desk: &Desk, runner: &Runner, request: &Request) -> Result<Name, StatusCode> {
     let namespace = &*runner.namespace;
-    let refused =
-        |status, reason, why| Err(desk.refuse(status, reason, namespace, why).into_response());
+    let refused = |status, reason, why| Err(desk.refuse(status, reason, namespace, why));
     let attempt = attempt_of(desk, namespace, request);
     let Some(builder) = attempt.as_ref().and_then(builder_of) else {
         let why = "the watcher's credential is invalid or belongs to another namespace";
@@ -90,7 +89,7 @@ pub(super) async fn seen(
 ) -> Response {
     let builder = match speaker(&desk, &runner, &request) {
         Ok(builder) => builder,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let _busy = runner.business.begin();
     let refuse = |(status, reason, why): (StatusCode, &'static str, String)| {
@@ -160,7 +159,10 @@ async fn take(desk: &Desk, builder: &Name, seen: &Seen) -> Result<(), crate::clu
         };
         tries += 1;
         match desk.cluster.write_status(&build, &status).await {
-            Ok(_) => return Ok(tokio::time::sleep(PACE).await),
+            Ok(_) => {
+                tokio::time::sleep(PACE).await;
+                return Ok(());
+            }
             Err(error) if error.is_missing() => return Ok(()),
             Err(error) if error.is_conflict() && tries < TRIES => {}
             Err(error) => return Err(error),
@@ -176,7 +178,7 @@ pub(super) async fn wait(
 ) -> Response {
     let builder = match speaker(&desk, &runner, &request) {
         Ok(builder) => builder,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     // It is not busy: where seats are few, its connection ends for another, and it comes back.
     let look = desk.sources.wanted(&builder, HELD).await;
