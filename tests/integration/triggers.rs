@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -315,6 +316,43 @@ fn from_base(image: &str, digest: &str) -> Report {
         bases: vec![base],
         ..built
     })
+}
+
+#[tokio::test]
+async fn a_schedule_starts_a_build_when_its_minute_comes_and_makes_up_for_one_that_passed_without_a_controller()
+ {
+    let mut stage = Stage::new().await;
+    stage.patience = Duration::from_secs(240);
+    stage.start_controller().await;
+    let spec = json!({"triggers": {"schedule": "* * * * *"}});
+    stage.apply("minutely", spec).await.unwrap();
+    let mut kubelet = Kubelet::default();
+    // The first is of the spec; the second is that of the minute; the third of one in which no controller was there.
+    for (number, reason) in [
+        (1, TriggerReason::Spec),
+        (2, TriggerReason::Schedule),
+        (3, TriggerReason::Schedule),
+    ] {
+        let begun = Instant::now();
+        while all_built(&stage, number).await < 1 {
+            assert!(
+                begun.elapsed() < stage.patience,
+                "{}",
+                stage.controllers_log()
+            );
+            kubelet.turn_with(&stage, |_| success("sha256:aa")).await;
+        }
+        let status = stage.get("minutely").await.status.unwrap();
+        assert_eq!(status.trigger.unwrap().reason, reason);
+        let next = status.schedule.unwrap().next.unwrap().0;
+        if number == 2 {
+            stage.kill_controller();
+            while Timestamp::now() < next {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            stage.start_controller().await;
+        }
+    }
 }
 
 #[tokio::test]
