@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Base, ContentsStatus, Current, FailureReason, Pending, Schedule, Started, TriggerReason,
-    WebhookStatus,
+    Base, ContentsStatus, Current, FailureReason, FolderStatus, Pending, Schedule, Started,
+    TriggerReason, Unseen, WebhookStatus,
 };
 
 /// What is known of the last build, and of the one that runs.
@@ -68,6 +68,12 @@ pub struct ImageBuildStatus {
     /// The images that the last success was built from, for `spec.triggers.baseImages`.
     #[serde(default)]
     pub bases: Vec<Base>,
+    /// What triggers are to look at, and cannot see: the condition Triggers says the first of them.
+    #[serde(default)]
+    pub unseen: Vec<Unseen>,
+    /// What counts of the source for `spec.triggers.poll` and `webhook`, where `git.subPath` names a part of it.
+    #[serde(default)]
+    pub folder: Option<FolderStatus>,
     /// Where servers of sources post, for `spec.triggers.webhook`.
     #[serde(default)]
     pub webhook: Option<WebhookStatus>,

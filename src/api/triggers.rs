@@ -111,9 +111,30 @@ pub struct Started {
     pub detail: String,
     /// When that was seen first.
     pub since: Time,
+    /// What the source was seen to point to then: what is built may be newer.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Id of the tree of `git.subPath` there, where it is known.
+    #[serde(default)]
+    pub tree: Option<String>,
+    /// True once the source was read: what was seen before that is no news.
+    #[serde(default)]
+    pub read: bool,
     /// Where it was a base image: the builds that base images have started with nothing else in between.
     #[serde(default)]
     pub row: Option<Row>,
+}
+
+/// Something that triggers are to look at, and that cannot be seen.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unseen {
+    /// Which of them: the source, or a base image.
+    pub id: String,
+    /// Why, as in the condition Triggers.
+    pub reason: String,
+    /// The thing, the cause and the next step.
+    pub message: String,
 }
 
 /// Builds that followed one another.
@@ -138,6 +159,9 @@ pub struct Pending {
     /// What the source points to, as in `status.revision`.
     #[serde(default)]
     pub revision: Option<String>,
+    /// Id of the tree of `git.subPath` there, where it is known.
+    #[serde(default)]
+    pub tree: Option<String>,
     /// When that was seen.
     pub since: Time,
 }
@@ -155,6 +179,30 @@ pub struct Schedule {
     /// The time to come.
     #[serde(default)]
     pub next: Option<Time>,
+}
+
+/// What counts of a repository: `git.subPath`, as far as the watcher can see it.
+// Absent values are written as null, so that a merge patch takes old ones away.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderStatus {
+    /// Id of its tree.
+    pub tree: String,
+    /// The revision with this tree that was built.
+    pub built: String,
+    /// The last revision that has this tree: nothing below changed between both.
+    pub seen: String,
+}
+
+impl FolderStatus {
+    /// Of what has just been built, or is about to be.
+    pub fn of(revision: &str, tree: String) -> Self {
+        Self {
+            tree,
+            built: revision.to_owned(),
+            seen: revision.to_owned(),
+        }
+    }
 }
 
 /// Where servers of sources post.

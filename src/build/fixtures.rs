@@ -42,6 +42,7 @@ pub fn request() -> BuildRequest {
         tagging: Default::default(),
         cache: None,
         previous: vec![],
+        standing: vec![],
         registries: vec![],
         scratch_bytes: 8 << 30,
         looks: true,

@@ -186,6 +186,8 @@ pub struct FailedStep {
     pub log: Vec<String>,
 }
 
+/// In the name of the look-up of an image: `[internal]`, or `[linux/amd64 internal]` where there are several platforms.
+const LOADING: &str = "internal] load metadata for ";
 /// Base images that are told, at most: a termination message has to hold them.
 const BASES: usize = 16;
 
@@ -324,7 +326,15 @@ impl State {
         let mut by_number: Vec<&Vertex> = self.vertices.values().collect();
         by_number.sort_by_key(|vertex| vertex.number);
         let mut bases: Vec<Base> = vec![];
+        // As they were written: one with a digest beside its tag is not what the tag points to.
+        let looked_up: BTreeSet<&str> = by_number
+            .iter()
+            .filter_map(|vertex| Some(vertex.name.split_once(LOADING)?.1))
+            .collect();
         for base in by_number.iter().filter_map(|vertex| base(&vertex.name)) {
+            if !looked_up.contains(base.image.as_str()) {
+                continue;
+            }
             if bases.len() < BASES && bases.iter().all(|known| known.image != base.image) {
                 bases.push(base);
             }

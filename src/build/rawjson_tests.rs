@@ -324,6 +324,66 @@ fn any_piece_of_real_output_can_be_read() {
     }
 }
 
+#[test]
+fn base_images_are_known_with_what_their_tags_pointed_to_and_the_stage_that_starts_from_them() {
+    let digest = |digit: &str| format!("sha256:{}", digit.repeat(64));
+    let from =
+        |place: &str, image: &str, digit: &str| format!("{place}FROM {image}@{}", digest(digit));
+    let mut state = State::default();
+    for (at, name) in [
+        from("[build 1/5] ", "docker.io/library/golang:1", "a"),
+        from(
+            "[linux/arm64 runtime 1/2] ",
+            "registry.example.com:5000/a:x",
+            "b",
+        ),
+        // The same once more, for another platform.
+        from(
+            "[linux/amd64 runtime 1/2] ",
+            "registry.example.com:5000/a:x",
+            "b",
+        ),
+        from("", "docker.io/library/busybox:1.36", "c"),
+        // By its digest alone, and what is none.
+        from("[x 1/2] ", "registry.example.com:5000/a", "d"),
+        "[y 1/2] FROM docker.io/library/golang:1@sha256:short".into(),
+        "[build 2/5] RUN echo FROM a:1@sha256:0".into(),
+        "[internal] load metadata for docker.io/library/golang:1".into(),
+        "[internal] load metadata for registry.example.com:5000/a:x".into(),
+        "[internal] load metadata for docker.io/library/busybox:1.36".into(),
+        // A tag with a digest beside it, as tools that update digests write: it is that digest, wherever the tag points to.
+        format!(
+            "[internal] load metadata for docker.io/library/node:22@{}",
+            digest("e")
+        ),
+        from("[z 1/2] ", "docker.io/library/node:22", "e"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        state.line(&vertex(&format!("v{at}"), name, DONE), &str::to_owned);
+    }
+    let bases = state.bases();
+    let told: Vec<_> = bases
+        .iter()
+        .map(|base| {
+            (
+                base.image.as_str(),
+                base.stage.as_deref(),
+                &base.digest[7..8],
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("docker.io/library/golang:1", Some("build"), "a"),
+            ("registry.example.com:5000/a:x", Some("runtime"), "b"),
+            ("docker.io/library/busybox:1.36", None, "c"),
+        ]
+    );
+}
+
 /// The names that BuildKit 0.33.1 gave the vertexes of a build for two platforms, of this Dockerfile:
 ///
 /// ```Dockerfile
@@ -354,6 +414,16 @@ fn base_images_are_those_that_a_tag_leads_to_each_once_whatever_names_them() {
     for (at, name) in BASES_OF_TWO.iter().enumerate() {
         let line = vertex(&format!("sha256:{at}"), &format!("{name}{digest}"), DONE);
         state.line(&line, &str::to_owned);
+    }
+    for (at, image) in ["base", "tool", "idle"].iter().enumerate() {
+        // As it stands where there are several platforms.
+        let name = format!(
+            "[linux/amd64 internal] load metadata for registry.example.com/team/{image}:latest"
+        );
+        state.line(
+            &vertex(&format!("sha256:m{at}"), &name, DONE),
+            &str::to_owned,
+        );
     }
     let bases: Vec<_> = state
         .bases()

@@ -84,6 +84,9 @@ pub struct BuildRequest {
     /// Each platform of the last good image, for its growth.
     #[serde(default)]
     pub previous: Vec<Previous>,
+    /// Digests that tags pointed to after the last good build: to one of these they are not moved again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standing: Vec<String>,
     /// Bytes that the scratch folder may hold.
     #[serde(default = "scratch_bytes")]
     pub scratch_bytes: u64,

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 
-use crate::imagebuild::decide::{self, Queue, Runners};
+use crate::imagebuild::decide::{self, Queue, Runners, StandingBack};
 use crate::names;
 use crate::pods::is_active;
 use crate::shared::Change;
@@ -191,7 +191,7 @@ impl Queues {
     pub fn queue(&self, build: &ImageBuild) -> Queue {
         let state = self.lock();
         let (builds, runners, begun) = state.on(&builder(build), build.uid().as_deref());
-        let standing_back = state.standing_back(build.uid().as_deref());
+        let standing_back = state.standing_back(&builder(build).0, build.uid().as_deref());
         drop(state);
         let mut queue = Queue::of(build, &builds, &runners);
         queue.running += begun.len();
@@ -209,7 +209,11 @@ impl Queues {
             stands_back,
         } = place;
         let mut state = self.lock();
-        if stands_back.is_some_and(|most| state.standing_back(Some(uid)) >= most) {
+        if let Some(most) = stands_back
+            && state
+                .standing_back(&ticket.builder.0, Some(uid))
+                .is_full(most)
+        {
             return false;
         }
         let last = state.last.get(&ticket.builder).copied();
@@ -315,7 +319,9 @@ impl Queues {
         let now = self.queue(build);
         let near = now.before <= EXACT || now.before <= told.before / 2;
         let same = told.before == now.before || now.before < told.before && !near;
-        let bounded = told.most_back.is_some_and(|most| now.standing_back >= most);
+        let bounded = told
+            .most_back
+            .is_some_and(|most| now.standing_back.is_full(most));
         same && (bounded || now.running + now.before >= told.most)
             && told.look == look
             && told.hanging == self.lock().hanging(&builder(build))
@@ -379,16 +385,29 @@ impl State {
             .filter(move |uid| !built.contains(uid.as_str()))
     }
 
-    /// How many builds that base images or schedules have begun run, in the whole cluster, but for the ImageBuild `mine`.
-    fn standing_back(&self, mine: Option<&str>) -> usize {
+    /// How many builds that base images or schedules have begun run, in this namespace and in the whole cluster, but for the
+    /// ImageBuild `mine`. One that hangs for want of what its own spec names does not run.
+    fn standing_back(&self, namespace: &str, mine: Option<&str>) -> StandingBack {
         let begun = self.begun.iter().filter(|(_, begun)| begun.stands_back);
-        let mut running: BTreeSet<&str> = begun.map(|(uid, _)| uid.as_str()).collect();
-        let known = self.builds.values().filter(|build| {
+        let mut running: BTreeMap<&str, bool> = begun
+            .map(|(uid, begun)| (uid.as_str(), begun.builder.0 == namespace))
+            .collect();
+        for ((of, _), build) in &self.builds {
             let current = build.status.as_ref().and_then(|s| s.current.as_ref());
-            current.is_some_and(|current| current.started) && decide::stands_back(build)
-        });
-        running.extend(known.filter_map(|build| build.metadata.uid.as_deref()));
-        running.iter().filter(|uid| Some(**uid) != mine).count()
+            let runs = current.is_some_and(|current| current.started)
+                && decide::stands_back(build)
+                && !decide::lacks_its_own(build);
+            if let (true, Some(uid)) = (runs, &build.metadata.uid) {
+                running.insert(uid, of == namespace);
+            }
+        }
+        if let Some(mine) = mine {
+            running.remove(mine);
+        }
+        StandingBack {
+            all: running.len(),
+            of_namespace: running.values().filter(|here| **here).count(),
+        }
     }
 
     fn hanging(&self, builder: &Name) -> usize {

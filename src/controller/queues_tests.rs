@@ -89,17 +89,27 @@ fn no_more_builds_that_stand_back_begin_in_the_cluster_than_are_to() {
         stands_back: Some(2),
         ..place(uid, "job")
     };
-    let on = |builder| queues.ticket("team", builder);
-    assert!(queues.take_place(&on("one"), &back("a")));
-    assert!(queues.take_place(&on("two"), &back("b")));
-    assert!(!queues.take_place(&on("three"), &back("c")), "the third");
-    assert!(queues.take_place(&on("two"), &back("b")), "its own place");
+    let on = |namespace, builder| queues.ticket(namespace, builder);
+    assert!(queues.take_place(&on("a", "one"), &back("a")));
     assert!(
-        queues.take_place(&on("three"), &place("p", "job")),
+        !queues.take_place(&on("a", "two"), &back("x")),
+        "half is for others"
+    );
+    assert!(queues.take_place(&on("b", "two"), &back("b")));
+    assert!(
+        !queues.take_place(&on("c", "three"), &back("c")),
+        "the third"
+    );
+    assert!(
+        queues.take_place(&on("b", "two"), &back("b")),
+        "its own place"
+    );
+    assert!(
+        queues.take_place(&on("c", "three"), &place("p", "job")),
         "a person's build is none of them"
     );
     queues.leave_place("a");
-    assert!(queues.take_place(&on("three"), &back("c")));
+    assert!(queues.take_place(&on("c", "three"), &back("c")));
 }
 
 #[test]

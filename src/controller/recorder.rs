@@ -77,7 +77,8 @@ impl Recorder {
         let key = (
             (about.uid.clone(), about.kind.clone(), about.name.clone()),
             word.reason,
-            note.clone(),
+            // Two builds that end in the same words are two.
+            format!("{note}\n{:?}", word.annotations),
         );
         if let Some((name, count)) = self.again(&key, now) {
             let more = Event {

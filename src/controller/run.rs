@@ -163,7 +163,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             sources.clone(),
             authority.credentials(),
             metrics.clone(),
-            secret,
+            (secret, listed.clone()),
         );
         let webhooks = serve_webhooks(&senders, hooks);
         let late = stop.clone().then(async |()| {

@@ -24,7 +24,7 @@ const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// The kinds that several loops listen to.
 pub struct Watches {
-    /// ImageBuilds that are looked after and not settled, shortened: those that have ended are many.
+    /// ImageBuilds that are looked after and not settled, or have a schedule, shortened: those that have ended are many.
     pub builds: Shared<ImageBuild>,
     /// All Builders, shortened.
     pub builders: Shared<Builder>,
@@ -33,7 +33,7 @@ pub struct Watches {
 /// What is known from the watches.
 #[derive(Clone)]
 pub struct Known {
-    /// ImageBuilds that are not settled, or are being deleted.
+    /// ImageBuilds that are not settled, have a schedule, or are being deleted.
     pub builds: Store<ImageBuild>,
     /// All Builders.
     pub builders: Store<Builder>,
@@ -42,7 +42,11 @@ pub struct Known {
 impl Default for Watches {
     fn default() -> Self {
         let settled = |build: &ImageBuild| {
-            build.metadata.deletion_timestamp.is_none() && decide::is_settled(build)
+            let schedule = build.status.as_ref().and_then(|it| it.schedule.as_ref());
+            // It is looked at when its time comes: what is not known by then is not looked at.
+            let scheduled = schedule.is_some_and(|schedule| schedule.next.is_some());
+            let stays = build.metadata.deletion_timestamp.is_none() && decide::is_settled(build);
+            stays && !scheduled
         };
         Self {
             builds: Shared::without(settled),

@@ -68,7 +68,10 @@ impl Http {
         };
         checked(&response, "advertisement", auth)?;
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            talk.take(&piece)?;
+            // What comes after what was asked for is not read.
+            if talk.take(&piece)? {
+                break;
+            }
         }
         drop(response);
         let Some(question) = talk.question() else {
@@ -80,7 +83,10 @@ impl Http {
         let mut response = ask(request).send().await.map_err(unreachable)?;
         checked(&response, "result", auth)?;
         while let Some(piece) = response.chunk().await.map_err(unreachable)? {
-            talk.take(&piece)?;
+            // What comes after what was asked for is not read.
+            if talk.take(&piece)? {
+                break;
+            }
         }
         Ok(())
     }
@@ -134,6 +140,8 @@ fn checked(response: &Response, part: &str, auth: &Auth) -> Result<(), Error> {
     let kind = kind
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
+    // A proxy may have added parameters.
+    let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind != format!("application/x-git-upload-pack-{part}") {
         return Err(Error::protocol(
             "the server answered with something that is not a git repository",

@@ -3,6 +3,7 @@
 
 mod controller;
 mod files;
+mod folders;
 mod look;
 mod outbox;
 mod schedule;
@@ -19,10 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use controller::Connection;
+use folders::Folders;
 use look::Servers;
 use outbox::Outbox;
 use schedule::{Look, Looked, Schedule};
-use wire::{ID, List, Outcome, Told, Wanted};
+use wire::{ID, List, Outcome, Seen, Told, Wanted};
 
 /// How often it is looked whether what is mounted has changed.
 const MOUNTED: Duration = Duration::from_secs(5);
@@ -55,6 +57,7 @@ pub async fn run(folder: &Path) -> Result<(), String> {
 /// What a task was for, and what came of it.
 enum Done {
     Looked(Look, Looked),
+    Tree(Seen, Option<String>),
     Told(Result<(), String>),
     Waited(Instant, Result<Wanted, String>),
 }
@@ -78,6 +81,7 @@ pub struct Watcher {
     secrets: BTreeMap<String, u64>,
     schedule: Schedule,
     outbox: Outbox,
+    folders: Folders,
     servers: Servers,
     connection: Connection,
     tasks: JoinSet<Done>,
@@ -100,6 +104,7 @@ impl Watcher {
             secrets: BTreeMap::new(),
             schedule: Schedule::new(RandomState::new().hash_one(std::process::id())),
             outbox: Outbox::default(),
+            folders: Folders::default(),
             connection: Connection::default(),
             tasks: JoinSet::new(),
             telling: Talk::default(),
@@ -141,6 +146,16 @@ impl Watcher {
             self.tasks.spawn_local(async move {
                 let looked = asking.look(&look.what).await;
                 Done::Looked(look, looked)
+            });
+        }
+        while let Some((what, seen, folder)) = self.folders.next() {
+            let asking = self.servers.prepare(&what, |_| vec![]);
+            self.tasks.spawn_local(async move {
+                let tree = match &seen.outcome {
+                    Outcome::Found { revision } => asking.tree(revision, &folder).await,
+                    Outcome::Failed { .. } => None,
+                };
+                Done::Tree(seen, tree)
             });
         }
         if self.list.callback.is_empty() {
@@ -192,7 +207,16 @@ impl Watcher {
                 let seen = self
                     .schedule
                     .done(&look, &look::host(&look.what), &looked, now);
-                seen.into_iter().for_each(|seen| self.outbox.note(seen));
+                for seen in seen {
+                    if let Some(seen) = self.folders.look(&look.what, seen) {
+                        self.outbox.note(seen, now);
+                    }
+                }
+            }
+            Done::Tree(seen, tree) => {
+                if let Some(seen) = self.folders.found(seen, tree) {
+                    self.outbox.note(seen, now);
+                }
             }
             Done::Told(result) => {
                 self.outbox.told(result.is_ok());
@@ -278,6 +302,7 @@ impl Watcher {
         let fresh = self.schedule.set(&sources, look::host, now);
         let ids = sources.iter().map(|source| source.id.as_str()).collect();
         self.outbox.keep(&ids, &fresh);
+        self.folders.keep(&sources, &fresh);
         let mut before = std::mem::take(&mut self.secrets);
         for source in &sources {
             let (wire::What::Git { secret, .. } | wire::What::Image { secret, .. }) = &source.what;

@@ -294,6 +294,21 @@ fn wanted(reference: Option<&GitRef>) -> Result<whittle_git::Wanted, whittle_git
 }
 
 impl Asking {
+    /// The tree of a folder of a repository at a revision; none where there is none, or the server does not let it be seen.
+    pub(crate) async fn tree(self, revision: &str, folder: &str) -> Option<String> {
+        let Self::Git {
+            http, remote, auth, ..
+        } = self
+        else {
+            return None;
+        };
+        let commit = revision.rsplit(':').next()?;
+        let tree = whittle_git::folder_tree(&http, &remote, &auth, commit, folder).await;
+        tree.inspect_err(|error| tracing::debug!(%error, "the tree of a folder cannot be seen"))
+            .ok()
+            .flatten()
+    }
+
     /// Asks. `what`: what it was prepared for.
     pub(crate) async fn look(self, what: &What) -> Looked {
         let begun = Instant::now();

@@ -18,6 +18,9 @@ enum State {
 
 struct Entry {
     outcome: Outcome,
+    tree: Option<String>,
+    /// When it was looked at last.
+    looked: Duration,
     wanted: bool,
     state: State,
 }
@@ -30,10 +33,15 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn note(&mut self, seen: Seen) {
-        let known = self.entries.get(&seen.id);
+    pub(crate) fn note(&mut self, seen: Seen, now: Duration) {
+        let known = self.entries.get_mut(&seen.id);
+        let known = known.map(|known| {
+            known.looked = now;
+            &*known
+        });
         if let Some(known) = known
             && known.outcome == seen.outcome
+            && known.tree == seen.tree
             && !seen.wanted
         {
             return;
@@ -42,6 +50,8 @@ impl Outbox {
         let wanted = seen.wanted || known.is_some_and(|known| known.wanted);
         let entry = Entry {
             outcome: seen.outcome,
+            tree: seen.tree,
+            looked: now,
             wanted,
             state: State::Untold,
         };
@@ -83,7 +93,9 @@ impl Outbox {
                 batch.push(Seen {
                     id: id.clone(),
                     wanted,
+                    age_seconds: now.saturating_sub(entry.looked).as_secs(),
                     outcome: entry.outcome.clone(),
+                    tree: entry.tree.clone(),
                 });
             }
         }
@@ -118,6 +130,23 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// What is told, whenever it was looked at.
+    fn batch(outbox: &mut Outbox, now: Duration) -> Vec<Seen> {
+        let mut all = outbox.batch(now);
+        all.iter_mut().for_each(|seen| seen.age_seconds = 0);
+        all
+    }
+
+    #[test]
+    fn what_is_told_again_says_when_it_was_looked_at_last() {
+        let (mut outbox, minute) = (Outbox::default(), Duration::from_secs(60));
+        outbox.note(seen("a", "1", false), minute);
+        assert_eq!(outbox.batch(minute * 2)[0].age_seconds, 60);
+        outbox.told(true);
+        outbox.note(seen("a", "1", false), minute * 62);
+        assert_eq!(outbox.batch(minute * 63)[0].age_seconds, 60);
+    }
+
     fn seen(id: &str, revision: &str, wanted: bool) -> Seen {
         Seen {
             id: id.into(),
@@ -125,6 +154,8 @@ mod tests {
             outcome: Outcome::Found {
                 revision: revision.into(),
             },
+            tree: None,
+            age_seconds: 0,
         }
     }
 
@@ -135,34 +166,34 @@ mod tests {
     #[test]
     fn only_what_has_changed_is_told_and_the_newest_of_it() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", false));
-        outbox.note(seen("a", "2", false));
-        outbox.note(seen("b", "1", false));
+        outbox.note(seen("a", "1", false), Duration::ZERO);
+        outbox.note(seen("a", "2", false), Duration::ZERO);
+        outbox.note(seen("b", "1", false), Duration::ZERO);
         assert_eq!(
-            outbox.batch(SECOND),
+            batch(&mut outbox, SECOND),
             [seen("a", "2", false), seen("b", "1", false)]
         );
         outbox.told(true);
-        outbox.note(seen("a", "2", false));
+        outbox.note(seen("a", "2", false), Duration::ZERO);
         assert!(outbox.is_empty());
-        outbox.note(seen("a", "3", false));
-        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+        outbox.note(seen("a", "3", false), Duration::ZERO);
+        assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
 
     #[test]
     fn what_was_asked_for_is_told_first_and_also_where_nothing_has_changed() {
         let mut outbox = Outbox::default();
         for id in ["a", "b"] {
-            outbox.note(seen(id, "1", false));
+            outbox.note(seen(id, "1", false), Duration::ZERO);
         }
-        outbox.batch(SECOND);
+        batch(&mut outbox, SECOND);
         outbox.told(true);
-        outbox.note(seen("a", "2", false));
-        outbox.note(seen("b", "1", true));
+        outbox.note(seen("a", "2", false), Duration::ZERO);
+        outbox.note(seen("b", "1", true), Duration::ZERO);
         // A later look that nobody asked for does not take it away.
-        outbox.note(seen("b", "2", false));
+        outbox.note(seen("b", "2", false), Duration::ZERO);
         assert_eq!(
-            outbox.batch(SECOND),
+            batch(&mut outbox, SECOND),
             [seen("b", "2", true), seen("a", "2", false)]
         );
         outbox.told(true);
@@ -172,35 +203,35 @@ mod tests {
     #[test]
     fn what_was_not_taken_or_changed_meanwhile_is_told_again() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", true));
-        outbox.batch(SECOND);
+        outbox.note(seen("a", "1", true), Duration::ZERO);
+        batch(&mut outbox, SECOND);
         outbox.told(false);
-        assert_eq!(outbox.batch(SECOND), [seen("a", "1", true)]);
-        outbox.note(seen("a", "2", false));
+        assert_eq!(batch(&mut outbox, SECOND), [seen("a", "1", true)]);
+        outbox.note(seen("a", "2", false), Duration::ZERO);
         outbox.told(true);
-        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+        assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
 
     #[test]
     fn of_a_source_that_is_another_the_next_look_is_told() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", false));
-        outbox.batch(SECOND);
+        outbox.note(seen("a", "1", false), Duration::ZERO);
+        batch(&mut outbox, SECOND);
         outbox.told(true);
         outbox.keep(&BTreeSet::from(["a"]), &["a".into()]);
-        outbox.note(seen("a", "1", false));
-        assert_eq!(ids(&outbox.batch(SECOND)), ["a"]);
+        outbox.note(seen("a", "1", false), Duration::ZERO);
+        assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
 
     #[test]
     fn batches_are_bounded_and_each_comes_once() {
         let mut outbox = Outbox::default();
         for id in 0..450 {
-            outbox.note(seen(&format!("{id:03}"), "1", false));
+            outbox.note(seen(&format!("{id:03}"), "1", false), Duration::ZERO);
         }
         let mut all = vec![];
         for expected in [200, 200, 50, 0] {
-            let batch = outbox.batch(SECOND);
+            let batch = batch(&mut outbox, SECOND);
             assert_eq!(batch.len(), expected);
             all.extend(batch.into_iter().map(|seen| seen.id));
             outbox.told(true);
@@ -214,14 +245,14 @@ mod tests {
     fn all_is_told_again_once_an_hour_but_not_what_is_no_longer_watched() {
         let mut outbox = Outbox::default();
         for id in ["a", "b"] {
-            outbox.note(seen(id, "1", true));
+            outbox.note(seen(id, "1", true), Duration::ZERO);
         }
-        outbox.batch(SECOND);
+        batch(&mut outbox, SECOND);
         outbox.told(true);
         outbox.keep(&BTreeSet::from(["b"]), &[]);
-        assert_eq!(outbox.batch(AGAIN - SECOND), []);
-        assert_eq!(outbox.batch(AGAIN), [seen("b", "1", false)]);
+        assert_eq!(batch(&mut outbox, AGAIN - SECOND), []);
+        assert_eq!(batch(&mut outbox, AGAIN), [seen("b", "1", false)]);
         outbox.told(true);
-        assert_eq!(outbox.batch(AGAIN + SECOND), []);
+        assert_eq!(batch(&mut outbox, AGAIN + SECOND), []);
     }
 }

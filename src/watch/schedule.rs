@@ -289,6 +289,8 @@ impl Schedule {
             id: id.clone(),
             wanted: wanted.contains(id),
             outcome: looked.outcome.clone(),
+            tree: None,
+            age_seconds: 0,
         };
         group.members.keys().map(seen).collect()
     }

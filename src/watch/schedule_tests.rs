@@ -12,6 +12,7 @@ fn git(id: &str, url: &str, interval: u64) -> Watched {
 
 fn with_secret(id: &str, url: &str, interval: u64, secret: Option<&str>) -> Watched {
     Watched {
+        folder: None,
         id: id.into(),
         interval_seconds: interval,
         what: What::Git {

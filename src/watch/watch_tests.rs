@@ -181,6 +181,7 @@ impl Controller {
 
 fn branch(id: &str, url: &str, name: &str) -> Watched {
     Watched {
+        folder: None,
         id: id.into(),
         interval_seconds: 1,
         what: What::Git {

@@ -63,6 +63,10 @@ pub struct Watched {
     pub interval_seconds: u64,
     /// What is looked at.
     pub what: What,
+    /// The directory of a git repository that counts: its tree is told beside the revision, where the server lets it be
+    /// seen without fetching files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
 }
 
 /// What is looked at.
@@ -108,8 +112,14 @@ pub struct Seen {
     pub id: String,
     /// True where it was looked at because the controller asked.
     pub wanted: bool,
+    /// How long ago that was.
+    #[serde(default)]
+    pub age_seconds: u64,
     /// What came of it.
     pub outcome: Outcome,
+    /// Id of the tree of the source's directory there; none where it has none, or that cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<String>,
 }
 
 /// What came of a look.
@@ -184,21 +194,25 @@ mod tests {
                 Seen {
                     id: "a".into(),
                     wanted: true,
+                    age_seconds: 0,
                     outcome: Outcome::Found {
                         revision: "main@sha1:00".into(),
                     },
+                    tree: None,
                 },
                 Seen {
                     id: "b".into(),
                     wanted: false,
+                    age_seconds: 7,
                     outcome: Outcome::Failed {
                         reason: Reason::NoMatch,
                         message: "x".into(),
                     },
+                    tree: None,
                 },
             ],
         };
-        let text = r#"{"seen":[{"id":"a","wanted":true,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
+        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
         assert_eq!(serde_json::to_string(&told).unwrap(), text);
         assert_eq!(serde_json::from_str::<Told>(text).unwrap(), told);
     }

@@ -114,6 +114,11 @@ async fn a_commit_to_a_private_repository_is_seen_and_built_and_the_watcher_goes
     );
     let files = files_of(&field.image("hello"), &status.digest.unwrap()).await;
     assert_eq!(files["src/text"], b"two");
+    // Asked for once more: the same image, whose tags are not written again.
+    field.request("hello").await;
+    let status = field.succeeds_again("hello", 3).await;
+    assert_eq!(status.trigger.unwrap().reason, TriggerReason::Request);
+    assert!(status.history[0].unchanged && !status.history[1].unchanged);
     repository.commit(&[("text", "three")], "refs/heads/next");
     field.triggers("next", "TriggersWork").await;
     field
@@ -121,7 +126,7 @@ async fn a_commit_to_a_private_repository_is_seen_and_built_and_the_watcher_goes
         .await;
     field.succeeds("next").await;
     // Looked at again and again, and built no more.
-    assert_eq!(field.status("hello").await.build, Some(2));
+    assert_eq!(field.status("hello").await.build, Some(3));
 
     let deployments = field.api::<Deployment>();
     let pod = deployments

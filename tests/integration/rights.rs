@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -516,6 +516,67 @@ async fn pods_have_no_more_than_whittles_own() {
         .create(&gate)
         .await
         .expect("a Pod that checks an image");
+}
+
+#[tokio::test]
+async fn a_deployment_is_a_watcher_of_its_builder_in_whittles_own_image_and_no_other() {
+    let stage = Stage::with_controller().await;
+    let poll = json!({"source": {"inline": null, "git": {"url": "https://git.example.com/a.git", "secretRef": {"name": "git"}}},
+        "triggers": {"poll": {}}});
+    stage.apply("hello", poll).await.unwrap();
+    let name = "whittle-builder-default-watcher";
+    let deployment: Deployment = stage
+        .until("the watcher is there", async || {
+            stage.api().get_opt(name).await.unwrap()
+        })
+        .await;
+    let thief = Thief::new(&stage.namespace).await;
+    let honest = fresh(&deployment, "apps/v1", "Deployment");
+    thief.apply(&honest).await.expect("the watcher");
+    let of_pod = |patch: Value| merged(&honest, json!({"spec": {"template": {"spec": patch}}}));
+    let container = &honest["spec"]["template"]["spec"]["containers"][0];
+    let other_image = merged(container, json!({"image": "evil"}));
+    let command = merged(container, json!({"command": ["/bin/sh"]}));
+    let mut volumes = honest["spec"]["template"]["spec"]["volumes"].clone();
+    volumes[0] = json!({"name": volumes[0]["name"], "hostPath": {"path": "/"}});
+    for (object, words) in [
+        (
+            merged(&honest, json!({"metadata": {"name": "other"}})),
+            "its name or its owner",
+        ),
+        (
+            merged(&honest, json!({"metadata": {"ownerReferences": null}})),
+            "its name or its owner",
+        ),
+        (
+            merged(
+                &honest,
+                json!({"metadata": {"labels": {"whittle.dev/component": null}}}),
+            ),
+            "not whittle's",
+        ),
+        (
+            of_pod(json!({"containers": [other_image]})),
+            "the images of its settings",
+        ),
+        (
+            of_pod(json!({"containers": [command]})),
+            "the images of its settings",
+        ),
+        (of_pod(json!({"hostNetwork": true})), "no host namespaces"),
+        (
+            of_pod(json!({"automountServiceAccountToken": true})),
+            "no ServiceAccount token",
+        ),
+        (of_pod(json!({"volumes": volumes})), "volumes of ConfigMaps"),
+    ] {
+        refused(thief.apply(&object).await, words);
+    }
+    let victim = merged(
+        &disguised("apps/v1", "Deployment", "whittle-builder-default"),
+        json!({"spec": honest["spec"]}),
+    );
+    refused(thief.create(&victim).await, "its name or its owner");
 }
 
 #[tokio::test]

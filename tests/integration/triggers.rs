@@ -367,6 +367,8 @@ async fn thirty_that_share_a_base_image_that_moved_let_a_person_go_first() {
         assert_eq!((bases.len(), bases[0].digest.as_str()), (1, "sha256:01"));
         let digest = whittle_image::digest_of(IMAGE.as_bytes());
         seen.push(Seen {
+            tree: None,
+            age_seconds: 0,
             id: format!(
                 "{}/{}",
                 build.uid().unwrap(),

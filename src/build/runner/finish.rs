@@ -272,16 +272,37 @@ async fn tag(
         .iter()
         .map(|tag| format!("{tag}{suffix}"))
         .collect();
-    let puts = tags
+    let repository = &request.inputs.output.image;
+    let moved = moved(client, &tags, digest, request).await;
+    if moved.len() < tags.len() {
+        println!("unchanged: tags of {repository} point to {digest} already");
+    }
+    let puts = moved
         .iter()
         .map(|tag| client.put_manifest(tag, &image.media_type, &image.bytes));
     try_join_all(puts).await?;
-    println!(
-        "tagged {}@{digest} {}",
-        request.inputs.output.image,
-        tags.join(" ")
-    );
+    if !moved.is_empty() {
+        println!("tagged {repository}@{digest} {}", moved.join(" "));
+    }
     Ok(())
+}
+
+/// The tags that do not point to this digest yet: one that is written again looks like a new image to all who watch the
+/// registry. Asked for only where the image is one that tags pointed to before.
+async fn moved<'a>(
+    client: &Client,
+    tags: &'a [String],
+    digest: &str,
+    request: &BuildRequest,
+) -> Vec<&'a str> {
+    let stands = request.standing.iter().any(|known| known == digest);
+    let asked = tags.iter().map(async |tag| {
+        // Where it cannot be told, it is written.
+        let there = stands && client.digest(tag).await.is_ok_and(|it| it == digest);
+        (!there).then_some(tag.as_str())
+    });
+    let moved = futures::future::join_all(asked).await;
+    moved.into_iter().flatten().collect()
 }
 
 #[derive(thiserror::Error, Debug)]

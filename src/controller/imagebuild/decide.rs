@@ -14,16 +14,16 @@ mod watching;
 
 pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
 
-pub use due::{LOOP, ask, loops};
+pub use due::{LOOP, ask, loops, read};
 pub use end::memory_limit;
 pub use queue::{
-    Queue, Runners, doubts_its_builder, lacks_certificates, lacks_its_own, stands_back,
-    stands_back_by, turn,
+    Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,
+    stands_back, stands_back_by, turn,
 };
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
-pub use watching::{watches_bases, watches_source};
+pub use watching::{say_triggers, watches_bases, watches_source};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -239,7 +239,7 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
         status.last_handled_cancel = None;
     }
     let schedule = due::by_schedule(&mut status, build, now);
-    watching::say(&mut status, build, now);
+    say_triggers(&mut status, build, false, now);
     status.webhook = observed.webhook.clone().map(|path| WebhookStatus { path });
     let mut step = unscheduled(observed, settings, status, due, now);
     if let Some(until) = schedule {
@@ -324,7 +324,7 @@ fn on(
                 ..step(status, Action::None)
             }
         }
-        Some(current) => match due::cancels(build, &status) {
+        Some(current) => match due::cancels(build, &status).filter(|_| may_cancel(observed)) {
             Some(asked) => cancel(build, status, &current, asked, now),
             None => go_on(observed, settings, status, &current, now),
         },
@@ -370,6 +370,14 @@ fn at_its_turn(
     start(observed, settings, status, now)
 }
 
+/// True where there is something to end: what has ended already counts, and tags that are being moved may have moved.
+fn may_cancel(observed: &Observed) -> bool {
+    let status = observed.build.status.as_ref();
+    let current = status.and_then(|status| status.current.as_ref());
+    let tags = current.is_some_and(|current| current.stage.is_tagging());
+    !tags && !matches!(observed.attempt, State::Told(_) | State::Ended(_))
+}
+
 /// The annotation whittle.dev/cancel ends the build under way. The next trigger builds again.
 fn cancel(
     build: &ImageBuild,
@@ -380,6 +388,7 @@ fn cancel(
 ) -> Step {
     status.last_handled_cancel = due::cancel_handled(build);
     status.early = None;
+    due::cancel(&mut status);
     let message = format!(
         "canceled: build {} was ended by the annotation {CANCEL}={asked}: a change of the spec, a request or a trigger builds \
          again",

@@ -9,6 +9,7 @@ fn asked(reason: TriggerReason, revision: Option<&str>, seconds: i64) -> Asked {
         reason,
         detail: revision.unwrap_or("golang:1").into(),
         revision: revision.map(str::to_owned),
+        tree: None,
         since: Time(later(seconds)),
     }
 }
@@ -132,7 +133,8 @@ fn base_images_that_move_together_start_one_build_after_ten_seconds() {
     ask(pending, asked(TriggerReason::BaseImage, None, 67));
     let step = next(&observed(build), later(67));
     assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
-    assert_eq!(step.status.last_revision.as_deref(), Some(B));
+    let trigger = step.status.trigger.unwrap();
+    assert_eq!(trigger.revision.as_deref(), Some(B));
 }
 
 #[test]
@@ -329,16 +331,37 @@ fn the_order_is_by_priority_then_by_who_waits_for_it_then_by_time() {
 fn builds_that_stand_back_wait_where_enough_of_them_run_in_the_cluster() {
     let most = fixtures::settings().triggers.max_concurrent;
     let mut observed = observed(waiting("b", 0, TriggerReason::BaseImage, 0));
-    observed.queue.standing_back = most;
+    observed.queue.standing_back.all = most;
     let step = next(&observed, later(1));
     let said = find(&step.status.conditions, READY).unwrap();
     assert_eq!(said.reason, "Queued");
     assert!(said.message.contains("triggers.maxConcurrent"), "{said:?}");
-    observed.queue.standing_back = most - 1;
+    observed.queue.standing_back.all = most - 1;
     assert!(matches!(next(&observed, later(1)).action, Action::Start(_)));
     let mut person = super::observed(waiting("p", 0, TriggerReason::Spec, 0));
-    person.queue.standing_back = most;
+    person.queue.standing_back.all = most;
     assert!(matches!(next(&person, later(1)).action, Action::Start(_)));
+}
+
+#[test]
+fn the_tree_of_what_was_asked_for_stands_with_the_revision_that_is_built() {
+    let with_tree = |revision| Asked {
+        tree: Some("t".into()),
+        ..asked(TriggerReason::Commit, Some(revision), 60)
+    };
+    let mut build = and_asked(with_tree(A));
+    let step = next(&observed(build.clone()), later(60));
+    assert_eq!(step.status.folder, None, "it is not built yet");
+    build.status = Some(step.status);
+    build.status = Some(ended(&build, of(A), later(70)).status);
+    let folder = build.status.as_ref().unwrap().folder.clone().unwrap();
+    assert_eq!((folder.tree.as_str(), folder.built.as_str()), ("t", A));
+    // Seen while a build that has it runs already.
+    let mut running = running();
+    ask(&mut running.status.as_mut().unwrap().pending, with_tree(A));
+    build.status = Some(ended(&running, of(A), later(90)).status);
+    let status = build.status.unwrap();
+    assert_eq!((status.pending, status.folder), (None, Some(folder)));
 }
 
 #[test]
@@ -414,6 +437,8 @@ fn two_that_are_built_from_each_others_image_end_and_say_so() {
         let seen = Seen {
             id: crate::watcher::base_id(&build.uid().unwrap(), image),
             wanted: false,
+            tree: None,
+            age_seconds: 0,
             outcome: Outcome::Found {
                 revision: digest.clone(),
             },
@@ -450,4 +475,83 @@ fn two_that_are_built_from_each_others_image_end_and_say_so() {
             .clone()
     };
     assert!(both.iter().any(|build| said(build) == "Loop"));
+}
+
+/// A failure before the source was read.
+fn unread(reason: FailureReason) -> Report {
+    failed(reason, "m".into())
+}
+
+#[test]
+fn a_commit_whose_build_failed_before_it_was_read_counts_as_tried_unless_the_platform_was_at_fault()
+{
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    build.spec.retries = 0;
+    build.status = Some(next(&observed(build.clone()), later(60)).status);
+    let before = build.status.as_ref().unwrap().last_revision.clone();
+    for (reason, tried) in [
+        (FailureReason::Timeout, false),
+        (FailureReason::BuilderLost, false),
+        (FailureReason::BuildRejected, true),
+    ] {
+        let status = ended(&build, unread(reason), later(90)).status;
+        assert_eq!(
+            status.last_revision.as_deref() == Some(A),
+            tried,
+            "{reason}"
+        );
+        assert_eq!(status.trigger.unwrap().read, tried);
+        assert!(tried || status.last_revision == before);
+    }
+}
+
+#[test]
+fn what_was_seen_while_a_canceled_build_ran_begins_no_other_one() {
+    let mut build = cancelling(&running(), "1");
+    ask(
+        &mut build.status.as_mut().unwrap().pending,
+        asked(TriggerReason::Commit, Some(A), 30),
+    );
+    let step = next(&with_attempt(build.clone(), State::Running), later(60));
+    assert_eq!((step.status.current, step.status.pending), (None, None));
+    assert_eq!(step.status.last_revision.as_deref(), Some(A));
+    // What has ended already counts.
+    let step = ended(&build, of(A), later(60));
+    assert_eq!(condition(&step.status, READY), Some(("True", "Succeeded")));
+}
+
+#[test]
+fn a_base_image_that_moved_while_a_build_took_it_starts_no_other_one() {
+    let base = |digest: &str| whittle_api::Base {
+        image: "registry.example.com/base:1".into(),
+        digest: digest.into(),
+        stage: None,
+        seen: None,
+    };
+    let with = |digest: &str| {
+        let Report::Succeeded(built) = success() else {
+            unreachable!()
+        };
+        Report::Succeeded(Built {
+            bases: vec![base(digest)],
+            ..built
+        })
+    };
+    let mut build = running();
+    let status = build.status.as_mut().unwrap();
+    status.bases = vec![whittle_api::Base {
+        seen: Some("sha256:2".into()),
+        ..base("sha256:1")
+    }];
+    ask(
+        &mut status.pending,
+        asked(TriggerReason::BaseImage, None, 5),
+    );
+    assert_eq!(
+        ended(&build, with("sha256:2"), later(30)).status.pending,
+        None
+    );
+    let older = ended(&build, with("sha256:1"), later(30)).status;
+    assert!(older.pending.is_some());
+    assert_eq!(older.bases[0].seen.as_deref(), Some("sha256:2"));
 }

@@ -18,7 +18,7 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::quantity;
-use whittle_api::{Builder, ImageBuild};
+use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 use whittle_build::inputs::Inputs;
 use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
 
@@ -177,6 +177,7 @@ fn request(
         inputs: Inputs::of(build),
         tagging: id.tagging.clone(),
         previous: previous(build),
+        standing: standing(build),
         registries: builder.spec.registries.clone(),
         cache: builder.spec.cache.registry.clone(),
         scratch_bytes: scratch_bytes(settings),
@@ -191,19 +192,27 @@ fn scratch_bytes(settings: &Settings) -> u64 {
     all - all / 16
 }
 
-/// The last good image, where it lies in the repository that this build pushes to.
-fn previous(build: &ImageBuild) -> Vec<Previous> {
-    let Some(status) = &build.status else {
+/// What is known of the last good image, where it lies in the repository that this build pushes to.
+fn last_good(build: &ImageBuild) -> Option<&ImageBuildStatus> {
+    let status = build.status.as_ref()?;
+    let (repository, _) = status.image.as_deref()?.split_once('@')?;
+    (repository == build.spec.output.image).then_some(status)
+}
+
+/// What its tags pointed to, and those of the image for debugging.
+fn standing(build: &ImageBuild) -> Vec<String> {
+    let Some(status) = last_good(build) else {
         return vec![];
     };
-    let same = status
-        .image
-        .as_deref()
-        .and_then(|image| image.split('@').next())
-        == Some(build.spec.output.image.as_str());
-    if !same {
+    let debug = status.debug.as_ref().map(|debug| debug.digest.clone());
+    status.digest.iter().cloned().chain(debug).collect()
+}
+
+/// Its platforms.
+fn previous(build: &ImageBuild) -> Vec<Previous> {
+    let Some(status) = last_good(build) else {
         return vec![];
-    }
+    };
     status
         .platforms
         .iter()

@@ -3,10 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::decide;
 use super::outcome::Pending as Wait;
 use whittle_api::{
-    ADVICE, BUILT, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus, PROBED,
-    Pending, READY, RECONCILING, Reason, STALLED, bounded, clear, is_true, set,
+    ADVICE, BUILT, Base, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus,
+    PROBED, Pending, READY, RECONCILING, Reason, STALLED, TriggerReason, bounded, clear, is_true,
+    set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
@@ -133,7 +135,11 @@ pub fn end(
     let queued = status.queued_seconds.unwrap_or(all).min(all);
     let seconds = status.started_at.as_ref().map(|_| all - queued);
     let queued = status.started_at.as_ref().map(|_| queued);
-    let unchanged = built.is_some_and(|built| status.digest.as_deref() == Some(&built.digest));
+    let unchanged = built.is_some_and(|built| {
+        let tags = tags(build, built);
+        let known = |tag: &String| status.tags.iter().flatten().any(|known| known == tag);
+        status.digest.as_deref() == Some(&built.digest) && tags.iter().all(known)
+    });
     status.completed_at = Some(Time(now));
     status.duration_seconds = seconds;
     status.queued_seconds = queued;
@@ -179,12 +185,8 @@ pub fn succeed(
     status.size = largest(&built);
     status.display_size = status.size.map(display_size);
     status.image = Some(image.clone());
+    status.tags = Some(tags(build, &built));
     status.digest = Some(built.digest);
-    // A runner that does not name them has moved those of the spec.
-    status.tags = Some(match built.tags.is_empty() {
-        true => variables::literal(&build.spec.output.tags),
-        false => built.tags,
-    });
     let names: Vec<_> = built
         .platforms
         .iter()
@@ -198,8 +200,8 @@ pub fn succeed(
     if build.spec.health_check.is_none() {
         clear(&mut status.conditions, PROBED);
     }
-    known_revision(status, built.revision.as_deref());
-    status.bases = built.bases;
+    decide::read(status, built.revision.as_deref(), true);
+    know_bases(status, built.bases);
     status.revision = built.revision;
     status.steps = Some(built.steps);
     status.failure = None;
@@ -207,8 +209,10 @@ pub fn succeed(
         Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
         _ => String::new(),
     };
+    let unchanged = status.history.first().is_some_and(|entry| entry.unchanged);
     let message = format!(
-        "{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        "{}{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        if unchanged { "unchanged: " } else { "" },
         status.display_size.as_deref().unwrap_or("size unknown"),
         built.steps.cached,
         built.steps.total,
@@ -226,18 +230,47 @@ pub fn succeed(
     }
 }
 
-/// What the build was really made from: what a trigger has seen meanwhile may be just that.
-fn known_revision(status: &mut ImageBuildStatus, revision: Option<&str>) {
-    let Some(revision) = revision else { return };
-    status.last_revision = Some(revision.to_owned());
-    let built = |pending: &Pending| pending.revision.as_deref() == Some(revision);
-    if status
-        .pending
-        .as_ref()
-        .is_some_and(|it| !it.reason.stands_back() && built(it))
-    {
+/// The tags that were moved. A runner that does not name them has moved those of the spec.
+fn tags(build: &ImageBuild, built: &Built) -> Vec<String> {
+    match built.tags.is_empty() {
+        true => variables::literal(&build.spec.output.tags),
+        false => built.tags.clone(),
+    }
+}
+
+/// The images that this build was made from. What was asked for because one of them had moved is done where the build has
+/// that; and what was seen of one stays known.
+fn know_bases(status: &mut ImageBuildStatus, mut bases: Vec<Base>) {
+    let of = |all: &[Base], image: &str| all.iter().find(|base| base.image == image).cloned();
+    let done = status.bases.iter().all(|old| {
+        let new = of(&bases, &old.image);
+        old.seen.is_none() || new.is_none_or(|new| Some(&new.digest) == old.seen.as_ref())
+    });
+    let by_base = |pending: &Pending| pending.reason == TriggerReason::BaseImage;
+    if done && status.pending.as_ref().is_some_and(by_base) {
         status.pending = None;
     }
+    for base in &mut bases {
+        let old = of(&status.bases, &base.image);
+        base.seen = old
+            .filter(|old| old.digest == base.digest)
+            .and_then(|old| old.seen);
+    }
+    status.bases = bases;
+}
+
+/// True for failures of the platform: where they come before the source was read, it has not been tried.
+fn is_of_platform(reason: FailureReason) -> bool {
+    use FailureReason as R;
+    let more = [
+        R::Timeout,
+        R::OutOfMemory,
+        R::CacheFull,
+        R::ImagePullFailed,
+        R::BuilderNotFound,
+        R::SecretNotFound,
+    ];
+    reason.is_transient() || more.contains(&reason)
 }
 
 /// Hints, one a line; they never change what became of the build.
@@ -289,7 +322,8 @@ pub fn fail(
             entry.revision = failed.revision.clone();
         }
     }
-    known_revision(status, failed.revision.as_deref());
+    let tried = !is_of_platform(failed.failure.reason);
+    decide::read(status, failed.revision.as_deref(), tried);
     status.steps = Some(failed.steps);
     if !failed.advice.is_empty() {
         advise(status, build, &failed.advice, now);

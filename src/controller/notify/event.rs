@@ -92,6 +92,9 @@ mod tests {
             duration_seconds: Some(12),
             queued_seconds: Some(0),
             trigger: Some(Started {
+                revision: None,
+                tree: None,
+                read: true,
                 reason: TriggerReason::Commit,
                 detail: "main@sha1:bb".into(),
                 since: Time(Timestamp::from_second(999_000).unwrap()),

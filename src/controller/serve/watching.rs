@@ -1,7 +1,7 @@
 //! Watchers tell here what they have seen, and ask what is to be looked at at once: over the same mutual TLS as runners, each
 //! with the credential that its Builder's watcher was given. It speaks for the sources of that Builder's ImageBuilds alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +21,12 @@ use whittle_watch::wire::{HELD, ID, Seen, TOLD, Told, Wanted};
 const TRIES: usize = 4;
 
 /// After each write: whatever is told, the API server has time for others.
-const PACE: Duration = Duration::from_millis(20);
-/// Watchers that are heard at a time.
-const HEARD: usize = 8;
+const PACE: Duration = Duration::from_millis(50);
+/// Watchers that are heard at a time: in all, and of one namespace.
+const HEARD: usize = 16;
+const OF_A_NAMESPACE: usize = 2;
+/// How long one may be heard: it waits for 30 s.
+const WITHIN: Duration = Duration::from_secs(25);
 
 /// The watchers that are being heard: each once.
 #[derive(Clone, Default)]
@@ -35,8 +38,11 @@ struct One<'a>(&'a Telling, Name);
 impl Telling {
     fn enter(&self, builder: &Name) -> Option<One<'_>> {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = heard.len() < HEARD && heard.insert(builder.clone());
-        room.then(|| One(self, builder.clone()))
+        let here = heard
+            .iter()
+            .filter(|(namespace, _)| *namespace == builder.0);
+        let room = heard.len() < HEARD && here.count() < OF_A_NAMESPACE;
+        (room && heard.insert(builder.clone())).then(|| One(self, builder.clone()))
     }
 }
 
@@ -103,16 +109,28 @@ pub(super) async fn seen(
         Ok(told) => told,
         Err(error) => return refuse((StatusCode::BAD_REQUEST, "Body", error.to_string())),
     };
-    for seen in told.seen.iter().take(TOLD) {
-        if let Err(error) = take(&desk, &builder, seen).await {
-            return refuse((
-                StatusCode::SERVICE_UNAVAILABLE,
-                "ApiServer",
-                error.to_string(),
-            ));
+    match tokio::time::timeout(WITHIN, take_all(&desk, &builder, &told)).await {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Err(error)) => refuse((
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ApiServer",
+            error.to_string(),
+        )),
+        Err(_) => {
+            let why = "timed out: what was told takes too long to write".to_owned();
+            refuse((StatusCode::SERVICE_UNAVAILABLE, "Slow", why))
         }
     }
-    StatusCode::NO_CONTENT.into_response()
+}
+
+/// Writes what follows from all that was seen: the last word of each source.
+async fn take_all(desk: &Desk, builder: &Name, told: &Told) -> Result<(), crate::cluster::Error> {
+    let all = told.seen.iter().take(TOLD);
+    let last: BTreeMap<&str, &Seen> = all.map(|seen| (seen.id.as_str(), seen)).collect();
+    for seen in last.into_values() {
+        take(desk, builder, seen).await?;
+    }
+    Ok(())
 }
 
 /// Writes what follows from one thing that was seen.

@@ -26,6 +26,7 @@ use super::metrics::Metrics;
 use super::seats::Seats;
 use crate::cluster::credentials::Credentials;
 use crate::watcher::Sources;
+use crate::watches::Listed;
 use whittle_api::GitRef;
 use whittle_watch::wire::What;
 
@@ -51,6 +52,8 @@ pub struct Hooks {
     metrics: Metrics,
     /// File with the secret that senders sign with; none where they need not.
     secret: Option<PathBuf>,
+    /// Until ImageBuilds are listed nobody knows which path is whose.
+    listed: Listed,
     counted: Arc<Mutex<Counted>>,
 }
 
@@ -73,13 +76,17 @@ impl Counted {
                 ..Self::default()
             };
         }
-        self.in_all += 1;
         if self.by_path.len() >= COUNTED {
             return false;
         }
         let of_path = self.by_path.entry(path.to_owned()).or_default();
         *of_path += 1;
-        *of_path <= OF_A_PATH && self.in_all <= IN_ALL
+        if *of_path > OF_A_PATH {
+            // It takes nothing from other paths.
+            return false;
+        }
+        self.in_all += 1;
+        self.in_all <= IN_ALL
     }
 }
 
@@ -89,13 +96,14 @@ impl Hooks {
         sources: Sources,
         credentials: Credentials,
         metrics: Metrics,
-        secret: Option<PathBuf>,
+        (secret, listed): (Option<PathBuf>, Listed),
     ) -> Self {
         Self {
             sources,
             credentials,
             metrics,
             secret,
+            listed,
             counted: Arc::default(),
         }
     }
@@ -153,8 +161,18 @@ async fn hook(
         let mut counted = hooks.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.hears(&uid, Instant::now())
     };
+    if hooks.listed.missing().contains(&"ImageBuild") {
+        hooks.metrics.refused("WebhookEarly");
+        let after = [(header::RETRY_AFTER, "5")];
+        let words = "not ready: the controller has just started; retry";
+        return (after, say(StatusCode::SERVICE_UNAVAILABLE, words)).into_response();
+    }
     if !hears {
         hooks.metrics.refused("WebhookTooMany");
+        // Whatever was pushed: nobody sends it again.
+        if let Some((builder, id, _)) = hooks.sources.hooked(&namespace, &uid) {
+            hooks.sources.want(&builder, &id);
+        }
         let after = [(header::RETRY_AFTER, "1")];
         return (
             after,
@@ -194,10 +212,10 @@ async fn hook(
             "denied: the signature is missing or does not match the secret of the installation",
         );
     }
-    if let Some((builder, what)) = hooks.sources.hooked(&namespace, &uid) {
+    if let Some((builder, id, what)) = hooks.sources.hooked(&namespace, &uid) {
         let pushed = body.whole.as_deref().and_then(pushed);
         if concerns(&what, pushed.as_deref()) {
-            hooks.sources.want(&builder, &uid);
+            hooks.sources.want(&builder, &id);
         }
     }
     say(StatusCode::ACCEPTED, "accepted")

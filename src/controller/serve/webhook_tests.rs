@@ -39,9 +39,16 @@ async fn open(secret: Option<&str>) -> (Door, tempfile::TempDir) {
         file
     });
     let path = credentials.webhook(&namespace, &uid);
+    let listed = Listed::default();
+    listed.is("ImageBuild");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let hooks = Hooks::new(sources.clone(), credentials, Metrics::default(), file);
+    let hooks = Hooks::new(
+        sources.clone(),
+        credentials,
+        Metrics::default(),
+        (file, listed),
+    );
     tokio::spawn(async move { match serve_webhooks(&listener, hooks).await {} });
     (
         Door {

@@ -1,17 +1,19 @@
 //! What follows from what a watcher has seen.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::sources::base_id;
-use crate::imagebuild::decide::{self, LOOP, watches_bases, watches_source};
+use super::sources::{base_id, source_id, source_of};
+use crate::imagebuild::decide::{self, LOOP, say_triggers, watches_bases, watches_source};
 use whittle_api::{
-    FailureReason, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS, TriggerReason, bounded,
-    find, set,
+    FailureReason, FolderStatus, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS,
+    TriggerReason, Unseen, bounded, set,
 };
 use whittle_watch::wire::{self, Outcome, Seen};
 
+/// Bytes of the id of a tree: 64 digits.
+const TREE: usize = 64;
 /// Bytes of what a watcher says.
 const WORDS: usize = 512;
 
@@ -20,73 +22,123 @@ pub fn same(known: &str, seen: &str) -> bool {
     known == seen || known.strip_prefix("oci@") == Some(seen)
 }
 
+/// What the last build was made from, as far as a status says: one of an earlier version has what the last success was.
+pub fn last_revision(status: &ImageBuildStatus) -> Option<&String> {
+    status.last_revision.as_ref().or(status.revision.as_ref())
+}
+
 /// The status after this was seen; none where it stays as it is, or the ImageBuild does not ask for it any more.
 pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBuildStatus> {
     let before = build.status.clone().unwrap_or_default();
     let mut status = before.clone();
     let uid = build.uid()?;
-    let of_source = seen.id == uid && watches_source(&build.spec);
+    let source = source_of(build).filter(|_| watches_source(&build.spec));
+    let of_source = source.is_some_and(|what| source_id(&uid, &what) == seen.id);
     let base = (0..status.bases.len()).find(|at| {
         watches_bases(&build.spec) && base_id(&uid, &status.bases[*at].image) == seen.id
     });
     if !of_source && base.is_none() || build.metadata.deletion_timestamp.is_some() {
         return None;
     }
+    status.unseen.retain(|unseen| unseen.id != seen.id);
+    let mut looped = None;
     match &seen.outcome {
+        // A build that has begun since has this, or what came after it.
+        Outcome::Found { .. } if is_old(&status, seen, now) => {}
         Outcome::Found { revision } => {
             let revision = bounded(revision.clone(), WORDS);
-            let looped = match base {
-                Some(at) => base_moved(&mut status, at, &revision, now),
-                None => {
-                    source_moved(build, &mut status, revision, seen.wanted, now);
-                    None
-                }
-            };
-            match looped {
-                Some(message) => {
-                    let why = (Reason::Loop, message.as_str());
-                    say(&mut status, build, Some(false), why, now);
-                }
-                None if says_loop(&status) && decide::loops(&status, now) => {}
-                None => {
-                    let why = (
-                        Reason::TriggersWork,
-                        "the source and its base images are looked at",
-                    );
-                    say(&mut status, build, Some(true), why, now);
-                }
+            match base {
+                Some(at) => looped = base_moved(&mut status, at, &revision, now),
+                None => source_moved(build, &mut status, revision, seen, now),
             }
         }
-        // What it says of itself then ends no loop.
-        Outcome::Failed { .. } if says_loop(&status) && decide::loops(&status, now) => {}
         Outcome::Failed { reason, message } => {
-            let message = bounded(message.clone(), WORDS);
-            let reason = reason_of(*reason, base.is_some());
-            say(&mut status, build, Some(false), (reason, &message), now);
+            let unseen = Unseen {
+                id: seen.id.clone(),
+                reason: reason_of(*reason, base.is_some()).as_str().to_owned(),
+                message: bounded(message.clone(), WORDS),
+            };
+            // The source first: it is asked for first, too.
+            let at = if of_source { 0 } else { status.unseen.len() };
+            status.unseen.insert(at, unseen);
         }
     }
+    say_triggers(&mut status, build, true, now);
+    if let Some(message) = looped {
+        let generation = build.metadata.generation;
+        let why = (Reason::Loop, message.as_str());
+        set(
+            &mut status.conditions,
+            TRIGGERS,
+            Some(false),
+            why,
+            generation,
+            now,
+        );
+    }
     (status != before).then_some(status)
+}
+
+/// True where a build has begun since this was looked at, and has read its source, or is about to.
+fn is_old(status: &ImageBuildStatus, seen: &Seen, now: Timestamp) -> bool {
+    let age = i64::try_from(seen.age_seconds).unwrap_or(i64::MAX);
+    let looked = now
+        .checked_sub(SignedDuration::from_secs(age))
+        .unwrap_or(Timestamp::MIN);
+    let read =
+        status.current.is_some() || status.trigger.as_ref().is_some_and(|trigger| trigger.read);
+    read && status
+        .started_at
+        .as_ref()
+        .is_some_and(|started| looked < started.0)
+}
+
+/// True where the folder that is built has the tree at this revision that it had when it was built last: the commit is seen,
+/// and nothing is to be built. Notes what the tree is.
+fn nothing_below(status: &mut ImageBuildStatus, revision: &str, tree: Option<&str>) -> bool {
+    let Some(tree) = tree.filter(|tree| tree.len() <= TREE) else {
+        return false;
+    };
+    let last = last_revision(status).cloned();
+    if last.as_deref() == Some(revision) {
+        status.folder = Some(FolderStatus::of(revision, tree.to_owned()));
+        return true;
+    }
+    match &mut status.folder {
+        Some(folder) if folder.tree == tree && Some(&folder.built) == last.as_ref() => {
+            revision.clone_into(&mut folder.seen);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// True where this was built last, is being built, or is asked for.
+fn is_known(status: &ImageBuildStatus, revision: &String) -> bool {
+    let pending = status.pending.as_ref().and_then(|it| it.revision.as_ref());
+    let begun = status.trigger.as_ref().and_then(|it| it.revision.as_ref());
+    let begun = begun.filter(|_| status.current.is_some());
+    [last_revision(status), pending, begun].contains(&Some(revision))
 }
 
 fn source_moved(
     build: &ImageBuild,
     status: &mut ImageBuildStatus,
     revision: String,
-    wanted: bool,
+    seen: &Seen,
     now: Timestamp,
 ) {
     let revision = match build.spec.source.oci {
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    let pending = status
-        .pending
-        .as_ref()
-        .and_then(|pending| pending.revision.as_ref());
-    if status.last_revision.as_ref() == Some(&revision) || pending == Some(&revision) {
+    if nothing_below(status, &revision, seen.tree.as_deref()) {
         return;
     }
-    let reason = match wanted {
+    if is_known(status, &revision) {
+        return;
+    }
+    let reason = match seen.wanted {
         true => TriggerReason::Webhook,
         false => TriggerReason::Commit,
     };
@@ -96,6 +148,7 @@ fn source_moved(
             reason,
             detail: revision.clone(),
             revision: Some(revision),
+            tree: seen.tree.clone().filter(|tree| tree.len() <= TREE),
             since: Time(now),
         },
     );
@@ -129,26 +182,11 @@ fn base_moved(
             reason: TriggerReason::BaseImage,
             detail,
             revision: None,
+            tree: None,
             since: Time(now),
         },
     );
     None
-}
-
-fn says_loop(status: &ImageBuildStatus) -> bool {
-    let told = find(&status.conditions, TRIGGERS);
-    told.is_some_and(|told| told.reason == Reason::Loop.as_str())
-}
-
-fn say(
-    status: &mut ImageBuildStatus,
-    build: &ImageBuild,
-    to: Option<bool>,
-    why: (Reason, &str),
-    now: Timestamp,
-) {
-    let generation = build.metadata.generation;
-    set(&mut status.conditions, TRIGGERS, to, why, generation, now);
 }
 
 fn reason_of(reason: wire::Reason, base: bool) -> Reason {

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::SignedDuration;
 
 use super::*;
 use crate::fixtures;
-use whittle_api::{Base, Row, Started};
+use whittle_api::{Base, Row, Started, find};
 
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -33,10 +33,17 @@ fn polled() -> ImageBuild {
     build(json!({"poll": {"interval": "1m"}}))
 }
 
+/// The id of its source.
+fn id_of(build: &ImageBuild) -> String {
+    source_id(&build.uid().unwrap(), &source_of(build).unwrap())
+}
+
 fn found(id: &str, revision: &str) -> Seen {
     Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
+        age_seconds: 0,
         outcome: Outcome::Found {
             revision: revision.into(),
         },
@@ -47,6 +54,8 @@ fn failed(id: &str, reason: wire::Reason) -> Seen {
     Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
+        age_seconds: 0,
         outcome: Outcome::Failed {
             reason,
             message: "branch \"main\" not found".into(),
@@ -67,7 +76,7 @@ fn condition(status: &ImageBuildStatus) -> (String, String) {
 #[test]
 fn a_new_commit_asks_for_a_build_once_and_the_one_that_was_built_for_none() {
     let mut build = polled();
-    let uid = build.uid().unwrap();
+    let uid = id_of(&build);
     let status = heard(&build, &found(&uid, A), now()).unwrap();
     assert_eq!(pending(&status), None);
     assert_eq!(condition(&status), ("True".into(), "TriggersWork".into()));
@@ -81,23 +90,22 @@ fn a_new_commit_asks_for_a_build_once_and_the_one_that_was_built_for_none() {
         wanted: true,
         ..found(&uid, B)
     };
-    let mut hooked = polled();
-    hooked.metadata.uid = Some(uid.clone());
+    let hooked = polled();
     let status = heard(&hooked, &wanted, now()).unwrap();
     assert_eq!(pending(&status), Some((TriggerReason::Webhook, Some(B))));
 }
 
 #[test]
 fn what_the_spec_does_not_ask_for_is_not_heard() {
-    let uid = polled().uid().unwrap();
-    let golang = base_id(&uid, "docker.io/library/golang:1");
+    let (uid, own) = (id_of(&polled()), polled().uid().unwrap());
+    let golang = base_id(&own, "docker.io/library/golang:1");
     // No trigger of this kind, another ImageBuild, a base image that it is not built from.
     let based = build(json!({"baseImages": {}}));
     for (build, id) in [
         (&polled(), golang.as_str()),
         (&based, uid.as_str()),
         (&based, "another"),
-        (&based, &base_id(&uid, "docker.io/library/node:1")),
+        (&based, &base_id(&own, "docker.io/library/node:1")),
         (&build(json!({"schedule": "@daily"})), uid.as_str()),
     ] {
         assert_eq!(heard(build, &found(id, B), now()), None, "{id}");
@@ -129,7 +137,7 @@ fn a_base_image_that_moves_asks_for_one_build_until_it_moves_again() {
 #[test]
 fn what_cannot_be_seen_is_said_and_asks_for_nothing() {
     let mut build = polled();
-    let uid = build.uid().unwrap();
+    let uid = id_of(&build);
     for (reason, said) in [
         (wire::Reason::NotFound, "SourceNotFound"),
         (wire::Reason::Denied, "SourceDenied"),
@@ -153,7 +161,7 @@ fn an_artifact_is_known_by_its_digest() {
     build.spec.source =
         serde_json::from_value(json!({"oci": {"image": "registry.example.com/a:main"}})).unwrap();
     build.status.as_mut().unwrap().last_revision = Some("oci@sha256:01".into());
-    let uid = build.uid().unwrap();
+    let uid = id_of(&build);
     let status = heard(&build, &found(&uid, "sha256:01"), now()).unwrap();
     assert_eq!(pending(&status), None);
     let status = heard(&build, &found(&uid, "sha256:02"), now()).unwrap();
@@ -166,15 +174,50 @@ fn an_artifact_is_known_by_its_digest() {
 #[test]
 fn a_watcher_that_says_much_has_little_of_it_kept() {
     let build = polled();
-    let uid = build.uid().unwrap();
+    let uid = id_of(&build);
     let status = heard(&build, &found(&uid, &"x".repeat(100_000)), now()).unwrap();
     assert!(status.pending.unwrap().revision.unwrap().len() <= WORDS);
+}
+
+#[test]
+fn a_commit_that_changes_nothing_below_the_folder_is_seen_and_starts_nothing() {
+    let mut build = polled();
+    let uid = id_of(&build);
+    let with = |revision: &str, tree: &str| Seen {
+        tree: Some(tree.into()),
+        ..found(&uid, revision)
+    };
+    let c = B.replace('b', "c");
+    build.status = heard(&build, &with(A, "t1"), now());
+    // Elsewhere in the repository: twice.
+    for revision in [B, c.as_str()] {
+        let status = heard(&build, &with(revision, "t1"), now()).unwrap();
+        assert_eq!(pending(&status), None);
+        let folder = status.folder.clone().unwrap();
+        assert_eq!((folder.built.as_str(), folder.seen.as_str()), (A, revision));
+        build.status = Some(status);
+        assert_eq!(heard(&build, &with(revision, "t1"), now()), None);
+    }
+    let status = heard(&build, &with(B, "t2"), now()).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
+    // Where another one was built meanwhile, the tree that is known is not that one's: a commit that goes back is built.
+    build.status.as_mut().unwrap().last_revision = Some(B.into());
+    let status = heard(&build, &with(&c, "t1"), now()).unwrap();
+    assert!(pending(&status).is_some());
+    // And where no tree can be seen.
+    let mut build = polled();
+    build.status = heard(&build, &with(A, "t1"), now());
+    let status = heard(&build, &found(&uid, B), now()).unwrap();
+    assert!(pending(&status).is_some());
 }
 
 /// The ImageBuild once a base image has started so many builds of it, the first of them so many minutes ago.
 fn in_a_row(builds: i64, minutes: i64) -> ImageBuild {
     let mut build = build(json!({"baseImages": {}, "poll": {"interval": "1m"}}));
     build.status.as_mut().unwrap().trigger = Some(Started {
+        revision: None,
+        tree: None,
+        read: true,
         reason: TriggerReason::BaseImage,
         detail: String::new(),
         since: Time(now()),
@@ -189,8 +232,8 @@ fn in_a_row(builds: i64, minutes: i64) -> ImageBuild {
 #[test]
 fn base_images_that_start_one_build_after_another_start_no_more_and_a_commit_still_does() {
     let mut build = in_a_row(LOOP, 59);
-    let uid = build.uid().unwrap();
-    let id = base_id(&uid, "docker.io/library/golang:1");
+    let uid = id_of(&build);
+    let id = base_id(&build.uid().unwrap(), "docker.io/library/golang:1");
     let status = heard(&build, &found(&id, "sha256:02"), now()).unwrap();
     assert_eq!(pending(&status), None);
     assert_eq!(condition(&status), ("False".into(), "Loop".into()));
@@ -204,10 +247,8 @@ fn base_images_that_start_one_build_after_another_start_no_more_and_a_commit_sti
     let day = now() + SignedDuration::from_hours(24);
     assert_eq!(heard(&build, &found(&id, "sha256:03"), day), None);
     assert_eq!(heard(&build, &found(&uid, A), day), None);
-    assert_eq!(
-        heard(&build, &failed(&uid, wire::Reason::Denied), day),
-        None
-    );
+    let denied = heard(&build, &failed(&uid, wire::Reason::Denied), day).unwrap();
+    assert_eq!(condition(&denied).1, "Loop");
     let status = heard(&build, &found(&uid, B), day).unwrap();
     assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
     // What that commit has started ends it.
@@ -225,4 +266,72 @@ fn a_base_image_that_moves_often_but_not_that_often_is_no_loop() {
         let status = heard(&build, &found(&id, "sha256:02"), now()).unwrap();
         assert_eq!(pending(&status), Some((TriggerReason::BaseImage, None)));
     }
+}
+
+#[test]
+fn what_cannot_be_seen_stays_said_until_that_very_thing_is_seen() {
+    let mut build = build(json!({"baseImages": {}, "poll": {"interval": "1m"}}));
+    let source = id_of(&build);
+    let base = base_id(&build.uid().unwrap(), "docker.io/library/golang:1");
+    for (seen, said) in [
+        (found(&base, "sha256:01"), "TriggersWork"),
+        (failed(&base, wire::Reason::Denied), "BaseImageDenied"),
+        (failed(&source, wire::Reason::NotFound), "SourceNotFound"),
+        (found(&base, "sha256:01"), "SourceNotFound"),
+        (failed(&base, wire::Reason::Denied), "SourceNotFound"),
+        (found(&source, A), "BaseImageDenied"),
+        (found(&base, "sha256:01"), "TriggersWork"),
+    ] {
+        build.status = Some(heard(&build, &seen, now()).unwrap());
+        assert_eq!(condition(build.status.as_ref().unwrap()).1, said);
+    }
+}
+
+#[test]
+fn what_was_seen_before_a_build_began_is_no_news_once_that_has_read_its_source() {
+    let mut build = polled();
+    let id = id_of(&build);
+    build.status = heard(&build, &found(&id, A), now());
+    let status = build.status.as_mut().unwrap();
+    status.last_revision = Some(B.into());
+    status.started_at = Some(Time(now()));
+    let begun = |read| Started {
+        reason: TriggerReason::Request,
+        detail: String::new(),
+        since: Time(now()),
+        revision: None,
+        tree: None,
+        read,
+        row: None,
+    };
+    status.trigger = Some(begun(true));
+    let old = |seconds| Seen {
+        age_seconds: seconds,
+        ..found(&id, A)
+    };
+    let later = now() + SignedDuration::from_secs(100);
+    assert_eq!(heard(&build, &old(101), later), None);
+    assert!(heard(&build, &old(99), later).unwrap().pending.is_some());
+    // One that ended before it had read anything has not built it.
+    build.status.as_mut().unwrap().trigger = Some(begun(false));
+    assert!(heard(&build, &old(101), later).unwrap().pending.is_some());
+}
+
+#[test]
+fn a_watcher_with_an_older_list_speaks_of_another_source() {
+    let build = polled();
+    let id = id_of(&build);
+    let mut moved = build.clone();
+    moved.spec.source.git.as_mut().unwrap().reference = None;
+    assert_eq!(heard(&moved, &found(&id, B), now()), None);
+    assert!(heard(&build, &found(&id, B), now()).is_some());
+}
+
+#[test]
+fn what_an_earlier_version_has_built_is_not_built_again() {
+    let mut build = polled();
+    let status = build.status.as_mut().unwrap();
+    (status.last_revision, status.revision) = (None, Some(A.into()));
+    let status = heard(&build, &found(&id_of(&build), A), now()).unwrap();
+    assert_eq!(pending(&status), None);
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use super::{Context, Error, in_time};
 use crate::builder::{Admission, admit};
@@ -19,7 +19,7 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use whittle_image::digest_of;
 
-pub use heard::heard;
+pub use heard::{heard, last_revision};
 pub use objects::WatcherObjects;
 #[cfg(test)]
 pub use sources::base_id;
@@ -27,6 +27,8 @@ pub use sources::{Name, Sources};
 
 /// After an error, or where the Builder does not exist.
 const AGAIN: Duration = Duration::from_secs(10);
+/// After the API server has refused it.
+const AFTER_REFUSAL: Duration = Duration::from_secs(300);
 /// What stands there is written again after this long, whatever became of it.
 const RESYNC: Duration = Duration::from_secs(3600);
 
@@ -49,10 +51,31 @@ pub async fn run(context: Arc<Context>, stop: impl Future<Output = ()>) {
                 let (namespace, name) = &builder;
                 written.remove(&builder);
                 tracing::warn!(namespace, builder = name, %error, "cannot write a watcher; retrying");
-                context.sources.touch_later(builder, AGAIN);
+                let again = refused(&builder, &error, &context).await;
+                context.sources.touch_later(builder, again);
             }
         }
     }
+}
+
+/// Tells who looks at the Builder what the API server refuses, and says when to try again.
+async fn refused((namespace, name): &Name, error: &Error, context: &Context) -> Duration {
+    let Error::Cluster(error) = error else {
+        return AGAIN;
+    };
+    let Some(refusal) = error.refusal() else {
+        return AGAIN;
+    };
+    if let Ok(Some(builder)) = context.cluster.builder(namespace, name).await {
+        let words = format!(
+            "the watcher, which looks at the sources of ImageBuilds with triggers, cannot be written: {error}"
+        );
+        let about = builder.object_ref(&());
+        context
+            .tell(&about, true, refusal.why.reason(), &words)
+            .await;
+    }
+    AFTER_REFUSAL
 }
 
 /// Watchers that stand there from before this process are looked at: their ImageBuilds may have gone.

@@ -48,7 +48,6 @@ pub fn objects(
     let all = watched.len();
     let mut secrets = BTreeSet::new();
     let mut bytes = 0;
-    watched.sort_by(|a, b| a.id.cmp(&b.id));
     watched.retain(|one| {
         let secret = secret_of(one);
         // The API server refuses such a spec.
@@ -67,6 +66,7 @@ pub fn objects(
         bytes <= LIST
     });
     let left_out = all - watched.len();
+    watched.sort_by(|a, b| a.id.cmp(&b.id));
     let name = names::watcher(&builder.name_any());
     let list = List {
         callback,
@@ -239,6 +239,7 @@ mod tests {
         Watched {
             id: id.into(),
             interval_seconds: 300,
+            folder: None,
             what: What::Git {
                 url: "https://git.example.com/team/hello.git".into(),
                 reference: Some(GitRef {

@@ -5,22 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::heard::{last_revision, same};
 use crate::imagebuild::decide::{watches_bases, watches_source};
 use whittle_api::quantity::duration;
-use whittle_api::{ImageBuild, TRIGGERS, find};
-use whittle_watch::wire::{Seen, Watched, What};
+use whittle_api::{ImageBuild, LocalRef, TRIGGERS, find};
+use whittle_watch::wire::{Outcome, Seen, Watched, What};
 
 /// Namespace and name.
 pub type Name = (String, String);
 
 /// ImageBuilds of a Builder whose sources are watched: what stands of them in one ConfigMap has to fit.
 pub const MOST: usize = 2_000;
+/// Seconds between two looks at a source of which somebody posts: what was posted may be lost on its way.
+const UNPOLLED: i64 = 1800;
 /// How long it is between two looks that webhooks ask for.
 const BETWEEN: Duration = Duration::from_secs(1);
 /// What changes together is written together.
@@ -61,12 +64,16 @@ pub struct Entry {
     pub builder: String,
     /// What is looked at.
     pub watched: Vec<Watched>,
-    /// True where somebody may post that its source has moved.
-    hooked: bool,
+    /// When it was made.
+    created: Option<Timestamp>,
+    /// The id of its source, where somebody may post that it has moved.
+    hooked: Option<String>,
     /// Digests of what is known, by id, to see without asking anybody whether something is new.
     known: BTreeMap<String, Vec<String>>,
-    /// The condition that tells of the triggers: its status, reason and message.
-    told: Option<(String, String, String)>,
+    /// What is said of those that cannot be seen, by id.
+    unseen: BTreeMap<String, String>,
+    /// True where the watcher has told something.
+    heard: bool,
 }
 
 impl Entry {
@@ -75,77 +82,64 @@ impl Entry {
         if build.metadata.deletion_timestamp.is_some() {
             return None;
         }
-        let spec = &build.spec;
-        let (uid, builder) = (build.uid()?, spec.builder_ref.name.clone());
+        let (spec, uid) = (&build.spec, build.uid()?);
         let triggers = spec.triggers.as_ref()?;
         let status = build.status.as_ref();
-        let secret =
-            |of: &Option<whittle_api::LocalRef>| of.as_ref().map(|secret| secret.name.clone());
-        let (mut watched, mut known) = (vec![], BTreeMap::new());
-        let what = match (&spec.source.git, &spec.source.oci) {
-            (Some(git), _) => Some(What::Git {
-                url: git.url.clone(),
-                reference: git.reference.clone(),
-                secret: secret(&git.secret_ref),
-            }),
-            (_, Some(oci)) => Some(What::Image {
-                image: oci.image.clone(),
-                builder: builder.clone(),
-                secret: secret(&oci.secret_ref).or_else(|| secret(&spec.output.secret_ref)),
-            }),
-            _ => None,
+        let created = build.metadata.creation_timestamp.as_ref();
+        let unseen = status.iter().flat_map(|status| &status.unseen);
+        let told = status.and_then(|status| find(&status.conditions, TRIGGERS));
+        let mut entry = Self {
+            uid,
+            builder: spec.builder_ref.name.clone(),
+            watched: vec![],
+            created: created.map(|time| time.0),
+            hooked: None,
+            known: BTreeMap::new(),
+            unseen: unseen
+                .map(|it| (it.id.clone(), it.message.clone()))
+                .collect(),
+            heard: told.is_some_and(|told| told.status != "Unknown"),
         };
-        if let Some(what) = what.filter(|_| watches_source(spec)) {
-            let interval = triggers
-                .poll
-                .as_ref()
-                .map(|poll| duration(&poll.interval).as_secs());
-            watched.push(Watched {
-                id: uid.clone(),
+        if let Some(what) = source_of(build).filter(|_| watches_source(spec)) {
+            let id = source_id(&entry.uid, &what);
+            let poll = triggers.poll.as_ref();
+            let interval = poll.map_or(UNPOLLED, |poll| duration(&poll.interval).as_secs());
+            let git = spec.source.git.as_ref();
+            entry.watched.push(Watched {
+                id: id.clone(),
                 interval_seconds: seconds(interval),
                 what,
+                folder: git.and_then(|git| git.sub_path.clone()),
             });
             let pending = status.and_then(|status| status.pending.as_ref()?.revision.clone());
-            let last = status.and_then(|status| status.last_revision.clone());
-            known.insert(uid.clone(), last.into_iter().chain(pending).collect());
+            let last = status.and_then(last_revision).cloned();
+            let folder = status.and_then(|status| status.folder.clone());
+            let folder = folder.filter(|folder| Some(&folder.built) == last.as_ref());
+            let same = folder.map(|folder| folder.seen);
+            let all = last.into_iter().chain(pending).chain(same);
+            entry.known.insert(id.clone(), all.collect());
+            entry.hooked = triggers.webhook.as_ref().map(|_| id);
         }
-        if let Some(bases) = triggers
-            .base_images
-            .as_ref()
-            .filter(|_| watches_bases(spec))
-        {
+        let bases = triggers.base_images.as_ref();
+        if let Some(bases) = bases.filter(|_| watches_bases(spec)) {
+            let secret = spec.output.secret_ref.as_ref();
             for base in status.iter().flat_map(|status| &status.bases) {
-                let id = base_id(&uid, &base.image);
-                watched.push(Watched {
+                let id = base_id(&entry.uid, &base.image);
+                entry.watched.push(Watched {
                     id: id.clone(),
-                    interval_seconds: seconds(Some(duration(&bases.interval).as_secs())),
+                    interval_seconds: seconds(duration(&bases.interval).as_secs()),
                     what: What::Image {
                         image: base.image.clone(),
-                        builder: builder.clone(),
-                        secret: secret(&spec.output.secret_ref),
+                        builder: entry.builder.clone(),
+                        secret: secret.map(|secret| secret.name.clone()),
                     },
+                    folder: None,
                 });
                 let digests = std::iter::once(base.digest.clone()).chain(base.seen.clone());
-                known.insert(id, digests.collect());
+                entry.known.insert(id, digests.collect());
             }
         }
-        let told = status.and_then(|status| find(&status.conditions, TRIGGERS));
-        let told = told.map(
-            |Condition {
-                 status,
-                 reason,
-                 message,
-                 ..
-             }| (status.clone(), reason.clone(), message.clone()),
-        );
-        Some(Self {
-            uid,
-            builder,
-            watched,
-            hooked: triggers.webhook.is_some(),
-            known,
-            told,
-        })
+        Some(entry)
     }
 
     /// True where what was seen is what is known, and well.
@@ -153,24 +147,44 @@ impl Entry {
         let Some(known) = self.known.get(&seen.id) else {
             return false;
         };
+        let unseen = self.unseen.get(&seen.id);
         match &seen.outcome {
-            whittle_watch::wire::Outcome::Found { revision } => {
-                let same = |known: &String| super::heard::same(known, revision);
-                self.told
-                    .as_ref()
-                    .is_some_and(|(status, ..)| status == "True")
-                    && known.iter().any(same)
+            Outcome::Found { revision } => {
+                let same = |known: &String| same(known, revision);
+                self.heard && unseen.is_none() && known.iter().any(same)
             }
-            whittle_watch::wire::Outcome::Failed { message, .. } => self
-                .told
-                .as_ref()
-                .is_some_and(|(status, _, told)| status == "False" && told == message),
+            Outcome::Failed { message, .. } => unseen == Some(message),
         }
     }
 }
 
-fn seconds(interval: Option<i64>) -> u64 {
-    interval.map_or(0, |interval| u64::try_from(interval).unwrap_or(0).max(10))
+fn seconds(interval: i64) -> u64 {
+    u64::try_from(interval).unwrap_or(0).max(10)
+}
+
+/// What is looked at as the source of an ImageBuild; none where it has none that can move.
+pub fn source_of(build: &ImageBuild) -> Option<What> {
+    let spec = &build.spec;
+    let secret = |of: &Option<LocalRef>| of.as_ref().map(|secret| secret.name.clone());
+    match (&spec.source.git, &spec.source.oci) {
+        (Some(git), _) => Some(What::Git {
+            url: git.url.clone(),
+            reference: git.reference.clone(),
+            secret: secret(&git.secret_ref),
+        }),
+        (_, Some(oci)) => Some(What::Image {
+            image: oci.image.clone(),
+            builder: spec.builder_ref.name.clone(),
+            secret: secret(&oci.secret_ref).or_else(|| secret(&spec.output.secret_ref)),
+        }),
+        _ => None,
+    }
+}
+
+/// The id of a source: of whose ImageBuild, and which. A watcher that has an older list speaks of another one.
+pub fn source_id(uid: &str, what: &What) -> String {
+    let text = serde_json::to_string(what).expect("plain data is always JSON");
+    base_id(uid, &text)
 }
 
 /// The id of a base image: of whose ImageBuild, and which.
@@ -246,11 +260,11 @@ impl Sources {
     /// What is watched for the ImageBuilds of this Builder.
     pub fn of(&self, builder: &Name) -> Vec<Watched> {
         let state = self.lock();
-        let entries = state.entries(builder).map(|(_, entry)| entry);
-        entries
-            .take(MOST)
-            .flat_map(|entry| entry.watched.clone())
-            .collect()
+        let mut entries: Vec<&Entry> = state.entries(builder).map(|(_, entry)| entry).collect();
+        // Where there is no room for all, those that are there already stay.
+        entries.sort_by_key(|entry| (entry.created, &entry.uid));
+        let first = entries.into_iter().take(MOST);
+        first.flat_map(|entry| entry.watched.clone()).collect()
     }
 
     /// The ImageBuild of this Builder that an id is of, and what is known of it.
@@ -263,15 +277,14 @@ impl Sources {
     }
 
     /// The Builder and the source of an ImageBuild that somebody may post about.
-    pub fn hooked(&self, namespace: &str, uid: &str) -> Option<(Name, What)> {
+    pub fn hooked(&self, namespace: &str, uid: &str) -> Option<(Name, String, What)> {
         let state = self.lock();
         let mut here = state.known.range(names_of(namespace));
-        let (_, entry) = here.find(|(_, entry)| entry.uid == uid && entry.hooked)?;
-        let source = entry.watched.iter().find(|watched| watched.id == uid)?;
-        Some((
-            (namespace.to_owned(), entry.builder.clone()),
-            source.what.clone(),
-        ))
+        let (_, entry) = here.find(|(_, entry)| entry.uid == uid && entry.hooked.is_some())?;
+        let id = entry.hooked.clone()?;
+        let source = entry.watched.iter().find(|watched| watched.id == id)?;
+        let builder = (namespace.to_owned(), entry.builder.clone());
+        Some((builder, id, source.what.clone()))
     }
 
     /// This source is to be looked at at once; one that just was, a second after that.

@@ -75,7 +75,7 @@ async fn an_image_build_that_went_while_nobody_watched_is_watched_no_more() {
     assert_eq!(sources.of(&default()).len(), 2);
     list(&[polled("b")]);
     assert_eq!(next(&sources).await, Some(default()));
-    assert_eq!(sources.of(&default())[0].id, "uid-of-b");
+    assert!(sources.of(&default())[0].id.starts_with("uid-of-b/"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,20 +115,28 @@ fn what_is_known_already_is_seen_without_asking_the_api_server() {
     let seen = |id: &str, outcome| Seen {
         id: id.into(),
         wanted: false,
+        tree: None,
+        age_seconds: 0,
         outcome,
     };
     let found = |revision: &str| Outcome::Found {
         revision: revision.into(),
     };
     let entry = Entry::of(&build).unwrap();
-    assert!(entry.knows(&seen("uid-of-a", found(A))));
-    assert!(!entry.knows(&seen("uid-of-a", found("main@sha1:bb"))));
-    assert!(!entry.knows(&seen("uid-of-a/x", found(A))));
+    let id = &entry.watched[0].id;
+    assert!(entry.knows(&seen(id, found(A))));
+    assert!(!entry.knows(&seen(id, found("main@sha1:bb"))));
+    assert!(!entry.knows(&seen("uid-of-a", found(A))));
     let failed = Outcome::Failed {
         reason: Reason::NotFound,
         message: "m".into(),
     };
-    assert!(!entry.knows(&seen("uid-of-a", failed)));
+    assert!(!entry.knows(&seen(id, failed.clone())));
+    let unseen = json!([{"id": id, "reason": "SourceNotFound", "message": "m"}]);
+    build.status.as_mut().unwrap().unseen = serde_json::from_value(unseen).unwrap();
+    let entry = Entry::of(&build).unwrap();
+    assert!(entry.knows(&seen(&entry.watched[0].id, failed)));
+    assert!(!entry.knows(&seen(&entry.watched[0].id, found(A))));
 }
 
 #[test]

@@ -99,6 +99,7 @@ pub const SAMPLES: &[Sample] = &[
     sample("secret-go-module", "scratch", Prints(&["hello you, from a private module"]), hello("\"you\"", "\"you again\"")),
     sample("secret-npm-token", "node slim", Prints(&["hello you, from a private package"]), Inline("index.js", "\"you\"", "\"you again\"")),
     sample("tags", "files by digest", Prints(&["hello from 1.4.0"]), hello("hello from", "hello again from")),
+    sample("triggers", "scratch", Prints(&["hello from git"]), Git("main.go", "hello from", "hello again from")),
     sample("tags-by-commit", "scratch", Prints(&["hello from git"]), Git("main.go", "hello from", "hello again from")),
     sample("targets-development", "python slim", Prints(&["test_names_whom_it_greets", "OK"]), ConfigMap("test_greet.py", "\"you\"), \"hello you\"", "\"me\"), \"hello me\"")),
     sample("targets-production", "python slim", Prints(&["hello production"]), ConfigMap("greet.py", "\"production\"", "\"production again\"")),

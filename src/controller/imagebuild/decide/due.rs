@@ -9,9 +9,10 @@ use kube::ResourceExt;
 
 use super::REQUEST;
 use crate::schedule;
+use crate::watcher::last_revision;
 use whittle_api::{
-    CANCEL, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Reason, Row, Started, TRIGGERS,
-    TriggerReason, bounded, find,
+    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Reason, Row,
+    Started, TRIGGERS, TriggerReason, bounded, find,
 };
 
 /// What comes within so long of each other makes one image.
@@ -40,8 +41,15 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
         false if asked.revision.is_some() => (asked, old),
         false => (old, asked),
     };
+    let news = if first.revision.is_some() {
+        &first
+    } else {
+        &second
+    };
+    let (revision, tree) = (news.revision.clone(), news.tree.clone());
     *pending = Some(Pending {
-        revision: first.revision.clone().or(second.revision),
+        revision,
+        tree,
         since,
         ..first
     });
@@ -90,6 +98,7 @@ pub(super) fn by_schedule(
             reason: TriggerReason::Schedule,
             detail: format!("{} at {at}", of.unwrap_or_default()),
             revision: None,
+            tree: None,
             since: Time(now),
         };
         ask(&mut status.pending, asked);
@@ -104,7 +113,8 @@ pub(super) fn by_schedule(
 pub(super) fn in_time(status: &mut ImageBuildStatus, now: Timestamp) -> Option<SignedDuration> {
     let pending = status.pending.as_ref()?;
     let only_source = !pending.reason.stands_back();
-    if only_source && pending.revision.is_some() && pending.revision == status.last_revision {
+    let built = last_revision(status);
+    if only_source && pending.revision.is_some() && pending.revision.as_ref() == built {
         status.pending = None;
         return None;
     }
@@ -128,7 +138,9 @@ pub(super) fn is_together(status: &ImageBuildStatus, now: Timestamp) -> bool {
         return false;
     };
     let by_trigger = !matches!(started.reason, TriggerReason::Spec | TriggerReason::Request);
-    let news = pending.revision.is_none() || pending.revision != status.last_revision;
+    let news = pending.revision.is_none() || pending.revision != started.revision;
+    // Nobody waits for it: it is built afterwards.
+    let news = news && !pending.reason.stands_back();
     let passed = now.duration_since(started.since.0);
     by_trigger && news && passed >= SignedDuration::ZERO && passed < TOGETHER
 }
@@ -145,20 +157,18 @@ pub(super) fn take(
     let pending = status.pending.take();
     let before = status.trigger.take();
     match pending {
-        Some(pending) if !due => {
-            if pending.revision.is_some() {
-                status.last_revision = pending.revision;
-            }
-            Started {
-                row: row(pending.reason, before.as_ref(), now),
-                reason: pending.reason,
-                detail: pending.detail,
-                since: match before.filter(|_| together) {
-                    Some(before) => before.since,
-                    None => pending.since,
-                },
-            }
-        }
+        Some(pending) if !due => Started {
+            revision: pending.revision,
+            tree: pending.tree,
+            read: false,
+            row: row(pending.reason, before.as_ref(), now),
+            reason: pending.reason,
+            detail: pending.detail,
+            since: match before.filter(|_| together) {
+                Some(before) => before.since,
+                None => pending.since,
+            },
+        },
         _ => {
             let request = build.annotations().get(REQUESTED_AT);
             let request = request.map(|text| text.chars().take(REQUEST).collect::<String>());
@@ -182,9 +192,54 @@ pub(super) fn take(
                 reason,
                 detail: bounded(detail, DETAIL),
                 since: Time(now),
+                revision: None,
+                tree: None,
+                read: false,
                 row: None,
             }
         }
+    }
+}
+
+/// The source of the build that ends is known. `revision`: what it was really made from, where it came so far; `tried`: where it
+/// did not, what it was begun for counts as tried. What a trigger has seen meanwhile may be just that.
+pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool) {
+    let begun = status.trigger.as_ref();
+    let expected = begun
+        .and_then(|begun| begun.revision.clone())
+        .filter(|_| tried);
+    let Some(revision) = revision.map(str::to_owned).or(expected) else {
+        return;
+    };
+    if let Some(begun) = &mut status.trigger {
+        begun.read = true;
+        if begun.revision.as_ref() == Some(&revision)
+            && let Some(tree) = begun.tree.clone()
+        {
+            status.folder = Some(FolderStatus::of(&revision, tree));
+        }
+    }
+    let pending = status.pending.as_ref();
+    let built = pending.is_some_and(|pending| pending.revision.as_ref() == Some(&revision));
+    if built && let Some(pending) = &mut status.pending {
+        if let Some(tree) = pending.tree.take() {
+            status.folder = Some(FolderStatus::of(&revision, tree));
+        }
+        if !pending.reason.stands_back() {
+            status.pending = None;
+        }
+    }
+    status.last_revision = Some(revision);
+}
+
+/// A build is canceled: what was seen of its source counts as handled, or the next one would begin at once.
+pub(super) fn cancel(status: &mut ImageBuildStatus) {
+    if let Some(pending) = status
+        .pending
+        .take_if(|pending| !pending.reason.stands_back())
+        && let Some(trigger) = &mut status.trigger
+    {
+        trigger.revision = pending.revision.or(trigger.revision.take());
     }
 }
 

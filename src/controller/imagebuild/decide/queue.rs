@@ -58,10 +58,26 @@ pub struct Queue {
     pub before: usize,
     /// All that wait, whenever they became due.
     pub waiting: usize,
-    /// Builds of the whole cluster that run and that base images or schedules have begun; this one is none of them.
-    pub standing_back: usize,
+    /// Builds that run and that base images or schedules have begun; this one is none of them.
+    pub standing_back: StandingBack,
     /// What another build waits for in vain, and this one needs too: it would hang in the same way.
     pub missing: Option<Pending>,
+}
+
+/// Builds that run and for which nobody waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StandingBack {
+    /// In the whole cluster.
+    pub all: usize,
+    /// In one namespace.
+    pub of_namespace: usize,
+}
+
+impl StandingBack {
+    /// True where no more of that namespace are to run, of `most` in the cluster: half of the places is for others.
+    pub fn is_full(self, most: usize) -> bool {
+        self.all >= most || self.of_namespace >= most.div_ceil(2)
+    }
 }
 
 impl Queue {

@@ -187,11 +187,11 @@ pub(super) fn start(
         )
     });
     let full = full.or_else(|| {
-        let over = stands_back(build) && observed.queue.standing_back >= bound;
+        let over = stands_back(build) && observed.queue.standing_back.is_full(bound);
         over.then(|| {
             format!(
-                "queued: at most {bound} builds that base images and schedules start run in the cluster at a time \
-                    (triggers.maxConcurrent of the installation)"
+                "queued: at most {bound} builds that base images and schedules start run in the cluster at a time, half of them in \
+                    one namespace (triggers.maxConcurrent of the installation)"
             )
         })
     });

@@ -2,9 +2,13 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::due::loops;
 use crate::imagebuild::status::put;
 use crate::schedule;
 use whittle_api::{ImageBuild, ImageBuildSpec, ImageBuildStatus, Reason, TRIGGERS, clear, find};
+
+/// What is said where all can be seen.
+const LOOKED_AT: &str = "the source and its base images are looked at";
 
 /// True where the source is looked at.
 pub fn watches_source(spec: &ImageBuildSpec) -> bool {
@@ -18,8 +22,17 @@ pub fn watches_bases(spec: &ImageBuildSpec) -> bool {
     triggers.is_some_and(|triggers| triggers.base_images.is_some())
 }
 
-/// Says whether the triggers can see what they are to look at: what the watcher has told stands until it tells something else.
-pub(super) fn say(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timestamp) {
+/// Says whether the triggers can see what they are to look at. `heard`: the watcher has just told something.
+pub fn say_triggers(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    heard: bool,
+    now: Timestamp,
+) {
+    let (sources, bases) = (watches_source(&build.spec), watches_bases(&build.spec));
+    if !sources && !bases {
+        status.unseen.clear();
+    }
     if build.spec.triggers.is_none() {
         return clear(&mut status.conditions, TRIGGERS);
     }
@@ -27,41 +40,59 @@ pub(super) fn say(status: &mut ImageBuildStatus, build: &ImageBuild, now: Timest
         let why = (Reason::NoSuchTime, trouble.as_str());
         return put(status, build, TRIGGERS, Some(false), why, now);
     }
-    let watches = watches_source(&build.spec) || watches_bases(&build.spec);
     let told = find(&status.conditions, TRIGGERS).cloned();
-    let told = told.filter(|told| watches && told.reason != Reason::NoSuchTime.as_str());
-    // Something else has started a build since.
-    let told =
-        told.filter(|told| told.reason != Reason::Loop.as_str() || super::due::loops(status, now));
-    match told.and_then(|told| Some((Reason::named(&told.reason)?, told))) {
-        Some((reason, told)) => {
-            let to = match told.status.as_str() {
-                "True" => Some(true),
-                "False" => Some(false),
-                _ => None,
-            };
-            put(status, build, TRIGGERS, to, (reason, &told.message), now);
-        }
-        None if watches => {
-            let why = (Reason::NotSeenYet, "the source has not been looked at yet");
-            put(status, build, TRIGGERS, None, why, now);
-        }
-        None => {
-            let next = status
-                .schedule
-                .as_ref()
-                .and_then(|schedule| schedule.next.as_ref());
-            let message = next.map_or_else(String::new, |next| {
-                format!("the next build of the schedule is at {}", next.0)
-            });
-            put(
-                status,
-                build,
-                TRIGGERS,
-                Some(true),
-                (Reason::TriggersWork, &message),
-                now,
-            );
-        }
+    let reason = told.as_ref().and_then(|told| Reason::named(&told.reason));
+    if let (Some(told), Some(Reason::Loop)) = (&told, reason)
+        && loops(status, now)
+    {
+        let message = told.message.clone();
+        return put(
+            status,
+            build,
+            TRIGGERS,
+            Some(false),
+            (Reason::Loop, &message),
+            now,
+        );
     }
+    if let Some(unseen) = status.unseen.first().cloned() {
+        let reason = Reason::named(&unseen.reason).unwrap_or(Reason::NotSeenYet);
+        let why = (reason, unseen.message.as_str());
+        return put(status, build, TRIGGERS, Some(false), why, now);
+    }
+    if !sources && !bases {
+        let next = status.schedule.as_ref().and_then(|it| it.next.as_ref());
+        let message = next.map_or_else(String::new, |next| {
+            format!("the next build of the schedule is at {}", next.0)
+        });
+        let why = (Reason::TriggersWork, message.as_str());
+        return put(status, build, TRIGGERS, Some(true), why, now);
+    }
+    let unheard = [None, Some(Reason::NotSeenYet), Some(Reason::NoSuchTime)].contains(&reason);
+    if unheard && !heard {
+        let message = match sources || !status.bases.is_empty() {
+            true => "the source has not been looked at yet",
+            // Of no build, or of one by a version that did not tell them.
+            false => {
+                "no base image is known: the last image is built from none whose tag could move, or nothing was built \
+                 since this trigger was set: annotate whittle.dev/requestedAt to build"
+            }
+        };
+        return put(
+            status,
+            build,
+            TRIGGERS,
+            None,
+            (Reason::NotSeenYet, message),
+            now,
+        );
+    }
+    put(
+        status,
+        build,
+        TRIGGERS,
+        Some(true),
+        (Reason::TriggersWork, LOOKED_AT),
+        now,
+    );
 }
