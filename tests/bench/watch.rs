@@ -38,15 +38,20 @@ use whittle_git::fixtures::{Repository, upload_pack};
 
 /// So often each source is looked at.
 const INTERVAL: &str = "20s";
+/// Nothing is asked of the API server for so long: all is at rest.
+const QUIET: Duration = Duration::from_secs(8);
 /// So long it is measured.
 const MEASURED: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// By whether refs are advertised, and the body of the request.
+type Answers = HashMap<(bool, Vec<u8>), Bytes>;
 
 /// Answers of real git, by what was asked.
 #[derive(Clone)]
 struct Git {
     repository: Arc<Repository>,
-    answers: Arc<Mutex<HashMap<(bool, Vec<u8>), Bytes>>>,
+    answers: Arc<Mutex<Answers>>,
     asked: Arc<AtomicUsize>,
 }
 
@@ -144,8 +149,16 @@ async fn main() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let all_seen = begun.elapsed();
-    // What was seen first is written, and told again no more.
-    tokio::time::sleep(Duration::from_secs(25)).await;
+    // What was seen first is written, and each ImageBuild looked at once more for it.
+    let (mut asked, mut since) = (0, Instant::now());
+    while since.elapsed() < QUIET && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = stage.server.asked().len();
+        if now != asked {
+            (asked, since) = (now, Instant::now());
+        }
+    }
+    let at_rest = begun.elapsed();
     let both = [watcher.id().unwrap(), stage.controllers_id()];
     let counted = || {
         (
@@ -176,8 +189,9 @@ async fn main() {
         );
     }
     println!(
-        "\nall seen after {} s; requests at the git server: {:.1} a second; at the API server: {} in {seconds} s",
+        "\nall seen after {} s, at rest after {} s; requests at the git server: {:.1} a second; at the API server: {} in {seconds} s",
         all_seen.as_secs(),
+        at_rest.as_secs(),
         f64::from(u32::try_from(after.0 - before.0).unwrap()) / seconds,
         after.1 - before.1
     );

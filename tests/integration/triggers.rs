@@ -360,7 +360,8 @@ async fn thirty_that_share_a_base_image_that_moved_let_a_person_go_first() {
     const IMAGE: &str = "registry.example.com/base/go:1";
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut stage = Stage::new().await;
-    stage.settings = json!({"triggers": {"maxConcurrent": 3}});
+    // Three of them in one namespace: half of what is allowed in the cluster.
+    stage.settings = json!({"triggers": {"maxConcurrent": 5}});
     stage.patience = Duration::from_secs(180);
     let port = stage.start_controller().await;
     // As many at a time as base images may start: who comes has to wait for a place.
