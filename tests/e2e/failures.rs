@@ -232,7 +232,7 @@ async fn a_runner_whose_image_cannot_be_pulled_is_told_with_the_images_name() {
 
 #[test]
 fn every_reason_of_the_closed_list_is_caused_in_a_test() {
-    const TESTS: [&str; 8] = [
+    const TESTS: [&str; 9] = [
         include_str!("contents.rs"),
         include_str!("contract.rs"),
         include_str!("debug.rs"),
@@ -241,6 +241,7 @@ fn every_reason_of_the_closed_list_is_caused_in_a_test() {
         include_str!("mistakes.rs"),
         include_str!("refusals.rs"),
         include_str!("sources.rs"),
+        include_str!("triggers.rs"),
     ];
     let schema = serde_json::to_value(schemars::schema_for!(whittle_api::FailureReason)).unwrap();
     let mut reasons = vec![];
