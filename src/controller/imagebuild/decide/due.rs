@@ -17,7 +17,7 @@ use whittle_api::{
 
 /// What comes within so long of each other makes one image.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
-/// Builds that base images start within [`ROW`] with nothing else in between, at most: two ImageBuilds that are built from each
+/// Builds that base images start within an hour with nothing else in between, at most: two ImageBuilds that are built from each
 /// other's image start each other for ever otherwise.
 pub const LOOP: i64 = 5;
 const ROW: SignedDuration = SignedDuration::from_hours(1);
