@@ -321,7 +321,7 @@ impl State {
     }
 
     /// The images that stages start from, and those that are copied from, with what their tags pointed to: in the order in
-    /// which the builder came to them, at most [`BASES`]. One that is named by its digest alone never moves, and is left out.
+    /// which the builder came to them, at most 16. One that is named by its digest alone never moves, and is left out.
     pub fn bases(&self) -> Vec<Base> {
         let mut by_number: Vec<&Vertex> = self.vertices.values().collect();
         by_number.sort_by_key(|vertex| vertex.number);
