@@ -29,7 +29,7 @@ const MOST_BUILDERS: usize = 10_000;
 const EXACT: usize = 4;
 
 /// Namespace and name.
-type Name = (String, String);
+pub type Name = (String, String);
 
 /// All queues.
 #[derive(Default)]
@@ -504,14 +504,15 @@ fn builder(build: &ImageBuild) -> Name {
     (namespace, build.spec.builder_ref.name.clone())
 }
 
-fn name<K: Resource>(object: &K) -> Name {
+/// Its namespace and name.
+pub fn name<K: Resource>(object: &K) -> Name {
     let meta = object.meta();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     (text(&meta.namespace), text(&meta.name))
 }
 
 /// All names of a namespace.
-fn names_of(namespace: &str) -> std::ops::Range<Name> {
+pub fn names_of(namespace: &str) -> std::ops::Range<Name> {
     // No name of a namespace holds a zero: this is the first string after it.
     (namespace.to_owned(), String::new())..(format!("{namespace}\0"), String::new())
 }

@@ -23,9 +23,10 @@ use super::{AFTER_ERROR, Context, Error, in_time};
 use crate::cluster::Cluster;
 use crate::cluster::Error as ClusterError;
 use crate::installation::{self, Claim};
+use crate::queues::Name;
 use heard::heard;
 use resolve::Object;
-pub use sources::{Name, Sources};
+pub use sources::Sources;
 use whittle_api::{FluxKind, FluxSource, ImageBuild};
 
 /// How often it is looked whether a kind that an ImageBuild names exists by now.

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
 
+use crate::queues::{Name, name};
 use whittle_api::{FluxKind, ImageBuild};
 
-/// Namespace and name.
-pub type Name = (String, String);
 /// Kind and name.
 type Source = (FluxKind, String);
 
@@ -131,10 +129,6 @@ fn source(build: &ImageBuild) -> Option<Source> {
     let alive = build.metadata.deletion_timestamp.is_none();
     let flux = build.spec.source.flux.as_ref().filter(|_| alive)?;
     Some((flux.kind, flux.name.clone()))
-}
-
-fn name(build: &ImageBuild) -> Name {
-    (build.namespace().unwrap_or_default(), build.name_any())
 }
 
 #[cfg(test)]

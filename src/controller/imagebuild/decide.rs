@@ -105,6 +105,17 @@ pub struct Step {
     pub look_again: Option<SignedDuration>,
 }
 
+impl Step {
+    /// Looks again after this long at the latest, where that is said.
+    fn within(self, most: Option<SignedDuration>) -> Self {
+        let both = self.look_again.into_iter().chain(most);
+        Self {
+            look_again: both.min(),
+            ..self
+        }
+    }
+}
+
 /// What to do once the status stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -244,12 +255,7 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
     let schedule = due::by_schedule(&mut status, build, now);
     say_triggers(&mut status, build, false, now);
     status.webhook = observed.webhook.clone().map(|path| WebhookStatus { path });
-    let mut step = unscheduled(observed, settings, status, due, now);
-    if let Some(until) = schedule {
-        let look = step.look_again.unwrap_or(until);
-        step.look_again = Some(look.min(until));
-    }
-    step
+    unscheduled(observed, settings, status, due, now).within(schedule)
 }
 
 /// The next step, but for the schedule.
@@ -282,11 +288,8 @@ fn unscheduled(
     if told && step.action == Action::None && step.status.current.is_none() {
         step.action = prune(build, &step.status);
     }
-    if waits && step.status.early.is_some() {
-        let look = step.look_again.unwrap_or(early::LOOK);
-        step.look_again = Some(look.min(early::LOOK));
-    }
-    step
+    let waits = waits && step.status.early.is_some();
+    step.within(waits.then_some(early::LOOK))
 }
 
 /// The next step, but for an early report.
@@ -342,12 +345,7 @@ fn on(
             }
             (false, asked) => {
                 status::restate(&mut status, build, now);
-                let mut step = fetch::go_on(observed, settings, status, now);
-                if let Some(until) = asked {
-                    let look = step.look_again.unwrap_or(until);
-                    step.look_again = Some(look.min(until));
-                }
-                step
+                fetch::go_on(observed, settings, status, now).within(asked)
             }
         },
     }

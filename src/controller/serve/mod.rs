@@ -10,6 +10,7 @@ mod seats;
 mod watching;
 mod webhook;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -108,19 +109,23 @@ pub async fn serve_health(
             }),
         );
     let listener = listen("health and metrics", "--health-address", address).await?;
+    tokio::select! {
+        () = stop => Ok(()),
+        never = serve_plain(&listener, app, "health or metrics") => match never {},
+    }
+}
+
+/// Serves anybody, without TLS, until the task is dropped. `what` is for the log.
+async fn serve_plain(listener: &TcpListener, app: Router, what: &'static str) -> Infallible {
     let seats = Seats::default();
-    tokio::pin!(stop);
     loop {
-        let stream = tokio::select! {
-            () = &mut stop => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection for health or metrics");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for {what}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
         };
         let Some(seat) = seats.take(None) else {
             continue;
@@ -130,7 +135,7 @@ pub async fn serve_health(
             let service = TowerToHyperService::new(app);
             let served = http().serve_connection(TokioIo::new(stream), service).await;
             if let Err(error) = served {
-                tracing::debug!(%error, "a connection for health or metrics ended early");
+                tracing::debug!(%error, "a connection for {what} ended early");
             }
             drop(seat);
         });

@@ -14,7 +14,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::callback::{Desk, Runner, attempt_of, body_of};
 use crate::cluster::credentials::Attempt;
 use crate::names;
-use crate::watcher::{Name, heard};
+use crate::queues::Name;
+use crate::watcher::heard;
 use whittle_watch::wire::{HELD, ID, Seen, TOLD, Told, Wanted};
 
 /// How often what was seen is decided anew where the ImageBuild has changed meanwhile.

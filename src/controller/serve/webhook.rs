@@ -16,14 +16,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use futures::StreamExt;
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use ring::hmac;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
-use super::seats::Seats;
 use crate::cluster::credentials::Credentials;
 use crate::watcher::Sources;
 use crate::watches::Listed;
@@ -114,32 +111,7 @@ pub async fn serve_webhooks(listener: &TcpListener, hooks: Hooks) -> Infallible 
     let app = Router::new()
         .route("/hooks/{namespace}/{uid}/{mac}", post(hook))
         .with_state(hooks);
-    let seats = Seats::default();
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a webhook's connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(seat) = seats.take(None) else {
-            continue;
-        };
-        let (id, app) = (seat.id(), app.clone());
-        let task = tokio::spawn(async move {
-            let service = TowerToHyperService::new(app);
-            let served = super::http()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = served {
-                tracing::debug!(%error, "a webhook's connection ended early");
-            }
-            drop(seat);
-        });
-        seats.ends_by(id, task.abort_handle());
-    }
+    super::serve_plain(listener, app, "webhooks").await
 }
 
 async fn hook(

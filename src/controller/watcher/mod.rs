@@ -17,13 +17,14 @@ use super::{Context, Error, in_time};
 use crate::builder::{Admission, admit};
 use crate::cluster::credentials::Attempt;
 use crate::names;
+use crate::queues::Name;
 use whittle_image::digest_of;
 
 pub use heard::{heard, is_known, last_revision};
 pub use objects::WatcherObjects;
+pub use sources::Sources;
 #[cfg(test)]
 pub use sources::base_id;
-pub use sources::{Name, Sources};
 
 /// After an error, or where the Builder does not exist.
 const AGAIN: Duration = Duration::from_secs(10);

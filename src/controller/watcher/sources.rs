@@ -13,12 +13,10 @@ use tokio::time::Instant;
 
 use super::heard::{last_revision, same};
 use crate::imagebuild::decide::{watches_bases, watches_source};
+use crate::queues::{Name, name, names_of};
 use whittle_api::quantity::duration;
 use whittle_api::{ImageBuild, LocalRef, TRIGGERS, find};
 use whittle_watch::wire::{Outcome, Seen, Watched, What};
-
-/// Namespace and name.
-pub type Name = (String, String);
 
 /// ImageBuilds of a Builder whose sources are watched: what stands of them in one ConfigMap has to fit.
 pub const MOST: usize = 2_000;
@@ -376,16 +374,6 @@ impl State {
         let here = self.known.range(names_of(&builder.0));
         here.filter(|(_, entry)| entry.builder == builder.1)
     }
-}
-
-/// All names of a namespace.
-fn names_of(namespace: &str) -> std::ops::Range<Name> {
-    // No name of a namespace holds a zero: this is the first string after it.
-    (namespace.to_owned(), String::new())..(format!("{namespace}\0"), String::new())
-}
-
-fn name(build: &ImageBuild) -> Name {
-    (build.namespace().unwrap_or_default(), build.name_any())
 }
 
 #[cfg(test)]

@@ -50,8 +50,7 @@ pub(super) fn believe(
     if matches!(step.action, Action::Prune(_)) {
         step.action = Action::None;
     }
-    step.look_again = Some(step.look_again.unwrap_or(LOOK).min(LOOK));
-    step
+    step.within(Some(LOOK))
 }
 
 /// Holds the early report against the record.
