@@ -36,8 +36,8 @@ pub struct Wanted {
     pub drop: Globs,
     /// Commands that are run in the image besides its own: those of exec health checks.
     pub commands: Vec<Vec<String>>,
-    /// How many of the layers, from the first on, are those of the base image.
-    pub base_layers: usize,
+    /// How many of the layers, from the first on, are those of the base image; none where that is not known.
+    pub base_layers: Option<usize>,
 }
 
 /// Why an entry is kept.
@@ -141,6 +141,13 @@ pub struct Gone {
     pub path: String,
     /// Bytes of its files that would go.
     pub bytes: u64,
+}
+
+/// How many layers count as the base's where that is not known: the first, unless the application brought that, too.
+pub fn assumed_base(config: &ImageConfig) -> usize {
+    let first = config.instructions.first().map(String::as_str);
+    let copied = first.is_some_and(|text| text.starts_with("COPY"));
+    usize::from(!copied)
 }
 
 impl Reach {

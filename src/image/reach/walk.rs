@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::folders::{is_about_one_thing, is_leftover, is_toolchain};
 use super::packages::Packages;
 use super::runtimes;
-use super::{Reach, Wanted, Why};
+use super::{Reach, Wanted, Why, assumed_base};
 use crate::config::ImageConfig;
 use crate::elf::Form;
 use crate::facts::Fact;
@@ -41,6 +41,8 @@ pub(super) struct Walk<'a> {
     pub(super) tree: &'a Tree,
     pub(super) config: &'a ImageConfig,
     pub(super) wanted: &'a Wanted,
+    /// How many layers are the base's.
+    base: usize,
     pub(super) resolver: Resolver<'a>,
     pub(super) packages: Packages,
     loader: Loader<'a>,
@@ -73,6 +75,7 @@ impl<'a> Walk<'a> {
             interpreter: None,
             runtimes: Vec::new(),
             glibc: false,
+            base: wanted.base_layers.unwrap_or_else(|| assumed_base(config)),
             tree: &image.tree,
             image,
             config,
@@ -379,7 +382,7 @@ impl<'a> Walk<'a> {
         let Some(file) = self.resolver.called(name).file else {
             return;
         };
-        if usize::from(self.tree.meta(file).layer) >= self.wanted.base_layers.max(1) {
+        if usize::from(self.tree.meta(file).layer) >= self.base {
             self.keep_program(name, Why::Called, Some(from));
         }
     }
@@ -476,7 +479,7 @@ impl<'a> Walk<'a> {
 
     /// True for what an own layer brought or made.
     pub(super) fn is_own(&self, id: NodeId) -> bool {
-        usize::from(self.tree.meta(id).layer) >= self.wanted.base_layers
+        usize::from(self.tree.meta(id).layer) >= self.base
     }
 
     /// Why what an own layer has stays, where it does.
@@ -485,7 +488,7 @@ impl<'a> Walk<'a> {
         let instruction = self.config.instructions.get(layer).map(String::as_str);
         let word = instruction.unwrap_or_default();
         let copied = word.starts_with("COPY") || word.starts_with("ADD");
-        let known = self.wanted.base_layers > 0;
+        let known = self.wanted.base_layers.is_some();
         if copied && known {
             return Some(Why::Copied);
         }
@@ -507,11 +510,7 @@ impl<'a> Walk<'a> {
         }
         let mut own = vec![false; self.tree.ever()];
         for id in self.tree.all() {
-            own[id.index()] =
-                self.is_own(id) && self.packages.owner(id).is_none() && self.wanted.base_layers > 0
-                    || self.wanted.base_layers == 0
-                        && self.own_reason(id).is_some()
-                        && self.tree.meta(id).layer > 0;
+            own[id.index()] = self.is_own(id) && self.packages.owner(id).is_none();
         }
         let unsure = if self.image.partial || self.tree.is_exhausted() || self.image.left_out > 0 {
             Some("the image could not be read as a whole".to_owned())

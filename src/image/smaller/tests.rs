@@ -84,7 +84,7 @@ fn wanted(base_layers: usize, keep: &[&str], drop: &[&str]) -> Wanted {
     Wanted {
         keep: Globs::parse(keep).unwrap(),
         drop: Globs::parse(drop).unwrap(),
-        base_layers,
+        base_layers: Some(base_layers),
         ..Wanted::default()
     }
 }
