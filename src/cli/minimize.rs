@@ -79,7 +79,9 @@ struct Outcome {
     kept_bytes: u64,
     gone_files: u64,
     gone_bytes: u64,
-    largest: Vec<Gone>,
+    /// The largest folders and files that go, and that stay.
+    largest: Vec<Weight>,
+    stays: Vec<Weight>,
     #[serde(skip_serializing_if = "Option::is_none")]
     smaller: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,7 +92,7 @@ struct Outcome {
 }
 
 #[derive(Serialize, Debug)]
-struct Gone {
+struct Weight {
     path: String,
     bytes: u64,
 }
@@ -208,6 +210,15 @@ async fn one(
         .map_err(failed)?;
     let reach = Reach::of(&image, &config, &wanted);
     let (kept, gone) = reach.tally(&image);
+    let largest = |stay: bool| {
+        let found = reach.largest(&image, SHOWN, stay).into_iter();
+        found
+            .map(|found| Weight {
+                path: found.path,
+                bytes: found.bytes,
+            })
+            .collect()
+    };
     let mut outcome = Outcome {
         platform: config.platform(),
         digest: manifest.digest.clone(),
@@ -216,14 +227,8 @@ async fn one(
         kept_bytes: kept.bytes,
         gone_files: gone.files,
         gone_bytes: gone.bytes,
-        largest: reach
-            .largest(&image, SHOWN)
-            .into_iter()
-            .map(|gone| Gone {
-                path: gone.path,
-                bytes: gone.bytes,
-            })
-            .collect(),
+        largest: largest(false),
+        stays: largest(true),
         smaller: None,
         unsure: reach.unsure.clone(),
         explained: options
@@ -380,11 +385,13 @@ fn table(outcomes: &[Outcome], options: &Options, top: Option<&str>) -> String {
         if let Some(why) = &outcome.unsure {
             let _ = writeln!(text, "  not all is known: {why}");
         }
-        if !outcome.largest.is_empty() {
-            let _ = writeln!(text, "  what goes, the largest first:");
-        }
-        for gone in &outcome.largest {
-            let _ = writeln!(text, "    {:>10}  {}", bytes(gone.bytes), gone.path);
+        for (title, found) in [("stays", &outcome.stays), ("goes", &outcome.largest)] {
+            if !found.is_empty() {
+                let _ = writeln!(text, "  what {title}, the largest first:");
+            }
+            for found in found {
+                let _ = writeln!(text, "    {:>10}  {}", bytes(found.bytes), found.path);
+            }
         }
         for explained in &outcome.explained {
             let _ = writeln!(text, "  {}:", explained.path);

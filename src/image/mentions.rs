@@ -23,6 +23,15 @@ const TOPS: [&[u8]; 14] = [
     b"/root/", b"/app/", b"/data/", b"/run/", b"/nix/",
 ];
 
+/// Functions of the C library that open something by a name which stands in that library, and what is noted for them.
+const SYMBOLS: [(&[u8], &[u8]); 3] = [
+    (b"\0system\0", b"/bin/sh"),
+    (b"\0popen\0", b"/bin/sh"),
+    (b"\0iconv_open\0", ICONV),
+];
+/// Stands for the converters of character sets.
+pub(crate) const ICONV: &[u8] = b"iconv_open()";
+
 /// What one file names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mentions {
@@ -184,10 +193,13 @@ impl<R: Read> Scan<R> {
             true => pending.len(),
             false => pending.len() - NAME,
         };
-        self.paths(&pending, until);
+        // What package managers write down names everything, and opens nothing.
+        if !self.database {
+            self.paths(&pending, until);
+        }
         match self.look {
             Look::Binary => self.libraries(&pending, until),
-            _ if self.own => self.words(&pending, until),
+            _ if self.own && !self.database => self.words(&pending, until),
             _ => {}
         }
         if self.look == Look::Whole {
@@ -234,6 +246,11 @@ impl<R: Read> Scan<R> {
     }
 
     fn libraries(&mut self, bytes: &[u8], until: usize) {
+        for (symbol, name) in SYMBOLS {
+            if memmem::find(bytes, symbol).is_some_and(|at| at < until) {
+                self.keep(name);
+            }
+        }
         for at in memmem::find_iter(bytes, b".so") {
             if at >= until {
                 break;

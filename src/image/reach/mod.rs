@@ -134,12 +134,12 @@ pub struct Tally {
     pub bytes: u64,
 }
 
-/// Something that would go: a folder or a file.
+/// Something that would go, or stays: a folder or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     /// Where it is.
     pub path: String,
-    /// Bytes of its files that would go.
+    /// Bytes of its files that do.
     pub bytes: u64,
 }
 
@@ -194,8 +194,8 @@ impl Reach {
             .map_or(meta.size, |bytes| bytes.len() as u64)
     }
 
-    /// The `most` largest folders and files that would go: each the topmost that holds little else.
-    pub fn largest(&self, image: &Image, most: usize) -> Vec<Gone> {
+    /// The `most` largest folders and files that would go, or those that stay: each the topmost that holds little else.
+    pub fn largest(&self, image: &Image, most: usize, stay: bool) -> Vec<Gone> {
         let tree = &image.tree;
         let mut gone = vec![0_u64; tree.ever()];
         let mut all = vec![0_u64; tree.ever()];
@@ -205,10 +205,11 @@ impl Reach {
                 continue;
             }
             let mut at = id;
+            let bytes = self.size(id, &meta);
             loop {
-                all[at.index()] += meta.size;
-                if !self.keeps(id) {
-                    gone[at.index()] += meta.size;
+                all[at.index()] += bytes;
+                if self.keeps(id) == stay {
+                    gone[at.index()] += bytes;
                 }
                 if at == tree.root() {
                     break;

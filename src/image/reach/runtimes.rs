@@ -32,6 +32,8 @@ fn is_left_out(parts: &[&[u8]]) -> bool {
             ) || name.starts_with(b"config-"))
             || within(b"lib-dynload") && name.starts_with(b"_tkinter")
             || within(b"lib-dynload") && name.starts_with(b"_test"))
+        || (within(b"dist-packages") || within(b"site-packages"))
+            && (*name == b"pip" || name.starts_with(b"pip-"))
         || matches!(*name, b"jmods" | b"src.zip") && parts.len() > 3
         || name.ends_with(b".a") && parts.len() > 2
         || parts.starts_with(&[b"usr", b"share", b"doc"])
@@ -74,9 +76,6 @@ fn folders(name: &str) -> Option<Vec<String>> {
             "../etc/php",
         ]);
     }
-    if after("node").is_some() || name == "nodejs" {
-        return owned(&["share/nodejs"]);
-    }
     match name {
         "java" => owned(&["lib", "conf"]),
         _ => None,
@@ -87,7 +86,8 @@ fn folders(name: &str) -> Option<Vec<String>> {
 pub(super) fn keep(walk: &mut Walk<'_>, id: NodeId) {
     module(walk, id);
     let name = String::from_utf8_lossy(walk.tree.name(id)).into_owned();
-    let Some(folders) = folders(&name) else {
+    let node = matches!(name.as_str(), "node" | "nodejs");
+    let Some(folders) = folders(&name).or_else(|| node.then(Vec::new)) else {
         return;
     };
     let bin = walk.tree.parent(id);
@@ -102,6 +102,14 @@ pub(super) fn keep(walk: &mut Walk<'_>, id: NodeId) {
         };
         if walk.tree.meta(found).kind == Kind::Directory && found != walk.tree.root() {
             walk.keep_tree(found, Why::Runtime, Some(id), &is_left_out);
+        }
+    }
+    // Debian's modules of Node.js, where the application's own Dockerfile installed them.
+    if node && let Ok(modules) = walk.tree.resolve(prefix, b"share/nodejs") {
+        for module in walk.tree.children(modules).collect::<Vec<_>>() {
+            if walk.is_own(module) {
+                walk.keep_tree(module, Why::Runtime, Some(id), &is_left_out);
+            }
         }
     }
     let Some(package) = walk.packages.owner(id) else {

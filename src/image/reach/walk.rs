@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use memchr::memmem;
+
 use super::folders::{is_about_one_thing, is_leftover, is_toolchain};
 use super::packages::Packages;
 use super::runtimes;
@@ -11,6 +13,7 @@ use crate::elf::Form;
 use crate::facts::Fact;
 use crate::layer::Image;
 use crate::libraries::{Libc, Loader};
+use crate::mentions::ICONV;
 use crate::resolve::Resolver;
 use crate::shell::{base_name, outline};
 use crate::tree::{Kind, NodeId, Tree};
@@ -153,7 +156,7 @@ impl<'a> Walk<'a> {
             // Not by `keep`: its own target is on this way already.
             if !self.is_kept(*link) {
                 self.kept[link.index()] = true;
-                self.because.insert(*link, (why, from));
+                self.because.insert(*link, (Why::Link, from));
                 let mut above = self.tree.parent(*link);
                 while !self.kept[above.index()] {
                     self.kept[above.index()] = true;
@@ -161,7 +164,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        self.keep(end, why, links.last().copied().or(from));
+        self.keep(end, why, from);
         Some(end)
     }
 
@@ -355,14 +358,20 @@ impl<'a> Walk<'a> {
             return;
         };
         let own_name = self.tree.name(id);
-        // The C library names a shell for system(3); who calls that has its name.
+        // The C library names a shell for system(3), and converters for iconv(3); who calls these has their names.
         let is_libc = own_name.starts_with(b"libc.so") || own_name.starts_with(b"ld-");
         for name in told.names() {
             if name.starts_with(b"/") {
-                if !(is_libc && name.starts_with(b"/bin/")) {
+                let only_for_others =
+                    name.starts_with(b"/bin/") || memmem::find(name, b"/gconv").is_some();
+                if !(is_libc && only_for_others) {
                     self.named(name, id);
                 }
-            } else if memchr::memmem::find(name, b".so").is_some() {
+            } else if name == ICONV {
+                if !is_libc {
+                    self.converters(id);
+                }
+            } else if memmem::find(name, b".so").is_some() {
                 let name = String::from_utf8_lossy(name).into_owned();
                 if let Some(path) = self.loader.open(&name, id, self.interpreter) {
                     self.keep_path(&path, Why::Opened, Some(id));
@@ -370,6 +379,24 @@ impl<'a> Walk<'a> {
             } else {
                 self.word(&String::from_utf8_lossy(name), id);
             }
+        }
+    }
+
+    /// What iconv(3) opens: the converters of the C library that is used.
+    fn converters(&mut self, from: NodeId) {
+        let image = self.image;
+        let libraries: Vec<NodeId> = image.mentions.keys().copied().collect();
+        let libc = libraries
+            .into_iter()
+            .find(|id| self.is_kept(*id) && self.tree.name(*id).starts_with(b"libc.so"));
+        let Some(told) = libc.and_then(|id| image.mentions.get(&id)) else {
+            return;
+        };
+        for name in told
+            .names()
+            .filter(|name| memmem::find(name, b"/gconv").is_some())
+        {
+            self.named(name, from);
         }
     }
 
