@@ -28,6 +28,9 @@ pub const CONTRACT: &str = "Contract";
 /// Whether the last image answered its `healthCheck`.
 pub const PROBED: &str = "Probed";
 
+/// Whether the last image is the smaller one of `spec.minimize`; there only where the spec asks for it.
+pub const MINIMIZED: &str = "Minimized";
+
 /// Whether the probes of workloads that use the last image can work on it.
 pub const PROBES_COMPATIBLE: &str = "ProbesCompatible";
 

@@ -10,10 +10,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::minimize::NEEDS_HEALTH_CHECK;
 use super::names;
 use super::variables;
 use super::{
-    BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, SecretKeyRef, Source, Triggers,
+    BuilderRef, Contract, HealthCheck, ImageBuildStatus, LocalRef, Minimize, SecretKeyRef, Source,
+    Triggers,
 };
 
 /// Platforms that BuildKit's `linux` workers know; others are refused by the API server.
@@ -82,6 +84,8 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
 #[x_kube(validation = Rule::new(variables::needs_tag()).message("$(TAG) and $(SEMVER) require source.git.ref.tag or .semver: of a branch or a commit the tag is unknown: use $(BRANCH) or \
     $(SHORT_COMMIT)"))]
 #[x_kube(validation = Rule::new(variables::needs_version()).message("$(SEMVER) requires source.git.ref.tag to be a version such as v1.2.3: use $(TAG) for other tags"))]
+#[x_kube(validation = Rule::new(NEEDS_HEALTH_CHECK).message("minimize: mode Apply requires healthCheck: only an image that answers it \
+    shows that nothing it needs was left out: set healthCheck, or mode: Suggest"))]
 pub struct ImageBuildSpec {
     /// Where the Dockerfile and its context come from: exactly one kind of source.
     pub source: Source,
@@ -129,6 +133,9 @@ pub struct ImageBuildSpec {
     /// A probe that the image must answer as a Pod before any tag points to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// Leaves out of the image what its program never reaches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimize: Option<Minimize>,
     /// The Builder of this namespace to build on.
     #[serde(default = "defaults::builder_ref")]
     pub builder_ref: BuilderRef,

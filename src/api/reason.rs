@@ -208,6 +208,18 @@ pub enum Reason {
     Answered,
     /// Probed: the cluster has no node of any platform of the image, so nothing was checked.
     NoNode,
+    /// Minimized: the image is the smaller one.
+    Applied,
+    /// Minimized: `spec.minimize.mode` is Suggest: the message says what could go.
+    Suggested,
+    /// Minimized: too little would go: nothing was changed.
+    TooLittle,
+    /// Minimized: what the program reaches is unknown, or the smaller image would break the contract: nothing was changed.
+    NotPossible,
+    /// Minimized, and an Event: the smaller image does not start as `spec.healthCheck` starts it.
+    DoesNotStart,
+    /// Minimized, and an Event: the smaller image runs, and did not answer `spec.healthCheck` in time.
+    NotReady,
     /// ProbesCompatible: no probe of a workload that uses the image is known to fail.
     Compatible,
     /// ProbesCompatible: probes of workloads that use the image cannot work.

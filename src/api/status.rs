@@ -5,9 +5,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::waiting::known;
 use super::{
-    Base, ContentsStatus, Current, FailureReason, FolderStatus, Pending, Schedule, Started,
-    TriggerReason, Unseen, WebhookStatus,
+    Base, ContentsStatus, Current, FailureReason, FolderStatus, MinimizedStatus, Pending, Schedule,
+    Started, TriggerReason, Unseen, WebhookStatus,
 };
 
 /// What is known of the last build, and of the one that runs.
@@ -17,7 +18,7 @@ pub struct ImageBuildStatus {
     /// The generation of the spec that these conditions speak of; -1 before the first.
     #[serde(default)]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled (kstatus), Built, Contract, Probed, and Advice.
+    /// Ready, Reconciling, Stalled (kstatus), Built, Contract, Probed, Minimized, and Advice.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -48,6 +49,9 @@ pub struct ImageBuildStatus {
     /// The image for debugging, where `spec.debug` asks for one.
     #[serde(default)]
     pub debug: Option<DebugStatus>,
+    /// What `spec.minimize` came to in this image; absent without it.
+    #[serde(default, deserialize_with = "known")]
+    pub minimized: Option<MinimizedStatus>,
     /// Steps of the last finished build.
     #[serde(default)]
     pub steps: Option<Steps>,

@@ -1,19 +1,20 @@
 //! Bounds of what a runner says, however it says it: nothing longer reaches a status, a condition or an Event.
 
+use super::contract::Breach;
 use super::report::{Built, Report};
 use super::variables::is_tag;
 use whittle_api::{ContentsStatus, Failure, PlatformStatus, bounded};
 
 /// Bytes of a name: a digest, a platform, an image.
-const NAME: usize = 512;
+pub(super) const NAME: usize = 512;
 /// Bytes of a sentence.
-const SENTENCE: usize = 2048;
+pub(super) const SENTENCE: usize = 2048;
 /// Bytes of an instruction as written, and of the last lines of its output.
 const TEXT: usize = 32 * 1024;
 /// Hints; and parts of a contract that are broken.
 const LINES: usize = 100;
 /// Platforms: as many as a spec may name.
-const PLATFORMS: usize = 16;
+pub(super) const PLATFORMS: usize = 16;
 /// Tags: as many as a spec may name.
 const TAGS: usize = 32;
 /// Layers of an image: no runtime takes more.
@@ -45,14 +46,18 @@ impl Report {
         for hint in advice {
             line(&mut hint.message, SENTENCE);
         }
-        breaches.truncate(LINES);
-        for breach in breaches {
-            line(&mut breach.rule, NAME);
-            line(&mut breach.message, SENTENCE);
-            breach.platforms.truncate(PLATFORMS);
-            breach.platforms.iter_mut().for_each(|text| line(text, 64));
-        }
+        self::breaches(breaches);
         self
+    }
+}
+
+pub(super) fn breaches(breaches: &mut Vec<Breach>) {
+    breaches.truncate(LINES);
+    for breach in breaches {
+        line(&mut breach.rule, NAME);
+        line(&mut breach.message, SENTENCE);
+        breach.platforms.truncate(PLATFORMS);
+        breach.platforms.iter_mut().for_each(|text| line(text, 64));
     }
 }
 
@@ -61,6 +66,9 @@ fn success(built: &mut Built) {
     if let Some(debug) = &mut built.debug {
         line(&mut debug.image, NAME);
         line(&mut debug.digest, NAME);
+    }
+    if let Some(minimized) = &mut built.minimized {
+        minimized.bound();
     }
     built.tags.retain(|tag| is_tag(tag));
     built.tags.truncate(TAGS);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use whittle_api::{
-    BuildSecret, Contract, Debug, HealthCheck, ImageBuild, ImageBuildSpec, Output, Platform,
-    REQUESTED_AT, Source,
+    BuildSecret, Contract, Debug, HealthCheck, ImageBuild, ImageBuildSpec, Minimize, Output,
+    Platform, REQUESTED_AT, Source,
 };
 use whittle_image::digest_of;
 
@@ -40,6 +40,9 @@ pub struct Inputs {
     /// What it must answer before its tags move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// What is left out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimize: Option<Minimize>,
     /// Name of the Builder.
     pub builder: String,
     /// The annotation `whittle.dev/requestedAt`.
@@ -74,6 +77,7 @@ impl Inputs {
             debug,
             contract,
             health_check,
+            minimize,
             builder_ref,
             rebuild,
             // How and when, and not what: they change without a build.
@@ -95,6 +99,7 @@ impl Inputs {
             output,
             contract,
             health_check,
+            minimize,
             builder: builder_ref.name,
             requested_at,
             rebuild,

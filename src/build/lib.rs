@@ -15,6 +15,7 @@ pub mod failure;
 mod fixtures;
 pub mod health;
 pub mod inputs;
+pub mod minimized;
 pub mod near;
 pub mod rawjson;
 pub mod record;

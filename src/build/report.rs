@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::contract::Breach;
+use super::minimized::Minimized;
 use whittle_api::FailureReason;
 use whittle_api::{
     Base, CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps,
@@ -51,6 +52,9 @@ pub struct Built {
     /// The image for debugging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub debug: Option<DebugStatus>,
+    /// What became of `spec.minimize`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimized: Option<Minimized>,
     /// Hints about the Dockerfile and the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Hint>,
@@ -287,6 +291,7 @@ fn shorten(report: &mut Report, ratio: f64) {
             } else if built.advice.pop().is_some() || built.breaches.pop().is_some() {
             } else if revision > 256 {
                 built.revision = built.revision.take().map(|text| bounded(text, 256));
+            } else if built.minimized.as_mut().is_some_and(Minimized::shorten) {
             } else if built.platforms.iter().any(|p| p.contents.is_some()) {
                 for platform in &mut built.platforms {
                     platform.contents = None;

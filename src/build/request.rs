@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::inputs::Inputs;
+use super::minimized::{FullPlatform, RejectedBefore};
 use whittle_api::{CacheRegistry, RegistryConfig};
 
 /// Where things lie in the runner's Pod.
@@ -90,6 +91,9 @@ pub struct BuildRequest {
     /// Digests that tags pointed to after the last good build: to one of these they are not moved again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standing: Vec<String>,
+    /// The smaller image that was rejected in the build before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<RejectedBefore>,
     /// Bytes that the scratch folder may hold.
     #[serde(default = "scratch_bytes")]
     pub scratch_bytes: u64,
@@ -176,5 +180,9 @@ pub enum Tagging {
         /// Its tags, where variables made them; those of `output.tags` without.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         tags: Vec<String>,
+        /// Its platforms, where it is the full one beside a smaller image: what it holds is read back and reported, as the
+        /// runner before has reported the smaller one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        full: Vec<FullPlatform>,
     },
 }

@@ -11,12 +11,13 @@ use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
-use super::{debug, flux, revision, scripts, source, versions};
+use super::{debug, flux, minimize, revision, scripts, source, versions};
 use crate::annotations;
 use crate::buildctl::Goal;
 use crate::cache_hints;
 use crate::failure;
 use crate::failure::plain;
+use crate::minimized::Minimized;
 use crate::rawjson::State;
 use crate::report::{Built, Failed, Report};
 use crate::request::{BuildRequest, Tagging, paths};
@@ -60,11 +61,12 @@ pub(super) async fn attempt(
     let written = &request.inputs.output.tags;
     let expanded = known.expanded.take();
     let request = expanded.as_ref().unwrap_or(request);
-    let unfilled = match result {
-        Ok(_) => unfilled(request, &mut known).await,
-        Err(_) => vec![],
-    };
-    let advice = advise(request, &known, unfilled, redactor);
+    let mut built = vec![];
+    if let Ok(published) = &result {
+        built = unfilled(request, &mut known).await;
+        built.extend(published.smaller.hint.as_deref().map(minimize::hint));
+    }
+    let advice = advise(request, &known, built, redactor);
     for line in advice::lines(&advice) {
         println!("advice: {line}");
     }
@@ -87,6 +89,10 @@ pub(super) async fn attempt(
                 digest: published.digest,
                 platforms: published.platforms,
                 debug: published.debug,
+                minimized: published
+                    .smaller
+                    .minimized
+                    .map(|it| without_secrets(it, redactor)),
                 revision,
                 tags: made_by_variables(written, &request.inputs.output.tags),
                 bases,
@@ -128,7 +134,13 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let secret = request.inputs.registry_secret();
     let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
-    if let Tagging::Only { image, debug, tags } = &request.tagging {
+    if let Tagging::Only {
+        image,
+        debug,
+        tags,
+        full,
+    } = &request.tagging
+    {
         let facts = registry_secret::facts(&config);
         let mut request = request.clone();
         let written = &mut request.inputs.output.tags;
@@ -139,7 +151,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
                 "the report on the pushed image does not name its tags: build again (spec.rebuild)";
             return Err(plain(FailureReason::BuildFailed, message.into()));
         }
-        return retag(&request, &config, &facts, image, debug.as_deref()).await;
+        return retag(&request, &config, &facts, image, debug.as_deref(), full).await;
     }
     if let Tagging::Fetch { image, reports } = &request.tagging {
         let facts = registry_secret::facts(&config);
@@ -262,14 +274,14 @@ fn view<'a>(
 fn advise(
     request: &BuildRequest,
     known: &Known,
-    unfilled: Vec<Hint>,
+    built: Vec<Hint>,
     redactor: &Redactor,
 ) -> Vec<Hint> {
     let registry = request.cache.iter();
     let mut more: Vec<Hint> = registry
         .flat_map(|registry| cache_hints::hints(registry, &known.state))
         .chain(known.cache_fault.as_deref().map(cache_hints::hint))
-        .chain(unfilled)
+        .chain(built)
         .collect();
     let Some(dockerfile) = &known.source.dockerfile else {
         return redacted(more, redactor);
@@ -288,6 +300,18 @@ fn advise(
     let health = crate::health::health(&view, &known.held.unhealthy);
     more.extend(health);
     redacted(advice::with(advice::advise(&view), more), redactor)
+}
+
+/// Without secrets: others' file names are in it.
+fn without_secrets(mut minimized: Minimized, redactor: &Redactor) -> Minimized {
+    minimized.message = redactor.line(&minimized.message);
+    for left in &mut minimized.left {
+        left.path = redactor.line(&left.path);
+    }
+    for breach in minimized.full.iter_mut().flat_map(|it| &mut it.breaches) {
+        breach.message = redactor.line(&breach.message);
+    }
+    minimized
 }
 
 fn redacted(mut hints: Vec<Hint>, redactor: &Redactor) -> Vec<Hint> {

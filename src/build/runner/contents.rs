@@ -2,9 +2,9 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::finish::{Stored, Trouble};
-use crate::contract::{self, Breach};
-use crate::health::{Unhealthy, unhealthy};
+use super::finish::{Held, Stored, Trouble};
+use crate::contract;
+use crate::health::unhealthy;
 use crate::request::{BuildRequest, ReportRef};
 use whittle_api::ContentsStatus;
 use whittle_image::{
@@ -19,7 +19,7 @@ pub(super) async fn hold(
     client: &Client,
     request: &BuildRequest,
     platforms: &mut [Stored],
-) -> Result<(Vec<Breach>, Vec<Unhealthy>), Trouble> {
+) -> Result<Held, Trouble> {
     let budget = contract::budget(&request.inputs.contract.clone().unwrap_or_default());
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
@@ -35,7 +35,10 @@ pub(super) async fn hold(
         stored.status.contents = Some(status);
         found.push((stored.status.platform.clone(), findings));
     }
-    Ok((contract::breaches(found), checks))
+    Ok(Held {
+        breaches: contract::breaches(found),
+        unhealthy: checks,
+    })
 }
 
 /// What a report says of its image, with the programs.

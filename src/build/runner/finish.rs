@@ -6,10 +6,12 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 
 use super::contents;
+use super::minimize::{self, Judged, Told};
 use crate::buildctl::registry_ca;
 use crate::contract::{self, Breach};
 use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::health::Unhealthy;
+use crate::minimized::FullPlatform;
 use crate::report::keep_largest;
 use crate::request::{BuildRequest, ReportRef, Tagging};
 use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
@@ -26,7 +28,7 @@ const LAYERS: usize = 32;
 #[derive(Debug)]
 pub(super) struct Pushed {
     pub digest: String,
-    platform: Option<String>,
+    pub platform: Option<String>,
 }
 
 /// Reads buildctl's metadata file.
@@ -70,6 +72,8 @@ pub(super) struct Published {
     pub platforms: Vec<PlatformStatus>,
     /// The image for debugging.
     pub debug: Option<DebugStatus>,
+    /// What is told of a smaller image.
+    pub smaller: Told,
 }
 
 /// What an image's contents say.
@@ -82,10 +86,10 @@ pub(super) struct Held {
 }
 
 /// What was read back of a pushed image.
-struct Checked {
-    bytes: Vec<u8>,
-    media_type: String,
-    platforms: Vec<Stored>,
+pub(super) struct Checked {
+    pub bytes: Vec<u8>,
+    pub media_type: String,
+    pub platforms: Vec<Stored>,
 }
 
 /// One platform's image, as it lies in the registry.
@@ -119,9 +123,21 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
-    (held.breaches, held.unhealthy) = contents::hold(&client, request, &mut first.platforms)
-        .await
-        .map_err(failed)?;
+    let full = Judged {
+        held: contents::hold(&client, request, &mut first.platforms)
+            .await
+            .map_err(failed)?,
+        pushed: image,
+        checked: first,
+    };
+    let chosen = minimize::choose(&client, request, full).await;
+    let (chosen, smaller) = chosen.map_err(failed)?;
+    let Judged {
+        pushed: image,
+        checked: first,
+        held: judged,
+    } = chosen;
+    *held = judged;
     let reference = format!("{}@{}", request.inputs.output.image, image.digest);
     let contract = request.inputs.contract.clone().unwrap_or_default();
     if let Some(failure) = contract::failure(&held.breaches, &contract, &reference) {
@@ -152,6 +168,7 @@ pub(super) async fn finish(
         digest: image.digest,
         platforms: first.platforms.into_iter().map(|p| p.status).collect(),
         debug: status,
+        smaller,
     })
 }
 
@@ -162,15 +179,21 @@ pub(super) async fn retag(
     facts: &Facts,
     image: &str,
     debug: Option<&str>,
+    full: &[FullPlatform],
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client = of_output(request, config, true).map_err(failed)?;
+    let mut found = vec![];
     let mut images = vec![(image, "")];
+    if !full.is_empty() {
+        let checked = minimize::read_back(&client, image, full).await;
+        found.push((checked.map_err(failed)?, image, ""));
+        images.clear();
+    }
     if let (Some(digest), Some(debug)) = (debug, &request.inputs.debug) {
         images.push((digest, debug.tag_suffix.as_str()));
     }
     // Both must be there before any tag moves.
-    let mut found = vec![];
     for (digest, suffix) in images {
         let bytes = client.manifest_of(digest).await;
         let bytes = bytes.map_err(|error| failed(error.into()))?;
@@ -189,10 +212,12 @@ pub(super) async fn retag(
             .await
             .map_err(failed)?;
     }
+    let read = found.swap_remove(0).0.platforms;
     Ok(Published {
         digest: image.to_owned(),
-        platforms: vec![],
+        platforms: read.into_iter().map(|stored| stored.status).collect(),
         debug: None,
+        smaller: Told::default(),
     })
 }
 
@@ -225,6 +250,7 @@ pub(super) async fn fetch(
         digest: image.to_owned(),
         platforms,
         debug: None,
+        smaller: Told::default(),
     })
 }
 
@@ -238,7 +264,7 @@ fn of_output(
     client(request, &repository, config, fresh)
 }
 
-async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {
+pub(super) async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {
     let pointed = client.pointed_at(&image.digest).await?;
     let bytes = pointed.bytes().to_vec();
     let platforms = match pointed {

@@ -14,6 +14,7 @@ mod finish;
 mod flux;
 mod hang;
 mod look;
+mod minimize;
 mod oci;
 mod print;
 mod pushing;

@@ -45,6 +45,7 @@ pub fn image_build(build: &mut ImageBuild) {
         debug: None,
         contract: None,
         health_check: None,
+        minimize: None,
         rebuild: None,
         builder_ref: build.spec.builder_ref.clone(),
         triggers: None,

@@ -12,7 +12,9 @@ mod refused;
 mod start;
 mod watching;
 
-pub use checking::{Pending as PendingCheck, jobs as check_jobs, pending as pending_check};
+pub use checking::{
+    Pending as PendingCheck, jobs as check_jobs, name as check_name, pending as pending_check,
+};
 
 pub use due::{LOOP, ask, loops, read};
 pub use end::memory_limit;

@@ -22,7 +22,9 @@ use super::outcome::{
 use crate::builder::objects::pull_secrets;
 use crate::names;
 use crate::refusal::{Told, Whose, of_event};
-use whittle_api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
+use whittle_api::{
+    Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus, Rejection,
+};
 use whittle_probe::Handler;
 
 /// Name of the container.
@@ -70,6 +72,8 @@ pub enum State {
     },
     /// It did not.
     Failed {
+        /// True where it ran until its time was over.
+        timed_out: bool,
         /// What happened.
         message: String,
         /// The container's last lines.
@@ -79,15 +83,14 @@ pub enum State {
     Lost(String),
 }
 
-/// The Job that checks one platform.
+/// The Job that checks one platform, with this name.
 pub fn job(
     build: &ImageBuild,
     check: &HealthCheck,
-    attempt: &str,
+    name: String,
     number: i64,
     platform: &PlatformStatus,
 ) -> Job {
-    let name = names::child(attempt, &platform.platform);
     let mut labels = names::gate_labels(&build.uid().unwrap_or_default());
     labels.insert("app.kubernetes.io/instance".into(), name.clone());
     let metadata = ObjectMeta {
@@ -251,6 +254,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 job.name_any()
             ),
             log: None,
+            timed_out: false,
         };
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -291,6 +295,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 said.trim()
             ),
             log: None,
+            timed_out: false,
         };
     }
     let state = container.and_then(|container| container.state.clone());
@@ -315,7 +320,11 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 .into(),
             (_, code, _) => format!("the container exited with code {code} before it was Ready"),
         };
-        return State::Failed { message, log: None };
+        return State::Failed {
+            timed_out: false,
+            message,
+            log: None,
+        };
     }
     if let Some(reason) = status.reason.filter(|_| is_over(pod)) {
         let said = status.message.unwrap_or_default();
@@ -327,6 +336,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
             return State::Failed {
                 message: format!("timed out: not Ready within {} s", check.timeout_seconds),
                 log: None,
+                timed_out: true,
             };
         }
         return State::Waiting {
@@ -343,6 +353,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                         the name in output.image, with the Secret of output.secretRef"
                 ),
                 log: None,
+                timed_out: false,
             };
         }
         return waiting(&format!("{reason}: {message}"));
@@ -356,7 +367,11 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         } else {
             format!("the container could not be created: {said}")
         };
-        return State::Failed { message, log: None };
+        return State::Failed {
+            timed_out: false,
+            message,
+            log: None,
+        };
     }
     match unschedulable(pod) {
         Some(message) => waiting(&message),
@@ -421,7 +436,11 @@ pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool) {
 /// Adds to a failed check what the kubelet said of the probe, and the container's last lines.
 pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> State {
     match state {
-        State::Failed { message, log: None } => {
+        State::Failed {
+            message,
+            log: None,
+            timed_out,
+        } => {
             let mut message = match unhealthy {
                 Some(said) => format!("{message}: {said}"),
                 None => message,
@@ -437,6 +456,7 @@ pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> St
             }
             State::Failed {
                 message,
+                timed_out,
                 log: log.filter(|log| !log.trim().is_empty()),
             }
         }
@@ -458,7 +478,7 @@ pub fn failure(checks: &[Check], image: &str) -> Option<Failure> {
     };
     checks.iter().find_map(|check| {
         let (reason, message, log) = match &check.state {
-            State::Failed { message, log } => {
+            State::Failed { message, log, .. } => {
                 (FailureReason::HealthCheckFailed, message, log.clone())
             }
             State::Lost(message) => (FailureReason::RunnerLost, message, None),
@@ -474,6 +494,18 @@ pub fn failure(checks: &[Check], image: &str) -> Option<Failure> {
             image: Some(image.to_owned()),
         })
     })
+}
+
+/// How the image did not answer, where a check has failed.
+pub fn rejection(checks: &[Check]) -> Rejection {
+    let failed = checks.iter().find_map(|check| match &check.state {
+        State::Failed { timed_out, .. } => Some(*timed_out),
+        _ => None,
+    });
+    match failed {
+        Some(true) => Rejection::NotReady,
+        _ => Rejection::DoesNotStart,
+    }
 }
 
 /// What the condition `Probed` says once all checks have passed: whether any was made, and what of each.

@@ -21,9 +21,13 @@ fn platform() -> PlatformStatus {
         .unwrap()
 }
 
+fn name() -> String {
+    names::child("hello-0123456789", &platform().platform)
+}
+
 fn job_of_check() -> Job {
     let build = fixtures::inline();
-    let mut job = job(&build, &check(), "hello-0123456789", 3, &platform());
+    let mut job = job(&build, &check(), name(), 3, &platform());
     job.metadata.uid = Some("j".into());
     job
 }
@@ -74,13 +78,7 @@ fn a_user_by_name_runs_by_its_number_and_root_stays_refused() {
             "setuidFiles": 0, "files": 1, "unpackedSize": 1});
         json_patch::merge(&mut all, &contents);
         platform.contents = serde_json::from_value(all).unwrap();
-        let job = job(
-            &fixtures::inline(),
-            &check(),
-            "hello-0123456789",
-            1,
-            &platform,
-        );
+        let job = job(&fixtures::inline(), &check(), name(), 1, &platform);
         let pod = job.spec.unwrap().template.spec.unwrap();
         pod.security_context.unwrap().run_as_user
     };
@@ -206,6 +204,7 @@ fn a_check_that_was_lost_is_the_platforms_fault() {
 #[test]
 fn the_kubelets_words_and_the_log_stand_beside_the_failure() {
     let failed = State::Failed {
+        timed_out: false,
         message: "timed out: not Ready within 10 s".into(),
         log: None,
     };
@@ -259,6 +258,7 @@ fn platforms_without_a_node_are_said() {
 fn a_program_with_file_capabilities_is_told_with_the_cure() {
     let of = |message: &str, log: Option<&str>| {
         let failed = State::Failed {
+            timed_out: false,
             message: message.into(),
             log: None,
         };

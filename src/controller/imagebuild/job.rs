@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::decide;
+use super::minimized;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
 use crate::flux::resolve::Pinned;
 use crate::names;
@@ -195,6 +196,7 @@ fn request(
         tagging: id.tagging.clone(),
         previous: previous(build),
         standing: standing(build),
+        rejected: last_good(build).and_then(|status| minimized::before(build, status)),
         registries: builder.spec.registries.clone(),
         cache: builder.spec.cache.registry.clone(),
         scratch_bytes: scratch_bytes(settings),
@@ -558,6 +560,7 @@ mod tests {
             image: "sha256:aa".into(),
             debug: None,
             tags: vec![],
+            full: vec![],
         };
         assert_eq!(mounted("cache", only), both[..1]);
         for name in ["whittle-ca", "whittle-builder-other-client"] {

@@ -6,6 +6,7 @@ pub mod decide;
 mod ended;
 pub(crate) mod gate;
 pub mod job;
+pub(crate) mod minimized;
 mod observe;
 pub(crate) mod outcome;
 #[cfg(test)]

@@ -163,7 +163,7 @@ async fn checks(
     for platform in &pending.built.platforms {
         let platform = platform.platform.clone();
         let state = if gate::has_node(&platform, &architectures) {
-            let name = names::child(&pending.attempt, &platform);
+            let name = decide::check_name(&pending.attempt, &pending.built, &platform);
             check(build, &name, &pending.check, ran, now, cluster).await?
         } else {
             gate::State::NoNode

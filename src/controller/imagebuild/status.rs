@@ -4,11 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::decide;
+use super::minimized;
 use super::outcome::Pending as Wait;
 use whittle_api::{
     ADVICE, BUILT, Base, CONTRACT, FailureReason, HistoryEntry, ImageBuild, ImageBuildStatus,
-    PROBED, Pending, READY, RECONCILING, Reason, STALLED, TriggerReason, bounded, clear, is_true,
-    set,
+    MINIMIZED, PROBED, Pending, READY, RECONCILING, Reason, STALLED, TriggerReason, bounded, clear,
+    is_true, set,
 };
 use whittle_build::contract;
 use whittle_build::contract::Breach;
@@ -186,6 +187,8 @@ pub fn succeed(
     status.display_size = status.size.map(display_size);
     status.image = Some(image.clone());
     status.tags = Some(tags(build, &built));
+    let what = (built.digest.as_str(), status.size);
+    minimized::enter(status, build, built.minimized, what, now);
     status.digest = Some(built.digest);
     let names: Vec<_> = built
         .platforms
@@ -210,10 +213,11 @@ pub fn succeed(
         _ => String::new(),
     };
     let unchanged = status.history.first().is_some_and(|entry| entry.unchanged);
+    let size = status.display_size.as_deref().unwrap_or("size unknown");
     let message = format!(
-        "{}{image} ({}; {} of {} steps from the cache; {} s{waited})",
+        "{}{image} ({size}{}; {} of {} steps from the cache; {} s{waited})",
         if unchanged { "unchanged: " } else { "" },
-        status.display_size.as_deref().unwrap_or("size unknown"),
+        minimized::instead_of(status),
         built.steps.cached,
         built.steps.total,
         status.duration_seconds.unwrap_or(0)
@@ -315,6 +319,9 @@ pub fn fail(
     now: Timestamp,
 ) -> Notice {
     let reason = Reason::from(failed.failure.reason);
+    if build.spec.minimize.is_none() {
+        clear(&mut status.conditions, MINIMIZED);
+    }
     end(status, build, reason, None, now);
     if failed.revision.is_some() && failed.failure.reason != FailureReason::SourceNotFound {
         // What was tried; the image and digest stay those of the last success.

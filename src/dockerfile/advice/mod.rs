@@ -113,6 +113,8 @@ pub enum HintKind {
     PackageCacheInLayer,
     /// A cache mount stays empty though its step has run.
     CacheMountEmpty,
+    /// Much of the image is never reached by its program.
+    SmallerImage,
     /// Layers cannot travel by the Builder's registry.
     CacheRegistryFailed,
     /// A base image is `latest`.

@@ -6,12 +6,13 @@ use super::refused::is_told;
 use super::{Action, Observed, Step, deadline, end, start, step};
 use crate::imagebuild::gate;
 use crate::imagebuild::gate::State;
+use crate::imagebuild::minimized::{self, Next, NotAnswered};
 use crate::imagebuild::status;
 use crate::names;
 use crate::settings::Settings;
 use whittle_api::{
-    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, PROBED, READY, Reason,
-    Stage, find,
+    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, MINIMIZED, PROBED, READY,
+    Reason, Stage, find,
 };
 use whittle_build::report;
 use whittle_build::report::failed;
@@ -63,14 +64,24 @@ pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
     };
     let platforms = built.platforms.iter();
     platforms
-        .map(|platform| names::child(&current.job, &platform.platform))
+        .map(|platform| name(&current.job, &built, &platform.platform))
         .collect()
+}
+
+/// The name of the Job that checks a platform of what this attempt has pushed: that of a full image is another one than that
+/// of the smaller one before it.
+pub fn name(attempt: &str, built: &Built, platform: &str) -> String {
+    match minimized::full(built) {
+        None => names::child(attempt, platform),
+        Some(full) => names::child(attempt, &format!("{platform}@{}", full.digest)),
+    }
 }
 
 /// What a runner does with the tags.
 pub(super) fn tagging(build: &ImageBuild, current: &Current) -> Tagging {
     match pushed(current) {
         Some(built) if current.stage.is_tagging() => Tagging::Only {
+            full: minimized::full_platforms(&built),
             image: built.digest,
             debug: built.debug.map(|debug| debug.digest),
             tags: built.tags,
@@ -100,6 +111,49 @@ pub(super) fn begin(
     }
 }
 
+/// The smaller image did not answer: the full one is checked, once the status names it, or the build ends.
+fn not_answered(
+    observed: &Observed,
+    mut status: ImageBuildStatus,
+    found: NotAnswered,
+    now: Timestamp,
+) -> Step {
+    let build = &observed.build;
+    let why = (found.reason(), found.rejected.message.as_str());
+    status::put(&mut status, build, MINIMIZED, Some(false), why, now);
+    let notice = found.notice();
+    match found.next {
+        Next::Full(built) => {
+            if let Some(current) = &mut status.current {
+                current.stage = Stage::Checking {
+                    pushed: report::keep(&Report::Succeeded(*built)),
+                };
+            }
+            let message = "the smaller image did not answer its health check; starting that of the full image";
+            status::working(
+                &mut status,
+                build,
+                Reason::HealthCheck,
+                message.to_owned(),
+                now,
+            );
+            Step {
+                notice: Some(notice),
+                look_again: Some(SignedDuration::ZERO),
+                ..step(status, Action::None)
+            }
+        }
+        Next::Ends(failed) => {
+            let failure = &failed.failure;
+            let why = (failure.reason.into(), failure.message.as_str());
+            if failure.reason == FailureReason::HealthCheckFailed {
+                status::put(&mut status, build, PROBED, Some(false), why, now);
+            }
+            end(observed, status, Report::Failed(*failed), now)
+        }
+    }
+}
+
 /// The image is being checked: where its checks stand decides.
 pub(super) fn go_on(
     observed: &Observed,
@@ -116,6 +170,13 @@ pub(super) fn go_on(
     } = pending;
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     if let Some(failure) = gate::failure(&observed.checks, &image) {
+        let rejection = gate::rejection(&observed.checks);
+        let small = (failure.reason == FailureReason::HealthCheckFailed)
+            .then(|| minimized::not_answered(build, built, &failure, rejection))
+            .flatten();
+        if let Some(found) = small {
+            return not_answered(observed, status, found, now);
+        }
         if failure.reason == FailureReason::HealthCheckFailed {
             let why = (failure.reason.into(), failure.message.as_str());
             status::put(&mut status, build, PROBED, Some(false), why, now);
@@ -166,7 +227,10 @@ pub(super) fn go_on(
             .platforms
             .iter()
             .filter(|platform| absent(&platform.platform))
-            .map(|platform| gate::job(build, check, attempt, number, platform))
+            .map(|platform| {
+                let name = name(attempt, built, &platform.platform);
+                gate::job(build, check, name, number, platform)
+            })
             .collect();
         // Those that were refused are tried again, and until they are taken that stays said.
         if jobs.is_empty() || !is_told(&status) {
@@ -194,6 +258,14 @@ pub(super) fn go_on(
         };
     }
     let (any, told) = gate::told(&observed.checks);
+    let unproven = (!any).then(|| minimized::unproven(build, built)).flatten();
+    let pushed = match unproven {
+        Some(Next::Ends(failed)) => {
+            return end(observed, status, Report::Failed(*failed), now);
+        }
+        Some(Next::Full(full)) => Some(report::keep(&Report::Succeeded(*full))),
+        None => None,
+    };
     let why = (
         if any {
             Reason::Answered
@@ -204,9 +276,9 @@ pub(super) fn go_on(
     );
     status::put(&mut status, build, PROBED, any.then_some(true), why, now);
     if let Some(current) = &mut status.current {
-        if let Stage::Checking { pushed } = &current.stage {
+        if let Stage::Checking { pushed: checked } = &current.stage {
             current.stage = Stage::Tagging {
-                pushed: pushed.clone(),
+                pushed: pushed.unwrap_or_else(|| checked.clone()),
             };
         }
         current.job = names::child(attempt, "tags");

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, step};
+use crate::imagebuild::minimized;
 use crate::imagebuild::outcome;
 use crate::imagebuild::status::{self, Notice};
 use crate::names;
@@ -26,7 +27,10 @@ pub(super) fn end(
                 return checking::begin(build, status, built, now);
             }
             // The runner that moved the tags has built nothing: the one before it did.
-            let built = pushed.unwrap_or(built);
+            let built = match pushed {
+                Some(pushed) => minimized::tagged(pushed, built),
+                None => built,
+            };
             let notice = succeed(&mut status, build, built, now);
             Step {
                 notice: Some(notice),

@@ -203,6 +203,7 @@ fn the_hints_on_dockerfiles_of_all_kinds_are_the_right_ones() {
             HintKind::HealthCheckCannotWork
                 | HintKind::CacheMountEmpty
                 | HintKind::CacheRegistryFailed
+                | HintKind::SmallerImage
         );
         assert!(
             built || counts.contains_key(kind.as_str()),

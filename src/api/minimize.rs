@@ -1,0 +1,152 @@
+//! `spec.minimize`: what the program of an image never reaches is left out of it, and what became of that.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bounds::item;
+
+/// Leaves out of the image what its program never reaches. The smaller image has to answer `spec.healthCheck` before any tag
+/// points to it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Minimize {
+    /// Apply (the tags point to the smaller image), or Suggest (only says what could go).
+    pub mode: MinimizeMode,
+    /// Files that are kept in any case: absolute paths, where * stands for any part of a name and ** for any number of
+    /// directories, for example /app/templates/**.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("items" = item(1, PATTERN, PATTERN_RULE, &pattern_message("keep")))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub keep: Vec<String>,
+    /// Files that are never kept, written like those of keep, for example /usr/share/doc/**.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("items" = item(1, PATTERN, PATTERN_RULE, &pattern_message("drop")))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub drop: Vec<String>,
+    /// What becomes of the build where the smaller image does not answer the health check: UseFull (the full image is held
+    /// to it, and tagged), or Fail.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// Characters of a pattern.
+const PATTERN: u32 = 512;
+
+/// True for an absolute path with wildcards.
+const PATTERN_RULE: &str = "self.startsWith('/') && self != '/' && !self.split('/').exists(p, p == '..' || p == '.') && \
+     !self.matches('[\\\\x00-\\\\x1f\\\\x7f]')";
+
+fn pattern_message(field: &str) -> String {
+    format!(
+        "minimize.{field}: invalid path: write an absolute one without . and .. as parts and without control characters, for \
+         example /app/templates/**"
+    )
+}
+
+/// A rule of the whole spec: what shows that nothing is missing.
+pub(super) const NEEDS_HEALTH_CHECK: &str =
+    "!has(self.minimize) || self.minimize.mode != 'Apply' || has(self.healthCheck)";
+
+/// How it goes on.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum MinimizeMode {
+    /// The tags point to the smaller image, once it has answered `spec.healthCheck`.
+    Apply,
+    /// Only says what could go.
+    #[default]
+    Suggest,
+}
+
+/// What becomes of a build whose smaller image does not answer.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum OnFailure {
+    /// The full image is held to the health check, and tagged.
+    #[default]
+    UseFull,
+    /// The build fails.
+    Fail,
+}
+
+/// What `spec.minimize` came to.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum MinimizeOutcome {
+    /// The image is the smaller one.
+    Applied,
+    /// Nothing was changed: only what could go is said.
+    Suggested,
+    /// Too little would go: nothing was changed.
+    TooLittle,
+    /// The smaller image did not answer the health check: the image is the full one.
+    FullUsed,
+    /// What the program reaches is unknown: nothing was changed.
+    #[default]
+    NotPossible,
+}
+
+/// What `spec.minimize` came to in the image of this status.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MinimizedStatus {
+    /// Applied, Suggested, TooLittle, FullUsed (the smaller image did not answer the health check), or NotPossible.
+    pub outcome: MinimizeOutcome,
+    /// Digest of the smaller image, where one was made.
+    #[serde(default)]
+    pub digest: Option<String>,
+    /// Bytes of the smaller image as stored in the registry, of its largest platform; in Suggest about what they would be.
+    #[serde(default)]
+    pub size: Option<i64>,
+    /// Digest of the image as it was built.
+    pub full_digest: String,
+    /// Its bytes, as in `status.size`.
+    #[serde(default)]
+    pub full_size: Option<i64>,
+    /// The largest of what was left out, or could be.
+    #[serde(default)]
+    pub left: Vec<LeftOut>,
+    /// A sentence for people.
+    pub message: String,
+    /// Why the smaller image was rejected. The next one of the same full image is not tried, as long as nothing of this
+    /// has changed.
+    #[serde(default)]
+    pub rejected: Option<Rejected>,
+}
+
+/// What was left out of an image.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct LeftOut {
+    /// A file, or a directory.
+    pub path: String,
+    /// Its bytes, unpacked.
+    pub size: i64,
+}
+
+/// Why a smaller image was rejected.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// DoesNotStart, or NotReady.
+    pub reason: Rejection,
+    /// What its Pod said.
+    pub message: String,
+    /// Digest of all that another try depends on: spec.minimize, spec.healthCheck, what asks for a build, and the version of
+    /// Whittle.
+    #[serde(default)]
+    pub input: String,
+}
+
+/// How a smaller image did not answer.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Rejection {
+    /// Its container could not be started, or has ended.
+    #[default]
+    DoesNotStart,
+    /// It ran, and was not Ready in time.
+    NotReady,
+}

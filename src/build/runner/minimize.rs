@@ -1,0 +1,285 @@
+//! `spec.minimize`: what the program of an image never reaches is left out of it, before the contract is judged.
+
+use super::contents;
+use super::finish::{Checked, Held, Pushed, Trouble, check};
+use crate::contract;
+use crate::minimized::{Full, FullPlatform, Minimized};
+use crate::request::{BuildRequest, ReportRef};
+use whittle_api::{LeftOut, MinimizeMode, MinimizeOutcome, OnFailure, PlatformStatus, Rejected};
+use whittle_dockerfile::advice::{Hint, HintKind};
+use whittle_image::display_size;
+use whittle_registry::Client;
+
+/// A pushed image that was read back, and what its contents say.
+pub(super) struct Judged {
+    pub pushed: Pushed,
+    pub checked: Checked,
+    pub held: Held,
+}
+
+/// What is told of a smaller image beside the one that the tags are to point to.
+#[derive(Default)]
+pub(super) struct Told {
+    pub minimized: Option<Minimized>,
+    /// That much could go.
+    pub hint: Option<String>,
+}
+
+/// What could go of an image, or has gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Found {
+    /// Bytes that its largest platform has without, or would have.
+    pub size: Option<i64>,
+    /// The largest of it first.
+    pub left: Vec<LeftOut>,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What became of it.
+#[expect(dead_code, reason = "find() makes them")]
+pub(super) enum Outcome {
+    /// Nobody asks for it, and there is nothing to say.
+    Nothing,
+    /// Nobody asks for it, and much could go.
+    Hint(String),
+    /// So much could go.
+    Suggested(Found),
+    /// So little would go that nothing was changed.
+    TooLittle(Found),
+    /// Why what the program reaches is unknown.
+    NotPossible(String),
+    /// The smaller image of this full one did not answer in the build before.
+    Before(Rejected),
+    /// The smaller image is pushed.
+    Made(Pushed, Found),
+}
+
+/// The image that the tags are to point to, and what is told of it: the smaller one where one was made, else the full one.
+pub(super) async fn choose(
+    client: &Client,
+    request: &BuildRequest,
+    full: Judged,
+) -> Result<(Judged, Told), Trouble> {
+    let (pushed, found) = match smaller(client, request, &full).await? {
+        Outcome::Made(pushed, found) => (pushed, found),
+        other => {
+            let told = told(other);
+            return Ok((full, told));
+        }
+    };
+    let mut checked = check(client, &pushed).await?;
+    let held = contents::hold(client, request, &mut checked.platforms).await?;
+    let small = Judged {
+        pushed,
+        checked,
+        held,
+    };
+    if let Some(why) = breaks_more(request, &small, &full) {
+        return Ok((full, told(Outcome::NotPossible(why))));
+    }
+    for stored in &small.checked.platforms {
+        let PlatformStatus {
+            platform,
+            digest,
+            size,
+            ..
+        } = &stored.status;
+        let size = display_size(*size);
+        println!(
+            "smaller {platform} {}@{digest} {size}",
+            request.inputs.output.image
+        );
+    }
+    let minimized = made(&small, full, found);
+    let told = Told {
+        minimized: Some(minimized),
+        hint: None,
+    };
+    Ok((small, told))
+}
+
+/// What is left of the image without that which its program never reaches.
+async fn smaller(
+    client: &Client,
+    request: &BuildRequest,
+    full: &Judged,
+) -> Result<Outcome, Trouble> {
+    if let Some(known) = known(request, &full.pushed.digest) {
+        return Ok(known);
+    }
+    let applies = request
+        .inputs
+        .minimize
+        .as_ref()
+        .map(|it| it.mode == MinimizeMode::Apply);
+    match (applies, find(client, request, full).await) {
+        (Some(true), outcome) => outcome,
+        // Nothing depends on it.
+        (Some(false), Err(trouble)) => Ok(Outcome::NotPossible(trouble.to_string())),
+        (None, Err(_) | Ok(Outcome::NotPossible(_))) => Ok(Outcome::Nothing),
+        (_, Ok(outcome)) => Ok(outcome),
+    }
+}
+
+/// What needs no look at the image.
+fn known(request: &BuildRequest, full: &str) -> Option<Outcome> {
+    let minimize = request.inputs.minimize.as_ref()?;
+    if minimize.mode != MinimizeMode::Apply {
+        return None;
+    }
+    if request.inputs.health_check.is_none() {
+        let why = "mode Apply requires spec.healthCheck: only an image that answers it shows that nothing is missing";
+        return Some(Outcome::NotPossible(why.into()));
+    }
+    let before = request.rejected.as_ref().filter(|it| it.full == full)?;
+    Some(Outcome::Before(Rejected {
+        reason: before.reason,
+        message: before.message.clone(),
+        input: String::new(),
+    }))
+}
+
+/// Looks for what could go; where `spec.minimize` is to be applied, makes the smaller image and pushes it by its digest.
+async fn find(_: &Client, _: &BuildRequest, _: &Judged) -> Result<Outcome, Trouble> {
+    Ok(Outcome::NotPossible("not yet".into()))
+}
+
+/// What of the contract the smaller image breaks, and the full one does not, where that one is to be used then.
+fn breaks_more(request: &BuildRequest, small: &Judged, full: &Judged) -> Option<String> {
+    let falls_back = request
+        .inputs
+        .minimize
+        .as_ref()
+        .is_some_and(|it| it.on_failure == OnFailure::UseFull);
+    let enforced = |it: &Judged| it.held.breaches.iter().find(|it| it.enforced).cloned();
+    let breach = enforced(small).filter(|_| falls_back && enforced(full).is_none())?;
+    Some(format!(
+        "the smaller image would break the contract: {}",
+        breach.line()
+    ))
+}
+
+/// What is told where the image stays as it was built.
+fn told(outcome: Outcome) -> Told {
+    let told = |outcome, found: Found| {
+        Some(Minimized {
+            outcome,
+            message: found.message,
+            left: found.left,
+            size: found.size,
+            ..Minimized::default()
+        })
+    };
+    let (minimized, hint) = match outcome {
+        Outcome::Nothing => (None, None),
+        Outcome::Hint(text) => (None, Some(text)),
+        Outcome::Suggested(found) | Outcome::Made(_, found) => {
+            let hint = found.message.clone();
+            (told(MinimizeOutcome::Suggested, found), Some(hint))
+        }
+        Outcome::TooLittle(found) => (told(MinimizeOutcome::TooLittle, found), None),
+        Outcome::NotPossible(message) => {
+            let found = Found {
+                message,
+                ..Found::default()
+            };
+            (told(MinimizeOutcome::NotPossible, found), None)
+        }
+        Outcome::Before(rejected) => {
+            let message = format!(
+                "not tried again: the smaller image of the same full image was rejected before: {}",
+                rejected.message
+            );
+            let minimized = Minimized {
+                outcome: MinimizeOutcome::FullUsed,
+                message,
+                rejected: Some(rejected),
+                ..Minimized::default()
+            };
+            (Some(minimized), None)
+        }
+    };
+    if let Some(minimized) = &minimized {
+        println!("minimize: {:?}: {}", minimized.outcome, minimized.message);
+    }
+    Told { minimized, hint }
+}
+
+/// What is told where the smaller image was made, with what it takes to go back to the full one.
+fn made(small: &Judged, full: Judged, found: Found) -> Minimized {
+    println!("minimize: {}", found.message);
+    let size = |judged: &Judged| {
+        let all = judged.checked.platforms.iter();
+        all.map(|it| it.status.size).max()
+    };
+    let platforms = full.checked.platforms.iter().map(|stored| {
+        let status = &stored.status;
+        FullPlatform {
+            platform: status.platform.clone(),
+            digest: status.digest.clone(),
+            size: status.size,
+            report: status.contents.as_ref().and_then(|it| it.report.clone()),
+        }
+    });
+    Minimized {
+        outcome: MinimizeOutcome::Applied,
+        message: found.message,
+        left: found.left,
+        digest: Some(small.pushed.digest.clone()),
+        size: size(small),
+        full: Some(Full {
+            size: size(&full).unwrap_or(0),
+            platforms: platforms.collect(),
+            breaches: full
+                .held
+                .breaches
+                .into_iter()
+                .filter(|breach| breach.rule != contract::GROWTH)
+                .collect(),
+            digest: full.pushed.digest,
+        }),
+        rejected: None,
+    }
+}
+
+/// The full image, read back as the smaller one was: its own report says what it holds. Where there is none, the tags move
+/// all the same.
+pub(super) async fn read_back(
+    client: &Client,
+    digest: &str,
+    full: &[FullPlatform],
+) -> Result<Checked, Trouble> {
+    let pushed = Pushed {
+        digest: digest.to_owned(),
+        platform: full.first().map(|it| it.platform.clone()),
+    };
+    let mut checked = check(client, &pushed).await?;
+    for stored in &mut checked.platforms {
+        let status = &mut stored.status;
+        let known = full.iter().find(|it| it.digest == status.digest);
+        let Some(report) = known.and_then(|it| it.report.clone()) else {
+            continue;
+        };
+        let wanted = ReportRef {
+            platform: status.platform.clone(),
+            digest: status.digest.clone(),
+            size: status.size,
+            report,
+        };
+        match contents::fetch(client, &wanted).await {
+            Ok(contents) => status.contents = Some(contents),
+            Err(error) => println!("cannot read the report on the full image: {error}"),
+        }
+    }
+    Ok(checked)
+}
+
+/// That much could go, as a hint.
+pub(super) fn hint(message: &str) -> Hint {
+    Hint {
+        kind: HintKind::SmallerImage,
+        line: None,
+        message: whittle_api::bounded(message.to_owned(), 600),
+    }
+}
