@@ -18,7 +18,7 @@ pub use due::{LOOP, ask, loops, read};
 pub use end::memory_limit;
 pub use queue::{
     Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,
-    stands_back, stands_back_by, turn,
+    stands_back, stands_back_by, turn, waits_to_retry,
 };
 pub use readiness::{Readiness, is_asleep, is_ready};
 
