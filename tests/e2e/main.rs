@@ -32,6 +32,7 @@ mod repositories;
 mod safety;
 mod seccomp;
 mod sharing;
+mod silent;
 mod sources;
 mod ssh;
 mod steps_words;

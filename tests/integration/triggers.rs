@@ -42,7 +42,7 @@ impl Dice {
 }
 
 /// One more commit on this branch; its revision.
-fn push(repository: &Repository, branch: &str) -> String {
+pub fn push(repository: &Repository, branch: &str) -> String {
     let reference = format!("refs/heads/{branch}");
     let tree = repository.git(&["mktree"]);
     let parent = &repository.commits[0];
@@ -54,12 +54,12 @@ fn push(repository: &Repository, branch: &str) -> String {
 }
 
 /// What a branch points to.
-fn head(repository: &Repository, branch: &str) -> String {
+pub fn head(repository: &Repository, branch: &str) -> String {
     let commit = repository.git(&["rev-parse", &format!("refs/heads/{branch}")]);
     format!("{branch}@sha1:{commit}")
 }
 
-fn of_revision(revision: String) -> Report {
+pub fn of_revision(revision: String) -> Report {
     let Report::Succeeded(built) = success("sha256:aa") else {
         unreachable!("it is one");
     };
@@ -69,7 +69,7 @@ fn of_revision(revision: String) -> Report {
     })
 }
 
-async fn polled(stage: &Stage, name: &str, url: &str, more: Value) {
+pub async fn polled(stage: &Stage, name: &str, url: &str, more: Value) {
     let mut spec = json!({"source": {"inline": null, "git": {"url": url, "ref": {"branch": name}}},
         "output": {"image": format!("registry.example.com/team/{name}")},
         "triggers": {"poll": {"interval": "10s"}}, "historyLimit": 50});

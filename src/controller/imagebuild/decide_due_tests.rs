@@ -327,6 +327,52 @@ fn the_order_is_by_priority_then_by_who_waits_for_it_then_by_time() {
     );
 }
 
+/// How many others are before a person's build of priority 0, where enough builds that stand back run, or not.
+fn before_a_person(other: &ImageBuild, full: bool) -> usize {
+    let person = waiting("person", 9, TriggerReason::Spec, 0);
+    Queue::of(&person, &[other], &Runners::default(), full).before
+}
+
+/// The same, with another reason that it waits for.
+fn that_waits_for(mut build: ImageBuild, reason: Reason) -> ImageBuild {
+    let wait = crate::imagebuild::outcome::Pending::new(reason, "x".into());
+    let status = build.status.as_mut().unwrap();
+    crate::imagebuild::status::wait(status, &build.clone(), &wait, later(9));
+    build
+}
+
+#[test]
+fn what_cannot_start_now_is_before_nobody_whatever_its_priority() {
+    for reason in [TriggerReason::BaseImage, TriggerReason::Schedule] {
+        let urgent = waiting("back", 0, reason, 50);
+        assert_eq!(before_a_person(&urgent, false), 1);
+        assert_eq!(before_a_person(&urgent, true), 0);
+    }
+    // A person's is none of those.
+    let urgent = waiting("urgent", 0, TriggerReason::Commit, 50);
+    assert_eq!(before_a_person(&urgent, true), 1);
+    let waits = |reason: Reason| before_a_person(&that_waits_for(urgent.clone(), reason), false);
+    for reason in [
+        Reason::Retrying,
+        Reason::SourceNotReady,
+        FailureReason::SecretNotFound.into(),
+        FailureReason::SourceNotFound.into(),
+    ] {
+        assert_eq!(waits(reason), 0, "{reason}");
+    }
+    // These go on as soon as they have a place, or hold one.
+    for reason in [
+        Reason::Queued,
+        Reason::WaitingForBuilder,
+        Reason::WaitingForEarlierPod,
+    ] {
+        assert_eq!(waits(reason), 1, "{reason}");
+    }
+    let mut suspended = urgent;
+    suspended.spec.suspend = true;
+    assert_eq!(before_a_person(&suspended, false), 0);
+}
+
 #[test]
 fn builds_that_stand_back_wait_where_enough_of_them_run_in_the_cluster() {
     let most = fixtures::settings().triggers.max_concurrent;

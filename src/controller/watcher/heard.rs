@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::sources::{base_id, source_id, source_of};
-use crate::imagebuild::decide::{self, LOOP, say_triggers, watches_bases, watches_source};
+use crate::imagebuild::decide::{self, LOOP, Word, say_triggers, watches_bases, watches_source};
 use whittle_api::{
     FailureReason, FolderStatus, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS,
     TriggerReason, Unseen, bounded, set,
@@ -63,7 +63,7 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
             status.unseen.insert(at, unseen);
         }
     }
-    say_triggers(&mut status, build, true, now);
+    say_triggers(&mut status, build, Word::Watcher, now);
     if let Some(message) = looped {
         let generation = build.metadata.generation;
         let why = (Reason::Loop, message.as_str());
