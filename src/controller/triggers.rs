@@ -33,7 +33,7 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
         build.metadata.generation,
         build.annotations().get(REQUESTED_AT),
         build.annotations().get(CANCEL),
-        pending.map(|pending| (pending.reason, pending.since.0)),
+        pending.map(|it| (it.reason, it.since.0, it.doubt.is_some())),
         build.metadata.deletion_timestamp.is_some(),
     ))
 }

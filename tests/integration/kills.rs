@@ -16,9 +16,12 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle_api::find;
 
+use self::pushes::Pushes;
 use crate::kubelet::Kubelet;
 use crate::proxy::{Proxy, When};
 use crate::stage::{Stage, root};
+
+mod pushes;
 
 /// Controllers at a time.
 const AT_A_TIME: usize = 6;
@@ -39,6 +42,8 @@ enum Scene {
     Retried,
     /// The spec changes while the runner runs.
     Superseded,
+    /// Commits are pushed and seen while a build runs, and after it.
+    Pushed,
 }
 
 /// What a scene comes to.
@@ -48,6 +53,8 @@ struct Expected {
     /// Jobs of checks that are made.
     checks: usize,
     builds: usize,
+    /// Builds that end well.
+    good: i32,
 }
 
 impl Scene {
@@ -58,28 +65,32 @@ impl Scene {
             Self::Checked => "health check",
             Self::Retried => "runner lost, retried",
             Self::Superseded => "spec changed",
+            Self::Pushed => "commits pushed",
         }
     }
 
     fn spec(self) -> Value {
         match self {
             Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
+            Self::Pushed => pushes::spec(),
             _ => json!({}),
         }
     }
 
     fn expected(self) -> Expected {
-        let (runners, checks, builds) = match self {
-            Self::Start | Self::Plain => ([1, 1], 0, 1),
+        let (runners, checks, builds, good) = match self {
+            Self::Start | Self::Plain => ([1, 1], 0, 1, 1),
             // One that builds, one that moves the tags.
-            Self::Checked => ([2, 2], 1, 1),
-            Self::Retried => ([2, 2], 0, 1),
-            Self::Superseded => ([2, 1], 0, 2),
+            Self::Checked => ([2, 2], 1, 1, 1),
+            Self::Retried => ([2, 2], 0, 1, 1),
+            Self::Superseded => ([2, 1], 0, 2, 1),
+            Self::Pushed => ([2, 2], 0, 2, 2),
         };
         Expected {
             runners,
             checks,
             builds,
+            good,
         }
     }
 }
@@ -102,7 +113,8 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
     let begun = Instant::now();
     let mut kubelet = Kubelet::default();
     kubelet.loses_the_first = scene == Scene::Retried;
-    kubelet.holds_the_first = scene == Scene::Superseded;
+    kubelet.holds_the_first = matches!(scene, Scene::Superseded | Scene::Pushed);
+    let mut pushes = Pushes::default();
     if scene == Scene::Start {
         stage.apply("hello", scene.spec()).await.unwrap();
         proxy.hold_at(number, when);
@@ -130,8 +142,12 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         }
         // On a machine that is too busy for it to renew its Lease it ends by itself.
         stage.revive().await;
-        kubelet.turn(&stage).await;
-        if kubelet.holds_the_first && kubelet.first_runs && !changed {
+        if scene == Scene::Pushed {
+            pushes.turn(&stage, &mut kubelet).await;
+        } else {
+            kubelet.turn(&stage).await;
+        }
+        if scene == Scene::Superseded && kubelet.first_runs && !changed {
             changed = true;
             let other = json!({"source": {"inline": {"files": {"a": "other"}}}});
             stage.apply("hello", other).await.unwrap();
@@ -164,6 +180,7 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
         runners: [runners, there],
         checks,
         builds,
+        good,
     } = scene.expected();
     let status = stage.get("hello").await.status.unwrap();
     let jobs: Vec<String> = stage
@@ -217,8 +234,11 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
         "events",
         told.map(|event| event.series.as_ref().map_or(1, |s| s.count))
             .sum::<i32>()
-            <= 1,
+            <= good,
     );
+    if scene == Scene::Pushed {
+        holds("each commit once", pushes::are_built_once(&status));
+    }
     Row {
         call,
         started: distinct.len() - checks,
@@ -306,6 +326,11 @@ async fn at_each_call_of_a_build_with_a_health_check() {
 #[tokio::test]
 async fn at_each_call_of_a_build_whose_spec_changes() {
     each(Scene::Superseded).await;
+}
+
+#[tokio::test]
+async fn at_each_call_from_a_commit_that_is_seen_to_its_image() {
+    each(Scene::Pushed).await;
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ pub fn heard(
                     revision: Some(revision),
                     tree: None,
                     since: Time(now),
+                    doubt: None,
                 };
                 decide::ask(&mut status.pending, asked);
             }

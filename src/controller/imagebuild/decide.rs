@@ -16,7 +16,7 @@ pub use checking::{
     Pending as PendingCheck, jobs as check_jobs, name as check_name, pending as pending_check,
 };
 
-pub use due::{LOOP, ask, loops, read};
+pub use due::{LOOP, ask, is_doubtful, loops, read};
 pub use end::memory_limit;
 pub use queue::{
     Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,

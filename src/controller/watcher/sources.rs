@@ -77,6 +77,8 @@ pub struct Entry {
     heard: bool,
     /// What its condition says of the watcher itself.
     pub said: Said,
+    /// The id of its source, and since when it is to be looked at again.
+    doubted: Option<(String, Timestamp)>,
 }
 
 impl Entry {
@@ -103,6 +105,7 @@ impl Entry {
                 .collect(),
             heard: told.is_some_and(|told| told.status != "Unknown"),
             said: told.map_or(Said::Nothing, tell::said),
+            doubted: None,
         };
         if let Some(what) = source_of(build).filter(|_| watches_source(spec)) {
             let id = source_id(&entry.uid, &what);
@@ -115,7 +118,10 @@ impl Entry {
                 what,
                 folder: git.and_then(|git| git.sub_path.clone()),
             });
-            let pending = status.and_then(|status| status.pending.as_ref()?.revision.clone());
+            let pending = status.and_then(|status| status.pending.as_ref());
+            let doubt = pending.and_then(|pending| pending.doubt.as_ref());
+            entry.doubted = doubt.map(|doubt| (id.clone(), doubt.0));
+            let pending = pending.and_then(|pending| pending.revision.clone());
             let last = status.and_then(last_revision).cloned();
             let folder = status.and_then(|status| status.folder.clone());
             let folder = folder.filter(|folder| Some(&folder.built) == last.as_ref());
@@ -146,6 +152,18 @@ impl Entry {
         Some(entry)
     }
 
+    /// The Builder and the source that is to be looked at again, where that was not so before.
+    fn asks_for_a_look(&self, name: &Name, before: Option<&Self>) -> Option<(Name, String)> {
+        let known = before.and_then(|before| before.doubted.as_ref());
+        let (id, _) = self.doubted.as_ref().filter(|it| Some(*it) != known)?;
+        Some(((name.0.clone(), self.builder.clone()), id.clone()))
+    }
+
+    /// True where this source is to be looked at again.
+    fn doubts(&self, id: &str) -> bool {
+        self.doubted.as_ref().is_some_and(|(it, _)| it == id)
+    }
+
     /// True where what was seen is what is known, and well.
     pub fn knows(&self, seen: &Seen) -> bool {
         let Some(known) = self.known.get(&seen.id) else {
@@ -153,6 +171,7 @@ impl Entry {
         };
         let unseen = self.unseen.get(&seen.id);
         match &seen.outcome {
+            Outcome::Found { .. } if self.doubts(&seen.id) => false,
             Outcome::Found { revision } => {
                 let same = |known: &String| same(known, revision);
                 self.heard && unseen.is_none() && known.iter().any(same)
@@ -200,6 +219,7 @@ pub fn base_id(uid: &str, image: &str) -> String {
 impl Sources {
     /// The watch has told this. The ImageBuild is whole.
     pub fn put(&self, event: &Event<ImageBuild>) {
+        let mut doubted = vec![];
         let mut state = self.lock();
         match event {
             Event::Init => state.fresh.clear(),
@@ -218,12 +238,27 @@ impl Sources {
                 for builder in builders {
                     state.touch(builder);
                 }
+                let looks = state.known.iter();
+                doubted.extend(
+                    looks.filter_map(|(name, entry)| entry.asks_for_a_look(name, before.get(name))),
+                );
             }
-            Event::Apply(build) => state.set(name(build), Entry::of(build)),
+            Event::Apply(build) => {
+                let (name, entry) = (name(build), Entry::of(build));
+                let before = state.known.get(&name);
+                let look = entry
+                    .as_ref()
+                    .and_then(|it| it.asks_for_a_look(&name, before));
+                doubted.extend(look);
+                state.set(name, entry);
+            }
             Event::Delete(build) => state.set(name(build), None),
         }
         drop(state);
         self.0.changed.notify_one();
+        for (builder, id) in doubted {
+            self.want(&builder, &id);
+        }
     }
 
     /// This Builder's list is to be written, or taken away.
