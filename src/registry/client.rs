@@ -114,6 +114,15 @@ impl Client {
         self
     }
 
+    /// For what is of use and not needed: asked for once.
+    pub fn hasty(mut self) -> Self {
+        self.settings.patience = Patience {
+            tries: 1,
+            ..Patience::USUAL
+        };
+        self
+    }
+
     /// A client for another repository of the same registry, or with other credentials: the same connections and
     /// certificates, and nothing of the authorization.
     pub fn beside(&self, repository: Repository, credentials: Option<Credentials>) -> Self {
