@@ -15,10 +15,12 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle_api::find;
+use whittle_build::report::Report;
 
 use crate::kubelet::Kubelet;
+use crate::minimize::{asked, smaller};
 use crate::proxy::{Proxy, When};
-use crate::stage::{Stage, root};
+use crate::stage::{Stage, root, success};
 
 /// Controllers at a time.
 const AT_A_TIME: usize = 6;
@@ -36,6 +38,8 @@ enum Scene {
     Start,
     Plain,
     Checked,
+    /// The smaller image ends in its health check, and the full one takes its place.
+    Minimized,
     Retried,
     /// The spec changes while the runner runs.
     Superseded,
@@ -56,6 +60,7 @@ impl Scene {
             Self::Start => "controller starts",
             Self::Plain => "plain",
             Self::Checked => "health check",
+            Self::Minimized => "smaller image rejected",
             Self::Retried => "runner lost, retried",
             Self::Superseded => "spec changed",
         }
@@ -64,7 +69,16 @@ impl Scene {
     fn spec(self) -> Value {
         match self {
             Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
+            Self::Minimized => asked("UseFull"),
             _ => json!({}),
+        }
+    }
+
+    /// What its runners say.
+    fn ends(self) -> Report {
+        match self {
+            Self::Minimized => smaller("sha256:ee", "sha256:aa"),
+            _ => success("sha256:aa"),
         }
     }
 
@@ -73,6 +87,7 @@ impl Scene {
             Self::Start | Self::Plain => ([1, 1], 0, 1),
             // One that builds, one that moves the tags.
             Self::Checked => ([2, 2], 1, 1),
+            Self::Minimized => ([2, 2], 2, 1),
             Self::Retried => ([2, 2], 0, 1),
             Self::Superseded => ([2, 1], 0, 2),
         };
@@ -103,6 +118,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
     let mut kubelet = Kubelet::default();
     kubelet.loses_the_first = scene == Scene::Retried;
     kubelet.holds_the_first = scene == Scene::Superseded;
+    kubelet.crashes = (scene == Scene::Minimized).then_some("@sha256:ee");
     if scene == Scene::Start {
         stage.apply("hello", scene.spec()).await.unwrap();
         proxy.hold_at(number, when);
@@ -130,7 +146,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         }
         // On a machine that is too busy for it to renew its Lease it ends by itself.
         stage.revive().await;
-        kubelet.turn(&stage).await;
+        kubelet.turn_with(&stage, |_| scene.ends()).await;
         if kubelet.holds_the_first && kubelet.first_runs && !changed {
             changed = true;
             let other = json!({"source": {"inline": {"files": {"a": "other"}}}});
@@ -301,6 +317,11 @@ async fn at_each_call_of_a_build() {
 #[tokio::test]
 async fn at_each_call_of_a_build_with_a_health_check() {
     each(Scene::Checked).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_smaller_image_is_rejected() {
+    each(Scene::Minimized).await;
 }
 
 #[tokio::test]
