@@ -150,3 +150,50 @@ pub enum Rejection {
     /// It ran, and was not Ready in time.
     NotReady,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{accepted, refused};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn minimize(change: Value) -> Value {
+        let mut minimize = json!({"mode": "Apply"});
+        json_patch::merge(&mut minimize, &change);
+        json!({"minimize": minimize, "healthCheck": {"tcpSocket": {"port": 80}}})
+    }
+
+    #[test]
+    fn what_is_applied_needs_a_health_check_and_what_is_suggested_does_not() {
+        accepted(minimize(json!({})));
+        let mut without = minimize(json!({}));
+        without.as_object_mut().unwrap().remove("healthCheck");
+        refused(without.clone(), "minimize: mode Apply requires healthCheck");
+        without["minimize"]["mode"] = "Suggest".into();
+        accepted(without);
+    }
+
+    #[test]
+    fn paths_are_absolute_and_have_wildcards() {
+        for path in ["/app/**", "/etc/myapp/*", "/usr/lib/a..b", "/sp ace", "/ü"] {
+            accepted(minimize(json!({"keep": [path], "drop": [path]})));
+        }
+        for path in ["app/**", "/", "**", "/a/../b", "/a/.", "/a\nb"] {
+            refused(
+                minimize(json!({"keep": [path]})),
+                "minimize.keep: invalid path",
+            );
+            refused(
+                minimize(json!({"drop": [path]})),
+                "minimize.drop: invalid path",
+            );
+        }
+    }
+
+    #[test]
+    fn the_full_image_is_used_where_nothing_else_is_said() {
+        let read: Minimize = serde_json::from_value(json!({"mode": "Apply"})).unwrap();
+        assert_eq!(read.on_failure, OnFailure::UseFull);
+        assert!(serde_json::from_value::<Minimize>(json!({})).is_err());
+    }
+}

@@ -15,11 +15,13 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle_api::find;
+use whittle_build::report::Report;
 
 use self::pushes::Pushes;
 use crate::kubelet::Kubelet;
+use crate::minimize::{asked, smaller};
 use crate::proxy::{Proxy, When};
-use crate::stage::{Stage, root};
+use crate::stage::{Stage, root, success};
 
 mod pushes;
 
@@ -39,6 +41,8 @@ enum Scene {
     Start,
     Plain,
     Checked,
+    /// The smaller image ends in its health check, and the full one takes its place.
+    Minimized,
     Retried,
     /// The spec changes while the runner runs.
     Superseded,
@@ -63,6 +67,7 @@ impl Scene {
             Self::Start => "controller starts",
             Self::Plain => "plain",
             Self::Checked => "health check",
+            Self::Minimized => "smaller image rejected",
             Self::Retried => "runner lost, retried",
             Self::Superseded => "spec changed",
             Self::Pushed => "commits pushed",
@@ -73,7 +78,16 @@ impl Scene {
         match self {
             Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
             Self::Pushed => pushes::spec(),
+            Self::Minimized => asked("UseFull"),
             _ => json!({}),
+        }
+    }
+
+    /// What its runners say.
+    fn ends(self) -> Report {
+        match self {
+            Self::Minimized => smaller("sha256:ee", "sha256:aa"),
+            _ => success("sha256:aa"),
         }
     }
 
@@ -82,6 +96,7 @@ impl Scene {
             Self::Start | Self::Plain => ([1, 1], 0, 1, 1),
             // One that builds, one that moves the tags.
             Self::Checked => ([2, 2], 1, 1, 1),
+            Self::Minimized => ([2, 2], 2, 1, 1),
             Self::Retried => ([2, 2], 0, 1, 1),
             Self::Superseded => ([2, 1], 0, 2, 1),
             Self::Pushed => ([2, 2], 0, 2, 2),
@@ -114,6 +129,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
     let mut kubelet = Kubelet::default();
     kubelet.loses_the_first = scene == Scene::Retried;
     kubelet.holds_the_first = matches!(scene, Scene::Superseded | Scene::Pushed);
+    kubelet.crashes = (scene == Scene::Minimized).then_some("@sha256:ee");
     let mut pushes = Pushes::default();
     if scene == Scene::Start {
         stage.apply("hello", scene.spec()).await.unwrap();
@@ -145,7 +161,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         if scene == Scene::Pushed {
             pushes.turn(&stage, &mut kubelet).await;
         } else {
-            kubelet.turn(&stage).await;
+            kubelet.turn_with(&stage, |_| scene.ends()).await;
         }
         if scene == Scene::Superseded && kubelet.first_runs && !changed {
             changed = true;
@@ -321,6 +337,11 @@ async fn at_each_call_of_a_build() {
 #[tokio::test]
 async fn at_each_call_of_a_build_with_a_health_check() {
     each(Scene::Checked).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_smaller_image_is_rejected() {
+    each(Scene::Minimized).await;
 }
 
 #[tokio::test]

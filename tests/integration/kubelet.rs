@@ -9,6 +9,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::{Value, json};
 use whittle_build::report::{Report, encode};
 
+use crate::minimize::{crashed, image};
 use crate::stage::{Stage, ended, success};
 
 /// Plays for the namespace of a stage.
@@ -18,6 +19,8 @@ pub struct Kubelet {
     pub loses_the_first: bool,
     /// The first runner does not end.
     pub holds_the_first: bool,
+    /// The image of this digest ends in its health check.
+    pub crashes: Option<&'static str>,
     /// It runs.
     pub first_runs: bool,
     first: Option<String>,
@@ -85,9 +88,11 @@ impl Kubelet {
             if pod
                 .status
                 .as_ref()
-                .is_none_or(|status| status.conditions.is_none())
+                .is_none_or(|status| status.container_statuses.is_none())
             {
-                stage.pod(job, passed).await;
+                let crashes = self.crashes.is_some_and(|it| image(job).ends_with(it));
+                let status = if crashes { crashed() } else { passed };
+                stage.pod(job, status).await;
             }
             return;
         }

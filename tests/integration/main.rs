@@ -22,6 +22,7 @@ mod kills;
 mod kubelet;
 mod leader;
 mod many;
+mod minimize;
 mod network;
 mod notifications;
 mod policies;

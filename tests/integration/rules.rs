@@ -191,6 +191,14 @@ async fn names_that_cannot_be_are_refused_in_words_and_never_by_a_regular_expres
             json!({"healthCheck": {"httpGet": {"port": 80, "path": "healthz"}}}),
             "it must start with /",
         ),
+        (
+            json!({"minimize": {"mode": "Apply"}}),
+            "minimize: mode Apply requires healthCheck",
+        ),
+        (
+            json!({"minimize": {"mode": "Suggest", "keep": ["app/**"]}}),
+            "minimize.keep: invalid path",
+        ),
     ] {
         told(&stage, patch, words).await;
     }

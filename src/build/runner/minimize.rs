@@ -346,3 +346,7 @@ pub(super) fn hint(message: &str) -> Hint {
         message: whittle_api::bounded(message.to_owned(), 600),
     }
 }
+
+#[cfg(test)]
+#[path = "minimize_tests.rs"]
+mod tests;

@@ -685,6 +685,9 @@ mod checking;
 #[path = "decide/inputs_tests.rs"]
 mod inputs;
 
+#[path = "decide/minimized_tests.rs"]
+mod minimized;
+
 #[path = "decide/refused_tests.rs"]
 mod refused;
 

@@ -359,7 +359,3 @@ pub fn instead_of(status: &ImageBuildStatus) -> String {
         None => String::new(),
     }
 }
-
-#[cfg(test)]
-#[path = "minimized_tests.rs"]
-mod tests;

@@ -11,7 +11,6 @@ use super::outcome::{self, Seen, State};
 use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
 use crate::flux;
-use crate::names;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
 use crate::sharing::{self, Own};

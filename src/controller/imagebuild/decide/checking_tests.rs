@@ -1,6 +1,6 @@
 use super::*;
 
-fn request_of(step: &Step) -> whittle_build::request::BuildRequest {
+pub(super) fn request_of(step: &Step) -> whittle_build::request::BuildRequest {
     let Action::Start(attempt) = &step.action else {
         panic!("{:?}", step.action)
     };
