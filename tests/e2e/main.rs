@@ -17,6 +17,7 @@ mod egress;
 mod failures;
 mod faults;
 mod field;
+mod flux;
 mod gate;
 mod gitops;
 mod guard;
