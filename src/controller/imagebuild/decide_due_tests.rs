@@ -373,11 +373,12 @@ fn before_a_person(other: &ImageBuild, full: bool) -> usize {
 }
 
 /// The same, with another reason that it waits for.
-fn that_waits_for(mut build: ImageBuild, reason: Reason) -> ImageBuild {
+fn that_waits_for(build: &ImageBuild, reason: Reason) -> ImageBuild {
     let wait = crate::imagebuild::outcome::Pending::new(reason, "x".into());
-    let status = build.status.as_mut().unwrap();
-    crate::imagebuild::status::wait(status, &build.clone(), &wait, later(9));
-    build
+    let mut waits = build.clone();
+    let status = waits.status.as_mut().unwrap();
+    crate::imagebuild::status::wait(status, build, &wait, later(9));
+    waits
 }
 
 #[test]
@@ -390,7 +391,7 @@ fn what_cannot_start_now_is_before_nobody_whatever_its_priority() {
     // A person's is none of those.
     let urgent = waiting("urgent", 0, TriggerReason::Commit, 50);
     assert_eq!(before_a_person(&urgent, true), 1);
-    let waits = |reason: Reason| before_a_person(&that_waits_for(urgent.clone(), reason), false);
+    let waits = |reason: Reason| before_a_person(&that_waits_for(&urgent, reason), false);
     for reason in [
         Reason::Retrying,
         Reason::SourceNotReady,
