@@ -241,12 +241,7 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
         // The full one can still be pulled.
         assert!(find_manifest(&image, &told.full_digest).await.is_some());
         let name = format!("{}-full", program.name);
-        let expected = answers(
-            &field,
-            &name,
-            full.image.as_deref().unwrap(),
-            program.asks,
-        );
+        let expected = answers(&field, &name, full.image.as_deref().unwrap(), program.asks);
         let found = answers(
             &field,
             program.name,

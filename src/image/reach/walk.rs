@@ -1,6 +1,6 @@
 //! From what is kept to what that needs, until nothing new is found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use memchr::memmem;
 
@@ -55,6 +55,8 @@ pub(super) struct Walk<'a> {
     open: Vec<NodeId>,
     /// The loader of the first dynamic program: that of libraries which are opened by others.
     interpreter: Option<NodeId>,
+    /// Folders that are kept whole because they are named.
+    walked: HashSet<NodeId>,
     /// Runtimes that are kept.
     pub(super) runtimes: Vec<NodeId>,
     glibc: bool,
@@ -76,6 +78,7 @@ impl<'a> Walk<'a> {
             because: HashMap::new(),
             open: Vec::new(),
             interpreter: None,
+            walked: HashSet::new(),
             runtimes: Vec::new(),
             glibc: false,
             base: wanted.base_layers.unwrap_or_else(|| assumed_base(config)),
@@ -222,15 +225,11 @@ impl<'a> Walk<'a> {
             return;
         }
         // What was walked once is whole already.
-        if self
-            .because
-            .get(&id)
-            .is_some_and(|(why, _)| *why == Why::Named)
-        {
+        if !self.walked.insert(id) {
             return;
         }
         self.keep_tree(id, why, from, &|parts| is_leftover(parts));
-        self.because.insert(id, (Why::Named, from));
+        self.because.insert(id, (why, from));
     }
 
     /// Keeps what is found under a program's name in PATH.
