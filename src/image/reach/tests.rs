@@ -190,7 +190,7 @@ fn a_script_has_its_interpreter_and_the_programs_that_it_calls() {
                 .file("bin/sh", 0o755, &ElfFile::default().bytes())
                 .file("usr/bin/id", 0o755, &ElfFile::default().bytes())
                 .file("usr/bin/chown", 0o755, &ElfFile::default().bytes())
-                .file("usr/bin/make", 0o755, &ElfFile::default().bytes())
+                .file("usr/bin/make-up", 0o755, &ElfFile::default().bytes())
                 .file("usr/bin/gosu", 0o755, &ElfFile::default().bytes()),
             Tar::new().file("entrypoint.sh", 0o755, text).file(
                 "app/server",
@@ -460,4 +460,68 @@ fn each_file_can_be_asked_why() {
     let largest = reach.largest(&image, 3, false);
     assert_eq!(largest.len(), 1);
     assert_eq!(largest[0].path, "/bin/other");
+}
+
+#[test]
+fn an_image_that_starts_a_compiler_is_left_as_it_is() {
+    let image = read(
+        vec![Tar::new().file("usr/local/go/bin/go", 0o755, &ElfFile::default().bytes())],
+        1,
+    );
+    let reach = Reach::of(
+        &image,
+        &config(&["/usr/local/go/bin/go", "run", "."], &[""]),
+        &Wanted::default(),
+    );
+    assert_eq!(
+        reach.unsure.as_deref(),
+        Some(
+            "it calls go, which builds other programs: what that needs is not known. Start what was built instead"
+        )
+    );
+}
+
+#[test]
+fn folders_that_a_service_writes_to_stay_and_so_do_models_and_browsers_in_caches() {
+    let image = read(
+        vec![
+            Tar::new()
+                .folder("var/lib/service", 0o755)
+                .folder("usr/share/empty", 0o755)
+                .folder("srv/upload", 0o777)
+                .file("var/lib/service/default.db", 0o644, b"x"),
+            Tar::new()
+                .folder("var/log/app", 0o755)
+                .symlink("var/log/app/access.log", "/dev/stdout")
+                .file("root/.cache/huggingface/model", 0o644, b"x")
+                .file("root/.cache/pip/x", 0o644, b"x"),
+        ],
+        1,
+    );
+    let config = config(&["/app/run"], &["", "RUN prepare"]);
+    let wanted = Wanted {
+        base_layers: Some(1),
+        ..Wanted::default()
+    };
+    let reach = Reach::of(&image, &config, &wanted);
+    let has = |path: &str| {
+        let id = image.tree.resolve_link(image.tree.root(), path.as_bytes());
+        reach.keeps(id.unwrap())
+    };
+    for path in [
+        "/var/lib/service",
+        "/srv/upload",
+        "/var/log/app",
+        "/var/log/app/access.log",
+        "/root/.cache/huggingface/model",
+    ] {
+        assert!(has(path), "{path}");
+    }
+    for path in [
+        "/usr/share/empty",
+        "/var/lib/service/default.db",
+        "/root/.cache/pip/x",
+    ] {
+        assert!(!has(path), "{path}");
+    }
 }
