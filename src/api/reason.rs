@@ -250,6 +250,10 @@ pub enum Reason {
     TriggersWork,
     /// Triggers: the source or its base images have not been looked at yet.
     NotSeenYet,
+    /// Triggers, and an Event of a Builder: the watcher that looks at the source and its base images has not reported for minutes.
+    WatcherSilent,
+    /// Triggers: the ImageBuilds of the Builder have more sources than one watcher looks at, and this one's is left out.
+    TooManySources,
     /// Triggers: `spec.triggers.schedule` has no time to come, or its time zone does not exist.
     NoSuchTime,
     /// Triggers: the server of the source or of a base image answers that it is asked too often.

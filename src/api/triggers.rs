@@ -164,6 +164,10 @@ pub struct Pending {
     pub tree: Option<String>,
     /// When that was seen.
     pub since: Time,
+    /// Since when it may be older than what the last build was made from, whose source moved on before it was read: the source is looked
+    /// at again first.
+    #[serde(default)]
+    pub doubt: Option<Time>,
 }
 
 /// The runs of a schedule.

@@ -320,6 +320,17 @@ impl State {
         ran.filter_map(|vertex| Some((vertex.name.as_str(), vertex.started?)))
     }
 
+    /// All images that stages start from, or that are copied from: as they are named, and the digests that were used.
+    pub fn images(&self) -> Vec<(String, String)> {
+        let named = self.vertices.values().filter_map(|vertex| {
+            let (image, digest) = vertex.name.split_once("FROM ")?.1.split_once('@')?;
+            let good = image.len() <= 512 && whittle_api::is_digest(digest);
+            good.then(|| (image.to_owned(), digest.to_owned()))
+        });
+        let found: BTreeSet<(String, String)> = named.collect();
+        found.into_iter().collect()
+    }
+
     /// The images that stages start from, and those that are copied from, with what their tags pointed to: in the order in
     /// which the builder came to them, at most 16. One that is named by its digest alone never moves, and is left out.
     pub fn bases(&self) -> Vec<Base> {

@@ -5,6 +5,7 @@
 
 mod crds;
 pub mod inspect;
+mod minimize;
 mod node_profiles;
 pub mod probes;
 
@@ -101,6 +102,7 @@ enum Command {
         root: PathBuf,
     },
     Probes(crate::probes::Options),
+    Minimize(crate::minimize::Options),
 }
 
 #[derive(clap::Args)]
@@ -185,7 +187,7 @@ fn rules() -> impl clap::builder::TypedValueParser<Value = Rule> {
         .map(|name| Rule::named(&name).expect("the name of a rule"))
 }
 
-fn platform(text: &str) -> Result<String, String> {
+pub(crate) fn platform(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('/').collect();
     if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
         return Ok(text.to_owned());
@@ -295,6 +297,7 @@ async fn run(command: Command) -> ExitCode {
             let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
+        Command::Minimize(options) => crate::minimize::run(&options).await,
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
         Command::Watch { folder } => {

@@ -103,6 +103,7 @@ impl Context {
         metrics: Metrics,
         known: Known,
     ) -> Self {
+        let queues = Queues::new(settings.triggers.max_concurrent);
         let recorder = Recorder::new(cluster.client(), std::env::var("POD_NAME").ok());
         Self {
             cluster,
@@ -119,7 +120,7 @@ impl Context {
             clock: clocks::Clock::default(),
             ran: clocks::Ran::default(),
             known,
-            queues: Queues::default(),
+            queues,
             images: Mailbox::default(),
             sources: watcher::Sources::default(),
             flux: flux::Sources::default(),

@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt};
 use crate::imagebuild::decide::{self, Queue, Runners, StandingBack};
 use crate::names;
 use crate::pods::is_active;
+use crate::settings::TriggerSettings;
 use crate::shared::Change;
 use crate::triggers;
 use whittle_api::{Builder, ImageBuild};
@@ -32,8 +33,17 @@ const EXACT: usize = 4;
 pub type Name = (String, String);
 
 /// All queues.
-#[derive(Default)]
-pub struct Queues(Mutex<State>);
+pub struct Queues {
+    state: Mutex<State>,
+    /// Builds that stand back and run in the cluster at a time.
+    most_back: usize,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self::new(TriggerSettings::default().max_concurrent)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -113,6 +123,14 @@ struct Told {
 }
 
 impl Queues {
+    /// So many builds that stand back run in the cluster at a time.
+    pub fn new(most_back: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            most_back,
+        }
+    }
+
     /// An ImageBuild has changed.
     pub fn build(&self, change: &Change<ImageBuild>) {
         let mut state = self.lock();
@@ -193,10 +211,20 @@ impl Queues {
         let (builds, runners, begun) = state.on(&builder(build), build.uid().as_deref());
         let standing_back = state.standing_back(&builder(build).0, build.uid().as_deref());
         drop(state);
-        let mut queue = Queue::of(build, &builds, &runners);
+        let full = standing_back.is_full(self.most_back);
+        let mut queue = Queue::of(build, &builds, &runners, full);
         queue.running += begun.len();
         queue.standing_back = standing_back;
         queue
+    }
+
+    /// True where a build that waits for its turn cannot start now, as enough of those that stand back run.
+    pub fn is_held(&self, build: &ImageBuild) -> bool {
+        let standing_back = || {
+            let state = self.lock();
+            state.standing_back(&builder(build).0, build.uid().as_deref())
+        };
+        decide::stands_back(build) && standing_back().is_full(self.most_back)
     }
 
     /// Takes a place on the Builder for this Job of an ImageBuild; false where another build was begun on it since the
@@ -328,7 +356,7 @@ impl Queues {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -113,6 +113,33 @@ fn no_more_builds_that_stand_back_begin_in_the_cluster_than_are_to() {
 }
 
 #[test]
+fn a_build_that_stands_back_holds_up_nobody_while_enough_of_those_run() {
+    let queues = Queues::new(2);
+    let back = |mut build: ImageBuild| {
+        let trigger = json!({"reason": "BaseImage", "detail": "", "since": "2026-01-01T00:00:00Z"});
+        let status = build.status.as_mut().unwrap();
+        status.trigger = Some(serde_json::from_value(trigger).unwrap());
+        build
+    };
+    let mut urgent = back(queued("urgent", 1));
+    urgent.spec.priority = 50;
+    let person = queued("person", 2);
+    see(&queues, urgent.clone());
+    see(&queues, person.clone());
+    assert_eq!(ahead(&queues, &person), 1);
+    assert!(!queues.is_held(&urgent));
+    // The one place that such builds have in this namespace is taken, on another Builder.
+    let mut other = back(running("other", 0));
+    other.spec.builder_ref.name = "other".into();
+    see(&queues, other.clone());
+    assert_eq!(ahead(&queues, &person), 0);
+    assert!(queues.is_held(&urgent) && !queues.is_held(&person));
+    // Once the other has ended the order is by priority again.
+    gone(&queues, other);
+    assert_eq!((ahead(&queues, &person), ahead(&queues, &urgent)), (1, 0));
+}
+
+#[test]
 fn of_two_that_see_the_last_place_free_one_takes_it() {
     let queues = Queues::default();
     let (a, b) = (queued("a", 1), queued("b", 2));

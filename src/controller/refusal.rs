@@ -138,6 +138,8 @@ pub enum Whose<'a> {
     Runner,
     /// Those of the check of an image.
     Check,
+    /// Those of a Builder's watcher.
+    Watcher,
 }
 
 /// Class of a refusal, by the words of the API server and its admission plugins.
@@ -231,6 +233,7 @@ pub fn of_event(message: &str, namespace: &str, whose: Whose) -> (Reason, String
         Whose::Builder(_) => "the builder's Pod",
         Whose::Runner => "the runner's Pod",
         Whose::Check => "the health check Pod",
+        Whose::Watcher => "its Pod",
     };
     let fix = fix(why, namespace, whose);
     let message = format!(
@@ -255,6 +258,8 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
         Whose::Builder(name) => format!("spec.resources or spec.cache.size of Builder {name}"),
         Whose::Runner => "runner.resources of the chart".to_owned(),
         Whose::Check => "spec.healthCheck.memory".to_owned(),
+        // What a watcher asks for is the same everywhere.
+        Whose::Watcher => "what else the namespace runs".to_owned(),
     };
     match (why, whose) {
         (Why::PodSecurity, Whose::Builder(name)) => format!(
@@ -281,6 +286,10 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
                 '{{\"spec\":{{\"resources\":{{\"requests\":{{\"cpu\":\"500m\",\"memory\":\"1Gi\"}},\"limits\":{{\"cpu\":\"2\",\"memory\":\"4Gi\"}}}}}}}}' \
                 (for Builders to come: builder.defaults.resources of the chart)"
         ),
+        (Why::QuotaUnnamed, Whose::Watcher) => format!(
+            "a ResourceQuota of the namespace requires requests and limits for every container: create a LimitRange with \
+             defaults (kubectl describe quota -n {namespace})"
+        ),
         (Why::QuotaUnnamed, _) => format!(
             "a ResourceQuota of the namespace requires requests and limits for every container: \
                 set {ask}, or create a LimitRange with defaults"
@@ -288,6 +297,9 @@ fn fix(why: Why, namespace: &str, whose: Whose) -> String {
         (Why::Quota, _) => format!(
             "a ResourceQuota of the namespace is exceeded: raise it (kubectl describe quota -n \
                 {namespace}), or lower {ask}"
+        ),
+        (Why::LimitRange, Whose::Watcher) => format!(
+            "a LimitRange of the namespace forbids it: change the LimitRange (kubectl describe limitrange -n {namespace})"
         ),
         (Why::LimitRange, _) => format!(
             "a LimitRange of the namespace forbids it: change {ask}, or the LimitRange (kubectl describe limitrange -n \

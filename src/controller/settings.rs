@@ -1,6 +1,7 @@
 //! What the installation says: the chart renders it from its values.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
@@ -63,11 +64,24 @@ pub struct TriggerSettings {
     /// Builds that base images and schedules start, in the whole cluster at a time: at least 1.
     #[serde(deserialize_with = "at_least_one")]
     pub max_concurrent: usize,
+    /// After so long without a word a watcher is told to be silent: it asks for something twice a minute.
+    #[serde(deserialize_with = "at_least_one")]
+    pub silent_after_seconds: usize,
 }
 
 impl Default for TriggerSettings {
     fn default() -> Self {
-        Self { max_concurrent: 10 }
+        Self {
+            max_concurrent: 10,
+            silent_after_seconds: 180,
+        }
+    }
+}
+
+impl TriggerSettings {
+    /// The same as a duration.
+    pub fn silent_after(&self) -> Duration {
+        Duration::from_secs(u64::try_from(self.silent_after_seconds).unwrap_or(u64::MAX))
     }
 }
 

@@ -33,7 +33,7 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
         build.metadata.generation,
         build.annotations().get(REQUESTED_AT),
         build.annotations().get(CANCEL),
-        pending.map(|pending| (pending.reason, pending.since.0)),
+        pending.map(|it| (it.reason, it.since.0, it.doubt.is_some())),
         build.metadata.deletion_timestamp.is_some(),
     ))
 }
@@ -52,7 +52,7 @@ pub fn build_of_builder(build: &ImageBuild) -> Option<u64> {
 /// The start of a build, and its end, or that it hangs: then the next one may start. None where none is under way.
 pub fn build_runs(build: &ImageBuild) -> Option<u64> {
     let current = build.status.as_ref()?.current.as_ref()?;
-    let hangs = decide::lacks_its_own(build);
+    let hangs = decide::lacks_its_own(build) || decide::waits_to_retry(build);
     digest((build.uid(), &current.job, hangs))
 }
 

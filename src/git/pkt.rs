@@ -15,18 +15,39 @@ pub(crate) enum Line {
     Delimiter,
 }
 
-/// Takes the lines out of what comes in pieces. It keeps one line and one piece at most.
-#[derive(Default)]
+/// Takes the lines out of what comes in pieces. It keeps one line and one piece at most, and takes no more than its bound in
+/// all.
 pub(crate) struct Lines {
     buffer: Vec<u8>,
     at: usize,
+    taken: usize,
+    most: usize,
+    what: &'static str,
 }
 
 impl Lines {
-    pub(crate) fn push(&mut self, piece: &[u8]) {
+    /// Of `most` bytes in all. `what`: whose they are, at the beginning of the error that follows more of them.
+    pub(crate) fn of(what: &'static str, most: usize) -> Self {
+        Self {
+            buffer: vec![],
+            at: 0,
+            taken: 0,
+            most,
+            what,
+        }
+    }
+
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Error> {
+        self.taken = self.taken.saturating_add(piece.len());
+        if self.taken > self.most {
+            let (what, most) = (self.what, self.most >> 20);
+            let said = format!("{what} too large: more than {most} MiB");
+            return Err(Error::protocol(&said));
+        }
         self.buffer.drain(..self.at);
         self.at = 0;
         self.buffer.extend_from_slice(piece);
+        Ok(())
     }
 
     /// The next line that is whole.
@@ -95,10 +116,10 @@ mod tests {
     fn lines_are_read_whatever_pieces_they_come_in() {
         let text = format!("{}{DELIMITER}{}{FLUSH}", data("version 2"), data("ä"));
         for size in 1..text.len() {
-            let mut lines = Lines::default();
+            let mut lines = Lines::of("they are", 1 << 20);
             let mut found = vec![];
             for piece in text.as_bytes().chunks(size) {
-                lines.push(piece);
+                lines.push(piece).unwrap();
                 while let Some(line) = lines.next().unwrap() {
                     found.push(line);
                 }
@@ -116,9 +137,24 @@ mod tests {
     #[test]
     fn what_has_no_length_is_not_gits_protocol() {
         for text in ["<htm", "+123", "-001", "0003"] {
-            let mut lines = Lines::default();
-            lines.push(text.as_bytes());
+            let mut lines = Lines::of("they are", 1 << 20);
+            lines.push(text.as_bytes()).unwrap();
             assert!(lines.next().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_than_the_bound_is_not_taken_whether_it_is_read_in_between_or_not() {
+        for reads in [true, false] {
+            let mut lines = Lines::of("the answer is", 1 << 20);
+            let line = data(&"x".repeat(1019));
+            assert_eq!(line.len(), 1024);
+            for _ in 0..1024 {
+                lines.push(line.as_bytes()).unwrap();
+                while reads && lines.next().unwrap().is_some() {}
+            }
+            let error = lines.push(b"0").unwrap_err();
+            assert_eq!(error.said, "the answer is too large: more than 1 MiB");
         }
     }
 }

@@ -31,7 +31,6 @@ pub(crate) struct Reading<'a> {
     search: Search<'a>,
     lines: Lines,
     state: State,
-    bytes: usize,
     sha256: bool,
     /// Of an older server: the ref before, whose commit may be in the line that follows.
     before: Option<Ref>,
@@ -43,9 +42,8 @@ impl<'a> Reading<'a> {
     pub(crate) fn new(wanted: &'a Wanted) -> Self {
         Self {
             search: Search::new(wanted),
-            lines: Lines::default(),
+            lines: Lines::of("the server's answer is", LIMIT),
             state: State::Start,
-            bytes: 0,
             sha256: false,
             before: None,
             head: None,
@@ -159,15 +157,7 @@ impl<'a> Reading<'a> {
 
 impl Talk for Reading<'_> {
     fn take(&mut self, piece: &[u8]) -> Result<bool, Error> {
-        self.bytes += piece.len();
-        if self.bytes > LIMIT {
-            let said = format!(
-                "the server's answer is too large: more than {} MiB",
-                LIMIT >> 20
-            );
-            return Err(Error::protocol(&said));
-        }
-        self.lines.push(piece);
+        self.lines.push(piece)?;
         while !matches!(self.state, State::Capable | State::End)
             && let Some(line) = self.lines.next()?
         {

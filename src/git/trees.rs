@@ -28,7 +28,6 @@ pub(crate) struct Fetching<'a> {
     path: Vec<&'a str>,
     lines: Lines,
     state: State,
-    bytes: usize,
     filters: bool,
     pack: Vec<u8>,
 }
@@ -39,9 +38,8 @@ impl<'a> Fetching<'a> {
         Self {
             commit,
             path: parts.collect(),
-            lines: Lines::default(),
+            lines: Lines::of("the trees of the commit are", LIMIT),
             state: State::Start,
-            bytes: 0,
             filters: false,
             pack: vec![],
         }
@@ -132,15 +130,7 @@ impl<'a> Fetching<'a> {
 
 impl Talk for Fetching<'_> {
     fn take(&mut self, piece: &[u8]) -> Result<bool, Error> {
-        self.bytes += piece.len();
-        if self.bytes > LIMIT {
-            let said = format!(
-                "the trees of the commit are too large: more than {} MiB",
-                LIMIT >> 20
-            );
-            return Err(Error::protocol(&said));
-        }
-        self.lines.push(piece);
+        self.lines.push(piece)?;
         while !matches!(self.state, State::Capable | State::End)
             && let Some(line) = self.lines.next()?
         {

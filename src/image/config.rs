@@ -9,6 +9,9 @@ use super::limits::short;
 /// The PATH that containerd and runc give to a container whose image sets none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Volumes that are read.
+const MAX_VOLUMES: usize = 64;
+
 /// Why bytes are not an image's config.
 #[derive(thiserror::Error, Debug)]
 pub enum ConfigError {
@@ -39,6 +42,8 @@ pub struct ImageConfig {
     pub cmd: Vec<String>,
     /// WORKDIR; empty: `/`.
     pub working_dir: String,
+    /// VOLUME: paths, in their order.
+    pub volumes: Vec<String>,
     /// HEALTHCHECK, where there is one that is not NONE: `CMD` or `CMD-SHELL` and what is run.
     pub health_check: Option<Vec<String>>,
     /// Digests of the unpacked layers.
@@ -103,6 +108,7 @@ impl ImageConfig {
             entrypoint: run.entrypoint,
             cmd: run.cmd,
             working_dir: run.working_dir,
+            volumes: run.volumes.into_keys().take(MAX_VOLUMES).collect(),
             health_check,
             diff_ids,
             instructions,

@@ -301,7 +301,7 @@ pub(super) struct RunDocument {
     #[serde(rename = "ExposedPorts", deserialize_with = "given")]
     _exposed_ports: BTreeMap<String, Option<Nothing>>,
     #[serde(rename = "Volumes", deserialize_with = "given")]
-    _volumes: BTreeMap<String, Option<Nothing>>,
+    pub(super) volumes: BTreeMap<String, Option<Nothing>>,
     #[serde(rename = "Labels", deserialize_with = "named")]
     _labels: BTreeMap<String, String>,
     #[serde(rename = "StopSignal", deserialize_with = "given")]
@@ -310,7 +310,7 @@ pub(super) struct RunDocument {
 
 /// `{}`, whatever it holds.
 #[derive(Deserialize)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 #[derive(Deserialize, Default)]
 #[serde(default)]

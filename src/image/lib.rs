@@ -18,10 +18,12 @@ mod inspect;
 mod layer;
 mod libraries;
 mod limits;
+mod mentions;
 pub mod packed;
 mod platform;
 #[cfg(test)]
 mod pod_tests;
+pub mod reach;
 mod reference;
 mod registry_key;
 mod report;
@@ -31,6 +33,7 @@ mod script;
 mod seeds;
 pub mod shell;
 mod size;
+pub mod smaller;
 mod start;
 pub mod text;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 
-use super::elf::{Elf, Machine};
+use super::elf::{Elf, Form, Machine};
 use super::facts::Fact;
 use super::layer::Image;
 use super::tree::{Kind, NodeId};
@@ -87,16 +87,19 @@ pub(super) struct Loader<'a> {
 }
 
 /// One object that was loaded.
-struct Loaded<'a> {
-    id: NodeId,
+pub(super) struct Loaded<'a> {
+    pub(super) id: NodeId,
     elf: &'a Elf,
+    /// Where it was found; empty of the program itself.
+    pub(super) path: String,
     /// The object that needed it.
     loader: Option<usize>,
 }
 
 /// What a search for one name found.
 enum Found {
-    Library(NodeId),
+    /// The file, and the path by which it was found.
+    Library(NodeId, String),
     /// A file of that name that cannot be used, and why.
     Unusable(String),
     Unknown(String),
@@ -140,11 +143,25 @@ impl<'a> Loader<'a> {
 
     /// Which libraries of a program would not be found. `interpreter`: the loader, where it is there.
     pub(super) fn missing(&self, program: NodeId, interpreter: Option<NodeId>) -> Libraries {
+        self.load(program, interpreter).1
+    }
+
+    /// What a loader loads for a program or a library, that itself first, and what it does not find.
+    pub(super) fn load(
+        &self,
+        program: NodeId,
+        interpreter: Option<NodeId>,
+    ) -> (Vec<Loaded<'a>>, Libraries) {
         let mut found = Libraries::default();
         let Some(Fact::Elf(elf)) = self.image.fact(program) else {
-            return found;
+            return (Vec::new(), found);
         };
-        let libc = Libc::of(elf.interpreter.as_deref().unwrap_or_default());
+        // A library has no loader of its own: it is that of the program that loads it.
+        let named = elf.interpreter.clone().or_else(|| {
+            let loader = interpreter.filter(|_| elf.form == Form::Library);
+            loader.map(|id| self.image.tree.path(id))
+        });
+        let libc = Libc::of(named.as_deref().unwrap_or_default());
         let loader = interpreter.and_then(|id| match self.image.fact(id) {
             Some(Fact::Elf(elf)) => Some(elf),
             _ => None,
@@ -153,6 +170,7 @@ impl<'a> Loader<'a> {
         let mut loaded = vec![Loaded {
             id: program,
             elf,
+            path: String::new(),
             loader: None,
         }];
         // Names that are there already: what was found, and the loader itself.
@@ -176,7 +194,7 @@ impl<'a> Loader<'a> {
                 }
                 known.insert(name);
                 match self.search(name, &loaded, next, libc, &system) {
-                    Found::Library(id) => {
+                    Found::Library(id, path) => {
                         if !ids.insert(id) {
                             continue;
                         }
@@ -185,6 +203,7 @@ impl<'a> Loader<'a> {
                             loaded.push(Loaded {
                                 id,
                                 elf,
+                                path,
                                 loader: Some(next),
                             });
                         }
@@ -222,7 +241,36 @@ impl<'a> Loader<'a> {
         if libc != Libc::Musl && found.missing.is_empty() {
             self.versions(&loaded, &mut found);
         }
-        found
+        (loaded, found)
+    }
+
+    /// Where a library of this name is found that the object `by` opens by its name (dlopen(3)).
+    pub(super) fn open(
+        &self,
+        name: &str,
+        by: NodeId,
+        interpreter: Option<NodeId>,
+    ) -> Option<String> {
+        let Some(Fact::Elf(elf)) = self.image.fact(by) else {
+            return None;
+        };
+        let path = interpreter.map(|id| self.image.tree.path(id));
+        let libc = Libc::of(path.as_deref().unwrap_or_default());
+        let loader = interpreter.and_then(|id| match self.image.fact(id) {
+            Some(Fact::Elf(elf)) => Some(elf),
+            _ => None,
+        });
+        let system = self.system(libc, elf.machine, loader, interpreter);
+        let loaded = [Loaded {
+            id: by,
+            elf,
+            path: String::new(),
+            loader: None,
+        }];
+        match self.search(name, &loaded, 0, libc, &system) {
+            Found::Library(_, path) => Some(path),
+            _ => None,
+        }
     }
 
     /// Versions of symbols that the libraries found do not have: glibc's loader checks them before a
@@ -345,7 +393,7 @@ impl<'a> Loader<'a> {
             let paths = self.library_path.iter().map(String::as_str);
             match self.first(paths, Some(name), machine) {
                 // Whoever calls such a program does not choose what code it runs (ld.so(8)).
-                Found::Library(id) if secure => Found::Unusable(format!(
+                Found::Library(id, _) if secure => Found::Unusable(format!(
                     "{} is in LD_LIBRARY_PATH, which is ignored for setuid programs and those \
                         with file capabilities",
                     self.image.tree.path(id)
@@ -443,7 +491,9 @@ impl<'a> Loader<'a> {
                          its directories"
                     ));
                 }
-                Some(Fact::Elf(elf)) if elf.machine == machine => return Found::Library(id),
+                Some(Fact::Elf(elf)) if elf.machine == machine => {
+                    return Found::Library(id, full);
+                }
                 Some(Fact::Elf(elf)) => {
                     unusable.get_or_insert(format!("{full} is for {}", elf.machine.display()));
                 }
@@ -468,7 +518,7 @@ impl<'a> Loader<'a> {
     fn elsewhere(&self, name: &str, machine: Machine) -> Option<String> {
         let folders = self.configured.iter().map(String::as_str);
         match self.first(folders, Some(name), machine) {
-            Found::Library(id) => Some(format!(
+            Found::Library(id, _) => Some(format!(
                 "{} exists, but is missing from /etc/ld.so.cache: run ldconfig in the Dockerfile",
                 self.image.tree.path(id)
             )),

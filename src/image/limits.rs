@@ -29,6 +29,11 @@ pub struct Limits {
     pub text_bytes: u64,
     /// Bytes of an ELF file's beginning that are held while it is read.
     pub elf_bytes: usize,
+    /// Where it is to be found out what the image's program reaches: how many of its layers are its base's. Files are
+    /// then read for what they name.
+    pub reach: Option<u16>,
+    /// Bytes of what is kept about what files name.
+    pub mention_bytes: usize,
     /// Bytes of window that a zstd frame may ask for (RFC 8878, section 3.1.1.1.2).
     pub zstd_window: u64,
 }
@@ -46,6 +51,8 @@ impl Default for Limits {
             fact_bytes: 6 << 20,
             text_bytes: 2 << 20,
             elf_bytes: 8 << 20,
+            reach: None,
+            mention_bytes: 10 << 20,
             zstd_window: 8 << 20,
         }
     }

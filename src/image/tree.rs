@@ -26,6 +26,13 @@ const LARGE: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(u32);
 
+impl NodeId {
+    /// Its place among all entries that the tree has ever had: less than `Tree::ever`.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -169,6 +176,11 @@ impl Tree {
     /// Entries, the root among them.
     pub fn len(&self) -> usize {
         self.live
+    }
+
+    /// How many entries there ever were, those that are gone among them.
+    pub(super) fn ever(&self) -> usize {
+        self.nodes.len()
     }
 
     /// True where there is nothing but the root.
@@ -319,12 +331,23 @@ impl Tree {
 
     /// The entry that `path` leads to from `start`, symbolic links followed, never out of the root.
     pub fn resolve(&self, start: NodeId, path: &[u8]) -> Result<NodeId, Lookup> {
-        self.walk(start, path, true)
+        self.walk(start, path, true, &mut |_| {})
+    }
+
+    /// As `resolve`, and the symbolic links that were followed.
+    pub(super) fn trail(
+        &self,
+        start: NodeId,
+        path: &[u8],
+    ) -> (Vec<NodeId>, Result<NodeId, Lookup>) {
+        let mut links = Vec::new();
+        let end = self.walk(start, path, true, &mut |link| links.push(link));
+        (links, end)
     }
 
     /// As `resolve`, but where the last part is a symbolic link, that link.
     pub fn resolve_link(&self, start: NodeId, path: &[u8]) -> Result<NodeId, Lookup> {
-        self.walk(start, path, false)
+        self.walk(start, path, false, &mut |_| {})
     }
 
     /// The entry at an absolute path.
@@ -332,7 +355,13 @@ impl Tree {
         self.resolve(self.root(), path.as_bytes())
     }
 
-    fn walk(&self, start: NodeId, path: &[u8], last: bool) -> Result<NodeId, Lookup> {
+    fn walk(
+        &self,
+        start: NodeId,
+        path: &[u8],
+        last: bool,
+        seen: &mut dyn FnMut(NodeId),
+    ) -> Result<NodeId, Lookup> {
         let shown = || String::from_utf8_lossy(&path[..path.len().min(256)]).into_owned();
         if path.len() > 4096 {
             return Err(Lookup::TooLong(shown()));
@@ -377,6 +406,7 @@ impl Tree {
             match self.target(next) {
                 Some(target) if last || !ends() => {
                     links += 1;
+                    seen(next);
                     if links > MAX_LINKS {
                         return Err(Lookup::Loop(shown()));
                     }

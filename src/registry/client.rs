@@ -114,6 +114,15 @@ impl Client {
         self
     }
 
+    /// For what is of use and not needed: asked for once.
+    pub fn hasty(mut self) -> Self {
+        self.settings.patience = Patience {
+            tries: 1,
+            ..Patience::USUAL
+        };
+        self
+    }
+
     /// A client for another repository of the same registry, or with other credentials: the same connections and
     /// certificates, and nothing of the authorization.
     pub fn beside(&self, repository: Repository, credentials: Option<Credentials>) -> Self {
@@ -399,6 +408,32 @@ impl Client {
             request = request.timeout(BLOB_WITHIN);
         }
         request.send().await.map_err(network)
+    }
+
+    /// Sends what can be sent only once, with the authorization that an earlier request was given.
+    pub(super) async fn send_once(
+        &self,
+        method: Method,
+        url: Url,
+        body: reqwest::Body,
+        what: &str,
+    ) -> Result<Response, RegistryError> {
+        let known = self
+            .authorization
+            .lock()
+            .expect("no panic while held")
+            .clone();
+        let mut request = self
+            .http(&url)?
+            .request(method.clone(), url)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .timeout(BLOB_WITHIN)
+            .body(body);
+        if let Some(known) = known {
+            request = request.header(AUTHORIZATION, known);
+        }
+        let response = request.send().await.map_err(network)?;
+        checked(response, &method, what).await
     }
 
     /// The value of the Authorization header that a challenge asks for; none where we have nothing to

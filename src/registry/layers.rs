@@ -41,7 +41,11 @@ pub(super) async fn read_image(
 }
 
 /// Sends a blob's bytes. After a transient fault it goes on from where it was.
-async fn feed(client: &Client, digest: &str, sender: Sender<Bytes>) -> Result<(), RegistryError> {
+pub(super) async fn feed(
+    client: &Client,
+    digest: &str,
+    sender: Sender<Bytes>,
+) -> Result<(), RegistryError> {
     let what = format!("blob {digest} of {}", client.repository.path);
     let sent = Cell::new(0_u64);
     let patience = client.settings.patience;
@@ -85,13 +89,13 @@ async fn feed(client: &Client, digest: &str, sender: Sender<Bytes>) -> Result<()
 }
 
 /// What is sent, as a reader.
-struct Chunks {
+pub(super) struct Chunks {
     receiver: Receiver<Bytes>,
     chunk: Bytes,
 }
 
 impl Chunks {
-    fn new(receiver: Receiver<Bytes>) -> Self {
+    pub(super) fn new(receiver: Receiver<Bytes>) -> Self {
         Self {
             receiver,
             chunk: Bytes::new(),

@@ -12,6 +12,8 @@ mod layers;
 mod mounted;
 mod referrers;
 mod retry;
+mod smaller;
+mod upload;
 
 pub use auth::Credentials;
 pub use client::{Access, Client, Settings};
@@ -20,6 +22,7 @@ pub use images::{PlatformManifest, Pointed, ReadError};
 pub use mounted::{CONFIG_KEY, LEGACY_KEY, MountFault};
 pub use referrers::attach;
 pub use retry::Patience;
+pub use smaller::SmallerError;
 
 use std::time::Duration;
 

@@ -2,9 +2,10 @@
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
 
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, LOCATION};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
 use super::client::{Ask, body};
+use super::upload::location;
 use super::{Client, RegistryError};
 use whittle_image::{
     Descriptor, IndexDocument, ManifestDocument, OCI_INDEX, OCI_MANIFEST, digest_of, media_type,
@@ -151,7 +152,7 @@ async fn list(client: &Client, subject: &str, entry: Descriptor) -> Result<(), R
 
 /// Pushes a blob, unless it is there
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#post-then-put>).
-async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
+pub(super) async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
     let digest = digest_of(bytes);
     let what = format!("blob {digest} of {}", client.repository.path);
     let ask = |method, url, bytes| Ask {
@@ -173,17 +174,7 @@ async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
             }
             let begin = ask(Method::POST, client.url("blobs", "uploads/")?, &[][..]);
             let response = client.ask(&begin, &what).await?;
-            let location = response
-                .headers()
-                .get(LOCATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| response.url().join(value).ok())
-                .ok_or_else(|| {
-                    RegistryError::Other(format!(
-                        "{what}: the registry's answer has no upload location"
-                    ))
-                })?;
-            let mut location = location;
+            let mut location = location(&response, &what)?;
             location.query_pairs_mut().append_pair("digest", &digest);
             client
                 .ask(&ask(Method::PUT, location, bytes), &what)

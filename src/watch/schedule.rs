@@ -19,6 +19,8 @@ const MONTH: u64 = 30 * 24 * 3600;
 const FIRST: Duration = Duration::from_secs(10);
 /// The first pause after a fault that passes, where the interval is longer.
 const PASSING: Duration = Duration::from_secs(60);
+/// From which failure in a row on a fault that passes is told: most pass before that.
+const TOLD_FROM: u32 = 2;
 /// How often what was wanted is tried again where it has no interval: for two hours.
 const TRIES: u32 = 7;
 /// The longest pause after failures, and the longest that a server's wish is followed.
@@ -60,6 +62,8 @@ struct Group {
     wanted: BTreeSet<String>,
     /// While it is looked at: the ids that were wanted when the look began.
     looking: Option<BTreeSet<String>>,
+    /// Those that were wanted when a look failed of which nothing was told.
+    untold: BTreeSet<String>,
     failures: u32,
 }
 
@@ -116,6 +120,7 @@ impl Schedule {
                     next: None,
                     wanted: BTreeSet::new(),
                     looking: None,
+                    untold: BTreeSet::new(),
                     failures: 0,
                 })
             });
@@ -133,6 +138,7 @@ impl Schedule {
             let new = group.members.keys().filter(|id| !known.contains_key(*id));
             fresh.extend(new.cloned());
             group.wanted.retain(|id| group.members.contains_key(id));
+            group.untold.retain(|id| group.members.contains_key(id));
             match (group.interval(), group.next) {
                 (None, _) if group.failures == 0 => group.next = None,
                 // Nobody has told of a new one what is there.
@@ -260,7 +266,8 @@ impl Schedule {
         let Some(group) = self.groups.get_mut(&look.key) else {
             return vec![];
         };
-        let wanted = group.looking.take().unwrap_or_default();
+        let mut wanted = std::mem::take(&mut group.untold);
+        wanted.extend(group.looking.take().unwrap_or_default());
         group.failures = if looked.answered {
             0
         } else {
@@ -285,6 +292,10 @@ impl Schedule {
             let wish = looked.retry_after.unwrap_or_default().min(LONGEST);
             now + pause.mul_f64(spread).max(wish)
         });
+        if away && group.failures < TOLD_FROM {
+            group.untold = wanted;
+            return vec![];
+        }
         let seen = |id: &String| Seen {
             id: id.clone(),
             wanted: wanted.contains(id),

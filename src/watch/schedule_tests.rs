@@ -128,8 +128,9 @@ fn failures_back_off_up_to_an_hour_and_one_answer_ends_it() {
     let mut schedule = set(&[git("a", "h/x", 60)]);
     let mut now = FIRST;
     let mut pauses = vec![];
-    for _ in 0..10 {
-        assert_eq!(schedule.one(&failed(Reason::Unreachable), now).len(), 1);
+    for failed_before in 0..10 {
+        let told = schedule.one(&failed(Reason::Unreachable), now).len();
+        assert_eq!(told, usize::from(failed_before > 0));
         let pause = schedule.pause(now);
         pauses.push(pause);
         now += pause;
@@ -156,8 +157,9 @@ fn a_fault_that_passes_is_tried_again_soon_also_where_the_interval_is_long() {
     let mut wanted = set(&[git("a", "h/x", 0)]);
     let mut now = FIRST;
     wanted.want(&["a".into()], now);
-    for _ in 0..TRIES {
-        assert_eq!(wanted.one(&failed(Reason::Unreachable), now).len(), 1);
+    for tries in 0..TRIES {
+        let told = wanted.one(&failed(Reason::Unreachable), now).len();
+        assert_eq!(told, usize::from(tries > 0));
         wanted.set(&[git("a", "h/x", 0)], host, now);
         now += wanted.pause(now);
     }
@@ -166,6 +168,51 @@ fn a_fault_that_passes_is_tried_again_soon_also_where_the_interval_is_long() {
     wanted.want(&["a".into()], now);
     wanted.one(&found(), now);
     assert_eq!(wanted.wake(now), None);
+}
+
+#[test]
+fn a_fault_that_passes_is_told_at_the_second_look_in_a_row_and_any_other_at_once() {
+    let mut schedule = set(&[git("a", "h/x", 60)]);
+    let mut now = FIRST;
+    let mut look = |looked: &Looked| {
+        schedule.want(&["a".into()], now);
+        let seen = schedule.one(looked, now);
+        now += MINUTE;
+        seen.len()
+    };
+    let away = failed(Reason::Unreachable);
+    // One alone, after an answer, whatever that was.
+    let nothing = Looked {
+        answered: true,
+        ..failed(Reason::NotFound)
+    };
+    for answer in [found(), nothing] {
+        assert_eq!((look(&away), look(&answer), look(&away)), (0, 1, 0));
+        assert_eq!((look(&away), look(&away), look(&found())), (1, 1, 1));
+    }
+    for reason in [
+        Reason::NotFound,
+        Reason::Denied,
+        Reason::RateLimited,
+        Reason::Invalid,
+        Reason::NoMatch,
+    ] {
+        let mut schedule = set(&[git("a", "h/x", 60)]);
+        assert_eq!(schedule.one(&failed(reason), FIRST).len(), 1, "{reason:?}");
+    }
+}
+
+#[test]
+fn what_the_controller_asked_for_is_its_answer_also_after_a_look_of_which_nothing_was_told() {
+    let mut schedule = set(&[git("a", "h/x", 60), git("b", "h/x", 60)]);
+    schedule.want(&["a".into()], FIRST);
+    assert_eq!(schedule.one(&failed(Reason::Unreachable), FIRST), []);
+    schedule.set(&[git("a", "h/x", 60), git("b", "h/x", 60)], host, FIRST);
+    let now = FIRST + schedule.pause(FIRST);
+    let wanted = |seen: Vec<Seen>| seen.iter().map(|seen| seen.wanted).collect::<Vec<_>>();
+    assert_eq!(wanted(schedule.one(&found(), now)), [true, false]);
+    let now = now + schedule.pause(now);
+    assert_eq!(wanted(schedule.one(&found(), now)), [false, false]);
 }
 
 #[test]

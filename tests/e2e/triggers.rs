@@ -30,13 +30,13 @@ impl Field {
             .unwrap();
     }
 
-    async fn status(&self, name: &str) -> ImageBuildStatus {
+    pub async fn status(&self, name: &str) -> ImageBuildStatus {
         let build = self.api::<ImageBuild>().get(name).await.unwrap();
         build.status.unwrap_or_default()
     }
 
     /// Once this revision is in the image: what its status says.
-    async fn has_built(&self, name: &str, revision: &str) -> ImageBuildStatus {
+    pub async fn has_built(&self, name: &str, revision: &str) -> ImageBuildStatus {
         self.until(&format!("{name} is built from {revision}"), async || {
             let status = self.status(name).await;
             let newest = status.revision.as_deref() == Some(revision);
@@ -46,7 +46,7 @@ impl Field {
     }
 
     /// Runs a command in a Pod.
-    fn exec(&self, pod: &str, command: &[&str]) -> String {
+    pub fn exec(&self, pod: &str, command: &[&str]) -> String {
         let output = Command::new("kubectl")
             .args(["exec", "--namespace", &self.namespace, pod, "--"])
             .args(command)
@@ -56,8 +56,13 @@ impl Field {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// The source has been looked at: what moves from now on is news.
+    pub async fn is_looked_at(&self, name: &str) {
+        self.triggers(name, "TriggersWork").await;
+    }
+
     /// What the condition of the triggers says, once it says this.
-    async fn triggers(&self, name: &str, reason: &str) -> String {
+    pub async fn triggers(&self, name: &str, reason: &str) -> String {
         self.until(
             &format!("the triggers of {name} are {reason}"),
             async || {
@@ -68,6 +73,28 @@ impl Field {
         )
         .await
     }
+}
+
+/// Starts a Pod from which a git server would post.
+pub async fn forge(field: &Field) {
+    field
+        .create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forge"}, "spec": {"terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "forge", "image": "busybox:1.36", "command": ["sleep", "3600"]}]}}))
+        .await;
+}
+
+/// Posts to this path that a branch was pushed to, as GitHub does; the answer.
+pub fn post(field: &Field, path: &str, branch: &str) -> String {
+    let body = json!({"ref": format!("refs/heads/{branch}"), "before": "0", "after": "1", "repository": {"full_name": "team/hello"}});
+    let url = format!("http://whittle.whittle-system.svc:8090{path}");
+    let headers = ["Content-Type: application/json", "X-GitHub-Event: push"];
+    let mut command = vec!["wget", "-q", "-O", "-"];
+    for header in headers {
+        command.extend(["--header", header]);
+    }
+    let body = body.to_string();
+    command.extend(["--post-data", &body, &url]);
+    field.exec("forge", &command)
 }
 
 fn watcher() -> &'static str {
@@ -308,10 +335,7 @@ impl Field {
 async fn a_webhook_has_a_push_built_as_soon_as_a_request_would() {
     const PUSHES: usize = 5;
     let field = Field::new("webhook").await;
-    field
-        .create(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forge"}, "spec": {"terminationGracePeriodSeconds": 0,
-            "containers": [{"name": "forge", "image": "busybox:1.36", "command": ["sleep", "3600"]}]}}))
-        .await;
+    forge(&field).await;
     let repository = Repository::new(&field.namespace);
     repository.commit(&[("Dockerfile", COPY), ("text", "0")], "refs/heads/main");
     let source = json!({"git": {"url": repository.url, "ref": {"branch": "main"}}});
@@ -334,33 +358,13 @@ async fn a_webhook_has_a_push_built_as_soon_as_a_request_would() {
         .await;
     // It has looked once, and looks again when somebody posts.
     field.triggers("hello", "TriggersWork").await;
-    let url = format!("http://whittle.whittle-system.svc:8090{path}");
-    let post = |url: &str, branch: &str| {
-        let body = json!({"ref": format!("refs/heads/{branch}"), "before": "0", "after": "1", "repository": {"full_name": "team/hello"}});
-        field.exec(
-            "forge",
-            &[
-                "wget",
-                "-q",
-                "-O",
-                "-",
-                "--header",
-                "Content-Type: application/json",
-                "--header",
-                "X-GitHub-Event: push",
-                "--post-data",
-                &body.to_string(),
-                url,
-            ],
-        )
-    };
     let mut times = [vec![], vec![]];
     for push in 0..PUSHES {
         let text = format!("push {push}");
         let commit = repository.commit(&[("text", &text)], "refs/heads/main");
         let revision = format!("main@sha1:{commit}");
         let begun = Instant::now();
-        assert_eq!(post(&url, "main"), "accepted");
+        assert_eq!(post(&field, &path, "main"), "accepted");
         let status = field.has_built("hello", &revision).await;
         times[0].push(begun.elapsed().as_secs_f64());
         assert_eq!(status.trigger.unwrap().reason, TriggerReason::Webhook);
@@ -379,7 +383,8 @@ async fn a_webhook_has_a_push_built_as_soon_as_a_request_would() {
     std::fs::write("target/triggers-webhook.md", text).unwrap();
     // Another branch, and somebody who guesses the path: nothing is built.
     repository.commit(&[("text", "other")], "refs/heads/other");
-    assert_eq!(post(&url, "other"), "accepted");
+    assert_eq!(post(&field, &path, "other"), "accepted");
+    let url = format!("http://whittle.whittle-system.svc:8090{path}");
     let (rest, last) = url.split_at(url.len() - 1);
     let guessed = format!("{rest}{}", if last == "A" { "E" } else { "A" });
     let body = ["wget", "-q", "-O", "-", "--post-data", "{}", &guessed];

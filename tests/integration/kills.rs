@@ -17,10 +17,13 @@ use serde_json::{Value, json};
 use whittle_api::find;
 use whittle_build::report::Report;
 
+use self::pushes::Pushes;
 use crate::kubelet::Kubelet;
 use crate::minimize::{asked, smaller};
 use crate::proxy::{Proxy, When};
 use crate::stage::{Stage, root, success};
+
+mod pushes;
 
 /// Controllers at a time.
 const AT_A_TIME: usize = 6;
@@ -43,6 +46,8 @@ enum Scene {
     Retried,
     /// The spec changes while the runner runs.
     Superseded,
+    /// Commits are pushed and seen while a build runs, and after it.
+    Pushed,
 }
 
 /// What a scene comes to.
@@ -52,6 +57,8 @@ struct Expected {
     /// Jobs of checks that are made.
     checks: usize,
     builds: usize,
+    /// Builds that end well.
+    good: i32,
 }
 
 impl Scene {
@@ -63,12 +70,14 @@ impl Scene {
             Self::Minimized => "smaller image rejected",
             Self::Retried => "runner lost, retried",
             Self::Superseded => "spec changed",
+            Self::Pushed => "commits pushed",
         }
     }
 
     fn spec(self) -> Value {
         match self {
             Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
+            Self::Pushed => pushes::spec(),
             Self::Minimized => asked("UseFull"),
             _ => json!({}),
         }
@@ -83,18 +92,20 @@ impl Scene {
     }
 
     fn expected(self) -> Expected {
-        let (runners, checks, builds) = match self {
-            Self::Start | Self::Plain => ([1, 1], 0, 1),
+        let (runners, checks, builds, good) = match self {
+            Self::Start | Self::Plain => ([1, 1], 0, 1, 1),
             // One that builds, one that moves the tags.
-            Self::Checked => ([2, 2], 1, 1),
-            Self::Minimized => ([2, 2], 2, 1),
-            Self::Retried => ([2, 2], 0, 1),
-            Self::Superseded => ([2, 1], 0, 2),
+            Self::Checked => ([2, 2], 1, 1, 1),
+            Self::Minimized => ([2, 2], 2, 1, 1),
+            Self::Retried => ([2, 2], 0, 1, 1),
+            Self::Superseded => ([2, 1], 0, 2, 1),
+            Self::Pushed => ([2, 2], 0, 2, 2),
         };
         Expected {
             runners,
             checks,
             builds,
+            good,
         }
     }
 }
@@ -117,8 +128,9 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
     let begun = Instant::now();
     let mut kubelet = Kubelet::default();
     kubelet.loses_the_first = scene == Scene::Retried;
-    kubelet.holds_the_first = scene == Scene::Superseded;
+    kubelet.holds_the_first = matches!(scene, Scene::Superseded | Scene::Pushed);
     kubelet.crashes = (scene == Scene::Minimized).then_some("@sha256:ee");
+    let mut pushes = Pushes::default();
     if scene == Scene::Start {
         stage.apply("hello", scene.spec()).await.unwrap();
         proxy.hold_at(number, when);
@@ -146,8 +158,12 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         }
         // On a machine that is too busy for it to renew its Lease it ends by itself.
         stage.revive().await;
-        kubelet.turn_with(&stage, |_| scene.ends()).await;
-        if kubelet.holds_the_first && kubelet.first_runs && !changed {
+        if scene == Scene::Pushed {
+            pushes.turn(&stage, &mut kubelet).await;
+        } else {
+            kubelet.turn_with(&stage, |_| scene.ends()).await;
+        }
+        if scene == Scene::Superseded && kubelet.first_runs && !changed {
             changed = true;
             let other = json!({"source": {"inline": {"files": {"a": "other"}}}});
             stage.apply("hello", other).await.unwrap();
@@ -180,6 +196,7 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
         runners: [runners, there],
         checks,
         builds,
+        good,
     } = scene.expected();
     let status = stage.get("hello").await.status.unwrap();
     let jobs: Vec<String> = stage
@@ -233,8 +250,11 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
         "events",
         told.map(|event| event.series.as_ref().map_or(1, |s| s.count))
             .sum::<i32>()
-            <= 1,
+            <= good,
     );
+    if scene == Scene::Pushed {
+        holds("each commit once", pushes::are_built_once(&status));
+    }
     Row {
         call,
         started: distinct.len() - checks,
@@ -327,6 +347,11 @@ async fn at_each_call_of_a_build_whose_smaller_image_is_rejected() {
 #[tokio::test]
 async fn at_each_call_of_a_build_whose_spec_changes() {
     each(Scene::Superseded).await;
+}
+
+#[tokio::test]
+async fn at_each_call_from_a_commit_that_is_seen_to_its_image() {
+    each(Scene::Pushed).await;
 }
 
 #[tokio::test]

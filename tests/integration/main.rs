@@ -32,6 +32,7 @@ mod requests;
 mod rights;
 mod rules;
 mod shared;
+mod silent;
 mod stage;
 mod steps;
 mod submodules;

@@ -52,6 +52,8 @@ pub struct Stage {
     /// What they have in their environment beside that.
     pub environment: Vec<(&'static str, PathBuf)>,
     controller: Option<Controller>,
+    /// Where the controller that was started last is told things.
+    pub callback_port: u16,
     /// Of other installations.
     others: Vec<Controller>,
     folder: tempfile::TempDir,
@@ -103,6 +105,7 @@ impl Stage {
             settings: json!({}),
             environment: vec![],
             controller: None,
+            callback_port: 0,
             others: vec![],
             folder: tempfile::tempdir().unwrap(),
         }
@@ -193,6 +196,7 @@ impl Stage {
     pub async fn start_controller(&mut self) -> u16 {
         let (controller, callback) = self.start_replica("whittle-0").await;
         self.controller = Some(controller);
+        self.callback_port = callback;
         callback
     }
 
@@ -200,6 +204,7 @@ impl Stage {
     pub async fn launch_controller(&mut self) -> u16 {
         let (controller, callback) = self.launch_replica("whittle-0").await;
         self.controller = Some(controller);
+        self.callback_port = callback;
         callback
     }
 

@@ -196,7 +196,8 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     if known.state.steps().total > 0 {
         known.look = Look::begin(request, &prepared);
     }
-    finish(request, &config, &facts, images?, &mut known.held).await
+    let used = known.state.images();
+    finish(request, &config, &facts, images?, &used, &mut known.held).await
 }
 
 /// The request with values in the place of variables. What is known of the source goes into annotations, too.

@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::finish::{Held, Stored, Trouble};
+use super::minimize::Sought;
 use crate::contract;
 use crate::health::unhealthy;
 use crate::request::{BuildRequest, ReportRef};
@@ -14,19 +15,26 @@ use whittle_probe::pack;
 use whittle_registry::{Client, attach};
 
 /// Reads each platform's layers, enters what they hold, pushes the reports, and says what of the contract
-/// is broken and which health checks cannot work. One platform after the other: each takes up to 64 MiB of memory.
+/// is broken and which health checks cannot work; what the program reaches, where that is `sought`. One platform after the other: each takes up to 64 MiB of memory.
 pub(super) async fn hold(
     client: &Client,
     request: &BuildRequest,
     platforms: &mut [Stored],
+    sought: Option<&Sought>,
 ) -> Result<Held, Trouble> {
     let budget = contract::budget(&request.inputs.contract.clone().unwrap_or_default());
     let (mut found, mut checks) = (Vec::new(), Vec::new());
     for stored in platforms {
         let now = Timestamp::now().as_second();
-        let contents = client
-            .contents(&stored.manifest.layers, &stored.config, now)
-            .await?;
+        let layers = &stored.manifest.layers;
+        let contents = match sought {
+            None => client.contents(layers, &stored.config, now).await?,
+            Some(sought) => {
+                let image = sought.image(client, stored).await?;
+                stored.could = Some(sought.could(&image, &stored.config));
+                Contents::of(&image, &stored.config, now)
+            }
+        };
         checks.extend(unhealthy(&contents, request.inputs.health_command()));
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);

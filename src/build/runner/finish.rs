@@ -6,7 +6,7 @@ use futures::future::try_join_all;
 use serde::Deserialize;
 
 use super::contents;
-use super::minimize::{self, Judged, Told};
+use super::minimize::{self, Could, Judged, Told};
 use crate::buildctl::registry_ca;
 use crate::contract::{self, Breach};
 use crate::failure::{Facts, PushFault, plain, push_failure};
@@ -97,15 +97,19 @@ pub(super) struct Stored {
     pub manifest: PlatformManifest,
     pub config: ImageConfig,
     pub status: PlatformStatus,
+    /// What of it the program reaches, where that was sought.
+    pub could: Option<Could>,
 }
 
 /// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
-/// of them only once all is well. `held`: what was found on the way, also where that is no failure.
+/// of them only once all is well. `used`: the images that stages start from; `held`: what was found on the way, also
+/// where that is no failure.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
     facts: &Facts,
     (image, debug): (Pushed, Option<Pushed>),
+    used: &[(String, String)],
     held: &mut Held,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
@@ -123,14 +127,15 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
+    let sought = minimize::sought(request, config, used, &first.platforms).await;
     let full = Judged {
-        held: contents::hold(&client, request, &mut first.platforms)
+        held: contents::hold(&client, request, &mut first.platforms, sought.as_ref())
             .await
             .map_err(failed)?,
         pushed: image,
         checked: first,
     };
-    let chosen = minimize::choose(&client, request, full).await;
+    let chosen = minimize::choose(&client, request, full, sought.as_ref()).await;
     let (chosen, smaller) = chosen.map_err(failed)?;
     let Judged {
         pushed: image,
@@ -431,6 +436,7 @@ async fn stored(
             layers: told,
             contents: None,
         },
+        could: None,
         manifest,
         config,
     })

@@ -1,14 +1,16 @@
 //! `spec.minimize`: what the program of an image never reaches is left out of it, before the contract is judged.
 
 use super::contents;
-use super::finish::{Checked, Held, Pushed, Trouble, check};
+use super::finish::{Checked, Held, Pushed, Stored, Trouble, check};
+pub(super) use super::reach::{Could, Sought, sought, too_little};
 use crate::contract;
 use crate::minimized::{Full, FullPlatform, Minimized};
 use crate::request::{BuildRequest, ReportRef};
 use whittle_api::{LeftOut, MinimizeMode, MinimizeOutcome, OnFailure, PlatformStatus, Rejected};
 use whittle_dockerfile::advice::{Hint, HintKind};
-use whittle_image::display_size;
-use whittle_registry::Client;
+use whittle_image::smaller::index;
+use whittle_image::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of, display_size};
+use whittle_registry::{Client, SmallerError};
 
 /// A pushed image that was read back, and what its contents say.
 pub(super) struct Judged {
@@ -37,7 +39,6 @@ pub(super) struct Found {
 }
 
 /// What became of it.
-#[expect(dead_code, reason = "find() makes them")]
 pub(super) enum Outcome {
     /// Nobody asks for it, and there is nothing to say.
     Nothing,
@@ -60,8 +61,9 @@ pub(super) async fn choose(
     client: &Client,
     request: &BuildRequest,
     full: Judged,
+    sought: Option<&Sought>,
 ) -> Result<(Judged, Told), Trouble> {
-    let (pushed, found) = match smaller(client, request, &full).await? {
+    let (pushed, found) = match smaller(client, request, &full, sought).await? {
         Outcome::Made(pushed, found) => (pushed, found),
         other => {
             let told = told(other);
@@ -69,7 +71,7 @@ pub(super) async fn choose(
         }
     };
     let mut checked = check(client, &pushed).await?;
-    let held = contents::hold(client, request, &mut checked.platforms).await?;
+    let held = contents::hold(client, request, &mut checked.platforms, None).await?;
     let small = Judged {
         pushed,
         checked,
@@ -104,7 +106,11 @@ async fn smaller(
     client: &Client,
     request: &BuildRequest,
     full: &Judged,
+    sought: Option<&Sought>,
 ) -> Result<Outcome, Trouble> {
+    let Some(sought) = sought else {
+        return Ok(Outcome::Nothing);
+    };
     if let Some(known) = known(request, &full.pushed.digest) {
         return Ok(known);
     }
@@ -113,7 +119,7 @@ async fn smaller(
         .minimize
         .as_ref()
         .map(|it| it.mode == MinimizeMode::Apply);
-    match (applies, find(client, request, full).await) {
+    match (applies, find(client, request, full, sought).await) {
         (Some(true), outcome) => outcome,
         // Nothing depends on it.
         (Some(false), Err(trouble)) => Ok(Outcome::NotPossible(trouble.to_string())),
@@ -141,8 +147,65 @@ fn known(request: &BuildRequest, full: &str) -> Option<Outcome> {
 }
 
 /// Looks for what could go; where `spec.minimize` is to be applied, makes the smaller image and pushes it by its digest.
-async fn find(_: &Client, _: &BuildRequest, _: &Judged) -> Result<Outcome, Trouble> {
-    Ok(Outcome::NotPossible("not yet".into()))
+async fn find(
+    client: &Client,
+    request: &BuildRequest,
+    full: &Judged,
+    sought: &Sought,
+) -> Result<Outcome, Trouble> {
+    let platforms = &full.checked.platforms;
+    let all = || platforms.iter().filter_map(|it| it.could.as_ref());
+    if let Some(why) = all().find_map(|could| could.unsure.as_ref()) {
+        return Ok(Outcome::NotPossible(why.clone()));
+    }
+    let size = |stored: &Stored| stored.status.size;
+    let largest = platforms.iter().max_by_key(|it| size(it));
+    let Some((stored, could)) = largest.and_then(|it| Some((it, it.could.as_ref()?))) else {
+        return Ok(Outcome::Nothing);
+    };
+    let program = stored.config.command().first().cloned();
+    let found = could.found(size(stored), program.as_deref());
+    let mode = request.inputs.minimize.as_ref().map(|it| it.mode);
+    if !all().any(Could::is_much) {
+        return Ok(match mode {
+            None => Outcome::Nothing,
+            Some(_) => Outcome::TooLittle(too_little(size(stored), found)),
+        });
+    }
+    match mode {
+        None if could.is_worth_a_hint(size(stored)) => return Ok(Outcome::Hint(found.message)),
+        None => return Ok(Outcome::Nothing),
+        Some(MinimizeMode::Suggest) => return Ok(Outcome::Suggested(found)),
+        Some(MinimizeMode::Apply) => {}
+    }
+    let mut written = Vec::new();
+    for stored in platforms {
+        let image = sought.image(client, stored).await?;
+        let reach = sought.reach(&image, &stored.config);
+        let smaller = client
+            .push_smaller(client, &stored.manifest, &stored.config, image, reach)
+            .await;
+        match smaller {
+            Ok(smaller) => written.push((stored.manifest.digest.clone(), smaller.manifest)),
+            Err(SmallerError::Read(error)) => return Err(error.into()),
+            Err(error) => return Ok(Outcome::NotPossible(error.to_string())),
+        }
+    }
+    let one = full.checked.media_type == OCI_MANIFEST || full.checked.media_type == DOCKER_MANIFEST;
+    let digest = match &written[..] {
+        [(_, manifest)] if one => digest_of(manifest),
+        _ => {
+            let bytes = match index(&full.checked.bytes, &written) {
+                Ok(bytes) => bytes,
+                Err(why) => return Ok(Outcome::NotPossible(why)),
+            };
+            let digest = digest_of(&bytes);
+            client.put_manifest(&digest, OCI_INDEX, &bytes).await?;
+            digest
+        }
+    };
+    let platform = full.pushed.platform.clone();
+    Ok(Outcome::Made(Pushed { digest, platform }, found))
 }
 
 /// What of the contract the smaller image breaks, and the full one does not, where that one is to be used then.

@@ -5,6 +5,7 @@
 //! end from outside, about which nothing is told.
 
 mod attempt;
+mod bases;
 mod callback;
 mod child;
 mod contents;
@@ -18,6 +19,7 @@ mod minimize;
 mod oci;
 mod print;
 mod pushing;
+mod reach;
 mod redact;
 mod registry_secret;
 mod revision;

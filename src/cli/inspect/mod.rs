@@ -4,17 +4,17 @@
 //! The arrows: `location`, `files`, `tarball`, `manifest`, `platform` <- `layout`, `docker`, `remote` <-
 //! `source` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
 
-mod credentials;
+pub(crate) mod credentials;
 mod docker;
-mod error;
+pub(crate) mod error;
 mod files;
 #[cfg(test)]
 mod fixtures;
 mod layout;
 mod location;
 mod manifest;
-mod platform;
-mod remote;
+pub(crate) mod platform;
+pub(crate) mod remote;
 mod report;
 mod rules;
 mod source;

@@ -17,7 +17,7 @@ pub enum Platforms {
 }
 
 /// Linux on this machine, by the names that images use (GOARCH).
-pub(super) fn of_this_machine() -> String {
+pub(crate) fn of_this_machine() -> String {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "x86" => "386",
@@ -30,7 +30,7 @@ pub(super) fn of_this_machine() -> String {
 }
 
 /// The entries that are meant, at least one. `own`: the platform that is taken where none is asked for.
-pub(super) fn choose<'a>(
+pub(crate) fn choose<'a>(
     entries: &'a [Entry],
     asked: &Platforms,
     own: &str,

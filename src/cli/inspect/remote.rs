@@ -20,15 +20,15 @@ const PATIENCE: Patience = Patience {
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     /// HTTP without TLS; a registry on this machine is spoken to so in any case.
-    pub(super) plain_http: bool,
+    pub(crate) plain_http: bool,
     /// A file of certificates in PEM that sign the registry's, besides those of the system.
-    pub(super) ca: Option<PathBuf>,
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// One reference of a registry.
-pub(super) struct Remote {
+pub(crate) struct Remote {
     client: Client,
     reference: Reference,
     login: Login,
@@ -38,6 +38,15 @@ pub(super) struct Remote {
 impl Remote {
     /// Prepares the asking: nothing is sent yet.
     pub(super) fn new(reference: Reference, connection: &Connection) -> Result<Self, InspectError> {
+        Self::with(reference, connection, Access::Pull)
+    }
+
+    /// The same, for reading or for writing, too.
+    pub(crate) fn with(
+        reference: Reference,
+        connection: &Connection,
+        access: Access,
+    ) -> Result<Self, InspectError> {
         let login = look(&reference.repository, &files(|name| std::env::var_os(name)))?;
         let ca = match &connection.ca {
             Some(path) => Some(certificates(path)?),
@@ -50,7 +59,7 @@ impl Remote {
             ca,
             credentials: login.credentials.clone(),
             patience: PATIENCE,
-            access: Access::Pull,
+            access,
         };
         let client = Client::new(reference.repository.clone(), settings)
             .map_err(|error| InspectError::Registry(error, Hint(None)))?;
@@ -60,6 +69,16 @@ impl Remote {
             login,
             plain_http,
         })
+    }
+
+    /// Who asks the registry.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The name that is asked for.
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
     }
 
     /// What the reference points at.
@@ -141,7 +160,7 @@ impl Remote {
     }
 
     /// `what`: what was read.
-    fn failed(&self, error: ReadError, what: &str) -> InspectError {
+    pub(crate) fn failed(&self, error: ReadError, what: &str) -> InspectError {
         match error {
             ReadError::Registry(error) => self.refused(error),
             ReadError::Manifest(error) => of(error, what),
@@ -152,7 +171,7 @@ impl Remote {
         }
     }
 
-    fn refused(&self, error: RegistryError) -> InspectError {
+    pub(crate) fn refused(&self, error: RegistryError) -> InspectError {
         let hint = self.hint(&error);
         InspectError::Registry(error, Hint(hint))
     }

@@ -7,7 +7,7 @@ use std::convert::identity;
 use std::fmt;
 use std::marker::PhantomData;
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
@@ -170,6 +170,7 @@ parts!(Pod, Option<PodSpec>, PodStatus, identity, brief::pod);
 parts!(Job, Skipped, JobStatus, |_| None, |_| {});
 parts!(Node, Option<NodeSpec>, NodeStatus, identity, brief::node);
 parts!(StatefulSet, Skipped, StatefulSetStatus, |_| None, |_| {});
+parts!(Deployment, Skipped, DeploymentStatus, |_| None, |_| {});
 
 /// An object with lean metadata; `BRIEF`: shortened, too.
 #[derive(Clone, Debug)]

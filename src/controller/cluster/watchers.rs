@@ -2,15 +2,19 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 
 use super::builds::ignore_missing;
-use super::{Cluster, Error, Meta, during, listed};
+use super::lean::Lean;
+use super::{Cluster, Error, MOST_PODS, Meta, briefly, during, listed};
+use crate::imagebuild::outcome::waits_for_volumes;
 use crate::names;
+use crate::pods::Question;
 use crate::watcher::WatcherObjects;
+use crate::watcher::cause::{self, Seen};
 use whittle_build::request::paths;
 
 /// Watchers that are looked for at the start, at most.
@@ -52,6 +56,41 @@ impl Cluster {
         secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
         self.apply(&secret).await?;
         self.apply(&objects.deployment).await.map(drop)
+    }
+
+    /// What stands of a watcher that says nothing.
+    pub async fn silent_watcher(&self, namespace: &str, builder: &str) -> Result<Seen, Error> {
+        let name = names::watcher(builder);
+        let labels = format!(
+            "{}={},{}={builder}",
+            names::COMPONENT,
+            names::WATCHER,
+            names::BUILDER_NAME
+        );
+        let deployments =
+            Api::<Lean<Deployment, false>>::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default().labels(&labels);
+        let (deployment, pods) = futures::try_join!(
+            async {
+                let found = deployments.get_opt(&name).await;
+                found.map_err(during(format!("reading Deployment {namespace}/{name}")))
+            },
+            async {
+                let pods = briefly::<Pod>(&self.client, namespace, params, MOST_PODS, |_| false);
+                pods.await
+                    .map_err(during(format!("listing the Pods of {namespace}/{name}")))
+            },
+        )?;
+        let pod = cause::pod_of(pods, &name);
+        let events = match pod.as_ref().filter(|pod| waits_for_volumes(pod)) {
+            Some(pod) => self.events(namespace, &Question::not_started(pod)).await?,
+            None => vec![],
+        };
+        Ok(Seen {
+            deployment: deployment.map(|lean| lean.0),
+            pod,
+            events,
+        })
     }
 
     /// Takes a watcher away; its Secret goes with the ConfigMap.

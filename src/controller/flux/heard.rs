@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::resolve::{Object, resolve};
-use crate::imagebuild::decide::{self, say_triggers};
+use crate::imagebuild::decide::{self, Word, say_triggers};
 use crate::watcher::is_known;
 use whittle_api::{ImageBuild, ImageBuildStatus, Pending, TriggerReason, Unseen};
 
@@ -37,6 +37,7 @@ pub fn heard(
                     revision: Some(revision),
                     tree: None,
                     since: Time(now),
+                    doubt: None,
                 };
                 decide::ask(&mut status.pending, asked);
             }
@@ -53,7 +54,7 @@ pub fn heard(
         // It comes by itself.
         Err(_) => return None,
     }
-    say_triggers(&mut status, build, true, now);
+    say_triggers(&mut status, build, Word::Flux, now);
     (status != before).then_some(status)
 }
 

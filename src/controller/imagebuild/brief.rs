@@ -298,8 +298,8 @@ mod tests {
                 active,
             };
             assert_eq!(
-                decide::Queue::of(&mine, &[brief.clone()], &running),
-                decide::Queue::of(&mine, &[other.clone()], &running)
+                decide::Queue::of(&mine, &[brief.clone()], &running, false),
+                decide::Queue::of(&mine, &[other.clone()], &running, false)
             );
         }
     }

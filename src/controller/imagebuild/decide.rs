@@ -16,16 +16,16 @@ pub use checking::{
     Pending as PendingCheck, jobs as check_jobs, name as check_name, pending as pending_check,
 };
 
-pub use due::{LOOP, ask, loops, read};
+pub use due::{LOOP, ask, is_doubtful, loops, read};
 pub use end::memory_limit;
 pub use queue::{
     Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,
-    stands_back, stands_back_by, turn,
+    stands_back, stands_back_by, turn, waits_to_retry,
 };
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
-pub use watching::{say_triggers, watches_bases, watches_source};
+pub use watching::{Word, say_triggers, watches_bases, watches_source};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -255,7 +255,7 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
         status.last_handled_cancel = None;
     }
     let schedule = due::by_schedule(&mut status, build, now);
-    say_triggers(&mut status, build, false, now);
+    say_triggers(&mut status, build, Word::None, now);
     status.webhook = observed.webhook.clone().map(|path| WebhookStatus { path });
     unscheduled(observed, settings, status, due, now).within(schedule)
 }

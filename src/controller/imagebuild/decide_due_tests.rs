@@ -11,6 +11,7 @@ fn asked(reason: TriggerReason, revision: Option<&str>, seconds: i64) -> Asked {
         revision: revision.map(str::to_owned),
         tree: None,
         since: Time(later(seconds)),
+        doubt: None,
     }
 }
 
@@ -90,6 +91,44 @@ fn a_commit_that_comes_during_a_build_is_built_after_it_unless_that_one_has_it()
     let step = next(&observed(build), later(100));
     assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
     assert_eq!(step.status.build, Some(3));
+}
+
+#[test]
+fn what_may_be_older_than_what_was_read_waits_for_a_look_at_the_source_and_not_for_ever() {
+    const C: &str = "main@sha1:cccccccccccccccccccccccccccccccccccccccc";
+    let mut build = and_asked(asked(TriggerReason::Commit, Some(A), 60));
+    build.status = Some(next(&observed(build.clone()), later(60)).status);
+    let base = |status: &mut ImageBuildStatus| status.bases[0].seen = Some("sha256:02".into());
+    let pending = &mut build.status.as_mut().unwrap().pending;
+    ask(pending, asked(TriggerReason::Commit, Some(B), 90));
+    // It was begun for A, and read C: B may have come before that, or after it.
+    let step = ended(&build, of(C), later(100));
+    let pending = step.status.pending.clone().unwrap();
+    assert_eq!(pending.doubt, Some(Time(later(100))));
+    assert_eq!((&step.status.current, step.status.build), (&None, Some(2)));
+    build.status = Some(step.status);
+    assert!(!is_settled(&build));
+    let step = next(&observed(build.clone()), later(130));
+    assert_eq!((&step.action, step.status.build), (&Action::None, Some(2)));
+    assert_eq!(step.look_again, Some(SignedDuration::from_secs(30)));
+    // Whatever keeps its watcher away: nothing is lost.
+    let step = next(&observed(build.clone()), later(160));
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
+    // A base image that has moved meanwhile is built from in any case.
+    let status = build.status.as_mut().unwrap();
+    status.bases =
+        serde_json::from_value(serde_json::json!([{"image": "golang:1", "digest": "sha256:01"}]))
+            .unwrap();
+    assert!(is_doubtful(status));
+    base(status);
+    assert!(!is_doubtful(status));
+    // And so is what a base image asks for beside the commit.
+    ask(
+        &mut status.pending,
+        asked(TriggerReason::BaseImage, None, 131),
+    );
+    let step = next(&observed(build), later(131));
+    assert_eq!(started(&step.status), Some((TriggerReason::Commit, B)));
 }
 
 #[test]
@@ -325,6 +364,53 @@ fn the_order_is_by_priority_then_by_who_waits_for_it_then_by_time() {
         order,
         ["urgent base", "person", "commit", "nightly", "base", "low"]
     );
+}
+
+/// How many others are before a person's build of priority 0, where enough builds that stand back run, or not.
+fn before_a_person(other: &ImageBuild, full: bool) -> usize {
+    let person = waiting("person", 9, TriggerReason::Spec, 0);
+    Queue::of(&person, &[other], &Runners::default(), full).before
+}
+
+/// The same, with another reason that it waits for.
+fn that_waits_for(build: &ImageBuild, reason: Reason) -> ImageBuild {
+    let wait = crate::imagebuild::outcome::Pending::new(reason, "x".into());
+    let mut waits = build.clone();
+    let status = waits.status.as_mut().unwrap();
+    crate::imagebuild::status::wait(status, build, &wait, later(9));
+    waits
+}
+
+#[test]
+fn what_cannot_start_now_is_before_nobody_whatever_its_priority() {
+    for reason in [TriggerReason::BaseImage, TriggerReason::Schedule] {
+        let urgent = waiting("back", 0, reason, 50);
+        assert_eq!(before_a_person(&urgent, false), 1);
+        assert_eq!(before_a_person(&urgent, true), 0);
+    }
+    // A person's is none of those.
+    let urgent = waiting("urgent", 0, TriggerReason::Commit, 50);
+    assert_eq!(before_a_person(&urgent, true), 1);
+    let waits = |reason: Reason| before_a_person(&that_waits_for(&urgent, reason), false);
+    for reason in [
+        Reason::Retrying,
+        Reason::SourceNotReady,
+        FailureReason::SecretNotFound.into(),
+        FailureReason::SourceNotFound.into(),
+    ] {
+        assert_eq!(waits(reason), 0, "{reason}");
+    }
+    // These go on as soon as they have a place, or hold one.
+    for reason in [
+        Reason::Queued,
+        Reason::WaitingForBuilder,
+        Reason::WaitingForEarlierPod,
+    ] {
+        assert_eq!(waits(reason), 1, "{reason}");
+    }
+    let mut suspended = urgent;
+    suspended.spec.suspend = true;
+    assert_eq!(before_a_person(&suspended, false), 0);
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn what_was_asked_for_while_it_waited_is_built_once() {
         revision: Some(revision),
         tree: None,
         since: Time(later(1)),
+        doubt: None,
     };
     ask(&mut build.status.as_mut().unwrap().pending, asked);
     let healed = Observed {

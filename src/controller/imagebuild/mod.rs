@@ -178,6 +178,7 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
     if stands
         && status.is_some_and(|status| status.current.is_some())
         && !decide::lacks_its_own(build)
+        && !decide::waits_to_retry(build)
     {
         return vec![];
     }
@@ -185,7 +186,7 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
     let mut queued = context
         .queues
         .builds(&namespace, &build.spec.builder_ref.name);
-    queued.retain(|other| decide::is_queued(other));
+    queued.retain(|other| decide::is_queued(other) && !context.queues.is_held(other));
     queued.sort_by_cached_key(|other| decide::turn(other));
     queued.truncate(NEXT);
     if decide::stands_back(build) {

@@ -203,7 +203,7 @@ pub fn succeed(
     if build.spec.health_check.is_none() {
         clear(&mut status.conditions, PROBED);
     }
-    decide::read(status, built.revision.as_deref(), true);
+    decide::read(status, built.revision.as_deref(), true, now);
     know_bases(status, built.bases);
     status.revision = built.revision;
     status.steps = Some(built.steps);
@@ -330,7 +330,7 @@ pub fn fail(
         }
     }
     let tried = !is_of_platform(failed.failure.reason);
-    decide::read(status, failed.revision.as_deref(), tried);
+    decide::read(status, failed.revision.as_deref(), tried, now);
     status.steps = Some(failed.steps);
     if !failed.advice.is_empty() {
         advise(status, build, &failed.advice, now);

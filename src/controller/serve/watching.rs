@@ -71,6 +71,8 @@ fn speaker(desk: &Desk, runner: &Runner, request: &Request) -> Result<Name, Stat
         let why = "the watcher's credential is invalid or belongs to another namespace";
         return refused(StatusCode::UNAUTHORIZED, "NoCredential", why);
     };
+    // Whatever becomes of what it says: it is there.
+    desk.sources.speaks(&builder);
     if desk.is_stopping() {
         let why = "this controller is stopping: retry with the next one";
         return refused(StatusCode::SERVICE_UNAVAILABLE, "Stopping", why);
@@ -182,6 +184,7 @@ pub(super) async fn wait(
         Err(refused) => return refused.into_response(),
     };
     // It is not busy: where seats are few, its connection ends for another, and it comes back.
+    let _held = desk.sources.holds(&builder);
     let look = desk.sources.wanted(&builder, HELD).await;
     Json(Wanted { look }).into_response()
 }

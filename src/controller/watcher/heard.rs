@@ -5,7 +5,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::sources::{base_id, source_id, source_of};
-use crate::imagebuild::decide::{self, LOOP, say_triggers, watches_bases, watches_source};
+use crate::imagebuild::decide::{self, LOOP, Word, say_triggers, watches_bases, watches_source};
 use whittle_api::{
     FailureReason, FolderStatus, ImageBuild, ImageBuildStatus, Pending, Reason, TRIGGERS,
     TriggerReason, Unseen, bounded, set,
@@ -63,7 +63,7 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
             status.unseen.insert(at, unseen);
         }
     }
-    say_triggers(&mut status, build, true, now);
+    say_triggers(&mut status, build, Word::Watcher, now);
     if let Some(message) = looped {
         let generation = build.metadata.generation;
         let why = (Reason::Loop, message.as_str());
@@ -79,12 +79,16 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     (status != before).then_some(status)
 }
 
+/// When it was looked at, so many seconds more ago than was told.
+fn looked(seen: &Seen, more: i64, now: Timestamp) -> Timestamp {
+    let age = i64::try_from(seen.age_seconds).unwrap_or(i64::MAX);
+    let age = SignedDuration::from_secs(age.saturating_add(more));
+    now.checked_sub(age).unwrap_or(Timestamp::MIN)
+}
+
 /// True where a build has begun since this was looked at, and has read its source, or is about to.
 fn is_old(status: &ImageBuildStatus, seen: &Seen, now: Timestamp) -> bool {
-    let age = i64::try_from(seen.age_seconds).unwrap_or(i64::MAX);
-    let looked = now
-        .checked_sub(SignedDuration::from_secs(age))
-        .unwrap_or(Timestamp::MIN);
+    let looked = looked(seen, 0, now);
     let read =
         status.current.is_some() || status.trigger.as_ref().is_some_and(|trigger| trigger.read);
     read && status
@@ -132,16 +136,36 @@ fn source_moved(
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    if nothing_below(status, &revision, seen.tree.as_deref()) {
+    // Ages are told in whole seconds.
+    let looked = looked(seen, 1, now);
+    let same = nothing_below(status, &revision, seen.tree.as_deref());
+    if same || last_revision(status) == Some(&revision) {
+        // What was seen before that is older.
+        status.pending.take_if(|pending| pending.doubt.is_some());
         return;
     }
+    let doubted = status.pending.as_ref().and_then(|it| it.doubt.clone());
     if is_known(status, &revision) {
+        let again = |pending: &&mut Pending| pending.revision.as_ref() == Some(&revision);
+        if doubted.is_some_and(|doubt| looked > doubt.0)
+            && let Some(pending) = status.pending.as_mut().filter(again)
+        {
+            pending.doubt = None;
+        }
         return;
     }
-    let reason = match seen.wanted {
+    let posted = seen.wanted && doubted.is_none();
+    let reason = match posted {
         true => TriggerReason::Webhook,
         false => TriggerReason::Commit,
     };
+    // It was looked at while the last build ran.
+    let ended = status
+        .completed_at
+        .as_ref()
+        .filter(|_| status.current.is_none());
+    let before = ended.is_some_and(|ended| looked <= ended.0);
+    let doubt = (before && decide::is_doubtful(status)).then_some(Time(now));
     decide::ask(
         &mut status.pending,
         Pending {
@@ -150,6 +174,7 @@ fn source_moved(
             revision: Some(revision),
             tree: seen.tree.clone().filter(|tree| tree.len() <= TREE),
             since: Time(now),
+            doubt,
         },
     );
 }
@@ -184,6 +209,7 @@ fn base_moved(
             revision: None,
             tree: None,
             since: Time(now),
+            doubt: None,
         },
     );
     None

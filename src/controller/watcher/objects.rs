@@ -12,17 +12,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::{Resource, ResourceExt};
 
+use super::room::{self, LeftOut, Room};
 use crate::builder::objects::{config_map_volume, mount, pull_secrets};
 use crate::imagebuild::job::{USER, restricted, secret_volume, unprivileged};
 use crate::names;
 use crate::settings::Settings;
-use whittle_api::{Builder, is_managed_secret};
-use whittle_watch::wire::{List, Watched, What, paths};
-
-/// Bytes of the list: a ConfigMap holds 1 MiB.
-const LIST: usize = 900 * 1024;
-/// Secrets that a watcher mounts: each is a volume.
-const SECRETS: usize = 100;
+use whittle_api::Builder;
+use whittle_watch::wire::{List, Watched, paths};
 
 /// All objects of a watcher.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,39 +29,23 @@ pub struct WatcherObjects {
     pub secret: Secret,
     /// The watcher.
     pub deployment: Deployment,
-    /// How many sources there is no room for.
-    pub left_out: usize,
+    /// What there is no room for, by the UID of the ImageBuild.
+    pub left_out: BTreeMap<String, LeftOut>,
 }
 
 /// The objects that look at these sources for ImageBuilds of `builder`; none where the installation has no callback, by which
 /// they would be told.
 pub fn objects(
     builder: &Builder,
-    mut watched: Vec<Watched>,
+    watched: Vec<Watched>,
     settings: &Settings,
 ) -> Option<WatcherObjects> {
     let callback = settings.callback.as_ref()?.url.clone();
-    let all = watched.len();
-    let mut secrets = BTreeSet::new();
-    let mut bytes = 0;
-    watched.retain(|one| {
-        let secret = secret_of(one);
-        // The API server refuses such a spec.
-        if secret.is_some_and(is_managed_secret) {
-            return false;
-        }
-        if let Some(secret) = secret
-            && !secrets.contains(secret)
-        {
-            if secrets.len() >= SECRETS {
-                return false;
-            }
-            secrets.insert(secret.to_owned());
-        }
-        bytes += serde_json::to_string(one).map_or(LIST, |text| text.len()) + 1;
-        bytes <= LIST
-    });
-    let left_out = all - watched.len();
+    let Room {
+        mut watched,
+        secrets,
+        left_out,
+    } = room::share(watched);
     watched.sort_by(|a, b| a.id.cmp(&b.id));
     let name = names::watcher(&builder.name_any());
     let list = List {
@@ -97,13 +77,6 @@ fn metadata(builder: &Builder, name: &str) -> ObjectMeta {
         labels: Some(names::watcher_labels(&builder.name_any())),
         owner_references: builder.controller_owner_ref(&()).map(|owner| vec![owner]),
         ..ObjectMeta::default()
-    }
-}
-
-/// The Secret that a source names.
-fn secret_of(watched: &Watched) -> Option<&str> {
-    match &watched.what {
-        What::Git { secret, .. } | What::Image { secret, .. } => secret.as_deref(),
     }
 }
 
@@ -234,6 +207,7 @@ mod tests {
     use super::*;
     use crate::fixtures;
     use whittle_api::GitRef;
+    use whittle_watch::wire::What;
 
     fn git(id: &str, secret: Option<&str>) -> Watched {
         Watched {
@@ -260,24 +234,27 @@ mod tests {
         let made = made(vec![git("b", Some("git-credentials")), git("a", None)]);
         insta::assert_yaml_snapshot!("watcher-config-map", made.config_map);
         insta::assert_yaml_snapshot!("watcher-deployment", made.deployment);
-        assert_eq!(made.left_out, 0);
+        assert!(made.left_out.is_empty());
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_left_out_and_counted() {
-        let many = |number: usize, secret: fn(usize) -> Option<String>| {
-            let all = (0..number).map(|at| git(&format!("{at:05}"), secret(at).as_deref()));
-            made(all.collect())
-        };
-        assert_eq!(many(2_000, |_| None).left_out, 0);
-        let large = many(10_000, |_| None);
-        assert!(large.left_out > 0);
+    fn a_list_that_is_full_fits_into_a_config_map() {
+        // A base image each, with a name of half a KiB.
+        let name = "n".repeat(512);
+        let all = (0..2 * room::BUILDS).map(|at| Watched {
+            id: format!("{at:05}/0123456789abcdef"),
+            what: What::Image {
+                image: name.clone(),
+                builder: "default".into(),
+                secret: None,
+            },
+            ..git("", None)
+        });
+        let large = made(all.collect());
+        assert!(!large.left_out.is_empty());
         let list = &large.config_map.data.unwrap()[paths::LIST_KEY];
-        assert!(list.len() < 1024 * 1024, "{}", list.len());
-        let secrets = many(SECRETS + 5, |at| Some(format!("secret-{at}")));
-        assert_eq!(secrets.left_out, 5);
-        // And one of ours is mounted for nobody.
-        assert_eq!(made(vec![git("a", Some("whittle-ca"))]).left_out, 1);
+        let bounds = room::LIST * 9 / 10..1024 * 1024;
+        assert!(bounds.contains(&list.len()), "{}", list.len());
     }
 
     #[test]

@@ -12,14 +12,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::heard::{last_revision, same};
+use super::room::BUILDS;
+use super::tell;
+use super::voice::{Said, Voice};
 use crate::imagebuild::decide::{watches_bases, watches_source};
 use crate::queues::{Name, name, names_of};
 use whittle_api::quantity::duration;
 use whittle_api::{ImageBuild, LocalRef, TRIGGERS, find};
 use whittle_watch::wire::{Outcome, Seen, Watched, What};
 
-/// ImageBuilds of a Builder whose sources are watched: what stands of them in one ConfigMap has to fit.
-pub const MOST: usize = 2_000;
 /// Seconds between two looks at a source of which somebody posts: what was posted may be lost on its way.
 const UNPOLLED: i64 = 1800;
 /// How long it is between two looks that webhooks ask for.
@@ -32,7 +33,7 @@ const TOGETHER: Duration = Duration::from_secs(1);
 pub struct Sources(Arc<Inner>);
 
 #[derive(Default)]
-struct Inner {
+pub(super) struct Inner {
     state: Mutex<State>,
     /// Something is to be written.
     changed: Notify,
@@ -41,8 +42,8 @@ struct Inner {
 }
 
 #[derive(Default)]
-struct State {
-    known: BTreeMap<Name, Entry>,
+pub(super) struct State {
+    pub(super) known: BTreeMap<Name, Entry>,
     /// What a list that has not ended yet has told.
     fresh: BTreeMap<Name, Entry>,
     /// Builders whose lists are to be written, and since when.
@@ -51,6 +52,8 @@ struct State {
     wanted: BTreeMap<Name, BTreeMap<String, Instant>>,
     /// What was told to be looked at of late.
     looked: BTreeMap<String, Instant>,
+    /// The watchers, by Builder.
+    pub(super) voices: BTreeMap<Name, Voice>,
 }
 
 /// What is watched of one ImageBuild, and what is known of it.
@@ -72,6 +75,10 @@ pub struct Entry {
     unseen: BTreeMap<String, String>,
     /// True where the watcher has told something.
     heard: bool,
+    /// What its condition says of the watcher itself.
+    pub said: Said,
+    /// The id of its source, and since when it is to be looked at again.
+    doubted: Option<(String, Timestamp)>,
 }
 
 impl Entry {
@@ -97,6 +104,8 @@ impl Entry {
                 .map(|it| (it.id.clone(), it.message.clone()))
                 .collect(),
             heard: told.is_some_and(|told| told.status != "Unknown"),
+            said: told.map_or(Said::Nothing, tell::said),
+            doubted: None,
         };
         if let Some(what) = source_of(build).filter(|_| watches_source(spec)) {
             let id = source_id(&entry.uid, &what);
@@ -109,7 +118,10 @@ impl Entry {
                 what,
                 folder: git.and_then(|git| git.sub_path.clone()),
             });
-            let pending = status.and_then(|status| status.pending.as_ref()?.revision.clone());
+            let pending = status.and_then(|status| status.pending.as_ref());
+            let doubt = pending.and_then(|pending| pending.doubt.as_ref());
+            entry.doubted = doubt.map(|doubt| (id.clone(), doubt.0));
+            let pending = pending.and_then(|pending| pending.revision.clone());
             let last = status.and_then(last_revision).cloned();
             let folder = status.and_then(|status| status.folder.clone());
             let folder = folder.filter(|folder| Some(&folder.built) == last.as_ref());
@@ -140,6 +152,18 @@ impl Entry {
         Some(entry)
     }
 
+    /// The Builder and the source that is to be looked at again, where that was not so before.
+    fn asks_for_a_look(&self, name: &Name, before: Option<&Self>) -> Option<(Name, String)> {
+        let known = before.and_then(|before| before.doubted.as_ref());
+        let (id, _) = self.doubted.as_ref().filter(|it| Some(*it) != known)?;
+        Some(((name.0.clone(), self.builder.clone()), id.clone()))
+    }
+
+    /// True where this source is to be looked at again.
+    fn doubts(&self, id: &str) -> bool {
+        self.doubted.as_ref().is_some_and(|(it, _)| it == id)
+    }
+
     /// True where what was seen is what is known, and well.
     pub fn knows(&self, seen: &Seen) -> bool {
         let Some(known) = self.known.get(&seen.id) else {
@@ -147,6 +171,7 @@ impl Entry {
         };
         let unseen = self.unseen.get(&seen.id);
         match &seen.outcome {
+            Outcome::Found { .. } if self.doubts(&seen.id) => false,
             Outcome::Found { revision } => {
                 let same = |known: &String| same(known, revision);
                 self.heard && unseen.is_none() && known.iter().any(same)
@@ -194,6 +219,7 @@ pub fn base_id(uid: &str, image: &str) -> String {
 impl Sources {
     /// The watch has told this. The ImageBuild is whole.
     pub fn put(&self, event: &Event<ImageBuild>) {
+        let mut doubted = vec![];
         let mut state = self.lock();
         match event {
             Event::Init => state.fresh.clear(),
@@ -212,12 +238,27 @@ impl Sources {
                 for builder in builders {
                     state.touch(builder);
                 }
+                let looks = state.known.iter();
+                doubted.extend(
+                    looks.filter_map(|(name, entry)| entry.asks_for_a_look(name, before.get(name))),
+                );
             }
-            Event::Apply(build) => state.set(name(build), Entry::of(build)),
+            Event::Apply(build) => {
+                let (name, entry) = (name(build), Entry::of(build));
+                let before = state.known.get(&name);
+                let look = entry
+                    .as_ref()
+                    .and_then(|it| it.asks_for_a_look(&name, before));
+                doubted.extend(look);
+                state.set(name, entry);
+            }
             Event::Delete(build) => state.set(name(build), None),
         }
         drop(state);
         self.0.changed.notify_one();
+        for (builder, id) in doubted {
+            self.want(&builder, &id);
+        }
     }
 
     /// This Builder's list is to be written, or taken away.
@@ -255,14 +296,13 @@ impl Sources {
         }
     }
 
-    /// What is watched for the ImageBuilds of this Builder.
+    /// What is watched for the ImageBuilds of this Builder, those that were created first before the others.
     pub fn of(&self, builder: &Name) -> Vec<Watched> {
         let state = self.lock();
         let mut entries: Vec<&Entry> = state.entries(builder).map(|(_, entry)| entry).collect();
-        // Where there is no room for all, those that are there already stay.
         entries.sort_by_key(|entry| (entry.created, &entry.uid));
-        let first = entries.into_iter().take(MOST);
-        first.flat_map(|entry| entry.watched.clone()).collect()
+        let all = entries.into_iter();
+        all.flat_map(|entry| entry.watched.clone()).collect()
     }
 
     /// The ImageBuild of this Builder that an id is of, and what is known of it.
@@ -294,7 +334,7 @@ impl Sources {
             .retain(|_, at| now.duration_since(*at) < BETWEEN);
         let at = state.looked.get(id).map_or(now, |at| *at + BETWEEN);
         let wanted = state.wanted.entry(builder.clone()).or_default();
-        if wanted.len() < MOST {
+        if wanted.len() < BUILDS {
             wanted.entry(id.to_owned()).or_insert(at);
         }
         drop(state);
@@ -318,7 +358,7 @@ impl Sources {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -370,7 +410,10 @@ impl State {
         }
     }
 
-    fn entries<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = (&'a Name, &'a Entry)> {
+    pub(super) fn entries<'a>(
+        &'a self,
+        builder: &'a Name,
+    ) -> impl Iterator<Item = (&'a Name, &'a Entry)> {
         let here = self.known.range(names_of(&builder.0));
         here.filter(|(_, entry)| entry.builder == builder.1)
     }

@@ -104,6 +104,47 @@ async fn what_is_to_be_looked_at_is_told_at_once_and_once_and_to_its_own_watcher
     assert_eq!(sources.wanted(&other, wait).await, ["x"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_it() {
+    let sources = Sources::default();
+    let wait = Duration::from_secs(25);
+    let mut build = polled("a");
+    let status = |doubt: &str| {
+        serde_json::from_value(json!({"lastRevision": A, "conditions": [{"type": "Triggers", "status": "True",
+            "reason": "TriggersWork", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            "pending": {"reason": "Commit", "detail": "d", "revision": "main@sha1:bb", "since": "2026-01-01T00:00:00Z", "doubt": doubt}}))
+        .unwrap()
+    };
+    build.status = Some(status("2026-01-01T00:00:00Z"));
+    let entry = Entry::of(&build).unwrap();
+    let id = entry.watched[0].id.clone();
+    let found = |id: &str| Seen {
+        id: id.into(),
+        wanted: false,
+        tree: None,
+        age_seconds: 0,
+        outcome: Outcome::Found { revision: A.into() },
+    };
+    assert!(!entry.knows(&found(&id)));
+    // Once for each doubt, and again by a controller that has just started.
+    sources.put(&Event::Apply(build.clone()));
+    sources.put(&Event::Apply(build.clone()));
+    assert_eq!(sources.wanted(&default(), wait).await, [id.clone()]);
+    assert!(sources.wanted(&default(), wait).await.is_empty());
+    let fresh = Sources::default();
+    for event in [
+        Event::Init,
+        Event::InitApply(build.clone()),
+        Event::InitDone,
+    ] {
+        fresh.put(&event);
+    }
+    assert_eq!(fresh.wanted(&default(), wait).await, [id.clone()]);
+    build.status = Some(status("2026-01-01T00:01:00Z"));
+    sources.put(&Event::Apply(build));
+    assert_eq!(sources.wanted(&default(), wait).await, [id]);
+}
+
 #[test]
 fn what_is_known_already_is_seen_without_asking_the_api_server() {
     let mut build = polled("a");

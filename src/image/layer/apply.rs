@@ -10,6 +10,7 @@ use super::{ALWAYS_KEPT, AUFS, Digests, Image, OPAQUE, WHITEOUT, rest};
 use crate::elf::Form;
 use crate::facts::{Fact, examine, file_capabilities};
 use crate::limits::{Exceeded, size};
+use crate::mentions::{Mentions, Scan};
 use crate::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, parts};
 
 impl Image {
@@ -140,14 +141,31 @@ impl Image {
     ) -> Result<(), ArchiveError> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut content = archive.content(entry);
-        let fact = examine(
-            path,
-            entry.mode,
-            entry.size,
-            &mut content,
-            &self.limits,
-            &mut scratch,
-        );
+        let mut told = None;
+        let fact = match self.limits.reach {
+            None => examine(
+                path,
+                entry.mode,
+                entry.size,
+                &mut content,
+                &self.limits,
+                &mut scratch,
+            ),
+            Some(base) => {
+                let own = meta.layer >= base;
+                let mut scan = Scan::new(path, entry.mode, entry.size, own, &mut content);
+                let fact = examine(
+                    path,
+                    entry.mode,
+                    entry.size,
+                    &mut scan,
+                    &self.limits,
+                    &mut scratch,
+                );
+                told = Some(scan.finish()?);
+                fact
+            }
+        };
         let cut_short = content.cut_short;
         self.scratch = scratch;
         let fact = fact?;
@@ -155,8 +173,7 @@ impl Image {
             return Err(ArchiveError::CutShort);
         }
         let capability = entry
-            .capability
-            .as_deref()
+            .capability()
             .and_then(file_capabilities)
             .filter(|found| found.permitted != 0);
         let name = path.last().copied().unwrap_or_default();
@@ -171,6 +188,9 @@ impl Image {
             return Ok(());
         }
         let id = self.tree.insert(parent, name, meta, b"");
+        if let Some(told) = told {
+            self.tell(id, told);
+        }
         if let Some(found) = capability {
             self.capabilities.insert(id, found);
         }
@@ -180,6 +200,20 @@ impl Image {
             self.keep(id, Arc::new(fact));
         }
         Ok(())
+    }
+
+    /// Keeps what a file names, unless that is too much.
+    fn tell(&mut self, id: NodeId, told: Mentions) {
+        if told.is_empty() {
+            return;
+        }
+        let bytes = told.bytes();
+        if self.mention_bytes + bytes > self.limits.mention_bytes {
+            self.unheard = true;
+            return;
+        }
+        self.mention_bytes += bytes;
+        self.mentions.insert(id, told);
     }
 
     /// Keeps what is known of a file, unless that is too much.
@@ -222,12 +256,17 @@ impl Image {
         meta.hard_link = true;
         let link = self.tree.target(target).unwrap_or_default().to_vec();
         let id = self.tree.insert(parent, name, meta, &link);
+        if self.limits.reach.is_some() {
+            let origin = (target, self.tree.meta(target).layer);
+            let first = self.hard_links.get(&target).copied().unwrap_or(origin);
+            self.hard_links.insert(id, first);
+        }
         if let Some(fact) = self.facts.get(&target).cloned() {
             self.keep(id, fact);
         }
         // All names of a file share its attributes; who unpacks gives it an owner, by which Linux takes capabilities
         // away, and sets those of this entry (createTarFile of containerd).
-        let found = entry.capability.as_deref().and_then(file_capabilities);
+        let found = entry.capability().and_then(file_capabilities);
         for id in [target, id] {
             match found.filter(|found| found.permitted != 0) {
                 Some(found) => self.capabilities.insert(id, found),

@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 4 << 20;
 
 /// Why a tar cannot be read on.
 #[derive(thiserror::Error, Debug)]
-pub(super) enum ArchiveError {
+pub(crate) enum ArchiveError {
     /// The stream failed, or was packed wrongly.
     #[error(transparent)]
     Read(#[from] io::Error),
@@ -33,7 +33,7 @@ pub(super) enum ArchiveError {
 
 /// What an entry is to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// Something of its own.
     Own(Kind),
     /// Another name of a file.
@@ -44,23 +44,37 @@ pub(super) enum Wanted {
 
 /// One entry of a tar.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) wanted: Wanted,
-    pub(super) mode: u16,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) wanted: Wanted,
+    pub(crate) mode: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Bytes of the file as it will be, holes counted.
-    pub(super) size: u64,
-    /// Value of the attribute security.capability.
-    pub(super) capability: Option<Vec<u8>>,
+    pub(crate) size: u64,
+    /// Seconds since 1970.
+    pub(crate) mtime: u64,
+    /// Extended attributes: names without `SCHILY.xattr.`, and values.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What it is in the tar, and the numbers of a device.
+    pub(crate) raw: EntryType,
+    pub(crate) device: (u32, u32),
     /// Parts of the file that are stored, (offset, length); none where all of it is.
     sparse: Option<Vec<(u64, u64)>>,
 }
 
+impl Entry {
+    /// Value of the attribute security.capability.
+    pub(crate) fn capability(&self) -> Option<&[u8]> {
+        let found = self.xattrs.iter();
+        let mut found = found.filter(|(name, _)| name == b"security.capability");
+        found.next().map(|(_, value)| value.as_slice())
+    }
+}
+
 /// Reads a tar entry by entry.
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     source: R,
     parser: Parser,
     buffer: Vec<u8>,
@@ -70,7 +84,7 @@ pub(super) struct Archive<R> {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         let mut parser = Parser::new(tar_core::parse::Limits::default());
         // As other readers do: a wrong time is no reason to refuse an image.
         parser.set_ignore_pax_errors(true);
@@ -87,7 +101,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The next entry; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
         let rest = self.left.saturating_add(self.padding);
         let skipped = io::copy(&mut (&mut self.source).take(rest), &mut io::sink())?;
         // Some writers leave out the padding of the last entry.
@@ -147,7 +161,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The contents of the entry that came last, holes as zeros.
-    pub(super) fn content<'a>(&'a mut self, entry: &'a Entry) -> Content<'a, R> {
+    pub(crate) fn content<'a>(&'a mut self, entry: &'a Entry) -> Content<'a, R> {
         Content {
             archive: self,
             sparse: entry.sparse.as_deref(),
@@ -159,20 +173,20 @@ impl<R: Read> Archive<R> {
     }
 
     /// What the tar was read from.
-    pub(super) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.source
     }
 }
 
 /// Contents of one entry.
-pub(super) struct Content<'a, R> {
+pub(crate) struct Content<'a, R> {
     archive: &'a mut Archive<R>,
     sparse: Option<&'a [(u64, u64)]>,
     part: usize,
     at: u64,
     size: u64,
     /// True once the stream ended within the contents.
-    pub(super) cut_short: bool,
+    pub(crate) cut_short: bool,
 }
 
 impl<R: Read> Content<'_, R> {
@@ -256,11 +270,17 @@ fn read(parsed: &ParsedEntry<'_>, sparse: Option<Vec<(u64, u64)>>, size: u64) ->
         uid: u32::try_from(parsed.uid).unwrap_or(u32::MAX),
         gid: u32::try_from(parsed.gid).unwrap_or(u32::MAX),
         size: if has_contents { size } else { 0 },
-        capability: parsed
+        mtime: parsed.mtime,
+        xattrs: parsed
             .xattrs
             .iter()
-            .find(|(name, _)| name.as_ref() == b"security.capability")
-            .map(|(_, value)| value.to_vec()),
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect(),
+        raw: parsed.entry_type,
+        device: (
+            parsed.dev_major.unwrap_or_default(),
+            parsed.dev_minor.unwrap_or_default(),
+        ),
         sparse,
     };
     (entry, stored)

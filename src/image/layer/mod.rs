@@ -5,9 +5,9 @@
 //! containerd does (pkg/archive/tar.go).
 
 mod apply;
-mod archive;
+pub(crate) mod archive;
 mod decompress;
-mod stream;
+pub(crate) mod stream;
 
 pub use decompress::{Compression, Decompressed};
 pub use stream::Hasher;
@@ -21,6 +21,7 @@ use stream::{State, Unpacked};
 
 use super::facts::{Fact, FileCapabilities};
 use super::limits::{Exceeded, Limits, Notes, size};
+use super::mentions::Mentions;
 use super::tree::{NodeId, Tree};
 use super::{ImageConfig, Layer};
 
@@ -210,6 +211,13 @@ pub struct Image {
     facts: HashMap<NodeId, Arc<Fact>>,
     capabilities: HashMap<NodeId, FileCapabilities>,
     fact_bytes: usize,
+    /// What files name, where that was asked for.
+    pub(crate) mentions: HashMap<NodeId, Mentions>,
+    mention_bytes: usize,
+    /// True where something of that was too much.
+    pub(crate) unheard: bool,
+    /// Of a hard link: the entry that brought the file's bytes, which may be gone, and its layer.
+    pub(crate) hard_links: HashMap<NodeId, (NodeId, u16)>,
     limits: Limits,
     unpacked: u64,
     entries: u64,
@@ -233,6 +241,10 @@ impl Image {
             facts: HashMap::new(),
             capabilities: HashMap::new(),
             fact_bytes: 0,
+            mentions: HashMap::new(),
+            mention_bytes: 0,
+            unheard: false,
+            hard_links: HashMap::new(),
             limits,
             unpacked: 0,
             entries: 0,
@@ -285,6 +297,9 @@ impl Image {
         let tree = &self.tree;
         self.facts.retain(|id, _| tree.is_live(*id));
         self.capabilities.retain(|id, _| tree.is_live(*id));
+        self.mentions.retain(|id, _| tree.is_live(*id));
+        self.hard_links.retain(|id, _| tree.is_live(*id));
+        self.mention_bytes = self.mentions.values().map(Mentions::bytes).sum();
         self.fact_bytes = self.facts.values().map(|fact| fact.bytes()).sum();
         result
     }
@@ -436,7 +451,7 @@ impl Image {
     }
 }
 
-fn compare(
+pub(crate) fn compare(
     layer: usize,
     what: &'static str,
     source_name: &'static str,

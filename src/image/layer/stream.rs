@@ -54,23 +54,23 @@ impl Hasher {
 
 /// What the two ends of a layer's stream say of themselves, for whoever reads in between.
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Packed bytes read.
-    pub(super) packed: Cell<u64>,
+    pub(crate) packed: Cell<u64>,
     /// Unpacked bytes read.
-    pub(super) unpacked: Cell<u64>,
+    pub(crate) unpacked: Cell<u64>,
     /// True once the packed bytes came to their end.
-    pub(super) ended: Cell<bool>,
+    pub(crate) ended: Cell<bool>,
     /// The error of the source itself.
-    pub(super) failed: RefCell<Option<io::Error>>,
+    pub(crate) failed: RefCell<Option<io::Error>>,
     /// The limit that was passed.
-    pub(super) exceeded: Cell<Option<Exceeded>>,
+    pub(crate) exceeded: Cell<Option<Exceeded>>,
     /// The window that a zstd frame asks for, where it is too large.
-    pub(super) window: Cell<Option<u64>>,
+    pub(crate) window: Cell<Option<u64>>,
 }
 
 /// The packed bytes.
-pub(super) struct Packed<R> {
+pub(crate) struct Packed<R> {
     source: R,
     hash: Option<Hasher>,
     state: Rc<State>,
@@ -101,7 +101,7 @@ impl<R: Read> Read for Packed<R> {
 }
 
 /// The unpacked bytes.
-pub(super) struct Unpacked<R> {
+pub(crate) struct Unpacked<R> {
     decoder: Decompressed<Source<R>>,
     hash: Option<Hasher>,
     state: Rc<State>,
@@ -114,7 +114,7 @@ pub(super) struct Unpacked<R> {
 type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, Packed<R>>>;
 
 /// Both ends of a layer's stream. `left`: unpacked bytes that the image may still have.
-pub(super) fn open<R: Read>(
+pub(crate) fn open<R: Read>(
     source: R,
     digest: Option<Hasher>,
     diff_id: Option<Hasher>,
@@ -146,7 +146,7 @@ pub(super) fn open<R: Read>(
 
 impl<R: Read> Unpacked<R> {
     /// Reads what is left of both, and gives the digests of the packed and of the unpacked bytes.
-    pub(super) fn finish(mut self) -> io::Result<(Option<String>, Option<String>)> {
+    pub(crate) fn finish(mut self) -> io::Result<(Option<String>, Option<String>)> {
         io::copy(&mut self, &mut io::sink())?;
         let mut packed = self.decoder.into_inner();
         io::copy(&mut packed, &mut io::sink())?;

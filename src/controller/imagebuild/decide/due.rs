@@ -17,6 +17,8 @@ use whittle_api::{
 
 /// What comes within so long of each other makes one image.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
+/// So long a look at the source is waited for where what was asked for may have been built: its watcher may have to be started again.
+const DOUBT: SignedDuration = SignedDuration::from_secs(60);
 /// Builds that base images start within an hour with nothing else in between, at most: two ImageBuilds that are built from each
 /// other's image start each other for ever otherwise.
 pub const LOOP: i64 = 5;
@@ -36,6 +38,9 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
         return;
     };
     let since = old.since.clone().min(asked.since.clone());
+    // Where only one of both is of the source, there is something to build in any case.
+    let of_source = !old.reason.stands_back() && asked.revision.is_some();
+    let doubt = asked.doubt.clone().filter(|_| of_source);
     let (first, second) = match old.reason.stands_back() && !asked.reason.stands_back() {
         true => (asked, old),
         false if asked.revision.is_some() => (asked, old),
@@ -51,6 +56,7 @@ pub fn ask(pending: &mut Option<Pending>, asked: Pending) {
         revision,
         tree,
         since,
+        doubt,
         ..first
     });
 }
@@ -100,6 +106,7 @@ pub(super) fn by_schedule(
             revision: None,
             tree: None,
             since: Time(now),
+            doubt: None,
         };
         ask(&mut status.pending, asked);
     }
@@ -118,17 +125,31 @@ pub(super) fn in_time(status: &mut ImageBuildStatus, now: Timestamp) -> Option<S
         status.pending = None;
         return None;
     }
-    if only_source {
-        return Some(SignedDuration::ZERO);
+    match (&pending.doubt, only_source) {
+        (Some(doubt), true) => Some(left_of(DOUBT, doubt, now)),
+        (None, true) => Some(SignedDuration::ZERO),
+        (_, false) => Some(left_of(TOGETHER, &pending.since, now)),
     }
-    let waited = now.duration_since(pending.since.0);
+}
+
+/// What is left of this time.
+fn left_of(whole: SignedDuration, since: &Time, now: Timestamp) -> SignedDuration {
+    let left = (whole - now.duration_since(since.0)).max(SignedDuration::ZERO);
     // One that is further ahead was written before the clock was set back.
-    let left = (TOGETHER - waited).max(SignedDuration::ZERO);
-    Some(if left > TOGETHER {
-        SignedDuration::ZERO
-    } else {
-        left
-    })
+    match left > whole {
+        true => SignedDuration::ZERO,
+        false => left,
+    }
+}
+
+/// True where what was seen may be older than what the last build was made from: it was begun for something else than it then
+/// read, and nobody can tell which of the two came first.
+pub fn is_doubtful(status: &ImageBuildStatus) -> bool {
+    let last = last_revision(status);
+    let begun = status.trigger.as_ref();
+    let moved = begun.is_some_and(|begun| begun.read && begun.revision.as_ref() != last);
+    // What else is asked for is built in any case.
+    moved && status.bases.iter().all(|base| base.seen.is_none())
 }
 
 /// True where what was asked for comes so soon after another trigger has begun the build under way that both are one: it
@@ -202,8 +223,8 @@ pub(super) fn take(
 }
 
 /// The source of the build that ends is known. `revision`: what it was really made from, where it came so far; `tried`: where it
-/// did not, what it was begun for counts as tried. What a trigger has seen meanwhile may be just that.
-pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool) {
+/// did not, what it was begun for counts as tried. What a trigger has seen meanwhile may be just that, or older.
+pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool, now: Timestamp) {
     let begun = status.trigger.as_ref();
     let expected = begun
         .and_then(|begun| begun.revision.clone())
@@ -230,6 +251,13 @@ pub fn read(status: &mut ImageBuildStatus, revision: Option<&str>, tried: bool) 
         }
     }
     status.last_revision = Some(revision);
+    let doubtful = is_doubtful(status);
+    if let Some(pending) = &mut status.pending
+        && !pending.reason.stands_back()
+        && pending.revision.is_some()
+    {
+        pending.doubt = doubtful.then_some(Time(now));
+    }
 }
 
 /// The attempt that begins is held to this revision.

@@ -81,12 +81,19 @@ impl StandingBack {
 }
 
 impl Queue {
-    /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder.
+    /// What stands before `build`, given all ImageBuilds of its namespace and the runners of its builder. `full`: no more builds
+    /// of this namespace that stand back are to run now.
     ///
-    /// A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
+    /// What cannot start now holds up nothing that can, whatever its priority: a build that stands back while enough of those
+    /// run, and one that waits before its next attempt. A build that hangs for want of what its own spec names (a Secret, a source), or as a Pod or a Job of its own is
     /// in its way, counts for nothing: it has not started, and those behind it have nothing to do with it. One that hangs for want of a node or of quota keeps
     /// its place: those behind it would hang in the same way, and all of them would start at once.
-    pub fn of(build: &ImageBuild, others: &[impl Borrow<ImageBuild>], runners: &Runners) -> Self {
+    pub fn of(
+        build: &ImageBuild,
+        others: &[impl Borrow<ImageBuild>],
+        runners: &Runners,
+        full: bool,
+    ) -> Self {
         let mine = turn(build);
         let mut queue = Self::default();
         for other in others.iter().map(Borrow::borrow) {
@@ -109,6 +116,8 @@ impl Queue {
                 // It is being checked, and needs the builder no more.
             } else if lacks_its_own(other) || is_refused(other) {
                 // It is nobody's turn that waits for a person.
+            } else if full && stands_back(other) || waits_to_retry(other) {
+                // Nor that of one that cannot start however free the builder is.
             } else if !other.spec.suspend && !is_built(other) {
                 queue.waiting += 1;
                 if mine.is_some() && turn(other).is_some_and(|other| Some(other) < mine) {
@@ -147,6 +156,11 @@ pub fn lacks_its_own(build: &ImageBuild) -> bool {
         Reason::JobConflict,
     ];
     refused::own_trouble(build).is_some_and(|reason| lacks.contains(&reason))
+}
+
+/// True where the build waits for the time of its next attempt; no Pod of the one before is alive then.
+pub fn waits_to_retry(build: &ImageBuild) -> bool {
+    refused::own_trouble(build) == Some(Reason::Retrying)
 }
 
 /// True where the build waits for the certificates of its Builder's runners: somebody has deleted their Secret.

@@ -260,11 +260,11 @@ fn builds_that_hang_for_want_of_a_secret_hold_no_place() {
     ];
     let third = needs("c", "other", 5);
     assert_eq!(
-        Queue::of(&third, &all, &runners(&["a", "b"], &[])),
+        Queue::of(&third, &all, &runners(&["a", "b"], &[]), false),
         Queue::default()
     );
     // Their Secret is there, and one of them runs by now: whatever its status still says.
-    let queue = Queue::of(&third, &all, &runners(&["a", "b"], &["a"]));
+    let queue = Queue::of(&third, &all, &runners(&["a", "b"], &["a"]), false);
     assert_eq!(queue.running, 1);
 }
 
@@ -310,7 +310,7 @@ fn a_build_in_whose_way_a_pod_or_a_job_is_holds_no_place() {
         let status = other.status.as_ref().unwrap();
         assert_eq!(condition(status, READY), Some(("False", reason)));
         let mine = needs("b", "s", 5);
-        let queue = Queue::of(&mine, &[other], &Runners::default());
+        let queue = Queue::of(&mine, &[other], &Runners::default(), false);
         assert_eq!(queue, Queue::default(), "{reason}");
     }
 }
@@ -319,7 +319,7 @@ fn a_build_in_whose_way_a_pod_or_a_job_is_holds_no_place() {
 fn a_build_that_would_hang_for_the_same_secret_does_not_start() {
     let all = [hangs(needs("a", "nosuch", 0))];
     let mut second = needs("b", "nosuch", 5);
-    let queue = Queue::of(&second, &all, &runners(&["a"], &[]));
+    let queue = Queue::of(&second, &all, &runners(&["a"], &[]), false);
     let waiting = Observed {
         queue,
         ..observed(second.clone())
@@ -336,10 +336,10 @@ fn a_build_that_would_hang_for_the_same_secret_does_not_start() {
     let third = needs("c", "other", 7);
     let others = [all[0].clone(), second.clone()];
     assert_eq!(
-        Queue::of(&third, &others, &runners(&["a"], &[])),
+        Queue::of(&third, &others, &runners(&["a"], &[]), false),
         Queue::default()
     );
-    let queue = Queue::of(&second, &others, &runners(&[], &[]));
+    let queue = Queue::of(&second, &others, &runners(&[], &[]), false);
     assert_eq!(queue.missing, None);
 }
 
@@ -354,7 +354,7 @@ fn builds_that_hang_for_want_of_a_node_keep_their_place() {
         )
         .status,
     );
-    let queue = Queue::of(&needs("b", "s", 5), &[other], &runners(&["a"], &[]));
+    let queue = Queue::of(&needs("b", "s", 5), &[other], &runners(&["a"], &[]), false);
     assert_eq!(queue.running, 1);
 }
 
@@ -365,7 +365,10 @@ fn a_build_that_was_refused_holds_up_nobody_and_builds_that_wait_for_the_builder
     refused.status =
         Some(super::super::refused(&refused, &refusal("Job", 403, QUOTA), later(1)).status);
     let mine = needs("b", "s", 5);
-    assert_eq!(Queue::of(&mine, &[refused], &Runners::default()).before, 0);
+    assert_eq!(
+        Queue::of(&mine, &[refused], &Runners::default(), false).before,
+        0
+    );
 
     let mut waits = needs("a", "s", 0);
     let status = waits.status.as_mut().unwrap();
@@ -375,7 +378,10 @@ fn a_build_that_was_refused_holds_up_nobody_and_builds_that_wait_for_the_builder
         ..Pending::new(Reason::QuotaExceeded, "m".into()).blocked()
     };
     crate::imagebuild::status::wait(status, &copy, &quota, now());
-    assert_eq!(Queue::of(&mine, &[waits], &Runners::default()).before, 1);
+    assert_eq!(
+        Queue::of(&mine, &[waits], &Runners::default(), false).before,
+        1
+    );
 }
 
 #[test]

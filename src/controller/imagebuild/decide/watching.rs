@@ -22,13 +22,29 @@ pub fn watches_bases(spec: &ImageBuildSpec) -> bool {
     triggers.is_some_and(|triggers| triggers.base_images.is_some())
 }
 
-/// Says whether the triggers can see what they are to look at. `heard`: the watcher has just told something.
-pub fn say_triggers(
-    status: &mut ImageBuildStatus,
-    build: &ImageBuild,
-    heard: bool,
-    now: Timestamp,
-) {
+/// Who has just told something of what an ImageBuild looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Nobody.
+    None,
+    /// The watcher.
+    Watcher,
+    /// A source of Flux, which says nothing of the watcher.
+    Flux,
+}
+
+/// True where what the condition says is to stay: what the watcher of its Builder leaves out, or that it is silent. Neither
+/// changes by what else becomes of the ImageBuild.
+fn stays(reason: Option<Reason>, word: Word) -> bool {
+    match reason {
+        Some(Reason::TooManySources) => true,
+        Some(Reason::WatcherSilent) => word != Word::Watcher,
+        _ => false,
+    }
+}
+
+/// Says whether the triggers can see what they are to look at.
+pub fn say_triggers(status: &mut ImageBuildStatus, build: &ImageBuild, word: Word, now: Timestamp) {
     let flux = build.spec.source.flux.is_some();
     let (sources, bases) = (
         flux || watches_source(&build.spec),
@@ -59,6 +75,15 @@ pub fn say_triggers(
             now,
         );
     }
+    let watched = watches_source(&build.spec) || bases && !status.bases.is_empty();
+    if let (Some(told), Some(why)) = (&told, reason)
+        && watched
+        && stays(reason, word)
+    {
+        let to = (why == Reason::TooManySources).then_some(false);
+        let message = told.message.clone();
+        return put(status, build, TRIGGERS, to, (why, &message), now);
+    }
     if let Some(unseen) = status.unseen.first().cloned() {
         let reason = Reason::named(&unseen.reason).unwrap_or(Reason::NotSeenYet);
         let why = (reason, unseen.message.as_str());
@@ -72,8 +97,14 @@ pub fn say_triggers(
         let why = (Reason::TriggersWork, message.as_str());
         return put(status, build, TRIGGERS, Some(true), why, now);
     }
-    let unheard = [None, Some(Reason::NotSeenYet), Some(Reason::NoSuchTime)].contains(&reason);
-    if unheard && !heard {
+    let unheard = [
+        Reason::NotSeenYet,
+        Reason::NoSuchTime,
+        Reason::WatcherSilent,
+        Reason::TooManySources,
+    ];
+    let unheard = reason.is_none_or(|reason| unheard.contains(&reason));
+    if unheard && word == Word::None {
         let message = match sources || !status.bases.is_empty() {
             true => "the source has not been looked at yet",
             // Of no build, or of one by a version that did not tell them.

@@ -1,0 +1,181 @@
+//! Says to ImageBuilds what their watcher cannot: that it is silent, and why; and what it has no room for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::FutureExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use tokio::time::MissedTickBehavior;
+
+use super::voice::{Said, Say, Turn};
+use super::voices::Untold;
+use super::{cause, ours};
+use crate::imagebuild::decide::{Word, say_triggers};
+use crate::queues::Name;
+use crate::{Context, Error, in_time};
+use whittle_api::{ImageBuild, ImageBuildStatus, Reason, TRIGGERS, clear, find, set};
+
+/// How often it is looked who is silent, at most.
+const OFTEN: Duration = Duration::from_secs(5);
+/// ImageBuilds of a Builder that are told before those of the next.
+const MOST: usize = 50;
+/// After each write: however many there are, the API server has time for others.
+const PACE: Duration = Duration::from_millis(50);
+/// How often what is said is decided again where the ImageBuild has changed meanwhile.
+const TRIES: usize = 4;
+
+/// What a condition says of a watcher.
+pub fn said(condition: &Condition) -> Said {
+    let message = || condition.message.clone();
+    match Reason::named(&condition.reason) {
+        Some(Reason::WatcherSilent) => Said::Of(Say::Silent(message())),
+        Some(Reason::TooManySources) => Said::Of(Say::LeftOut(message())),
+        // Neither comes to an end by what a watcher says.
+        Some(Reason::NoSuchTime | Reason::Loop) => Said::Before,
+        _ => Said::Nothing,
+    }
+}
+
+/// The status that says this; none where it stays as it is.
+pub fn told(build: &ImageBuild, say: Option<&Say>, now: Timestamp) -> Option<ImageBuildStatus> {
+    let before = build.status.clone().unwrap_or_default();
+    if build.metadata.deletion_timestamp.is_some() || build.spec.triggers.is_none() {
+        return None;
+    }
+    let stands = find(&before.conditions, TRIGGERS).map_or(Said::Nothing, said);
+    let mut status = before.clone();
+    let (to, why, message) = match (say, stands) {
+        (_, Said::Before) | (None, Said::Nothing) => return None,
+        (Some(Say::Silent(message)), _) => (None, Reason::WatcherSilent, message),
+        (Some(Say::LeftOut(message)), _) => (Some(false), Reason::TooManySources, message),
+        (None, Said::Of(said)) => {
+            // Of what had no room nothing has been seen.
+            let word = match said {
+                Say::Silent(_) => Word::Watcher,
+                Say::LeftOut(_) => Word::None,
+            };
+            clear(&mut status.conditions, TRIGGERS);
+            say_triggers(&mut status, build, word, now);
+            return (status != before).then_some(status);
+        }
+    };
+    let generation = build.metadata.generation;
+    let why = (why, message.as_str());
+    set(&mut status.conditions, TRIGGERS, to, why, generation, now);
+    (status != before).then_some(status)
+}
+
+/// Runs until `stop`.
+pub async fn run(context: &Context, stop: impl Future<Output = ()>) {
+    let stop = stop.fuse();
+    futures::pin_mut!(stop);
+    let after = context.settings.triggers.silent_after();
+    let mut often = tokio::time::interval(OFTEN.min(after / 8));
+    often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = often.tick() => {}
+        }
+        for builder in context.sources.watchers() {
+            let round = async {
+                look(context, &builder, after).await?;
+                tell_all(context, &builder).await
+            };
+            let result = tokio::select! {
+                () = &mut stop => return,
+                result = round => result,
+            };
+            if let Err(error) = result {
+                let (namespace, name) = &builder;
+                tracing::warn!(namespace, builder = name, %error, "cannot tell what a watcher does not say; retrying");
+            }
+        }
+    }
+}
+
+/// Looks why a watcher is silent, where it is.
+async fn look(context: &Context, of: &Name, after: Duration) -> Result<(), Error> {
+    let (Turn::Look(new), trouble) = context.sources.turn(of, after) else {
+        return Ok(());
+    };
+    let (namespace, name) = of;
+    let (builder, stands) = in_time(ours(of, context)).await?;
+    if stands && builder.is_none() {
+        // It is another installation's by now.
+        context.sources.unwants(of);
+        return Ok(());
+    }
+    let seen = in_time(async { Ok(context.cluster.silent_watcher(namespace, name).await?) });
+    let cause = cause::find(
+        namespace,
+        name,
+        trouble.as_deref(),
+        &seen.await?,
+        Timestamp::now(),
+    );
+    let message = cause::message(&cause, name, after.as_secs());
+    context.sources.found(of, &cause, message.clone(), after);
+    // Somebody may have deleted what it needs: all of it is written again.
+    context.sources.touch(of.clone());
+    if new {
+        tracing::warn!(
+            namespace,
+            builder = name,
+            cause = cause.kind,
+            message,
+            "a watcher is silent"
+        );
+        if let Some(builder) = builder {
+            let about = builder.object_ref(&());
+            context
+                .tell(&about, true, Reason::WatcherSilent, &message)
+                .await;
+        }
+    }
+    Ok(())
+}
+
+/// Tells some of the ImageBuilds of a Builder that do not say yet how it is.
+async fn tell_all(context: &Context, builder: &Name) -> Result<(), Error> {
+    for untold in context.sources.untold(builder, MOST) {
+        // The watcher may speak in between.
+        if context.sources.is_untold(builder, &untold)
+            && in_time(tell(context, builder, &untold)).await?
+        {
+            tokio::time::sleep(PACE).await;
+        }
+    }
+    Ok(())
+}
+
+/// True where that was written.
+async fn tell(context: &Context, builder: &Name, untold: &Untold) -> Result<bool, Error> {
+    let (namespace, name) = &untold.name;
+    let mut tries = 0;
+    loop {
+        let build = context.cluster.image_build(namespace, name).await?;
+        let build = build.filter(|build| {
+            build.uid().as_ref() == Some(&untold.uid) && build.spec.builder_ref.name == builder.1
+        });
+        let Some(build) = build else {
+            return Ok(false);
+        };
+        let Some(status) = told(&build, untold.say.as_ref(), Timestamp::now()) else {
+            return Ok(false);
+        };
+        tries += 1;
+        match context.cluster.write_status(&build, &status).await {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_missing() => return Ok(false),
+            Err(error) if error.is_conflict() && tries < TRIES => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tell_tests.rs"]
+mod tests;

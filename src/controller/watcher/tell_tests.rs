@@ -1,0 +1,146 @@
+use serde_json::json;
+
+use super::*;
+use crate::fixtures;
+use crate::watcher::sources::Entry;
+use whittle_api::Unseen;
+
+fn now() -> Timestamp {
+    "2026-01-01T01:00:00Z".parse().unwrap()
+}
+
+/// One that is polled, and has been looked at.
+fn polled() -> ImageBuild {
+    let mut build = fixtures::git_with_secrets();
+    build.metadata.uid = Some("u".into());
+    build.spec.triggers = serde_json::from_value(json!({"poll": {"interval": "1m"}})).unwrap();
+    let mut status = ImageBuildStatus::default();
+    say_triggers(&mut status, &build, Word::Watcher, now());
+    build.status = Some(status);
+    build
+}
+
+fn stands(build: &ImageBuild) -> (String, String, String) {
+    let status = build.status.as_ref().unwrap();
+    let told = find(&status.conditions, TRIGGERS).unwrap().clone();
+    (told.status, told.reason, told.message)
+}
+
+/// Writes what is to be said; false where there is nothing.
+fn tell(build: &mut ImageBuild, say: Option<&Say>) -> bool {
+    let status = told(build, say, now());
+    let changed = status.is_some();
+    build.status = status.or(build.status.take());
+    changed
+}
+
+fn silent() -> Say {
+    Say::Silent("the watcher has not reported".into())
+}
+
+fn left_out() -> Say {
+    Say::LeftOut("no room".into())
+}
+
+#[test]
+fn a_silence_is_written_once_stays_whatever_becomes_of_the_build_and_ends_by_a_word() {
+    let mut build = polled();
+    let before = stands(&build);
+    assert!(!tell(&mut build, None));
+    assert!(tell(&mut build, Some(&silent())));
+    let (to, reason, message) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("Unknown", "WatcherSilent"));
+    assert_eq!(message, "the watcher has not reported");
+    assert!(!tell(&mut build, Some(&silent())));
+    assert_eq!(Entry::of(&build).unwrap().said, Said::Of(silent()));
+    // Another step of the ImageBuild.
+    let mut status = build.status.clone().unwrap();
+    say_triggers(&mut status, &build, Word::None, now());
+    assert_eq!(Some(&status), build.status.as_ref());
+    // What the watcher tells of it, or that it speaks at all.
+    say_triggers(&mut status, &build, Word::Watcher, now());
+    assert_eq!(
+        find(&status.conditions, TRIGGERS).unwrap().reason,
+        "TriggersWork"
+    );
+    assert!(tell(&mut build, None));
+    assert_eq!(stands(&build), before);
+}
+
+#[test]
+fn what_could_not_be_seen_before_a_silence_is_said_again_after_it() {
+    let mut build = polled();
+    let status = build.status.as_mut().unwrap();
+    status.unseen.push(Unseen {
+        id: "u/1".into(),
+        reason: "SourceDenied".into(),
+        message: "denied".into(),
+    });
+    assert!(tell(&mut build, Some(&silent())));
+    assert_eq!(stands(&build).1, "WatcherSilent");
+    assert!(tell(&mut build, None));
+    assert_eq!(stands(&build).1, "SourceDenied");
+}
+
+#[test]
+fn what_is_left_out_stays_though_another_of_its_sources_is_heard_and_is_looked_at_once_there_is_room()
+ {
+    let mut build = polled();
+    assert!(tell(&mut build, Some(&left_out())));
+    let (to, reason, _) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("False", "TooManySources"));
+    let mut status = build.status.clone().unwrap();
+    for word in [Word::None, Word::Watcher, Word::Flux] {
+        say_triggers(&mut status, &build, word, now());
+        assert_eq!(Some(&status), build.status.as_ref(), "{word:?}");
+    }
+    assert!(tell(&mut build, None));
+    assert_eq!(stands(&build).1, "NotSeenYet");
+}
+
+#[test]
+fn a_loop_and_a_schedule_without_a_time_stay_said() {
+    for reason in [Reason::Loop, Reason::NoSuchTime] {
+        let mut build = polled();
+        let conditions = &mut build.status.as_mut().unwrap().conditions;
+        set(
+            conditions,
+            TRIGGERS,
+            Some(false),
+            (reason, "x"),
+            None,
+            now(),
+        );
+        for say in [Some(silent()), Some(left_out()), None] {
+            assert!(!tell(&mut build, say.as_ref()));
+        }
+        assert_eq!(Entry::of(&build).unwrap().said, Said::Before);
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_watcher_where_nothing_is_watched_any_more() {
+    let mut build = polled();
+    assert!(tell(&mut build, Some(&silent())));
+    build.spec.triggers = serde_json::from_value(json!({"schedule": "@daily"})).unwrap();
+    let mut status = build.status.clone().unwrap();
+    say_triggers(&mut status, &build, Word::None, now());
+    assert_eq!(
+        find(&status.conditions, TRIGGERS).unwrap().reason,
+        "TriggersWork"
+    );
+    build.spec.triggers = None;
+    assert!(!tell(&mut build, Some(&silent())));
+}
+
+#[test]
+fn a_source_of_flux_says_nothing_of_the_watcher() {
+    let mut build = polled();
+    tell(&mut build, Some(&silent()));
+    let mut status = build.status.clone().unwrap();
+    say_triggers(&mut status, &build, Word::Flux, now());
+    assert_eq!(
+        find(&status.conditions, TRIGGERS).unwrap().reason,
+        "WatcherSilent"
+    );
+}
