@@ -60,6 +60,7 @@ fn judged(digest: &str, size: i64, breaches: Vec<Breach>) -> Judged {
                 manifest,
                 config: ImageConfig::default(),
                 status,
+                could: None,
             }],
         },
         held: Held {
