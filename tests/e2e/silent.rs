@@ -50,7 +50,7 @@ async fn a_watcher_whose_secret_is_gone_is_told_and_comes_back_and_the_commit_in
     let second = repository.commit(&[("text", "two")], "refs/heads/main");
     let message = says(&field, "WatcherSilent").await;
     for words in [
-        "watcher of Builder default has not reported for 3m",
+        "watcher of Builder default has not reported for more than 3m",
         &format!("Secret {WATCHER} not found"),
         "kubectl describe pod",
     ] {

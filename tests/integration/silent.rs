@@ -95,7 +95,7 @@ async fn a_silent_watcher_is_said_once_with_its_cause_and_what_came_meanwhile_is
     for name in ["a", "b"] {
         let message = says(&stage, name, "WatcherSilent").await;
         for words in [
-            "watcher of Builder default has not reported for 4s",
+            "watcher of Builder default has not reported for more than 4s",
             "Deployment whittle-builder-default-watcher has no Pod",
             "kubectl describe deployment",
         ] {

@@ -167,7 +167,7 @@ pub fn message(cause: &Cause, builder: &str, after: u64) -> String {
         _ => format!("{after}s"),
     };
     format!(
-        "the watcher of Builder {builder} has not reported for {long}, so new commits and images are not seen until it does: {}",
+        "the watcher of Builder {builder} has not reported for more than {long}, so new commits and images are not seen until it does: {}",
         cause.words
     )
 }

@@ -184,7 +184,12 @@ fn of_several_pods_the_newest_of_its_own_that_stays_counts() {
 fn the_condition_says_for_how_long_and_what_follows() {
     let cause = find("team", "default", None, &Seen::default(), now());
     let said = message(&cause, "default", 180);
-    for words in ["watcher of Builder default", "3m", "new commits", "kubectl"] {
+    for words in [
+        "watcher of Builder default",
+        "more than 3m",
+        "new commits",
+        "kubectl",
+    ] {
         assert!(said.contains(words), "{said}");
     }
 }

@@ -24,7 +24,7 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use crate::queues::Name;
 use crate::refusal::{Whose, of_call};
-use whittle_api::Builder;
+use whittle_api::{Builder, DEFAULT_BUILDER};
 use whittle_image::digest_of;
 
 pub use heard::{heard, is_known, last_revision};
@@ -138,7 +138,11 @@ async fn write(
         match stands || watched.is_empty() {
             true => context.sources.unwants(of),
             false => {
-                let why = format!("Builder {name} not found in namespace {namespace}: create it");
+                let what = match name == DEFAULT_BUILDER {
+                    true => "the first build creates it",
+                    false => "create it",
+                };
+                let why = format!("Builder {name} not found in namespace {namespace}: {what}");
                 context.sources.fails(of, why);
             }
         }

@@ -11,6 +11,10 @@ use super::room::LeftOut;
 const AGAIN: u32 = 4;
 /// A Deployment that changes ever again puts its watcher's silence off for so many times as long at most.
 const PUT_OFF: u32 = 3;
+/// Of one that falls silent ever again, each time twice as long makes a silence, up to so many times; forgotten after so many
+/// times what makes the first.
+const DOUBLED: u32 = 4;
+const FORGOTTEN: u32 = 20;
 
 /// What is known of one Builder's watcher.
 #[derive(Debug)]
@@ -27,6 +31,9 @@ pub struct Voice {
     trouble: Option<String>,
     /// It is silent.
     silence: Option<Silence>,
+    /// How often it was of late, and when that ended last.
+    silences: u32,
+    healed: Option<Instant>,
     /// What its list leaves out, by the UID of the ImageBuild; none before that has been decided.
     left_out: Option<BTreeMap<String, LeftOut>>,
 }
@@ -86,6 +93,8 @@ impl Voice {
             held: 0,
             trouble: None,
             silence: None,
+            silences: 0,
+            healed: None,
             left_out: None,
         }
     }
@@ -126,7 +135,10 @@ impl Voice {
     /// It says something.
     pub fn speaks(&mut self, now: Instant) {
         self.word = Some(now);
-        self.silence = None;
+        if self.silence.take().is_some() {
+            self.silences = self.silences.saturating_add(1);
+            self.healed = Some(now);
+        }
     }
 
     /// It says something, and waits for the answer.
@@ -159,6 +171,7 @@ impl Voice {
                 Turn::Known
             };
         }
+        let after = after * (1 << self.of_late(after, now).min(DOUBLED));
         let quiet = self.word.map_or(wanted, |word| word.max(wanted));
         let changed = self.changed.as_ref().map_or(quiet, |(_, at)| *at);
         let due = (quiet.max(changed) + after).min(quiet + after * PUT_OFF);
@@ -169,11 +182,22 @@ impl Voice {
         }
     }
 
+    /// How often it was silent of late.
+    fn of_late(&self, after: Duration, now: Instant) -> u32 {
+        let recent = |at: Instant| now.saturating_duration_since(at) < after * FORGOTTEN;
+        if self.healed.is_some_and(recent) {
+            self.silences
+        } else {
+            0
+        }
+    }
+
     /// It was looked why it is silent; it may have spoken meanwhile.
     pub fn found(&mut self, cause: &Cause, message: String, after: Duration, now: Instant) {
         if self.turn(after, now) == Turn::Known {
             return;
         }
+        self.silences = self.of_late(after, now);
         match &mut self.silence {
             // The same cause: its words change with each crash.
             Some(silence) if silence.kind == cause.kind => silence.looked = now,
@@ -302,6 +326,28 @@ mod tests {
         voice.speaks(begin + 9 * MINUTE);
         voice.found(&because("Crash"), "late".into(), AFTER, begin + 9 * MINUTE);
         assert_eq!(voice.says("u", "b", &Said::Nothing), None);
+    }
+
+    #[test]
+    fn one_that_falls_silent_ever_again_is_said_ever_less_often() {
+        let (mut voice, begin) = wanted();
+        let mut now = begin;
+        let mut pauses = vec![];
+        for _ in 0..6 {
+            let spoke = now;
+            while voice.turn(AFTER, now) == Turn::Known {
+                now += MINUTE;
+            }
+            pauses.push((now - spoke).as_secs() / AFTER.as_secs());
+            voice.found(&because("Crash"), "x".into(), AFTER, now);
+            now += MINUTE;
+            voice.speaks(now);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 16]);
+        // A day later it is as if it had never been.
+        now += MINUTE * 60 * 24;
+        voice.speaks(now);
+        assert_eq!(voice.turn(AFTER, now + AFTER), Turn::Look(true));
     }
 
     #[test]

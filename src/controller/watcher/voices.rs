@@ -15,7 +15,10 @@ pub struct Held(Sources, Name);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.voice(&self.1, |voice, now| voice.waited(now));
+        let mut state = self.0.lock();
+        if let Some(voice) = state.voices.get_mut(&self.1) {
+            voice.waited(Instant::now());
+        }
     }
 }
 

@@ -102,6 +102,21 @@ fn is_language(name: &str) -> bool {
         || name == "perl5"
 }
 
+/// Documentation, and texts in other languages.
+pub(super) fn is_prose(parts: &[&[u8]]) -> bool {
+    matches!(
+        parts,
+        [
+            b"usr",
+            b"share",
+            b"doc" | b"man" | b"info" | b"lintian" | b"locale" | b"bug",
+            _,
+            ..
+        ] | [b"usr", b"local", b"share", b"doc" | b"man" | b"info", _, ..]
+            | [b"usr", b"include", ..]
+    )
+}
+
 /// What package managers, compilers and languages leave behind, and what is for reading: nothing that a program of the image
 /// needs, whoever made it. Names from the root, without a slash before.
 pub(super) fn is_leftover(parts: &[&[u8]]) -> bool {
@@ -110,26 +125,36 @@ pub(super) fn is_leftover(parts: &[&[u8]]) -> bool {
         [b"var", b"lib", b"apt", ..] => parts.len() > 3,
         [b"var", b"lib", b"dpkg", ..] => parts.len() > 3,
         [b"etc", b"apk", _, ..] => false,
-        [
-            b"usr",
-            b"share",
-            b"doc" | b"man" | b"info" | b"lintian" | b"locale" | b"bug",
-            _,
-            ..,
-        ] => true,
-        [b"usr", b"local", b"share", b"doc" | b"man" | b"info", _, ..] => true,
-        [b"usr", b"include", ..] => true,
+        _ if is_prose(parts) => true,
         [b"tmp", _, ..] | [b"var", b"tmp", _, ..] => true,
-        [b"root", name, ..] => LEFT_AT_HOME.contains(name),
-        [b"home", _, name, ..] => LEFT_AT_HOME.contains(name),
+        [b"root", rest @ ..] | [b"home", _, rest @ ..] => match rest {
+            [b".cache", name, ..] => CACHES.contains(name),
+            [name, ..] => LEFT_AT_HOME.contains(name),
+            [] => false,
+        },
         // Modules that Go has downloaded.
         [b"go", b"pkg", _, ..] => true,
         _ => false,
     }
 }
 
-const LEFT_AT_HOME: [&[u8]; 15] = [
-    b".cache",
+/// Caches of tools that build. Others hold what a program loads: models, browsers.
+const CACHES: [&[u8]; 12] = [
+    b"bazel",
+    b"ccache",
+    b"go-build",
+    b"golangci-lint",
+    b"mozilla",
+    b"node-gyp",
+    b"npm",
+    b"pip",
+    b"pnpm",
+    b"sccache",
+    b"uv",
+    b"yarn",
+];
+
+const LEFT_AT_HOME: [&[u8]; 12] = [
     b".npm",
     b".cargo",
     b".rustup",
@@ -139,11 +164,15 @@ const LEFT_AT_HOME: [&[u8]; 15] = [
     b".wget-hsts",
     b".bash_history",
     b".node-gyp",
-    b".composer",
-    b".nuget",
     b".yarn",
     b".pnpm-store",
     b"go",
+];
+
+/// Programs that build others: what they need is not known, so an image that starts one is left as it is.
+pub(super) const BUILDERS: [&str; 14] = [
+    "ant", "bazel", "c++", "cargo", "cc", "clang", "g++", "gcc", "go", "gradle", "make", "mvn",
+    "rustc", "sbt",
 ];
 
 /// Whole toolchains, where a base brings them.

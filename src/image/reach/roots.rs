@@ -127,6 +127,18 @@ fn places(walk: &mut Walk<'_>) {
             walk.keep_tree(id, Why::Place, None, &|parts| is_leftover(parts));
         }
     }
+    // Where something may be written. A folder costs next to nothing, and that it is missing a service.
+    let writable = |walk: &Walk<'_>, id| {
+        let meta = walk.tree.meta(id);
+        let parts = walk.parts(id);
+        let kept_for_state = matches!(parts.as_slice(), [b"var" | b"run", _] | [b"var", _, _]);
+        let others = meta.uid != 0 || meta.gid != 0 || meta.mode & 0o022 != 0;
+        meta.kind == Kind::Directory && (kept_for_state || others && !is_leftover(&parts))
+    };
+    let found: Vec<_> = walk.tree.all().filter(|id| writable(walk, *id)).collect();
+    for id in found {
+        walk.keep(id, Why::Place, None);
+    }
     let identity = walk.resolver.identity();
     if let Some(user) = identity.passwd.clone() {
         walk.keep_path(&user.home, Why::Place, None);

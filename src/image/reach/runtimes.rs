@@ -77,6 +77,8 @@ fn folders(name: &str) -> Option<Vec<String>> {
         ]);
     }
     match name {
+        // Beside the program itself; an application that was built needs no SDK.
+        "dotnet" => owned(&["host", "shared"]),
         "java" => owned(&["lib", "conf"]),
         _ => None,
     }
@@ -91,11 +93,15 @@ pub(super) fn keep(walk: &mut Walk<'_>, id: NodeId) {
         return;
     };
     let bin = walk.tree.parent(id);
-    if !matches!(walk.tree.name(bin), b"bin" | b"sbin") || walk.runtimes.contains(&id) {
+    let beside = name == "dotnet";
+    if !beside && !matches!(walk.tree.name(bin), b"bin" | b"sbin") || walk.runtimes.contains(&id) {
         return;
     }
     walk.runtimes.push(id);
-    let prefix = walk.tree.parent(bin);
+    let prefix = match beside {
+        true => bin,
+        false => walk.tree.parent(bin),
+    };
     for folder in folders {
         let Ok(found) = walk.tree.resolve(prefix, folder.as_bytes()) else {
             continue;

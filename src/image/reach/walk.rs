@@ -1,10 +1,10 @@
 //! From what is kept to what that needs, until nothing new is found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use memchr::memmem;
 
-use super::folders::{is_about_one_thing, is_leftover, is_toolchain};
+use super::folders::{BUILDERS, is_about_one_thing, is_leftover, is_prose, is_toolchain};
 use super::packages::Packages;
 use super::runtimes;
 use super::{Reach, Wanted, Why, assumed_base};
@@ -39,6 +39,13 @@ const STARTERS: [&str; 17] = [
     "xargs",
 ];
 
+/// Bytes that stay, at most: a file with holes may state any size.
+const MOST_BYTES: u64 = 64 << 30;
+/// Paths that files name and that are looked up; real images have some tens of thousands.
+const MOST_NAMED: usize = 500_000;
+/// Files with applets whose other names are looked for.
+const MOST_BOXES: usize = 4;
+
 pub(super) struct Walk<'a> {
     pub(super) image: &'a Image,
     pub(super) tree: &'a Tree,
@@ -55,9 +62,16 @@ pub(super) struct Walk<'a> {
     open: Vec<NodeId>,
     /// The loader of the first dynamic program: that of libraries which are opened by others.
     interpreter: Option<NodeId>,
+    /// Folders that are kept whole because they are named.
+    walked: HashSet<NodeId>,
     /// Runtimes that are kept.
     pub(super) runtimes: Vec<NodeId>,
     glibc: bool,
+    converts: bool,
+    /// What the image starts builds others.
+    builds: Option<String>,
+    named: usize,
+    boxes: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -76,8 +90,13 @@ impl<'a> Walk<'a> {
             because: HashMap::new(),
             open: Vec::new(),
             interpreter: None,
+            walked: HashSet::new(),
             runtimes: Vec::new(),
             glibc: false,
+            converts: false,
+            builds: None,
+            named: 0,
+            boxes: 0,
             base: wanted.base_layers.unwrap_or_else(|| assumed_base(config)),
             tree: &image.tree,
             image,
@@ -185,7 +204,7 @@ impl<'a> Walk<'a> {
                 }
                 let kind = self.tree.meta(id).kind;
                 self.keep_quietly(id);
-                if kind == Kind::Directory {
+                if kind == Kind::Directory && !self.walked.contains(&id) {
                     open.push(id);
                 } else if kind == Kind::Symlink {
                     self.keep_linked_folder(id);
@@ -222,15 +241,11 @@ impl<'a> Walk<'a> {
             return;
         }
         // What was walked once is whole already.
-        if self
-            .because
-            .get(&id)
-            .is_some_and(|(why, _)| *why == Why::Named)
-        {
+        if !self.walked.insert(id) {
             return;
         }
         self.keep_tree(id, why, from, &|parts| is_leftover(parts));
-        self.because.insert(id, (Why::Named, from));
+        self.because.insert(id, (why, from));
     }
 
     /// Keeps what is found under a program's name in PATH.
@@ -277,6 +292,14 @@ impl<'a> Walk<'a> {
         }
         self.names(id);
         runtimes::keep(self, id);
+        let name = String::from_utf8_lossy(self.tree.name(id));
+        let started = matches!(
+            self.because.get(&id),
+            Some((Why::Start | Why::Check | Why::Called, _))
+        );
+        if started && BUILDERS.contains(&name.as_ref()) {
+            self.builds.get_or_insert(name.into_owned());
+        }
         // All applets, so that a shell finds what its scripts call.
         let name = self.tree.name(id);
         if name.starts_with(b"busybox") || name == b"toybox" {
@@ -384,6 +407,9 @@ impl<'a> Walk<'a> {
 
     /// What iconv(3) opens: the converters of the C library that is used.
     fn converters(&mut self, from: NodeId) {
+        if std::mem::replace(&mut self.converts, true) {
+            return;
+        }
         let image = self.image;
         let libraries: Vec<NodeId> = image.mentions.keys().copied().collect();
         let libc = libraries
@@ -416,6 +442,10 @@ impl<'a> Walk<'a> {
 
     /// The longest beginning of a name that the image has.
     fn named(&mut self, name: &[u8], from: NodeId) {
+        self.named += 1;
+        if self.named > MOST_NAMED {
+            return;
+        }
         let mut at = self.tree.root();
         let mut path = String::new();
         let mut depth = 0;
@@ -447,19 +477,15 @@ impl<'a> Walk<'a> {
         }
         match self.tree.meta(at).kind {
             Kind::Directory => {
-                // What the application brought is kept by rules of its own.
-                let real = self.tree.path(at);
-                if is_about_one_thing(real.trim_start_matches('/'))
-                    && !self.is_certificates_of_go(&real, from)
-                {
-                    self.keep_path(&path, Why::Named, Some(from));
+                // That it is there may be enough: for a log, a lock, a socket.
+                self.keep_path(&path, Why::Named, Some(from));
+                if !self.is_certificates_of_go(&self.tree.path(at), from) {
                     self.keep_folder(at, Why::Named, Some(from));
                 }
             }
+            _ if is_prose(&self.parts(at)) => {}
             _ => {
-                if !is_leftover(&self.parts(at)) {
-                    self.keep_path(&path, Why::Named, Some(from));
-                }
+                self.keep_path(&path, Why::Named, Some(from));
             }
         }
     }
@@ -472,6 +498,10 @@ impl<'a> Walk<'a> {
     }
 
     fn applets(&mut self, id: NodeId) {
+        self.boxes += 1;
+        if self.boxes > MOST_BOXES {
+            return;
+        }
         let links: Vec<NodeId> = self
             .tree
             .all()
@@ -520,6 +550,11 @@ impl<'a> Walk<'a> {
             return Some(Why::Copied);
         }
         let parts = self.parts(id);
+        // A folder or a link for logs or caches is made for a reason.
+        let place = self.tree.meta(id).kind != Kind::File && parts.first() == Some(&&b"var"[..]);
+        if place {
+            return Some(Why::Made);
+        }
         if self.packages.owner(id).is_some() || is_leftover(&parts) || is_toolchain(&parts) {
             return None;
         }
@@ -539,9 +574,21 @@ impl<'a> Walk<'a> {
         for id in self.tree.all() {
             own[id.index()] = self.is_own(id) && self.packages.owner(id).is_none();
         }
-        let unsure = if self.image.partial || self.tree.is_exhausted() || self.image.left_out > 0 {
+        let kept: u64 = self
+            .tree
+            .all()
+            .filter(|id| self.kept[id.index()])
+            .map(|id| self.tree.meta(id).size)
+            .fold(0, u64::saturating_add);
+        let unsure = if kept > MOST_BYTES {
+            Some(format!("its files have more than {} bytes", MOST_BYTES))
+        } else if self.image.partial || self.tree.is_exhausted() || self.image.left_out > 0 {
             Some("the image could not be read as a whole".to_owned())
-        } else if self.image.unheard {
+        } else if let Some(name) = &self.builds {
+            Some(format!(
+                "it calls {name}, which builds other programs: what that needs is not known. Start what was built instead"
+            ))
+        } else if self.image.unheard || self.named > MOST_NAMED {
             Some("its files name too many others for all to be followed".to_owned())
         } else {
             None
