@@ -22,9 +22,7 @@ use super::outcome::{
 use crate::builder::objects::pull_secrets;
 use crate::names;
 use crate::refusal::{Told, Whose, of_event};
-use whittle_api::{
-    Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus, Rejection,
-};
+use whittle_api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
 use whittle_probe::Handler;
 
 /// Name of the container.
@@ -72,8 +70,8 @@ pub enum State {
     },
     /// It did not.
     Failed {
-        /// True where it ran until its time was over.
-        timed_out: bool,
+        /// How far it came.
+        how: How,
         /// What happened.
         message: String,
         /// The container's last lines.
@@ -81,6 +79,17 @@ pub enum State {
     },
     /// The Pod was lost: the platform's fault.
     Lost(String),
+}
+
+/// How far a check came that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Its container was never made: that says nothing about the image.
+    NotTried,
+    /// Its container could not be started, or has ended.
+    Ended,
+    /// It ran until its time was over.
+    TimedOut,
 }
 
 /// The Job that checks one platform, with this name.
@@ -254,7 +263,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 job.name_any()
             ),
             log: None,
-            timed_out: false,
+            how: How::NotTried,
         };
     }
     if job.metadata.deletion_timestamp.is_some() {
@@ -295,7 +304,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 said.trim()
             ),
             log: None,
-            timed_out: false,
+            how: How::Ended,
         };
     }
     let state = container.and_then(|container| container.state.clone());
@@ -321,7 +330,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
             (_, code, _) => format!("the container exited with code {code} before it was Ready"),
         };
         return State::Failed {
-            timed_out: false,
+            how: How::Ended,
             message,
             log: None,
         };
@@ -336,7 +345,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
             return State::Failed {
                 message: format!("timed out: not Ready within {} s", check.timeout_seconds),
                 log: None,
-                timed_out: true,
+                how: How::TimedOut,
             };
         }
         return State::Waiting {
@@ -353,7 +362,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                         the name in output.image, with the Secret of output.secretRef"
                 ),
                 log: None,
-                timed_out: false,
+                how: How::NotTried,
             };
         }
         return waiting(&format!("{reason}: {message}"));
@@ -368,7 +377,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
             format!("the container could not be created: {said}")
         };
         return State::Failed {
-            timed_out: false,
+            how: How::Ended,
             message,
             log: None,
         };
@@ -439,7 +448,7 @@ pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> St
         State::Failed {
             message,
             log: None,
-            timed_out,
+            how,
         } => {
             let mut message = match unhealthy {
                 Some(said) => format!("{message}: {said}"),
@@ -456,7 +465,7 @@ pub fn explain(state: State, unhealthy: Option<&str>, log: Option<String>) -> St
             }
             State::Failed {
                 message,
-                timed_out,
+                how,
                 log: log.filter(|log| !log.trim().is_empty()),
             }
         }
@@ -496,16 +505,12 @@ pub fn failure(checks: &[Check], image: &str) -> Option<Failure> {
     })
 }
 
-/// How the image did not answer, where a check has failed.
-pub fn rejection(checks: &[Check]) -> Rejection {
-    let failed = checks.iter().find_map(|check| match &check.state {
-        State::Failed { timed_out, .. } => Some(*timed_out),
+/// How the first check came to its end that has failed.
+pub fn how(checks: &[Check]) -> Option<How> {
+    checks.iter().find_map(|check| match &check.state {
+        State::Failed { how, .. } => Some(*how),
         _ => None,
-    });
-    match failed {
-        Some(true) => Rejection::NotReady,
-        _ => Rejection::DoesNotStart,
-    }
+    })
 }
 
 /// What the condition `Probed` says once all checks have passed: whether any was made, and what of each.

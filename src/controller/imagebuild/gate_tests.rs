@@ -204,7 +204,7 @@ fn a_check_that_was_lost_is_the_platforms_fault() {
 #[test]
 fn the_kubelets_words_and_the_log_stand_beside_the_failure() {
     let failed = State::Failed {
-        timed_out: false,
+        how: How::Ended,
         message: "timed out: not Ready within 10 s".into(),
         log: None,
     };
@@ -258,7 +258,7 @@ fn platforms_without_a_node_are_said() {
 fn a_program_with_file_capabilities_is_told_with_the_cure() {
     let of = |message: &str, log: Option<&str>| {
         let failed = State::Failed {
-            timed_out: false,
+            how: How::Ended,
             message: message.into(),
             log: None,
         };

@@ -3,6 +3,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::gate::How;
 use super::status::{self, Notice};
 use whittle_api::{
     ContentsStatus, Failure, FailureReason, ImageBuild, ImageBuildStatus, MINIMIZED,
@@ -118,16 +119,23 @@ pub fn not_answered(
     build: &ImageBuild,
     built: &Built,
     failure: &Failure,
-    rejection: Rejection,
+    how: How,
 ) -> Option<NotAnswered> {
     let minimized = built.minimized.as_ref()?;
     if minimized.outcome != MinimizeOutcome::Applied {
         return None;
     }
     let rejected = Rejected {
-        reason: rejection,
+        reason: match how {
+            How::TimedOut => Rejection::NotReady,
+            How::Ended | How::NotTried => Rejection::DoesNotStart,
+        },
         message: words(failure),
-        input: input(build),
+        // What was never tried is tried again.
+        input: match how {
+            How::NotTried => String::new(),
+            How::Ended | How::TimedOut => input(build),
+        },
     };
     let asked = build.spec.minimize.as_ref();
     let falls_back = asked.is_none_or(|it| it.on_failure == OnFailure::UseFull);
@@ -320,7 +328,10 @@ pub fn enter(
         },
         message: minimized.message,
         rejected: minimized.rejected.map(|rejected| Rejected {
-            input: input(build),
+            input: match (rejected.input.is_empty(), known.rejected) {
+                (true, Some(known)) => known.input,
+                _ => rejected.input,
+            },
             ..rejected
         }),
     };

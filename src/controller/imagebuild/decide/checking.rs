@@ -170,10 +170,9 @@ pub(super) fn go_on(
     } = pending;
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     if let Some(failure) = gate::failure(&observed.checks, &image) {
-        let rejection = gate::rejection(&observed.checks);
-        let small = (failure.reason == FailureReason::HealthCheckFailed)
-            .then(|| minimized::not_answered(build, built, &failure, rejection))
-            .flatten();
+        let small = (gate::how(&observed.checks))
+            .filter(|_| failure.reason == FailureReason::HealthCheckFailed)
+            .and_then(|how| minimized::not_answered(build, built, &failure, how));
         if let Some(found) = small {
             return not_answered(observed, status, found, now);
         }

@@ -85,7 +85,7 @@ fn with_a_health_check_the_tags_move_only_after_it() {
 fn an_image_that_does_not_answer_gets_no_tag_and_is_not_tried_again() {
     let (build, _) = to_be_checked();
     let failed = gate::State::Failed {
-        timed_out: false,
+        how: gate::How::Ended,
         message: "timed out: not Ready within 30 s".into(),
         log: Some("boom".into()),
     };

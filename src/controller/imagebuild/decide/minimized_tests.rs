@@ -4,7 +4,8 @@ use super::checking::request_of;
 use super::*;
 use serde_json::{Value, json};
 use whittle_api::{
-    ContentsStatus, LeftOut, MINIMIZED, MinimizeOutcome, MinimizedStatus, PROBED, Rejection,
+    ContentsStatus, LeftOut, MINIMIZED, MinimizeOutcome, MinimizedStatus, PROBED, Rejected,
+    Rejection,
 };
 use whittle_build::contract::Breach;
 use whittle_build::minimized::{Full, FullPlatform, Minimized};
@@ -77,7 +78,7 @@ fn pushed(mut build: ImageBuild, full: Full) -> ImageBuild {
 
 fn crashed() -> gate::State {
     gate::State::Failed {
-        timed_out: false,
+        how: gate::How::Ended,
         message: "the container exited with code 1 before it was Ready".into(),
         log: Some("starting\n\nno such file: /app/views/a.html\n".into()),
     }
@@ -264,7 +265,7 @@ fn checking_jobs(build: &ImageBuild) -> Vec<String> {
 fn one_that_runs_and_is_never_ready_has_a_reason_of_its_own() {
     let build = pushed(asked(json!({})), full());
     let late = gate::State::Failed {
-        timed_out: true,
+        how: gate::How::TimedOut,
         message: "timed out: not Ready within 30 s".into(),
         log: None,
     };
@@ -450,6 +451,23 @@ fn a_smaller_image_that_was_rejected_is_not_tried_again_until_something_changes(
 }
 
 #[test]
+fn an_image_that_no_node_could_pull_is_tried_again() {
+    let mut build = pushed(asked(json!({})), full());
+    let away = gate::State::Failed {
+        how: gate::How::NotTried,
+        message: "ImagePullBackOff".into(),
+        log: None,
+    };
+    let step = next(&with_checks(&build, [away, gate::State::NoNode]), later(70));
+    build.status = Some(step.status);
+    let (mut build, _) = answered(build);
+    let told = with_attempt(build.clone(), State::Ended(tagged()));
+    build.status = Some(next(&told, later(90)).status);
+    assert_eq!(minimized(&build).outcome, MinimizeOutcome::FullUsed);
+    assert_eq!(request_of(&again(&build)).rejected, None);
+}
+
+#[test]
 fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
     let (mut build, _) = full_used();
     let known = minimized(&build);
@@ -460,7 +478,10 @@ fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
     built.minimized = Some(Minimized {
         outcome: MinimizeOutcome::FullUsed,
         message: "not tried again".into(),
-        rejected: known.rejected.clone(),
+        rejected: known.rejected.clone().map(|rejected| Rejected {
+            input: String::new(),
+            ..rejected
+        }),
         ..Minimized::default()
     });
     let told = State::Ended(Report::Succeeded(built));
