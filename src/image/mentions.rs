@@ -105,9 +105,20 @@ fn is_database(path: &[&[u8]]) -> bool {
     }
 }
 
-/// Documentation names everything, and opens nothing.
+/// Documentation names everything, and opens nothing; nor do lists of users and services.
 fn is_prose(path: &[&[u8]]) -> bool {
     match path {
+        [b"etc", name] if !is_database(path) => matches!(
+            *name,
+            b"passwd"
+                | b"group"
+                | b"shadow"
+                | b"gshadow"
+                | b"shells"
+                | b"services"
+                | b"protocols"
+                | b"os-release"
+        ),
         [b"usr", b"share", folder, ..] => matches!(
             *folder,
             b"doc" | b"man" | b"locale" | b"info" | b"lintian" | b"zoneinfo" | b"i18n" | b"bug"

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use whittle_api::FailureReason::HealthCheckFailed;
 use whittle_api::{ImageBuildStatus, MinimizeOutcome, find};
 
-use crate::field::Field;
+use crate::field::{Field, PATIENCE};
 use crate::registry::{files_of, find_manifest, manifest};
 
 /// A program, built in one stage as most people do it, and by hand as somebody does who knows.
@@ -208,7 +208,9 @@ async fn answers(field: &Field, name: &str, image: &str, asks: &[&str]) -> Vec<S
 
 #[tokio::test]
 async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_before() {
-    let field = Field::new("minimize").await;
+    let mut field = Field::new("minimize").await;
+    // Nine builds, of which three compile a whole standard library.
+    field.patience = 3 * PATIENCE;
     let check = json!({"httpGet": {"path": "/healthz", "port": 8080}, "timeoutSeconds": 60});
     for program in &PROGRAMS {
         let (full, small, hand) = names(program);
@@ -319,7 +321,8 @@ func main() {
 
 #[tokio::test]
 async fn what_nobody_can_know_is_found_by_the_health_check_and_the_full_image_used() {
-    let field = Field::new("minimizefull").await;
+    let mut field = Field::new("minimizefull").await;
+    field.patience = 2 * PATIENCE;
     let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /server .\nENV WHAT=licenses\nUSER 65532:65532\nENTRYPOINT [\"/server\"]\n";
     let files = json!({"Dockerfile": dockerfile, "main.go": LATE, "go.mod": "module example.com/late\n\ngo 1.26\n"});
     let spec = |change: Value| {

@@ -186,6 +186,17 @@ pub(super) fn is_toolchain(parts: &[&[u8]]) -> bool {
     )
 }
 
+/// What a compiler has read: modules, and the language's own sources. Programs have their names for messages.
+pub(super) fn is_source(parts: &[&[u8]]) -> bool {
+    is_toolchain(parts)
+        || matches!(
+            parts,
+            [b"go", b"pkg", ..]
+                | [b"root", b"go" | b".cargo" | b".rustup", ..]
+                | [b"home", _, b"go" | b".cargo" | b".rustup", ..]
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -525,3 +525,33 @@ fn folders_that_a_service_writes_to_stay_and_so_do_models_and_browsers_in_caches
         assert!(!has(path), "{path}");
     }
 }
+
+#[test]
+fn lists_of_users_and_where_sources_were_bring_nothing() {
+    let image = read(
+        vec![
+            Tar::new()
+                .file(
+                    "etc/passwd",
+                    0o644,
+                    b"root:x:0:0:root:/root:/usr/bin/bash\n",
+                )
+                .file("usr/bin/bash", 0o755, &ElfFile::default().bytes())
+                .file("usr/local/go/src/runtime/proc.go", 0o644, b"x"),
+            Tar::new().file(
+                "server",
+                0o755,
+                &naming(ElfFile::default(), &["/usr/local/go/src/runtime/proc.go"]),
+            ),
+        ],
+        1,
+    );
+    assert_eq!(
+        stays(
+            &image,
+            &config(&["/server"], &["", "COPY server /"]),
+            Some(1)
+        ),
+        ["/etc/passwd", "/server"]
+    );
+}

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use memchr::memmem;
 
-use super::folders::{BUILDERS, is_about_one_thing, is_leftover, is_prose, is_toolchain};
+use super::folders::{
+    BUILDERS, is_about_one_thing, is_leftover, is_prose, is_source, is_toolchain,
+};
 use super::packages::Packages;
 use super::runtimes;
 use super::{Reach, Wanted, Why, assumed_base};
@@ -483,7 +485,8 @@ impl<'a> Walk<'a> {
                     self.keep_folder(at, Why::Named, Some(from));
                 }
             }
-            _ if is_prose(&self.parts(at)) => {}
+            // A compiler writes down where its sources were.
+            _ if is_prose(&self.parts(at)) || is_source(&self.parts(at)) => {}
             _ => {
                 self.keep_path(&path, Why::Named, Some(from));
             }

@@ -74,7 +74,9 @@ fuzz_target!(|data: &[u8]| {
     };
     let mut small = Image::new(limits);
     for (_, layer) in &layers {
-        small.add_layer(&layer[..], &LayerSource::default()).unwrap();
+        small
+            .add_layer(&layer[..], &LayerSource::default())
+            .unwrap();
     }
     if small.partial {
         return;
@@ -96,9 +98,16 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(before.kind, after.kind, "{path}");
         assert_eq!(one.target(id), other.target(found), "{path}");
         if before.kind != Kind::Directory {
-            assert_eq!((before.mode, before.uid, before.gid), (after.mode, after.uid, after.gid), "{path}");
+            assert_eq!(
+                (before.mode, before.uid, before.gid),
+                (after.mode, after.uid, after.gid),
+                "{path}"
+            );
         }
     }
     let kept = image.tree.all().filter(|id| reach.keeps(*id)).count();
-    assert!(small.tree.len() <= kept + 1, "there is more than was to stay");
+    assert!(
+        small.tree.len() <= kept + 1,
+        "there is more than was to stay"
+    );
 });
