@@ -53,7 +53,7 @@ fn smaller(full: Full) -> Report {
             ..ContentsStatus::default()
         });
     }
-    built.minimized = Some(Minimized {
+    built.minimized = Some(Box::new(Minimized {
         outcome: MinimizeOutcome::Applied,
         message: "left out 1,204 files".into(),
         left: vec![LeftOut {
@@ -64,7 +64,7 @@ fn smaller(full: Full) -> Report {
         size: Some(4_812_345),
         full: Some(full),
         rejected: None,
-    });
+    }));
     Report::Succeeded(built)
 }
 
@@ -475,7 +475,7 @@ fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
     let Report::Succeeded(mut built) = tagged() else {
         panic!()
     };
-    built.minimized = Some(Minimized {
+    built.minimized = Some(Box::new(Minimized {
         outcome: MinimizeOutcome::FullUsed,
         message: "not tried again".into(),
         rejected: known.rejected.clone().map(|rejected| Rejected {
@@ -483,7 +483,7 @@ fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
             ..rejected
         }),
         ..Minimized::default()
-    });
+    }));
     let told = State::Ended(Report::Succeeded(built));
     build.status = Some(next(&with_attempt(build.clone(), told), later(110)).status);
     // The full image is held to the health check, as any.
@@ -538,12 +538,12 @@ fn an_image_that_stays_as_it_was_says_why_and_is_ready_all_the_same() {
         let Report::Succeeded(mut built) = success() else {
             panic!()
         };
-        built.minimized = Some(Minimized {
+        built.minimized = Some(Box::new(Minimized {
             outcome,
             message: "so it is".into(),
             size: Some(1000),
             ..Minimized::default()
-        });
+        }));
         let told = State::Ended(Report::Succeeded(built));
         build.status = Some(next(&with_attempt(build.clone(), told), later(9)).status);
         let status = build.status.as_ref().unwrap();
