@@ -72,8 +72,12 @@ bench: ## A build against bare buildctl, in turns, after `make demo`; bench-admi
 	tests/bench/run.sh
 	tests/bench/inspect.sh
 
-bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on 15 MB and 1 GB. RUNS=5
+bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on 15 MB, 222 MB and 1 GB. RUNS=5
 	tests/bench/inspect.sh
+
+.PHONY: bench-minimize
+bench-minimize: ## `whittle minimize` against `whittle inspect`, in turns, on 15 MB, 222 MB and 1 GB: docs/minimize.md. RUNS=5
+	tests/bench/inspect.sh minimize
 
 .PHONY: bench-admission
 bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=4000

@@ -267,7 +267,12 @@ async fn row(scene: Scene, stage: &Stage, proxy: &Proxy, call: String) -> Row {
 /// Each call of a scene.
 async fn each(scene: Scene) {
     let long = std::env::var_os("LONG").is_some();
-    let step = if long { 1 } else { SAMPLE };
+    let step = match scene {
+        _ if long => 1,
+        // Two builds, one after the other: more calls, and each row takes longer.
+        Scene::Pushed => 2 * SAMPLE,
+        _ => SAMPLE,
+    };
     let numbers = (1..)
         .step_by(step)
         .flat_map(|n| [(n, When::Before), (n, When::After)]);

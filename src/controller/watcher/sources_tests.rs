@@ -129,7 +129,10 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
     // Once for each doubt, and again by a controller that has just started.
     sources.put(&Event::Apply(build.clone()));
     sources.put(&Event::Apply(build.clone()));
-    assert_eq!(sources.wanted(&default(), wait).await, [id.clone()]);
+    assert_eq!(
+        sources.wanted(&default(), wait).await,
+        std::slice::from_ref(&id)
+    );
     assert!(sources.wanted(&default(), wait).await.is_empty());
     let fresh = Sources::default();
     for event in [
@@ -139,7 +142,10 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
     ] {
         fresh.put(&event);
     }
-    assert_eq!(fresh.wanted(&default(), wait).await, [id.clone()]);
+    assert_eq!(
+        fresh.wanted(&default(), wait).await,
+        std::slice::from_ref(&id)
+    );
     build.status = Some(status("2026-01-01T00:01:00Z"));
     sources.put(&Event::Apply(build));
     assert_eq!(sources.wanted(&default(), wait).await, [id]);

@@ -1,5 +1,5 @@
-// Measures `whittle inspect` against `crane export | tar t` on the same images of the same registry, in
-// turns. It makes these images itself. tests/bench/inspect.sh runs it.
+// Measures `whittle inspect` against `crane export | tar t`, and `whittle minimize` against `whittle inspect`, on the same images of
+// the same registry, in turns. It makes these images itself. tests/bench/inspect.sh runs it.
 package main
 
 import (
@@ -17,8 +17,9 @@ import (
 )
 
 const usage = `usage:
-  inspect image 15MB|1GB FOLDER                    write an OCI layout
+  inspect image 15MB|222MB|1GB FOLDER                    write an OCI layout
   inspect compare RUNS WHITTLE CRANE IMAGE...      measure both tools on each image
+  inspect minimize RUNS WHITTLE IMAGE...           measure what writing the smaller image costs
 `
 
 func main() {
@@ -37,7 +38,27 @@ func run(args []string) error {
 		if err != nil || runs < 1 {
 			return fmt.Errorf("%q is no number of runs", args[1])
 		}
-		return compare(runs, args[2], args[3], args[4:])
+		return compare(runs, args[4:], [2]side{
+			{"whittle inspect", func(name string) [][]string {
+				return [][]string{{args[2], "inspect", "--output=json", name}}
+			}},
+			{"crane export | tar t", func(name string) [][]string {
+				return [][]string{{args[3], "export", "--insecure", name, "-"}, {"tar", "t"}}
+			}},
+		})
+	case len(args) > 3 && args[0] == "minimize":
+		runs, err := strconv.Atoi(args[1])
+		if err != nil || runs < 1 {
+			return fmt.Errorf("%q is no number of runs", args[1])
+		}
+		return compare(runs, args[3:], [2]side{
+			{"whittle minimize --to", func(name string) [][]string {
+				return [][]string{{args[2], "minimize", "--json", "--base-layers=2", "--to=" + name + "-small", name}}
+			}},
+			{"whittle inspect", func(name string) [][]string {
+				return [][]string{{args[2], "inspect", "--output=json", name}}
+			}},
+		})
 	}
 	fmt.Fprint(os.Stderr, usage)
 	return errors.New("no such command")
@@ -92,23 +113,27 @@ func measure(pipeline ...[]string) (cost, error) {
 	return total, nil
 }
 
-func compare(runs int, whittle, crane string, names []string) error {
+// side is one of two that are compared: its name, and what is run for an image.
+type side struct {
+	name     string
+	pipeline func(image string) [][]string
+}
+
+func compare(runs int, names []string, sides [2]side) error {
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "image\truns\t\twhittle inspect\tcrane export | tar t\tratio\t")
+	fmt.Fprintf(table, "image\truns\t\t%s\t%s\tratio\t\n", sides[0].name, sides[1].name)
 	for _, name := range names {
-		var ours, theirs []cost
+		var costs [2][]cost
 		// One more than is counted: the first warms the page cache.
 		for run := range runs + 1 {
-			a, err := measure([]string{whittle, "inspect", "--output=json", name})
-			if err != nil {
-				return err
-			}
-			b, err := measure([]string{crane, "export", "--insecure", name, "-"}, []string{"tar", "t"})
-			if err != nil {
-				return err
-			}
-			if run > 0 {
-				ours, theirs = append(ours, a), append(theirs, b)
+			for i, side := range sides {
+				found, err := measure(side.pipeline(name)...)
+				if err != nil {
+					return err
+				}
+				if run > 0 {
+					costs[i] = append(costs[i], found)
+				}
 			}
 		}
 		for _, what := range []struct {
@@ -119,7 +144,7 @@ func compare(runs int, whittle, crane string, names []string) error {
 			{"CPU", "s", func(c cost) float64 { return c.cpu.Seconds() }},
 			{"peak memory", "MiB", func(c cost) float64 { return float64(c.peak) / (1 << 20) }},
 		} {
-			a, b := figures(ours, what.of), figures(theirs, what.of)
+			a, b := figures(costs[0], what.of), figures(costs[1], what.of)
 			fmt.Fprintf(table, "%s\t%d\t%s, %s\t%s\t%s\t%.2f\t\n", path.Base(name), runs, what.name, what.unit, a, b, a.median/b.median)
 		}
 	}
