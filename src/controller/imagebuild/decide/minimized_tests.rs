@@ -193,6 +193,8 @@ fn tags_point_to_the_smaller_image_once_it_has_answered() {
 fn where_the_smaller_image_does_not_start_the_full_one_is_checked_and_tagged() {
     let before = pushed(asked(json!({})), full());
     let small = checking_jobs(&before);
+    let current = before.status.clone().unwrap().current.unwrap();
+    assert!(!is_checked(&current));
     let (build, step) = rejected(before);
     assert_eq!(step.action, Action::None);
     assert_eq!(step.stop, small);
@@ -209,7 +211,8 @@ fn where_the_smaller_image_does_not_start_the_full_one_is_checked_and_tagged() {
         "the smaller image did not answer its health check: linux/amd64: the container exited with code 1 before it was Ready; its last \
          lines: starting | no such file: /app/views/a.html"
     );
-    // A controller that ends here finds the full image in the status.
+    // A controller that ends here finds the full image in the status, which is written before the check goes.
+    assert!(is_checked(step.status.current.as_ref().unwrap()));
     let absent = with_checks(&build, [gate::State::Absent, gate::State::NoNode]);
     let step = next(&absent, later(10));
     let image = "registry.example.com/team/hello@sha256:f1";
