@@ -27,7 +27,7 @@ fn smaller(platforms: usize) -> Report {
                 contents: None,
             })
             .collect(),
-        minimized: Some(Minimized {
+        minimized: Some(Box::new(Minimized {
             outcome: MinimizeOutcome::Applied,
             message: digest("message", 0).repeat(10),
             left: (0..LEFT)
@@ -52,14 +52,14 @@ fn smaller(platforms: usize) -> Report {
                 breaches: vec![breach(true), breach(false)],
             }),
             rejected: None,
-        }),
+        })),
         ..Built::default()
     })
 }
 
 fn minimized(report: Report) -> Minimized {
     match report {
-        Report::Succeeded(built) => built.minimized.unwrap(),
+        Report::Succeeded(built) => *built.minimized.unwrap(),
         Report::Failed(_) => panic!("failed"),
     }
 }

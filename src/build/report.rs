@@ -54,7 +54,7 @@ pub struct Built {
     pub debug: Option<DebugStatus>,
     /// What became of `spec.minimize`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub minimized: Option<Minimized>,
+    pub minimized: Option<Box<Minimized>>,
     /// Hints about the Dockerfile and the context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advice: Vec<Hint>,
@@ -291,7 +291,7 @@ fn shorten(report: &mut Report, ratio: f64) {
             } else if built.advice.pop().is_some() || built.breaches.pop().is_some() {
             } else if revision > 256 {
                 built.revision = built.revision.take().map(|text| bounded(text, 256));
-            } else if built.minimized.as_mut().is_some_and(Minimized::shorten) {
+            } else if built.minimized.as_mut().is_some_and(|it| it.shorten()) {
             } else if built.platforms.iter().any(|p| p.contents.is_some()) {
                 for platform in &mut built.platforms {
                     platform.contents = None;

@@ -24,7 +24,7 @@ pub fn smaller(small: &str, full: &str) -> Report {
     let Report::Succeeded(mut built) = success(small) else {
         panic!()
     };
-    built.minimized = Some(Minimized {
+    built.minimized = Some(Box::new(Minimized {
         outcome: MinimizeOutcome::Applied,
         message: "left out 1,204 files".into(),
         left: vec![LeftOut {
@@ -45,7 +45,7 @@ pub fn smaller(small: &str, full: &str) -> Report {
             breaches: vec![],
         }),
         rejected: None,
-    });
+    }));
     Report::Succeeded(built)
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn attempt(
                 minimized: published
                     .smaller
                     .minimized
-                    .map(|it| without_secrets(it, redactor)),
+                    .map(|it| Box::new(without_secrets(it, redactor))),
                 revision,
                 tags: made_by_variables(written, &request.inputs.output.tags),
                 bases,

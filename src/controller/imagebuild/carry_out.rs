@@ -21,10 +21,10 @@ pub async fn carry_out(
     context: &Context,
 ) -> Result<(), Error> {
     let namespace = build.namespace().unwrap_or_default();
-    // That an image has passed its check is written down before the check goes, or a controller that is killed in between
+    // What the check of an image came to is written down before the check goes, or a controller that is killed in between
     // would have it checked again. What is left then is found before the tags are moved.
     let current = step.status.current.as_ref();
-    let passed = current.is_some_and(|current| current.stage.is_tagging());
+    let passed = current.is_some_and(decide::is_checked);
     if !passed {
         stop(&namespace, step, context).await?;
     }

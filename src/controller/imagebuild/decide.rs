@@ -13,7 +13,8 @@ mod start;
 mod watching;
 
 pub use checking::{
-    Pending as PendingCheck, jobs as check_jobs, name as check_name, pending as pending_check,
+    Pending as PendingCheck, is_checked, jobs as check_jobs, name as check_name,
+    pending as pending_check,
 };
 
 pub use due::{LOOP, ask, is_doubtful, loops, read};
@@ -88,8 +89,8 @@ pub struct Observed {
     pub stray_checks: Vec<String>,
 }
 
-/// What to do next, in this order: stop, write the status, act, tell; of an image that has passed its check the status is
-/// written first.
+/// What to do next, in this order: stop, write the status, act, tell; once the check of an image has ended and its build goes on,
+/// the status is written first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Names of Jobs to delete, each with its Pod and its ConfigMap, that no status names once this one stands:

@@ -90,7 +90,7 @@ pub fn before(build: &ImageBuild, status: &ImageBuildStatus) -> Option<RejectedB
 
 /// The full image beside a smaller one that is not used; none where the report is about another.
 pub fn full(built: &Built) -> Option<&Full> {
-    let minimized = built.minimized.as_ref()?;
+    let minimized = built.minimized.as_deref()?;
     let full = minimized.full.as_ref()?;
     (minimized.outcome != MinimizeOutcome::Applied).then_some(full)
 }
@@ -121,7 +121,7 @@ pub fn not_answered(
     failure: &Failure,
     how: How,
 ) -> Option<NotAnswered> {
-    let minimized = built.minimized.as_ref()?;
+    let minimized = built.minimized.as_deref()?;
     if minimized.outcome != MinimizeOutcome::Applied {
         return None;
     }
@@ -173,7 +173,7 @@ pub fn not_answered(
 
 /// What follows where nothing could show that the smaller image works; none where the image of this report is not one.
 pub fn unproven(build: &ImageBuild, built: &Built) -> Option<Next> {
-    let minimized = built.minimized.as_ref()?;
+    let minimized = built.minimized.as_deref()?;
     let full = minimized.full.as_ref()?;
     if minimized.outcome != MinimizeOutcome::Applied {
         return None;
@@ -267,7 +267,7 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
         digest: full.digest.clone(),
         platforms: platforms.collect(),
         breaches: full.breaches.clone(),
-        minimized: Some(told),
+        minimized: Some(Box::new(told)),
         ..built.clone()
     }
 }
@@ -298,11 +298,11 @@ pub fn tagged(pushed: Built, told: Built) -> Built {
 pub fn enter(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
-    minimized: Option<Minimized>,
+    minimized: Option<Box<Minimized>>,
     (digest, size): (&str, Option<i64>),
     now: Timestamp,
 ) {
-    let Some(minimized) = minimized else {
+    let Some(minimized) = minimized.map(|it| *it) else {
         status.minimized = None;
         clear(&mut status.conditions, MINIMIZED);
         return;

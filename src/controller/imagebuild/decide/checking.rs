@@ -77,6 +77,12 @@ pub fn name(attempt: &str, built: &Built, platform: &str) -> String {
     }
 }
 
+/// True where the check of an image has ended, and the build goes on: its tags are being moved, or it is the full image's turn.
+pub fn is_checked(current: &Current) -> bool {
+    let full = || pushed(current).is_some_and(|built| minimized::full(&built).is_some());
+    current.stage.is_tagging() || full()
+}
+
 /// What a runner does with the tags.
 pub(super) fn tagging(build: &ImageBuild, current: &Current) -> Tagging {
     match pushed(current) {

@@ -53,7 +53,7 @@ fn smaller(full: Full) -> Report {
             ..ContentsStatus::default()
         });
     }
-    built.minimized = Some(Minimized {
+    built.minimized = Some(Box::new(Minimized {
         outcome: MinimizeOutcome::Applied,
         message: "left out 1,204 files".into(),
         left: vec![LeftOut {
@@ -64,7 +64,7 @@ fn smaller(full: Full) -> Report {
         size: Some(4_812_345),
         full: Some(full),
         rejected: None,
-    });
+    }));
     Report::Succeeded(built)
 }
 
@@ -193,6 +193,8 @@ fn tags_point_to_the_smaller_image_once_it_has_answered() {
 fn where_the_smaller_image_does_not_start_the_full_one_is_checked_and_tagged() {
     let before = pushed(asked(json!({})), full());
     let small = checking_jobs(&before);
+    let current = before.status.clone().unwrap().current.unwrap();
+    assert!(!is_checked(&current));
     let (build, step) = rejected(before);
     assert_eq!(step.action, Action::None);
     assert_eq!(step.stop, small);
@@ -209,7 +211,8 @@ fn where_the_smaller_image_does_not_start_the_full_one_is_checked_and_tagged() {
         "the smaller image did not answer its health check: linux/amd64: the container exited with code 1 before it was Ready; its last \
          lines: starting | no such file: /app/views/a.html"
     );
-    // A controller that ends here finds the full image in the status.
+    // A controller that ends here finds the full image in the status, which is written before the check goes.
+    assert!(is_checked(step.status.current.as_ref().unwrap()));
     let absent = with_checks(&build, [gate::State::Absent, gate::State::NoNode]);
     let step = next(&absent, later(10));
     let image = "registry.example.com/team/hello@sha256:f1";
@@ -475,7 +478,7 @@ fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
     let Report::Succeeded(mut built) = tagged() else {
         panic!()
     };
-    built.minimized = Some(Minimized {
+    built.minimized = Some(Box::new(Minimized {
         outcome: MinimizeOutcome::FullUsed,
         message: "not tried again".into(),
         rejected: known.rejected.clone().map(|rejected| Rejected {
@@ -483,7 +486,7 @@ fn what_is_known_of_a_rejected_image_outlives_builds_that_do_not_try_it() {
             ..rejected
         }),
         ..Minimized::default()
-    });
+    }));
     let told = State::Ended(Report::Succeeded(built));
     build.status = Some(next(&with_attempt(build.clone(), told), later(110)).status);
     // The full image is held to the health check, as any.
@@ -538,12 +541,12 @@ fn an_image_that_stays_as_it_was_says_why_and_is_ready_all_the_same() {
         let Report::Succeeded(mut built) = success() else {
             panic!()
         };
-        built.minimized = Some(Minimized {
+        built.minimized = Some(Box::new(Minimized {
             outcome,
             message: "so it is".into(),
             size: Some(1000),
             ..Minimized::default()
-        });
+        }));
         let told = State::Ended(Report::Succeeded(built));
         build.status = Some(next(&with_attempt(build.clone(), told), later(9)).status);
         let status = build.status.as_ref().unwrap();
