@@ -139,6 +139,11 @@ async fn minimize(options: &Options) -> Result<String, InspectError> {
     let to = match &options.to {
         Some(name) => {
             let reference = Reference::parse(name);
+            if reference.tag.is_none() || reference.digest.is_some() {
+                return Err(InspectError::Name(format!(
+                    "--to {name}: a tag is missing: write host/repository:tag, which is then moved to the smaller image"
+                )));
+            }
             Some(Remote::with(reference, &connection, Access::PullPush)?)
         }
         None => None,
@@ -321,7 +326,7 @@ async fn publish(
     };
     let digest = digest_of(&bytes);
     let reference = to.reference();
-    let tag = reference.tag.as_deref().unwrap_or("latest");
+    let tag = reference.tag.as_deref().unwrap_or_default();
     let put = to.client().put_manifest(tag, media_type, &bytes).await;
     put.map_err(|error| InspectError::Registry(error, Hint(None)))?;
     Ok(format!(

@@ -15,8 +15,18 @@ const TEXT: u64 = 1 << 20;
 const WHOLE: u64 = 4 << 20;
 /// Bytes of one name.
 const NAME: usize = 160;
+/// Files with holes over this size are not looked at: holes cost nothing to store, and time to read.
+const HOLES: u64 = 64 << 20;
+/// Parts of paths that compilers write down: of sources, which nobody opens.
+const SOURCES: [&[u8]; 5] = [
+    b"/rustc/",
+    b"/registry/src/",
+    b"/pkg/mod/",
+    b"/usr/local/go/src/",
+    b"/usr/lib/go/src/",
+];
 /// Bytes of what one file names.
-const FILE: usize = 24 << 10;
+const FILE: usize = 48 << 10;
 /// Folders of the root by which an absolute path is known.
 const TOPS: [&[u8]; 14] = [
     b"/etc/", b"/usr/", b"/opt/", b"/var/", b"/lib", b"/bin/", b"/sbin/", b"/srv/", b"/home/",
@@ -40,6 +50,8 @@ pub(crate) struct Mentions {
     names: Vec<u8>,
     /// The whole text of a script or of a package database.
     pub(crate) text: Option<Box<[u8]>>,
+    /// True where there were more names than are kept.
+    pub(crate) cut: bool,
 }
 
 impl Mentions {
@@ -81,7 +93,8 @@ pub(crate) struct Scan<R> {
     look: Look,
     /// Its path says that it is to be kept whole.
     database: bool,
-    executable: bool,
+    /// Its name says that a shell reads it.
+    script: bool,
     own: bool,
     size: u64,
     /// What was read and not looked at.
@@ -99,7 +112,8 @@ fn is_database(path: &[&[u8]]) -> bool {
         [b"var", b"lib", b"dpkg", b"info", name] => name.ends_with(b".list"),
         [b"lib", b"apk", b"db", b"installed"] => true,
         [b"usr", b"lib", b"apk", b"db", b"installed"] => true,
-        [.., b"package.json"] => true,
+        [b"var", b"lib", b"apt", b"extended_states"] => true,
+        [b"etc", b"apk", b"world"] => true,
         [b"etc", b"nsswitch.conf"] => true,
         _ => false,
     }
@@ -132,17 +146,18 @@ fn is_prose(path: &[&[u8]]) -> bool {
 }
 
 impl<R: Read> Scan<R> {
-    /// `path`: its parts; `own`: it is in no layer of the base.
-    pub(crate) fn new(path: &[&[u8]], mode: u16, size: u64, own: bool, inner: R) -> Self {
+    /// `path`: its parts; `own`: it is in no layer of the base; `holes`: not all of it is stored.
+    pub(crate) fn new(path: &[&[u8]], size: u64, own: bool, holes: bool, inner: R) -> Self {
         let database = is_database(path);
+        let skipped = is_prose(path) && !database || holes && size > HOLES;
         Self {
             inner,
-            look: match is_prose(path) && !database {
+            look: match skipped {
                 true => Look::Not,
                 false => Look::Open,
             },
             database,
-            executable: mode & 0o111 != 0,
+            script: path.last().is_some_and(|name| name.ends_with(b".sh")),
             own,
             size,
             pending: Vec::new(),
@@ -176,7 +191,7 @@ impl<R: Read> Scan<R> {
             Look::Whole
         } else if self.size > TEXT || start.contains(&0) {
             Look::Not
-        } else if self.executable && start.starts_with(b"#!") && self.size <= TEXT / 4 {
+        } else if (self.script || start.starts_with(b"#!")) && self.size <= TEXT / 4 {
             Look::Whole
         } else {
             Look::Text
@@ -222,12 +237,19 @@ impl<R: Read> Scan<R> {
     }
 
     fn keep(&mut self, name: &[u8]) {
-        if self.found.names.len() + name.len() > FILE {
+        if SOURCES
+            .iter()
+            .any(|part| memmem::find(name, part).is_some())
+        {
             return;
         }
         let mut hash = DefaultHasher::new();
         name.hash(&mut hash);
         if self.seen.insert(hash.finish()) {
+            if self.found.names.len() + name.len() > FILE {
+                self.found.cut = true;
+                return;
+            }
             self.found.names.extend_from_slice(name);
             self.found.names.push(0);
         }
@@ -242,7 +264,7 @@ impl<R: Read> Scan<R> {
                 continue;
             }
             let rest = &bytes[at..bytes.len().min(at + NAME)];
-            if !TOPS.iter().any(|top| rest.starts_with(top)) {
+            if binary && !TOPS.iter().any(|top| rest.starts_with(top)) {
                 continue;
             }
             let length = rest
@@ -320,7 +342,7 @@ impl<R: Read> Read for Scan<R> {
 mod tests {
     use super::*;
 
-    fn names(path: &str, mode: u16, own: bool, bytes: &[u8], piece: usize) -> Vec<String> {
+    fn names(path: &str, own: bool, bytes: &[u8], piece: usize) -> Vec<String> {
         struct Pieces<'a>(&'a [u8], usize);
         impl Read for Pieces<'_> {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -329,7 +351,7 @@ mod tests {
             }
         }
         let parts: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
-        let scan = Scan::new(&parts, mode, bytes.len() as u64, own, Pieces(bytes, piece));
+        let scan = Scan::new(&parts, bytes.len() as u64, own, false, Pieces(bytes, piece));
         let found = scan.finish().unwrap();
         let mut names: Vec<String> = found
             .names()
@@ -346,7 +368,7 @@ mod tests {
         bytes.extend_from_slice(b"x/etc/resolv.conf/usr/share/zoneinfo/\0libssl.so.3\0/lib/x.so\0");
         for piece in [1000, 4096, 32 << 10] {
             assert_eq!(
-                names("app", 0o755, false, &bytes, piece),
+                names("app", false, &bytes, piece),
                 [
                     "/etc/resolv.conf/usr/share/zoneinfo/",
                     "/lib/x.so",
@@ -361,33 +383,34 @@ mod tests {
     fn a_text_names_paths_that_have_a_beginning_and_own_ones_words_too() {
         let text = b"run(['ffmpeg', \"/usr/bin/convert\"], cwd=a/usr/x) # \"Not\" 'a'";
         assert_eq!(
-            names("app.py", 0o644, true, text, 7),
+            names("app.py", true, text, 7),
             ["/usr/bin/convert", "ffmpeg"]
         );
-        assert_eq!(names("app.py", 0o644, false, text, 7), ["/usr/bin/convert"]);
+        assert_eq!(names("app.py", false, text, 7), ["/usr/bin/convert"]);
     }
 
     #[test]
     fn prose_and_data_name_nothing() {
-        assert!(names("usr/share/doc/x", 0o644, true, b"/usr/bin/gcc", 9).is_empty());
-        assert!(names("data.bin", 0o644, true, b"\0/usr/bin/gcc", 9).is_empty());
+        assert!(names("usr/share/doc/x", true, b"/usr/bin/gcc", 9).is_empty());
+        assert!(names("data.bin", true, b"\0/usr/bin/gcc", 9).is_empty());
     }
 
     #[test]
     fn scripts_and_what_package_managers_write_are_kept_whole() {
-        let look = |path: &str, mode, bytes: &[u8]| {
+        let look = |path: &str, bytes: &[u8]| {
             let parts: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
-            let scan = Scan::new(&parts, mode, bytes.len() as u64, false, bytes);
+            let scan = Scan::new(&parts, bytes.len() as u64, false, false, bytes);
             scan.finish().unwrap().text
         };
         assert_eq!(
-            look("run.sh", 0o755, b"#!/bin/sh\nexec app").as_deref(),
+            look("run.sh", b"#!/bin/sh\nexec app").as_deref(),
             Some(&b"#!/bin/sh\nexec app"[..])
         );
-        assert_eq!(look("run.sh", 0o644, b"#!/bin/sh\nexec app"), None);
+        assert!(look("lib.sh", b"run app").is_some());
+        assert_eq!(look("run", b"exec app"), None);
         let long = b"Package: x\n".repeat(9000);
         assert_eq!(
-            look("var/lib/dpkg/status", 0o644, &long).as_deref(),
+            look("var/lib/dpkg/status", &long).as_deref(),
             Some(&long[..])
         );
     }
@@ -395,7 +418,7 @@ mod tests {
     #[test]
     fn what_one_file_names_is_bounded() {
         let text: String = (0..20_000).map(|n| format!("/usr/x/{n}\n")).collect();
-        let bytes: usize = names("x", 0o644, false, text.as_bytes(), 999)
+        let bytes: usize = names("x", false, text.as_bytes(), 999)
             .iter()
             .map(|name| name.len() + 1)
             .sum();

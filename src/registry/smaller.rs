@@ -1,6 +1,7 @@
 //! A smaller image beside the full one: its layers are read once more, what stays of them goes back at once.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, channel, unbounded_channel};
@@ -19,6 +20,9 @@ const CHUNK: usize = 64 << 10;
 const CHUNKS: usize = 16;
 /// How often all is begun anew after a transient fault.
 const TRIES: usize = 3;
+
+/// The longest pause between two of these.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Why there is no smaller image.
 #[derive(thiserror::Error, Debug)]
@@ -78,12 +82,15 @@ impl Client {
             tried += 1;
             let (back, result) = self.rewrite(to, full, &sources, parts).await;
             parts = back;
-            match result {
+            let retry_after = match &result {
                 Err(SmallerError::Read(ReadError::Registry(RegistryError::Transient {
+                    retry_after,
                     ..
-                }))) if tried < TRIES => {}
-                result => break result?,
-            }
+                }))) if tried < TRIES => *retry_after,
+                _ => break result?,
+            };
+            let pause = Duration::from_secs(2 << tried);
+            tokio::time::sleep(retry_after.unwrap_or(pause).clamp(pause, LONGEST)).await;
         };
         let text = self.blob(&full.config, ImageConfig::LIMIT).await?;
         let smaller = Smaller::of(&text, &full.bytes, &full.digest, layers, left)

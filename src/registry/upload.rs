@@ -77,12 +77,22 @@ pub(super) async fn commit(
 /// Where an upload goes on.
 pub(super) fn location(response: &Response, what: &str) -> Result<Url, RegistryError> {
     let value = response.headers().get(LOCATION);
-    value
+    let url = value
         .and_then(|value| value.to_str().ok())
         .and_then(|value| response.url().join(value).ok())
         .ok_or_else(|| {
             RegistryError::Other(format!(
                 "{what}: the registry's answer has no upload location"
             ))
-        })
+        })?;
+    // No credential goes to another server, nor to this one without TLS.
+    if url.origin() != response.url().origin() {
+        let asked = response.url().origin().ascii_serialization();
+        return Err(RegistryError::Other(format!(
+            "{what}: the registry's answer has an upload location on another server ({}, and {asked} was asked): \
+             behind a proxy, set the registry's own address",
+            url.origin().ascii_serialization()
+        )));
+    }
+    Ok(url)
 }

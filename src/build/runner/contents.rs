@@ -31,8 +31,10 @@ pub(super) async fn hold(
             None => client.contents(layers, &stored.config, now).await?,
             Some(sought) => {
                 let image = sought.image(client, stored).await?;
+                // The contents first: what is reached may take all the steps that an image's links have.
+                let contents = Contents::of(&image, &stored.config, now);
                 stored.could = Some(sought.could(&image, &stored.config));
-                Contents::of(&image, &stored.config, now)
+                contents
             }
         };
         checks.extend(unhealthy(&contents, request.inputs.health_command()));

@@ -187,8 +187,11 @@ async fn find(
             .await;
         match smaller {
             Ok(smaller) => written.push((stored.manifest.digest.clone(), smaller.manifest)),
-            Err(SmallerError::Read(error)) => return Err(error.into()),
-            Err(error) => return Ok(Outcome::NotPossible(error.to_string())),
+            Err(SmallerError::Read(error)) if !falls_back(request) => return Err(error.into()),
+            Err(error) => {
+                let why = format!("the smaller image cannot be pushed: {error}");
+                return Ok(Outcome::NotPossible(why));
+            }
         }
     }
     let one = full.checked.media_type == OCI_MANIFEST || full.checked.media_type == DOCKER_MANIFEST;
@@ -208,13 +211,15 @@ async fn find(
     Ok(Outcome::Made(Pushed { digest, platform }, found))
 }
 
+/// The full image is used where there is no smaller one.
+fn falls_back(request: &BuildRequest) -> bool {
+    let minimize = request.inputs.minimize.as_ref();
+    minimize.is_some_and(|it| it.on_failure == OnFailure::UseFull)
+}
+
 /// What of the contract the smaller image breaks, and the full one does not, where that one is to be used then.
 fn breaks_more(request: &BuildRequest, small: &Judged, full: &Judged) -> Option<String> {
-    let falls_back = request
-        .inputs
-        .minimize
-        .as_ref()
-        .is_some_and(|it| it.on_failure == OnFailure::UseFull);
+    let falls_back = falls_back(request);
     let enforced = |it: &Judged| it.held.breaches.iter().find(|it| it.enforced).cloned();
     let breach = enforced(small).filter(|_| falls_back && enforced(full).is_none())?;
     Some(format!(

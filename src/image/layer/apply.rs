@@ -153,7 +153,8 @@ impl Image {
             ),
             Some(base) => {
                 let own = meta.layer >= base;
-                let mut scan = Scan::new(path, entry.mode, entry.size, own, &mut content);
+                let holes = entry.has_holes();
+                let mut scan = Scan::new(path, entry.size, own, holes, &mut content);
                 let fact = examine(
                     path,
                     entry.mode,
@@ -204,6 +205,7 @@ impl Image {
 
     /// Keeps what a file names, unless that is too much.
     fn tell(&mut self, id: NodeId, told: Mentions) {
+        self.unheard |= told.cut;
         if told.is_empty() {
             return;
         }

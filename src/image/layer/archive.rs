@@ -65,6 +65,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// True where not all of the file is stored.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.sparse.is_some()
+    }
+
     /// Value of the attribute security.capability.
     pub(crate) fn capability(&self) -> Option<&[u8]> {
         let found = self.xattrs.iter();

@@ -129,6 +129,7 @@ pub(super) fn is_leftover(parts: &[&[u8]]) -> bool {
         [b"tmp", _, ..] | [b"var", b"tmp", _, ..] => true,
         [b"root", rest @ ..] | [b"home", _, rest @ ..] => match rest {
             [b".cache", name, ..] => CACHES.contains(name),
+            [b"go", b"pkg", ..] => true,
             [name, ..] => LEFT_AT_HOME.contains(name),
             [] => false,
         },
@@ -154,7 +155,7 @@ const CACHES: [&[u8]; 12] = [
     b"yarn",
 ];
 
-const LEFT_AT_HOME: [&[u8]; 12] = [
+const LEFT_AT_HOME: [&[u8]; 11] = [
     b".npm",
     b".cargo",
     b".rustup",
@@ -166,7 +167,6 @@ const LEFT_AT_HOME: [&[u8]; 12] = [
     b".node-gyp",
     b".yarn",
     b".pnpm-store",
-    b"go",
 ];
 
 /// Programs that build others: what they need is not known, so an image that starts one is left as it is.

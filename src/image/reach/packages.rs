@@ -24,6 +24,9 @@ const INSTALLERS: [&str; 14] = [
     "ucf",
 ];
 
+/// Packages that are read; a distribution installs a few thousand.
+const MOST: usize = 20_000;
+
 /// One package.
 #[derive(Clone, Debug, Default)]
 struct Package {
@@ -140,7 +143,8 @@ impl Packages {
             return;
         };
         self.database = Some(id);
-        for at in paragraphs(text) {
+        let mut read = HashSet::new();
+        for at in paragraphs(text).into_iter().take(MOST) {
             let paragraph = String::from_utf8_lossy(&text[at.clone()]);
             let field = |name: &str| {
                 let mut lines = paragraph.lines();
@@ -148,7 +152,11 @@ impl Packages {
                 found.map(str::trim).unwrap_or_default().to_owned()
             };
             let name = field("Package");
-            if name.is_empty() || !field("Status").ends_with(" installed") {
+            if name.is_empty()
+                || !field("Status").ends_with(" installed")
+                || !read.insert(format!("{name}:{}", field("Architecture")))
+                || image.tree.is_exhausted()
+            {
                 continue;
             }
             let needs = [field("Pre-Depends"), field("Depends")]
@@ -194,7 +202,7 @@ impl Packages {
             return;
         };
         self.database = Some(id);
-        for at in paragraphs(text) {
+        for at in paragraphs(text).into_iter().take(MOST) {
             let paragraph = String::from_utf8_lossy(&text[at.clone()]);
             let mut package = Package {
                 at,

@@ -7,7 +7,7 @@ use crate::shell::is_shell;
 use crate::tree::Kind;
 
 /// What every image keeps that has it: small, and read by C libraries, runtimes and scanners without being named by a program.
-const COMMON: [&str; 25] = [
+const COMMON: [&str; 29] = [
     "/etc/passwd",
     "/etc/group",
     "/etc/shadow",
@@ -26,6 +26,10 @@ const COMMON: [&str; 25] = [
     "/etc/services",
     "/etc/protocols",
     "/etc/ssl/openssl.cnf",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/tls/cert.pem",
     "/tmp",
     "/var/tmp",
     "/run",
@@ -33,6 +37,12 @@ const COMMON: [&str; 25] = [
     "/run/lock",
     "/dev/shm",
     "/nonexistent",
+];
+
+/// Folders of the root that distributions and toolchains have (<https://refspecs.linuxfoundation.org/FHS_3.0/fhs/ch03.html>).
+const STANDARD: [&[u8]; 20] = [
+    b"bin", b"boot", b"dev", b"etc", b"go", b"home", b"media", b"mnt", b"nix", b"opt", b"proc",
+    b"root", b"run", b"sbin", b"src", b"srv", b"sys", b"tmp", b"usr", b"var",
 ];
 
 /// What scanners read.
@@ -60,6 +70,7 @@ pub(super) fn all(walk: &mut Walk<'_>) {
         }
     }
     places(walk);
+    environment(walk);
     asked(walk);
     own(walk);
     walk.settle();
@@ -70,8 +81,16 @@ pub(super) fn all(walk: &mut Walk<'_>) {
 /// The folders and links of the root: `/lib` is a link in many an image, and a loader's path goes through it.
 fn top(walk: &mut Walk<'_>) {
     for id in walk.tree.children(walk.tree.root()).collect::<Vec<_>>() {
-        if walk.tree.meta(id).kind != Kind::File {
-            walk.keep(id, Why::Common, None);
+        let name = walk.tree.name(id);
+        match walk.tree.meta(id).kind {
+            Kind::File => {}
+            // A folder that no distribution has is somebody's, with a purpose: /docker-entrypoint.d, /scripts.
+            Kind::Directory
+                if !STANDARD.contains(&name) && !name.starts_with(b"lib") && !walk.is_own(id) =>
+            {
+                walk.keep_tree(id, Why::Place, None, &|parts| is_leftover(parts));
+            }
+            _ => walk.keep(id, Why::Common, None),
         }
     }
 }
@@ -108,6 +127,32 @@ fn command(walk: &mut Walk<'_>) {
                 let path = absolute(walk, word);
                 walk.keep_path(&path, why, None);
             }
+        }
+    }
+}
+
+/// What variables of the config name: folders of data, other programs, libraries to be loaded first.
+fn environment(walk: &mut Walk<'_>) {
+    let command = walk.config.command();
+    let first = command
+        .first()
+        .and_then(|name| walk.resolver.command(name).file);
+    // The loader is known from then on.
+    walk.settle();
+    for variable in walk.config.env.clone().iter().take(256) {
+        let Some((name, value)) = variable.split_once('=') else {
+            continue;
+        };
+        let of_tools = [
+            "PATH",
+            "LD_LIBRARY_PATH",
+            "GOPATH",
+            "GOROOT",
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+        ];
+        if !of_tools.contains(&name) {
+            walk.variable(value, first);
         }
     }
 }

@@ -79,7 +79,7 @@ fn folders(name: &str) -> Option<Vec<String>> {
     match name {
         // Beside the program itself; an application that was built needs no SDK.
         "dotnet" => owned(&["host", "shared"]),
-        "java" => owned(&["lib", "conf"]),
+        "java" => owned(&["lib", "conf", "jre"]),
         _ => None,
     }
 }
@@ -97,16 +97,30 @@ pub(super) fn keep(walk: &mut Walk<'_>, id: NodeId) {
     if !beside && !matches!(walk.tree.name(bin), b"bin" | b"sbin") || walk.runtimes.contains(&id) {
         return;
     }
-    walk.runtimes.push(id);
+    walk.runtimes.insert(id);
     let prefix = match beside {
         true => bin,
         false => walk.tree.parent(bin),
     };
+    let mut folders = folders;
+    if let Ok(lib) = walk.tree.resolve(prefix, b"lib") {
+        // Debian's folders of compiled modules, by machine.
+        for child in walk.tree.children(lib).take(4096) {
+            let machine = String::from_utf8_lossy(walk.tree.name(child)).into_owned();
+            let language = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+            if machine.contains("-linux-") && matches!(language, "perl" | "ruby") {
+                for end in ["", "5", "-base"] {
+                    folders.push(format!("lib/{machine}/{language}{end}"));
+                }
+            }
+        }
+    }
     for folder in folders {
         let Ok(found) = walk.tree.resolve(prefix, folder.as_bytes()) else {
             continue;
         };
-        if walk.tree.meta(found).kind == Kind::Directory && found != walk.tree.root() {
+        let fresh = walk.walked.insert(found);
+        if fresh && walk.tree.meta(found).kind == Kind::Directory && found != walk.tree.root() {
             walk.keep_tree(found, Why::Runtime, Some(id), &is_left_out);
         }
     }
@@ -146,7 +160,7 @@ fn module(walk: &mut Walk<'_>, id: NodeId) {
         && walk.tree.meta(package).kind == Kind::Directory
         && !walk.runtimes.contains(&package)
     {
-        walk.runtimes.push(package);
+        walk.runtimes.insert(package);
         walk.keep_tree(package, Why::Runtime, Some(id), &|_| false);
     }
 }

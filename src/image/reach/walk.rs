@@ -65,11 +65,13 @@ pub(super) struct Walk<'a> {
     /// The loader of the first dynamic program: that of libraries which are opened by others.
     interpreter: Option<NodeId>,
     /// Folders that are kept whole because they are named.
-    walked: HashSet<NodeId>,
+    pub(super) walked: HashSet<NodeId>,
     /// Runtimes that are kept.
-    pub(super) runtimes: Vec<NodeId>,
+    pub(super) runtimes: HashSet<NodeId>,
     glibc: bool,
     converts: bool,
+    /// Not all libraries could be looked for.
+    lost: bool,
     /// What the image starts builds others.
     builds: Option<String>,
     named: usize,
@@ -93,9 +95,10 @@ impl<'a> Walk<'a> {
             open: Vec::new(),
             interpreter: None,
             walked: HashSet::new(),
-            runtimes: Vec::new(),
+            runtimes: HashSet::new(),
             glibc: false,
             converts: false,
+            lost: false,
             builds: None,
             named: 0,
             boxes: 0,
@@ -290,7 +293,7 @@ impl<'a> Walk<'a> {
                 }
             }
             Some(Fact::Script(line)) => self.script(id, &line.clone()),
-            _ => {}
+            _ => self.sourced(id),
         }
         self.names(id);
         runtimes::keep(self, id);
@@ -323,7 +326,8 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        let (loaded, _) = self.loader.load(id, loader.or(self.interpreter));
+        let (loaded, others) = self.loader.load(id, loader.or(self.interpreter));
+        self.lost |= others.unknown.is_some();
         let found: Vec<(String, NodeId)> = loaded
             .iter()
             .skip(1)
@@ -361,6 +365,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A text that a shell reads without it being a program: by its first line or by its name.
+    fn sourced(&mut self, id: NodeId) {
+        let image = self.image;
+        let told = image.mentions.get(&id);
+        let Some(text) = told.and_then(|told| told.text.as_deref()) else {
+            return;
+        };
+        let text = String::from_utf8_lossy(text);
+        let first = text.lines().next().unwrap_or_default();
+        let shell = match first.strip_prefix("#!") {
+            Some(line) => line
+                .split_whitespace()
+                .any(|word| crate::shell::is_shell(base_name(word))),
+            None => self.tree.name(id).ends_with(b".sh"),
+        };
+        if shell {
+            self.shell_text(&text, Some(id));
+        }
+    }
+
     /// Programs that a shell's text calls.
     pub(super) fn shell_text(&mut self, text: &str, from: Option<NodeId>) {
         for command in outline(text).commands {
@@ -390,17 +414,14 @@ impl<'a> Walk<'a> {
                 let only_for_others =
                     name.starts_with(b"/bin/") || memmem::find(name, b"/gconv").is_some();
                 if !(is_libc && only_for_others) {
-                    self.named(name, id);
+                    self.named(name, Some(id));
                 }
             } else if name == ICONV {
                 if !is_libc {
                     self.converters(id);
                 }
             } else if memmem::find(name, b".so").is_some() {
-                let name = String::from_utf8_lossy(name).into_owned();
-                if let Some(path) = self.loader.open(&name, id, self.interpreter) {
-                    self.keep_path(&path, Why::Opened, Some(id));
-                }
+                self.open_library(&String::from_utf8_lossy(name), id);
             } else {
                 self.word(&String::from_utf8_lossy(name), id);
             }
@@ -424,7 +445,7 @@ impl<'a> Walk<'a> {
             .names()
             .filter(|name| memmem::find(name, b"/gconv").is_some())
         {
-            self.named(name, from);
+            self.named(name, Some(from));
         }
     }
 
@@ -443,7 +464,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The longest beginning of a name that the image has.
-    fn named(&mut self, name: &[u8], from: NodeId) {
+    fn named(&mut self, name: &[u8], from: Option<NodeId>) {
         self.named += 1;
         if self.named > MOST_NAMED {
             return;
@@ -480,22 +501,23 @@ impl<'a> Walk<'a> {
         match self.tree.meta(at).kind {
             Kind::Directory => {
                 // That it is there may be enough: for a log, a lock, a socket.
-                self.keep_path(&path, Why::Named, Some(from));
+                self.keep_path(&path, Why::Named, from);
                 if !self.is_certificates_of_go(&self.tree.path(at), from) {
-                    self.keep_folder(at, Why::Named, Some(from));
+                    self.keep_folder(at, Why::Named, from);
                 }
             }
             // A compiler writes down where its sources were.
             _ if is_prose(&self.parts(at)) || is_source(&self.parts(at)) => {}
             _ => {
-                self.keep_path(&path, Why::Named, Some(from));
+                self.keep_path(&path, Why::Named, from);
             }
         }
     }
 
     /// Go looks into folders only where it has found no file with all certificates (crypto/x509/root_unix.go).
-    fn is_certificates_of_go(&self, path: &str, from: NodeId) -> bool {
-        let go = matches!(self.image.fact(from), Some(Fact::Elf(elf)) if elf.go || elf.is_static());
+    fn is_certificates_of_go(&self, path: &str, from: Option<NodeId>) -> bool {
+        let fact = from.and_then(|from| self.image.fact(from));
+        let go = matches!(fact, Some(Fact::Elf(elf)) if elf.go || elf.is_static());
         go && matches!(path, "/etc/ssl/certs" | "/etc/pki/tls/certs")
             && self.tree.find("/etc/ssl/certs/ca-certificates.crt").is_ok()
     }
@@ -524,6 +546,28 @@ impl<'a> Walk<'a> {
             .collect();
         for link in links {
             self.keep(link, Why::Link, Some(id));
+        }
+    }
+
+    /// A library that is opened by its name, by a program or by the text that a runtime reads.
+    pub(super) fn open_library(&mut self, name: &str, from: NodeId) {
+        let is_elf = matches!(self.image.fact(from), Some(Fact::Elf(_)));
+        let Some(by) = is_elf.then_some(from).or(self.interpreter) else {
+            return;
+        };
+        if let Some(path) = self.loader.open(name, by, self.interpreter) {
+            self.keep_path(&path, Why::Opened, Some(from));
+        }
+    }
+
+    /// What a variable of the image's config names.
+    pub(super) fn variable(&mut self, value: &str, from: Option<NodeId>) {
+        for part in value.split([':', ' ', ';', ',']).take(64) {
+            match (part.starts_with('/'), from) {
+                (true, _) => self.named(part.as_bytes(), from),
+                (false, Some(from)) if part.contains(".so") => self.open_library(part, from),
+                _ => {}
+            }
         }
     }
 
@@ -591,7 +635,7 @@ impl<'a> Walk<'a> {
             Some(format!(
                 "it calls {name}, which builds other programs: what that needs is not known. Start what was built instead"
             ))
-        } else if self.image.unheard || self.named > MOST_NAMED {
+        } else if self.image.unheard || self.lost || self.named > MOST_NAMED {
             Some("its files name too many others for all to be followed".to_owned())
         } else {
             None

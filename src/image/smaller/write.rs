@@ -101,14 +101,18 @@ impl<'a, W: Write> Writer<'a, W> {
             let Some(path) = parts(&entry.path) else {
                 continue;
             };
-            let Some(names) = self.names(&path, index, &entry) else {
-                continue;
-            };
-            for (at, id) in names.into_iter().enumerate() {
-                match at {
-                    0 => self.entry(id, &entry, &mut archive, None, number)?,
-                    _ => self.entry(id, &entry, &mut archive, Some(id), number)?,
+            // Of a file whose first name is gone, the first that stays has the bytes.
+            if let Some(names) = self.orphans.remove(&(index, joined(&path))) {
+                for &id in &names {
+                    let first = (id != names[0]).then_some(names[0]);
+                    self.entry(id, &entry, &mut archive, first, number)?;
                 }
+                continue;
+            }
+            if let Some(id) = self.name(&path, index, &entry) {
+                let link = self.image.hard_links.get(&id);
+                let first = link.map(|(first, _)| *first);
+                self.entry(id, &entry, &mut archive, first, number)?;
             }
         }
         let mut stream = archive.into_inner();
@@ -120,21 +124,15 @@ impl<'a, W: Write> Writer<'a, W> {
         Ok(())
     }
 
-    /// The entries of the smaller image that an entry of the layer stands for.
-    fn names(&self, path: &[&[u8]], layer: u16, entry: &Entry) -> Option<Vec<NodeId>> {
+    /// The entry of the smaller image that an entry of the layer stands for.
+    fn name(&self, path: &[&[u8]], layer: u16, entry: &Entry) -> Option<NodeId> {
         let tree = &self.image.tree;
-        let (name, folder) = match path.split_last() {
-            Some(found) => found,
-            None => {
-                let root = tree.root();
-                let same =
-                    tree.meta(root).layer == layer && entry.wanted == Wanted::Own(Kind::Directory);
-                return same.then(|| vec![root]);
-            }
+        let Some((name, folder)) = path.split_last() else {
+            let root = tree.root();
+            let same =
+                tree.meta(root).layer == layer && entry.wanted == Wanted::Own(Kind::Directory);
+            return same.then_some(root);
         };
-        if let Some(found) = self.orphans.get(&(layer, joined(path))) {
-            return Some(found.clone());
-        }
         let mut at = tree.root();
         for part in folder {
             at = tree.resolve(at, part).ok()?;
@@ -149,7 +147,7 @@ impl<'a, W: Write> Writer<'a, W> {
         let stands = same && meta.layer == layer && self.reach.keeps(id);
         // A link whose bytes came under a lost name was written with them.
         let done = meta.hard_link && self.written[id.index()];
-        (stands && !done).then(|| vec![id])
+        (stands && !done).then_some(id)
     }
 
     fn entry<R: Read>(
@@ -157,23 +155,12 @@ impl<'a, W: Write> Writer<'a, W> {
         id: NodeId,
         entry: &Entry,
         archive: &mut Archive<R>,
-        again: Option<NodeId>,
+        first: Option<NodeId>,
         number: usize,
     ) -> Result<(), WriterError> {
         let tree = &self.image.tree;
         let meta = tree.meta(id);
         let path = path_of(tree, id);
-        let orphaned = self.orphans.get(&(
-            self.next - 1,
-            joined(&parts(&entry.path).unwrap_or_default()),
-        ));
-        // Of the names of one file, the first has the bytes.
-        let first = match (again, orphaned) {
-            (Some(_), Some(links)) => Some(links[0]),
-            (None, Some(_)) => None,
-            _ if meta.hard_link => self.image.hard_links.get(&id).map(|(first, _)| *first),
-            _ => None,
-        };
         let replaced = self.reach.replaced.get(&id);
         let mut header = EntryBuilder::new_ustar();
         let mut name = path.clone();
@@ -203,7 +190,7 @@ impl<'a, W: Write> Writer<'a, W> {
             .and_then(|header| header.mtime(entry.mtime))
             .map_err(bad)?;
         match (meta.kind, first) {
-            (Kind::File, Some(first)) => {
+            (Kind::File | Kind::Special, Some(first)) => {
                 header.entry_type(EntryType::Link);
                 header.link_name(path_of(tree, first));
             }
@@ -217,24 +204,23 @@ impl<'a, W: Write> Writer<'a, W> {
                 header.entry_type(EntryType::Symlink);
                 header.link_name(tree.target(id).unwrap_or_default());
             }
-            (Kind::Special, _) => {
+            (Kind::Special, None) => {
                 header.entry_type(entry.raw);
                 header.device(entry.device.0, entry.device.1).map_err(bad)?;
             }
         }
-        if first.is_none() {
-            let mut room = ATTRIBUTES;
-            for (name, value) in &entry.xattrs {
-                let cost = name.len() + value.len();
-                let Ok(text) = std::str::from_utf8(name) else {
-                    continue;
-                };
-                if cost > room {
-                    break;
-                }
-                room -= cost;
-                header.add_pax(&format!("SCHILY.xattr.{text}"), value);
+        // Those of a link count, too: who unpacks it gives the file an owner, by which Linux takes capabilities away.
+        let mut room = ATTRIBUTES;
+        for (name, value) in &entry.xattrs {
+            let cost = name.len() + value.len();
+            let Ok(text) = std::str::from_utf8(name) else {
+                continue;
+            };
+            if cost > room {
+                break;
             }
+            room -= cost;
+            header.add_pax(&format!("SCHILY.xattr.{text}"), value);
         }
         let own = match first {
             // All names of a file stand in one layer.
