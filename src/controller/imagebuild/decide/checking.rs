@@ -62,10 +62,13 @@ pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
     let Some((current, built)) = unchecked(status) else {
         return vec![];
     };
-    let platforms = built.platforms.iter();
-    platforms
-        .map(|platform| name(&current.job, &built, &platform.platform))
-        .collect()
+    let platforms = || built.platforms.iter().map(|it| &it.platform);
+    let of_this = platforms().map(|platform| name(&current.job, &built, platform));
+    // Those of the smaller image before it may not have gone yet.
+    let before = minimized::full(&built).map(|_| platforms());
+    let before = before.into_iter().flatten();
+    let of_small = before.map(|platform| names::child(&current.job, platform));
+    of_this.chain(of_small).collect()
 }
 
 /// The name of the Job that checks a platform of what this attempt has pushed: that of a full image is another one than that
@@ -128,6 +131,7 @@ fn not_answered(
     let why = (found.reason(), found.rejected.message.as_str());
     status::put(&mut status, build, MINIMIZED, Some(false), why, now);
     let notice = found.notice();
+    let of_small = jobs(&status);
     match found.next {
         Next::Full(built) => {
             if let Some(current) = &mut status.current {
@@ -144,6 +148,7 @@ fn not_answered(
                 now,
             );
             Step {
+                stop: of_small,
                 notice: Some(notice),
                 look_again: Some(SignedDuration::ZERO),
                 ..step(status, Action::None)
