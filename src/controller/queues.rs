@@ -218,13 +218,11 @@ impl Queues {
         queue
     }
 
-    /// True where a build that waits for its turn cannot start now, as enough of those that stand back run.
-    pub fn is_held(&self, build: &ImageBuild) -> bool {
-        let standing_back = || {
-            let state = self.lock();
-            state.standing_back(&builder(build).0, build.uid().as_deref())
-        };
-        decide::stands_back(build) && standing_back().is_full(self.most_back)
+    /// True where builds of this namespace that stand back and wait for their turn cannot start now, as enough of those run. It
+    /// goes over all builds: to be asked once for many of a namespace.
+    pub fn holds_back(&self, namespace: &str) -> bool {
+        let standing_back = self.lock().standing_back(namespace, None);
+        standing_back.is_full(self.most_back)
     }
 
     /// Takes a place on the Builder for this Job of an ImageBuild; false where another build was begun on it since the
@@ -299,14 +297,30 @@ impl Queues {
         self.lock().builds_on(&builder).cloned().collect()
     }
 
-    /// All builds that wait for their turn and stand back.
+    /// Builds that stand back and wait for their turn, of each Builder the one whose turn is first, in the order of their turns;
+    /// none of a namespace in which enough of those run.
     pub fn waiting_back(&self) -> Vec<Arc<ImageBuild>> {
         let state = self.lock();
-        let waiting = state.builds.values();
-        waiting
-            .filter(|build| decide::stands_back(build) && decide::is_queued(build))
-            .cloned()
-            .collect()
+        let running = state.running_back();
+        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
+        for namespace in running.values() {
+            *of.entry(namespace).or_default() += 1;
+        }
+        let is_full = |namespace: &str| {
+            let standing_back = StandingBack {
+                all: running.len(),
+                of_namespace: of.get(namespace).copied().unwrap_or(0),
+            };
+            standing_back.is_full(self.most_back)
+        };
+        let waiting = state.builds.iter().filter(|((namespace, _), build)| {
+            decide::stands_back(build) && decide::is_queued(build) && !is_full(namespace)
+        });
+        let mut first: Vec<_> = waiting.map(|(_, build)| build.clone()).collect();
+        first.sort_by_cached_key(|build| decide::turn(build));
+        let mut seen = BTreeSet::new();
+        first.retain(|build| seen.insert(builder(build)));
+        first
     }
 
     /// A build was looked at and told that it waits for its turn, with this before it on a Builder that takes `most`. Where it
@@ -416,9 +430,21 @@ impl State {
     /// How many builds that base images or schedules have begun run, in this namespace and in the whole cluster, but for the
     /// ImageBuild `mine`. One that hangs for want of what its own spec names does not run.
     fn standing_back(&self, namespace: &str, mine: Option<&str>) -> StandingBack {
+        let mut running = self.running_back();
+        if let Some(mine) = mine {
+            running.remove(mine);
+        }
+        StandingBack {
+            all: running.len(),
+            of_namespace: running.values().filter(|of| **of == namespace).count(),
+        }
+    }
+
+    /// The namespaces of those that run, by their UIDs.
+    fn running_back(&self) -> BTreeMap<&str, &str> {
         let begun = self.begun.iter().filter(|(_, begun)| begun.stands_back);
-        let mut running: BTreeMap<&str, bool> = begun
-            .map(|(uid, begun)| (uid.as_str(), begun.builder.0 == namespace))
+        let mut running: BTreeMap<&str, &str> = begun
+            .map(|(uid, begun)| (uid.as_str(), begun.builder.0.as_str()))
             .collect();
         for ((of, _), build) in &self.builds {
             let current = build.status.as_ref().and_then(|s| s.current.as_ref());
@@ -426,16 +452,10 @@ impl State {
                 && decide::stands_back(build)
                 && !decide::lacks_its_own(build);
             if let (true, Some(uid)) = (runs, &build.metadata.uid) {
-                running.insert(uid, of == namespace);
+                running.insert(uid, of);
             }
         }
-        if let Some(mine) = mine {
-            running.remove(mine);
-        }
-        StandingBack {
-            all: running.len(),
-            of_namespace: running.values().filter(|here| **here).count(),
-        }
+        running
     }
 
     fn hanging(&self, builder: &Name) -> usize {

@@ -113,6 +113,43 @@ fn no_more_builds_that_stand_back_begin_in_the_cluster_than_are_to() {
 }
 
 #[test]
+fn of_those_that_stand_back_the_first_of_each_builder_is_woken_and_none_where_its_namespace_is_full()
+ {
+    let queues = Queues::new(4);
+    let back = |uid: &str, due, (namespace, builder): (&str, &str), priority| {
+        let mut build = match due {
+            0 => running(uid, due),
+            due => queued(uid, due),
+        };
+        let trigger = json!({"reason": "BaseImage", "detail": "", "since": "2026-01-01T00:00:00Z"});
+        let status = build.status.as_mut().unwrap();
+        status.trigger = Some(serde_json::from_value(trigger).unwrap());
+        build.metadata.namespace = Some(namespace.into());
+        build.spec.builder_ref.name = builder.into();
+        build.spec.priority = priority;
+        see(&queues, build);
+    };
+    let woken = || -> Vec<String> {
+        let all = queues.waiting_back();
+        all.iter().map(|build| build.name_any()).collect()
+    };
+    // Urgent ones of a namespace whose two places are taken.
+    for uid in ["f1", "f2", "f3"] {
+        back(uid, 1, ("full", uid), 90);
+    }
+    back("r1", 0, ("full", "one"), 0);
+    assert_eq!(woken(), ["f1", "f2", "f3"]);
+    back("r2", 0, ("full", "two"), 0);
+    assert!(woken().is_empty());
+    // Several of one Builder, and one of another.
+    for (uid, due) in [("a1", 2), ("a2", 3), ("a3", 4)] {
+        back(uid, due, ("free", "a"), 50);
+    }
+    back("b1", 5, ("free", "b"), 0);
+    assert_eq!(woken(), ["a1", "b1"]);
+}
+
+#[test]
 fn a_build_that_stands_back_holds_up_nobody_while_enough_of_those_run() {
     let queues = Queues::new(2);
     let back = |mut build: ImageBuild| {
@@ -127,13 +164,13 @@ fn a_build_that_stands_back_holds_up_nobody_while_enough_of_those_run() {
     see(&queues, urgent.clone());
     see(&queues, person.clone());
     assert_eq!(ahead(&queues, &person), 1);
-    assert!(!queues.is_held(&urgent));
+    assert!(!queues.holds_back("team"));
     // The one place that such builds have in this namespace is taken, on another Builder.
     let mut other = back(running("other", 0));
     other.spec.builder_ref.name = "other".into();
     see(&queues, other.clone());
     assert_eq!(ahead(&queues, &person), 0);
-    assert!(queues.is_held(&urgent) && !queues.is_held(&person));
+    assert!(queues.holds_back("team") && !queues.holds_back("elsewhere"));
     // Once the other has ended the order is by priority again.
     gone(&queues, other);
     assert_eq!((ahead(&queues, &person), ahead(&queues, &urgent)), (1, 0));

@@ -64,10 +64,13 @@ pub struct TriggerSettings {
     /// Builds that base images and schedules start, in the whole cluster at a time: at least 1.
     #[serde(deserialize_with = "at_least_one")]
     pub max_concurrent: usize,
-    /// After so long without a word a watcher is told to be silent: it asks for something twice a minute.
+    /// After so long without a word a watcher is told to be silent: it asks for something twice a minute. A day at most.
     #[serde(deserialize_with = "at_least_one")]
     pub silent_after_seconds: usize,
 }
+
+/// Multiples of it are added to times.
+const LONGEST_SILENCE: u64 = 86_400;
 
 impl Default for TriggerSettings {
     fn default() -> Self {
@@ -81,7 +84,8 @@ impl Default for TriggerSettings {
 impl TriggerSettings {
     /// The same as a duration.
     pub fn silent_after(&self) -> Duration {
-        Duration::from_secs(u64::try_from(self.silent_after_seconds).unwrap_or(u64::MAX))
+        let seconds = u64::try_from(self.silent_after_seconds).unwrap_or(u64::MAX);
+        Duration::from_secs(seconds.min(LONGEST_SILENCE))
     }
 }
 
@@ -287,6 +291,15 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("imagePullPolcy"), "{error}");
+    }
+
+    #[test]
+    fn a_silence_that_is_set_to_ages_is_a_day_and_can_be_reckoned_with() {
+        for (set, seconds) in [(0, 1), (180, 180), (u64::MAX, 86_400)] {
+            let text = format!(r#"{{"silentAfterSeconds": {set}}}"#);
+            let triggers: TriggerSettings = serde_json::from_str(&text).unwrap();
+            assert_eq!(triggers.silent_after(), Duration::from_secs(seconds));
+        }
     }
 
     #[test]

@@ -169,6 +169,18 @@ fn waiting_for(context: &Context, builder: &Builder) -> Vec<ObjectRef<ImageBuild
 /// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
 const NEXT: usize = 3;
 
+/// Of those that stand back and wait anywhere in the cluster, so many are looked at for some whose Builder has room.
+const LOOKED_AT: usize = 50;
+
+/// True where the Builder of a build that waits for its turn takes it now.
+fn has_room(context: &Context, build: &ImageBuild) -> bool {
+    let namespace = build.namespace().unwrap_or_default();
+    let of = ObjectRef::new(&build.spec.builder_ref.name).within(&namespace);
+    let most = context.known.builders.get(&of);
+    let queue = context.queues.queue(build);
+    queue.running + queue.before < most.as_deref().map_or(1, decide::most)
+}
+
 /// The ImageBuilds whose turn it is where `build` has ended or gone, or hangs and takes no place: the first that wait
 /// for the same Builder.
 fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild>> {
@@ -186,14 +198,14 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
     let mut queued = context
         .queues
         .builds(&namespace, &build.spec.builder_ref.name);
-    queued.retain(|other| decide::is_queued(other) && !context.queues.is_held(other));
+    let held = context.queues.holds_back(&namespace);
+    queued.retain(|other| decide::is_queued(other) && !(held && decide::stands_back(other)));
     queued.sort_by_cached_key(|other| decide::turn(other));
     queued.truncate(NEXT);
     if decide::stands_back(build) {
         // One of those that stand back may go on anywhere in the cluster.
-        let mut back = context.queues.waiting_back();
-        back.sort_by_cached_key(|other| decide::turn(other));
-        queued.extend(back.into_iter().take(NEXT));
+        let back = context.queues.waiting_back().into_iter().take(LOOKED_AT);
+        queued.extend(back.filter(|other| has_room(context, other)).take(NEXT));
     }
     let mut names: Vec<_> = queued
         .iter()

@@ -16,6 +16,9 @@ use whittle_watch::wire::{self, Outcome, Seen};
 const TREE: usize = 64;
 /// Bytes of what a watcher says.
 const WORDS: usize = 512;
+/// A look counts as so many seconds older than was told: its age is told in whole seconds, and it takes a moment itself. The look
+/// that a doubt asks for comes later than that ([`super::sources::DOUBTED`]).
+const ROUNDED: i64 = 2;
 
 /// True where both name the same: what a build of an image as source is called begins with `oci@`.
 pub fn same(known: &str, seen: &str) -> bool {
@@ -136,12 +139,12 @@ fn source_moved(
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    // Ages are told in whole seconds.
-    let looked = looked(seen, 1, now);
+    let looked = looked(seen, ROUNDED, now);
     let same = nothing_below(status, &revision, seen.tree.as_deref());
     if same || last_revision(status) == Some(&revision) {
-        // What was seen before that is older.
-        status.pending.take_if(|pending| pending.doubt.is_some());
+        // What was seen before that is older: where this was seen after the build.
+        let over = |pending: &mut Pending| pending.doubt.as_ref().is_some_and(|it| looked > it.0);
+        status.pending.take_if(over);
         return;
     }
     let doubted = status.pending.as_ref().and_then(|it| it.doubt.clone());

@@ -368,10 +368,10 @@ fn a_look_after_a_build_says_whether_what_was_seen_during_it_is_news() {
     let id = id_of(&build);
     let doubt = |status: &ImageBuildStatus| status.pending.as_ref().unwrap().doubt.clone();
     // The source is where the build found it: what was seen before is older, and part of it.
-    let status = heard(&build, &found(&id, C), after(2)).unwrap();
+    let status = heard(&build, &found(&id, C), after(3)).unwrap();
     assert_eq!(pending(&status), None);
     // It is where it was seen: that is news. A look from before says nothing.
-    let status = heard(&build, &found(&id, B), after(2)).unwrap();
+    let status = heard(&build, &found(&id, B), after(3)).unwrap();
     assert_eq!(
         (pending(&status), doubt(&status)),
         (Some((TriggerReason::Commit, Some(B))), None)
@@ -380,18 +380,44 @@ fn a_look_after_a_build_says_whether_what_was_seen_during_it_is_news() {
         age_seconds: 1,
         ..found(&id, B)
     };
-    let status = heard(&build, &old, after(2)).unwrap();
+    let status = heard(&build, &old, after(3)).unwrap();
+    assert_eq!(doubt(&status), Some(Time(now())));
+    // Nor does one that still found what was built.
+    let status = heard(&build, &found(&id, C), after(1)).unwrap();
     assert_eq!(doubt(&status), Some(Time(now())));
     // It has moved once more. Nobody has posted that: the look was asked for by the doubt.
     let wanted = Seen {
         wanted: true,
         ..found(&id, D)
     };
-    let status = heard(&build, &wanted, after(2)).unwrap();
+    let status = heard(&build, &wanted, after(3)).unwrap();
     assert_eq!(
         (pending(&status), doubt(&status)),
         (Some((TriggerReason::Commit, Some(D))), None)
     );
+}
+
+#[test]
+fn the_look_that_a_doubt_asks_for_counts_wherever_in_a_second_the_build_has_ended() {
+    let build = doubted();
+    let id = id_of(&build);
+    let pause = i64::try_from(crate::watcher::sources::DOUBTED.as_millis()).unwrap();
+    // The doubt is written without its milliseconds; the look takes 300 of them, and may be told later still.
+    for ended in [0, 300, 700, 999] {
+        for took in [300, 1_100, 2_900] {
+            let seen = Seen {
+                age_seconds: u64::try_from(took / 1_000).unwrap(),
+                ..found(&id, B)
+            };
+            let at = now() + SignedDuration::from_millis(ended + pause + took);
+            let status = heard(&build, &seen, at).unwrap();
+            let pending = status.pending.unwrap();
+            assert_eq!(
+                (pending.revision.as_deref(), pending.doubt),
+                (Some(B), None)
+            );
+        }
+    }
 }
 
 #[test]

@@ -25,6 +25,9 @@ use whittle_watch::wire::{Outcome, Seen, Watched, What};
 const UNPOLLED: i64 = 1800;
 /// How long it is between two looks that webhooks ask for.
 const BETWEEN: Duration = Duration::from_secs(1);
+/// So long after a doubt was written its source is looked at: a look that came earlier would not count
+/// ([`super::heard`] takes each for two seconds older than it is told).
+pub(super) const DOUBTED: Duration = Duration::from_millis(2500);
 /// What changes together is written together.
 const TOGETHER: Duration = Duration::from_secs(1);
 
@@ -49,12 +52,16 @@ pub(super) struct State {
     /// Builders whose lists are to be written, and since when.
     dirty: BTreeMap<Name, Instant>,
     /// What is to be looked at at once, by Builder, and from when on.
-    wanted: BTreeMap<Name, BTreeMap<String, Instant>>,
+    wanted: BTreeMap<Name, BTreeMap<Wish, Instant>>,
     /// What was told to be looked at of late.
     looked: BTreeMap<String, Instant>,
     /// The watchers, by Builder.
     pub(super) voices: BTreeMap<Name, Voice>,
 }
+
+/// A source that is to be looked at, and whether for a doubt: the look that a webhook asks for comes too early for that, and is
+/// not to wait for it either.
+type Wish = (String, bool);
 
 /// What is watched of one ImageBuild, and what is known of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -257,7 +264,7 @@ impl Sources {
         drop(state);
         self.0.changed.notify_one();
         for (builder, id) in doubted {
-            self.want(&builder, &id);
+            self.want_at(&builder, (id, true), Instant::now() + DOUBTED);
         }
     }
 
@@ -333,9 +340,20 @@ impl Sources {
             .looked
             .retain(|_, at| now.duration_since(*at) < BETWEEN);
         let at = state.looked.get(id).map_or(now, |at| *at + BETWEEN);
+        drop(state);
+        self.want_at(builder, (id.to_owned(), false), at);
+    }
+
+    fn want_at(&self, builder: &Name, wish: Wish, at: Instant) {
+        let mut state = self.lock();
         let wanted = state.wanted.entry(builder.clone()).or_default();
         if wanted.len() < BUILDS {
-            wanted.entry(id.to_owned()).or_insert(at);
+            // A doubt of later asks for a later look.
+            let doubt = wish.1;
+            let known = wanted.entry(wish).or_insert(at);
+            if doubt {
+                *known = at;
+            }
         }
         drop(state);
         self.0.wanted.notify_waiters();
@@ -371,9 +389,9 @@ impl State {
             return (vec![], None);
         };
         let mut due = vec![];
-        wanted.retain(|id, at| {
+        wanted.retain(|(id, _), at| {
             let waits = *at > now;
-            if !waits {
+            if !waits && due.last() != Some(id) {
                 due.push(id.clone());
             }
             waits

@@ -147,8 +147,15 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
         std::slice::from_ref(&id)
     );
     build.status = Some(status("2026-01-01T00:01:00Z"));
+    let (put, one) = (Instant::now(), std::slice::from_ref(&id));
     sources.put(&Event::Apply(build));
-    assert_eq!(sources.wanted(&default(), wait).await, [id]);
+    // Not so early that the look would not count; and a webhook does not wait for that.
+    sources.want(&default(), &id);
+    assert_eq!(sources.wanted(&default(), wait).await, one);
+    assert!(put.elapsed() < DOUBTED);
+    assert_eq!(sources.wanted(&default(), wait).await, one);
+    assert!(put.elapsed() >= DOUBTED);
+    assert!(sources.wanted(&default(), wait).await.is_empty());
 }
 
 #[test]

@@ -81,16 +81,16 @@ pub async fn run(context: &Context, stop: impl Future<Output = ()>) {
         }
         for builder in context.sources.watchers() {
             let round = async {
-                look(context, &builder, after).await?;
-                tell_all(context, &builder).await
+                if let Err(error) = look(context, &builder, after).await {
+                    let (namespace, name) = &builder;
+                    tracing::warn!(namespace, builder = name, %error, "failed to read why a watcher is silent; retrying");
+                }
+                // What is known already is told whatever came of that.
+                tell_all(context, &builder).await;
             };
-            let result = tokio::select! {
+            tokio::select! {
                 () = &mut stop => return,
-                result = round => result,
-            };
-            if let Err(error) = result {
-                let (namespace, name) = &builder;
-                tracing::warn!(namespace, builder = name, %error, "cannot tell what a watcher does not say; retrying");
+                () = round => {}
             }
         }
     }
@@ -138,17 +138,24 @@ async fn look(context: &Context, of: &Name, after: Duration) -> Result<(), Error
     Ok(())
 }
 
-/// Tells some of the ImageBuilds of a Builder that do not say yet how it is.
-async fn tell_all(context: &Context, builder: &Name) -> Result<(), Error> {
+/// Tells some of the ImageBuilds of a Builder that do not say yet how it is. One whose status cannot be written keeps none of the
+/// others from being told.
+async fn tell_all(context: &Context, builder: &Name) {
     for untold in context.sources.untold(builder, MOST) {
         // The watcher may speak in between.
-        if context.sources.is_untold(builder, &untold)
-            && in_time(tell(context, builder, &untold)).await?
-        {
-            tokio::time::sleep(PACE).await;
+        if !context.sources.is_untold(builder, &untold) {
+            continue;
         }
+        match in_time(tell(context, builder, &untold)).await {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(error) => {
+                let (namespace, name) = &untold.name;
+                tracing::warn!(namespace, name, %error, "failed to write what an ImageBuild's watcher does not say; retrying");
+            }
+        }
+        tokio::time::sleep(PACE).await;
     }
-    Ok(())
 }
 
 /// True where that was written.

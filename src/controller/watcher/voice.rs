@@ -127,8 +127,14 @@ impl Voice {
         self.trouble = Some(why);
     }
 
-    /// What its list leaves out.
-    pub fn leaves_out(&mut self, all: BTreeMap<String, LeftOut>) {
+    /// True where nobody wants it and it waits for nothing: nothing is to be known of it.
+    pub fn is_over(&self) -> bool {
+        self.wanted.is_none() && self.held == 0
+    }
+
+    /// It is to be there, and this is what its list leaves out.
+    pub fn leaves_out(&mut self, all: BTreeMap<String, LeftOut>, now: Instant) {
+        self.want(None, now);
         self.left_out = Some(all);
     }
 
@@ -352,14 +358,14 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_said_of_that_one_alone_and_taken_back_once_it_has_room() {
-        let (mut voice, _) = wanted();
+        let (mut voice, begin) = wanted();
         let old = Said::Of(Say::LeftOut("old".into()));
         assert_eq!(voice.says("u", "b", &old), None);
         let out = LeftOut {
             bound: Bound::Secrets,
             what: vec!["image h/a:1".into()],
         };
-        voice.leaves_out([("u".to_owned(), out.clone())].into());
+        voice.leaves_out([("u".to_owned(), out.clone())].into(), begin);
         let say = Say::LeftOut(out.message("b"));
         assert_eq!(
             voice.says("u", "b", &Said::Nothing),

@@ -15,10 +15,7 @@ pub struct Held(Sources, Name);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        if let Some(voice) = state.voices.get_mut(&self.1) {
-            voice.waited(Instant::now());
-        }
+        self.0.known(&self.1, Voice::waited);
     }
 }
 
@@ -34,20 +31,33 @@ pub struct Untold {
 }
 
 impl Sources {
+    /// Changes what is known of this Builder's watcher.
     fn voice<T>(&self, builder: &Name, change: impl FnOnce(&mut Voice, Instant) -> T) -> T {
         let mut state = self.lock();
         let voice = state.voices.entry(builder.clone());
         change(voice.or_insert_with(Voice::new), Instant::now())
     }
 
+    /// The same where something is known of it. Names of Builders are whatever ImageBuilds say: of one that nobody wants any
+    /// more nothing is kept.
+    fn known<T>(&self, builder: &Name, change: impl FnOnce(&mut Voice, Instant) -> T) -> Option<T> {
+        let mut state = self.lock();
+        let voice = state.voices.get_mut(builder)?;
+        let result = change(voice, Instant::now());
+        if voice.is_over() {
+            state.voices.remove(builder);
+        }
+        Some(result)
+    }
+
     /// This Builder's watcher says something.
     pub fn speaks(&self, builder: &Name) {
-        self.voice(builder, |voice, now| voice.speaks(now));
+        self.known(builder, Voice::speaks);
     }
 
     /// It says something, and waits until what this gives back is dropped.
     pub fn holds(&self, builder: &Name) -> Held {
-        self.voice(builder, |voice, now| voice.waits(now));
+        self.voice(builder, Voice::waits);
         Held(self.clone(), builder.clone())
     }
 
@@ -58,7 +68,7 @@ impl Sources {
 
     /// It is to be there no more, or is not ours.
     pub fn unwants(&self, builder: &Name) {
-        self.voice(builder, |voice, _| voice.unwant());
+        self.known(builder, |voice, _| voice.unwant());
     }
 
     /// It cannot be written.
@@ -66,9 +76,9 @@ impl Sources {
         self.voice(builder, |voice, now| voice.fails(why, now));
     }
 
-    /// What its list leaves out.
+    /// It is about to be written, and this is what its list leaves out.
     pub fn leaves_out(&self, builder: &Name, all: BTreeMap<String, LeftOut>) {
-        self.voice(builder, |voice, _| voice.leaves_out(all));
+        self.voice(builder, |voice, now| voice.leaves_out(all, now));
     }
 
     /// All whose watchers are known.
@@ -78,15 +88,16 @@ impl Sources {
 
     /// What is to be done about one, and why it could not be written.
     pub fn turn(&self, builder: &Name, after: Duration) -> (Turn, Option<String>) {
-        self.voice(builder, |voice, now| {
+        let turn = self.known(builder, |voice, now| {
             let trouble = voice.trouble().map(str::to_owned);
             (voice.turn(after, now), trouble)
-        })
+        });
+        turn.unwrap_or((Turn::Known, None))
     }
 
     /// It was looked why it is silent.
     pub fn found(&self, builder: &Name, cause: &Cause, message: String, after: Duration) {
-        self.voice(builder, |voice, now| {
+        self.known(builder, |voice, now| {
             voice.found(cause, message, after, now)
         });
     }
@@ -122,3 +133,7 @@ impl Sources {
         entry.uid == untold.uid && say.as_ref() == Some(&untold.say)
     }
 }
+
+#[cfg(test)]
+#[path = "voices_tests.rs"]
+mod tests;
