@@ -68,12 +68,12 @@ const CALLS: &[Call] = &[
         folder: None,
         ..at(libc::SYS_inotify_add_watch, How::LookedUp)
     },
-    at(libc::SYS_renameat, How::LookedUp),
 ];
 
-/// Those that only amd64 still has.
+/// Those that only one architecture still has.
 #[cfg(target_arch = "x86_64")]
 const OLD_CALLS: &[Call] = &[
+    at(libc::SYS_renameat, How::LookedUp),
     plain(libc::SYS_open, How::Opened),
     plain(libc::SYS_creat, How::Opened),
     plain(libc::SYS_stat, How::LookedUp),
@@ -91,8 +91,9 @@ const OLD_CALLS: &[Call] = &[
     plain(libc::SYS_utime, How::LookedUp),
     plain(libc::SYS_utimes, How::LookedUp),
 ];
-#[cfg(not(target_arch = "x86_64"))]
-const OLD_CALLS: &[Call] = &[];
+/// renameat, which libc's list for arm64 lacks, and glibc calls there.
+#[cfg(target_arch = "aarch64")]
+const OLD_CALLS: &[Call] = &[at(38, How::LookedUp)];
 
 fn all() -> impl Iterator<Item = &'static Call> {
     CALLS.iter().chain(OLD_CALLS)

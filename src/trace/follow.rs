@@ -9,6 +9,19 @@ use crate::notes::{How, Notes};
 use crate::sys::{self, At, PTRACE_EVENT_STOP};
 use crate::{calls, paths};
 
+/// Changes that are dealt with before signals are looked at.
+const AT_ONCE: usize = 100;
+
+/// How far it has caught up.
+pub enum Caught {
+    /// The first process has ended, with this exit code.
+    Ended(u8),
+    /// The next change is told by SIGCHLD.
+    All,
+    /// There may be more.
+    Some,
+}
+
 /// A call that has begun: what it asks for.
 struct Begun {
     path: String,
@@ -41,19 +54,22 @@ impl Follower {
         }
     }
 
-    /// Deals with all that has happened; the exit code, once the first process has ended.
-    pub fn catch_up(&mut self) -> io::Result<Option<u8>> {
-        while let Some((pid, status)) = sys::changed()? {
+    /// Deals with what has happened, to a bound: where processes never cease to stop, signals are looked at in between.
+    pub fn catch_up(&mut self) -> io::Result<Caught> {
+        for _ in 0..AT_ONCE {
+            let Some((pid, status)) = sys::changed()? else {
+                return Ok(Caught::All);
+            };
             if libc::WIFSTOPPED(status) {
                 self.stopped(pid, status);
                 continue;
             }
             self.begun.remove(&pid);
             if pid == self.first {
-                return Ok(Some(exit_code(status)));
+                return Ok(Caught::Ended(exit_code(status)));
             }
         }
-        Ok(None)
+        Ok(Caught::Some)
     }
 
     fn stopped(&mut self, pid: pid_t, status: c_int) {

@@ -37,7 +37,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use follow::Follower;
+use follow::{Caught, Follower};
 use notes::Notes;
 pub use notes::{Document, Entry, How};
 
@@ -103,16 +103,21 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
         }
     };
     let code = loop {
-        if let Some(code) = follower.catch_up()? {
-            break code;
-        }
-        match signals.next()? {
-            // The second is from a write of our own, to a standard error that nobody reads.
-            (libc::SIGCHLD | libc::SIGPIPE, _) => {}
-            (libc::SIGUSR1, _) => write(&follower.notes),
-            // From the terminal, which has sent it to the program, too.
-            (_, libc::SI_KERNEL) => {}
-            (signal, _) => sys::kill(first, signal),
+        let mut wait = match follower.catch_up()? {
+            Caught::Ended(code) => break code,
+            Caught::All => true,
+            Caught::Some => false,
+        };
+        while let Some(signal) = signals.next(wait)? {
+            wait = false;
+            match signal {
+                // The second is from a write of our own, to a standard error that nobody reads.
+                (libc::SIGCHLD | libc::SIGPIPE, _) => {}
+                (libc::SIGUSR1, _) => write(&follower.notes),
+                // From the terminal, which has sent it to the program, too.
+                (_, libc::SI_KERNEL) => {}
+                (signal, _) => sys::kill(first, signal),
+            }
         }
     };
     match code {

@@ -59,13 +59,23 @@ pub fn take_signals() -> io::Result<(Signals, Mask)> {
 }
 
 impl Signals {
-    /// Waits for the next one: its number and its `si_code`.
-    pub fn next(&mut self) -> io::Result<(c_int, c_int)> {
+    /// The next one, its number and its `si_code`: one that is there, or after a wait.
+    pub fn next(&mut self, wait: bool) -> io::Result<Option<(c_int, c_int)>> {
+        let mut ready = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: the pointer is to one local struct, and one is what is said.
+        let found = unsafe { libc::poll(&raw mut ready, 1, if wait { -1 } else { 0 }) };
+        if checked(found)? == 0 {
+            return Ok(None);
+        }
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         self.0.read_exact(&mut info)?;
         // Laid out as signalfd_siginfo: ssi_signo, ssi_errno, ssi_code.
         let word = |at: usize| c_int::from_ne_bytes(info[at..at + 4].try_into().expect("four"));
-        Ok((word(0), word(8)))
+        Ok(Some((word(0), word(8))))
     }
 }
 

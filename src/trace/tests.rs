@@ -286,19 +286,53 @@ fn signals_that_end_the_program_and_real_time_ones_are_as_without_tracing() {
     assert_eq!(case.sh("kill -KILL $$"), 137);
     assert_eq!(case.sh("kill -SEGV $$"), 139);
     assert_eq!(case.sh("trap 'exit 9' 40; kill -40 $$"), 9);
-    // Nothing that the tracer blocks or ignores is passed on.
-    let script = "cat /proc/self/status > signals";
-    assert_eq!(case.sh(script), 0);
-    // 32 and 33 are glibc's own, and set to this or that by its spawn.
-    let masks = |text: String| -> Vec<u64> {
-        let lines = text.lines().filter(|line| line.starts_with("Sig"));
-        let mask = |line: &str| u64::from_str_radix(&line[8..], 16).unwrap() & 0x7fff_ffff;
-        lines.skip(2).map(mask).collect()
+}
+
+/// Of this text of `/proc/PID/status`: which signals are blocked, ignored and caught, and how many filters there are.
+fn inherited(status: &str) -> Vec<u64> {
+    let number = |name: &str, radix| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        let number = line.split_whitespace().nth(1).unwrap();
+        // 32 and 33 are glibc's own, and set to this or that by its spawn.
+        u64::from_str_radix(number, radix).unwrap() & 0x7fff_ffff
     };
-    let traced = masks(fs::read_to_string(case.path("signals")).unwrap());
+    let masks = ["SigBlk", "SigIgn", "SigCgt"].map(|name| number(name, 16));
+    [&masks[..], &[number("Seccomp_filters", 10)]].concat()
+}
+
+#[test]
+fn a_program_inherits_the_filter_and_nothing_else_of_the_tracer() {
+    let mut case = Case::new(&[]);
     let untraced = Command::new("cat").arg("/proc/self/status").output();
-    let untraced = masks(String::from_utf8(untraced.unwrap().stdout).unwrap());
-    assert_eq!((traced.len(), &traced), (3, &untraced));
+    let untraced = inherited(&String::from_utf8(untraced.unwrap().stdout).unwrap());
+    for filter in [true, false] {
+        case.filter = filter;
+        assert_eq!(
+            case.sh("cat /proc/self/status > status; ls /proc/self/fd > open"),
+            0
+        );
+        let mut expected = untraced.clone();
+        expected[3] += u64::from(filter);
+        let status = fs::read_to_string(case.path("status")).unwrap();
+        assert_eq!(inherited(&status), expected);
+        // The fourth is of ls itself.
+        let open = fs::read_to_string(case.path("open")).unwrap();
+        assert_eq!(open, "0\n1\n2\n3\n");
+    }
+}
+
+#[test]
+fn signals_of_all_numbers_are_forwarded_while_others_never_cease_to_look_for_files() {
+    let case = Case::new(&[]);
+    let look = "(while :; do [ -e x ]; done) & ";
+    let script = format!(
+        "trap 'exit 7' TERM; trap 'kill -TERM $$' WINCH; {}: > ready; wait",
+        look.repeat(8)
+    );
+    let tracer = case.start(&["sh", "-c", &script]);
+    until("the trap", || case.path("ready").exists());
+    tracer.send(Signal::WINCH);
+    assert_eq!(tracer.end().0, 7);
 }
 
 #[test]
