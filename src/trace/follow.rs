@@ -118,7 +118,7 @@ impl Follower {
             Err(error) => {
                 // A process that others may not look into; else the address is wrong, and the call fails.
                 if error.raw_os_error() == Some(libc::EPERM) {
-                    self.unread(pid);
+                    self.notes.unread(paths::program(pid));
                 }
                 return None;
             }
@@ -153,16 +153,11 @@ impl Follower {
                     self.notes.add(path, How::Executed, true);
                 }
             }
-            Err(_) => self.unread(pid),
+            Err(_) => self.notes.unread(paths::program(pid)),
         }
         if sys::stop(pid).is_ok_and(|stop| stop.arch != calls::NATIVE) {
-            self.unread(pid);
+            self.notes.unread(paths::program(pid));
         }
-    }
-
-    fn unread(&mut self, pid: pid_t) {
-        let program = paths::program(pid).unwrap_or_else(|| "(unknown)".into());
-        self.notes.unread(program);
     }
 }
 

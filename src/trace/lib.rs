@@ -9,6 +9,9 @@
 //! program ends, this ends with its exit code, or 128 and the number of the signal that ended it; what it leaves running is
 //! killed, as in every container. 125: it could not be traced; 126: not executable; 127: not found.
 //!
+//! What is otherwise for a program that is traced: it is not process 1, so a signal that it does not handle ends it; it gains
+//! no privileges by an exec (Pod Security `restricted` has that, too); and it cannot trace others itself, as debuggers do.
+//!
 //! # The document
 //!
 //! ```json
@@ -22,7 +25,8 @@
 //! `lookedUp`, `opened`, `readLink`; of directories in which something was made, renamed or deleted, the path of that.
 //! `found`: there was something, be it also another thing than was asked for (a file that may not be opened, a file where a
 //! link was looked for). `cut`: there were more paths than the limit, or than 16 MiB. `unread`: programs that ran and whose
-//! calls are not seen, or not all: 32-bit ones, and those that do not let others look into them.
+//! calls are not seen, or not all: 32-bit ones, and those that do not let others look into
+//! them, as where their file is not readable (by their short name).
 
 mod calls;
 mod follow;

@@ -42,10 +42,12 @@ pub fn directory(pid: i32, descriptor: Option<i32>) -> Option<Vec<u8>> {
     path.starts_with(b"/").then_some(path)
 }
 
-/// The program that a process runs.
-pub fn program(pid: i32) -> Option<String> {
-    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    Some(path.to_string_lossy().into_owned())
+/// The program that a process runs: its path or, where the process lets nobody look, its short name.
+pub fn program(pid: i32) -> String {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).map(|path| path.into_os_string());
+    let name = || std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let text = path.map_or_else(|_| name(), OsStringExt::into_vec);
+    String::from_utf8_lossy(&text).trim_end().to_owned()
 }
 
 /// The files in `/proc/PID/maps`, each once.
