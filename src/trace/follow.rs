@@ -187,3 +187,20 @@ fn exit_code(status: c_int) -> u8 {
     };
     u8::try_from(code).unwrap_or(u8::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_gives_says_whether_something_was_there() {
+        let gives = |error: i32, how| found(-i64::from(error), how);
+        assert_eq!(found(3, How::Opened), Some(true));
+        assert_eq!(gives(libc::ENOENT, How::Opened), Some(false));
+        assert_eq!(gives(libc::EACCES, How::Opened), Some(true));
+        assert_eq!(gives(libc::EINVAL, How::ReadLink), Some(true));
+        assert_eq!(gives(libc::EINVAL, How::LookedUp), Some(false));
+        // ERESTARTSYS: the call is made again.
+        assert_eq!(gives(512, How::Opened), None);
+    }
+}
