@@ -9,19 +9,6 @@ use crate::notes::{How, Notes};
 use crate::sys::{self, At, PTRACE_EVENT_STOP};
 use crate::{calls, paths};
 
-/// Changes that are dealt with before signals are looked at.
-const AT_ONCE: usize = 100;
-
-/// How far it has caught up.
-pub enum Caught {
-    /// The first process has ended, with this exit code.
-    Ended(u8),
-    /// The next change is told by SIGCHLD.
-    All,
-    /// There may be more.
-    Some,
-}
-
 /// A call that has begun: what it asks for.
 struct Begun {
     path: String,
@@ -54,22 +41,25 @@ impl Follower {
         }
     }
 
-    /// Deals with what has happened, to a bound: where processes never cease to stop, signals are looked at in between.
-    pub fn catch_up(&mut self) -> io::Result<Caught> {
-        for _ in 0..AT_ONCE {
-            let Some((pid, status)) = sys::changed()? else {
-                return Ok(Caught::All);
-            };
+    /// Deals with what has happened; the exit code, once the first process has ended. Nobody goes on before all changes are
+    /// known, so that each gets its turn where some never cease to stop, and so do signals.
+    pub fn catch_up(&mut self) -> io::Result<Option<u8>> {
+        let mut changes = Vec::new();
+        while let Some(change) = sys::changed()? {
+            changes.push(change);
+        }
+        let mut code = None;
+        for (pid, status) in changes {
             if libc::WIFSTOPPED(status) {
                 self.stopped(pid, status);
                 continue;
             }
             self.begun.remove(&pid);
             if pid == self.first {
-                return Ok(Caught::Ended(exit_code(status)));
+                code = Some(exit_code(status));
             }
         }
-        Ok(Caught::Some)
+        Ok(code)
     }
 
     fn stopped(&mut self, pid: pid_t, status: c_int) {

@@ -41,7 +41,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use follow::{Caught, Follower};
+use follow::Follower;
 use notes::Notes;
 pub use notes::{Document, Entry, How};
 
@@ -107,11 +107,11 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
         }
     };
     let code = loop {
-        let mut wait = match follower.catch_up()? {
-            Caught::Ended(code) => break code,
-            Caught::All => true,
-            Caught::Some => false,
-        };
+        if let Some(code) = follower.catch_up()? {
+            break code;
+        }
+        // Each change from here on is told by SIGCHLD.
+        let mut wait = true;
         while let Some(signal) = signals.next(wait)? {
             wait = false;
             match signal {

@@ -157,9 +157,12 @@ pub fn changed() -> io::Result<Option<(pid_t, c_int)>> {
     let mut status = 0;
     // SAFETY: the pointer is to a local.
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-    match checked(pid)? {
-        0 => Ok(None),
-        pid => Ok(Some((pid, status))),
+    match checked(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) => Ok(Some((pid, status))),
+        // That was the last.
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
