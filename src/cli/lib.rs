@@ -101,6 +101,19 @@ enum Command {
         /// The daemon's state.
         root: PathBuf,
     },
+    /// Runs a program as the container's first process, and notes which files it asks for.
+    #[command(hide = true)]
+    Trace {
+        /// The file of what was noted, JSON; standard error where it is absent. SIGUSR1 writes it at once.
+        #[arg(long)]
+        output: Option<PathBuf>,
+        /// Paths that are noted, at most.
+        #[arg(long, default_value_t = whittle_trace::LIMIT)]
+        limit: usize,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
 }
@@ -236,7 +249,15 @@ pub fn main() -> ExitCode {
     {
         return code;
     }
-    let command = Arguments::parse().command;
+    let command = match Arguments::parse().command {
+        // Without a runtime: it has to be the only thread.
+        Command::Trace {
+            output,
+            limit,
+            command,
+        } => return trace(output, limit, command),
+        command => command,
+    };
     let watches = matches!(command, Command::Watch { .. });
     let mut runtime = match watches {
         // It mostly waits, and is there in each namespace: one thread takes the least memory.
@@ -250,6 +271,19 @@ pub fn main() -> ExitCode {
         runtime.shutdown_background();
     }
     code
+}
+
+fn trace(output: Option<PathBuf>, limit: usize, command: Vec<OsString>) -> ExitCode {
+    let options = whittle_trace::Options {
+        command,
+        output,
+        limit,
+        filter: true,
+    };
+    ExitCode::from(whittle_trace::run(&options).unwrap_or_else(|error| {
+        eprintln!("whittle: {error}");
+        whittle_trace::FAILED
+    }))
 }
 
 fn install(folder: &Path, state: Option<&Path>) -> ExitCode {
@@ -272,6 +306,7 @@ async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
+        Command::Trace { .. } => unreachable!("carried out before there is a runtime"),
         Command::Crds { directory } => crds(directory.as_deref()),
         Command::Chart { folder } => chart(&folder),
         Command::Builder {
