@@ -144,3 +144,33 @@ fn a_source_of_flux_says_nothing_of_the_watcher() {
         "WatcherSilent"
     );
 }
+
+#[tokio::test]
+async fn one_status_that_cannot_be_written_keeps_no_other_one_from_being_told() {
+    use crate::watcher::room::{Bound, LeftOut};
+    let (context, server) = crate::scripted::context(&[]);
+    let builder = ("team".to_owned(), "default".to_owned());
+    let mut out = std::collections::BTreeMap::new();
+    for name in ["a", "b"] {
+        let mut build = polled();
+        build.metadata.namespace = Some("team".into());
+        build.metadata.name = Some(name.into());
+        build.metadata.uid = Some(name.into());
+        let (bound, what) = (Bound::Secrets, vec!["image h/a:1".to_owned()]);
+        out.insert(name.to_owned(), LeftOut { bound, what });
+        let json = serde_json::to_value(&build).unwrap();
+        let one = format!("/apis/whittle.dev/v1alpha1/namespaces/team/imagebuilds/{name}");
+        server.on(&format!("GET {one}"), json.clone());
+        let write = format!("PATCH {one}/status");
+        match name {
+            "a" => server.refuse(&write, 403, "Forbidden", "denied"),
+            _ => server.on(&write, json),
+        };
+        let event = kube::runtime::watcher::Event::Apply(build);
+        context.sources.put(&event);
+    }
+    context.sources.leaves_out(&builder, out);
+    tell_all(&context, &builder).await;
+    // Both were read, and both writes were tried.
+    assert_eq!(server.asked().len(), 4);
+}
