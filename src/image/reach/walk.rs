@@ -417,7 +417,10 @@ impl<'a> Walk<'a> {
                     self.named(name, Some(id));
                 }
             } else if name == ICONV {
-                if !is_libc {
+                // These convert from the locale's set, which is UTF-8 or ASCII: the C library does that itself.
+                let of_names =
+                    own_name.starts_with(b"libidn2.") || own_name.starts_with(b"libunistring.");
+                if !is_libc && !of_names {
                     self.converters(id);
                 }
             } else if memmem::find(name, b".so").is_some() {
