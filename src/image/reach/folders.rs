@@ -20,8 +20,8 @@ pub(super) fn is_about_one_thing(path: &str) -> bool {
         }
         ["usr", "lib" | "lib64" | "libexec", name] => !is_triplet(name) && !is_language(name),
         ["usr", "lib" | "lib64" | "libexec", name, rest @ ..] => {
-            !is_language(name)
-                && !(is_triplet(name) && rest.first().is_some_and(|name| is_language(name)))
+            let inner = rest.first().is_some_and(|name| is_language(name));
+            !is_language(name) && (!is_triplet(name) || !inner)
         }
         ["lib" | "lib64", name] => !is_triplet(name),
         ["usr", "include" | "src", ..] => false,
