@@ -437,10 +437,13 @@ impl<'a> Walk<'a> {
             return;
         }
         let image = self.image;
-        let libraries: Vec<NodeId> = image.mentions.keys().copied().collect();
-        let libc = libraries
-            .into_iter()
-            .find(|id| self.is_kept(*id) && self.tree.name(*id).starts_with(b"libc.so"));
+        // Of several always the same one.
+        let libc = image
+            .mentions
+            .keys()
+            .filter(|id| self.is_kept(**id) && self.tree.name(**id).starts_with(b"libc.so"))
+            .min()
+            .copied();
         let Some(told) = libc.and_then(|id| image.mentions.get(&id)) else {
             return;
         };
