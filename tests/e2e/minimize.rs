@@ -268,11 +268,12 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
             "{}: {percent} %\n{table}",
             program.name
         );
-        // Without it, there is a hint.
+        // Without it, there is a hint where at least half would go.
         let advice = find(&full.conditions, "Advice").map(|it| it.message.clone());
         let advice = advice.unwrap_or_default();
-        assert!(
+        assert_eq!(
             advice.contains("never reached"),
+            program.name != "python",
             "{}: {advice}",
             program.name
         );
@@ -322,7 +323,7 @@ func main() {
 async fn what_nobody_can_know_is_found_by_the_health_check_and_the_full_image_used() {
     let mut field = Field::new("minimizefull").await;
     field.patience = 2 * PATIENCE;
-    let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY . .\nRUN CGO_ENABLED=0 go build -o /server .\nENV WHAT=licenses\nUSER 65532:65532\nENTRYPOINT [\"/server\"]\n";
+    let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY main.go go.mod ./\nRUN CGO_ENABLED=0 go build -o /server .\nENV WHAT=licenses\nUSER 65532:65532\nENTRYPOINT [\"/server\"]\n";
     let files = json!({"Dockerfile": dockerfile, "main.go": LATE, "go.mod": "module example.com/late\n\ngo 1.26\n"});
     let spec = |change: Value| {
         let mut minimize = json!({"mode": "Apply"});
