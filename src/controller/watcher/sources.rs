@@ -26,7 +26,7 @@ const UNPOLLED: i64 = 1800;
 /// How long it is between two looks that webhooks ask for.
 const BETWEEN: Duration = Duration::from_secs(1);
 /// So long after a doubt was written its source is looked at: a look that came earlier would not count
-/// ([`super::heard`] takes each for two seconds older than it is told).
+/// (`heard` takes each for two seconds older than it is told).
 pub(super) const DOUBTED: Duration = Duration::from_millis(2500);
 /// What changes together is written together.
 const TOGETHER: Duration = Duration::from_secs(1);
