@@ -88,7 +88,6 @@ pub const SAMPLES: &[Sample] = &[
     sample("go-static", "distroless static", Prints(&["hello from distroless static"]), hello("hello from", "hello again from")),
     sample("go-version", "scratch", Prints(&["hello, version 1.4.0"]), hello("hello,", "hello again,")),
     sample("inline", "busybox", Prints(&["hello from the object itself"]), Inline("greeting", "hello", "hello again")),
-    sample("minimize", "golang", Answers("hello from a single stage"), hello("hello from", "hello again from")),
     sample("node", "node slim", Answers("hello from node"), Inline("src/server.js", "hello from", "hello again from")),
     sample("oci", "scratch", Prints(&["hello from an artifact"]), Oci("main.go", "hello from", "hello again from")),
     sample("platforms", "scratch", Prints(&["hello from linux/"]), hello("hello from", "hello again from")),
