@@ -85,11 +85,10 @@ impl Kubelet {
             let ready = json!({"type": "Ready", "status": "True", "lastTransitionTime": now});
             let passed =
                 json!({"phase": "Running", "conditions": [ready], "containerStatuses": [running]});
-            if pod
-                .status
-                .as_ref()
-                .is_none_or(|status| status.container_statuses.is_none())
-            {
+            if pod.status.as_ref().is_none_or(|status| {
+                let ended = status.phase.as_deref() == Some("Failed");
+                status.conditions.is_none() && !ended
+            }) {
                 let crashes = self.crashes.is_some_and(|it| image(job).ends_with(it));
                 let status = if crashes { crashed() } else { passed };
                 stage.pod(job, status).await;

@@ -217,8 +217,13 @@ async fn of_more_sources_than_a_watcher_has_room_for_the_youngest_say_that_they_
         let of_builds = names.filter(|name| name.starts_with("secret-of-"));
         Some(of_builds.collect::<BTreeSet<String>>())
     };
-    let mounted = volumes().await.unwrap();
-    assert_eq!(mounted.len(), 100);
+    // What is left out is told before the Deployment is written.
+    let mounted = stage
+        .until(
+            "the Secrets of all that have room are mounted",
+            async || volumes().await.filter(|mounted| mounted.len() == 100),
+        )
+        .await;
     assert!(!mounted.contains("secret-of-second"));
     assert_eq!(said(&stage, "old-99").await.unwrap().reason, "NotSeenYet");
     // What waits longest has the next place.
