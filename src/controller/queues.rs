@@ -298,7 +298,7 @@ impl Queues {
     }
 
     /// Builds that stand back and wait for their turn, of each Builder the one whose turn is first, in the order of their turns;
-    /// none of a namespace in which enough of those run.
+    /// those of a namespace in which enough of those run come last.
     pub fn waiting_back(&self) -> Vec<Arc<ImageBuild>> {
         let state = self.lock();
         let running = state.running_back();
@@ -313,11 +313,15 @@ impl Queues {
             };
             standing_back.is_full(self.most_back)
         };
-        let waiting = state.builds.iter().filter(|((namespace, _), build)| {
-            decide::stands_back(build) && decide::is_queued(build) && !is_full(namespace)
-        });
-        let mut first: Vec<_> = waiting.map(|(_, build)| build.clone()).collect();
-        first.sort_by_cached_key(|build| decide::turn(build));
+        let waiting = state
+            .builds
+            .iter()
+            .filter(|(_, build)| decide::stands_back(build) && decide::is_queued(build));
+        let mut first: Vec<_> = waiting
+            .map(|((namespace, _), build)| (is_full(namespace), build.clone()))
+            .collect();
+        first.sort_by_cached_key(|(full, build)| (*full, decide::turn(build)));
+        let mut first: Vec<_> = first.into_iter().map(|(_, build)| build).collect();
         let mut seen = BTreeSet::new();
         first.retain(|build| seen.insert(builder(build)));
         first

@@ -113,8 +113,8 @@ fn no_more_builds_that_stand_back_begin_in_the_cluster_than_are_to() {
 }
 
 #[test]
-fn of_those_that_stand_back_the_first_of_each_builder_is_woken_and_none_where_its_namespace_is_full()
- {
+fn of_those_that_stand_back_the_first_of_each_builder_is_woken_and_those_of_a_full_namespace_last()
+{
     let queues = Queues::new(4);
     let back = |uid: &str, due, (namespace, builder): (&str, &str), priority| {
         let mut build = match due {
@@ -140,13 +140,14 @@ fn of_those_that_stand_back_the_first_of_each_builder_is_woken_and_none_where_it
     back("r1", 0, ("full", "one"), 0);
     assert_eq!(woken(), ["f1", "f2", "f3"]);
     back("r2", 0, ("full", "two"), 0);
-    assert!(woken().is_empty());
+    // One of the two may have ended just now, and be counted still: they are not left out.
+    assert_eq!(woken(), ["f1", "f2", "f3"]);
     // Several of one Builder, and one of another.
     for (uid, due) in [("a1", 2), ("a2", 3), ("a3", 4)] {
         back(uid, due, ("free", "a"), 50);
     }
     back("b1", 5, ("free", "b"), 0);
-    assert_eq!(woken(), ["a1", "b1"]);
+    assert_eq!(woken(), ["a1", "b1", "f1", "f2", "f3"]);
 }
 
 #[test]

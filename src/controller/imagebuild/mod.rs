@@ -199,13 +199,16 @@ fn next_after(context: &Context, build: &ImageBuild) -> Vec<ObjectRef<ImageBuild
         .queues
         .builds(&namespace, &build.spec.builder_ref.name);
     let held = context.queues.holds_back(&namespace);
-    queued.retain(|other| decide::is_queued(other) && !(held && decide::stands_back(other)));
-    queued.sort_by_cached_key(|other| decide::turn(other));
+    queued.retain(|other| decide::is_queued(other));
+    // What cannot start comes last, and is not left out: the build that has ended may be counted still.
+    queued.sort_by_cached_key(|other| (held && decide::stands_back(other), decide::turn(other)));
     queued.truncate(NEXT);
     if decide::stands_back(build) {
         // One of those that stand back may go on anywhere in the cluster.
-        let back = context.queues.waiting_back().into_iter().take(LOOKED_AT);
-        queued.extend(back.filter(|other| has_room(context, other)).take(NEXT));
+        let mut back = context.queues.waiting_back();
+        back.truncate(LOOKED_AT);
+        back.sort_by_cached_key(|other| !has_room(context, other));
+        queued.extend(back.into_iter().take(NEXT));
     }
     let mut names: Vec<_> = queued
         .iter()
