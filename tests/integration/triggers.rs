@@ -443,7 +443,7 @@ async fn timeline(stage: &Stage, person: Value, image: &str) {
     while ended < SHARED + 1 {
         assert!(
             begun.elapsed() < stage.patience,
-            "{ended} have ended: {order:?}\n{}",
+            "{ended} have ended: {order:?}\n{rows}\n{}",
             stage.controllers_log()
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
