@@ -110,6 +110,9 @@ enum Command {
         /// Paths that are noted, at most.
         #[arg(long, default_value_t = whittle_trace::LIMIT)]
         limit: usize,
+        /// A folder in which others ask for commands to be run beside it, and for the file of what was noted.
+        #[arg(long)]
+        asks: Option<PathBuf>,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -254,8 +257,17 @@ pub fn main() -> ExitCode {
         Command::Trace {
             output,
             limit,
+            asks,
             command,
-        } => return trace(output, limit, command),
+        } => {
+            return trace(whittle_trace::Options {
+                command,
+                output,
+                limit,
+                filter: true,
+                asks,
+            });
+        }
         command => command,
     };
     let watches = matches!(command, Command::Watch { .. });
@@ -273,13 +285,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn trace(output: Option<PathBuf>, limit: usize, command: Vec<OsString>) -> ExitCode {
-    let options = whittle_trace::Options {
-        command,
-        output,
-        limit,
-        filter: true,
-    };
+fn trace(options: whittle_trace::Options) -> ExitCode {
     ExitCode::from(whittle_trace::run(&options).unwrap_or_else(|error| {
         eprintln!("whittle: {error}");
         whittle_trace::FAILED
