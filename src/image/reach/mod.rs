@@ -3,10 +3,11 @@
 //!
 //! In doubt a file stays: a minimized image that works is worth more than one that is smaller by a few files.
 //!
-//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `roots`, `runtimes` <- here.
+//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes` <- here.
 
 mod folders;
 mod globs;
+mod names;
 mod packages;
 mod roots;
 mod runtimes;
