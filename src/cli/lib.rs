@@ -117,6 +117,12 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Waits until the image beside it answers, has it do what is asked of it, and prints what came of that.
+    #[command(hide = true)]
+    Trial {
+        /// What is asked, each as JSON.
+        steps: Vec<String>,
+    },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
 }
@@ -339,6 +345,16 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Trial { steps } => {
+            let options = whittle_build::trial::Options::of_pod(steps);
+            match whittle_build::trial::run(&options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("invalid step: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
         Command::Watch { folder } => {
