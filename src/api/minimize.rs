@@ -253,6 +253,21 @@ mod tests {
     }
 
     #[test]
+    fn the_full_image_may_be_the_one_for_debugging() {
+        let mut spec = minimize(json!({}));
+        spec["debug"] = json!({"full": true});
+        accepted(spec.clone());
+        spec["debug"]["image"] = "busybox:1.36".into();
+        refused(spec.clone(), "debug: set exactly one of");
+        spec["debug"] = json!({"full": false});
+        refused(spec, "debug: set exactly one of");
+        refused(
+            json!({"debug": {"full": true}}),
+            "debug.full requires minimize",
+        );
+    }
+
+    #[test]
     fn a_program_that_ends_is_not_exercised() {
         let mut spec = minimize(json!({"exercise": [{"httpGet": {"port": 80}}]}));
         spec["healthCheck"] = json!({"run": {"args": ["--version"], "stdout": "1.2"}});
