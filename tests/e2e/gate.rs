@@ -171,7 +171,7 @@ async fn a_program_that_ends_is_held_to_its_exit_code_and_output_and_root_is_roo
         )
         .await;
     field.build("stays", server(SERVES), run(json!({}))).await;
-    let root = || json!({"Dockerfile": "FROM busybox:1.36\nCMD [\"sh\", \"-c\", \"test $(id -u) = 0 && chown 1 /home && exec httpd -f -p 8080\"]\n"});
+    let root = || json!({"Dockerfile": "FROM busybox:1.36\nCMD [\"sh\", \"-c\", \"test $(id -u) = 0 && chown 1 /bin && exec httpd -f -p 8080\"]\n"});
     let mut spec = json!({"healthCheck": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 20}});
     field.build("other", root(), spec.clone()).await;
     spec["healthCheck"]["runAs"] = json!("Image");

@@ -508,8 +508,9 @@ async fn pods_have_no_more_than_whittles_own() {
         &job,
         json!({"metadata": {"labels": gate}, "spec": {"template": {"metadata": {"labels": gate}}}}),
     );
-    gate["spec"]["template"]["spec"]["containers"][0]["image"] =
-        json!("registry.example.com/x@sha256:00");
+    let container = &mut gate["spec"]["template"]["spec"]["containers"][0];
+    container["image"] = json!("registry.example.com/x@sha256:00");
+    container["name"] = json!("image");
     refused(
         thief.create(&gate).await,
         "health check Pods have no volumes",
@@ -533,8 +534,7 @@ async fn pods_have_no_more_than_whittles_own() {
     };
     let runner = &job["spec"]["template"]["spec"]["containers"][0];
     let own = json!({"name": "trial", "image": runner["image"], "args": ["trial"], "securityContext": runner["securityContext"]});
-    let mut image = gate["spec"]["template"]["spec"]["containers"][0].clone();
-    image["name"] = json!("image");
+    let image = gate["spec"]["template"]["spec"]["containers"][0].clone();
     let folder = json!([{"name": "trial", "emptyDir": {}}]);
     let tried = of_pod(json!({"containers": [image, own], "volumes": folder}));
     thief
