@@ -223,11 +223,18 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
         field.build(&full, one_stage(), json!({})).await;
         let by_hand = files(program, program.by_hand);
         field.build(&hand, by_hand, json!({})).await;
-        let spec = json!({"minimize": {"mode": "Apply"}, "healthCheck": check});
-        field.build(&small, one_stage(), spec).await;
+        let mut spec = json!({"minimize": {"mode": "Apply"}, "healthCheck": check});
+        field.build(&small, one_stage(), spec.clone()).await;
+        if long::whole() {
+            let exercise =
+                |ask: &&str| json!({"httpGet": {"path": format!("/{ask}"), "port": 8080}});
+            spec["minimize"]["exercise"] = program.asks.iter().map(exercise).collect();
+            spec["minimize"]["trace"] = json!(true);
+            field.build(&traced(program), one_stage(), spec).await;
+        }
     }
     let mut table = String::from(
-        "| program | as built | minimized | by hand | against by hand |\n|---|---|---|---|---|\n",
+        "| program | as built | minimized | minimized, traced | by hand | against by hand |\n|---|---|---|---|---|---|\n",
     );
     for program in programs {
         let (full, small, hand) = names(program);
@@ -261,9 +268,17 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
         }
         let sizes = [&full, &status, &hand].map(|status| status.size.unwrap());
         let percent = sizes[1] * 100 / sizes[2];
+        let traced = match long::whole() {
+            true => {
+                let traced = field.succeeds(&traced(program)).await;
+                assert_eq!(minimized(&traced).outcome, MinimizeOutcome::Applied);
+                traced.display_size.unwrap_or_default()
+            }
+            false => String::new(),
+        };
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {percent} % |",
+            "| {} | {} | {} | {traced} | {} | {percent} % |",
             program.name,
             full.display_size.as_deref().unwrap_or_default(),
             status.display_size.as_deref().unwrap_or_default(),
@@ -301,6 +316,10 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
     let again = field.succeeds_again("node-small", 2).await;
     assert_eq!(again.digest, before.digest);
     field.close().await;
+}
+
+fn traced(program: &Program) -> String {
+    format!("{}-traced", program.name)
 }
 
 fn names(program: &Program) -> (String, String, String) {
