@@ -242,8 +242,13 @@ fn caches(walk: &Walk<'_>) -> std::collections::HashSet<crate::NodeId> {
     tags.map(|id| walk.tree.parent(id)).collect()
 }
 
-/// The locale C.UTF-8, and that which the image is set to.
+/// The locale C.UTF-8, and that which the image is set to; where there is a C library that reads them.
 fn locale(walk: &mut Walk<'_>) {
+    // One that is linked statically has the name of the folder.
+    let folder = walk.tree.find("/usr/lib/locale");
+    if !walk.glibc && !folder.is_ok_and(|id| walk.is_kept(id)) {
+        return;
+    }
     let set = ["LC_ALL", "LANG", "LC_CTYPE", "LANGUAGE"]
         .iter()
         .find_map(|name| walk.config.variable(name))
