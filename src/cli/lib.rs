@@ -113,6 +113,9 @@ enum Command {
         /// A folder in which others ask for commands to be run beside it, and for the file of what was noted.
         #[arg(long)]
         asks: Option<PathBuf>,
+        /// Do not follow the program: only start it, and serve what is asked.
+        #[arg(long)]
+        untraced: bool,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
@@ -264,6 +267,7 @@ pub fn main() -> ExitCode {
             output,
             limit,
             asks,
+            untraced,
             command,
         } => {
             return trace(whittle_trace::Options {
@@ -271,12 +275,13 @@ pub fn main() -> ExitCode {
                 output,
                 limit,
                 filter: true,
+                follow: !untraced,
                 asks,
             });
         }
         command => command,
     };
-    let watches = matches!(command, Command::Watch { .. });
+    let watches = matches!(command, Command::Watch { .. } | Command::Trial { .. });
     let mut runtime = match watches {
         // It mostly waits, and is there in each namespace: one thread takes the least memory.
         true => tokio::runtime::Builder::new_current_thread(),
@@ -294,6 +299,13 @@ pub fn main() -> ExitCode {
 fn trace(options: whittle_trace::Options) -> ExitCode {
     ExitCode::from(whittle_trace::run(&options).unwrap_or_else(|error| {
         eprintln!("whittle: {error}");
+        // Whoever waits for it is told, too.
+        let document = whittle_trace::Document::of_failure(error.to_string());
+        if let Some(output) = &options.output
+            && let Err(error) = document.write(Some(output))
+        {
+            eprintln!("whittle: {} cannot be written: {error}", output.display());
+        }
         whittle_trace::FAILED
     }))
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use libc::pid_t;
 use serde::{Deserialize, Serialize};
 
+use crate::sys;
+
 /// Name of the file with an [`Ask`], JSON.
 pub const ASK: &str = "ask.json";
 /// Name of the file with an [`Answer`], JSON.
@@ -21,10 +23,19 @@ pub const EVERY: Duration = Duration::from_millis(100);
 /// Bytes of a request, at most.
 const MOST: u64 = 256 << 10;
 
+/// A request.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Stands in the answer, too: one that nobody waits for any more may come late.
+    pub number: u64,
+    /// What is asked for.
+    pub wish: Wish,
+}
+
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Ask {
+pub enum Wish {
     /// The document, now.
     Write,
     /// A command, run beside the program and traced as it is.
@@ -37,6 +48,8 @@ pub enum Ask {
 /// What came of it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
+    /// That of the request.
+    pub number: u64,
     /// Exit code of the command, or 128 and the number of the signal that ended it; 0 once the document is written.
     pub code: u8,
 }
@@ -44,7 +57,8 @@ pub struct Answer {
 /// The folder, and what runs for it.
 pub struct Asks {
     folder: PathBuf,
-    runs: Option<pid_t>,
+    /// What runs for which request.
+    runs: Option<(pid_t, u64)>,
 }
 
 impl Asks {
@@ -55,39 +69,36 @@ impl Asks {
         }
     }
 
-    /// The next request, where there is one and nothing runs. What cannot be read is answered like a command that is not found.
+    /// The next request, where there is one: it ends a command that runs for an earlier one, which nobody waits for any more. What
+    /// cannot be read is nobody's.
     pub fn next(&mut self) -> Option<Ask> {
-        if self.runs.is_some() {
-            return None;
-        }
         let path = self.folder.join(ASK);
         let mut text = Vec::new();
         let file = fs::File::open(&path).ok()?;
         let read = file.take(MOST).read_to_end(&mut text);
         fs::remove_file(&path).ok()?;
-        let ask = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
-        if ask.is_none() {
-            self.answer(127);
+        let ask: Option<Ask> = read.ok().and_then(|_| serde_json::from_slice(&text).ok());
+        if let (Some(_), Some((pid, _))) = (&ask, self.runs.take()) {
+            sys::kill(pid, libc::SIGKILL);
         }
         ask
     }
 
-    pub fn runs(&mut self, pid: pid_t) {
-        self.runs = Some(pid);
+    pub fn runs(&mut self, pid: pid_t, number: u64) {
+        self.runs = Some((pid, number));
     }
 
     /// A process has ended.
     pub fn ended(&mut self, pid: pid_t, code: u8) {
-        if self.runs == Some(pid) {
-            self.runs = None;
-            self.answer(code);
+        if let Some((_, number)) = self.runs.take_if(|(runs, _)| *runs == pid) {
+            self.answer(number, code);
         }
     }
 
-    pub fn answer(&self, code: u8) {
+    pub fn answer(&self, number: u64, code: u8) {
         let path = self.folder.join(ANSWER);
         let part = path.with_extension("part");
-        let text = serde_json::to_vec(&Answer { code }).expect("plain data is always JSON");
+        let text = serde_json::to_vec(&Answer { number, code }).expect("plain data is always JSON");
         let written = fs::write(&part, text).and_then(|()| fs::rename(&part, &path));
         if let Err(error) = written {
             eprintln!("whittle: {} cannot be written: {error}", path.display());

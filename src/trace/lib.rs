@@ -23,7 +23,7 @@
 //! behind a name is kept, what is not UTF-8 is replaced. Nothing below `/proc`, `/sys` and `/dev` is in it. `how` has the ways
 //! in which it was asked for: `executed` (also as interpreter of a script or as loader, by its path without links),
 //! `lookedUp`, `opened`, `readLink`; of directories in which something was made, renamed or deleted, the path of that.
-//! `found`: there was something, be it also another thing than was asked for (a file that may not be opened, a file where a
+//! `failed`, where it is there: why nothing could be traced. `found`: there was something, be it also another thing than was asked for (a file that may not be opened, a file where a
 //! link was looked for). `cut`: there were more paths than the limit, or than 16 MiB. `unread`: programs that ran and whose
 //! calls are not seen, or not all: 32-bit ones, and those that do not let others look into
 //! them, as where their file is not readable (by their short name).
@@ -43,7 +43,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use asks::Asks;
-pub use asks::{ANSWER, ASK, Answer, Ask};
+pub use asks::{ANSWER, ASK, Answer, Ask, Wish};
 use follow::Follower;
 use notes::Notes;
 pub use notes::{Document, Entry, How};
@@ -63,6 +63,8 @@ pub struct Options {
     pub limit: usize,
     /// Whether to stop at calls that take a path alone, where the kernel lets us.
     pub filter: bool,
+    /// Whether it is followed; else it is started and waited for, and nothing is noted.
+    pub follow: bool,
     /// A folder in which others ask for more: [`Ask`].
     pub asks: Option<PathBuf>,
 }
@@ -87,8 +89,8 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
     let program = options.command.first().ok_or(TraceError::NoProgram)?;
     let name = program.to_string_lossy();
     let (mut signals, mask) = sys::take_signals()?;
-    let start = |command: &[OsString]| sys::start(&prepared(command, options.filter, mask)?);
-    let prepare = prepared(&options.command, options.filter, mask)?;
+    let start = |command: &[OsString]| sys::start(&prepared(command, options, mask)?);
+    let prepare = prepared(&options.command, options, mask)?;
     let (first, filtered) = sys::start(&prepare).map_err(|error| TraceError::Denied {
         program: name.clone().into_owned(),
         error,
@@ -122,18 +124,24 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
                 (libc::SIGCHLD | libc::SIGPIPE, _) => {}
                 (libc::SIGUSR1, _) => write(&follower.notes),
                 (libc::SIGALRM, libc::SI_KERNEL) => match asks.as_mut().and_then(Asks::next) {
-                    Some(Ask::Write) => {
+                    Some(Ask {
+                        number,
+                        wish: Wish::Write,
+                    }) => {
                         write(&follower.notes);
-                        asks.iter().for_each(|asks| asks.answer(0));
+                        asks.iter().for_each(|asks| asks.answer(number, 0));
                     }
-                    Some(Ask::Run { command }) => {
+                    Some(Ask {
+                        number,
+                        wish: Wish::Run { command },
+                    }) => {
                         let command: Vec<OsString> = command.into_iter().map(Into::into).collect();
                         match (start(&command), &mut asks) {
                             (Ok((pid, filtered)), Some(asks)) => {
                                 follower.add(pid, filtered);
-                                asks.runs(pid);
+                                asks.runs(pid, number);
                             }
-                            (_, asks) => asks.iter().for_each(|asks| asks.answer(FAILED)),
+                            (_, asks) => asks.iter().for_each(|asks| asks.answer(number, FAILED)),
                         }
                     }
                     None => {}
@@ -158,17 +166,18 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
 }
 
 /// A command as it is started.
-fn prepared(command: &[OsString], filter: bool, mask: sys::Mask) -> io::Result<sys::Start> {
+fn prepared(command: &[OsString], options: &Options, mask: sys::Mask) -> io::Result<sys::Start> {
     let program = command.first().ok_or(io::ErrorKind::InvalidInput)?;
     let path = std::env::var_os("PATH");
     let arguments = command.iter().map(|word| c_text(word));
     Ok(sys::Start {
         programs: candidates(program, path.as_deref())?,
         arguments: arguments.collect::<Result<_, _>>()?,
-        filter: match filter {
+        filter: match options.filter && options.follow {
             true => calls::filter(),
             false => Vec::new(),
         },
+        follow: options.follow,
         mask,
     })
 }

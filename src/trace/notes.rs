@@ -31,7 +31,36 @@ pub struct Document {
     pub version: u32,
     pub cut: bool,
     pub unread: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     pub entries: Vec<Entry>,
+}
+
+impl Document {
+    /// Says why nothing could be traced.
+    pub fn of_failure(why: String) -> Self {
+        Self {
+            version: 1,
+            cut: true,
+            unread: vec![],
+            failed: Some(why),
+            entries: vec![],
+        }
+    }
+
+    /// Writes it: whole or not at all into a file, or one line to standard error.
+    pub fn write(&self, output: Option<&Path>) -> io::Result<()> {
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        let Some(path) = output else {
+            return io::stderr().lock().write_all(&text);
+        };
+        let mut part = OsString::from(path);
+        part.push(".part");
+        let part = PathBuf::from(part);
+        std::fs::write(&part, &text)?;
+        std::fs::rename(&part, path)
+    }
 }
 
 /// A path.
@@ -109,22 +138,14 @@ impl Notes {
             version: 1,
             cut: self.cut,
             unread: self.unread.iter().cloned().collect(),
+            failed: None,
             entries: entries.collect(),
         }
     }
 
-    /// Writes the document: whole or not at all into a file, or one line to standard error.
+    /// Writes the document.
     pub fn write(&self, output: Option<&Path>) -> io::Result<()> {
-        let mut text = serde_json::to_vec(&self.document())?;
-        text.push(b'\n');
-        let Some(path) = output else {
-            return io::stderr().lock().write_all(&text);
-        };
-        let mut part = OsString::from(path);
-        part.push(".part");
-        let part = PathBuf::from(part);
-        std::fs::write(&part, &text)?;
-        std::fs::rename(&part, path)
+        self.document().write(output)
     }
 }
 

@@ -101,11 +101,13 @@ pub struct Start {
     pub arguments: Vec<CString>,
     /// Empty: none.
     pub filter: Vec<sock_filter>,
+    /// Whether it is followed.
+    pub follow: bool,
     pub mask: Mask,
 }
 
-/// Starts the program, followed from its first instruction, and stopped once by SIGSTOP before it is executed; whether the
-/// filter is in place. Where nothing can be executed, it ends with 127 (not found) or 126.
+/// Starts the program; where it is followed, from its first instruction, and stopped once by SIGSTOP before it is executed. Whether
+/// the filter is in place. Where nothing can be executed, it ends with 127 (not found) or 126.
 pub fn start(start: &Start) -> io::Result<(pid_t, bool)> {
     let (mut ours, theirs) = UnixStream::pair()?;
     let mut arguments: Vec<_> = start.arguments.iter().map(|text| text.as_ptr()).collect();
@@ -119,8 +121,12 @@ pub fn start(start: &Start) -> io::Result<(pid_t, bool)> {
     drop(theirs);
     let options = usize::try_from(OPTIONS).expect("positive");
     let mut filtered = [0];
-    let followed = ptrace(libc::PTRACE_SEIZE, pid, 0, options)
-        .and_then(|_| ours.write_all(&[1]))
+    let seized = match start.follow {
+        true => ptrace(libc::PTRACE_SEIZE, pid, 0, options).map(drop),
+        false => Ok(()),
+    };
+    let followed = seized
+        .and_then(|()| ours.write_all(&[1]))
         .and_then(|()| ours.read_exact(&mut filtered));
     if let Err(error) = followed {
         kill(pid, libc::SIGKILL);
@@ -149,7 +155,9 @@ unsafe fn child(start: &Start, arguments: &[*const libc::c_char], parent: RawFd)
                 && libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) == 0,
         );
         libc::write(parent, (&raw const byte).cast(), 1);
-        libc::raise(libc::SIGSTOP);
+        if start.follow {
+            libc::raise(libc::SIGSTOP);
+        }
         // Rust ignores it, other programs expect the default.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const start.mask.0, null_mut());

@@ -20,6 +20,7 @@ struct Case {
     folder: TempDir,
     limit: usize,
     filter: bool,
+    follow: bool,
 }
 
 impl Case {
@@ -35,6 +36,7 @@ impl Case {
             folder,
             limit: LIMIT,
             filter: true,
+            follow: true,
         }
     }
 
@@ -44,7 +46,9 @@ impl Case {
 
     fn start(&self, command: &[&str]) -> Tracer {
         let options = (self.path("document"), self.limit, self.filter, command);
+        let untraced = if self.follow { "FOLLOW" } else { "UNTRACED" };
         let child = Command::new("env")
+            .env(untraced, "1")
             .arg("--block-signal")
             .arg(env::current_exe().unwrap())
             .args(["--exact", "tests::the_tracer", "--ignored", "--nocapture"])
@@ -133,6 +137,7 @@ fn the_tracer() {
         output: Some(output),
         limit,
         filter,
+        follow: env::var_os("UNTRACED").is_none(),
         asks: Some("asks".into()),
     });
     std::process::exit(code.unwrap().into());
@@ -177,26 +182,45 @@ fn with_and_without_the_filter_exactly_what_a_program_asks_for_is_noted() {
 
 #[test]
 fn what_is_asked_for_meanwhile_is_run_and_traced_and_the_document_written() {
-    let case = Case::new(&["asked", "asks/x"]);
+    for follow in [true, false] {
+        asks_are_served(follow);
+    }
+}
+
+fn asks_are_served(follow: bool) {
+    let mut case = Case::new(&["asked", "asks/x"]);
+    case.follow = follow;
     let tracer = case.start(&["sh", "-c", "mkfifo pipe; read x < pipe; exit 5"]);
     until("the pipe", || case.path("pipe").exists());
-    let ask = |text: &str| {
+    let send = |number: u64, wish: serde_json::Value| {
+        let text = serde_json::json!({"number": number, "wish": wish}).to_string();
         fs::write(case.path("asks/part"), text).unwrap();
         fs::rename(case.path("asks/part"), case.path("asks/ask.json")).unwrap();
+    };
+    let ask = |number: u64, wish: serde_json::Value| {
+        send(number, wish);
         let answer = case.path("asks/answer.json");
         until("the answer", || answer.exists());
         let text = fs::read(&answer).unwrap();
         fs::remove_file(answer).unwrap();
-        serde_json::from_slice::<Answer>(&text).unwrap().code
+        let answer: Answer = serde_json::from_slice(&text).unwrap();
+        assert_eq!(answer.number, number);
+        answer.code
     };
-    let run = |command: &[&str]| ask(&serde_json::json!({"run": {"command": command}}).to_string());
-    assert_eq!(run(&["sh", "-c", "read x < asked; exit 3"]), 3);
-    assert_eq!(run(&["no-such-program"]), 127);
-    assert_eq!(run(&[]), FAILED);
-    assert_eq!(ask("{"), 127);
+    let run = |command: &[&str]| serde_json::json!({"run": {"command": command}});
+    assert_eq!(ask(1, run(&["sh", "-c", "read x < asked; exit 3"])), 3);
+    assert_eq!(ask(2, run(&["no-such-program"])), 127);
+    assert_eq!(ask(3, run(&[])), FAILED);
     assert!(!case.path("document").exists());
-    assert_eq!(ask("\"write\""), 0);
-    assert!(case.noted().contains(&"asked O".to_owned()));
+    // One that never ends is ended by the next.
+    send(4, run(&["sh", "-c", "echo x > begun; exec sleep 600"]));
+    until("the command runs", || case.path("begun").exists());
+    assert_eq!(ask(5, "write".into()), 0);
+    if follow {
+        assert!(case.noted().contains(&"asked O".to_owned()));
+    } else {
+        assert_eq!(case.noted(), Vec::<String>::new());
+    }
     fs::write(case.path("pipe"), "\n").unwrap();
     assert_eq!(tracer.end().0, 5);
 }

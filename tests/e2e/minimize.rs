@@ -449,6 +449,8 @@ async fn what_an_image_was_seen_to_ask_for_is_kept_and_the_smaller_one_is_held_t
     };
     let mut seen = spec(true);
     seen["debug"] = json!({"full": true});
+    // The smaller one keeps it alone.
+    seen["contract"] = json!({"enforce": ["NoPackageManager"]});
     field.build("seen", files.clone(), seen).await;
     let status = field.succeeds("seen").await;
     let told = minimized(&status);

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 pub use run::{Options, run};
-use whittle_api::{Exercise, HealthCheck, bounded};
+use whittle_api::{Exec, Exercise, HealthCheck, Variable, bounded};
 use whittle_image::packed::{deflate, inflate};
 
 /// Where the shared volume lies in both containers: nothing of an image is there.
@@ -23,11 +23,13 @@ pub const DOCUMENT: &str = "/.whittle-trial/trace.json";
 /// Bytes of a packed list of paths.
 pub const PATHS: usize = 256 * 1024;
 /// The most that one may expand to.
-const EXPANDED: u64 = 20 << 20;
+const EXPANDED: u64 = 8 << 20;
 /// Bytes of the container's log that are read: what it prints, and a line or two of the runtime's.
 pub const LOG: usize = PATHS * 2 + 64 * 1024;
 /// Bytes of a sentence about a step.
 const WORDS: usize = 300;
+/// Programs that are named as unread.
+const UNREAD: usize = 8;
 /// Characters of a line of the log: longer ones are cut into parts by container runtimes.
 const LINE: usize = 4096;
 const BEGIN: &str = "whittle-trial 1 begin";
@@ -43,8 +45,6 @@ pub struct Outcome {
     pub steps: Vec<Option<String>>,
     /// Files that were asked for and are there, packed.
     pub found: Paths,
-    /// Files that were looked for and are not there, packed.
-    pub missing: Paths,
     /// True where not all that was asked for is known.
     pub cut: bool,
     /// Programs whose calls are not seen, or not all.
@@ -104,8 +104,17 @@ pub enum Step {
 
 /// The arguments of `whittle trial`.
 pub fn arguments(check: &HealthCheck, exercise: &[Exercise]) -> Vec<String> {
+    // The kubelet puts variables of the container into the command of a probe.
+    let exec = check.exec.as_ref().map(|exec| Exec {
+        command: exec
+            .command
+            .iter()
+            .map(|word| expanded(word, &check.env))
+            .collect(),
+    });
     // What the image's own container is started with is of no use here.
     let check = HealthCheck {
+        exec,
         args: vec![],
         env: vec![],
         ..check.clone()
@@ -154,15 +163,35 @@ pub fn read(log: &str) -> Option<Outcome> {
             line => packed += line,
         }
     }
-    let json = inflate(&STANDARD.decode(packed).ok()?, EXPANDED).ok()?;
+    // It was packed before: what expands to more was never printed by us.
+    let json = inflate(&STANDARD.decode(packed).ok()?, LOG as u64).ok()?;
     let mut outcome: Outcome = serde_json::from_slice(&json).ok()?;
     let line = |text: &mut String| super::bounds::line(text, WORDS);
     outcome.not_ready.iter_mut().for_each(line);
     outcome.steps.truncate(16);
     outcome.steps.iter_mut().flatten().for_each(line);
-    outcome.unread.truncate(8);
+    outcome.unread.truncate(UNREAD);
     outcome.unread.iter_mut().for_each(line);
     Some(outcome)
+}
+
+/// A word with variables in it, as the kubelet reads it (<https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>):
+/// `$(NAME)` is the value of one that is there, `$$` stands for `$`.
+fn expanded(word: &str, env: &[Variable]) -> String {
+    let mut text = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find('$') {
+        text += &rest[..at];
+        let after = &rest[at + 1..];
+        let name = after.strip_prefix('(').and_then(|it| it.split_once(')'));
+        let value = name.and_then(|(name, _)| env.iter().find(|it| it.name == name));
+        (text, rest) = match (after.strip_prefix('$'), name, value) {
+            (Some(after), ..) => (text + "$", after),
+            (_, Some((_, after)), Some(variable)) => (text + &variable.value, after),
+            _ => (text + "$", after),
+        };
+    }
+    text + rest
 }
 
 #[cfg(test)]
@@ -203,6 +232,31 @@ mod tests {
         let (paths, all) = Paths::pack((0..40_000).map(|_| random()).collect());
         assert!(!all && paths.len() <= PATHS && paths.unpack().len() > 5_000);
         assert_eq!(Paths("?".into()).unpack(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_expands_to_more_than_was_ever_printed_is_not_read() {
+        let many = Outcome {
+            unread: vec!["a".into(); 1_000_000],
+            ..Outcome::default()
+        };
+        assert_eq!(read(&print(&many)), None);
+    }
+
+    #[test]
+    fn variables_are_put_into_words_as_the_kubelet_does() {
+        let env = [Variable {
+            name: "A".into(),
+            value: "x$(A)".into(),
+        }];
+        for (word, expected) in [
+            ("$(A)-$(B)", "x$(A)-$(B)"),
+            ("$$(A) $$$(A) $$$$", "$(A) $x$(A) $$"),
+            ("echo $A $ $(A", "echo $A $ $(A"),
+            ("", ""),
+        ] {
+            assert_eq!(expanded(word, &env), expected, "{word}");
+        }
     }
 
     #[test]

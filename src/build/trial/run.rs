@@ -1,14 +1,17 @@
 //! `whittle trial`: the second container of a trial.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep, timeout};
-use whittle_api::{Exec, Exercise, HealthCheck};
-use whittle_trace::{ANSWER, ASK, Answer, Ask, Document};
+use whittle_api::{Exec, Exercise, HealthCheck, bounded};
+use whittle_trace::{ANSWER, ASK, Answer, Ask, Document, Wish};
 
-use super::{DOCUMENT, FOLDER, Outcome, Paths, Step, http, print};
+use super::{DOCUMENT, FOLDER, Outcome, Paths, Step, UNREAD, WORDS, http, print};
 
 /// How much longer a program that is traced may take until it is ready.
 const SLOWER: u32 = 3;
@@ -22,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const READ: u64 = 64 << 20;
 
 /// What is to be done, and where.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Steps, each as JSON.
     pub steps: Vec<String>,
@@ -30,6 +33,8 @@ pub struct Options {
     pub folder: PathBuf,
     /// The document of the trace.
     pub document: PathBuf,
+    /// So many times the tracer was asked.
+    pub number: AtomicU64,
 }
 
 impl Options {
@@ -39,6 +44,7 @@ impl Options {
             steps,
             folder: FOLDER.into(),
             document: DOCUMENT.into(),
+            number: AtomicU64::new(1),
         }
     }
 }
@@ -61,7 +67,7 @@ pub async fn run(options: &Options) -> Result<(), serde_json::Error> {
         }
     }
     if !has_ended(options).await {
-        let _ = timeout(WRITING, ask(&Ask::Write, options)).await;
+        let _ = timeout(WRITING, ask(Wish::Write, options)).await;
     }
     match document(&options.document).await {
         Ok(document) => enter(&mut outcome, document),
@@ -126,7 +132,7 @@ async fn exercised(exercise: &Exercise, options: &Options) -> Result<(), String>
 /// Has the tracer run a command within the image.
 async fn execute(exec: &Exec, options: &Options) -> Result<(), String> {
     let command = exec.command.clone();
-    match timeout(EXERCISE, ask(&Ask::Run { command }, options)).await {
+    match timeout(EXERCISE, ask(Wish::Run { command }, options)).await {
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(127)) => Err("not found (exit code 127)".into()),
         Ok(Ok(code)) => Err(format!("ended with exit code {code}")),
@@ -135,8 +141,12 @@ async fn execute(exec: &Exec, options: &Options) -> Result<(), String> {
     }
 }
 
-/// Asks the tracer, and waits for its answer.
-async fn ask(ask: &Ask, options: &Options) -> Result<u8, String> {
+/// Asks the tracer, and waits for its answer to this: one that was given up may be answered late.
+async fn ask(wish: Wish, options: &Options) -> Result<u8, String> {
+    let ask = &Ask {
+        number: options.number.fetch_add(1, Ordering::Relaxed),
+        wish,
+    };
     let said =
         |error: std::io::Error| format!("{} cannot be written: {error}", options.folder.display());
     let answer = options.folder.join(ANSWER);
@@ -148,12 +158,14 @@ async fn ask(ask: &Ask, options: &Options) -> Result<u8, String> {
         .await
         .map_err(said)?;
     loop {
-        if let Ok(text) = bounded(&answer, 4096).await {
-            let answer: Answer =
-                serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-            return Ok(answer.code);
+        if let Ok(text) = contents(&answer, 4096).await {
+            // What cannot be read is of somebody else.
+            let answer: Option<Answer> = serde_json::from_slice(&text).ok();
+            if let Some(answer) = answer.filter(|it| it.number == ask.number) {
+                return Ok(answer.code);
+            }
         }
-        if *ask != Ask::Write && has_ended(options).await {
+        if ask.wish != Wish::Write && has_ended(options).await {
             return Err("the container has ended meanwhile".into());
         }
         sleep(PAUSE).await;
@@ -166,19 +178,23 @@ async fn has_ended(options: &Options) -> bool {
 }
 
 async fn document(path: &Path) -> Result<Document, String> {
-    let text = bounded(path, READ)
+    let text = contents(path, READ)
         .await
         .map_err(|error| error.to_string())?;
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
-/// A file of the shared folder, where the program that is tried may write, too.
-async fn bounded(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    if !tokio::fs::symlink_metadata(path).await?.is_file() {
+/// A file of the shared folder, where the program that is tried may write, too: no link is followed, and nothing is waited for.
+async fn contents(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
         return Err(std::io::Error::other("not a file"));
     }
     let mut text = Vec::new();
-    let file = tokio::fs::File::open(path).await?;
+    let file = tokio::fs::File::from_std(file);
     file.take(most).read_to_end(&mut text).await?;
     Ok(text)
 }
@@ -189,15 +205,20 @@ fn enter(outcome: &mut Outcome, document: Document) {
         .entries
         .into_iter()
         .filter(|entry| !entry.path.starts_with(&own));
-    let (found, missing): (Vec<_>, Vec<_>) = named.partition(|entry| entry.found);
-    let paths = |entries: Vec<whittle_trace::Entry>| {
-        Paths::pack(entries.into_iter().map(|entry| entry.path).collect())
-    };
-    let (found, all) = paths(found);
+    let found = named.filter(|entry| entry.found).map(|entry| entry.path);
+    let (found, all) = Paths::pack(found.collect());
     outcome.found = found;
-    outcome.missing = paths(missing).0;
     outcome.cut = document.cut || !all;
-    outcome.unread = document.unread;
+    let short = |name: String| bounded(name, WORDS);
+    outcome.unread = document
+        .unread
+        .into_iter()
+        .take(UNREAD)
+        .map(short)
+        .collect();
+    if let Some(why) = document.failed {
+        outcome.not_ready = Some(bounded(why, WORDS));
+    }
 }
 
 #[cfg(test)]
@@ -210,11 +231,12 @@ mod tests {
             steps: vec![],
             folder: folder.into(),
             document: folder.join("trace.json"),
+            number: AtomicU64::new(1),
         }
     }
 
     #[test]
-    fn what_was_found_is_told_apart_from_what_was_not_and_the_shared_folder_is_left_out() {
+    fn what_was_found_is_told_and_the_shared_folder_is_left_out() {
         let entry = |path: &str, found| Entry {
             path: path.into(),
             how: vec![How::Opened],
@@ -224,6 +246,7 @@ mod tests {
         let document = Document {
             version: 1,
             cut: false,
+            failed: None,
             unread: vec!["x".into()],
             entries: vec![
                 entry("/.whittle-trial/trace.json", true),
@@ -233,7 +256,6 @@ mod tests {
         };
         enter(&mut outcome, document);
         assert_eq!(outcome.found.unpack(), ["/a"]);
-        assert_eq!(outcome.missing.unpack(), ["/b"]);
         assert_eq!((outcome.cut, outcome.unread.len()), (false, 1));
     }
 
@@ -263,10 +285,10 @@ mod tests {
     async fn the_exit_code_of_a_command_is_its_answer() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(folder.path());
-        for (code, words) in [
-            (0, None),
-            (3, Some("exit code 3")),
-            (127, Some("not found")),
+        for (number, code, words) in [
+            (1, 0, None),
+            (2, 3, Some("exit code 3")),
+            (3, 127, Some("not found")),
         ] {
             let exec = Exec {
                 command: vec!["/selftest".into()],
@@ -275,7 +297,12 @@ mod tests {
                 while std::fs::remove_file(folder.path().join(ASK)).is_err() {
                     tokio::task::yield_now().await;
                 }
-                std::fs::write(folder.path().join(ANSWER), format!("{{\"code\":{code}}}")).unwrap();
+                // One that was given up is answered late.
+                let answer = folder.path().join(ANSWER);
+                std::fs::write(&answer, "{\"number\":0,\"code\":0}").unwrap();
+                tokio::time::sleep(PAUSE).await;
+                let text = format!("{{\"number\":{number},\"code\":{code}}}");
+                std::fs::write(answer, text).unwrap();
             };
             let (said, ()) = tokio::join!(execute(&exec, &options), answers);
             match words {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::AsyncReadExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, LogParams};
@@ -32,47 +33,67 @@ impl Cluster {
         Ok(pods::of(&pods, Some(job)).cloned())
     }
 
-    /// What a trial has printed; none where that is not whole, or the kubelet does not give it.
-    pub async fn outcome(&self, namespace: &str, pod: &str) -> Option<Outcome> {
-        let parameters = LogParams {
-            container: Some(trial::CONTAINER.into()),
-            limit_bytes: i64::try_from(LOG).ok(),
-            ..LogParams::default()
-        };
-        whittle_build::trial::read(&self.log(namespace, pod, &parameters).await?)
+    /// What a trial has printed; none where that is not whole.
+    ///
+    /// # Errors
+    /// Where the kubelet does not give it.
+    pub async fn outcome(&self, namespace: &str, pod: &str) -> Result<Option<Outcome>, String> {
+        let log = self
+            .log(namespace, pod, trial::CONTAINER, None, LOG)
+            .await?;
+        Ok(whittle_build::trial::read(&log))
     }
 
-    /// The first that the checked program has printed; none where the kubelet does not give it.
-    pub async fn output(&self, namespace: &str, pod: &str) -> Option<String> {
-        let parameters = LogParams {
-            container: Some(gate::CONTAINER.into()),
-            limit_bytes: Some(gate::OUTPUT),
-            ..LogParams::default()
-        };
-        self.log(namespace, pod, &parameters).await
+    /// The first that the checked program has printed.
+    ///
+    /// # Errors
+    /// Where the kubelet does not give it.
+    pub async fn output(&self, namespace: &str, pod: &str) -> Result<String, String> {
+        self.log(namespace, pod, gate::CONTAINER, None, gate::OUTPUT)
+            .await
     }
 
     /// The last lines of the checked container; none where the kubelet does not give them.
     pub async fn last_lines(&self, namespace: &str, pod: &str) -> Option<String> {
-        let parameters = LogParams {
-            container: Some(gate::CONTAINER.into()),
-            tail_lines: Some(LINES),
-            limit_bytes: Some(LOG_BYTES as i64),
-            ..LogParams::default()
-        };
-        let log = self.log(namespace, pod, &parameters).await?;
-        Some(bounded(log.trim_end().to_owned(), LOG_BYTES))
+        let log = self.log(namespace, pod, gate::CONTAINER, Some(LINES), LOG_BYTES);
+        Some(bounded(log.await.ok()?.trim_end().to_owned(), LOG_BYTES))
     }
 
-    async fn log(&self, namespace: &str, pod: &str, parameters: &LogParams) -> Option<String> {
+    /// At most so many bytes of a container's log, whatever they are.
+    async fn log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        lines: Option<i64>,
+        most: usize,
+    ) -> Result<String, String> {
+        let parameters = LogParams {
+            container: Some(container.into()),
+            tail_lines: lines,
+            limit_bytes: i64::try_from(most).ok(),
+            ..LogParams::default()
+        };
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        match pods.logs(pod, parameters).await {
-            Ok(log) => Some(log),
-            Err(error) => {
-                tracing::info!(namespace, pod, %error, "cannot read the log of a health check Pod");
-                None
-            }
-        }
+        let read = async {
+            let log = pods
+                .log_stream(pod, &parameters)
+                .await
+                .map_err(|error| error.to_string())?;
+            let mut bytes = Vec::new();
+            let mut log = log.take(most as u64);
+            let read = log.read_to_end(&mut bytes).await;
+            read.map_err(|error| error.to_string())?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        read.await.inspect_err(|error: &String| {
+            tracing::info!(
+                namespace,
+                pod,
+                error,
+                "cannot read the log of a health check Pod"
+            );
+        })
     }
 
     /// The architectures of the cluster's Linux nodes.

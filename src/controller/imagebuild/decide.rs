@@ -14,7 +14,7 @@ mod trying;
 mod watching;
 
 pub use checking::{
-    Pending as PendingCheck, is_checked, jobs as check_jobs, name as check_name,
+    Pending as PendingCheck, Wanted, is_checked, jobs as check_jobs, name as check_name,
     pending as pending_check,
 };
 
@@ -383,8 +383,11 @@ fn at_its_turn(
 fn may_cancel(observed: &Observed) -> bool {
     let status = observed.build.status.as_ref();
     let current = status.and_then(|status| status.current.as_ref());
-    let tags = current.is_some_and(|current| current.stage.is_tagging());
-    !tags && !matches!(observed.attempt, State::Told(_) | State::Ended(_))
+    let stage = current.map(|current| &current.stage);
+    let tags = stage.is_some_and(Stage::is_tagging);
+    // The attempt that has pushed it has ended long ago.
+    let pushed = stage.is_some_and(|stage| stage.pushed().is_some());
+    !tags && (pushed || !matches!(observed.attempt, State::Told(_) | State::Ended(_)))
 }
 
 /// The annotation whittle.dev/cancel ends the build under way. The next trigger builds again.

@@ -134,7 +134,7 @@ pub async fn observe(
     };
     // Once a runner has what came of them, it is not read again.
     let trials = match decide::pending_trial(&build, build.status.as_ref()) {
-        Some(pending) if !pending.done || attempt == State::Absent => {
+        Some(pending) if !pending.done || matches!(attempt, State::Absent | State::Pending(_)) => {
             trials(&build, &pending, now, cluster).await?
         }
         _ => vec![],
@@ -202,9 +202,34 @@ async fn tried(
         return Ok(trial::state(&seen, check, now));
     };
     Ok(match cluster.outcome(&namespace, &pod.name_any()).await {
-        Some(outcome) => trial::State::Done(Box::new(outcome)),
-        None => trial::State::Failed("what came of it cannot be read from its Pod's log".into()),
+        Ok(Some(outcome)) => trial::State::Done(Box::new(outcome)),
+        Ok(None) => trial::State::Failed("what its container printed is not whole".into()),
+        // Its kubelet may answer later; if it never does, there is no time left at some point.
+        Err(why) => trial::State::Waiting(format!("its log cannot be read: {why}")),
     })
+}
+
+/// How the trial of a smaller image stands that follows its check; none where it has not begun.
+async fn exercised(
+    build: &ImageBuild,
+    name: &str,
+    pending: &PendingCheck,
+    wanted: &decide::Wanted,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<Option<gate::State>, Error> {
+    let state = tried(build, name, &pending.check, now, cluster).await?;
+    if state == trial::State::Absent {
+        return Ok(None);
+    }
+    let mut state = wanted.judge(state);
+    if let gate::State::Failed { log, .. } = &mut state {
+        let namespace = build.namespace().unwrap_or_default();
+        if let (_, Some(pod), _) = pod_of_check(&namespace, name, cluster).await? {
+            *log = cluster.last_lines(&namespace, &pod.name_any()).await;
+        }
+    }
+    Ok(Some(state))
 }
 
 /// The Job of a check, its Pod, and what is said of one that could not be made.
@@ -239,15 +264,24 @@ async fn checks(
         let platform = of.platform.clone();
         let state = if gate::has_node(&platform, &architectures) {
             let name = decide::check_name(&pending.attempt, &pending.built, &platform);
-            let state = check(build, &name, &pending.check, ran, now, cluster).await?;
-            let state = gate::as_another_user(&pending.check, of, state);
-            match (&state, &pending.trial) {
-                (gate::State::Passed { seconds }, Some(wanted)) => {
+            let exercised = match &pending.trial {
+                Some(wanted) => {
                     let name = decide::trial_name(&name, &platform);
-                    let state = tried(build, &name, &pending.check, now, cluster).await?;
-                    wanted.judge(*seconds, state)
+                    exercised(build, &name, pending, wanted, now, cluster).await?
                 }
-                _ => state,
+                None => None,
+            };
+            match exercised {
+                // The check has passed before, and its Pod may have gone.
+                Some(state) => state,
+                None => {
+                    let state = check(build, &name, &pending.check, ran, now, cluster).await?;
+                    let state = gate::as_another_user(&pending.check, of, state);
+                    match (&state, &pending.trial) {
+                        (gate::State::Passed { .. }, Some(_)) => gate::State::Exercising,
+                        _ => state,
+                    }
+                }
             }
         } else {
             gate::State::NoNode
@@ -281,10 +315,13 @@ async fn check(
         let wanted = check.run.as_ref().and_then(|run| run.stdout.as_deref());
         state = match wanted {
             None => gate::State::Passed { seconds: *seconds },
-            Some(wanted) => {
-                let output = cluster.output(&namespace, &pod.name_any()).await;
-                gate::printed(*seconds, wanted, output.as_deref())
-            }
+            Some(wanted) => match cluster.output(&namespace, &pod.name_any()).await {
+                Ok(output) => gate::printed(*seconds, wanted, &output),
+                Err(why) => gate::State::Waiting {
+                    message: format!("it has ended; what it printed cannot be read: {why}"),
+                    left: None,
+                },
+            },
         };
     }
     let (gate::State::Failed { .. }, Some(pod)) = (&state, &pod) else {

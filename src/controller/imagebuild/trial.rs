@@ -57,14 +57,14 @@ pub enum State {
     Failed(String),
 }
 
-/// The Job that tries one platform's image. `starts`: what that image starts.
+/// The Job that tries one platform's image. `starts`: what that image starts; `traced`: what it asks for is noted.
 pub fn job(
     build: &ImageBuild,
     check: &HealthCheck,
     (name, number): (String, i64),
     platform: &PlatformStatus,
     starts: &PlatformToTry,
-    runner: &RunnerSettings,
+    (runner, traced): (&RunnerSettings, bool),
 ) -> Job {
     let exercise = build.spec.minimize.as_ref();
     let exercise = exercise.map_or(&[][..], |it| &it.exercise);
@@ -78,7 +78,7 @@ pub fn job(
     // Where the image has ended, so that its log can be read by a controller that was not there.
     spec.ttl_seconds_after_finished = Some(GONE_AFTER);
     if let Some(pod) = &mut spec.template.spec {
-        arrange(pod, check, starts, runner);
+        arrange(pod, check, starts, (runner, traced));
         let ours = whittle(runner, CONTAINER, arguments(check, exercise));
         pod.containers.push(ours);
     }
@@ -89,7 +89,7 @@ fn arrange(
     pod: &mut PodSpec,
     check: &HealthCheck,
     starts: &PlatformToTry,
-    runner: &RunnerSettings,
+    (runner, traced): (&RunnerSettings, bool),
 ) {
     let install = vec!["install".to_owned(), FOLDER.to_owned()];
     pod.init_containers = Some(vec![whittle(runner, "program", install)]);
@@ -110,7 +110,16 @@ fn arrange(
     // The kubelet's probe would end nothing, and what it asks is asked by the container beside.
     image.readiness_probe = None;
     image.volume_mounts = Some(vec![mount(VOLUME, FOLDER.into(), false)]);
-    let tracer = ["trace", "--output", DOCUMENT, "--asks", FOLDER, "--"].map(str::to_owned);
+    let how = match traced {
+        true => None,
+        false => Some("--untraced"),
+    };
+    let tracer = ["trace", "--output", DOCUMENT, "--asks", FOLDER];
+    let tracer = tracer
+        .into_iter()
+        .chain(how)
+        .chain(["--"])
+        .map(str::to_owned);
     // As a container is started: arguments take the place of CMD alone.
     let args = check.run.as_ref().map_or(&check.args, |run| &run.args);
     let cmd = match args.is_empty() {
@@ -119,7 +128,7 @@ fn arrange(
     };
     let entrypoint = starts.entrypoint.iter().map(|word| literal(word));
     image.command = Some(vec![PROGRAM.to_owned()]);
-    image.args = Some(tracer.into_iter().chain(entrypoint).chain(cmd).collect());
+    image.args = Some(tracer.chain(entrypoint).chain(cmd).collect());
     if let Some(limits) = image.resources.as_mut().and_then(|it| it.limits.as_mut())
         && let Some(memory) = limits.get_mut("memory")
         && let Some(bytes) = quantity::bytes(&memory.0)
@@ -131,13 +140,17 @@ fn arrange(
 
 /// A word is taken as it is; Kubernetes would put variables in it.
 fn literal(word: &str) -> String {
-    word.replace("$(", "$$(")
+    word.replace('$', "$$")
 }
 
 /// A container of Whittle's own.
 fn whittle(runner: &RunnerSettings, name: &str, args: Vec<String>) -> Container {
-    let quantities = |memory: &str| {
-        let all = [("cpu", "10m"), ("memory", memory)];
+    let quantities = |memory: &str, disk: &str| {
+        let all = [
+            ("cpu", "10m"),
+            ("memory", memory),
+            ("ephemeral-storage", disk),
+        ];
         all.map(|(name, text)| (name.to_owned(), Quantity(text.to_owned())))
     };
     Container {
@@ -146,8 +159,13 @@ fn whittle(runner: &RunnerSettings, name: &str, args: Vec<String>) -> Container 
         image_pull_policy: runner.image_pull_policy.clone(),
         args: Some(args.iter().map(|word| literal(word)).collect()),
         resources: Some(ResourceRequirements {
-            requests: Some(quantities("16Mi").into()),
-            limits: Some(quantities("256Mi").into_iter().skip(1).collect()),
+            requests: Some(quantities("64Mi", "64Mi").into()),
+            limits: Some(
+                quantities("256Mi", VOLUME_SIZE)
+                    .into_iter()
+                    .skip(1)
+                    .collect(),
+            ),
             ..ResourceRequirements::default()
         }),
         security_context: Some(SecurityContext {
@@ -193,9 +211,10 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         gate::State::NoNode => State::NoNode,
         gate::State::Absent => State::Absent,
         gate::State::Waiting { message, .. } => State::Waiting(message),
-        gate::State::Passed { .. } | gate::State::Ended { .. } | gate::State::Exercising => {
-            State::Waiting("the image is being tried".into())
-        }
+        gate::State::Passed { .. }
+        | gate::State::Ended { .. }
+        | gate::State::Exercising
+        | gate::State::Exercised => State::Waiting("the image is being tried".into()),
         gate::State::Failed { message, .. } | gate::State::Lost(message) => State::Failed(message),
     }
 }

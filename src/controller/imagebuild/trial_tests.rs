@@ -25,7 +25,7 @@ fn made(check: &HealthCheck) -> Job {
         name,
         &platform,
         &starts,
-        &fixtures::settings().runner,
+        (&fixtures::settings().runner, true),
     )
 }
 
@@ -65,7 +65,7 @@ fn what_an_image_starts_with_is_run_as_it_is_under_the_tracer() {
         .skip(1)
         .collect();
     // Kubernetes reads $$( as $(, and arguments of the check stand in the place of CMD.
-    assert_eq!(end, ["/bin/sh", "-c", "echo $$(date) $$$(x)", "serve"]);
+    assert_eq!(end, ["/bin/sh", "-c", "echo $$(date) $$$$(x)", "serve"]);
     let limits = image.resources.as_ref().unwrap().limits.as_ref().unwrap();
     assert_eq!(limits["memory"].0, (128 << 20).to_string());
     let without = HealthCheck {
@@ -130,8 +130,7 @@ fn what_is_read_of_a_log_has_room_for_the_largest_outcome() {
     };
     let paths = Paths::pack((0..40_000).map(|_| random()).collect()).0;
     let outcome = Outcome {
-        found: paths.clone(),
-        missing: paths,
+        found: paths,
         ..Outcome::default()
     };
     assert!(print(&outcome).len() < whittle_build::trial::LOG);

@@ -121,10 +121,6 @@ int main(void) { int code = system("echo from a shell"); char line[64] = ""; FIL
 #include <time.h>
 int main(void) { time_t at = 0; char text[64]; setenv("TZ", "America/New_York", 1); tzset(); strftime(text, sizeof text, "%c %Z", localtime(&at)); puts(text); puts("it ran"); return text[0] == 0; }
 "#;
-        "c-terminal", GCC, "terminals", "RUN gcc -o /app main.c -ltinfo\nENTRYPOINT [\"/app\"]\n", "main.c", Static, r#"#include <stdio.h>
-int setupterm(const char *, int, int *);
-int main(void) { int code = 0; setupterm("xterm", 1, &code); printf("%d\n", code); puts("it ran"); return code != 1; }
-"#;
         "cxx-exceptions", GCC, "the C++ runtime", CXX, "main.cc", Static, r#"#include <iostream>
 #include <locale>
 #include <regex>

@@ -47,14 +47,15 @@ impl Wanted {
         let small = built.minimized.as_deref();
         let small = small.filter(|it| it.outcome == MinimizeOutcome::Applied)?;
         let exercise = build.spec.minimize.as_ref()?.exercise.clone();
-        (!exercise.is_empty() && !small.starts.is_empty()).then(|| Self {
+        let held = (0..exercise.len()).any(|number| !small.not_held.contains(&number));
+        (held && !small.starts.is_empty()).then(|| Self {
             exercise,
             not_held: small.not_held.clone(),
         })
     }
 
-    /// How the check of an image stands that was Ready after so many seconds, and whose trial stands so.
-    pub fn judge(&self, seconds: i64, state: trial::State) -> State {
+    /// How the check of an image stands that was Ready, and whose trial stands so.
+    pub fn judge(&self, state: trial::State) -> State {
         let failed = |message: String| State::Failed {
             how: gate::How::Ended,
             message,
@@ -67,7 +68,14 @@ impl Wanted {
                 let left = None;
                 return State::Waiting { message, left };
             }
-            trial::State::Failed(why) => return State::Lost(why),
+            // That says nothing about the image: the full one is used, and the next build tries again.
+            trial::State::Failed(why) => {
+                return State::Failed {
+                    how: gate::How::NotTried,
+                    message: format!("it could not be exercised: {why}"),
+                    log: None,
+                };
+            }
             trial::State::Done(outcome) => outcome,
         };
         if let Some(why) = &outcome.not_ready {
@@ -83,7 +91,7 @@ impl Wanted {
             Some((number, exercise, why)) => {
                 failed(format!("{} failed: {why}", named(number, exercise)))
             }
-            None => State::Passed { seconds },
+            None => State::Exercised,
         }
     }
 }
@@ -180,6 +188,14 @@ pub(super) fn begin(
     now: Timestamp,
 ) -> Step {
     if let Some(current) = &mut status.current {
+        let mut built = built;
+        // What a runner says of other names is not gone by: Jobs are made and deleted by them.
+        let minimized = built.minimized.as_deref_mut();
+        if let Some(trial) = minimized.and_then(|it| it.trial.as_deref_mut()) {
+            trial.job.clone_from(&current.job);
+            let known = |platform: &str| built.platforms.iter().any(|it| it.platform == platform);
+            trial.platforms.retain(|it| known(&it.platform));
+        }
         current.stage = Stage::Checking {
             pushed: report::keep(&Report::Succeeded(built)),
         };
@@ -318,7 +334,14 @@ pub(super) fn go_on(
                         let name = (trying::name(&name, &platform.platform), number);
                         let starts = built.minimized.as_ref()?.starts(&platform.platform)?;
                         let runner = &settings.runner;
-                        Some(trial::job(build, check, name, platform, starts, runner))
+                        Some(trial::job(
+                            build,
+                            check,
+                            name,
+                            platform,
+                            starts,
+                            (runner, false),
+                        ))
                     }
                     _ => None,
                 }

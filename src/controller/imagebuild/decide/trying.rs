@@ -2,6 +2,7 @@
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
+use super::clock::timeout;
 use super::{Action, Observed, Step, attempt_name, checking, deadline, start, step};
 use crate::imagebuild::status;
 use crate::imagebuild::trial::{self, State, Trial};
@@ -75,7 +76,8 @@ pub(super) fn go_on(
             _ => None,
         })
         .collect();
-    let left = deadline(build, &status, now).duration_since(now);
+    // A third of the time is for what follows: a trial that takes too long fails no build.
+    let left = deadline(build, &status, now).duration_since(now) - timeout(build) / 3;
     if !waiting.is_empty() && left > SignedDuration::ZERO {
         let message = format!(
             "trying the image, for spec.minimize.trace: {}",
@@ -139,7 +141,7 @@ fn absent(
             name,
             platform,
             starts,
-            &settings.runner,
+            (&settings.runner, true),
         ))
     });
     jobs.collect()
@@ -182,6 +184,15 @@ fn told(build: &ImageBuild, trials: &[Trial]) -> Told {
     let exercise = build.spec.minimize.as_ref();
     let exercise = exercise.map_or(&[][..], |it| &it.exercise);
     let mut room = PATHS;
+    // What the full image could not be asked is not asked of the smaller one, which is asked in the same way.
+    let was_asked = |trial: &Trial| match &trial.state {
+        State::Done(outcome) => outcome.not_ready.is_none(),
+        State::NoNode => true,
+        State::Failed(_) | State::Waiting(_) | State::Absent => false,
+    };
+    if !trials.iter().all(was_asked) {
+        told.not_held = (0..exercise.len()).collect();
+    }
     for trial in trials {
         let platform = &trial.platform;
         let outcome = match &trial.state {

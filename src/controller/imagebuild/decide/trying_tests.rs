@@ -200,7 +200,7 @@ fn the_smaller_image_is_checked_and_then_exercised() {
     assert_eq!(pending.built.digest, "sha256:5a");
     assert!(pending.built.revision.is_some());
     let wanted = pending.trial.unwrap();
-    let passed = wanted.judge(3, trial::State::Absent);
+    let passed = wanted.judge(trial::State::Absent);
     assert_eq!(passed, gate::State::Exercising);
     let step = next(
         &with_checks(&build, [passed, gate::State::NoNode]),
@@ -212,9 +212,9 @@ fn the_smaller_image_is_checked_and_then_exercised() {
     let named = decided::jobs(build.status.as_ref().unwrap());
     assert!(named.contains(jobs[0].metadata.name.as_ref().unwrap()));
     let done = |steps| trial::State::Done(Box::new(outcome(steps)));
-    let judged = wanted.judge(3, done(vec![None, None]));
-    assert_eq!(judged, gate::State::Passed { seconds: 3 });
-    let judged = wanted.judge(3, done(vec![Some("answered 500".into()), None]));
+    let judged = wanted.judge(done(vec![None, None]));
+    assert_eq!(judged, gate::State::Exercised);
+    let judged = wanted.judge(done(vec![Some("answered 500".into()), None]));
     let gate::State::Failed { message, .. } = &judged else {
         panic!("{judged:?}")
     };
@@ -237,6 +237,90 @@ fn what_the_full_image_did_not_pass_is_not_asked_of_the_smaller_one() {
     let build = smaller(vec![0]);
     let pending = decided::pending(&build, build.status.as_ref()).unwrap();
     let done = trial::State::Done(Box::new(outcome(vec![Some("answered 500".into()), None])));
-    let judged = pending.trial.unwrap().judge(3, done);
-    assert_eq!(judged, gate::State::Passed { seconds: 3 });
+    let judged = pending.trial.unwrap().judge(done);
+    assert_eq!(judged, gate::State::Exercised);
+}
+
+#[test]
+fn what_the_full_image_could_not_be_asked_is_not_asked_of_the_smaller_one() {
+    let not_ready = Outcome {
+        not_ready: Some("the container has ended".into()),
+        ..Outcome::default()
+    };
+    let (_, tried, _) = minimizing(not_ready);
+    assert_eq!(tried.not_held, [0, 1]);
+    let build = smaller(vec![0, 1]);
+    let pending = decided::pending(&build, build.status.as_ref()).unwrap();
+    assert!(pending.trial.is_none());
+}
+
+#[test]
+fn a_trial_that_takes_two_thirds_of_the_time_is_waited_for_no_more() {
+    let mut build = pushed();
+    build.spec.timeout = "15m".into();
+    let waits = || {
+        [
+            trial::State::Waiting("it runs".into()),
+            trial::State::NoNode,
+        ]
+    };
+    let step = next(&with_trials(&build, waits()), later(9 * 60));
+    assert_eq!(step.action, Action::None);
+    let step = next(&with_trials(&build, waits()), later(11 * 60));
+    let Tagging::Smaller(tried) = request_of(&step).tagging else {
+        panic!()
+    };
+    assert!(tried.note.unwrap().contains("there was no time left"));
+}
+
+#[test]
+fn a_build_is_canceled_while_its_image_is_tried() {
+    let mut build = pushed();
+    build
+        .annotations_mut()
+        .insert(CANCEL.into(), "current".into());
+    let waits = [
+        trial::State::Waiting("it runs".into()),
+        trial::State::NoNode,
+    ];
+    let observed = Observed {
+        attempt: State::Ended(success()),
+        ..with_trials(&build, waits)
+    };
+    let step = next(&observed, later(30));
+    let failure = step.status.failure.clone().unwrap();
+    assert_eq!(failure.reason, FailureReason::Canceled);
+    let named = decided::jobs(build.status.as_ref().unwrap());
+    assert!(!named.is_empty() && named.iter().all(|job| step.stop.contains(job)));
+}
+
+#[test]
+fn names_that_a_runner_tells_are_not_gone_by() {
+    let build = pushed();
+    let mut forged = starts();
+    forged[0].platform = "linux/amd64/../x".into();
+    let Report::Succeeded(mut built) = success() else {
+        panic!()
+    };
+    built.minimized = Some(Box::new(Minimized {
+        trial: Some(Box::new(ToTry {
+            job: "victim-0123456789?x-y".into(),
+            platforms: forged,
+        })),
+        ..Minimized::default()
+    }));
+    let mut fresh = asked(json!({}));
+    fresh.status = Some(next(&observed(fresh.clone()), now()).status);
+    let told = with_attempt(fresh, State::Ended(Report::Succeeded(built)));
+    let step = next(&told, later(5));
+    let current = step.status.current.clone().unwrap();
+    let trial = decided::pushed(&current)
+        .unwrap()
+        .minimized
+        .unwrap()
+        .trial
+        .unwrap();
+    assert_eq!(trial.job, current.job);
+    assert_eq!(trial.platforms.len(), 1);
+    assert!(matches!(stage(&build), Stage::Checking { .. }));
 }
