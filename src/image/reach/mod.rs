@@ -22,7 +22,7 @@ pub use globs::{GlobError, Globs};
 
 use super::config::ImageConfig;
 use super::layer::Image;
-use super::tree::{Kind, Meta, NodeId};
+use super::tree::{Kind, Meta, NodeId, Tree};
 use walk::Walk;
 
 /// Paths of an explanation, at most.
@@ -169,6 +169,20 @@ impl Reach {
         self.own.get(id.index()).copied().unwrap_or_default()
     }
 
+    /// Why an entry stays: the entry that says so, itself or a folder that it is a part of, why, and what leads to it.
+    pub(super) fn reason(&self, tree: &Tree, id: NodeId) -> Option<(NodeId, Why, Option<NodeId>)> {
+        let mut at = id;
+        loop {
+            if let Some((why, from)) = self.because.get(&at) {
+                return Some((at, *why, *from));
+            }
+            if at == tree.root() {
+                return None;
+            }
+            at = tree.parent(at);
+        }
+    }
+
     /// What stays and what would go.
     pub fn tally(&self, image: &Image) -> (Tally, Tally) {
         let (mut kept, mut gone) = (Tally::default(), Tally::default());
@@ -256,19 +270,15 @@ impl Reach {
         }
         while chain.len() < CHAIN {
             // What is kept as a part of a folder says so of the folder.
-            let mut reason = self.because.get(&at);
-            let shown = at;
-            while reason.is_none() && at != tree.root() {
-                at = tree.parent(at);
-                reason = self.because.get(&at);
-            }
-            let Some((why, from)) = reason else { break };
+            let Some((_, why, from)) = self.reason(tree, at) else {
+                break;
+            };
             chain.push(Because {
-                path: tree.path(shown),
-                why: *why,
+                path: tree.path(at),
+                why,
             });
             match from {
-                Some(from) => at = *from,
+                Some(from) => at = from,
                 None => break,
             }
         }
