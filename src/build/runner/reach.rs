@@ -6,11 +6,14 @@ use super::minimize::Found;
 use crate::request::BuildRequest;
 use whittle_api::LeftOut;
 use whittle_image::reach::{Globs, Reach, Tally, Wanted, assumed_base};
+use whittle_image::stage::Stage;
 use whittle_image::{Image, ImageConfig, display_size};
 use whittle_registry::{Client, DockerConfig};
 
 /// Images below this size are small enough: nobody is told what of them could go.
 const SMALL: i64 = 20 << 20;
+/// Bytes of a last stage that a message has room for.
+const STAGE: usize = 400;
 /// The largest things that are named.
 const NAMED: usize = 3;
 
@@ -28,6 +31,8 @@ pub(super) struct Could {
     left: Vec<LeftOut>,
     /// Why nothing should.
     pub(super) unsure: Option<String>,
+    /// The lines of a last stage that would do the same.
+    stage: Option<String>,
 }
 
 /// What is to be found out about an image that was pushed; none where nothing is. `used`: the images that stages start from.
@@ -86,7 +91,9 @@ impl Sought {
 
     /// The same in numbers.
     pub(super) fn could(&self, image: &Image, config: &ImageConfig) -> Could {
-        let reach = self.reach(image, config);
+        let wanted = self.wanted(config);
+        let reach = Reach::of(image, config, &wanted);
+        let stage = Stage::of(image, &reach, config, &wanted);
         let (kept, gone) = reach.tally(image);
         let left = reach.largest(image, NAMED, false);
         Could {
@@ -98,6 +105,7 @@ impl Sought {
                 })
                 .collect(),
             unsure: reach.unsure,
+            stage: stage.map(|stage| stage.text),
             kept,
             gone,
         }
@@ -120,6 +128,22 @@ impl Could {
         let all = (self.kept.bytes + self.gone.bytes).max(1);
         let share = self.kept.bytes as f64 / all as f64;
         (size as f64 * share).round() as i64
+    }
+
+    /// The same with a last stage for the Dockerfile, where there is one and it is short.
+    pub(super) fn advised(&self, found: Found) -> Found {
+        let lines = self.stage.as_ref();
+        let stage = lines.map(|text| text.trim_end().replace('\n', "; "));
+        match stage.filter(|text| text.len() <= STAGE) {
+            Some(stage) => Found {
+                message: format!(
+                    "{}; a last stage without them, behind the one that is there as build: {stage}",
+                    found.message
+                ),
+                ..found
+            },
+            None => found,
+        }
     }
 
     /// For people. `size`: bytes in the registry; `program`: what the image starts.
@@ -177,6 +201,7 @@ mod tests {
                 size: 100 << 20,
             }],
             unsure: None,
+            stage: None,
         }
     }
 
@@ -198,5 +223,19 @@ mod tests {
              would be pushed; the largest: /usr/local/go (100.0 MiB)"
         );
         assert_eq!(found.size, Some(1 << 20));
+    }
+
+    #[test]
+    fn a_last_stage_is_named_where_there_is_room_for_it() {
+        let mut could = could(2 << 20, 198 << 20);
+        let found = could.found(100 << 20, Some("/server"));
+        assert_eq!(could.advised(found.clone()), found);
+        could.stage = Some("FROM scratch\nCOPY --from=build /server /server\n".into());
+        let advised = could.advised(found.clone()).message;
+        let end = "; a last stage without them, behind the one that is there as build: FROM scratch; \
+                   COPY --from=build /server /server";
+        assert_eq!(advised, format!("{}{end}", found.message));
+        could.stage = Some("FROM scratch\n".repeat(40));
+        assert_eq!(could.advised(found.clone()), found);
     }
 }

@@ -21,6 +21,7 @@ use crate::inspect::{InspectError, explain};
 use out::Out;
 use target::Target;
 use whittle_image::reach::{Globs, Reach, Wanted, assumed_base};
+use whittle_image::stage::Stage;
 use whittle_image::{Image, ImageConfig, digest_of, same_platform};
 
 /// It could not be done.
@@ -95,6 +96,9 @@ struct Outcome {
     smaller: Option<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unsure: Option<String>,
+    /// A last stage for the Dockerfile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<String>,
     explained: Vec<Explained>,
     #[serde(skip)]
     manifest: Option<Vec<u8>>,
@@ -281,6 +285,7 @@ async fn look(
         stays: largest(true),
         smaller: None,
         unsure: reach.unsure.clone(),
+        stage: Stage::of(&image, &reach, config, &wanted).map(|stage| stage.text),
         explained: options
             .explain
             .iter()

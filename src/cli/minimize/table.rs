@@ -49,6 +49,14 @@ pub(super) fn write(outcomes: &[Outcome], options: &Options, top: Option<&str>) 
                 );
             }
         }
+        if let Some(stage) = &outcome.stage {
+            text.push_str(
+                "  a last stage that does the same, behind the one that is there (FROM … AS build):\n",
+            );
+            for line in stage.lines() {
+                let _ = writeln!(text, "    {}", plain(line));
+            }
+        }
         for explained in &outcome.explained {
             let _ = writeln!(text, "  {}:", plain(&explained.path));
             for line in &explained.lines {
