@@ -1,6 +1,8 @@
 //! `whittle minimize`: what of an image its program never reaches, and the image without that.
 
 mod out;
+mod page;
+mod plot;
 mod table;
 mod target;
 #[cfg(test)]
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::inspect::error::file;
 use crate::inspect::location::Location;
 use crate::inspect::platform::Platforms;
 use crate::inspect::remote::Connection;
@@ -20,7 +23,7 @@ use crate::inspect::table::plain;
 use crate::inspect::{InspectError, explain};
 use out::Out;
 use target::Target;
-use whittle_image::reach::{Globs, Reach, Wanted, assumed_base};
+use whittle_image::reach::{Globs, Part, Reach, Tally, Wanted, assumed_base};
 use whittle_image::stage::Stage;
 use whittle_image::{Image, ImageConfig, digest_of, same_platform};
 
@@ -65,6 +68,9 @@ pub struct Options {
     /// The platform: os/architecture[/variant]. Without it, and with --to, all that there are.
     #[arg(long, value_parser = crate::platform)]
     platform: Option<String>,
+    /// Write a page with a map of the image into this file: what stays and what goes, each as large as its bytes.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -77,7 +83,7 @@ pub struct Options {
 }
 
 /// What came of one platform's image.
-#[derive(Serialize, Debug)]
+#[derive(Serialize, Debug, Default)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     platform: String,
@@ -102,6 +108,16 @@ struct Outcome {
     explained: Vec<Explained>,
     #[serde(skip)]
     manifest: Option<Vec<u8>>,
+    #[serde(skip)]
+    picture: Option<Picture>,
+}
+
+/// What a page shows of it.
+#[derive(Debug)]
+struct Picture {
+    map: Part,
+    /// Why how much stays.
+    reasons: Vec<(&'static str, Tally)>,
 }
 
 #[derive(Serialize, Debug)]
@@ -172,6 +188,7 @@ async fn minimize(options: &Options) -> Result<String, InspectError> {
             there: vec![found.config.platform()],
         });
     }
+    let parts = page::PARTS / target.images.len().max(1);
     let mut outcomes = Vec::new();
     for found in &target.images {
         let (back, outcome) = one(
@@ -180,7 +197,7 @@ async fn minimize(options: &Options) -> Result<String, InspectError> {
             source,
             to.as_mut(),
             found,
-            wanted.clone(),
+            (wanted.clone(), parts),
         )
         .await;
         outcomes.push(outcome?);
@@ -203,6 +220,10 @@ async fn minimize(options: &Options) -> Result<String, InspectError> {
         let platform = target.images[0].config.document_platform();
         top = Some(to.publish(index.as_deref(), written, platform).await?);
     }
+    if let Some(path) = &options.html {
+        let page = page::write(&options.image, &outcomes);
+        std::fs::write(path, page).map_err(file(path))?;
+    }
     if options.json {
         let mut text = serde_json::to_string_pretty(&outcomes).expect("string keys only");
         text.push('\n');
@@ -218,7 +239,7 @@ async fn one(
     mut source: Source,
     to: Option<&mut Out>,
     found: &Found,
-    wanted: Wanted,
+    wanted: (Wanted, usize),
 ) -> (Source, Result<Outcome, InspectError>) {
     let read = look(options, connection, &mut source, found, wanted).await;
     let (mut outcome, image, reach) = match read {
@@ -245,13 +266,13 @@ async fn one(
     (source, outcome)
 }
 
-/// What of one platform's image is reached.
+/// What of one platform's image is reached. `parts`: those of the map.
 async fn look(
     options: &Options,
     connection: &Connection,
     source: &mut Source,
     found: &Found,
-    mut wanted: Wanted,
+    (mut wanted, parts): (Wanted, usize),
 ) -> Result<(Outcome, Image, Reach), InspectError> {
     let config = &found.config;
     wanted.base_layers = match (&options.base, options.base_layers) {
@@ -292,6 +313,10 @@ async fn look(
             .map(|path| explained(&image, &reach, path))
             .collect(),
         manifest: None,
+        picture: options.html.as_ref().map(|_| Picture {
+            map: reach.map(&image, parts),
+            reasons: reach.reasons(&image),
+        }),
     };
     Ok((outcome, image, reach))
 }

@@ -69,6 +69,9 @@ pub(super) fn write(outcomes: &[Outcome], options: &Options, top: Option<&str>) 
             "The base is not known: with --base IMAGE, what its toolchain brought can go, too.\n",
         );
     }
+    if let Some(path) = &options.html {
+        let _ = writeln!(text, "wrote the map {}", path.display());
+    }
     match top {
         Some(name) => {
             let _ = writeln!(

@@ -106,6 +106,7 @@ fn options(image: &str, to: Option<&str>) -> Options {
         base_layers: Some(1),
         explain: vec![],
         platform: None,
+        html: None,
         json: false,
         plain_http: false,
         ca: None,
@@ -297,4 +298,24 @@ async fn a_base_may_lie_in_files_too() {
     asked.image = base.name();
     let said = minimize(&asked).await.unwrap_err().to_string();
     assert!(said.contains("the image is not built on it"), "{said}");
+}
+
+#[tokio::test]
+async fn the_map_of_an_image_is_a_page() {
+    let image = LayoutFolder::of("linux/amd64", &layers());
+    let folder = tempfile::tempdir().unwrap();
+    let mut asked = options(&image.name(), None);
+    asked.html = Some(folder.path().join("map.html"));
+    minimize(&asked).await.unwrap();
+    let page = std::fs::read_to_string(folder.path().join("map.html")).unwrap();
+    for part in [
+        "<title>/usr/bin/gcc\ngoes: ",
+        "/app is what the image starts",
+        "<h3>Why it stays</h3>",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    asked.html = Some(folder.path().into());
+    let said = minimize(&asked).await.unwrap_err().to_string();
+    assert!(said.contains("Is a directory"), "{said}");
 }

@@ -7,6 +7,7 @@
 
 mod folders;
 mod globs;
+mod map;
 mod names;
 mod packages;
 mod roots;
@@ -19,6 +20,7 @@ mod tests;
 use std::collections::HashMap;
 
 pub use globs::{GlobError, Globs};
+pub use map::Part;
 
 use super::config::ImageConfig;
 use super::layer::Image;

@@ -187,11 +187,12 @@ impl Look<'_> {
         };
         let there = from.is_some_and(|from| self.comes_from_there(from));
         match why {
-            Why::Common | Why::Metadata | Why::Place | Why::Made => Side::There,
+            Why::Common | Why::Metadata | Why::Made => Side::There,
             _ if there || self.is_idle(id) => Side::There,
             // On the way to what is started: that is called by where it is.
             Why::Link if from.is_none() => Side::There,
-            Why::Copied | Why::Asked => Side::Copied(holder),
+            // A folder of the root that is somebody's, too.
+            Why::Copied | Why::Asked | Why::Place => Side::Copied(holder),
             Why::Start | Why::Check | Why::Called | Why::Interpreter => Side::Nowhere,
             Why::Runtime | Why::Package => Side::Nowhere,
             Why::Loader | Why::Library | Why::Opened => match is_default(&tree.path(id)) {

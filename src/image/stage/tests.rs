@@ -220,6 +220,18 @@ fn what_the_application_brought_besides_goes_with_it_and_its_sources_do_not() {
     );
 }
 
+#[test]
+fn a_folder_of_the_base_that_is_somebodys_goes_with_it() {
+    let base = base(BOOKWORM)
+        .file("entry.d/a", 0o644, b"a")
+        .file("entry.d/b", 0o644, b"b");
+    let found = Case::new(base, go(&[]), &["/server"]).text().unwrap();
+    assert!(
+        found.contains("COPY --from=build /entry.d /entry.d\n"),
+        "{found}"
+    );
+}
+
 fn compiled(needed: &[&'static str]) -> Tar {
     Tar::new().file("app/run", 0o755, &ElfFile::program(GLIBC, needed).bytes())
 }
