@@ -3,10 +3,11 @@
 //!
 //! In doubt a file stays: a minimized image that works is worth more than one that is smaller by a few files.
 //!
-//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes` <- here.
+//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes`, `installed` <- here.
 
 mod folders;
 mod globs;
+mod installed;
 mod map;
 mod names;
 mod packages;
@@ -76,6 +77,8 @@ pub enum Why {
     Called,
     /// A part of a language's runtime, which is whole or absent.
     Runtime,
+    /// A package that the Dockerfile installed by its name.
+    Installed,
     /// A package on which a kept package depends.
     Package,
     /// What scanners read about packages.
@@ -101,6 +104,7 @@ impl Why {
             Self::Named => "is named",
             Self::Called => "is a program that is called",
             Self::Runtime => "is a part of the language's runtime",
+            Self::Installed => "is in a package that RUN of the Dockerfile installed by name",
             Self::Package => "is in a package that is needed",
             Self::Metadata => "says which packages there are",
         }

@@ -199,7 +199,7 @@ impl Look<'_> {
                 true if self.kind != Kind::Static => Side::Copied(id),
                 _ => Side::Nowhere,
             },
-            Why::Named | Why::Link => match self.image.fact(id) {
+            Why::Named | Why::Link | Why::Installed => match self.image.fact(id) {
                 Some(Fact::Elf(_)) if is_default(&tree.path(id)) && self.kind != Kind::Static => {
                     Side::Copied(id)
                 }
