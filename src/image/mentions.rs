@@ -34,11 +34,16 @@ const TOPS: [&[u8]; 14] = [
 ];
 
 /// Functions of the C library that open something by a name which stands in that library, and what is noted for them.
-const SYMBOLS: [(&[u8], &[u8]); 3] = [
+const SYMBOLS: [(&[u8], &[u8]); 6] = [
     (b"\0system\0", b"/bin/sh"),
     (b"\0popen\0", b"/bin/sh"),
     (b"\0iconv_open\0", ICONV),
+    (b"\0pthread_cancel\0", UNWINDER),
+    (b"\0pthread_exit\0", UNWINDER),
+    (b"\0backtrace\0", UNWINDER),
 ];
+/// What unwinds a stack.
+const UNWINDER: &[u8] = b"libgcc_s.so.1";
 /// Stands for the converters of character sets.
 pub(crate) const ICONV: &[u8] = b"iconv_open()";
 

@@ -19,7 +19,7 @@ use super::elf::Form;
 use super::facts::Fact;
 use super::layer::Image;
 use super::reach::{Reach, Wanted};
-use super::resolve::Resolver;
+use super::resolve::{Resolver, Verdict};
 use super::shell::base_name;
 use super::user::Identity;
 
@@ -208,6 +208,10 @@ impl Start {
         }?;
         let program = resolver.command(first);
         let file = program.file?;
+        // What does not start where it is would start nowhere.
+        if program.verdict != Verdict::Runnable {
+            return None;
+        }
         let path = image.tree.path(file);
         if reach.is_own(file) {
             let Some(Fact::Elf(elf)) = image.fact(file) else {
@@ -234,7 +238,7 @@ impl Start {
             let root = image.tree.root();
             let entry = image.tree.resolve_link(root, called.as_bytes()).ok()?;
             *first = match reach.is_own(entry) {
-                true => called,
+                true => image.tree.path(entry),
                 false => path,
             };
             return Some(start);

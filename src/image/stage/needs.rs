@@ -88,8 +88,12 @@ impl Look<'_> {
     }
 
     fn note_library(&self, id: NodeId, needs: &mut Needs) {
-        if self.kind == Kind::Dynamic {
-            let found = library(&self.image.tree.path(id));
+        let tree = &self.image.tree;
+        let found = library(&tree.path(id));
+        // What the C library itself may open is opened for who calls the functions that need it, and these name it.
+        let from = self.reach.reason(tree, id).and_then(|(_, _, from)| from);
+        let of_others = from.is_some_and(|from| self.comes_from_there(from));
+        if self.kind == Kind::Dynamic && !of_others {
             needs.libraries = needs.libraries.max(found);
         }
     }

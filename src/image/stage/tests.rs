@@ -232,6 +232,30 @@ fn a_folder_of_the_base_that_is_somebodys_goes_with_it() {
     );
 }
 
+#[test]
+fn what_the_c_library_opens_for_some_programs_is_no_need_of_all() {
+    // With C++'s base comes the library that unwinds a stack, which glibc opens by name.
+    let base = || {
+        let libc = naming(ElfFile::library("libc.so.6", &[]), &["libgcc_s.so.1"]);
+        let unwinder = library("libgcc_s.so.1", &["libc.so.6"]);
+        base(BOOKWORM)
+            .file(&format!("{LIB}/libc.so.6"), 0o644, &libc)
+            .file(&format!("{LIB}/libgcc_s.so.1"), 0o644, &unwinder)
+    };
+    for (names, expected) in [
+        (&["printf"][..], "gcr.io/distroless/base-debian12"),
+        (&["pthread_exit"], "gcr.io/distroless/cc-debian12"),
+    ] {
+        let program = naming(ElfFile::program(GLIBC, &["libc.so.6"]), names);
+        let own = Tar::new().file("app/run", 0o755, &program);
+        let mut case = Case::new(base(), own, &["./run"]);
+        case.config.working_dir = "/app".into();
+        let found = case.text().unwrap();
+        assert!(found.starts_with(&format!("FROM {expected}\n")), "{found}");
+        assert!(found.ends_with("ENTRYPOINT [\"/app/run\"]\n"), "{found}");
+    }
+}
+
 fn compiled(needed: &[&'static str]) -> Tar {
     Tar::new().file("app/run", 0o755, &ElfFile::program(GLIBC, needed).bytes())
 }
