@@ -12,8 +12,8 @@ use whittle_registry::{Client, DockerConfig};
 
 /// Images below this size are small enough: nobody is told what of them could go.
 const SMALL: i64 = 20 << 20;
-/// Bytes of a last stage that a message has room for.
-const STAGE: usize = 400;
+/// Bytes of a message with a last stage: hints and conditions have room for no more, and half a stage is of no use.
+const ROOM: usize = 600;
 /// The largest things that are named.
 const NAMED: usize = 3;
 
@@ -132,17 +132,17 @@ impl Could {
 
     /// The same with a last stage for the Dockerfile, where there is one and it is short.
     pub(super) fn advised(&self, found: Found) -> Found {
-        let lines = self.stage.as_ref();
-        let stage = lines.map(|text| text.trim_end().replace('\n', "; "));
-        match stage.filter(|text| text.len() <= STAGE) {
-            Some(stage) => Found {
-                message: format!(
-                    "{}; a last stage without them, behind the one that is there as build: {stage}",
-                    found.message
-                ),
-                ..found
-            },
-            None => found,
+        let Some(text) = &self.stage else {
+            return found;
+        };
+        let message = format!(
+            "{}; a last stage without them, behind the one that is there as build: {}",
+            found.message,
+            text.trim_end().replace('\n', "; ")
+        );
+        match message.len() <= ROOM {
+            true => Found { message, ..found },
+            false => found,
         }
     }
 

@@ -4,6 +4,8 @@
 //! The arrows: `bases` <- `needs` <- here.
 
 mod bases;
+#[cfg(test)]
+mod interpreted_tests;
 mod needs;
 #[cfg(test)]
 mod tests;
