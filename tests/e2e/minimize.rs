@@ -223,11 +223,18 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
         field.build(&full, one_stage(), json!({})).await;
         let by_hand = files(program, program.by_hand);
         field.build(&hand, by_hand, json!({})).await;
-        let spec = json!({"minimize": {"mode": "Apply"}, "healthCheck": check});
-        field.build(&small, one_stage(), spec).await;
+        let mut spec = json!({"minimize": {"mode": "Apply"}, "healthCheck": check});
+        field.build(&small, one_stage(), spec.clone()).await;
+        if long::whole() {
+            let exercise =
+                |ask: &&str| json!({"httpGet": {"path": format!("/{ask}"), "port": 8080}});
+            spec["minimize"]["exercise"] = program.asks.iter().map(exercise).collect();
+            spec["minimize"]["trace"] = json!(true);
+            field.build(&traced(program), one_stage(), spec).await;
+        }
     }
     let mut table = String::from(
-        "| program | as built | minimized | by hand | against by hand |\n|---|---|---|---|---|\n",
+        "| program | as built | minimized | minimized, traced | by hand | against by hand |\n|---|---|---|---|---|---|\n",
     );
     for program in programs {
         let (full, small, hand) = names(program);
@@ -261,9 +268,17 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
         }
         let sizes = [&full, &status, &hand].map(|status| status.size.unwrap());
         let percent = sizes[1] * 100 / sizes[2];
+        let traced = match long::whole() {
+            true => {
+                let traced = field.succeeds(&traced(program)).await;
+                assert_eq!(minimized(&traced).outcome, MinimizeOutcome::Applied);
+                traced.display_size.unwrap_or_default()
+            }
+            false => String::new(),
+        };
         let _ = writeln!(
             table,
-            "| {} | {} | {} | {} | {percent} % |",
+            "| {} | {} | {} | {traced} | {} | {percent} % |",
             program.name,
             full.display_size.as_deref().unwrap_or_default(),
             status.display_size.as_deref().unwrap_or_default(),
@@ -303,6 +318,10 @@ async fn images_of_one_stage_are_pushed_without_their_toolchains_and_answer_as_b
     field.close().await;
 }
 
+fn traced(program: &Program) -> String {
+    format!("{}-traced", program.name)
+}
+
 fn names(program: &Program) -> (String, String, String) {
     let name = |kind: &str| format!("{}-{kind}", program.name);
     (name("full"), name("small"), name("hand"))
@@ -319,7 +338,14 @@ import (
 )
 
 func main() {
-	path := strings.Join([]string{"", "usr", "share", "common-" + os.Getenv("WHAT"), "GPL-3"}, "/")
+	folder := strings.Join([]string{"", "usr", "share", "common-" + os.Getenv("WHAT")}, "/")
+	if len(os.Args) > 1 {
+		if _, err := os.ReadFile(folder + "/Apache-2.0"); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	path := folder + "/GPL-3"
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -407,6 +433,43 @@ async fn what_nobody_can_know_is_found_by_the_health_check_and_the_full_image_us
             .await
             .is_none()
     );
+    field.close().await;
+}
+
+#[tokio::test]
+async fn what_an_image_was_seen_to_ask_for_is_kept_and_the_smaller_one_is_held_to_exercises() {
+    let mut field = Field::new("minimizetrace").await;
+    field.patience = 3 * PATIENCE;
+    let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY main.go go.mod ./\nRUN CGO_ENABLED=0 go build -o /server .\nENV WHAT=licenses\nUSER 65532:65532\nENTRYPOINT [\"/server\"]\n";
+    let files = json!({"Dockerfile": dockerfile, "main.go": LATE, "go.mod": "module example.com/late\n\ngo 1.26\n"});
+    let exercise = json!([{"httpGet": {"path": "/", "port": 8080}}, {"exec": {"command": ["/server", "selftest"]}}]);
+    let spec = |trace: bool| {
+        let minimize = json!({"mode": "Apply", "trace": trace, "exercise": exercise});
+        json!({"minimize": minimize, "healthCheck": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 30}})
+    };
+    let mut seen = spec(true);
+    seen["debug"] = json!({"full": true});
+    field.build("seen", files.clone(), seen).await;
+    let status = field.succeeds("seen").await;
+    let told = minimized(&status);
+    let debug = manifest(&field.image("seen"), "latest-debug").await.0;
+    assert_eq!(debug, told.full_digest);
+    assert_eq!(told.outcome, MinimizeOutcome::Applied, "{told:#?}");
+    let found = files_of(&field.image("seen"), status.digest.as_deref().unwrap()).await;
+    for file in ["GPL-3", "Apache-2.0"] {
+        let path = format!("usr/share/common-licenses/{file}");
+        assert!(found.contains_key(&path), "{path}");
+    }
+    // Nobody has asked for that one.
+    assert!(!found.contains_key("usr/share/common-licenses/MPL-2.0"));
+    assert!(!found.contains_key("usr/local/go/bin/go"));
+    // Without a trace the exercise finds it.
+    field.build("unseen", files, spec(false)).await;
+    let status = field.succeeds("unseen").await;
+    let told = minimized(&status);
+    assert_eq!(told.outcome, MinimizeOutcome::FullUsed, "{told:#?}");
+    let words = "exercise[0] (GET / on port 8080) failed: answered 500";
+    assert!(told.message.contains(words), "{told:#?}");
     field.close().await;
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -16,10 +17,11 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle_api::find;
 use whittle_build::report::Report;
+use whittle_controller::names;
 
 use self::pushes::Pushes;
 use crate::kubelet::Kubelet;
-use crate::minimize::{asked, smaller};
+use crate::minimize::{asked, smaller, to_try};
 use crate::proxy::{Proxy, When};
 use crate::stage::{Stage, root, success};
 
@@ -43,6 +45,8 @@ enum Scene {
     Checked,
     /// The smaller image ends in its health check, and the full one takes its place.
     Minimized,
+    /// The image is tried before it is made smaller. No kubelet says what came of it.
+    Tried,
     Retried,
     /// The spec changes while the runner runs.
     Superseded,
@@ -68,6 +72,7 @@ impl Scene {
             Self::Plain => "plain",
             Self::Checked => "health check",
             Self::Minimized => "smaller image rejected",
+            Self::Tried => "tried and made smaller",
             Self::Retried => "runner lost, retried",
             Self::Superseded => "spec changed",
             Self::Pushed => "commits pushed",
@@ -79,14 +84,21 @@ impl Scene {
             Self::Checked => json!({"healthCheck": {"tcpSocket": {"port": 80}}}),
             Self::Pushed => pushes::spec(),
             Self::Minimized => asked("UseFull"),
+            Self::Tried => {
+                let mut spec = asked("UseFull");
+                spec["minimize"]["trace"] = json!(true);
+                spec
+            }
             _ => json!({}),
         }
     }
 
     /// What its runners say.
-    fn ends(self) -> Report {
+    fn ends(self, job: &Job) -> Report {
         match self {
             Self::Minimized => smaller("sha256:ee", "sha256:aa"),
+            Self::Tried if is_attempt(job) => to_try("sha256:f0", job),
+            Self::Tried => smaller("sha256:aa", "sha256:f0"),
             _ => success("sha256:aa"),
         }
     }
@@ -97,6 +109,8 @@ impl Scene {
             // One that builds, one that moves the tags.
             Self::Checked => ([2, 2], 1, 1, 1),
             Self::Minimized => ([2, 2], 2, 1, 1),
+            // One that builds, one that makes it smaller, one that moves the tags; a trial and a check.
+            Self::Tried => ([3, 3], 2, 1, 1),
             Self::Retried => ([2, 2], 0, 1, 1),
             Self::Superseded => ([2, 1], 0, 2, 1),
             Self::Pushed => ([2, 2], 0, 2, 2),
@@ -108,6 +122,13 @@ impl Scene {
             good,
         }
     }
+}
+
+/// True for the Job of an attempt; the others follow one.
+fn is_attempt(job: &Job) -> bool {
+    let uid = &job.labels()["whittle.dev/imagebuild-uid"];
+    let name = |attempt| names::attempt("hello", uid, 1, 1, attempt);
+    (1..=3).any(|attempt| job.name_any() == name(attempt))
 }
 
 /// What came of one kill.
@@ -161,7 +182,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
         if scene == Scene::Pushed {
             pushes.turn(&stage, &mut kubelet).await;
         } else {
-            kubelet.turn_with(&stage, |_| scene.ends()).await;
+            kubelet.turn_with(&stage, |job| scene.ends(job)).await;
         }
         if scene == Scene::Superseded && kubelet.first_runs && !changed {
             changed = true;
@@ -347,6 +368,11 @@ async fn at_each_call_of_a_build_with_a_health_check() {
 #[tokio::test]
 async fn at_each_call_of_a_build_whose_smaller_image_is_rejected() {
     each(Scene::Minimized).await;
+}
+
+#[tokio::test]
+async fn at_each_call_of_a_build_whose_image_is_tried_before_it_is_made_smaller() {
+    each(Scene::Tried).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use whittle_api::{LeftOut, MinimizeOutcome, find};
-use whittle_build::minimized::{Full, FullPlatform, Minimized};
+use whittle_build::minimized::{Full, FullPlatform, Minimized, PlatformToTry, ToTry};
 use whittle_build::report::Report;
 use whittle_build::request::{BuildRequest, Tagging};
 
@@ -44,7 +44,28 @@ pub fn smaller(small: &str, full: &str) -> Report {
             }],
             breaches: vec![],
         }),
-        rejected: None,
+        ..Minimized::default()
+    }));
+    Report::Succeeded(built)
+}
+
+/// What a runner says whose image is to be tried before it is made smaller.
+pub fn to_try(full: &str, job: &Job) -> Report {
+    let Report::Succeeded(mut built) = success(full) else {
+        panic!()
+    };
+    let platforms = built.platforms.iter().map(|it| PlatformToTry {
+        platform: it.platform.clone(),
+        entrypoint: vec!["/app".into()],
+        cmd: vec![],
+        base_layers: Some(1),
+    });
+    built.minimized = Some(Box::new(Minimized {
+        trial: Some(Box::new(ToTry {
+            job: job.name_any(),
+            platforms: platforms.collect(),
+        })),
+        ..Minimized::default()
     }));
     Report::Succeeded(built)
 }

@@ -141,7 +141,13 @@ pub fn not_answered(
     let falls_back = asked.is_none_or(|it| it.on_failure == OnFailure::UseFull);
     let next = match &minimized.full {
         Some(full) if falls_back => {
-            let message = format!("the full image is used: {}", rejected.message);
+            let help = match asked.is_some_and(|it| it.trace) {
+                true => "list what it needs in spec.minimize.keep",
+                false => {
+                    "set spec.minimize.trace: true, or list what it needs in spec.minimize.keep"
+                }
+            };
+            let message = format!("the full image is used: {}; {help}", rejected.message);
             let told = Minimized {
                 outcome: MinimizeOutcome::FullUsed,
                 message,
@@ -269,6 +275,25 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
         breaches: full.breaches.clone(),
         minimized: Some(Box::new(told)),
         ..built.clone()
+    }
+}
+
+/// The report on an image that was made smaller after its trial, or was not: what the runner before has told of the build stays.
+pub fn merged(full: Built, told: Built) -> Built {
+    let platforms = match told.digest == full.digest {
+        true => full.platforms,
+        false => told.platforms,
+    };
+    Built {
+        digest: told.digest,
+        platforms,
+        breaches: told.breaches,
+        // A second trial would come to the same.
+        minimized: told
+            .minimized
+            .map(|it| Box::new(Minimized { trial: None, ..*it })),
+        advice: full.advice.into_iter().chain(told.advice).collect(),
+        ..full
     }
 }
 

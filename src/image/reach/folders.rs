@@ -129,7 +129,7 @@ pub(super) fn is_leftover(parts: &[&[u8]]) -> bool {
         [b"tmp", _, ..] | [b"var", b"tmp", _, ..] => true,
         [b"root", rest @ ..] | [b"home", _, rest @ ..] => match rest {
             [b".cache", name, ..] => CACHES.contains(name),
-            [b"go", b"pkg", ..] => true,
+            [b"go", b"pkg", ..] | [b".config", b"go", b"telemetry", ..] => true,
             [name, ..] => LEFT_AT_HOME.contains(name),
             [] => false,
         },

@@ -73,6 +73,7 @@ pub(super) fn all(walk: &mut Walk<'_>) {
     places(walk);
     environment(walk);
     asked(walk);
+    traced(walk);
     own(walk);
     // What a file reaches says so first.
     walk.settle();
@@ -194,6 +195,13 @@ fn places(walk: &mut Walk<'_>) {
     }
 }
 
+/// Whatever the image was seen to look for: a folder that it lists stays as a folder, and what it opens of it was seen, too.
+fn traced(walk: &mut Walk<'_>) {
+    for path in &walk.wanted.traced {
+        walk.keep_path(path, Why::Traced, None);
+    }
+}
+
 fn asked(walk: &mut Walk<'_>) {
     if walk.wanted.keep.is_empty() {
         return;
@@ -238,8 +246,13 @@ fn caches(walk: &Walk<'_>) -> std::collections::HashSet<crate::NodeId> {
     tags.map(|id| walk.tree.parent(id)).collect()
 }
 
-/// The locale C.UTF-8, and that which the image is set to.
+/// The locale C.UTF-8, and that which the image is set to; where there is a C library that reads them.
 fn locale(walk: &mut Walk<'_>) {
+    // One that is linked statically has the name of the folder.
+    let folder = walk.tree.find("/usr/lib/locale");
+    if !walk.glibc && !folder.is_ok_and(|id| walk.is_kept(id)) {
+        return;
+    }
     let set = ["LC_ALL", "LANG", "LC_CTYPE", "LANGUAGE"]
         .iter()
         .find_map(|name| walk.config.variable(name))

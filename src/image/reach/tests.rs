@@ -560,3 +560,42 @@ fn lists_of_users_and_where_sources_were_bring_nothing() {
         ["/etc/passwd", "/server"]
     );
 }
+
+#[test]
+fn a_locale_stays_with_a_c_library_that_reads_it() {
+    let image = |program: Vec<u8>| {
+        let base = Tar::new()
+            .file("lib64/ld-linux-x86-64.so.2", 0o755, &loader())
+            .file("usr/lib/locale/C.utf8/LC_CTYPE", 0o644, b"locale");
+        read(vec![base, Tar::new().file("app", 0o755, &program)], 1)
+    };
+    let config = config(&["/app"], &["", "COPY app /"]);
+    let has = |program: Vec<u8>| {
+        let all = stays(&image(program), &config, Some(1));
+        all.contains(&"/usr/lib/locale/C.utf8/LC_CTYPE".to_owned())
+    };
+    let alone = || ElfFile::library("app", &[]);
+    assert!(has(program(&[]).bytes()));
+    assert!(!has(alone().bytes()));
+    // Linked statically with glibc.
+    assert!(has(naming(alone(), &["/usr/lib/locale"])));
+}
+
+#[test]
+fn what_go_counts_at_home_is_left_behind() {
+    let base = Tar::new().file("bin/x", 0o755, b"x");
+    let own = Tar::new()
+        .file("app", 0o755, &program(&[]).bytes())
+        .file("root/.config/go/telemetry/local/x.count", 0o644, b"x")
+        .file("root/.config/app.json", 0o644, b"{}");
+    let image = read(vec![base, own], 1);
+    let all = stays(&image, &config(&["/app"], &["", "RUN go build"]), Some(1));
+    assert!(
+        all.contains(&"/root/.config/app.json".to_owned()),
+        "{all:?}"
+    );
+    assert!(
+        !all.iter().any(|path| path.contains("telemetry/")),
+        "{all:?}"
+    );
+}

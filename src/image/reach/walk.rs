@@ -39,7 +39,7 @@ pub(super) struct Walk<'a> {
     pub(super) walked: HashSet<NodeId>,
     /// Runtimes that are kept.
     pub(super) runtimes: HashSet<NodeId>,
-    glibc: bool,
+    pub(super) glibc: bool,
     pub(super) converts: bool,
     /// Not all libraries could be looked for.
     lost: bool,

@@ -73,6 +73,11 @@ fn an_application_in_python_goes_to_the_python_of_the_same_version_and_release()
         found.starts_with("FROM gcr.io/distroless/python3-debian13:nonroot\n"),
         "{found}"
     );
+    // A package that the base brought, and the new one lacks.
+    let mut brought = case(BOOKWORM, 11);
+    let path = "usr/local/lib/python3.11/site-packages/uvicorn/x.py";
+    brought.base = brought.base.file(path, 0o644, b"x");
+    assert_eq!(brought.text(), None);
     // There is no other version of it there.
     assert_eq!(case(BOOKWORM, 12).text(), None);
     assert_eq!(case(TRIXIE, 11).text(), None);

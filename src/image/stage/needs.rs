@@ -186,6 +186,9 @@ impl Look<'_> {
         if self.is_there(id) {
             return Side::There;
         }
+        if self.is_package_of_base(id) {
+            return Side::Nowhere;
+        }
         let Some((holder, why, from)) = self.reach.reason(tree, id) else {
             return Side::Nowhere;
         };
@@ -203,7 +206,7 @@ impl Look<'_> {
                 true if self.kind != Kind::Static => Side::Copied(id),
                 _ => Side::Nowhere,
             },
-            Why::Named | Why::Link | Why::Installed => match self.image.fact(id) {
+            Why::Named | Why::Link | Why::Installed | Why::Traced => match self.image.fact(id) {
                 Some(Fact::Elf(_)) if is_default(&tree.path(id)) && self.kind != Kind::Static => {
                     Side::Copied(id)
                 }
@@ -216,9 +219,45 @@ impl Look<'_> {
 
     /// True for what the new base has in the same place, or in another one.
     fn is_there(&self, id: NodeId) -> bool {
-        let path = self.image.tree.path(id);
+        let tree = &self.image.tree;
+        let path = tree.path(id);
         let libraries = self.kind != Kind::Static && library(&path).is_some();
-        self.roots.contains(&id) || has_path(&path) || libraries
+        let link = tree.meta(id).kind == Entry::Symlink;
+        let target = link.then(|| tree.resolve(tree.parent(id), tree.name(id)));
+        let root = target.unwrap_or(Ok(id));
+        let root = root.is_ok_and(|id| self.roots.contains(&id));
+        // The modules of the language itself.
+        let modules = match self.kind {
+            Kind::Python(minor) => {
+                path.starts_with(&format!("/usr/local/lib/python3.{minor}/"))
+                    && !self.reach.is_own(id)
+                    && !self.is_package_of_base(id)
+            }
+            _ => false,
+        };
+        root || has_path(&path) || libraries || modules
+    }
+
+    /// True for a package of Python that the old base brought, and the new one does not.
+    fn is_package_of_base(&self, id: NodeId) -> bool {
+        let Kind::Python(minor) = self.kind else {
+            return false;
+        };
+        let path = self.image.tree.path(id);
+        let packages = format!("/usr/local/lib/python3.{minor}/site-packages/");
+        let name = path.strip_prefix(&packages);
+        let name = name.and_then(|rest| rest.split('/').next());
+        let known = [
+            "pip",
+            "setuptools",
+            "wheel",
+            "_distutils_hack",
+            "pkg_resources",
+            "distutils-precedence",
+            "README",
+            "__pycache__",
+        ];
+        name.is_some_and(|name| !known.iter().any(|known| name.starts_with(known)))
     }
 
     /// True for what scripts of packages have for their interpreter, and call: the application is started in another way. Scripts

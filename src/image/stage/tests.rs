@@ -85,7 +85,7 @@ pub(super) fn base(release: &[u8]) -> Tar {
 
 pub(super) struct Case {
     pub(super) config: ImageConfig,
-    base: Tar,
+    pub(super) base: Tar,
     own: Tar,
     /// How many layers are the base's; none: it is not known.
     layers: Option<usize>,
