@@ -1,9 +1,10 @@
 //! A last stage for the Dockerfile that an image was made by: `FROM` the base that what is reached needs, `COPY` of that which the
 //! base does not have, and what the image's config says. No stage where it would not do all that the image does.
 //!
-//! The arrows: `bases` <- `needs` <- here.
+//! The arrows: `bases` <- `needs` <- `copies` <- here.
 
 mod bases;
+mod copies;
 #[cfg(test)]
 mod interpreted_tests;
 mod needs;
@@ -14,7 +15,8 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use bases::{Kind, Libraries, debian};
-use needs::{Copy, Look, copies};
+use copies::{Copy, copies};
+use needs::Look;
 
 use super::config::ImageConfig;
 use super::elf::Form;
