@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::document::{ConfigDocument, Object, read};
+use super::document::{ConfigDocument, DocumentPlatform, Object, read};
 use super::limits::short;
 
 /// The PATH that containerd and runc give to a container whose image sets none.
@@ -113,6 +113,15 @@ impl ImageConfig {
             diff_ids,
             instructions,
         })
+    }
+
+    /// The platform, as an index has it.
+    pub fn document_platform(&self) -> DocumentPlatform {
+        DocumentPlatform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
     }
 
     /// `os/architecture` or `os/architecture/variant`.

@@ -34,6 +34,7 @@ mod seeds;
 pub mod shell;
 mod size;
 pub mod smaller;
+pub mod stage;
 mod start;
 pub mod text;
 #[cfg(test)]
@@ -48,7 +49,9 @@ pub use contents::{
     Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
-pub use document::{Descriptor, IndexDocument, ManifestDocument, is_digest, read};
+pub use document::{
+    Descriptor, DocumentPlatform, IndexDocument, ManifestDocument, is_digest, read,
+};
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;

@@ -34,13 +34,25 @@ const TOPS: [&[u8]; 14] = [
 ];
 
 /// Functions of the C library that open something by a name which stands in that library, and what is noted for them.
-const SYMBOLS: [(&[u8], &[u8]); 3] = [
+const SYMBOLS: [(&[u8], &[u8]); 6] = [
     (b"\0system\0", b"/bin/sh"),
     (b"\0popen\0", b"/bin/sh"),
     (b"\0iconv_open\0", ICONV),
+    (b"\0pthread_cancel\0", UNWINDER),
+    (b"\0pthread_exit\0", UNWINDER),
+    (b"\0backtrace\0", UNWINDER),
 ];
+/// What unwinds a stack.
+const UNWINDER: &[u8] = b"libgcc_s.so.1";
 /// Stands for the converters of character sets.
 pub(crate) const ICONV: &[u8] = b"iconv_open()";
+
+/// Stands for files below /tmp, which a program puts together.
+pub(crate) const TEMPORARY: &[u8] = b"tmp()";
+/// Stands for the starting of other programs by a text of the application.
+pub(crate) const SPAWNS: &[u8] = b"spawn()";
+/// Words that stand in such a text.
+const SPAWNING: [&[u8]; 4] = [b"subprocess", b"os.system", b"os.popen", b"child_process"];
 
 /// What one file names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -223,6 +235,9 @@ impl<R: Read> Scan<R> {
         if !self.database {
             self.paths(&pending, until);
         }
+        if memmem::find(&pending, b"/tmp").is_some() {
+            self.keep(TEMPORARY);
+        }
         match self.look {
             Look::Binary => self.libraries(&pending, until),
             _ if self.own && !self.database => self.words(&pending, until),
@@ -301,6 +316,10 @@ impl<R: Read> Scan<R> {
 
     /// Words in quotes that may be the names of programs.
     fn words(&mut self, bytes: &[u8], until: usize) {
+        let spawns = |word: &&[u8]| memmem::find(bytes, word).is_some();
+        if SPAWNING.iter().any(spawns) {
+            self.keep(SPAWNS);
+        }
         let quote = |byte: u8| matches!(byte, b'"' | b'\'' | b'`');
         let mut at = 0;
         while at < until {

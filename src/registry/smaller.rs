@@ -1,17 +1,18 @@
 //! A smaller image beside the full one: its layers are read once more, what stays of them goes back at once.
 
-use std::io::{self, Write};
+use std::future::Future;
+use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::layers::{Chunks, feed, read_image};
 use super::referrers::put_blob;
 use super::upload::{commit, upload};
 use super::{Client, PlatformManifest, ReadError, RegistryError};
 use whittle_image::reach::Reach;
-use whittle_image::smaller::{LeftOut, Packed, Smaller, Writer, WriterError};
+use whittle_image::smaller::{Layers, LeftOut, Packed, Smaller, WriterError, write};
 use whittle_image::{Image, ImageConfig, Layer, LayerSource, Limits, digest_of};
 
 /// Bytes of one chunk on its way to the registry.
@@ -71,17 +72,19 @@ impl Client {
         reach: Reach,
     ) -> Result<Smaller, SmallerError> {
         let sources = LayerSource::all(&full.layers, config).map_err(ReadError::from)?;
-        let (kept, gone) = reach.tally(&image);
-        let left = LeftOut {
-            files: (kept.files, gone.files),
-            bytes: gone.bytes,
-        };
+        let left = LeftOut::of(&image, &reach);
         let mut parts = (image, reach);
         let mut tried = 0;
         let layers = loop {
             tried += 1;
-            let (back, result) = self.rewrite(to, full, &sources, parts).await;
-            parts = back;
+            let (fed, feeding) = self.feeding(full);
+            let writing = Writing {
+                parts,
+                sources: sources.clone(),
+                layers: fed,
+            };
+            let (back, result) = writing.push(to, feeding).await;
+            parts = back.parts;
             let retry_after = match &result {
                 Err(SmallerError::Read(ReadError::Registry(RegistryError::Transient {
                     retry_after,
@@ -95,60 +98,132 @@ impl Client {
         let text = self.blob(&full.config, ImageConfig::LIMIT).await?;
         let smaller = Smaller::of(&text, &full.bytes, &full.digest, layers, left)
             .map_err(SmallerError::Document)?;
-        put_blob(to, &smaller.config).await?;
-        to.put_manifest(
-            &digest_of(&smaller.manifest),
-            whittle_image::OCI_MANIFEST,
-            &smaller.manifest,
-        )
-        .await?;
+        to.put_smaller(&smaller).await?;
         Ok(smaller)
     }
 
-    /// Reads all layers, and pushes two.
-    async fn rewrite(
+    /// Writes what stays of an image into `sinks`: the layers of the smaller image.
+    pub async fn write_smaller<W: Write + Send + 'static>(
         &self,
-        to: &Client,
         full: &PlatformManifest,
-        sources: &[LayerSource],
-        (image, reach): (Image, Reach),
-    ) -> ((Image, Reach), Result<[Packed; 2], SmallerError>) {
-        let (next, mut layers) = unbounded_channel::<(Receiver<Bytes>, LayerSource)>();
-        let (runtime, runtime_chunks) = channel(CHUNKS);
-        let (application, application_chunks) = channel(CHUNKS);
-        let writing = tokio::task::spawn_blocking(move || {
-            let sinks = (Sink::new(runtime), Sink::new(application));
-            let mut writer = Writer::new(&image, &reach, sinks.0, sinks.1);
-            let mut result = Ok(());
-            while let Some((chunks, source)) = layers.blocking_recv() {
-                result = writer.add_layer(Chunks::new(chunks), &source);
-                if result.is_err() {
-                    break;
-                }
-            }
-            drop(layers);
-            let ended = result.and_then(|()| writer.finish());
-            let packed = ended.map(|both| both.map(|(packed, _)| packed));
-            ((image, reach), packed)
-        });
-        let feeding = async {
-            for (layer, source) in full.layers.iter().zip(sources) {
+        config: &ImageConfig,
+        parts: (Image, Reach),
+        sinks: [W; 2],
+    ) -> Result<[(Packed, W); 2], SmallerError> {
+        let sources = LayerSource::all(&full.layers, config).map_err(ReadError::from)?;
+        let (layers, feeding) = self.feeding(full);
+        let writing = Writing {
+            parts,
+            sources,
+            layers,
+        };
+        let writing = tokio::task::spawn_blocking(move || writing.write(sinks).1);
+        let (fed, written) = tokio::join!(feeding, writing);
+        let written = written.expect("the writer of layers does not panic");
+        // What the network did goes before what came of it.
+        fed?;
+        Ok(written?)
+    }
+
+    /// Pushes what stays of an image that lies elsewhere than in a registry: the layers of the smaller image. `layers` comes back.
+    pub async fn push_layers<L: Layers + Send + 'static>(
+        &self,
+        parts: (Image, Reach),
+        sources: Vec<LayerSource>,
+        layers: L,
+    ) -> (L, Result<[Packed; 2], SmallerError>) {
+        let writing = Writing {
+            parts,
+            sources,
+            layers,
+        };
+        let (back, result) = writing.push(self, async { Ok(()) }).await;
+        (back.layers, result)
+    }
+
+    /// Pushes the config and the manifest of a smaller image whose layers are there.
+    pub async fn put_smaller(&self, smaller: &Smaller) -> Result<(), RegistryError> {
+        put_blob(self, &smaller.config).await?;
+        let digest = digest_of(&smaller.manifest);
+        self.put_manifest(&digest, whittle_image::OCI_MANIFEST, &smaller.manifest)
+            .await
+            .map(drop)
+    }
+
+    /// All layers of an image, one after the other, and what brings them.
+    fn feeding(
+        &self,
+        full: &PlatformManifest,
+    ) -> (Fed, impl Future<Output = Result<(), RegistryError>>) {
+        let (next, layers) = unbounded_channel();
+        let feeding = async move {
+            for layer in &full.layers {
                 let (sender, receiver) = channel(CHUNKS);
-                if next.send((receiver, source.clone())).is_err() {
+                if next.send(receiver).is_err() {
                     break;
                 }
                 feed(self, &layer.digest, sender).await?;
             }
-            drop(next);
-            Ok::<(), RegistryError>(())
+            Ok(())
         };
+        (Fed(layers), feeding)
+    }
+}
+
+/// Layers that come from a registry.
+struct Fed(UnboundedReceiver<Receiver<Bytes>>);
+
+impl Layers for Fed {
+    fn open(&mut self, _index: usize) -> io::Result<Box<dyn Read + '_>> {
+        let chunks = self.0.blocking_recv();
+        let chunks = chunks.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Box::new(Chunks::new(chunks)))
+    }
+
+    fn end(&mut self) {
+        self.0.close();
+        // Whose receiver is gone sends no more.
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+/// What is read once more, and what of it stays.
+struct Writing<L> {
+    parts: (Image, Reach),
+    sources: Vec<LayerSource>,
+    layers: L,
+}
+
+/// Both layers, and where they were written.
+type Written<W> = Result<[(Packed, W); 2], WriterError>;
+
+impl<L: Layers + Send + 'static> Writing<L> {
+    fn write<W: Write>(mut self, sinks: [W; 2]) -> (Self, Written<W>) {
+        let (image, reach) = &self.parts;
+        let result = write(image, reach, &self.sources, &mut self.layers, sinks);
+        (self, result)
+    }
+
+    /// Reads all layers, and pushes two. `feeding`: brings the layers.
+    async fn push(
+        self,
+        to: &Client,
+        feeding: impl Future<Output = Result<(), RegistryError>>,
+    ) -> (Self, Result<[Packed; 2], SmallerError>) {
+        let (runtime, runtime_chunks) = channel(CHUNKS);
+        let (application, application_chunks) = channel(CHUNKS);
+        let writing = tokio::task::spawn_blocking(move || {
+            let (back, written) = self.write([Sink::new(runtime), Sink::new(application)]);
+            let packed = written.map(|both| both.map(|(packed, _)| packed));
+            (back, packed)
+        });
         let (fed, written, first, second) = tokio::join!(
             feeding,
             writing,
             upload(to, runtime_chunks),
             upload(to, application_chunks)
         );
-        let (parts, packed) = written.expect("the writer of layers does not panic");
+        let (back, packed) = written.expect("the writer of layers does not panic");
         let result = async {
             // What the network did goes before what came of it.
             fed?;
@@ -162,7 +237,7 @@ impl Client {
             Ok(packed)
         };
         let result = result.await;
-        (parts, result)
+        (back, result)
     }
 }
 

@@ -184,9 +184,11 @@ async fn find(
         });
     }
     match mode {
-        None if could.is_worth_a_hint(size(stored)) => return Ok(Outcome::Hint(found.message)),
+        None if could.is_worth_a_hint(size(stored)) => {
+            return Ok(Outcome::Hint(could.advised(found).message));
+        }
         None => return Ok(Outcome::Nothing),
-        Some(MinimizeMode::Suggest) => return Ok(Outcome::Suggested(found)),
+        Some(MinimizeMode::Suggest) => return Ok(Outcome::Suggested(could.advised(found))),
         Some(MinimizeMode::Apply) => {}
     }
     let asked = request.inputs.minimize.as_ref();

@@ -7,11 +7,14 @@ use crate::minimized::{PlatformToTry, ToTry};
 use crate::request::{BuildRequest, Trace};
 use whittle_api::LeftOut;
 use whittle_image::reach::{Globs, Reach, Tally, Wanted, assumed_base};
+use whittle_image::stage::Stage;
 use whittle_image::{Image, ImageConfig, display_size};
 use whittle_registry::{Client, DockerConfig};
 
 /// Images below this size are small enough: nobody is told what of them could go.
 const SMALL: i64 = 20 << 20;
+/// Bytes of a message with a last stage: hints and conditions have room for no more, and half a stage is of no use.
+const ROOM: usize = 600;
 /// The largest things that are named.
 const NAMED: usize = 3;
 
@@ -30,6 +33,8 @@ pub(super) struct Could {
     left: Vec<LeftOut>,
     /// Why nothing should.
     pub(super) unsure: Option<String>,
+    /// The lines of a last stage that would do the same.
+    stage: Option<String>,
 }
 
 /// What is to be found out about an image that was pushed; none where nothing is. `used`: the images that stages start from.
@@ -132,7 +137,9 @@ impl Sought {
 
     /// The same in numbers.
     pub(super) fn could(&self, image: &Image, stored: &Stored) -> Could {
-        let reach = self.reach(image, stored);
+        let wanted = self.wanted(stored);
+        let reach = Reach::of(image, &stored.config, &wanted);
+        let stage = Stage::of(image, &reach, &stored.config, &wanted);
         let (kept, gone) = reach.tally(image);
         let left = reach.largest(image, NAMED, false);
         Could {
@@ -144,6 +151,7 @@ impl Sought {
                 })
                 .collect(),
             unsure: reach.unsure,
+            stage: stage.map(|stage| stage.text),
             kept,
             gone,
         }
@@ -166,6 +174,22 @@ impl Could {
         let all = (self.kept.bytes + self.gone.bytes).max(1);
         let share = self.kept.bytes as f64 / all as f64;
         (size as f64 * share).round() as i64
+    }
+
+    /// The same with a last stage for the Dockerfile, where there is one and it is short.
+    pub(super) fn advised(&self, found: Found) -> Found {
+        let Some(text) = &self.stage else {
+            return found;
+        };
+        let message = format!(
+            "{}; a last stage without them, behind the one that is there as build: {}",
+            found.message,
+            text.trim_end().replace('\n', "; ")
+        );
+        match message.len() <= ROOM {
+            true => Found { message, ..found },
+            false => found,
+        }
     }
 
     /// For people. `size`: bytes in the registry; `program`: what the image starts.
@@ -223,6 +247,7 @@ mod tests {
                 size: 100 << 20,
             }],
             unsure: None,
+            stage: None,
         }
     }
 
@@ -244,5 +269,19 @@ mod tests {
              would be pushed; the largest: /usr/local/go (100.0 MiB)"
         );
         assert_eq!(found.size, Some(1 << 20));
+    }
+
+    #[test]
+    fn a_last_stage_is_named_where_there_is_room_for_it() {
+        let mut could = could(2 << 20, 198 << 20);
+        let found = could.found(100 << 20, Some("/server"));
+        assert_eq!(could.advised(found.clone()), found);
+        could.stage = Some("FROM scratch\nCOPY --from=build /server /server\n".into());
+        let advised = could.advised(found.clone()).message;
+        let end = "; a last stage without them, behind the one that is there as build: FROM scratch; \
+                   COPY --from=build /server /server";
+        assert_eq!(advised, format!("{}{end}", found.message));
+        could.stage = Some("FROM scratch\n".repeat(40));
+        assert_eq!(could.advised(found.clone()), found);
     }
 }

@@ -20,7 +20,7 @@ const MANIFEST: &str = "manifest.json";
 const LIMIT: u64 = 4 << 20;
 
 /// What `docker save` wrote.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     files: Files,
     /// Which of its images.
     name: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Archive {
 /// One of its images.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Saved {
+pub(crate) struct Saved {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
@@ -38,7 +38,8 @@ pub(super) struct Saved {
 }
 
 /// An image whose config was read.
-pub(super) struct Opened {
+#[derive(Clone)]
+pub(crate) struct Opened {
     saved: Saved,
     /// The image's ID: the digest of its config.
     pub(super) id: String,
@@ -157,22 +158,68 @@ impl Archive {
         Ok(Compression::sniff(&start) != Compression::None)
     }
 
+    /// The bytes of the image's config.
+    pub(super) fn config_bytes(&mut self, opened: &Opened) -> Result<Vec<u8>, InspectError> {
+        let bytes = self.files.read(&opened.saved.config, ImageConfig::LIMIT)?;
+        let bytes = bytes.unwrap_or_default();
+        match digest_of(&bytes) {
+            actual if actual == opened.id => Ok(bytes),
+            actual => Err(InspectError::WrongDigest {
+                what: "the config".into(),
+                expected: opened.id.clone(),
+                actual,
+            }),
+        }
+    }
+
     /// What the image holds. `now`: seconds since 1970.
     pub(super) fn contents(&mut self, opened: &Opened, now: i64) -> Result<Contents, InspectError> {
-        let mut image = Image::new(Limits::default());
+        let image = self.read_layers(opened, Limits::default())?;
+        Ok(Contents::of(&image, &opened.config, now))
+    }
+
+    /// The files of the image.
+    pub(super) fn read_layers(
+        &mut self,
+        opened: &Opened,
+        limits: Limits,
+    ) -> Result<Image, InspectError> {
+        let mut image = Image::new(limits);
+        for (index, source) in self.sources(opened)?.iter().enumerate() {
+            image.add_layer(self.layer(opened, index)?, source)?;
+        }
+        Ok(image)
+    }
+
+    /// What is known of the layers before they are read.
+    pub(super) fn sources(&self, opened: &Opened) -> Result<Vec<LayerSource>, InspectError> {
         let layers = opened.saved.layers().iter().zip(&opened.config.diff_ids);
-        for (index, (layer, diff_id)) in layers.enumerate() {
-            let Some(file) = self.files.stream(layer)? else {
-                return Err(self.missing(index + 1, layer));
-            };
-            let source = LayerSource {
-                size: Some(file.size),
+        let source = |(index, (layer, diff_id)): (usize, (&String, &String))| {
+            let size = self.files.size(layer);
+            Ok(LayerSource {
+                size: Some(size.ok_or_else(|| self.missing(index + 1, layer))?),
                 diff_id: Some(diff_id.clone()),
                 ..LayerSource::default()
-            };
-            image.add_layer(file.bytes, &source)?;
+            })
+        };
+        layers.enumerate().map(source).collect()
+    }
+
+    /// The bytes of the layer with this number, from 0.
+    pub(super) fn layer(
+        &mut self,
+        opened: &Opened,
+        index: usize,
+    ) -> Result<Box<dyn Read + '_>, InspectError> {
+        let layers = opened.saved.layers();
+        let name = layers.get(index).map(String::as_str).unwrap_or_default();
+        if !self.files.has(name) {
+            return Err(self.missing(index + 1, name));
         }
-        Ok(Contents::of(&image, &opened.config, now))
+        match self.files.stream(name)? {
+            Some(file) => Ok(file.bytes),
+            None => Ok(Box::new(std::io::empty())),
+        }
     }
 
     fn missing(&self, number: usize, layer: &str) -> InspectError {

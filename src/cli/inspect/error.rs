@@ -150,7 +150,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// The file that was meant, and what the system says.
-pub(super) fn file(path: &std::path::Path) -> impl FnOnce(io::Error) -> InspectError {
+pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(io::Error) -> InspectError {
     let path = path.to_owned();
     move |cause| InspectError::File { path, cause }
 }

@@ -8,17 +8,17 @@ use tempfile::TempDir;
 use whittle_image::fixtures::{ElfFile, Tar, gzip};
 use whittle_image::{OCI_INDEX, OCI_MANIFEST, digest_of};
 
-pub(super) const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// The tar of a layer with one static program.
-pub(super) fn program() -> Vec<u8> {
+pub(crate) fn program() -> Vec<u8> {
     let bytes = ElfFile::default().bytes();
     Tar::new().file("app", 0o755, &bytes).bytes()
 }
 
 /// A config that starts `/app`.
-pub(super) fn config(platform: &str, layers: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn config(platform: &str, layers: &[Vec<u8>]) -> Vec<u8> {
     let (os, architecture) = platform.split_once('/').unwrap();
     let diff_ids: Vec<String> = layers.iter().map(|layer| digest_of(layer)).collect();
     let config = json!({
@@ -30,12 +30,12 @@ pub(super) fn config(platform: &str, layers: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// An OCI layout in a folder that goes away with it.
-pub(super) struct LayoutFolder {
-    pub(super) folder: TempDir,
+pub(crate) struct LayoutFolder {
+    pub(crate) folder: TempDir,
 }
 
 /// What a descriptor says besides the digest.
-pub(super) fn entry(digest: &str, kind: &str, platform: Option<&str>, tag: Option<&str>) -> Value {
+pub(crate) fn entry(digest: &str, kind: &str, platform: Option<&str>, tag: Option<&str>) -> Value {
     let mut entry = json!({"mediaType": kind, "digest": digest, "size": 1});
     if let Some((os, architecture)) = platform.and_then(|platform| platform.split_once('/')) {
         entry["platform"] = json!({"os": os, "architecture": architecture});
@@ -47,7 +47,7 @@ pub(super) fn entry(digest: &str, kind: &str, platform: Option<&str>, tag: Optio
 }
 
 impl LayoutFolder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::create_dir_all(folder.path().join("blobs/sha256")).unwrap();
         let mark = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -56,26 +56,26 @@ impl LayoutFolder {
     }
 
     /// A layout with one image.
-    pub(super) fn of(platform: &str, layers: &[Vec<u8>]) -> Self {
+    pub(crate) fn of(platform: &str, layers: &[Vec<u8>]) -> Self {
         let layout = Self::new();
         let digest = layout.image(platform, layers);
         layout.top(&[entry(&digest, OCI_MANIFEST, Some(platform), None)]);
         layout
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.path().display().to_string()
     }
 
-    pub(super) fn file(&self, digest: &str) -> PathBuf {
+    pub(crate) fn file(&self, digest: &str) -> PathBuf {
         self.path().join("blobs").join(digest.replace(':', "/"))
     }
 
-    pub(super) fn blob(&self, bytes: &[u8]) -> String {
+    pub(crate) fn blob(&self, bytes: &[u8]) -> String {
         let digest = digest_of(bytes);
         std::fs::write(self.file(&digest), bytes).unwrap();
         digest
@@ -86,7 +86,7 @@ impl LayoutFolder {
     }
 
     /// An image of these tars; the digest of its manifest.
-    pub(super) fn image(&self, platform: &str, layers: &[Vec<u8>]) -> String {
+    pub(crate) fn image(&self, platform: &str, layers: &[Vec<u8>]) -> String {
         let config = config(platform, layers);
         let layers: Vec<Value> = layers
             .iter()
@@ -99,7 +99,7 @@ impl LayoutFolder {
     }
 
     /// Any manifest.
-    pub(super) fn manifest(&self, kind: &str, config: &[u8], layers: &[Value]) -> String {
+    pub(crate) fn manifest(&self, kind: &str, config: &[u8], layers: &[Value]) -> String {
         self.json(&json!({
             "schemaVersion": 2, "mediaType": OCI_MANIFEST,
             "config": {"mediaType": kind, "digest": self.blob(config), "size": config.len()},
@@ -108,18 +108,18 @@ impl LayoutFolder {
     }
 
     /// An index of these entries.
-    pub(super) fn index(&self, entries: &[Value]) -> String {
+    pub(crate) fn index(&self, entries: &[Value]) -> String {
         self.json(&json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}))
     }
 
     /// What the layout has.
-    pub(super) fn top(&self, entries: &[Value]) {
+    pub(crate) fn top(&self, entries: &[Value]) {
         let index = json!({"schemaVersion": 2, "manifests": entries});
         std::fs::write(self.path().join("index.json"), index.to_string()).unwrap();
     }
 
     /// All of it as a tar.
-    pub(super) fn tar(&self) -> Vec<u8> {
+    pub(crate) fn tar(&self) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
         tar.append_dir_all(".", self.path()).unwrap();
         tar.into_inner().unwrap()

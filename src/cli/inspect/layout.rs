@@ -2,6 +2,7 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use super::error::InspectError;
 use super::files::Files;
@@ -9,8 +10,7 @@ use super::location::is_digest;
 use super::manifest::{Document, ImageDocument, MANIFEST_LIMIT, image, read, verify};
 use super::source::{Pointed, same_name};
 use whittle_image::{
-    Contents, Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits,
-    ManifestError,
+    Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits, ManifestError,
 };
 
 /// What marks a layout.
@@ -25,7 +25,7 @@ const NAME: &str = "io.containerd.image.name";
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
 /// An OCI layout.
-pub(super) struct Layout {
+pub(crate) struct Layout {
     files: Files,
     /// Which of its images.
     name: Option<String>,
@@ -116,28 +116,53 @@ impl Layout {
 
     /// An image's config.
     pub(super) fn config(&mut self, document: &ImageDocument) -> Result<ImageConfig, InspectError> {
-        let bytes = self.blob(&document.config, "config", ImageConfig::LIMIT)?;
-        Ok(ImageConfig::parse(&bytes)?)
+        Ok(ImageConfig::parse(&self.config_bytes(document)?)?)
     }
 
-    /// What an image holds. `now`: seconds since 1970.
-    pub(super) fn contents(
+    /// The bytes of an image's config.
+    pub(super) fn config_bytes(
+        &mut self,
+        document: &ImageDocument,
+    ) -> Result<Vec<u8>, InspectError> {
+        self.blob(&document.config, "config", ImageConfig::LIMIT)
+    }
+
+    /// The files of an image.
+    pub(super) fn read_layers(
         &mut self,
         document: &ImageDocument,
         config: &ImageConfig,
-        now: i64,
-    ) -> Result<Contents, InspectError> {
-        let mut image = Image::new(Limits::default());
+        limits: Limits,
+    ) -> Result<Image, InspectError> {
+        let mut image = Image::new(limits);
         let sources = LayerSource::all(&document.layers, config)?;
         for (index, source) in sources.iter().enumerate() {
-            let digest = source.digest.as_deref().unwrap_or_default();
-            let path = path_of(digest)?;
-            let Some(opened) = self.files.stream(&path)? else {
-                return Err(self.missing_layer(document, index + 1, digest));
-            };
-            image.add_layer(opened.bytes, source)?;
+            image.add_layer(self.layer(document, index)?, source)?;
         }
-        Ok(Contents::of(&image, config, now))
+        Ok(image)
+    }
+
+    /// The bytes of the layer with this number, from 0.
+    pub(super) fn layer(
+        &mut self,
+        document: &ImageDocument,
+        index: usize,
+    ) -> Result<Box<dyn Read + '_>, InspectError> {
+        let digest = document.layers.get(index).map(|layer| &layer.digest[..]);
+        let digest = digest.unwrap_or_default();
+        let path = path_of(digest)?;
+        if !self.files.has(&path) {
+            return Err(self.missing_layer(document, index + 1, digest));
+        }
+        match self.files.stream(&path)? {
+            Some(opened) => Ok(opened.bytes),
+            None => Ok(Box::new(std::io::empty())),
+        }
+    }
+
+    /// The index with this digest.
+    pub(super) fn index(&mut self, digest: &str) -> Result<Vec<u8>, InspectError> {
+        self.blob(digest, "index", MANIFEST_LIMIT)
     }
 
     fn missing_layer(&self, document: &ImageDocument, layer: usize, digest: &str) -> InspectError {

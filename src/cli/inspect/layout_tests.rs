@@ -5,7 +5,7 @@ use crate::inspect::fixtures::{CONFIG, GZIP, LayoutFolder, config, entry, progra
 use crate::inspect::platform::Platforms;
 use crate::inspect::source::{Source, Target};
 use whittle_image::fixtures::{Tar, gzip};
-use whittle_image::{OCI_INDEX, OCI_MANIFEST};
+use whittle_image::{Contents, OCI_INDEX, OCI_MANIFEST};
 
 async fn find(
     layout: &LayoutFolder,

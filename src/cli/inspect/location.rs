@@ -7,7 +7,7 @@ use whittle_image::Reference;
 
 /// Where an image is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Location {
+pub(crate) enum Location {
     /// In a registry.
     Registry(Reference),
     /// In a folder or a tar.
@@ -23,7 +23,7 @@ pub(super) enum Location {
 
 /// How an image lies in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     /// <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>
     OciLayout,
     /// What `docker save` writes
@@ -42,7 +42,7 @@ const PREFIXES: [(&str, Form); 3] = [
 impl Location {
     /// Reads the argument. A path is what has one of the prefixes, or begins with `/` or `.`; all else is
     /// a reference, also where a file of that name exists. `exists`: whether a path is there.
-    pub(super) fn parse(image: &str, exists: impl Fn(&Path) -> bool) -> Result<Self, InspectError> {
+    pub(crate) fn parse(image: &str, exists: impl Fn(&Path) -> bool) -> Result<Self, InspectError> {
         for (prefix, form) in PREFIXES {
             if let Some(rest) = image.strip_prefix(prefix) {
                 return files(rest, Some(form), exists);

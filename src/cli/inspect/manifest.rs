@@ -39,7 +39,9 @@ pub(super) enum Document {
 
 /// One platform's manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ImageDocument {
+pub(crate) struct ImageDocument {
+    /// The manifest itself.
+    pub(super) bytes: Vec<u8>,
     /// Bytes of config and layers, as stored.
     pub(super) size: i64,
     /// Digest of the config.
@@ -80,6 +82,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, InspectError> {
     }
     let foreign = manifest.layers.iter().enumerate();
     Ok(Document::Image(ImageDocument {
+        bytes: bytes.to_vec(),
         size,
         config,
         layers,

@@ -2,23 +2,24 @@
 //! daemon, and without writing anything.
 //!
 //! The arrows: `location`, `files`, `tarball`, `manifest`, `platform` <- `layout`, `docker`, `remote` <-
-//! `source` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
+//! `source`, `again` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
 
+mod again;
 pub(crate) mod credentials;
 mod docker;
 pub(crate) mod error;
 mod files;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod layout;
-mod location;
+pub(crate) mod location;
 mod manifest;
 pub(crate) mod platform;
 pub(crate) mod remote;
 mod report;
 mod rules;
-mod source;
-mod table;
+pub(crate) mod source;
+pub(crate) mod table;
 mod tarball;
 
 pub use error::{Hint, InspectError};
@@ -78,7 +79,10 @@ pub async fn run(options: &Options) -> ExitCode {
     let (report, verdicts) = match inspect(options, now).await {
         Ok(found) => found,
         Err(error) => {
-            eprintln!("whittle: {}", table::plain(&explain(options, &error)));
+            eprintln!(
+                "whittle: {}",
+                table::plain(&explain(&options.image, &error))
+            );
             return ExitCode::from(FAILED);
         }
     };
@@ -97,10 +101,9 @@ pub async fn run(options: &Options) -> ExitCode {
 }
 
 /// An error with the image's name, and that a file was meant, where that may be.
-fn explain(options: &Options, error: &InspectError) -> String {
-    let name = &options.image;
+pub(crate) fn explain(name: &str, error: &InspectError) -> String {
     let mut text = error.to_string();
-    if !text.starts_with(name.as_str()) {
+    if !text.starts_with(name) {
         text = format!("{name}: {text}");
     }
     let remote = matches!(error, InspectError::Registry(..) | InspectError::Name(_));

@@ -128,7 +128,12 @@ impl Remote {
         now: i64,
     ) -> Result<Contents, InspectError> {
         let contents = self.client.contents(&document.layers, config, now).await;
-        contents.map_err(|error| match (&error, document.foreign.first()) {
+        contents.map_err(|error| self.unread(error, document))
+    }
+
+    /// Why an image's layers were not read.
+    pub(super) fn unread(&self, error: ReadError, document: &ImageDocument) -> InspectError {
+        match (&error, document.foreign.first()) {
             (ReadError::Registry(RegistryError::NotFound(_)), Some((layer, url))) => {
                 InspectError::Foreign {
                     layer: *layer,
@@ -136,7 +141,7 @@ impl Remote {
                 }
             }
             _ => self.failed(error, "the image"),
-        })
+        }
     }
 
     /// The reports that Whittle has put beside the image, one a platform, each with its digests: of what the

@@ -8,10 +8,10 @@ use super::location::{Form, Location};
 use super::manifest::ImageDocument;
 use super::platform::{Platforms, choose, of_this_machine};
 use super::remote::{Connection, Remote};
-use whittle_image::{Contents, Entry, ImageConfig, Reference};
+use whittle_image::{Contents, Entry, ImageConfig, Limits, Reference};
 
 /// A registry's repository, an OCI layout, or what `docker save` writes.
-pub(super) enum Source {
+pub(crate) enum Source {
     Remote(Box<Remote>),
     Layout(Layout),
     Archive(Archive),
@@ -33,38 +33,40 @@ pub(super) enum Pointed {
 }
 
 /// What was found under a name.
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Digest of the manifest or index that the name points at; none where there is none.
-    pub(super) digest: Option<String>,
+    pub(crate) digest: Option<String>,
     /// The images of the platforms that are meant, at least one.
-    pub(super) images: Vec<Found>,
+    pub(crate) images: Vec<Found>,
 }
 
 /// One platform's image, before its layers are read.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Digest of its manifest; none where it has none.
-    pub(super) digest: Option<String>,
+    pub(crate) digest: Option<String>,
     /// The image's ID: the digest of its config.
-    pub(super) id: String,
+    pub(crate) id: String,
     /// Bytes of config and layers, as stored.
-    pub(super) size: i64,
+    pub(crate) size: i64,
     /// True where layers lie unpacked in a file: a registry would hold fewer bytes.
     pub(super) uncompressed: bool,
     /// The platform by which it was found in an index.
     pub(super) stated: Option<String>,
     /// Its config.
-    pub(super) config: ImageConfig,
-    layers: Layers,
+    pub(crate) config: ImageConfig,
+    pub(super) stored: Stored,
 }
 
-enum Layers {
+/// By what the layers are found.
+#[derive(Clone)]
+pub(super) enum Stored {
     Document(ImageDocument),
     Saved(Box<Opened>),
 }
 
 impl Source {
     /// Opens files, or prepares for asking a registry.
-    pub(super) fn open(location: Location, connection: &Connection) -> Result<Self, InspectError> {
+    pub(crate) fn open(location: Location, connection: &Connection) -> Result<Self, InspectError> {
         let (path, form, name) = match location {
             Location::Registry(reference) => {
                 let remote = Remote::new(reference, connection)?;
@@ -94,7 +96,7 @@ impl Source {
     }
 
     /// Finds the images of the platforms that are meant.
-    pub(super) async fn find(&mut self, platforms: &Platforms) -> Result<Target, InspectError> {
+    pub(crate) async fn find(&mut self, platforms: &Platforms) -> Result<Target, InspectError> {
         let pointed = match self {
             Self::Remote(remote) => remote.pointed().await?,
             Self::Layout(layout) => layout.pointed()?,
@@ -109,7 +111,7 @@ impl Source {
                         uncompressed: opened.uncompressed,
                         stated: None,
                         config: opened.config.clone(),
-                        layers: Layers::Saved(Box::new(opened)),
+                        stored: Stored::Saved(Box::new(opened)),
                     }],
                 });
             }
@@ -156,7 +158,7 @@ impl Source {
             uncompressed: matches!(self, Self::Layout(_)) && document.is_uncompressed(),
             stated,
             config,
-            layers: Layers::Document(document),
+            stored: Stored::Document(document),
         })
     }
 
@@ -166,14 +168,15 @@ impl Source {
         found: &Found,
         now: i64,
     ) -> Result<Contents, InspectError> {
-        match (self, &found.layers) {
-            (Self::Remote(remote), Layers::Document(document)) => {
+        match (self, &found.stored) {
+            (Self::Remote(remote), Stored::Document(document)) => {
                 remote.contents(document, &found.config, now).await
             }
-            (Self::Layout(layout), Layers::Document(document)) => {
-                layout.contents(document, &found.config, now)
+            (Self::Layout(layout), Stored::Document(document)) => {
+                let image = layout.read_layers(document, &found.config, Limits::default())?;
+                Ok(Contents::of(&image, &found.config, now))
             }
-            (Self::Archive(archive), Layers::Saved(opened)) => archive.contents(opened, now),
+            (Self::Archive(archive), Stored::Saved(opened)) => archive.contents(opened, now),
             _ => unreachable!("an image is read from where it was found"),
         }
     }

@@ -401,7 +401,7 @@ fn words(command: &[String]) -> String {
 
 /// A text of an image without what would move the terminal's cursor, change its colours or turn the
 /// direction of the line.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

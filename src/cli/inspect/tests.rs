@@ -160,11 +160,11 @@ async fn the_json_has_the_shape_that_is_documented() {
 fn a_name_that_is_a_file_too_says_how_to_mean_the_file() {
     let error = InspectError::Name("no".into());
     // The folder in which tests run has one of these.
-    assert!(explain(&options("Cargo.toml"), &error).contains("for the file write ./Cargo.toml"));
-    assert_eq!(explain(&options("busybox"), &error), "busybox: no");
+    assert!(explain("Cargo.toml", &error).contains("for the file write ./Cargo.toml"));
+    assert_eq!(explain("busybox", &error), "busybox: no");
     let error = InspectError::NoImage {
         path: "./a.tar".into(),
         why: "it is none".into(),
     };
-    assert_eq!(explain(&options("./a.tar"), &error), "./a.tar: it is none");
+    assert_eq!(explain("./a.tar", &error), "./a.tar: it is none");
 }

@@ -3,10 +3,12 @@
 //!
 //! In doubt a file stays: a minimized image that works is worth more than one that is smaller by a few files.
 //!
-//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes` <- here.
+//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes`, `installed` <- here.
 
 mod folders;
 mod globs;
+mod installed;
+mod map;
 mod names;
 mod packages;
 mod roots;
@@ -19,10 +21,11 @@ mod tests;
 use std::collections::HashMap;
 
 pub use globs::{GlobError, Globs};
+pub use map::Part;
 
 use super::config::ImageConfig;
 use super::layer::Image;
-use super::tree::{Kind, Meta, NodeId};
+use super::tree::{Kind, Meta, NodeId, Tree};
 use walk::Walk;
 
 /// Paths of an explanation, at most.
@@ -78,6 +81,8 @@ pub enum Why {
     Called,
     /// A part of a language's runtime, which is whole or absent.
     Runtime,
+    /// A package that the Dockerfile installed by its name.
+    Installed,
     /// A package on which a kept package depends.
     Package,
     /// What scanners read about packages.
@@ -104,6 +109,7 @@ impl Why {
             Self::Named => "is named",
             Self::Called => "is a program that is called",
             Self::Runtime => "is a part of the language's runtime",
+            Self::Installed => "is in a package that RUN of the Dockerfile installed by name",
             Self::Package => "is in a package that is needed",
             Self::Metadata => "says which packages there are",
         }
@@ -172,6 +178,20 @@ impl Reach {
     /// True for what belongs to the application, and not to the base or its packages.
     pub fn is_own(&self, id: NodeId) -> bool {
         self.own.get(id.index()).copied().unwrap_or_default()
+    }
+
+    /// Why an entry stays: the entry that says so, itself or a folder that it is a part of, why, and what leads to it.
+    pub(super) fn reason(&self, tree: &Tree, id: NodeId) -> Option<(NodeId, Why, Option<NodeId>)> {
+        let mut at = id;
+        loop {
+            if let Some((why, from)) = self.because.get(&at) {
+                return Some((at, *why, *from));
+            }
+            if at == tree.root() {
+                return None;
+            }
+            at = tree.parent(at);
+        }
     }
 
     /// What stays and what would go.
@@ -261,19 +281,15 @@ impl Reach {
         }
         while chain.len() < CHAIN {
             // What is kept as a part of a folder says so of the folder.
-            let mut reason = self.because.get(&at);
-            let shown = at;
-            while reason.is_none() && at != tree.root() {
-                at = tree.parent(at);
-                reason = self.because.get(&at);
-            }
-            let Some((why, from)) = reason else { break };
+            let Some((_, why, from)) = self.reason(tree, at) else {
+                break;
+            };
             chain.push(Because {
-                path: tree.path(shown),
-                why: *why,
+                path: tree.path(at),
+                why,
             });
             match from {
-                Some(from) => at = *from,
+                Some(from) => at = from,
                 None => break,
             }
         }

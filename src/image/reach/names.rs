@@ -6,7 +6,7 @@ use super::Why;
 use super::folders::{is_prose, is_source};
 use super::walk::Walk;
 use crate::facts::Fact;
-use crate::mentions::ICONV;
+use crate::mentions::{ICONV, SPAWNS, TEMPORARY};
 use crate::shell::{base_name, outline};
 use crate::tree::{Kind, NodeId};
 
@@ -111,6 +111,8 @@ impl Walk<'_> {
                 if !(is_libc && only_for_others) {
                     self.named(name, Some(id));
                 }
+            } else if name == TEMPORARY || name == SPAWNS {
+                // For the proposal of a stage.
             } else if name == ICONV {
                 // These convert from the locale's set, which is UTF-8 or ASCII: the C library does that itself.
                 let of_names =

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::installed::is_for_running;
 use crate::layer::Image;
 use crate::tree::NodeId;
 
@@ -32,6 +33,8 @@ const MOST: usize = 20_000;
 struct Package {
     name: String,
     needs: Vec<String>,
+    /// Somebody has asked for it, and not for building.
+    asked: bool,
     /// Its paragraph in the database.
     at: std::ops::Range<usize>,
 }
@@ -66,25 +69,43 @@ impl Packages {
         self.files.get(&package).map_or(&[], Vec::as_slice)
     }
 
+    /// Packages that somebody has asked for, in the base or on it, and that are of use while a program runs.
+    pub(super) fn asked(&self) -> Vec<u32> {
+        let all = (0_u32..).zip(&self.all);
+        all.filter(|(_, package)| package.asked)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
     /// The packages that one needs, and those in turn; itself first. Installers are left out.
     pub(super) fn closure(&self, package: u32) -> Vec<u32> {
-        let mut known = HashSet::from([package]);
+        self.closure_beside(package, &mut HashSet::new())
+    }
+
+    /// The same without those that are known, which become so: many of these cost no more than there are packages.
+    pub(super) fn closure_beside(&self, package: u32, known: &mut HashSet<u32>) -> Vec<u32> {
+        if !known.insert(package) {
+            return Vec::new();
+        }
         let mut order = vec![package];
         let mut next = 0;
         while next < order.len() {
-            for name in &self.all[order[next] as usize].needs {
-                if INSTALLERS.contains(&name.as_str()) {
-                    continue;
-                }
-                if let Some(&found) = self.provided.get(name)
-                    && known.insert(found)
-                {
+            for found in self.needs(order[next]) {
+                if known.insert(found) {
                     order.push(found);
                 }
             }
             next += 1;
         }
         order
+    }
+
+    /// The packages that one names as needed. Installers are left out.
+    pub(super) fn needs(&self, package: u32) -> impl Iterator<Item = u32> + '_ {
+        let names = self.all[package as usize].needs.iter();
+        names
+            .filter(|name| !INSTALLERS.contains(&name.as_str()))
+            .filter_map(|name| self.provided.get(name).copied())
     }
 
     /// The database with just the packages of which something is kept: what a scanner is to find.
@@ -143,6 +164,7 @@ impl Packages {
             return;
         };
         self.database = Some(id);
+        let automatic = automatic(image);
         let mut read = HashSet::new();
         for at in paragraphs(text).into_iter().take(MOST) {
             let paragraph = String::from_utf8_lossy(&text[at.clone()]);
@@ -164,9 +186,17 @@ impl Packages {
                 .flat_map(|text| dependencies(text))
                 .collect();
             let provides: Vec<String> = dependencies(&field("Provides")).collect();
+            // Nobody asks for what every installation of the distribution has.
+            let always = matches!(&field("Priority")[..], "required" | "important")
+                || field("Essential") == "yes";
+            let asked = !always
+                && !INSTALLERS.contains(&&name[..])
+                && !automatic.contains(&name)
+                && is_for_running(&name, &field("Section"));
             let index = self.add(
                 Package {
                     name: name.clone(),
+                    asked,
                     needs,
                     at,
                 },
@@ -202,6 +232,7 @@ impl Packages {
             return;
         };
         self.database = Some(id);
+        let world = world(image);
         for at in paragraphs(text).into_iter().take(MOST) {
             let paragraph = String::from_utf8_lossy(&text[at.clone()]);
             let mut package = Package {
@@ -212,10 +243,6 @@ impl Packages {
             for line in paragraph.lines() {
                 let Some((key, value)) = line.split_once(':') else {
                     continue;
-                };
-                let bare = |text: &str| {
-                    let end = text.find(['=', '<', '>', '~']).unwrap_or(text.len());
-                    text[..end].to_owned()
                 };
                 match key {
                     "P" => package.name = value.to_owned(),
@@ -229,12 +256,48 @@ impl Packages {
             if package.name.is_empty() {
                 continue;
             }
+            package.asked = world.contains(&package.name) && is_for_running(&package.name, "");
             let index = self.add(package, &provides);
             for path in files {
                 self.owns(image, index, path.as_bytes());
             }
         }
     }
+}
+
+/// What apt has installed for others' sake (apt-mark(8)). Without the file, nothing was.
+fn automatic(image: &Image) -> HashSet<String> {
+    let text = whole(image, "/var/lib/apt/extended_states");
+    let mut found = HashSet::new();
+    for paragraph in text.split("\n\n").take(MOST) {
+        let field = |name: &str| {
+            let mut lines = paragraph.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
+        if let (Some(name), Some("1")) = (field("Package"), field("Auto-Installed").map(str::trim))
+        {
+            found.insert(name.trim().to_owned());
+        }
+    }
+    found
+}
+
+/// What somebody has asked apk for (<https://wiki.alpinelinux.org/wiki/Alpine_Package_Keeper#World>).
+fn world(image: &Image) -> HashSet<String> {
+    let text = whole(image, "/etc/apk/world");
+    text.split_whitespace().take(MOST).map(bare).collect()
+}
+
+/// A name of apk without version and repository.
+fn bare(text: &str) -> String {
+    let end = text.find(['=', '<', '>', '~', '@']).unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+fn whole(image: &Image, path: &str) -> String {
+    let id = image.tree.find(path).ok();
+    let told = id.and_then(|id| image.mentions.get(&id)?.text.as_deref());
+    String::from_utf8_lossy(told.unwrap_or_default()).into_owned()
 }
 
 /// Parts of a text with an empty line behind each.

@@ -2,6 +2,7 @@
 
 use super::Why;
 use super::folders::is_leftover;
+use super::installed;
 use super::walk::Walk;
 use crate::shell::is_shell;
 use crate::tree::Kind;
@@ -74,6 +75,9 @@ pub(super) fn all(walk: &mut Walk<'_>) {
     asked(walk);
     traced(walk);
     own(walk);
+    // What a file reaches says so first.
+    walk.settle();
+    installed::keep(walk);
     walk.settle();
     locale(walk);
     services(walk);

@@ -5,7 +5,7 @@ use super::walk::Walk;
 use crate::tree::{Kind, NodeId};
 
 /// What of a runtime nobody needs in an image: tests, editors, headers, what is for linking.
-fn is_left_out(parts: &[&[u8]]) -> bool {
+pub(super) fn is_left_out(parts: &[&[u8]]) -> bool {
     let Some(name) = parts.last() else {
         return false;
     };

@@ -226,6 +226,11 @@ fn dpkg() -> Tar {
     Tar::new()
         .file("var/lib/dpkg/status", 0o644, STATUS.as_bytes())
         .file(
+            "var/lib/apt/extended_states",
+            0o644,
+            b"Package: tool\nAuto-Installed: 1\n\nPackage: libtool\nAuto-Installed: 1\n",
+        )
+        .file(
             "var/lib/dpkg/info/tool.list",
             0o644,
             b"/.\n/usr\n/usr/bin/tool\n/usr/bin/ffmpeg\n",

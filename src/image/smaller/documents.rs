@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::Packed;
 use crate::document::{Descriptor, IndexDocument, ManifestDocument, Object, read};
-use crate::{OCI_INDEX, OCI_MANIFEST, digest_of};
+use crate::reach::Reach;
+use crate::{Image, OCI_INDEX, OCI_MANIFEST, digest_of};
 
 /// Names the full image, by its digest.
 pub const FROM_LABEL: &str = "whittle.dev/minimized-from";
@@ -20,6 +21,17 @@ pub struct LeftOut {
     pub files: (u64, u64),
     /// Bytes that went, unpacked.
     pub bytes: u64,
+}
+
+impl LeftOut {
+    /// Of what is reached.
+    pub fn of(image: &Image, reach: &Reach) -> Self {
+        let (kept, gone) = reach.tally(image);
+        Self {
+            files: (kept.files, gone.files),
+            bytes: gone.bytes,
+        }
+    }
 }
 
 /// The documents of one platform's smaller image.

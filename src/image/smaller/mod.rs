@@ -12,4 +12,4 @@ mod tests;
 
 pub use documents::{FROM_LABEL, LeftOut, Smaller, index};
 pub use layer::{LayerWriter, Packed};
-pub use write::{Writer, WriterError};
+pub use write::{Layers, Writer, WriterError, write};

@@ -16,6 +16,37 @@ use crate::tree::{Kind, NodeId, Tree, parts};
 /// Bytes of the extended attributes of one entry that are carried over.
 const ATTRIBUTES: usize = 64 << 10;
 
+/// The layers of an image that was read once already, to be read again: in their order.
+pub trait Layers {
+    /// The packed bytes of the layer with this number, from 0.
+    fn open(&mut self, index: usize) -> io::Result<Box<dyn Read + '_>>;
+
+    /// Nothing more is read, whether or not all was: who brings the bytes can end.
+    fn end(&mut self) {}
+}
+
+/// Reads all layers of an image again, and writes the two of the smaller one: the runtime's and the application's, and where they
+/// were written.
+pub fn write<L: Layers + ?Sized, W: Write>(
+    image: &Image,
+    reach: &Reach,
+    sources: &[LayerSource],
+    layers: &mut L,
+    [runtime, application]: [W; 2],
+) -> Result<[(Packed, W); 2], WriterError> {
+    let mut writer = Writer::new(image, reach, runtime, application);
+    let mut sources = sources.iter().enumerate();
+    let read = sources.try_for_each(|(index, source)| {
+        let opened = layers.open(index);
+        let layer = index + 1;
+        let bytes = opened.map_err(|cause| LayerError::Read { layer, cause })?;
+        writer.add_layer(bytes, source)
+    });
+    layers.end();
+    read?;
+    writer.finish()
+}
+
 /// Why a smaller image was not written.
 #[derive(thiserror::Error, Debug)]
 pub enum WriterError {
