@@ -144,6 +144,8 @@ async fn take(desk: &Desk, builder: &Name, seen: &Seen) -> Result<(), crate::clu
     let Some(((namespace, name), entry)) = desk.sources.find(builder, &seen.id) else {
         return Ok(());
     };
+    // Before anything is written, which takes a while: it does what it is there for.
+    desk.sources.tells(builder);
     if entry.knows(seen) {
         return Ok(());
     }

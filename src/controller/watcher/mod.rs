@@ -24,7 +24,8 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use crate::queues::Name;
 use crate::refusal::{Whose, of_call};
-use whittle_api::{Builder, DEFAULT_BUILDER};
+use voice::Cause;
+use whittle_api::Builder;
 use whittle_image::digest_of;
 
 pub use heard::{heard, is_known, last_revision};
@@ -95,7 +96,10 @@ async fn refused(of: &Name, error: &Error, context: &Context) -> Duration {
     let Some(refusal) = error.refusal() else {
         return AGAIN;
     };
-    let why = of_call(&refusal, namespace, Whose::Watcher);
+    let why = Cause {
+        kind: refusal.why.reason().as_str(),
+        words: of_call(&refusal, namespace, Whose::Watcher),
+    };
     context.sources.fails(of, why);
     if let Ok(Some(builder)) = context.cluster.builder(namespace, name).await {
         let words = format!(
@@ -138,11 +142,7 @@ async fn write(
         match stands || watched.is_empty() {
             true => context.sources.unwants(of),
             false => {
-                let what = match name == DEFAULT_BUILDER {
-                    true => "the first build creates it",
-                    false => "create it",
-                };
-                let why = format!("Builder {name} not found in namespace {namespace}: {what}");
+                let why = cause::no_builder(namespace, name);
                 context.sources.fails(of, why);
             }
         }
@@ -155,7 +155,8 @@ async fn write(
         }
         false => objects::objects(&builder, watched, &context.settings).or_else(|| {
             let why = "the installation has no callback by which a watcher could report: set callback in its settings";
-            context.sources.fails(of, why.to_owned());
+            let words = why.to_owned();
+            context.sources.fails(of, Cause { kind: "NoCallback", words });
             None
         }),
     };

@@ -17,6 +17,7 @@ use super::tell;
 use super::voice::{Said, Voice};
 use crate::imagebuild::decide::{watches_bases, watches_source};
 use crate::queues::{Name, name, names_of};
+use crate::settings::TriggerSettings;
 use whittle_api::quantity::duration;
 use whittle_api::{ImageBuild, LocalRef, TRIGGERS, find};
 use whittle_watch::wire::{Outcome, Seen, Watched, What};
@@ -32,11 +33,18 @@ pub(super) const DOUBTED: Duration = Duration::from_millis(2500);
 const TOGETHER: Duration = Duration::from_secs(1);
 
 /// What is watched of all ImageBuilds.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sources(Arc<Inner>);
 
-#[derive(Default)]
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new(TriggerSettings::default().silent_after())
+    }
+}
+
 pub(super) struct Inner {
+    /// What makes a silence of a watcher.
+    silent_after: Duration,
     state: Mutex<State>,
     /// Something is to be written.
     changed: Notify,
@@ -224,6 +232,21 @@ pub fn base_id(uid: &str, image: &str) -> String {
 }
 
 impl Sources {
+    /// None yet. `silent_after`: what makes a silence of a watcher.
+    pub fn new(silent_after: Duration) -> Self {
+        Self(Arc::new(Inner {
+            silent_after,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            wanted: Notify::new(),
+        }))
+    }
+
+    /// What makes a silence of a watcher.
+    pub fn silent_after(&self) -> Duration {
+        self.0.silent_after
+    }
+
     /// The watch has told this. The ImageBuild is whole.
     pub fn put(&self, event: &Event<ImageBuild>) {
         let mut doubted = vec![];

@@ -83,6 +83,33 @@ fn what_could_not_be_seen_before_a_silence_is_said_again_after_it() {
 }
 
 #[test]
+fn what_was_not_seen_before_a_silence_is_not_seen_yet_after_it_whoever_leads_then() {
+    let mut build = polled();
+    build.status = None;
+    assert!(tell(&mut build, Some(&silent())));
+    let (to, reason, message) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("Unknown", "WatcherSilent"));
+    assert_eq!(message, format!("{UNSEEN}the watcher has not reported"));
+    // It says what is to be said, and another cause keeps that nothing was seen.
+    assert!(!tell(&mut build, Some(&silent())));
+    assert_eq!(Entry::of(&build).unwrap().said, Said::Of(silent()));
+    assert!(tell(&mut build, Some(&Say::Silent("another cause".into()))));
+    assert!(stands(&build).2.starts_with(UNSEEN));
+    assert!(tell(&mut build, None));
+    let (to, reason, message) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("Unknown", "NotSeenYet"));
+    assert_eq!(message, "the source has not been looked at yet");
+    // The watcher's own word says more.
+    assert!(tell(&mut build, Some(&silent())));
+    let mut status = build.status.clone().unwrap();
+    say_triggers(&mut status, &build, Word::Watcher, now());
+    build.status = Some(status);
+    assert_eq!(stands(&build).1, "TriggersWork");
+    assert!(tell(&mut build, Some(&silent())));
+    assert_eq!(stands(&build).2, "the watcher has not reported");
+}
+
+#[test]
 fn what_is_left_out_stays_though_another_of_its_sources_is_heard_and_is_looked_at_once_there_is_room()
  {
     let mut build = polled();
@@ -170,7 +197,7 @@ async fn one_status_that_cannot_be_written_keeps_no_other_one_from_being_told() 
         context.sources.put(&event);
     }
     context.sources.leaves_out(&builder, out);
-    tell_all(&context, &builder).await;
+    tell_all(&context, "team").await;
     // Both were read, and both writes were tried.
     assert_eq!(server.asked().len(), 4);
 }
