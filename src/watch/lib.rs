@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use controller::Connection;
 use folders::Folders;
 use look::Servers;
-use outbox::Outbox;
+use outbox::{Outbox, Sight};
 use schedule::{Look, Looked, Schedule};
-use wire::{ID, List, Outcome, Seen, Told, Wanted};
+use wire::{ID, List, Outcome, Told, Wanted};
 
 /// How often it is looked whether what is mounted has changed.
 const MOUNTED: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ pub async fn run(folder: &Path) -> Result<(), String> {
 /// What a task was for, and what came of it.
 enum Done {
     Looked(Look, Looked),
-    Tree(Seen, Option<String>),
+    Tree(Sight, Option<String>),
     Told(Result<(), String>),
     Waited(Instant, Result<Wanted, String>),
 }
@@ -148,14 +148,14 @@ impl Watcher {
                 Done::Looked(look, looked)
             });
         }
-        while let Some((what, seen, folder)) = self.folders.next() {
+        while let Some((what, sight, folder)) = self.folders.next() {
             let asking = self.servers.prepare(&what, |_| vec![]);
             self.tasks.spawn_local(async move {
-                let tree = match &seen.outcome {
+                let tree = match &sight.seen.outcome {
                     Outcome::Found { revision } => asking.tree(revision, &folder).await,
                     Outcome::Failed { .. } => None,
                 };
-                Done::Tree(seen, tree)
+                Done::Tree(sight, tree)
             });
         }
         if self.list.callback.is_empty() {
@@ -208,14 +208,16 @@ impl Watcher {
                     .schedule
                     .done(&look, &look::host(&look.what), &looked, now);
                 for seen in seen {
-                    if let Some(seen) = self.folders.look(&look.what, seen) {
-                        self.outbox.note(seen, now);
+                    let (begun, ended) = (look.begun, now);
+                    let sight = Sight { seen, begun, ended };
+                    if let Some(sight) = self.folders.look(&look.what, sight) {
+                        self.outbox.note(sight);
                     }
                 }
             }
-            Done::Tree(seen, tree) => {
-                if let Some(seen) = self.folders.found(seen, tree) {
-                    self.outbox.note(seen, now);
+            Done::Tree(sight, tree) => {
+                if let Some(sight) = self.folders.found(sight, tree) {
+                    self.outbox.note(sight);
                 }
             }
             Done::Told(result) => {

@@ -49,6 +49,8 @@ pub(crate) struct Look {
     /// To be given back with what came of it.
     pub(crate) key: String,
     pub(crate) what: What,
+    /// When it began.
+    pub(crate) begun: Duration,
 }
 
 /// Sources that ask the same of the same server with the same Secret: they are looked at once.
@@ -223,6 +225,7 @@ impl Schedule {
             looks.push(Look {
                 key: key.clone(),
                 what: group.what.clone(),
+                begun: now,
             });
         }
         looks
@@ -302,6 +305,7 @@ impl Schedule {
             outcome: looked.outcome.clone(),
             tree: None,
             age_seconds: 0,
+            begun_millis: None,
         };
         group.members.keys().map(seen).collect()
     }

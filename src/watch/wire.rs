@@ -112,9 +112,13 @@ pub struct Seen {
     pub id: String,
     /// True where it was looked at because the controller asked.
     pub wanted: bool,
-    /// How long ago that was.
+    /// How long ago that look ended: whether something came after it is told by this.
     #[serde(default)]
     pub age_seconds: u64,
+    /// How many milliseconds ago it began: whether it came after something is told by this, as the answer may be from any
+    /// moment in between. Watchers of earlier versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_millis: Option<u64>,
     /// What came of it.
     pub outcome: Outcome,
     /// Id of the tree of the source's directory there; none where it has none, or that cannot be seen.
@@ -195,6 +199,7 @@ mod tests {
                     id: "a".into(),
                     wanted: true,
                     age_seconds: 0,
+                    begun_millis: None,
                     outcome: Outcome::Found {
                         revision: "main@sha1:00".into(),
                     },
@@ -204,6 +209,7 @@ mod tests {
                     id: "b".into(),
                     wanted: false,
                     age_seconds: 7,
+                    begun_millis: Some(7_250),
                     outcome: Outcome::Failed {
                         reason: Reason::NoMatch,
                         message: "x".into(),
@@ -212,7 +218,7 @@ mod tests {
                 },
             ],
         };
-        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
+        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"begunMillis":7250,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
         assert_eq!(serde_json::to_string(&told).unwrap(), text);
         assert_eq!(serde_json::from_str::<Told>(text).unwrap(), told);
     }

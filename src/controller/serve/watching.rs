@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
@@ -90,6 +90,7 @@ pub(super) async fn seen(
     Extension(runner): Extension<Runner>,
     request: Request,
 ) -> Response {
+    let arrived = Instant::now();
     let builder = match speaker(&desk, &runner, &request) {
         Ok(builder) => builder,
         Err(refused) => return refused.into_response(),
@@ -111,7 +112,7 @@ pub(super) async fn seen(
         Ok(told) => told,
         Err(error) => return refuse((StatusCode::BAD_REQUEST, "Body", error.to_string())),
     };
-    match tokio::time::timeout(WITHIN, take_all(&desk, &builder, &told)).await {
+    match tokio::time::timeout(WITHIN, take_all(&desk, &builder, &told, arrived)).await {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Ok(Err(error)) => refuse((
             StatusCode::SERVICE_UNAVAILABLE,
@@ -126,17 +127,38 @@ pub(super) async fn seen(
 }
 
 /// Writes what follows from all that was seen: the last word of each source.
-async fn take_all(desk: &Desk, builder: &Name, told: &Told) -> Result<(), crate::cluster::Error> {
+async fn take_all(
+    desk: &Desk,
+    builder: &Name,
+    told: &Told,
+    arrived: Instant,
+) -> Result<(), crate::cluster::Error> {
     let all = told.seen.iter().take(TOLD);
     let last: BTreeMap<&str, &Seen> = all.map(|seen| (seen.id.as_str(), seen)).collect();
     for seen in last.into_values() {
-        take(desk, builder, seen).await?;
+        take(desk, builder, seen, arrived).await?;
     }
     Ok(())
 }
 
+/// The same some time after it was told: what is told at once is written one after the other.
+fn older(seen: &Seen, by: Duration) -> Seen {
+    let more = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+    let begun = seen.begun_millis;
+    Seen {
+        age_seconds: seen.age_seconds.saturating_add(by.as_secs()),
+        begun_millis: begun.map(|begun| begun.saturating_add(more)),
+        ..seen.clone()
+    }
+}
+
 /// Writes what follows from one thing that was seen.
-async fn take(desk: &Desk, builder: &Name, seen: &Seen) -> Result<(), crate::cluster::Error> {
+async fn take(
+    desk: &Desk,
+    builder: &Name,
+    seen: &Seen,
+    arrived: Instant,
+) -> Result<(), crate::cluster::Error> {
     if seen.id.len() > ID {
         return Ok(());
     }
@@ -159,7 +181,8 @@ async fn take(desk: &Desk, builder: &Name, seen: &Seen) -> Result<(), crate::clu
         if build.spec.builder_ref.name != builder.1 {
             return Ok(());
         }
-        let Some(status) = heard(&build, seen, Timestamp::now()) else {
+        let seen = older(seen, arrived.elapsed());
+        let Some(status) = heard(&build, &seen, Timestamp::now()) else {
             return Ok(());
         };
         tries += 1;
@@ -194,6 +217,25 @@ pub(super) async fn wait(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_to_be_written_grows_older() {
+        let told = |age_seconds, begun_millis| Seen {
+            id: "u/1".into(),
+            wanted: false,
+            age_seconds,
+            begun_millis,
+            outcome: whittle_watch::wire::Outcome::Found {
+                revision: "main@sha1:00".into(),
+            },
+            tree: None,
+        };
+        let by = Duration::from_millis(8_400);
+        assert_eq!(older(&told(1, Some(3_100)), by), told(9, Some(11_500)));
+        assert_eq!(older(&told(1, None), by), told(9, None));
+        let ages = told(u64::MAX, Some(u64::MAX));
+        assert_eq!(older(&ages, by), ages);
+    }
 
     #[test]
     fn only_the_credential_of_a_watcher_speaks_for_one() {

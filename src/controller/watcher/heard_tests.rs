@@ -46,6 +46,7 @@ fn found(id: &str, revision: &str) -> Seen {
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome: Outcome::Found {
             revision: revision.into(),
         },
@@ -58,6 +59,7 @@ fn failed(id: &str, reason: wire::Reason) -> Seen {
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome: Outcome::Failed {
             reason,
             message: "branch \"main\" not found".into(),
@@ -398,6 +400,55 @@ fn a_look_after_a_build_says_whether_what_was_seen_during_it_is_news() {
 }
 
 #[test]
+fn a_look_that_began_before_a_doubt_and_ended_after_it_says_nothing() {
+    let build = doubted();
+    let id = id_of(&build);
+    let later = now() + SignedDuration::from_secs(12);
+    // The server was asked, the commit was pushed, the build ended, and then the answer came.
+    let slow = |revision: &str, begun_millis| Seen {
+        age_seconds: 0,
+        begun_millis: Some(begun_millis),
+        ..found(&id, revision)
+    };
+    // As it was before the push: it does not say that the commit was built.
+    let status = heard(&build, &slow(C, 13_000), later).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
+    assert!(status.pending.unwrap().doubt.is_some());
+    // As it was before the build read a newer one: it does not say that it is news.
+    let status = heard(&build, &slow(B, 13_000), later).unwrap();
+    assert!(status.pending.unwrap().doubt.is_some());
+    // One that began after it does, however long it took.
+    let status = heard(&build, &slow(C, 9_000), later).unwrap();
+    assert_eq!(pending(&status), None);
+    let status = heard(&build, &slow(B, 9_000), later).unwrap();
+    assert_eq!(status.pending.unwrap().doubt, None);
+    // What ended before a build began is older than what that reads; what had only begun may be newer, and is not lost.
+    let mut build = polled();
+    let status = build.status.as_mut().unwrap();
+    let started =
+        json!({"reason": "Spec", "detail": "", "since": "1970-01-01T00:00:00Z", "read": true});
+    status.trigger = serde_json::from_value(started).unwrap();
+    status.started_at = Some(Time(now()));
+    status.completed_at = Some(Time(now() + SignedDuration::from_secs(1)));
+    let status = heard(&build, &slow(B, 13_000), later).unwrap();
+    assert_eq!(pending(&status), Some((TriggerReason::Commit, Some(B))));
+    // It may be older than what the build read as well: it is looked at again.
+    assert!(status.pending.unwrap().doubt.is_some());
+}
+
+#[test]
+fn what_was_looked_at_ages_ago_can_be_reckoned_with() {
+    let build = doubted();
+    let ages = Seen {
+        age_seconds: u64::MAX,
+        begun_millis: Some(u64::MAX),
+        ..found(&id_of(&build), B)
+    };
+    let status = heard(&build, &ages, now()).unwrap();
+    assert!(status.pending.unwrap().doubt.is_some());
+}
+
+#[test]
 fn the_look_that_a_doubt_asks_for_counts_wherever_in_a_second_the_build_has_ended() {
     let build = doubted();
     let id = id_of(&build);
@@ -405,17 +456,21 @@ fn the_look_that_a_doubt_asks_for_counts_wherever_in_a_second_the_build_has_ende
     // The doubt is written without its milliseconds; the look takes 300 of them, and may be told later still.
     for ended in [0, 300, 700, 999] {
         for took in [300, 1_100, 2_900] {
-            let seen = Seen {
-                age_seconds: u64::try_from(took / 1_000).unwrap(),
-                ..found(&id, B)
-            };
-            let at = now() + SignedDuration::from_millis(ended + pause + took);
-            let status = heard(&build, &seen, at).unwrap();
-            let pending = status.pending.unwrap();
-            assert_eq!(
-                (pending.revision.as_deref(), pending.doubt),
-                (Some(B), None)
-            );
+            // Of an earlier watcher, and of one of this version.
+            for begun in [None, Some(u64::try_from(took).unwrap())] {
+                let seen = Seen {
+                    age_seconds: u64::try_from(took / 1_000).unwrap(),
+                    begun_millis: begun,
+                    ..found(&id, B)
+                };
+                let at = now() + SignedDuration::from_millis(ended + pause + took);
+                let status = heard(&build, &seen, at).unwrap();
+                let pending = status.pending.unwrap();
+                assert_eq!(
+                    (pending.revision.as_deref(), pending.doubt),
+                    (Some(B), None)
+                );
+            }
         }
     }
 }

@@ -123,6 +123,7 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome: Outcome::Found { revision: A.into() },
     };
     assert!(!entry.knows(&found(&id)));
@@ -171,6 +172,7 @@ fn what_is_known_already_is_seen_without_asking_the_api_server() {
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome,
     };
     let found = |revision: &str| Outcome::Found {
