@@ -28,8 +28,8 @@ pub mod paths {
 /// Where the watcher tells what it has seen: POST of [`Told`]. The answer is 204 once the controller has written what
 /// follows from it, 401 where it does not know the credential, and 503 where it is to be told later.
 pub const TELL_PATH: &str = "/v1/watch/seen";
-/// Where the watcher asks what is to be looked at at once: POST without a body. The answer, [`Wanted`], is held for at
-/// most [`HELD`].
+/// Where the watcher asks what is to be looked at at once, and for its list where that is another one by now: POST of [`Asked`],
+/// or without a body by watchers of earlier versions. The answer, [`Wanted`], is held for at most [`HELD`].
 pub const WAIT_PATH: &str = "/v1/watch/wait";
 /// How long the controller holds the answer to [`WAIT_PATH`] at most.
 pub const HELD: std::time::Duration = std::time::Duration::from_secs(25);
@@ -162,12 +162,27 @@ pub enum Reason {
     NoMatch,
 }
 
+/// What a watcher has when it asks.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The digest of the text of its list, where it takes lists in answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+}
+
 /// What is to be looked at at once.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Wanted {
     /// Ids of sources.
     pub look: Vec<String>,
+    /// True where lists come in answers. Controllers of earlier versions know the mounted one alone.
+    #[serde(default)]
+    pub lists: bool,
+    /// The text of the list, as the ConfigMap has it, where its digest is not the one that was asked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
 }
 
 #[cfg(test)]
@@ -189,6 +204,21 @@ mod tests {
                 secret: Some("pull".into())
             }
         );
+    }
+
+    #[test]
+    fn what_is_asked_and_answered_is_understood_by_earlier_and_later_versions() {
+        let asked = Asked {
+            list: Some("sha256:00".into()),
+        };
+        let text = serde_json::to_string(&asked).unwrap();
+        assert_eq!(text, r#"{"list":"sha256:00"}"#);
+        assert_eq!(serde_json::from_str::<Asked>("{}").unwrap().list, None);
+        let earlier: Wanted = serde_json::from_str(r#"{"look":["a"]}"#).unwrap();
+        assert_eq!((earlier.lists, earlier.list), (false, None));
+        let later = r#"{"look":[],"lists":true,"list":"{}","new":1}"#;
+        let later: Wanted = serde_json::from_str(later).unwrap();
+        assert_eq!((later.lists, later.list.as_deref()), (true, Some("{}")));
     }
 
     #[test]
