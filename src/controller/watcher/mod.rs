@@ -3,6 +3,7 @@
 
 pub mod cause;
 mod heard;
+mod lists;
 mod objects;
 mod room;
 mod sources;
@@ -166,7 +167,10 @@ async fn write(
         return Ok(None);
     };
     context.sources.leaves_out(of, wanted.left_out.clone());
-    let text = serde_json::to_string(&(&wanted.config_map, &wanted.deployment, builder.uid()));
+    let uid = builder.uid().unwrap_or_default();
+    // Whatever comes of writing it: the watcher that is there may know.
+    context.sources.lists(of, &uid, wanted.list());
+    let text = serde_json::to_string(&(&wanted.config_map, &wanted.deployment, &uid));
     let digest = digest_of(text.unwrap_or_default().as_bytes());
     if written.get(of) != Some(&digest) {
         if !wanted.left_out.is_empty() {
@@ -177,11 +181,10 @@ async fn write(
                 "too many sources: those of these ImageBuilds are not all watched"
             );
         }
-        let token = context.authority.credentials().token(&speaker(
-            namespace,
-            &builder.uid().unwrap_or_default(),
-            name,
-        ));
+        let token = context
+            .authority
+            .credentials()
+            .token(&speaker(namespace, &uid, name));
         context.cluster.apply_watcher(&wanted, &token).await?;
         let deployment = serde_json::to_string(&wanted.deployment).unwrap_or_default();
         let deployment = digest_of(deployment.as_bytes());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lists::{Listed, Send};
 use super::room::LeftOut;
 
 /// While a watcher stays silent it is looked at again why, after so many times what makes a silence.
@@ -39,6 +40,8 @@ pub struct Voice {
     /// How often it was of late, and when that ended last.
     silences: u32,
     healed: Option<Instant>,
+    /// What it is to look at.
+    list: Option<Listed>,
     /// What its list leaves out, by the UID of the ImageBuild; none before that has been decided.
     left_out: Option<BTreeMap<String, LeftOut>>,
 }
@@ -115,6 +118,7 @@ impl Voice {
             silence: None,
             silences: 0,
             healed: None,
+            list: None,
             left_out: None,
         }
     }
@@ -157,6 +161,18 @@ impl Voice {
     pub fn leaves_out(&mut self, all: BTreeMap<String, LeftOut>, now: Instant) {
         self.want(None, now);
         self.left_out = Some(all);
+    }
+
+    /// It is to be there, and is to look at this. `uid`: of its Builder.
+    pub fn lists(&mut self, uid: &str, list: &str, now: Instant) {
+        self.want(None, now);
+        self.list = Some(Listed::new(uid, list, self.list.take()));
+    }
+
+    /// Whether a watcher is to be sent its list, which has the one with this digest.
+    pub fn send(&mut self, uid: &str, has: &str, now: Instant) -> Send {
+        let list = self.list.as_mut();
+        list.map_or(Send::No, |list| list.send(uid, has, now))
     }
 
     /// It says something. `after`: what makes a silence.

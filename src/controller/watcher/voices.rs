@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use super::lists::Send;
 use super::room::LeftOut;
 use super::sources::Sources;
 use super::voice::{Cause, Say, Turn, Voice};
@@ -87,6 +88,18 @@ impl Sources {
     /// It is about to be written, and this is what its list leaves out.
     pub fn leaves_out(&self, builder: &Name, all: BTreeMap<String, LeftOut>) {
         self.voice(builder, |voice, now| voice.leaves_out(all, now));
+    }
+
+    /// It is about to be written, and this is its list. `uid`: of its Builder.
+    pub fn lists(&self, builder: &Name, uid: &str, list: &str) {
+        self.voice(builder, |voice, now| voice.lists(uid, list, now));
+        self.wakes();
+    }
+
+    /// Whether it is to be sent its list, which has the one with this digest. `uid`: of the Builder that its credential is for.
+    pub fn send(&self, builder: &Name, uid: &str, has: &str) -> Send {
+        let send = self.known(builder, |voice, now| voice.send(uid, has, now));
+        send.unwrap_or(Send::No)
     }
 
     /// All whose watchers are known.
