@@ -72,6 +72,7 @@ impl Watcher {
     }
 
     /// True where this file of its Pod is mounted.
+    #[allow(dead_code)]
     pub fn has(&self, path: &str) -> bool {
         let path = path.trim_start_matches(paths::ALL).trim_start_matches('/');
         self.folder.path().join(path).exists()
