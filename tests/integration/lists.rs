@@ -28,8 +28,8 @@ async fn says(stage: &Stage, name: &str, reason: &str) {
 async fn is_mounted(stage: &Stage, watcher: &Watcher) {
     let port = format!(":{}", stage.callback_port);
     let written = async || {
-        let list = stage.api::<ConfigMap>().get_opt(&names::watcher("default"));
-        let data = list.await.unwrap()?.data?;
+        let (lists, name) = (stage.api::<ConfigMap>(), names::watcher("default"));
+        let data = lists.get_opt(&name).await.unwrap()?.data?;
         let list: List = serde_json::from_str(&data[paths::LIST_KEY]).unwrap();
         list.callback.ends_with(&port).then_some(())
     };
@@ -79,8 +79,8 @@ async fn a_new_image_build_is_looked_at_though_the_mounted_list_stays_as_it_was(
 
     // Who has its credential is told what is its own, and nobody else is told anything.
     let token = async || {
-        let secret = stage.api::<Secret>().get_opt(&names::watcher("default"));
-        let secret = secret.await.unwrap()?;
+        let (secrets, name) = (stage.api::<Secret>(), names::watcher("default"));
+        let secret = secrets.get_opt(&name).await.unwrap()?;
         Some(String::from_utf8(secret.data?["token"].0.clone()).unwrap())
     };
     let token = stage.until("its credential is there", token).await;
