@@ -46,6 +46,11 @@ pub enum Stage {
         /// The report of the runner that pushed it, packed.
         pushed: String,
     },
+    /// The image was tried, and another runner makes it smaller.
+    Minimizing {
+        /// The report of the runner that pushed it, packed.
+        pushed: String,
+    },
     /// The image has answered, and the tags are being moved to it.
     Tagging {
         /// The report of the runner that pushed it, packed.
@@ -58,8 +63,15 @@ impl Stage {
     pub fn pushed(&self) -> Option<&str> {
         match self {
             Self::Building => None,
-            Self::Checking { pushed } | Self::Tagging { pushed } => Some(pushed),
+            Self::Checking { pushed } | Self::Minimizing { pushed } | Self::Tagging { pushed } => {
+                Some(pushed)
+            }
         }
+    }
+
+    /// True where a runner goes on with a pushed image, and needs nothing of the builder.
+    pub fn is_after_push(&self) -> bool {
+        matches!(self, Self::Minimizing { .. } | Self::Tagging { .. })
     }
 
     /// True where all that is left are the tags.
@@ -68,14 +80,16 @@ impl Stage {
     }
 }
 
-/// How far the build has come: Building; Checking, the pushed image is held to `spec.healthCheck`; Tagging, the tags are being
-/// moved.
+/// How far the build has come: Building; Checking, the pushed image is held to `spec.healthCheck`; Minimizing, it is made smaller;
+/// Tagging, the tags are being moved.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 enum Name {
     /// The image is being built and pushed, or waits for its builder.
     Building,
     /// The image is pushed, no tag points to it, and it is held to `spec.healthCheck`.
     Checking,
+    /// The image was tried, and another runner makes it smaller.
+    Minimizing,
     /// The image has answered, and the tags are being moved to it.
     Tagging,
 }
@@ -91,8 +105,8 @@ struct Written {
     job: String,
     /// Generation of the spec that is being built.
     generation: i64,
-    /// How far it has come: Building, Checking (the pushed image is held to `spec.healthCheck`), Tagging (the tags are
-    /// being moved).
+    /// How far it has come: Building, Checking (the pushed image is held to `spec.healthCheck`), Minimizing (it is made
+    /// smaller), Tagging (the tags are being moved).
     #[serde(default)]
     stage: Option<Name>,
     /// What goes on, for example `9/14 [build 4/5] RUN go build`.
@@ -111,7 +125,7 @@ struct Written {
     /// What the attempt waits for before it runs; absent while it does.
     #[serde(default, deserialize_with = "known")]
     waiting: Option<Waiting>,
-    /// What the attempt has pushed, while no tag points to it: its report, packed. Of the stages Checking and Tagging.
+    /// What the attempt has pushed, while no tag points to it: its report, packed. Of all stages but Building.
     #[serde(default)]
     pushed: Option<String>,
     /// True in Tagging: what versions that know no stage read, and a CRD of theirs keeps.
@@ -130,6 +144,7 @@ impl From<Written> for Current {
         let stage = match (name, written.pushed) {
             (Name::Building, _) | (_, None) => Stage::Building,
             (Name::Checking, Some(pushed)) => Stage::Checking { pushed },
+            (Name::Minimizing, Some(pushed)) => Stage::Minimizing { pushed },
             (Name::Tagging, Some(pushed)) => Stage::Tagging { pushed },
         };
         Self {
@@ -153,6 +168,7 @@ impl From<Current> for Written {
         let (name, pushed) = match current.stage {
             Stage::Building => (Name::Building, None),
             Stage::Checking { pushed } => (Name::Checking, Some(pushed)),
+            Stage::Minimizing { pushed } => (Name::Minimizing, Some(pushed)),
             Stage::Tagging { pushed } => (Name::Tagging, Some(pushed)),
         };
         Self {
@@ -227,6 +243,7 @@ mod tests {
         for stage in [
             Stage::Building,
             Stage::Checking { pushed: pushed() },
+            Stage::Minimizing { pushed: pushed() },
             Stage::Tagging { pushed: pushed() },
         ] {
             let current = Current {
@@ -266,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_stage_without_what_it_needs_is_a_build_that_goes_on() {
-        for name in ["Checking", "Tagging"] {
+        for name in ["Checking", "Minimizing", "Tagging"] {
             assert_eq!(read(json!({"stage": name})).stage, Stage::Building);
         }
     }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::minimize::NEEDS_HEALTH_CHECK;
+use super::minimize::{NEEDS_APPLY, NEEDS_HEALTH_CHECK};
 use super::names;
 use super::variables;
 use super::{
@@ -86,6 +86,7 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
 #[x_kube(validation = Rule::new(variables::needs_version()).message("$(SEMVER) requires source.git.ref.tag to be a version such as v1.2.3: use $(TAG) for other tags"))]
 #[x_kube(validation = Rule::new(NEEDS_HEALTH_CHECK).message("minimize: mode Apply requires healthCheck: only an image that answers it \
     shows that nothing it needs was left out: set healthCheck, or mode: Suggest"))]
+#[x_kube(validation = Rule::new(NEEDS_APPLY).message("minimize.trace and minimize.exercise require mode Apply: nothing is run in mode Suggest"))]
 pub struct ImageBuildSpec {
     /// Where the Dockerfile and its context come from: exactly one kind of source.
     pub source: Source,

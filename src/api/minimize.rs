@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::item;
+use super::health::{Exec, HttpGet};
 
 /// Leaves out of the image what its program never reaches. The smaller image has to answer `spec.healthCheck` before any tag
 /// points to it.
@@ -30,10 +31,33 @@ pub struct Minimize {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub drop: Vec<String>,
+    /// True has the full image run as a Pod first, through its health check and `exercise`, while it is noted which files it asks
+    /// for: these are kept, too. Of mode Apply.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trace: bool,
+    /// What the image must be able to do beside its health check, in this order: the smaller image is held to it before any tag
+    /// points to it, and `trace` sees what it needs. Of mode Apply.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.map(e, has(e.exec) ? e.exec.command.map(a, size(a)).sum() : 0).sum() <= 16384").message("minimize.exercise: too large: more than 16,384 characters in all commands"))]
+    pub exercise: Vec<Exercise>,
     /// What becomes of the build where the smaller image does not answer the health check: UseFull (the full image is held
     /// to it, and tagged), or Fail.
     #[serde(default)]
     pub on_failure: OnFailure,
+}
+
+/// Something that the image must be able to do: exactly one of `httpGet` and `exec`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.httpGet) != has(self.exec)").message("minimize.exercise: set exactly one of httpGet and exec"))]
+pub struct Exercise {
+    /// A request that must be answered with a status from 200 to 399.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_get: Option<HttpGet>,
+    /// A command within the container that must end with 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
 }
 
 /// Characters of a pattern.
@@ -53,6 +77,10 @@ fn pattern_message(field: &str) -> String {
 /// A rule of the whole spec: what shows that nothing is missing.
 pub(super) const NEEDS_HEALTH_CHECK: &str =
     "!has(self.minimize) || self.minimize.mode != 'Apply' || has(self.healthCheck)";
+
+/// A rule of the whole spec: what is run belongs to an image that is made.
+pub(super) const NEEDS_APPLY: &str = "!has(self.minimize) || self.minimize.mode == 'Apply' || !(has(self.minimize.trace) && self.minimize.trace) \
+     && !has(self.minimize.exercise)";
 
 /// How it goes on.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
@@ -188,6 +216,37 @@ mod tests {
                 "minimize.drop: invalid path",
             );
         }
+    }
+
+    #[test]
+    fn what_is_run_is_of_mode_apply_and_each_exercise_is_one_thing() {
+        let exercise =
+            json!([{"httpGet": {"port": 80}}, {"exec": {"command": ["/app", "selftest"]}}]);
+        accepted(minimize(json!({"trace": true, "exercise": exercise})));
+        accepted(minimize(json!({"mode": "Suggest", "trace": false})));
+        for change in [json!({"trace": true}), json!({"exercise": exercise})] {
+            let mut minimize = minimize(change);
+            minimize["minimize"]["mode"] = "Suggest".into();
+            refused(
+                minimize,
+                "minimize.trace and minimize.exercise require mode Apply",
+            );
+        }
+        for one in [
+            json!({}),
+            json!({"httpGet": {"port": 80}, "exec": {"command": ["a"]}}),
+        ] {
+            refused(
+                minimize(json!({"exercise": [one]})),
+                "minimize.exercise: set exactly one of httpGet and exec",
+            );
+        }
+        let long =
+            json!({"exec": {"command": ["a".repeat(4000), "b".repeat(4000), "c".repeat(4000)]}});
+        refused(
+            minimize(json!({"exercise": [long, long]})),
+            "minimize.exercise: too large",
+        );
     }
 
     #[test]

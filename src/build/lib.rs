@@ -24,6 +24,7 @@ pub mod request;
 pub mod request_rules;
 pub mod runner;
 pub mod seal;
+pub mod trial;
 pub mod usage;
 pub mod used_images;
 pub mod variables;

@@ -34,6 +34,60 @@ pub struct Minimized {
     /// Why the smaller image is not used, where it was rejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
+    /// What it takes to run the full image for a trace: no smaller one is made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Box<ToTry>>,
+    /// What each platform of a smaller image starts, where it is to be exercised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<PlatformToTry>,
+    /// Exercises, by their numbers from 0, that the full image did not pass: the smaller one is not held to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_held: Vec<usize>,
+}
+
+/// An image that is to be run for a trace, and made smaller then by another runner.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ToTry {
+    /// Name of the attempt's Job, for the names of what follows it.
+    pub job: String,
+    /// What each platform's image starts.
+    pub platforms: Vec<PlatformToTry>,
+}
+
+/// One platform of it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformToTry {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// `ENTRYPOINT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// `CMD`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// How many of its layers are those of its base; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_layers: Option<usize>,
+}
+
+/// Bytes of what all platforms start: with more, nothing is run for a trace.
+pub const COMMANDS: usize = 8 * 1024;
+
+impl ToTry {
+    /// True where it is small enough for a report, and for the arguments of a container.
+    pub fn fits(&self) -> bool {
+        self.job.len() <= NAME && fits(&self.platforms)
+    }
+}
+
+fn fits(platforms: &[PlatformToTry]) -> bool {
+    let words = |it: &PlatformToTry| -> usize {
+        let all = it.entrypoint.iter().chain(&it.cmd);
+        all.map(|word| word.len() + 4).sum::<usize>() + it.platform.len()
+    };
+    platforms.len() <= PLATFORMS && platforms.iter().map(words).sum::<usize>() <= COMMANDS
 }
 
 /// The image as it was built.
@@ -80,6 +134,11 @@ pub struct RejectedBefore {
 }
 
 impl Minimized {
+    /// What a platform's image starts, where that was told.
+    pub fn starts(&self, platform: &str) -> Option<&PlatformToTry> {
+        self.starts.iter().find(|it| it.platform == platform)
+    }
+
     /// Within bounds, without control characters.
     pub(super) fn bound(&mut self) {
         line(&mut self.message, SENTENCE);
@@ -90,6 +149,12 @@ impl Minimized {
             line(&mut rejected.message, SENTENCE);
             line(&mut rejected.input, NAME);
         }
+        self.not_held.truncate(16);
+        if !fits(&self.starts) {
+            self.starts.clear();
+        }
+        // Words of a command are left as they are, or all of it is.
+        self.trial = self.trial.take().filter(|it| it.fits());
         if let Some(full) = &mut self.full {
             line(&mut full.digest, NAME);
             full.platforms.truncate(PLATFORMS);
@@ -108,6 +173,9 @@ impl Minimized {
         if self.message.len() > 256 || !self.left.is_empty() {
             line(&mut self.message, 256);
             self.left.clear();
+            return true;
+        }
+        if self.trial.take().is_some() || !std::mem::take(&mut self.starts).is_empty() {
             return true;
         }
         let Some(full) = &mut self.full else {

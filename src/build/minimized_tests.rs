@@ -52,6 +52,9 @@ fn smaller(platforms: usize) -> Report {
                 breaches: vec![breach(true), breach(false)],
             }),
             rejected: None,
+            trial: None,
+            starts: vec![],
+            not_held: vec![],
         })),
         ..Built::default()
     })

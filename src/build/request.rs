@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::contract::Breach;
 use super::inputs::Inputs;
-use super::minimized::{FullPlatform, RejectedBefore};
+use super::minimized::{FullPlatform, RejectedBefore, ToTry};
+use super::trial::Paths;
 use whittle_api::{CacheRegistry, RegistryConfig};
 
 /// Where things lie in the runner's Pod.
@@ -171,6 +173,8 @@ pub enum Tagging {
         /// The report of each platform that lacks its programs.
         reports: Vec<ReportRef>,
     },
+    /// By another runner. What an earlier one has pushed was tried since: nothing is built, and it is made smaller.
+    Smaller(Box<Tried>),
     /// Now, to what an earlier runner has pushed: nothing is built.
     Only {
         /// Digest of the image.
@@ -185,4 +189,38 @@ pub enum Tagging {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         full: Vec<FullPlatform>,
     },
+}
+
+/// An image that was tried, and is to be made smaller.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Tried {
+    /// Digest of the image.
+    pub image: String,
+    /// Its platforms.
+    pub platforms: Vec<FullPlatform>,
+    /// What of the contract it breaks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
+    /// What was found out before it was tried.
+    pub of: ToTry,
+    /// What each platform was seen to ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traces: Vec<Trace>,
+    /// Exercises that it did not pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_held: Vec<usize>,
+    /// What is to be said of the trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What one platform's image was seen to ask for while it ran.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Trace {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// What is there.
+    pub found: Paths,
 }

@@ -110,9 +110,18 @@ enum Command {
         /// Paths that are noted, at most.
         #[arg(long, default_value_t = whittle_trace::LIMIT)]
         limit: usize,
+        /// A folder in which others ask for commands to be run beside it, and for the file of what was noted.
+        #[arg(long)]
+        asks: Option<PathBuf>,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
+    },
+    /// Waits until the image beside it answers, has it do what is asked of it, and prints what came of that.
+    #[command(hide = true)]
+    Trial {
+        /// What is asked, each as JSON.
+        steps: Vec<String>,
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
@@ -254,8 +263,17 @@ pub fn main() -> ExitCode {
         Command::Trace {
             output,
             limit,
+            asks,
             command,
-        } => return trace(output, limit, command),
+        } => {
+            return trace(whittle_trace::Options {
+                command,
+                output,
+                limit,
+                filter: true,
+                asks,
+            });
+        }
         command => command,
     };
     let watches = matches!(command, Command::Watch { .. });
@@ -273,13 +291,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn trace(output: Option<PathBuf>, limit: usize, command: Vec<OsString>) -> ExitCode {
-    let options = whittle_trace::Options {
-        command,
-        output,
-        limit,
-        filter: true,
-    };
+fn trace(options: whittle_trace::Options) -> ExitCode {
     ExitCode::from(whittle_trace::run(&options).unwrap_or_else(|error| {
         eprintln!("whittle: {error}");
         whittle_trace::FAILED
@@ -333,6 +345,16 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Trial { steps } => {
+            let options = whittle_build::trial::Options::of_pod(steps);
+            match whittle_build::trial::run(&options).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("invalid step: {error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
         Command::Watch { folder } => {

@@ -18,12 +18,10 @@ struct Begun {
 /// Who is followed.
 pub struct Follower {
     pub notes: Notes,
-    /// The process whose end is the end.
-    first: pid_t,
+    /// Processes that were started here, and whether they have passed the stop before their program.
+    own: HashMap<pid_t, bool>,
     /// Whether processes stop at calls that take a path alone, by the filter.
     filtered: bool,
-    /// Whether the first process has passed the stop before its program.
-    released: bool,
     /// Whether a program was executed.
     pub started: bool,
     begun: HashMap<pid_t, Begun>,
@@ -33,33 +31,38 @@ impl Follower {
     pub fn new(notes: Notes, first: pid_t, filtered: bool) -> Self {
         Self {
             notes,
-            first,
+            own: [(first, false)].into(),
             filtered,
-            released: false,
             started: false,
             begun: HashMap::new(),
         }
     }
 
-    /// Deals with what has happened; the exit code, once the first process has ended. Nobody goes on before all changes are
-    /// known, so that each gets its turn where some never cease to stop, and so do signals.
-    pub fn catch_up(&mut self) -> io::Result<Option<u8>> {
+    /// Another one was started here, like the first.
+    pub fn add(&mut self, pid: pid_t, filtered: bool) {
+        self.own.insert(pid, false);
+        self.filtered &= filtered;
+    }
+
+    /// Deals with what has happened; those started here that have ended, with their exit codes. Nobody goes on before all
+    /// changes are known, so that each gets its turn where some never cease to stop, and so do signals.
+    pub fn catch_up(&mut self) -> io::Result<Vec<(pid_t, u8)>> {
         let mut changes = Vec::new();
         while let Some(change) = sys::changed()? {
             changes.push(change);
         }
-        let mut code = None;
+        let mut ended = Vec::new();
         for (pid, status) in changes {
             if libc::WIFSTOPPED(status) {
                 self.stopped(pid, status);
                 continue;
             }
             self.begun.remove(&pid);
-            if pid == self.first {
-                code = Some(exit_code(status));
+            if self.own.remove(&pid).is_some() {
+                ended.push((pid, exit_code(status)));
             }
         }
-        Ok(code)
+        Ok(ended)
     }
 
     fn stopped(&mut self, pid: pid_t, status: c_int) {
@@ -71,7 +74,9 @@ impl Follower {
             (PTRACE_EVENT_STOP, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) => {
                 return sys::leave_stopped(pid);
             }
-            (0, libc::SIGSTOP) if pid == self.first && !self.released => self.released = true,
+            (0, libc::SIGSTOP) if self.own.get(&pid) == Some(&false) => {
+                self.own.insert(pid, true);
+            }
             (0, delivered) => signal = delivered,
             // A new process or thread, which is followed already.
             _ => {}

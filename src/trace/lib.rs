@@ -28,6 +28,7 @@
 //! calls are not seen, or not all: 32-bit ones, and those that do not let others look into
 //! them, as where their file is not readable (by their short name).
 
+mod asks;
 mod calls;
 mod follow;
 mod notes;
@@ -41,6 +42,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use asks::Asks;
+pub use asks::{ANSWER, ASK, Answer, Ask};
 use follow::Follower;
 use notes::Notes;
 pub use notes::{Document, Entry, How};
@@ -60,6 +63,8 @@ pub struct Options {
     pub limit: usize,
     /// Whether to stop at calls that take a path alone, where the kernel lets us.
     pub filter: bool,
+    /// A folder in which others ask for more: [`Ask`].
+    pub asks: Option<PathBuf>,
 }
 
 /// Why nothing was traced.
@@ -67,8 +72,6 @@ pub struct Options {
 pub enum TraceError {
     #[error("no program is given: write it after --")]
     NoProgram,
-    #[error("invalid argument: {0}")]
-    Argument(#[from] NulError),
     #[error(
         "cannot trace {program}: {error}: the node's seccomp profile or kernel.yama.ptrace_scope (2 or 3) denies ptrace, \
          most often; Linux 5.3 or newer is needed; run it without trace, or with the seccomp profile RuntimeDefault"
@@ -82,33 +85,33 @@ pub enum TraceError {
 /// and all children waited for.
 pub fn run(options: &Options) -> Result<u8, TraceError> {
     let program = options.command.first().ok_or(TraceError::NoProgram)?;
-    let path = std::env::var_os("PATH");
-    let arguments = options.command.iter().map(|word| c_text(word));
-    let (mut signals, mask) = sys::take_signals()?;
-    let start = sys::Start {
-        programs: candidates(program, path.as_deref())?,
-        arguments: arguments.collect::<Result<_, _>>()?,
-        filter: match options.filter {
-            true => calls::filter(),
-            false => Vec::new(),
-        },
-        mask,
-    };
     let name = program.to_string_lossy();
-    let (first, filtered) = sys::start(&start).map_err(|error| TraceError::Denied {
+    let (mut signals, mask) = sys::take_signals()?;
+    let start = |command: &[OsString]| sys::start(&prepared(command, options.filter, mask)?);
+    let prepare = prepared(&options.command, options.filter, mask)?;
+    let (first, filtered) = sys::start(&prepare).map_err(|error| TraceError::Denied {
         program: name.clone().into_owned(),
         error,
     })?;
     let mut follower = Follower::new(Notes::new(options.limit), first, filtered);
+    let mut asks = options.asks.as_deref().map(Asks::new);
+    if asks.is_some() {
+        sys::wake_every(asks::EVERY)?;
+    }
     let write = |notes: &Notes| {
         if let Err(error) = notes.write(options.output.as_deref()) {
             let path = options.output.as_deref().unwrap_or(Path::new("stderr"));
             eprintln!("whittle: {} cannot be written: {error}", path.display());
         }
     };
-    let code = loop {
-        if let Some(code) = follower.catch_up()? {
-            break code;
+    let code = 'all: loop {
+        for (pid, code) in follower.catch_up()? {
+            if pid == first {
+                break 'all code;
+            }
+            if let Some(asks) = &mut asks {
+                asks.ended(pid, code);
+            }
         }
         // Each change from here on is told by SIGCHLD.
         let mut wait = true;
@@ -118,6 +121,23 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
                 // The second is from a write of our own, to a standard error that nobody reads.
                 (libc::SIGCHLD | libc::SIGPIPE, _) => {}
                 (libc::SIGUSR1, _) => write(&follower.notes),
+                (libc::SIGALRM, libc::SI_KERNEL) => match asks.as_mut().and_then(Asks::next) {
+                    Some(Ask::Write) => {
+                        write(&follower.notes);
+                        asks.iter().for_each(|asks| asks.answer(0));
+                    }
+                    Some(Ask::Run { command }) => {
+                        let command: Vec<OsString> = command.into_iter().map(Into::into).collect();
+                        match (start(&command), &mut asks) {
+                            (Ok((pid, filtered)), Some(asks)) => {
+                                follower.add(pid, filtered);
+                                asks.runs(pid);
+                            }
+                            (_, asks) => asks.iter().for_each(|asks| asks.answer(FAILED)),
+                        }
+                    }
+                    None => {}
+                },
                 // From the terminal, which has sent it to the program, too.
                 (_, libc::SI_KERNEL) => {}
                 (signal, _) => sys::kill(first, signal),
@@ -135,6 +155,22 @@ pub fn run(options: &Options) -> Result<u8, TraceError> {
     }
     write(&follower.notes);
     Ok(code)
+}
+
+/// A command as it is started.
+fn prepared(command: &[OsString], filter: bool, mask: sys::Mask) -> io::Result<sys::Start> {
+    let program = command.first().ok_or(io::ErrorKind::InvalidInput)?;
+    let path = std::env::var_os("PATH");
+    let arguments = command.iter().map(|word| c_text(word));
+    Ok(sys::Start {
+        programs: candidates(program, path.as_deref())?,
+        arguments: arguments.collect::<Result<_, _>>()?,
+        filter: match filter {
+            true => calls::filter(),
+            false => Vec::new(),
+        },
+        mask,
+    })
 }
 
 /// Where a program may be: as it is named, or by its name in each directory of PATH.

@@ -26,6 +26,7 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_EXITKILL;
 
 /// Which signals were blocked.
+#[derive(Clone, Copy)]
 pub struct Mask(sigset_t);
 
 /// The signals of this process, one after the other.
@@ -56,6 +57,20 @@ pub fn take_signals() -> io::Result<(Signals, Mask)> {
         let file = File::from(OwnedFd::from_raw_fd(file));
         Ok((Signals(file), Mask(before)))
     }
+}
+
+/// Has SIGALRM come again and again after so long.
+pub fn wake_every(time: std::time::Duration) -> io::Result<()> {
+    let every = libc::timeval {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_usec: time.subsec_micros().into(),
+    };
+    let timer = libc::itimerval {
+        it_interval: every,
+        it_value: every,
+    };
+    // SAFETY: the pointer is to a local, and no old value is asked for.
+    checked(unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, null_mut()) }).map(drop)
 }
 
 impl Signals {

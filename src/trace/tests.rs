@@ -133,6 +133,7 @@ fn the_tracer() {
         output: Some(output),
         limit,
         filter,
+        asks: Some("asks".into()),
     });
     std::process::exit(code.unwrap().into());
 }
@@ -172,6 +173,32 @@ fn with_and_without_the_filter_exactly_what_a_program_asks_for_is_noted() {
         assert!(found("/cat") && found("/libc.so.6"));
     }
     assert_eq!(documents[0], documents[1]);
+}
+
+#[test]
+fn what_is_asked_for_meanwhile_is_run_and_traced_and_the_document_written() {
+    let case = Case::new(&["asked", "asks/x"]);
+    let tracer = case.start(&["sh", "-c", "mkfifo pipe; read x < pipe; exit 5"]);
+    until("the pipe", || case.path("pipe").exists());
+    let ask = |text: &str| {
+        fs::write(case.path("asks/part"), text).unwrap();
+        fs::rename(case.path("asks/part"), case.path("asks/ask.json")).unwrap();
+        let answer = case.path("asks/answer.json");
+        until("the answer", || answer.exists());
+        let text = fs::read(&answer).unwrap();
+        fs::remove_file(answer).unwrap();
+        serde_json::from_slice::<Answer>(&text).unwrap().code
+    };
+    let run = |command: &[&str]| ask(&serde_json::json!({"run": {"command": command}}).to_string());
+    assert_eq!(run(&["sh", "-c", "read x < asked; exit 3"]), 3);
+    assert_eq!(run(&["no-such-program"]), 127);
+    assert_eq!(run(&[]), FAILED);
+    assert_eq!(ask("{"), 127);
+    assert!(!case.path("document").exists());
+    assert_eq!(ask("\"write\""), 0);
+    assert!(case.noted().contains(&"asked O".to_owned()));
+    fs::write(case.path("pipe"), "\n").unwrap();
+    assert_eq!(tracer.end().0, 5);
 }
 
 #[test]

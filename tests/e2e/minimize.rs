@@ -319,7 +319,14 @@ import (
 )
 
 func main() {
-	path := strings.Join([]string{"", "usr", "share", "common-" + os.Getenv("WHAT"), "GPL-3"}, "/")
+	folder := strings.Join([]string{"", "usr", "share", "common-" + os.Getenv("WHAT")}, "/")
+	if len(os.Args) > 1 {
+		if _, err := os.ReadFile(folder + "/Apache-2.0"); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	path := folder + "/GPL-3"
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -407,6 +414,39 @@ async fn what_nobody_can_know_is_found_by_the_health_check_and_the_full_image_us
             .await
             .is_none()
     );
+    field.close().await;
+}
+
+#[tokio::test]
+async fn what_an_image_was_seen_to_ask_for_is_kept_and_the_smaller_one_is_held_to_exercises() {
+    let mut field = Field::new("minimizetrace").await;
+    field.patience = 3 * PATIENCE;
+    let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY main.go go.mod ./\nRUN CGO_ENABLED=0 go build -o /server .\nENV WHAT=licenses\nUSER 65532:65532\nENTRYPOINT [\"/server\"]\n";
+    let files = json!({"Dockerfile": dockerfile, "main.go": LATE, "go.mod": "module example.com/late\n\ngo 1.26\n"});
+    let exercise = json!([{"httpGet": {"path": "/", "port": 8080}}, {"exec": {"command": ["/server", "selftest"]}}]);
+    let spec = |trace: bool| {
+        let minimize = json!({"mode": "Apply", "trace": trace, "exercise": exercise});
+        json!({"minimize": minimize, "healthCheck": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 30}})
+    };
+    field.build("seen", files.clone(), spec(true)).await;
+    let status = field.succeeds("seen").await;
+    let told = minimized(&status);
+    assert_eq!(told.outcome, MinimizeOutcome::Applied, "{told:#?}");
+    let found = files_of(&field.image("seen"), status.digest.as_deref().unwrap()).await;
+    for file in ["GPL-3", "Apache-2.0"] {
+        let path = format!("usr/share/common-licenses/{file}");
+        assert!(found.contains_key(&path), "{path}");
+    }
+    // Nobody has asked for that one.
+    assert!(!found.contains_key("usr/share/common-licenses/MPL-2.0"));
+    assert!(!found.contains_key("usr/local/go/bin/go"));
+    // Without a trace the exercise finds it.
+    field.build("unseen", files, spec(false)).await;
+    let status = field.succeeds("unseen").await;
+    let told = minimized(&status);
+    assert_eq!(told.outcome, MinimizeOutcome::FullUsed, "{told:#?}");
+    let words = "exercise[0] (GET / on port 8080) failed: answered 500";
+    assert!(told.message.contains(words), "{told:#?}");
     field.close().await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::callback::Callback;
 use super::files::{Prepared, prepare};
-use super::finish::{Held, Published, fetch, finish, pushed, retag};
+use super::finish::{Held, Published, fetch, finish, pushed, retag, smaller};
 use super::look::Look;
 use super::pushing::Pushing;
 use super::redact::Redactor;
@@ -152,6 +152,10 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
             return Err(plain(FailureReason::BuildFailed, message.into()));
         }
         return retag(&request, &config, &facts, image, debug.as_deref(), full).await;
+    }
+    if let Tagging::Smaller(tried) = &request.tagging {
+        let facts = registry_secret::facts(&config);
+        return smaller(request, &config, &facts, tried, &mut known.held).await;
     }
     if let Tagging::Fetch { image, reports } = &request.tagging {
         let facts = registry_secret::facts(&config);

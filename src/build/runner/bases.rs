@@ -43,6 +43,18 @@ impl Bases {
         bases
     }
 
+    /// As an earlier runner has found out, for each of these images.
+    pub(super) fn known(images: &[(&ImageConfig, Option<usize>)]) -> Self {
+        let of = |(config, count): &(&ImageConfig, Option<usize>)| {
+            let count = (*count)?.min(config.diff_ids.len());
+            Some(config.diff_ids[..count].to_vec())
+        };
+        Self {
+            layers: images.iter().filter_map(of).collect(),
+            unknown: images.iter().any(|(_, count)| count.is_none()),
+        }
+    }
+
     /// How many layers of an image are its base's; none where that is not known.
     pub(super) fn layers(&self, config: &ImageConfig) -> Option<usize> {
         let starts = self

@@ -33,7 +33,7 @@ pub(super) async fn hold(
                 let image = sought.image(client, stored).await?;
                 // The contents first: what is reached may take all the steps that an image's links have.
                 let contents = Contents::of(&image, &stored.config, now);
-                stored.could = Some(sought.could(&image, &stored.config));
+                stored.could = Some(sought.could(&image, stored));
                 contents
             }
         };

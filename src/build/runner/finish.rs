@@ -13,7 +13,7 @@ use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::health::Unhealthy;
 use crate::minimized::FullPlatform;
 use crate::report::keep_largest;
-use crate::request::{BuildRequest, ReportRef, Tagging};
+use crate::request::{BuildRequest, ReportRef, Tagging, Tried};
 use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
 use whittle_image::{Descriptor, ImageConfig, Repository, display_size, media_type};
 use whittle_registry::{
@@ -173,6 +173,34 @@ pub(super) async fn finish(
         digest: image.digest,
         platforms: first.platforms.into_iter().map(|p| p.status).collect(),
         debug: status,
+        smaller,
+    })
+}
+
+/// Makes an image smaller that an earlier runner has pushed, and that was tried since; `held`: what was found on the way.
+pub(super) async fn smaller(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    tried: &Tried,
+    held: &mut Held,
+) -> Result<Published, Failure> {
+    let failed = |error: Trouble| error.failure(request, facts);
+    let client = of_output(request, config, true).map_err(failed)?;
+    let made = minimize::of_tried(&client, request, tried).await;
+    let (judged, smaller) = made.map_err(failed)?;
+    *held = judged.held;
+    let digest = judged.pushed.digest;
+    let reference = format!("{}@{digest}", request.inputs.output.image);
+    let contract = request.inputs.contract.clone().unwrap_or_default();
+    if let Some(failure) = contract::failure(&held.breaches, &contract, &reference) {
+        return Err(failure);
+    }
+    let platforms = judged.checked.platforms.into_iter();
+    Ok(Published {
+        digest,
+        platforms: platforms.map(|stored| stored.status).collect(),
+        debug: None,
         smaller,
     })
 }

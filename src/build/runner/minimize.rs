@@ -2,11 +2,14 @@
 
 use super::contents;
 use super::finish::{Checked, Held, Pushed, Stored, Trouble, check};
+use super::reach::sought_again;
 pub(super) use super::reach::{Could, Sought, sought, too_little};
 use crate::contract;
-use crate::minimized::{Full, FullPlatform, Minimized};
-use crate::request::{BuildRequest, ReportRef};
-use whittle_api::{LeftOut, MinimizeMode, MinimizeOutcome, OnFailure, PlatformStatus, Rejected};
+use crate::minimized::{Full, FullPlatform, Minimized, ToTry};
+use crate::request::{BuildRequest, ReportRef, Tagging, Tried};
+use whittle_api::{
+    ContentsStatus, LeftOut, MinimizeMode, MinimizeOutcome, OnFailure, PlatformStatus, Rejected,
+};
 use whittle_dockerfile::advice::{Hint, HintKind};
 use whittle_image::smaller::index;
 use whittle_image::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, digest_of, display_size};
@@ -52,6 +55,8 @@ pub(super) enum Outcome {
     NotPossible(String),
     /// The smaller image of this full one did not answer in the build before.
     Before(Rejected),
+    /// The full image is to be tried first.
+    ToTry(ToTry),
     /// The smaller image is pushed.
     Made(Pushed, Found),
 }
@@ -93,7 +98,13 @@ pub(super) async fn choose(
             request.inputs.output.image
         );
     }
-    let minimized = made(&small, full, found);
+    let exercised = (request.inputs.minimize.as_ref()).is_some_and(|it| !it.exercise.is_empty());
+    let to_try = sought.filter(|_| exercised);
+    let to_try = to_try.map(|it| it.to_try(&request.job, &small.checked.platforms));
+    let minimized = Minimized {
+        starts: to_try.map(|it| it.platforms).unwrap_or_default(),
+        ..made(&small, full, found)
+    };
     let told = Told {
         minimized: Some(minimized),
         hint: None,
@@ -178,10 +189,18 @@ async fn find(
         Some(MinimizeMode::Suggest) => return Ok(Outcome::Suggested(found)),
         Some(MinimizeMode::Apply) => {}
     }
+    let traces = request.inputs.minimize.as_ref().is_some_and(|it| it.trace);
+    if traces && request.tagging == Tagging::Later {
+        let to_try = sought.to_try(&request.job, platforms);
+        match to_try.fits() {
+            true => return Ok(Outcome::ToTry(to_try)),
+            false => println!("minimize: not traced: ENTRYPOINT and CMD are too long"),
+        }
+    }
     let mut written = Vec::new();
     for stored in platforms {
         let image = sought.image(client, stored).await?;
-        let reach = sought.reach(&image, &stored.config);
+        let reach = sought.reach(&image, stored);
         let smaller = client
             .push_smaller(client, &stored.manifest, &stored.config, image, reach)
             .await;
@@ -247,6 +266,19 @@ fn told(outcome: Outcome) -> Told {
             (told(MinimizeOutcome::Suggested, found), Some(hint))
         }
         Outcome::TooLittle(found) => (told(MinimizeOutcome::TooLittle, found), None),
+        Outcome::ToTry(to_try) => {
+            let minimized = Minimized {
+                // What stands where a report has no room for the rest.
+                message: "the image could not be tried: the report on it was too large".into(),
+                trial: Some(Box::new(to_try)),
+                ..Minimized::default()
+            };
+            println!("minimize: the image is to be tried first");
+            return Told {
+                minimized: Some(minimized),
+                hint: None,
+            };
+        }
         Outcome::NotPossible(message) => {
             let found = Found {
                 message,
@@ -307,8 +339,50 @@ fn made(small: &Judged, full: Judged, found: Found) -> Minimized {
                 .collect(),
             digest: full.pushed.digest,
         }),
-        rejected: None,
+        ..Minimized::default()
     }
+}
+
+/// Makes the smaller image of one that an earlier runner has pushed, and that was tried since.
+pub(super) async fn of_tried(
+    client: &Client,
+    request: &BuildRequest,
+    tried: &Tried,
+) -> Result<(Judged, Told), Trouble> {
+    let pushed = Pushed {
+        digest: tried.image.clone(),
+        platform: tried.platforms.first().map(|it| it.platform.clone()),
+    };
+    let mut checked = check(client, &pushed).await?;
+    let sought = sought_again(request, &tried.of, &tried.traces, &checked.platforms);
+    for stored in &mut checked.platforms {
+        let known = tried.platforms.iter();
+        let known = known.filter(|it| it.digest == stored.status.digest);
+        let report = known.filter_map(|it| it.report.clone()).next();
+        stored.status.contents = report.map(|report| ContentsStatus {
+            report: Some(report),
+            ..ContentsStatus::default()
+        });
+        let image = sought.image(client, stored).await?;
+        stored.could = Some(sought.could(&image, stored));
+    }
+    let held = Held {
+        breaches: tried.breaches.clone(),
+        unhealthy: vec![],
+    };
+    let full = Judged {
+        pushed,
+        checked,
+        held,
+    };
+    let (judged, mut told) = choose(client, request, full, Some(&sought)).await?;
+    if let Some(minimized) = &mut told.minimized {
+        minimized.not_held.clone_from(&tried.not_held);
+        if let Some(note) = &tried.note {
+            minimized.message = format!("{}; {note}", minimized.message);
+        }
+    }
+    Ok((judged, told))
 }
 
 /// The full image, read back as the smaller one was: its own report says what it holds. Where there is none, the tags move

@@ -13,6 +13,8 @@ fn asks(mode: MinimizeMode, on_failure: OnFailure) -> BuildRequest {
         mode,
         keep: vec![],
         drop: vec![],
+        trace: false,
+        exercise: vec![],
         on_failure,
     });
     request.inputs.health_check =

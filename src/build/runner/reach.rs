@@ -3,7 +3,8 @@
 use super::bases::Bases;
 use super::finish::{Stored, Trouble};
 use super::minimize::Found;
-use crate::request::BuildRequest;
+use crate::minimized::{PlatformToTry, ToTry};
+use crate::request::{BuildRequest, Trace};
 use whittle_api::LeftOut;
 use whittle_image::reach::{Globs, Reach, Tally, Wanted, assumed_base};
 use whittle_image::{Image, ImageConfig, display_size};
@@ -18,6 +19,7 @@ const NAMED: usize = 3;
 pub(super) struct Sought {
     wanted: Wanted,
     bases: Bases,
+    traces: Vec<Trace>,
 }
 
 /// What of one platform's image could go.
@@ -42,31 +44,75 @@ pub(super) async fn sought(
     if asked.is_none() && !large {
         return None;
     }
+    let configs: Vec<&ImageConfig> = platforms.iter().map(|it| &it.config).collect();
+    Some(Sought {
+        wanted: wanted(request),
+        bases: Bases::of(request, config, used, &configs).await,
+        traces: vec![],
+    })
+}
+
+/// The same about an image that an earlier runner has pushed, and that was tried since.
+pub(super) fn sought_again(
+    request: &BuildRequest,
+    tried: &ToTry,
+    traces: &[Trace],
+    platforms: &[Stored],
+) -> Sought {
+    let bases = platforms.iter().map(|stored| {
+        let mut known = tried.platforms.iter();
+        let known = known.find(|it| it.platform == stored.status.platform);
+        (&stored.config, known.and_then(|it| it.base_layers))
+    });
+    Sought {
+        wanted: wanted(request),
+        bases: Bases::known(&bases.collect::<Vec<_>>()),
+        traces: traces.to_vec(),
+    }
+}
+
+fn wanted(request: &BuildRequest) -> Wanted {
+    let asked = request.inputs.minimize.as_ref();
     let globs = |patterns: Option<&Vec<String>>| {
         // They were held to the same rules when they were applied.
         Globs::parse(patterns.map_or(&[][..], Vec::as_slice)).unwrap_or_default()
     };
-    let configs: Vec<&ImageConfig> = platforms.iter().map(|it| &it.config).collect();
     let check = request.inputs.health_command();
-    Some(Sought {
-        wanted: Wanted {
-            keep: globs(asked.map(|it| &it.keep)),
-            drop: globs(asked.map(|it| &it.drop)),
-            commands: match check {
-                [] => vec![],
-                command => vec![command.to_vec()],
-            },
-            base_layers: None,
-        },
-        bases: Bases::of(request, config, used, &configs).await,
-    })
+    let exercise = asked.map_or(&[][..], |it| &it.exercise);
+    let exercise = exercise.iter().filter_map(|it| it.exec.as_ref());
+    let commands = exercise.map(|exec| exec.command.clone());
+    let check = Some(check.to_vec()).filter(|it| !it.is_empty());
+    Wanted {
+        keep: globs(asked.map(|it| &it.keep)),
+        drop: globs(asked.map(|it| &it.drop)),
+        commands: check.into_iter().chain(commands).collect(),
+        traced: vec![],
+        base_layers: None,
+    }
 }
 
 impl Sought {
-    fn wanted(&self, config: &ImageConfig) -> Wanted {
+    fn wanted(&self, stored: &Stored) -> Wanted {
+        let mut traces = self.traces.iter();
+        let trace = traces.find(|it| it.platform == stored.status.platform);
         Wanted {
-            base_layers: self.bases.layers(config),
+            base_layers: self.bases.layers(&stored.config),
+            traced: trace.map(|it| it.found.unpack()).unwrap_or_default(),
             ..self.wanted.clone()
+        }
+    }
+
+    /// What it takes to try these images.
+    pub(super) fn to_try(&self, job: &str, platforms: &[Stored]) -> ToTry {
+        let platforms = platforms.iter().map(|stored| PlatformToTry {
+            platform: stored.status.platform.clone(),
+            entrypoint: stored.config.entrypoint.clone(),
+            cmd: stored.config.cmd.clone(),
+            base_layers: self.bases.layers(&stored.config),
+        });
+        ToTry {
+            job: job.to_owned(),
+            platforms: platforms.collect(),
         }
     }
 
@@ -80,13 +126,13 @@ impl Sought {
     }
 
     /// What its program reaches.
-    pub(super) fn reach(&self, image: &Image, config: &ImageConfig) -> Reach {
-        Reach::of(image, config, &self.wanted(config))
+    pub(super) fn reach(&self, image: &Image, stored: &Stored) -> Reach {
+        Reach::of(image, &stored.config, &self.wanted(stored))
     }
 
     /// The same in numbers.
-    pub(super) fn could(&self, image: &Image, config: &ImageConfig) -> Could {
-        let reach = self.reach(image, config);
+    pub(super) fn could(&self, image: &Image, stored: &Stored) -> Could {
+        let reach = self.reach(image, stored);
         let (kept, gone) = reach.tally(image);
         let left = reach.largest(image, NAMED, false);
         Could {

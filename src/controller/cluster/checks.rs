@@ -8,9 +8,10 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
 use super::{Cluster, Error, MOST_PODS, briefly, during};
-use crate::imagebuild::gate;
+use crate::imagebuild::{gate, trial};
 use crate::pods;
 use whittle_api::bounded;
+use whittle_build::trial::{LOG, Outcome};
 
 /// Lines of a container's log that a failure tells.
 const LINES: i64 = 20;
@@ -29,6 +30,25 @@ impl Cluster {
                 job.name_any()
             )))?;
         Ok(pods::of(&pods, Some(job)).cloned())
+    }
+
+    /// What a trial has printed; none where that is not whole, or the kubelet does not give it.
+    pub async fn outcome(&self, namespace: &str, pod: &str) -> Option<Outcome> {
+        let parameters = LogParams {
+            container: Some(trial::CONTAINER.into()),
+            limit_bytes: i64::try_from(LOG).ok(),
+            ..LogParams::default()
+        };
+        let log = Api::<Pod>::namespaced(self.client.clone(), namespace)
+            .logs(pod, &parameters)
+            .await;
+        match log {
+            Ok(log) => whittle_build::trial::read(&log),
+            Err(error) => {
+                tracing::info!(namespace, pod, %error, "cannot read what came of a trial");
+                None
+            }
+        }
     }
 
     /// The last lines of the checked container; none where the kubelet does not give them.

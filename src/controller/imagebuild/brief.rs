@@ -85,7 +85,10 @@ pub fn image_build(build: &mut ImageBuild) {
                 let hangs = hang();
                 let failure = current.last_failure.take();
                 current.last_failure = failure.filter(|it| it.starts_with(&hangs)).map(|_| hangs);
-                if let Stage::Checking { pushed } | Stage::Tagging { pushed } = &mut current.stage {
+                if let Stage::Checking { pushed }
+                | Stage::Minimizing { pushed }
+                | Stage::Tagging { pushed } = &mut current.stage
+                {
                     pushed.clear();
                 }
                 current.since = None;

@@ -10,6 +10,7 @@ mod queue;
 mod readiness;
 mod refused;
 mod start;
+mod trying;
 mod watching;
 
 pub use checking::{
@@ -26,6 +27,7 @@ pub use queue::{
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
+pub use trying::{Pending as PendingTrial, name as trial_name, pending as pending_trial};
 pub use watching::{Word, say_triggers, watches_bases, watches_source};
 
 use k8s_openapi::api::batch::v1::Job;
@@ -37,6 +39,7 @@ use super::gate::Check;
 use super::job::Attempt;
 use super::outcome::{Pending, Record, State};
 use super::status::{self, Notice};
+use super::trial::Trial;
 use crate::flux::resolve::Object;
 use crate::names;
 use crate::settings::Settings;
@@ -84,6 +87,8 @@ pub struct Observed {
     pub builder_out_of_memory: Option<String>,
     /// Where the checks of the pushed image stand, platform by platform; empty before the push.
     pub checks: Vec<Check>,
+    /// Where the trials of an image stand that is to be made smaller, platform by platform.
+    pub trials: Vec<Trial>,
     /// Before an attempt starts: names of the Jobs of checks that the status does not name. A controller that went
     /// on though another one had taken its place may have left them.
     pub stray_checks: Vec<String>,
@@ -472,6 +477,9 @@ fn go_on(
     now: Timestamp,
 ) -> Step {
     let build = &observed.build;
+    if let Some(pending) = trying::pending(build, Some(&status)).filter(|it| !it.done) {
+        return trying::go_on(observed, settings, status, &pending, now);
+    }
     if let Some(pending) = checking::pending(build, Some(&status)) {
         return checking::go_on(observed, settings, status, &pending, now);
     }

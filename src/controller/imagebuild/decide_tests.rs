@@ -57,6 +57,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         queue: Queue::default(),
         builder_out_of_memory: None,
         checks: vec![],
+        trials: vec![],
         stray_checks: vec![],
     }
 }
@@ -693,3 +694,6 @@ mod refused;
 
 #[path = "decide/time_tests.rs"]
 mod time;
+
+#[path = "decide/trying_tests.rs"]
+mod trying;

@@ -56,6 +56,8 @@ pub enum State {
     NoNode,
     /// Not begun.
     Absent,
+    /// The Pod turned Ready; what else the image is held to has not begun.
+    Exercising,
     /// Goes on.
     Waiting {
         /// A sentence for people.
@@ -284,11 +286,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         };
     };
     let status = pod.status.clone().unwrap_or_default();
-    let container = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find(|container| container.name == CONTAINER);
+    let container = container(pod, CONTAINER);
     if let Some(passed) = passed(pod, container) {
         return passed;
     }
@@ -428,17 +426,26 @@ pub fn runs(pod: &Pod) -> bool {
     turns(pod).2
 }
 
-/// What of a check's Pod changes its state: whether it is Ready, and what its container waits for.
-pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool) {
-    let state = pod
+/// How a container of a Pod stands.
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
+    all.find(|container| container.name == name)
+}
+
+/// What of a check's Pod changes its state: whether it is Ready, what its container waits for, and whether another one beside it
+/// has ended.
+pub fn turns(pod: &Pod) -> (bool, Option<&str>, bool, usize) {
+    let state = container(pod, CONTAINER).and_then(|container| container.state.as_ref());
+    let statuses = pod
         .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref()?.first())
-        .and_then(|container| container.state.as_ref());
+        .iter()
+        .flat_map(|it| it.container_statuses.iter().flatten());
+    let ended = statuses.filter(|it| it.state.as_ref().is_some_and(|it| it.terminated.is_some()));
     (
         ready(pod).is_some(),
         state.and_then(|state| state.waiting.as_ref()?.reason.as_deref()),
         state.is_some_and(|state| state.running.is_some()),
+        ended.count(),
     )
 }
 

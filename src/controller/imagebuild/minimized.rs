@@ -272,6 +272,25 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
     }
 }
 
+/// The report on an image that was made smaller after its trial, or was not: what the runner before has told of the build stays.
+pub fn merged(full: Built, told: Built) -> Built {
+    let platforms = match told.digest == full.digest {
+        true => full.platforms,
+        false => told.platforms,
+    };
+    Built {
+        digest: told.digest,
+        platforms,
+        breaches: told.breaches,
+        // A second trial would come to the same.
+        minimized: told
+            .minimized
+            .map(|it| Box::new(Minimized { trial: None, ..*it })),
+        advice: full.advice.into_iter().chain(told.advice).collect(),
+        ..full
+    }
+}
+
 /// The report on what was tagged: of a full image beside a smaller one the runner that moved the tags says what it holds.
 pub fn tagged(pushed: Built, told: Built) -> Built {
     if full(&pushed).is_none() {

@@ -12,6 +12,7 @@ pub(crate) mod outcome;
 #[cfg(test)]
 mod request_rules_tests;
 mod status;
+pub mod trial;
 
 use std::future::Future;
 use std::sync::Arc;

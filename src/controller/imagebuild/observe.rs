@@ -2,17 +2,19 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::decide::{self, Observed, PendingCheck, Queue};
+use super::decide::{self, Observed, PendingCheck, PendingTrial, Queue};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
+use super::trial::{self, Trial};
 use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
 use crate::flux;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
+use crate::refusal::Told;
 use crate::sharing::{self, Own};
 use whittle_api::{FailureReason, HealthCheck, ImageBuild};
 use whittle_build::report::Report;
@@ -130,6 +132,13 @@ pub async fn observe(
         Some(pending) => checks(&build, &pending, ran, now, cluster).await?,
         None => vec![],
     };
+    // Once a runner has what came of them, it is not read again.
+    let trials = match decide::pending_trial(&build, build.status.as_ref()) {
+        Some(pending) if !pending.done || attempt == State::Absent => {
+            trials(&build, &pending, now, cluster).await?
+        }
+        _ => vec![],
+    };
     let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
     Ok(Observed {
         build,
@@ -145,8 +154,75 @@ pub async fn observe(
         queue,
         builder_out_of_memory,
         checks,
+        trials,
         stray_checks,
     })
+}
+
+/// Where the trial of each platform stands.
+async fn trials(
+    build: &ImageBuild,
+    pending: &PendingTrial,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<Vec<Trial>, Error> {
+    let architectures = cluster.architectures().await?;
+    let mut trials = Vec::new();
+    for starts in &pending.of.platforms {
+        let platform = starts.platform.clone();
+        let state = if gate::has_node(&platform, &architectures) {
+            let name = decide::trial_name(&pending.of.job, &platform);
+            tried(build, &name, &pending.check, now, cluster).await?
+        } else {
+            trial::State::NoNode
+        };
+        trials.push(Trial { platform, state });
+    }
+    Ok(trials)
+}
+
+async fn tried(
+    build: &ImageBuild,
+    name: &str,
+    check: &HealthCheck,
+    now: Timestamp,
+    cluster: &Cluster,
+) -> Result<trial::State, Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    let uid = build.uid().unwrap_or_default();
+    let (job, pod, events) = pod_of_check(&namespace, name, cluster).await?;
+    let seen = gate::Seen {
+        owner: &uid,
+        job: job.as_ref(),
+        pod: pod.as_ref(),
+        ran: SignedDuration::ZERO,
+        refused: events.first(),
+    };
+    let Some(pod) = pod.as_ref().filter(|pod| trial::has_ended(pod)) else {
+        return Ok(trial::state(&seen, check, now));
+    };
+    Ok(match cluster.outcome(&namespace, &pod.name_any()).await {
+        Some(outcome) => trial::State::Done(Box::new(outcome)),
+        None => trial::State::Failed("what came of it cannot be read from its Pod's log".into()),
+    })
+}
+
+/// The Job of a check, its Pod, and what is said of one that could not be made.
+async fn pod_of_check(
+    namespace: &str,
+    name: &str,
+    cluster: &Cluster,
+) -> Result<(Option<Job>, Option<Pod>, Vec<Told>), Error> {
+    let job = cluster.job(namespace, name).await?;
+    let pod = match &job {
+        Some(job) => cluster.pod_of(namespace, job).await?,
+        None => None,
+    };
+    let events = match (&job, &pod) {
+        (Some(job), None) => cluster.events(namespace, &Question::not_made(job)).await?,
+        _ => vec![],
+    };
+    Ok((job, pod, events))
 }
 
 /// Where the check of each platform stands.
@@ -163,7 +239,15 @@ async fn checks(
         let platform = platform.platform.clone();
         let state = if gate::has_node(&platform, &architectures) {
             let name = decide::check_name(&pending.attempt, &pending.built, &platform);
-            check(build, &name, &pending.check, ran, now, cluster).await?
+            let state = check(build, &name, &pending.check, ran, now, cluster).await?;
+            match (&state, &pending.trial) {
+                (gate::State::Passed { seconds }, Some(wanted)) => {
+                    let name = decide::trial_name(&name, &platform);
+                    let state = tried(build, &name, &pending.check, now, cluster).await?;
+                    wanted.judge(*seconds, state)
+                }
+                _ => state,
+            }
         } else {
             gate::State::NoNode
         };
@@ -182,15 +266,7 @@ async fn check(
 ) -> Result<gate::State, Error> {
     let namespace = build.namespace().unwrap_or_default();
     let uid = build.uid().unwrap_or_default();
-    let job = cluster.job(&namespace, name).await?;
-    let pod = match &job {
-        Some(job) => cluster.pod_of(&namespace, job).await?,
-        None => None,
-    };
-    let refused = match (&job, &pod) {
-        (Some(job), None) => cluster.events(&namespace, &Question::not_made(job)).await?,
-        _ => vec![],
-    };
+    let (job, pod, refused) = pod_of_check(&namespace, name, cluster).await?;
     let running = pod.as_ref().filter(|pod| gate::runs(pod));
     let seen = gate::Seen {
         owner: &uid,

@@ -3,10 +3,11 @@
 //!
 //! In doubt a file stays: a minimized image that works is worth more than one that is smaller by a few files.
 //!
-//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `roots`, `runtimes` <- here.
+//! The arrows: `globs`, `packages`, `folders` <- `walk` <- `names`, `roots`, `runtimes` <- here.
 
 mod folders;
 mod globs;
+mod names;
 mod packages;
 mod roots;
 mod runtimes;
@@ -36,6 +37,8 @@ pub struct Wanted {
     pub drop: Globs,
     /// Commands that are run in the image besides its own: those of exec health checks.
     pub commands: Vec<Vec<String>>,
+    /// Paths that the image was seen to ask for while it ran.
+    pub traced: Vec<String>,
     /// How many of the layers, from the first on, are those of the base image; none where that is not known.
     pub base_layers: Option<usize>,
 }
@@ -49,6 +52,8 @@ pub enum Why {
     Check,
     /// A pattern of `keep` has it.
     Asked,
+    /// The image was seen to ask for it while it ran.
+    Traced,
     /// The image's own COPY or ADD brought it.
     Copied,
     /// An own RUN made it, and no package manager knows it.
@@ -86,6 +91,7 @@ impl Why {
             Self::Start => "is what the image starts",
             Self::Check => "is run by the health check",
             Self::Asked => "is asked for by keep",
+            Self::Traced => "was asked for while the image was tried",
             Self::Copied => "was brought by COPY or ADD of the Dockerfile",
             Self::Made => "was made by RUN of the Dockerfile, and belongs to no package",
             Self::Common => "is kept in every image that has it",

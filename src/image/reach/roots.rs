@@ -72,6 +72,7 @@ pub(super) fn all(walk: &mut Walk<'_>) {
     places(walk);
     environment(walk);
     asked(walk);
+    traced(walk);
     own(walk);
     walk.settle();
     locale(walk);
@@ -187,6 +188,13 @@ fn places(walk: &mut Walk<'_>) {
     let identity = walk.resolver.identity();
     if let Some(user) = identity.passwd.clone() {
         walk.keep_path(&user.home, Why::Place, None);
+    }
+}
+
+/// Whatever the image was seen to look for: a folder that it lists stays as a folder, and what it opens of it was seen, too.
+fn traced(walk: &mut Walk<'_>) {
+    for path in &walk.wanted.traced {
+        walk.keep_path(path, Why::Traced, None);
     }
 }
 

@@ -3,21 +3,23 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::refused::is_told;
-use super::{Action, Observed, Step, deadline, end, start, step};
+use super::{Action, Observed, Step, deadline, end, start, step, trying};
 use crate::imagebuild::gate;
 use crate::imagebuild::gate::State;
 use crate::imagebuild::minimized::{self, Next, NotAnswered};
 use crate::imagebuild::status;
+use crate::imagebuild::trial;
 use crate::names;
 use crate::settings::Settings;
 use whittle_api::{
-    Current, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, MINIMIZED, PROBED, READY,
-    Reason, Stage, find,
+    Current, Exercise, FailureReason, HealthCheck, ImageBuild, ImageBuildStatus, MINIMIZED,
+    MinimizeOutcome, PROBED, READY, Reason, Stage, find,
 };
 use whittle_build::report;
 use whittle_build::report::failed;
 use whittle_build::report::{Built, Failed, Report};
 use whittle_build::request::Tagging;
+use whittle_build::trial::named;
 
 /// What is to be checked.
 #[derive(Clone, Debug)]
@@ -28,6 +30,62 @@ pub struct Pending {
     pub built: Built,
     /// How it is checked.
     pub check: HealthCheck,
+    /// What a smaller image is held to besides.
+    pub trial: Option<Wanted>,
+}
+
+/// What a smaller image is held to besides its health check: exercises.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    exercise: Vec<Exercise>,
+    /// Those that the full image did not pass.
+    not_held: Vec<usize>,
+}
+
+impl Wanted {
+    fn of(build: &ImageBuild, built: &Built) -> Option<Self> {
+        let small = built.minimized.as_deref();
+        let small = small.filter(|it| it.outcome == MinimizeOutcome::Applied)?;
+        let exercise = build.spec.minimize.as_ref()?.exercise.clone();
+        (!exercise.is_empty() && !small.starts.is_empty()).then(|| Self {
+            exercise,
+            not_held: small.not_held.clone(),
+        })
+    }
+
+    /// How the check of an image stands that was Ready after so many seconds, and whose trial stands so.
+    pub fn judge(&self, seconds: i64, state: trial::State) -> State {
+        let failed = |message: String| State::Failed {
+            how: gate::How::Ended,
+            message,
+            log: None,
+        };
+        let outcome = match state {
+            trial::State::NoNode => return State::NoNode,
+            trial::State::Absent => return State::Exercising,
+            trial::State::Waiting(message) => {
+                let left = None;
+                return State::Waiting { message, left };
+            }
+            trial::State::Failed(why) => return State::Lost(why),
+            trial::State::Done(outcome) => outcome,
+        };
+        if let Some(why) = &outcome.not_ready {
+            return failed(format!(
+                "it did not answer its health check when it was exercised: {why}"
+            ));
+        }
+        let held = |number: &usize| !self.not_held.contains(number);
+        let steps = outcome.steps.iter().enumerate();
+        let bad = steps.filter(|(number, _)| held(number));
+        let mut bad = bad.filter_map(|(number, why)| Some((number, why.as_ref()?)));
+        match bad.find_map(|(number, why)| Some((number, self.exercise.get(number)?, why))) {
+            Some((number, exercise, why)) => {
+                failed(format!("{} failed: {why}", named(number, exercise)))
+            }
+            None => State::Passed { seconds },
+        }
+    }
 }
 
 /// What this build has pushed and not checked yet; none in every other state.
@@ -35,6 +93,7 @@ pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<
     let (current, built) = unchecked(status?)?;
     Some(Pending {
         attempt: current.job.clone(),
+        trial: Wanted::of(build, &built),
         built,
         check: build.spec.health_check.clone()?,
     })
@@ -43,7 +102,7 @@ pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<
 /// The attempt that has pushed an image whose checks have not ended, and what it has pushed.
 fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
     let current = status.current.as_ref()?;
-    if current.stage.is_tagging() {
+    if current.stage.is_after_push() || trying::untried(current).is_some() {
         return None;
     }
     Some((current, pushed(current)?))
@@ -59,6 +118,9 @@ pub(super) fn pushed(current: &Current) -> Option<Built> {
 
 /// The names of the Jobs that check the build of this status; they go with the state that they belong to.
 pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
+    if let Some((_, of)) = status.current.as_ref().and_then(trying::untried) {
+        return trying::jobs(&of).collect();
+    }
     let Some((current, built)) = unchecked(status) else {
         return vec![];
     };
@@ -68,7 +130,17 @@ pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
     let before = minimized::full(&built).map(|_| platforms());
     let before = before.into_iter().flatten();
     let of_small = before.map(|platform| names::child(&current.job, platform));
-    of_this.chain(of_small).collect()
+    let checks: Vec<_> = of_this.chain(of_small).collect();
+    // Of a smaller image each may be followed by a trial.
+    let tries = built
+        .minimized
+        .as_ref()
+        .is_some_and(|it| !it.starts.is_empty());
+    let every = built.platforms.iter().map(|it| &it.platform).cycle();
+    let trials = checks.iter().zip(every).filter(|_| tries);
+    let trials = trials.map(|(check, platform)| trying::name(check, platform));
+    let trials: Vec<_> = trials.collect();
+    checks.into_iter().chain(trials).collect()
 }
 
 /// The name of the Job that checks a platform of what this attempt has pushed: that of a full image is another one than that
@@ -178,6 +250,7 @@ pub(super) fn go_on(
         attempt,
         built,
         check,
+        ..
     } = pending;
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     if let Some(failure) = gate::failure(&observed.checks, &image) {
@@ -209,7 +282,9 @@ pub(super) fn go_on(
                 waiting.push(format!("{}: {message}", found.platform));
                 soonest = soonest.into_iter().chain(*left).min();
             }
-            State::Absent => waiting.push(format!("{}: starting", found.platform)),
+            State::Absent | State::Exercising => {
+                waiting.push(format!("{}: starting", found.platform));
+            }
             _ => {}
         }
     }
@@ -229,17 +304,24 @@ pub(super) fn go_on(
     }
     if !waiting.is_empty() {
         let number = status.build.unwrap_or(1);
-        let absent = |platform: &str| {
+        let state = |platform: &str| {
             let mut all = observed.checks.iter();
-            all.any(|found| found.platform == platform && found.state == State::Absent)
+            all.find(|found| found.platform == platform)
+                .map(|found| &found.state)
         };
-        let jobs: Vec<_> = built
-            .platforms
-            .iter()
-            .filter(|platform| absent(&platform.platform))
-            .map(|platform| {
+        let jobs: Vec<_> = (built.platforms.iter())
+            .filter_map(|platform| {
                 let name = name(attempt, built, &platform.platform);
-                gate::job(build, check, name, number, platform)
+                match state(&platform.platform)? {
+                    State::Absent => Some(gate::job(build, check, name, number, platform)),
+                    State::Exercising => {
+                        let name = (trying::name(&name, &platform.platform), number);
+                        let starts = built.minimized.as_ref()?.starts(&platform.platform)?;
+                        let runner = &settings.runner;
+                        Some(trial::job(build, check, name, platform, starts, runner))
+                    }
+                    _ => None,
+                }
             })
             .collect();
         // Those that were refused are tried again, and until they are taken that stays said.

@@ -14,7 +14,7 @@ pub(super) fn run(status: &mut ImageBuildStatus, now: Timestamp) {
     let Some(current) = &mut status.current else {
         return;
     };
-    if !current.started && !current.stage.is_tagging() {
+    if !current.started && !current.stage.is_after_push() {
         current.since = Some(Time(now));
     }
     current.started = true;

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, step};
+use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, step, trying};
 use crate::imagebuild::minimized;
 use crate::imagebuild::outcome;
 use crate::imagebuild::status::{self, Notice};
@@ -22,7 +22,12 @@ pub(super) fn end(
     let prune = prune(build, &status);
     match report {
         Report::Succeeded(built) => {
-            let pushed = status.current.as_ref().and_then(checking::pushed);
+            let current = status.current.as_ref();
+            if let Some((full, _)) = current.and_then(trying::untried) {
+                let built = minimized::merged(full, built);
+                return checking::begin(build, status, built, now);
+            }
+            let pushed = current.and_then(checking::pushed);
             if build.spec.health_check.is_some() && pushed.is_none() {
                 return checking::begin(build, status, built, now);
             }

@@ -63,7 +63,7 @@ fn smaller(full: Full) -> Report {
         digest: Some(SMALL[0].into()),
         size: Some(4_812_345),
         full: Some(full),
-        rejected: None,
+        ..Minimized::default()
     }));
     Report::Succeeded(built)
 }

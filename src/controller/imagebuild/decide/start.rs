@@ -6,7 +6,8 @@ use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart, until};
 use super::{
-    Action, Observed, Step, checking, end, is_ready, most, refused, stands_back, step, waits_for,
+    Action, Observed, Step, checking, end, is_ready, most, refused, stands_back, step, trying,
+    waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::job::{self, AttemptId};
@@ -35,9 +36,9 @@ pub(super) fn start(
         let report = failed(FailureReason::BuildRejected, message);
         return end(observed, status, report, now);
     }
-    // Moving tags is part of an attempt that runs already.
-    let tags_only = current.stage.is_tagging();
-    if build.spec.suspend && !tags_only {
+    // What follows a push is part of an attempt that runs already.
+    let after_push = current.stage.is_after_push();
+    if build.spec.suspend && !after_push {
         let message = format!(
             "suspended: attempt {} of this build starts once spec.suspend is false",
             current.attempt
@@ -114,7 +115,7 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    let flux = build.spec.source.flux.as_ref().filter(|_| !tags_only);
+    let flux = build.spec.source.flux.as_ref().filter(|_| !after_push);
     let flux = match flux.map(|source| resolve(source, observed.flux.as_ref())) {
         Some(Err(wait)) => {
             status::wait(&mut status, build, &wait, now);
@@ -172,8 +173,8 @@ pub(super) fn start(
             };
         }
     };
-    // Moving tags needs the builder's settings, and nothing of its daemon.
-    if !tags_only && !is_ready(builder) {
+    // That needs the builder's settings, and nothing of its daemon.
+    if !after_push && !is_ready(builder) {
         let mut wait = refused::builder(builder);
         wait.message = format!("Builder {name} is not ready: {}", wait.message);
         status::wait(&mut status, build, &wait, now);
@@ -183,7 +184,7 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !tags_only) {
+    if let Some(missing) = observed.queue.missing.as_ref().filter(|_| !after_push) {
         status::wait(&mut status, build, missing, now);
         return Step {
             look_again: Some(left.min(SignedDuration::from_secs(10))),
@@ -209,7 +210,7 @@ pub(super) fn start(
             )
         })
     });
-    if let Some(message) = full.filter(|_| !tags_only) {
+    if let Some(message) = full.filter(|_| !after_push) {
         status::working(&mut status, build, Reason::Queued, message, now);
         // The clock stands still: it is not written down anew at each look.
         if let Some(now) = &mut status.current {
@@ -221,7 +222,7 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    let needs = sharing::own(build, builder, &current.job).filter(|_| !tags_only);
+    let needs = sharing::own(build, builder, &current.job).filter(|_| !after_push);
     let runs_on = match needs.map(|wanted| (of_this_attempt(observed, &wanted), wanted)) {
         Some((Some(own), _)) => match own_builder(own, build, status, left, now) {
             Ok((ready, unchanged)) => {
@@ -245,7 +246,7 @@ pub(super) fn start(
         None => builder,
     };
     // What it waited for before its start is not taken from its time.
-    let left = match current.started || tags_only {
+    let left = match current.started || after_push {
         true => left,
         false => timeout(build),
     };
@@ -253,16 +254,18 @@ pub(super) fn start(
         build: status.build.unwrap_or(1),
         job: current.job.clone(),
         seconds_left: left.as_secs(),
-        tagging: checking::tagging(build, &current),
+        tagging: trying::tagging(observed, &current)
+            .unwrap_or_else(|| checking::tagging(build, &current)),
         flux,
     };
     match job::attempt(build, runs_on, &id, settings) {
         Ok(attempt) => {
             // What was refused stays said until it is taken: each try would have the status say something else.
             if !refused::is_told(&status) {
-                let message = match tags_only {
-                    true => "moving the tags",
-                    false => "starting the build",
+                let message = match (after_push, current.stage.is_tagging()) {
+                    (_, true) => "moving the tags",
+                    (true, _) => "making the image smaller",
+                    (false, _) => "starting the build",
                 };
                 status::working(&mut status, build, Reason::Building, message.into(), now);
             }
