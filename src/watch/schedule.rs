@@ -27,7 +27,7 @@ const TRIES: u32 = 7;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The pause of a host that is asked too often, and does not say for how long; twice as long each further time.
 const LIMITED: Duration = Duration::from_secs(60);
-/// How long an id that is not in the list yet stays wanted: the kubelet brings a new list within a minute or two.
+/// How long an id that is not in the list yet stays wanted: where the kubelet brings it, that takes a minute or two.
 const EARLY: Duration = Duration::from_secs(300);
 const EARLY_IDS: usize = 1000;
 /// How long a source waits for what is not mounted yet: a new Pod that has it comes within a minute or two. Then it is looked at

@@ -13,8 +13,8 @@ pub mod paths {
     pub const LIST: &str = "/whittle/watch";
     /// Key of the ConfigMap, and name of the file.
     pub const LIST_KEY: &str = "list.json";
-    /// Directory with one directory for each Secret, named as it, with its keys as files; that of a Secret that is
-    /// missing is empty, or missing too.
+    /// Directory with one directory for each Secret, named as it, with its keys as files; that of a Secret that does
+    /// not exist is empty. Where it is missing, this Pod does not mount it, and the next one does.
     pub const SECRETS: &str = "/whittle/secrets";
     /// Directory with `tls.crt`, `tls.key`, and `ca.crt`, which signs the controller's certificate.
     pub const TLS: &str = "/whittle/tls";

@@ -166,8 +166,8 @@ async fn look(context: &Context, of: &Name) -> Result<(), Error> {
     Ok(())
 }
 
-/// Tells some of the ImageBuilds of a namespace that do not say yet how their watchers are. One whose status cannot be written keeps none of the
-/// others from being told.
+/// Tells some of the ImageBuilds of a namespace that do not say yet how their watchers are. One whose status cannot be written
+/// keeps none of the others from being told.
 async fn tell_all(context: &Context, namespace: &str) {
     for untold in context.sources.untold(namespace, MOST) {
         // The watcher may speak in between.
