@@ -201,3 +201,57 @@ async fn one_status_that_cannot_be_written_keeps_no_other_one_from_being_told() 
     // Both were read, and both writes were tried.
     assert_eq!(server.asked().len(), 4);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_that_is_deleted_is_what_a_silence_says_and_not_that_something_is_created_again()
+{
+    let (context, server) = crate::scripted::context(&[]);
+    let builder = ("team".to_owned(), "default".to_owned());
+    let mut build = polled();
+    build.metadata.namespace = Some("team".into());
+    build.metadata.name = Some("a".into());
+    let event = kube::runtime::watcher::Event::Apply(build.clone());
+    context.sources.put(&event);
+    // It was there, and its watcher was written.
+    context.sources.wants(&builder, "deployment");
+    tokio::time::advance(context.sources.silent_after()).await;
+    let all = "/apis/whittle.dev/v1alpha1/namespaces/team";
+    let missing = || {
+        let one = format!("GET {all}/builders/default");
+        server.refuse(&one, 404, "NotFound", "not found");
+    };
+    missing();
+    look(&context, &builder).await.unwrap();
+    let one = format!("{all}/imagebuilds/a");
+    let json = serde_json::to_value(&build).unwrap();
+    server.on(&format!("GET {one}"), json.clone());
+    server.on(&format!("PATCH {one}/status"), json);
+    tell_all(&context, "team").await;
+    let asked = server.asked();
+    let told = asked.last().unwrap().body.to_string();
+    for words in ["Builder default not found", "whittle.dev/requestedAt"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("created again"), "{told}");
+    // What is written then says the same of it: nobody is told again.
+    let why = cause::no_builder("team", "default");
+    context.sources.fails(&builder, why);
+    missing();
+    look(&context, &builder).await.unwrap();
+    assert_eq!(server.asked().len(), 1);
+    build.status = told_status(&told);
+    context
+        .sources
+        .put(&kube::runtime::watcher::Event::Apply(build));
+    assert!(context.sources.untold("team", 9).is_empty());
+    // Until it is there again.
+    context.sources.wants(&builder, "deployment");
+    let (turn, _) = context.sources.turn(&builder);
+    assert_eq!(turn, Turn::Look(Why::Trouble));
+}
+
+/// The status in a patch.
+fn told_status(patch: &str) -> Option<ImageBuildStatus> {
+    let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+    serde_json::from_value(patch["status"].clone()).unwrap()
+}
