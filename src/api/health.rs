@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::{NO_NUL, item};
 
-/// A probe that the image must answer as a Pod before any tag points to it: exactly one of `httpGet`,
-/// `tcpSocket`, `grpc` and `exec`.
+/// What the image must answer as a Pod before any tag points to it: exactly one of `httpGet`, `tcpSocket`, `grpc`, `exec` and,
+/// for programs that end, `run`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec)].filter(x, x).size() == 1").message("healthCheck: set exactly one of httpGet, tcpSocket, grpc and exec"))]
+#[x_kube(validation = Rule::new("[has(self.httpGet), has(self.tcpSocket), has(self.grpc), has(self.exec), has(self.run)].filter(x, x).size() == 1").message("healthCheck: set exactly one of httpGet, tcpSocket, grpc, exec and run"))]
+#[x_kube(validation = Rule::new("!has(self.run) || !has(self.args)").message("healthCheck.args: not allowed beside run: use run.args"))]
 pub struct HealthCheck {
     /// A request that must be answered with a status from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,7 +25,14 @@ pub struct HealthCheck {
     /// A command within the container that must end with 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
-    /// Seconds from the container's start until the probe must have succeeded.
+    /// How the image's own program must end: for tools and jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// As whom an image whose USER is root runs: Restricted, the default, as user 65532; Image, as root, for which its namespace must
+    /// allow Pod Security level baseline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<RunAs>,
+    /// Seconds from the container's start until the probe must have succeeded, or the program must have ended.
     #[serde(default = "timeout_seconds")]
     #[schemars(range(min = 1, max = 3600))]
     pub timeout_seconds: i32,
@@ -130,6 +138,38 @@ pub struct Exec {
     )]
     #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.exec: too large: more than 16,384 characters in total"))]
     pub command: Vec<String>,
+}
+
+/// A program that ends.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// Arguments in place of the image's CMD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        extend("items" = item(0, 4096, NO_NUL, "healthCheck.run.args: NUL characters are not allowed"))
+    )]
+    #[x_kube(validation = Rule::new("self.map(a, size(a)).sum() <= 16384").message("healthCheck.run.args: too large: more than 16,384 characters in total"))]
+    pub args: Vec<String>,
+    /// The exit code that it must end with.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 255))]
+    pub exit_code: i32,
+    /// A text that must stand in the first 64 KiB of its output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub stdout: Option<String>,
+}
+
+/// As whom an image whose USER is root is checked.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum RunAs {
+    /// As user 65532, within Pod Security level restricted.
+    #[default]
+    Restricted,
+    /// As the image says: root, with the capabilities that containers have by default.
+    Image,
 }
 
 /// A variable of the environment.

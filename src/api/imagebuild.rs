@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::minimize::{NEEDS_APPLY, NEEDS_HEALTH_CHECK};
+use super::minimize::{NEEDS_A_SERVER, NEEDS_APPLY, NEEDS_HEALTH_CHECK};
 use super::names;
 use super::variables;
 use super::{
@@ -87,6 +87,8 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
 #[x_kube(validation = Rule::new(NEEDS_HEALTH_CHECK).message("minimize: mode Apply requires healthCheck: only an image that answers it \
     shows that nothing it needs was left out: set healthCheck, or mode: Suggest"))]
 #[x_kube(validation = Rule::new(NEEDS_APPLY).message("minimize.trace and minimize.exercise require mode Apply: nothing is run in mode Suggest"))]
+#[x_kube(validation = Rule::new("!has(self.debug) || !has(self.debug.full) || !self.debug.full || has(self.minimize)").message("debug.full requires minimize: without it there is just one image"))]
+#[x_kube(validation = Rule::new(NEEDS_A_SERVER).message("minimize.exercise: not allowed beside healthCheck.run: a program that has ended can do nothing more"))]
 pub struct ImageBuildSpec {
     /// Where the Dockerfile and its context come from: exactly one kind of source.
     pub source: Source,
@@ -262,11 +264,11 @@ pub struct Output {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The image for debugging: a stage of its own, or the image itself with the files of another one
-/// (for example a shell) beneath its own.
+/// The image for debugging: a stage of its own, the image itself with the files of another one (for example a shell) beneath its
+/// own, or the image before `spec.minimize` has made it smaller.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.target) != has(self.image)").message("debug: set exactly one of target (a stage of the Dockerfile) and image (for example busybox:1.36)"))]
+#[x_kube(validation = Rule::new("[has(self.target), has(self.image), has(self.full) && self.full].filter(x, x).size() == 1").message("debug: set exactly one of target (a stage of the Dockerfile), image (for example busybox:1.36) and full: true (the image before it is minimized)"))]
 pub struct Debug {
     /// A stage of the Dockerfile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,6 +285,9 @@ pub struct Debug {
         with a single . or _, __, or dashes between"))]
     #[x_kube(validation = Rule::new(names::SHORT).message("debug.image: too long: the repository's name has more than 255 characters"))]
     pub image: Option<String>,
+    /// True for the image as it was before `spec.minimize` has made it smaller.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
     /// Added to each of `output.tags`.
     #[serde(default = "defaults::tag_suffix")]
     #[schemars(length(min = 1, max = 64))]

@@ -82,6 +82,9 @@ pub(super) const NEEDS_HEALTH_CHECK: &str =
 pub(super) const NEEDS_APPLY: &str = "!has(self.minimize) || self.minimize.mode == 'Apply' || !(has(self.minimize.trace) && self.minimize.trace) \
      && !has(self.minimize.exercise)";
 
+/// A rule of the whole spec: whoever has ended can do nothing more.
+pub(super) const NEEDS_A_SERVER: &str = "!has(self.minimize) || !has(self.minimize.exercise) || !has(self.healthCheck) || !has(self.healthCheck.run)";
+
 /// How it goes on.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum MinimizeMode {
@@ -246,6 +249,31 @@ mod tests {
         refused(
             minimize(json!({"exercise": [long, long]})),
             "minimize.exercise: too large",
+        );
+    }
+
+    #[test]
+    fn the_full_image_may_be_the_one_for_debugging() {
+        let mut spec = minimize(json!({}));
+        spec["debug"] = json!({"full": true});
+        accepted(spec.clone());
+        spec["debug"]["image"] = "busybox:1.36".into();
+        refused(spec.clone(), "debug: set exactly one of");
+        spec["debug"] = json!({"full": false});
+        refused(spec, "debug: set exactly one of");
+        refused(
+            json!({"debug": {"full": true}}),
+            "debug.full requires minimize",
+        );
+    }
+
+    #[test]
+    fn a_program_that_ends_is_not_exercised() {
+        let mut spec = minimize(json!({"exercise": [{"httpGet": {"port": 80}}]}));
+        spec["healthCheck"] = json!({"run": {"args": ["--version"], "stdout": "1.2"}});
+        refused(
+            spec,
+            "minimize.exercise: not allowed beside healthCheck.run",
         );
     }
 

@@ -179,6 +179,7 @@ fn the_suffix_of_the_second_image_counts_as_part_of_a_tag() {
     inputs.debug = Some(Debug {
         target: Some("debug".into()),
         image: None,
+        full: false,
         tag_suffix: "-debug".into(),
     });
     assert!(expanded(&inputs, &found_by(&name)).is_ok());

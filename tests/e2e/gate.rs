@@ -149,6 +149,52 @@ async fn an_image_that_does_not_work_says_how() {
     field.close().await;
 }
 
+#[tokio::test]
+async fn a_program_that_ends_is_held_to_its_exit_code_and_output_and_root_is_root_where_that_is_asked()
+ {
+    let field = Field::new("gate-run").await;
+    let tool = || server("echo version 1.2; exit 3");
+    let run = |run: Value| json!({"healthCheck": {"run": run, "timeoutSeconds": 20}});
+    field
+        .build(
+            "tool",
+            tool(),
+            run(json!({"exitCode": 3, "stdout": "version 1.2"})),
+        )
+        .await;
+    field.build("code", tool(), run(json!({}))).await;
+    field
+        .build(
+            "text",
+            tool(),
+            run(json!({"exitCode": 3, "stdout": "version 2"})),
+        )
+        .await;
+    field.build("stays", server(SERVES), run(json!({}))).await;
+    let root = || json!({"Dockerfile": "FROM busybox:1.36\nCMD [\"sh\", \"-c\", \"test $(id -u) = 0 && chown 1 /bin && exec httpd -f -p 8080\"]\n"});
+    let mut spec = json!({"healthCheck": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 20}});
+    field.build("other", root(), spec.clone()).await;
+    spec["healthCheck"]["runAs"] = json!("Image");
+    field.build("root", root(), spec).await;
+    let status = field.succeeds("tool").await;
+    let probed = find(&status.conditions, "Probed").unwrap();
+    let words = "linux/amd64 ended as it had to after";
+    assert!(probed.message.contains(words), "{probed:#?}");
+    for (name, words) in [
+        ("code", "ended with exit code 3, and has to end with 0"),
+        ("text", "what it printed has no \"version 2\""),
+        ("stays", "timed out: not ended within 20 s"),
+        ("other", "it was run as user 65532"),
+    ] {
+        let failure = field.fails_again(name, 1, HealthCheckFailed).await;
+        assert!(failure.message.contains(words), "{name}: {failure:#?}");
+        assert!(!tag_exists(&field.image(name)).await, "{name}");
+    }
+    field.succeeds("root").await;
+    gone(&field).await;
+    field.close().await;
+}
+
 /// The program of the pairs, which is a server of `grpc.health.v1.Health` on port 9090.
 fn grpc_server() -> Value {
     json!({

@@ -24,6 +24,7 @@ mod guard;
 mod isolation;
 mod leaks;
 mod long;
+mod minimal;
 mod minimize;
 mod mistakes;
 mod monorepo;

@@ -428,9 +428,13 @@ async fn what_an_image_was_seen_to_ask_for_is_kept_and_the_smaller_one_is_held_t
         let minimize = json!({"mode": "Apply", "trace": trace, "exercise": exercise});
         json!({"minimize": minimize, "healthCheck": {"tcpSocket": {"port": 8080}, "timeoutSeconds": 30}})
     };
-    field.build("seen", files.clone(), spec(true)).await;
+    let mut seen = spec(true);
+    seen["debug"] = json!({"full": true});
+    field.build("seen", files.clone(), seen).await;
     let status = field.succeeds("seen").await;
     let told = minimized(&status);
+    let debug = manifest(&field.image("seen"), "latest-debug").await.0;
+    assert_eq!(debug, told.full_digest);
     assert_eq!(told.outcome, MinimizeOutcome::Applied, "{told:#?}");
     let found = files_of(&field.image("seen"), status.digest.as_deref().unwrap()).await;
     for file in ["GPL-3", "Apache-2.0"] {

@@ -18,7 +18,7 @@ mod rows;
 mod table;
 mod verdict;
 
-use rows::Row;
+pub use rows::Row;
 pub use verdict::contents;
 
 /// Rows that are looked at side by side.
@@ -48,6 +48,17 @@ async fn what_whittle_says_of_an_image_is_what_happens_in_a_pod() {
     table::write(&all);
     none_wrong(all.iter().map(|(row, seen)| table::wrong(row, seen)));
     field.close().await;
+}
+
+/// The images that start, whoever runs them.
+pub fn that_start() -> Vec<Row> {
+    let starts = |row: &Row| matches!(row.claim, rows::Claim::Starts);
+    rows::all().into_iter().filter(starts).collect()
+}
+
+/// The ConfigMap that these rows are built from.
+pub async fn source(field: &Field, rows: &[Row]) {
+    builds::source(field, rows).await;
 }
 
 /// Fails where something is wrong with a row.

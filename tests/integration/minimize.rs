@@ -44,7 +44,7 @@ pub fn smaller(small: &str, full: &str) -> Report {
             }],
             breaches: vec![],
         }),
-        rejected: None,
+        ..Minimized::default()
     }));
     Report::Succeeded(built)
 }

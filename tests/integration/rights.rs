@@ -95,6 +95,14 @@ fn disguised(version: &str, kind: &str, name: &str) -> Value {
     }})
 }
 
+/// The same by another name, as those are called that whittle makes.
+fn named(object: &Value, hash: &str) -> Value {
+    merged(
+        object,
+        json!({"metadata": {"name": format!("hello-{hash:0>10}")}}),
+    )
+}
+
 fn merged(object: &Value, patch: Value) -> Value {
     let mut object = object.clone();
     json_patch::merge(&mut object, &patch);
@@ -500,8 +508,9 @@ async fn pods_have_no_more_than_whittles_own() {
         &job,
         json!({"metadata": {"labels": gate}, "spec": {"template": {"metadata": {"labels": gate}}}}),
     );
-    gate["spec"]["template"]["spec"]["containers"][0]["image"] =
-        json!("registry.example.com/x@sha256:00");
+    let container = &mut gate["spec"]["template"]["spec"]["containers"][0];
+    container["image"] = json!("registry.example.com/x@sha256:00");
+    container["name"] = json!("image");
     refused(
         thief.create(&gate).await,
         "health check Pods have no volumes",
@@ -516,6 +525,54 @@ async fn pods_have_no_more_than_whittles_own() {
         .create(&gate)
         .await
         .expect("a Pod that checks an image");
+    // One in which an image is tried shares a folder with a container of whittle's own; nothing else is given to it.
+    let of_pod = |patch: Value| {
+        merged(
+            &named(&gate, "1"),
+            json!({"spec": {"template": {"spec": patch}}}),
+        )
+    };
+    let runner = &job["spec"]["template"]["spec"]["containers"][0];
+    let own = json!({"name": "trial", "image": runner["image"], "args": ["trial"], "securityContext": runner["securityContext"]});
+    let image = gate["spec"]["template"]["spec"]["containers"][0].clone();
+    let folder = json!([{"name": "trial", "emptyDir": {}}]);
+    let tried = of_pod(json!({"containers": [image, own], "volumes": folder}));
+    thief
+        .create(&tried)
+        .await
+        .expect("a Pod that tries an image");
+    let other = merged(&own, json!({"image": "evil"}));
+    let shell = merged(&own, json!({"command": ["sh"]}));
+    for container in [other, shell] {
+        let refusal = thief
+            .create(&of_pod(json!({"containers": [image, container]})))
+            .await;
+        refused(refusal, "health check Pods have no volumes");
+    }
+    let secret = json!([{"name": "x", "secret": {"secretName": "somebody-elses"}}]);
+    let refusal = thief.create(&of_pod(json!({"volumes": secret}))).await;
+    refused(refusal, "health check Pods have no volumes");
+    // An image may be checked as root, where the namespace allows that; with no capability more than containers have.
+    let root = json!({"securityContext": {"runAsNonRoot": null}});
+    let mut as_root = image.clone();
+    as_root["securityContext"] = json!({"allowPrivilegeEscalation": false});
+    let as_root = merged(
+        &of_pod(root.clone()),
+        json!({"spec": {"template": {"spec": {"containers": [as_root]}}}}),
+    );
+    let as_root = named(&as_root, "2");
+    thief
+        .create(&as_root)
+        .await
+        .expect("a Pod that checks an image as root");
+    let mut more = image.clone();
+    more["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"add": ["SYS_ADMIN"]}});
+    let more = merged(
+        &of_pod(root),
+        json!({"spec": {"template": {"spec": {"containers": [more]}}}}),
+    );
+    refused(thief.create(&more).await, "not privileged");
 }
 
 #[tokio::test]

@@ -10,6 +10,13 @@ use crate::stage::{Stage, apply};
 
 const CLAIM: &str = "cache-whittle-builder-default-0";
 
+/// A Builder without builds: one that builds is not started anew with other settings before they have ended.
+async fn builder(stage: &Stage) {
+    let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder",
+        "metadata": {"name": "default", "namespace": stage.namespace}, "spec": {}});
+    stage.install(builder).await;
+}
+
 /// A claim of the Builder, as its StatefulSet's controller makes it, bound to a volume of a class that allows it to grow or
 /// does not.
 async fn bound(stage: &Stage, grows: bool) {
@@ -62,7 +69,7 @@ async fn resized(stage: &Stage, size: &str) -> String {
 #[tokio::test]
 async fn a_claim_grows_with_the_size_of_its_builders_cache() {
     let stage = Stage::with_controller().await;
-    stage.apply("hello", json!({})).await.unwrap();
+    builder(&stage).await;
     stage.builder_starts().await;
     bound(&stage, true).await;
     let said = resized(&stage, "30Gi").await;
@@ -76,7 +83,7 @@ async fn a_claim_grows_with_the_size_of_its_builders_cache() {
 #[tokio::test]
 async fn a_class_whose_volumes_cannot_grow_is_told_and_the_builder_goes_on() {
     let stage = Stage::with_controller().await;
-    stage.apply("hello", json!({})).await.unwrap();
+    builder(&stage).await;
     stage.builder_starts().await;
     bound(&stage, false).await;
     let said = resized(&stage, "30Gi").await;

@@ -189,7 +189,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         let state = &mut known.state;
         solver.solve(&prepared, &goal, &facts, state).await?;
         let image = pushed(request, Path::new(&metadata))?;
-        let debug = debug::build(&solver, &prepared, &facts, &image.digest).await?;
+        let debug = debug::build(&solver, &prepared, &facts, &image).await?;
         Ok((image, debug))
     };
     let images = tokio::select! {

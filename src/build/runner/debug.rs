@@ -11,18 +11,21 @@ use crate::failure::Facts;
 use crate::rawjson::State;
 use whittle_api::Failure;
 
-/// Builds and pushes what `spec.debug` asks for; none where it asks for nothing. `digest` is that of
-/// the first image.
+/// Builds and pushes what `spec.debug` asks for; none where it asks for nothing. `first` is the first image, which may be it.
 pub(super) async fn build(
     solver: &Solver<'_>,
     prepared: &Prepared,
     facts: &Facts,
-    digest: &str,
+    first: &Pushed,
 ) -> Result<Option<Pushed>, Failure> {
     let request = solver.request;
     let Some(debug) = &request.inputs.debug else {
         return Ok(None);
     };
+    if debug.full {
+        return Ok(Some(first.clone()));
+    }
+    let digest = &first.digest;
     let metadata = prepared.path("debug.json");
     let recipe = prepared.path("debug");
     let goal = match &debug.image {

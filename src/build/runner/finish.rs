@@ -25,7 +25,7 @@ use whittle_registry::{
 const LAYERS: usize = 32;
 
 /// What buildctl tells of the image that it pushed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pushed {
     pub digest: String,
     pub platform: Option<String>,

@@ -39,16 +39,17 @@ impl Cluster {
             limit_bytes: i64::try_from(LOG).ok(),
             ..LogParams::default()
         };
-        let log = Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .logs(pod, &parameters)
-            .await;
-        match log {
-            Ok(log) => whittle_build::trial::read(&log),
-            Err(error) => {
-                tracing::info!(namespace, pod, %error, "cannot read what came of a trial");
-                None
-            }
-        }
+        whittle_build::trial::read(&self.log(namespace, pod, &parameters).await?)
+    }
+
+    /// The first that the checked program has printed; none where the kubelet does not give it.
+    pub async fn output(&self, namespace: &str, pod: &str) -> Option<String> {
+        let parameters = LogParams {
+            container: Some(gate::CONTAINER.into()),
+            limit_bytes: Some(gate::OUTPUT),
+            ..LogParams::default()
+        };
+        self.log(namespace, pod, &parameters).await
     }
 
     /// The last lines of the checked container; none where the kubelet does not give them.
@@ -59,11 +60,14 @@ impl Cluster {
             limit_bytes: Some(LOG_BYTES as i64),
             ..LogParams::default()
         };
-        let log = Api::<Pod>::namespaced(self.client.clone(), namespace)
-            .logs(pod, &parameters)
-            .await;
-        match log {
-            Ok(log) => Some(bounded(log.trim_end().to_owned(), LOG_BYTES)),
+        let log = self.log(namespace, pod, &parameters).await?;
+        Some(bounded(log.trim_end().to_owned(), LOG_BYTES))
+    }
+
+    async fn log(&self, namespace: &str, pod: &str, parameters: &LogParams) -> Option<String> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
+        match pods.logs(pod, parameters).await {
+            Ok(log) => Some(log),
             Err(error) => {
                 tracing::info!(namespace, pod, %error, "cannot read the log of a health check Pod");
                 None

@@ -7,22 +7,24 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStatus, EnvVar, Pod, PodCondition, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements,
+    Container, ContainerState, ContainerStatus, EnvVar, Pod, PodCondition, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
 
-use super::job::{restricted, unprivileged};
+use super::job::{USER, restricted, unprivileged};
 use super::outcome::{
     NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable,
 };
 use crate::builder::objects::pull_secrets;
 use crate::names;
 use crate::refusal::{Told, Whose, of_event};
-use whittle_api::{Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus};
+use whittle_api::{
+    Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus, RunAs,
+};
 use whittle_probe::Handler;
 
 /// Name of the container.
@@ -36,9 +38,9 @@ const DISK: &str = "2Gi";
 /// Why Linux does not let the check's Pod start a program that others start.
 const CAPABILITIES: &str = ": the program has file capabilities, and the health check Pod drops all of them: remove them \
     (setcap -r FILE), or set them without the effective bit (setcap CAPABILITY=p FILE)";
-/// The user of images whose own is a name that the kubelet cannot judge is known from their contents; this
-/// one is never taken.
 const ROOT: i64 = 0;
+/// Bytes of what a program prints that are read for `run.stdout`.
+pub const OUTPUT: i64 = 64 * 1024;
 
 /// Where the check of one platform stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,7 +67,12 @@ pub enum State {
         /// What is left of its time, once that has begun.
         left: Option<SignedDuration>,
     },
-    /// The Pod turned Ready.
+    /// The program has ended as it had to; what it printed is to be looked at.
+    Ended {
+        /// Seconds from the container's start.
+        seconds: i64,
+    },
+    /// The Pod turned Ready, or the program has ended as it had to.
     Passed {
         /// Seconds from the container's start.
         seconds: i64,
@@ -139,11 +146,18 @@ pub fn job(
 
 fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> PodSpec {
     let contents = platform.contents.as_ref();
+    let as_root = runs_as_root(check, platform);
     // The kubelet refuses a user by name under runAsNonRoot; the image says which number it is.
     let user = contents
         .filter(|contents| contents.user.is_some())
         .and_then(|contents| contents.user_id)
         .filter(|id| *id != ROOT);
+    let user = match is_root(platform) && !as_root {
+        true => Some(USER),
+        false => user,
+    };
+    let restricted = restricted(user);
+    let args = check.run.as_ref().map_or(&check.args, |run| &run.args);
     PodSpec {
         restart_policy: Some("Never".into()),
         automount_service_account_token: Some(false),
@@ -165,11 +179,14 @@ fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> Po
             .secret_ref
             .as_ref()
             .and_then(|LocalRef { name }| pull_secrets(std::slice::from_ref(name))),
-        security_context: Some(restricted(user)),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: restricted.run_as_non_root.filter(|_| !as_root),
+            ..restricted
+        }),
         containers: vec![Container {
             name: CONTAINER.into(),
             image: Some(format!("{}@{}", build.spec.output.image, platform.digest)),
-            args: Some(check.args.clone()).filter(|args| !args.is_empty()),
+            args: Some(args.clone()).filter(|args| !args.is_empty()),
             env: Some(
                 check
                     .env
@@ -182,12 +199,45 @@ fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> Po
                     .collect(),
             )
             .filter(|env: &Vec<_>| !env.is_empty()),
-            readiness_probe: Some(probe(check)),
+            readiness_probe: check.run.is_none().then(|| probe(check)),
             resources: Some(resources(check)),
-            security_context: Some(unprivileged()),
+            security_context: Some(match as_root {
+                // Level baseline allows what containers have by default.
+                true => SecurityContext {
+                    capabilities: None,
+                    ..unprivileged()
+                },
+                false => unprivileged(),
+            }),
             ..Container::default()
         }],
         ..PodSpec::default()
+    }
+}
+
+/// True for an image whose USER is root.
+fn is_root(platform: &PlatformStatus) -> bool {
+    platform.contents.as_ref().is_some_and(|it| it.root)
+}
+
+/// True where an image is checked as root.
+pub fn runs_as_root(check: &HealthCheck, platform: &PlatformStatus) -> bool {
+    is_root(platform) && check.run_as == Some(RunAs::Image)
+}
+
+/// What is to be said of a failed check whose image would have run as root otherwise.
+pub fn as_another_user(check: &HealthCheck, platform: &PlatformStatus, state: State) -> State {
+    let other = is_root(platform) && !runs_as_root(check, platform);
+    match state {
+        State::Failed { message, log, how } if other && how != How::NotTried => State::Failed {
+            message: format!(
+                "{message}; the image's USER is root, and it was run as user {USER}: write USER {USER}:{USER} into the \
+                 Dockerfile, or set healthCheck.runAs: Image where the namespace allows Pod Security level baseline"
+            ),
+            log,
+            how,
+        },
+        state => state,
     }
 }
 
@@ -287,7 +337,9 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     };
     let status = pod.status.clone().unwrap_or_default();
     let container = container(pod, CONTAINER);
-    if let Some(passed) = passed(pod, container) {
+    // One that is to end is Ready as long as it runs.
+    let passed = passed(pod, container).filter(|_| check.run.is_none());
+    if let Some(passed) = passed {
         return passed;
     }
     // The kubelet's words: `… exceeds the total limit of containers 2Gi`, `… exceeded its local ephemeral storage limit`.
@@ -313,6 +365,26 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     } = state.unwrap_or_default();
     if let Some(ended) = terminated {
         let reason = ended.reason.as_deref().unwrap_or_default();
+        let seconds = match (&ended.started_at, &ended.finished_at) {
+            (Some(Time(started)), Some(Time(finished))) => {
+                finished.duration_since(*started).as_secs()
+            }
+            _ => 0,
+        };
+        let failed_to_run = ["OOMKilled", "StartError", "ContainerCannotRun"].contains(&reason);
+        if let Some(run) = check.run.as_ref().filter(|_| !failed_to_run) {
+            return match ended.exit_code == run.exit_code {
+                true => State::Ended { seconds },
+                false => State::Failed {
+                    how: How::Ended,
+                    message: format!(
+                        "the program ended with exit code {}, and has to end with {}",
+                        ended.exit_code, run.exit_code
+                    ),
+                    log: None,
+                },
+            };
+        }
         let message = match (reason, ended.exit_code, ended.message) {
             ("OOMKilled", ..) => {
                 "the container ran out of memory (OOMKilled) before it was Ready: raise \
@@ -323,7 +395,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
                 said.unwrap_or_default()
             ),
             (_, 0, _) => "the container exited with code 0 before it was Ready: a healthCheck needs a program \
-                that keeps running"
+                that keeps running; for one that ends use healthCheck.run"
                 .into(),
             (_, code, _) => format!("the container exited with code {code} before it was Ready"),
         };
@@ -340,14 +412,21 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     if running.is_some() {
         let time = SignedDuration::from_secs(i64::from(check.timeout_seconds));
         if seen.ran >= time {
+            let what = match check.run {
+                Some(_) => "not ended",
+                None => "not Ready",
+            };
             return State::Failed {
-                message: format!("timed out: not Ready within {} s", check.timeout_seconds),
+                message: format!("timed out: {what} within {} s", check.timeout_seconds),
                 log: None,
                 how: How::TimedOut,
             };
         }
         return State::Waiting {
-            message: "running, not Ready yet".into(),
+            message: match check.run {
+                Some(_) => "running, not ended yet".into(),
+                None => "running, not Ready yet".into(),
+            },
             left: Some(time - seen.ran),
         };
     }
@@ -430,6 +509,22 @@ pub fn runs(pod: &Pod) -> bool {
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
     all.find(|container| container.name == name)
+}
+
+/// How the check of a program stands that has ended as it had to, and has printed this.
+pub fn printed(seconds: i64, wanted: &str, output: Option<&str>) -> State {
+    let failed = |message| State::Failed {
+        how: How::Ended,
+        message,
+        log: None,
+    };
+    match output {
+        Some(output) if output.contains(wanted) => State::Passed { seconds },
+        Some(_) => failed(format!(
+            "the program ended, and what it printed has no {wanted:?}"
+        )),
+        None => State::Lost("what the program printed cannot be read from its Pod's log".into()),
+    }
 }
 
 /// What of a check's Pod changes its state: whether it is Ready, what its container waits for, and whether another one beside it
@@ -521,12 +616,16 @@ pub fn how(checks: &[Check]) -> Option<How> {
 }
 
 /// What the condition `Probed` says once all checks have passed: whether any was made, and what of each.
-pub fn told(checks: &[Check]) -> (bool, String) {
+pub fn told(checks: &[Check], check: &HealthCheck) -> (bool, String) {
+    let verb = match check.run {
+        Some(_) => "ended as it had to",
+        None => "was Ready",
+    };
     let lines: Vec<String> = checks
         .iter()
         .map(|check| match &check.state {
             State::Passed { seconds } => {
-                format!("{} was Ready after {seconds} s", check.platform)
+                format!("{} {verb} after {seconds} s", check.platform)
             }
             _ => format!(
                 "{} was not run: the cluster has no node of this platform",

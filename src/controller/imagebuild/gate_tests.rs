@@ -90,6 +90,127 @@ fn a_user_by_name_runs_by_its_number_and_root_stays_refused() {
     assert_eq!(user(json!({"userId": 0})), None);
 }
 
+fn of_root() -> PlatformStatus {
+    let contents = json!({"base": "Scratch", "starts": "Yes", "root": true, "shell": false,
+        "packageManager": false, "caCertificates": false, "timeZones": false, "writableTmp": false,
+        "setuidFiles": 0, "files": 1, "unpackedSize": 1});
+    PlatformStatus {
+        contents: serde_json::from_value(contents).unwrap(),
+        ..platform()
+    }
+}
+
+#[test]
+fn an_image_of_root_runs_as_another_user_unless_it_is_to_run_as_it_says() {
+    let pod = |check: &HealthCheck| {
+        let job = job(&fixtures::inline(), check, name(), 1, &of_root());
+        job.spec.unwrap().template.spec.unwrap()
+    };
+    let restricted = pod(&check()).security_context.unwrap();
+    assert_eq!(
+        (restricted.run_as_non_root, restricted.run_as_user),
+        (Some(true), Some(USER))
+    );
+    let as_it_says = HealthCheck {
+        run_as: Some(RunAs::Image),
+        ..check()
+    };
+    let pod = pod(&as_it_says);
+    let root = pod.security_context.unwrap();
+    assert_eq!((root.run_as_non_root, root.run_as_user), (None, None));
+    assert!(root.seccomp_profile.is_some());
+    let own = pod.containers[0].security_context.clone().unwrap();
+    assert_eq!(
+        (own.capabilities, own.allow_privilege_escalation),
+        (None, Some(false))
+    );
+    // Where it fails as another user, that is said.
+    let failed = State::Failed {
+        how: How::Ended,
+        message: "the container exited with code 1 before it was Ready".into(),
+        log: None,
+    };
+    let State::Failed { message, .. } = as_another_user(&check(), &of_root(), failed.clone())
+    else {
+        panic!()
+    };
+    assert!(
+        message.contains("run as user 65532") && message.contains("runAs: Image"),
+        "{message}"
+    );
+    for (check, platform) in [(as_it_says, of_root()), (check(), platform())] {
+        assert_eq!(as_another_user(&check, &platform, failed.clone()), failed);
+    }
+}
+
+#[test]
+fn a_program_that_ends_is_judged_by_its_exit_code_and_what_it_printed() {
+    let check = serde_json::from_value::<HealthCheck>(
+        json!({"run": {"args": ["--version"], "exitCode": 2, "stdout": "1.2"}, "timeoutSeconds": 10}),
+    )
+    .unwrap();
+    let job = job(&fixtures::inline(), &check, name(), 1, &platform());
+    let container = job
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap()
+        .containers[0]
+        .clone();
+    assert_eq!(container.args.unwrap(), ["--version"]);
+    assert!(container.readiness_probe.is_none());
+    let build = fixtures::inline();
+    let seen = |state: Value, ran: i64| {
+        // Without a probe it is Ready as long as it runs.
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-12T13:46:38Z"}]);
+        let pod = pod(ready, state);
+        let seen = Seen {
+            owner: build.metadata.uid.as_deref().unwrap(),
+            job: Some(&job),
+            pod: Some(&pod),
+            ran: SignedDuration::from_secs(ran),
+            refused: None,
+        };
+        super::state(&seen, &check, now())
+    };
+    let running = json!({"running": {"startedAt": "1970-01-12T13:46:36Z"}});
+    assert!(matches!(seen(running.clone(), 1), State::Waiting { .. }));
+    assert!(matches!(
+        seen(running, 10),
+        State::Failed {
+            how: How::TimedOut,
+            ..
+        }
+    ));
+    let ended = |code: i32, reason: &str| json!({"terminated": {"exitCode": code, "reason": reason, "startedAt": "1970-01-12T13:46:36Z", "finishedAt": "1970-01-12T13:46:39Z"}});
+    assert_eq!(seen(ended(2, "Error"), 3), State::Ended { seconds: 3 });
+    for (state, words) in [
+        (
+            ended(0, "Completed"),
+            "ended with exit code 0, and has to end with 2",
+        ),
+        (ended(2, "OOMKilled"), "raise healthCheck.memory"),
+        (ended(128, "StartError"), "failed to start"),
+    ] {
+        let State::Failed { message, .. } = seen(state, 3) else {
+            panic!()
+        };
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(
+        printed(3, "1.2", Some("v1.2.3\n")),
+        State::Passed { seconds: 3 }
+    );
+    assert!(matches!(
+        printed(3, "1.2", Some("v2\n")),
+        State::Failed { .. }
+    ));
+    assert!(matches!(printed(3, "1.2", None), State::Lost(_)));
+}
+
 #[test]
 fn a_pod_that_is_ready_passes_with_the_time_that_it_took() {
     let ready =
@@ -245,7 +366,7 @@ fn platforms_without_a_node_are_said() {
         },
     });
     assert_eq!(
-        told(&checks),
+        told(&checks, &check()),
         (
             true,
             "linux/amd64 was Ready after 2 s; linux/arm64 was not run: the cluster has no node of this platform"

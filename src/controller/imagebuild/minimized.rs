@@ -141,7 +141,13 @@ pub fn not_answered(
     let falls_back = asked.is_none_or(|it| it.on_failure == OnFailure::UseFull);
     let next = match &minimized.full {
         Some(full) if falls_back => {
-            let message = format!("the full image is used: {}", rejected.message);
+            let help = match asked.is_some_and(|it| it.trace) {
+                true => "list what it needs in spec.minimize.keep",
+                false => {
+                    "set spec.minimize.trace: true, or list what it needs in spec.minimize.keep"
+                }
+            };
+            let message = format!("the full image is used: {}; {help}", rejected.message);
             let told = Minimized {
                 outcome: MinimizeOutcome::FullUsed,
                 message,

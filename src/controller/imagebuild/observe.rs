@@ -235,11 +235,12 @@ async fn checks(
 ) -> Result<Vec<Check>, Error> {
     let architectures = cluster.architectures().await?;
     let mut checks = Vec::new();
-    for platform in &pending.built.platforms {
-        let platform = platform.platform.clone();
+    for of in &pending.built.platforms {
+        let platform = of.platform.clone();
         let state = if gate::has_node(&platform, &architectures) {
             let name = decide::check_name(&pending.attempt, &pending.built, &platform);
             let state = check(build, &name, &pending.check, ran, now, cluster).await?;
+            let state = gate::as_another_user(&pending.check, of, state);
             match (&state, &pending.trial) {
                 (gate::State::Passed { seconds }, Some(wanted)) => {
                     let name = decide::trial_name(&name, &platform);
@@ -275,7 +276,17 @@ async fn check(
         ran: running.map(|pod| ran.of(pod)).unwrap_or_default(),
         refused: refused.first(),
     };
-    let state = gate::state(&seen, check, now);
+    let mut state = gate::state(&seen, check, now);
+    if let (gate::State::Ended { seconds }, Some(pod)) = (&state, &pod) {
+        let wanted = check.run.as_ref().and_then(|run| run.stdout.as_deref());
+        state = match wanted {
+            None => gate::State::Passed { seconds: *seconds },
+            Some(wanted) => {
+                let output = cluster.output(&namespace, &pod.name_any()).await;
+                gate::printed(*seconds, wanted, output.as_deref())
+            }
+        };
+    }
     let (gate::State::Failed { .. }, Some(pod)) = (&state, &pod) else {
         return Ok(state);
     };

@@ -112,9 +112,10 @@ fn arrange(
     image.volume_mounts = Some(vec![mount(VOLUME, FOLDER.into(), false)]);
     let tracer = ["trace", "--output", DOCUMENT, "--asks", FOLDER, "--"].map(str::to_owned);
     // As a container is started: arguments take the place of CMD alone.
-    let cmd = match check.args.is_empty() {
+    let args = check.run.as_ref().map_or(&check.args, |run| &run.args);
+    let cmd = match args.is_empty() {
         true => starts.cmd.iter().map(|word| literal(word)).collect(),
-        false => check.args.clone(),
+        false => args.clone(),
     };
     let entrypoint = starts.entrypoint.iter().map(|word| literal(word));
     image.command = Some(vec![PROGRAM.to_owned()]);
@@ -192,7 +193,7 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
         gate::State::NoNode => State::NoNode,
         gate::State::Absent => State::Absent,
         gate::State::Waiting { message, .. } => State::Waiting(message),
-        gate::State::Passed { .. } | gate::State::Exercising => {
+        gate::State::Passed { .. } | gate::State::Ended { .. } | gate::State::Exercising => {
             State::Waiting("the image is being tried".into())
         }
         gate::State::Failed { message, .. } | gate::State::Lost(message) => State::Failed(message),

@@ -30,12 +30,7 @@ pub async fn apply(field: &Field, rows: &[Row]) {
             },
         }))
         .await;
-    field
-        .create(json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "truth"},
-            "data": sources(rows),
-        }))
-        .await;
+    source(field, rows).await;
     let source = json!({"configMap": {"name": "truth"}});
     for row in rows {
         let mut spec = json!({"target": row.name, "contract": null, "platforms": row.platforms()});
@@ -44,6 +39,16 @@ pub async fn apply(field: &Field, rows: &[Row]) {
         }
         field.apply(row.name, source.clone(), spec).await;
     }
+}
+
+/// The ConfigMap with Dockerfile and sources of all rows.
+pub async fn source(field: &Field, rows: &[Row]) {
+    field
+        .create(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "truth"},
+            "data": sources(rows),
+        }))
+        .await;
 }
 
 fn sources(rows: &[Row]) -> Value {

@@ -282,7 +282,7 @@ pub(super) fn go_on(
                 waiting.push(format!("{}: {message}", found.platform));
                 soonest = soonest.into_iter().chain(*left).min();
             }
-            State::Absent | State::Exercising => {
+            State::Absent | State::Exercising | State::Ended { .. } => {
                 waiting.push(format!("{}: starting", found.platform));
             }
             _ => {}
@@ -349,7 +349,7 @@ pub(super) fn go_on(
             ..step(status, action)
         };
     }
-    let (any, told) = gate::told(&observed.checks);
+    let (any, told) = gate::told(&observed.checks, check);
     let unproven = (!any).then(|| minimized::unproven(build, built)).flatten();
     let pushed = match unproven {
         Some(Next::Ends(failed)) => {
