@@ -104,6 +104,7 @@ impl Context {
         known: Known,
     ) -> Self {
         let queues = Queues::new(settings.triggers.max_concurrent);
+        let sources = watcher::Sources::new(settings.triggers.silent_after());
         let recorder = Recorder::new(cluster.client(), std::env::var("POD_NAME").ok());
         Self {
             cluster,
@@ -122,7 +123,7 @@ impl Context {
             known,
             queues,
             images: Mailbox::default(),
-            sources: watcher::Sources::default(),
+            sources,
             flux: flux::Sources::default(),
             listed: Listed::default(),
         }

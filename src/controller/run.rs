@@ -140,7 +140,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
         metrics.leads();
         let (early_reports, caches) = (EarlyReports::default(), Caches::default());
-        let sources = Sources::default();
+        let sources = Sources::new(settings.triggers.silent_after());
         let (builds, woken) = mpsc::channel(WOKEN);
         let (builders, woken_builders) = mpsc::channel(WOKEN);
         let mut watches = Watches::default();

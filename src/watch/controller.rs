@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 use whittle_registry::causes;
 
 use crate::files::{Places, mark, read};
-use crate::wire::{HELD, TELL_PATH, Told, WAIT_PATH, Wanted};
+use crate::wire::{Asked, HELD, TELL_PATH, Told, WAIT_PATH, Wanted};
 
 /// How long the controller may take to write what follows.
 const TELL_WITHIN: Duration = Duration::from_secs(30);
-/// The most that is read of an answer, in bytes.
-const LIMIT: usize = 1 << 20;
+/// The most that is read of an answer, in bytes: a list as a ConfigMap holds it, with each quote of it escaped.
+const LIMIT: usize = 4 << 20;
 
 /// A connection to the controller, as long as certificate and credential are what they are.
 #[derive(Clone)]
@@ -81,12 +81,13 @@ impl Controller {
         self.send(request, &url).await.map(drop)
     }
 
-    /// Waits for what the controller wants to be looked at.
-    pub(crate) async fn wait(&self, callback: &str) -> Result<Wanted, String> {
+    /// Waits for what the controller wants to be looked at, and for another list.
+    pub(crate) async fn wait(&self, callback: &str, asked: &Asked) -> Result<Wanted, String> {
         let url = url(callback, WAIT_PATH);
         let request = self
             .client
             .post(&url)
+            .json(asked)
             .timeout(HELD + Duration::from_secs(10));
         let response = self.send(request, &url).await?;
         json(response)

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use whittle_image::digest_of;
+
 use crate::wire::{List, paths};
 
 /// The most that is read of the list, in bytes: a ConfigMap holds less.
@@ -68,13 +70,13 @@ fn mark_into(path: &Path, depth: u8, hasher: &mut DefaultHasher) {
     }
 }
 
-/// The list; none where it is not mounted yet.
-pub(crate) fn list(path: &Path) -> io::Result<Option<List>> {
+/// The list that is mounted, and the digest of its text; none where it is not mounted yet.
+pub(crate) fn list(path: &Path) -> io::Result<Option<(List, String)>> {
     let bytes = match bounded(path, LIST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
-    Ok(Some(serde_json::from_slice(&bytes)?))
+    Ok(Some((serde_json::from_slice(&bytes)?, digest_of(&bytes))))
 }
 
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -129,8 +131,11 @@ mod tests {
         assert!(list(&path).unwrap().is_none());
         fs::write(&path, "{").unwrap();
         assert!(list(&path).is_err());
-        fs::write(&path, r#"{"callback":"https://c","sources":[]}"#).unwrap();
-        assert_eq!(list(&path).unwrap().unwrap().callback, "https://c");
+        let text = r#"{"callback":"https://c","sources":[]}"#;
+        fs::write(&path, text).unwrap();
+        let (list, digest) = list(&path).unwrap().unwrap();
+        assert_eq!(list.callback, "https://c");
+        assert_eq!(digest, digest_of(text.as_bytes()));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::wire::{Outcome, Seen, Watched, What};
+use crate::outbox::Sight;
+use crate::wire::{Outcome, Watched, What};
 
 /// Trees that are asked for at a time.
 const AT_ONCE: usize = 4;
@@ -12,7 +13,7 @@ const AT_ONCE: usize = 4;
 pub(crate) struct Folders {
     known: BTreeMap<String, Folder>,
     /// Sources with a new revision, each once.
-    waiting: VecDeque<(What, Seen)>,
+    waiting: VecDeque<(What, Sight)>,
     running: usize,
 }
 
@@ -38,52 +39,57 @@ impl Folders {
         }
         let known = &self.known;
         self.waiting
-            .retain(|(_, seen)| known.contains_key(&seen.id));
+            .retain(|(_, sight)| known.contains_key(&sight.seen.id));
     }
 
     /// What was seen, with its tree where that is known or does not count; none where it is to be asked for first.
-    pub(crate) fn look(&mut self, what: &What, mut seen: Seen) -> Option<Seen> {
+    pub(crate) fn look(&mut self, what: &What, mut sight: Sight) -> Option<Sight> {
+        let seen = &mut sight.seen;
         let (Some(folder), Outcome::Found { revision }) = (self.known.get(&seen.id), &seen.outcome)
         else {
-            return Some(seen);
+            return Some(sight);
         };
         if let Some((last, tree)) = &folder.last
             && last == revision
         {
             seen.tree.clone_from(tree);
-            return Some(seen);
+            return Some(sight);
         }
-        self.waiting.retain(|(_, waits)| waits.id != seen.id);
-        self.waiting.push_back((what.clone(), seen));
+        self.waiting.retain(|(_, waits)| waits.seen.id != seen.id);
+        self.waiting.push_back((what.clone(), sight));
         None
     }
 
     /// The next that is to be asked for, and its folder. To be followed by [`Self::found`].
-    pub(crate) fn next(&mut self) -> Option<(What, Seen, String)> {
+    pub(crate) fn next(&mut self) -> Option<(What, Sight, String)> {
         if self.running >= AT_ONCE {
             return None;
         }
-        let (what, seen) = self.waiting.pop_front()?;
-        let path = self.known.get(&seen.id)?.path.clone();
+        let (what, sight) = self.waiting.pop_front()?;
+        let path = self.known.get(&sight.seen.id)?.path.clone();
         self.running += 1;
-        Some((what, seen, path))
+        Some((what, sight, path))
     }
 
     /// What was seen, with the tree that was found; none where it is not watched any more.
-    pub(crate) fn found(&mut self, mut seen: Seen, tree: Option<String>) -> Option<Seen> {
+    pub(crate) fn found(&mut self, mut sight: Sight, tree: Option<String>) -> Option<Sight> {
         self.running = self.running.saturating_sub(1);
+        let seen = &mut sight.seen;
         let folder = self.known.get_mut(&seen.id)?;
         if let Outcome::Found { revision } = &seen.outcome {
             folder.last = Some((revision.clone(), tree.clone()));
         }
         seen.tree = tree;
-        Some(seen)
+        Some(sight)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::wire::Seen;
 
     fn what() -> What {
         What::Git {
@@ -102,15 +108,20 @@ mod tests {
         }
     }
 
-    fn seen(id: &str, revision: &str) -> Seen {
-        Seen {
-            id: id.into(),
-            wanted: false,
-            age_seconds: 0,
-            outcome: Outcome::Found {
-                revision: revision.into(),
+    fn seen(id: &str, revision: &str) -> Sight {
+        Sight {
+            seen: Seen {
+                id: id.into(),
+                wanted: false,
+                age_seconds: 0,
+                begun_millis: None,
+                outcome: Outcome::Found {
+                    revision: revision.into(),
+                },
+                tree: None,
             },
-            tree: None,
+            begun: Duration::from_secs(1),
+            ended: Duration::from_secs(2),
         }
     }
 
@@ -125,10 +136,8 @@ mod tests {
         let (_, asked, path) = folders.next().unwrap();
         assert_eq!(path, "cmd");
         assert!(folders.next().is_none());
-        let with_tree = Seen {
-            tree: Some("t".into()),
-            ..seen("a", "1")
-        };
+        let mut with_tree = seen("a", "1");
+        with_tree.seen.tree = Some("t".into());
         assert_eq!(
             folders.found(asked, Some("t".into())),
             Some(with_tree.clone())

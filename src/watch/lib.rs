@@ -22,9 +22,10 @@ use tokio::time::Instant;
 use controller::Connection;
 use folders::Folders;
 use look::Servers;
-use outbox::Outbox;
+use outbox::{Outbox, Sight};
 use schedule::{Look, Looked, Schedule};
-use wire::{ID, List, Outcome, Seen, Told, Wanted};
+use whittle_image::digest_of;
+use wire::{Asked, ID, List, Outcome, Told, Wanted};
 
 /// How often it is looked whether what is mounted has changed.
 const MOUNTED: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ const SOURCES: usize = 5000;
 /// The first pause where the controller does not answer, and the longest.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
+/// What is logged of a list that is invalid.
+const INVALID: &str = "the list of what is watched cannot be read; the one before holds";
 
 /// Runs until it is asked to end. `folder`: what is mounted at [`wire::paths::ALL`] in the watcher's Pod.
 ///
@@ -57,7 +60,7 @@ pub async fn run(folder: &Path) -> Result<(), String> {
 /// What a task was for, and what came of it.
 enum Done {
     Looked(Look, Looked),
-    Tree(Seen, Option<String>),
+    Tree(Sight, Option<String>),
     Told(Result<(), String>),
     Waited(Instant, Result<Wanted, String>),
 }
@@ -77,7 +80,12 @@ pub struct Watcher {
     places: Places,
     begun: Instant,
     list: List,
+    /// Of its text; none where there is none yet.
+    list_digest: Option<String>,
+    /// The mounted one that was read last.
     list_mark: u64,
+    /// The controller sends lists: the mounted one is older.
+    lists: bool,
     secrets: BTreeMap<String, u64>,
     schedule: Schedule,
     outbox: Outbox,
@@ -100,7 +108,9 @@ impl Watcher {
                 .map_err(|error| error.to_string())?,
             begun: Instant::now(),
             list: List::default(),
+            list_digest: None,
             list_mark: 0,
+            lists: false,
             secrets: BTreeMap::new(),
             schedule: Schedule::new(RandomState::new().hash_one(std::process::id())),
             outbox: Outbox::default(),
@@ -138,24 +148,28 @@ impl Watcher {
 
     /// Begins what is due.
     fn start(&mut self, now: Duration) {
+        let builders = &self.list.builders;
+        let registries = |builder: &str| builders.get(builder).cloned().unwrap_or_default();
         for look in self.schedule.take(now) {
-            let builders = &self.list.builders;
-            let asking = self.servers.prepare(&look.what, |builder| {
-                builders.get(builder).cloned().unwrap_or_default()
-            });
+            let lacks = self.servers.lacks(&look.what, registries);
+            let host = look::host(&look.what);
+            if self.schedule.waits(&look, &host, lacks, now) {
+                continue;
+            }
+            let asking = self.servers.prepare(&look.what, registries);
             self.tasks.spawn_local(async move {
                 let looked = asking.look(&look.what).await;
                 Done::Looked(look, looked)
             });
         }
-        while let Some((what, seen, folder)) = self.folders.next() {
+        while let Some((what, sight, folder)) = self.folders.next() {
             let asking = self.servers.prepare(&what, |_| vec![]);
             self.tasks.spawn_local(async move {
-                let tree = match &seen.outcome {
+                let tree = match &sight.seen.outcome {
                     Outcome::Found { revision } => asking.tree(revision, &folder).await,
                     Outcome::Failed { .. } => None,
                 };
-                Done::Tree(seen, tree)
+                Done::Tree(sight, tree)
             });
         }
         if self.list.callback.is_empty() {
@@ -171,9 +185,12 @@ impl Watcher {
             }
         }
         if self.waiting.is_due(now) {
+            let asked = Asked {
+                list: self.list_digest.clone(),
+            };
             self.talk(false, |controller, callback| async move {
                 let begun = Instant::now();
-                Done::Waited(begun, controller.wait(&callback).await)
+                Done::Waited(begun, controller.wait(&callback, &asked).await)
             });
         }
     }
@@ -208,14 +225,16 @@ impl Watcher {
                     .schedule
                     .done(&look, &look::host(&look.what), &looked, now);
                 for seen in seen {
-                    if let Some(seen) = self.folders.look(&look.what, seen) {
-                        self.outbox.note(seen, now);
+                    let (begun, ended) = (look.begun, now);
+                    let sight = Sight { seen, begun, ended };
+                    if let Some(sight) = self.folders.look(&look.what, sight) {
+                        self.outbox.note(sight);
                     }
                 }
             }
-            Done::Tree(seen, tree) => {
-                if let Some(seen) = self.folders.found(seen, tree) {
-                    self.outbox.note(seen, now);
+            Done::Tree(sight, tree) => {
+                if let Some(sight) = self.folders.found(sight, tree) {
+                    self.outbox.note(sight);
                 }
             }
             Done::Told(result) => {
@@ -228,6 +247,7 @@ impl Watcher {
             }
             Done::Waited(begun, result) => {
                 if let Ok(wanted) = &result {
+                    self.answered(wanted, now);
                     self.schedule.want(&wanted.look, now);
                 }
                 // An answer that comes at once is no reason to ask at once.
@@ -260,23 +280,26 @@ impl Watcher {
         talks.chain(self.schedule.wake(now)).min()
     }
 
+    /// Takes the list that the controller sends, if it does.
+    fn answered(&mut self, wanted: &Wanted, now: Duration) {
+        if self.lists && !wanted.lists {
+            // One of an earlier version leads by now: what is mounted counts again.
+            self.list_mark = 0;
+        }
+        self.lists = wanted.lists;
+        let Some(text) = &wanted.list else { return };
+        // Also of one that is invalid: it would be sent each time.
+        self.list_digest = Some(digest_of(text.as_bytes()));
+        match serde_json::from_str(text) {
+            Ok(list) => self.take(list, now),
+            Err(error) => tracing::warn!(%error, "{INVALID}"),
+        }
+    }
+
     /// Reads what has changed of what is mounted.
     fn reload(&mut self) {
         let now = self.now();
-        let mark = files::mark(&self.places.list);
-        if mark != self.list_mark {
-            match files::list(&self.places.list) {
-                Ok(list) => {
-                    self.list_mark = mark;
-                    self.take(list.unwrap_or_default(), now);
-                }
-                Err(error) => {
-                    // Until it changes again.
-                    self.list_mark = mark;
-                    tracing::warn!(%error, "the list of what is watched cannot be read; the one before holds");
-                }
-            }
-        }
+        self.reload_list(now);
         for (name, known) in &mut self.secrets {
             let folder = files::within(&self.places.secrets, name);
             let mark = folder.map_or(0, |folder| files::mark(&folder));
@@ -284,6 +307,28 @@ impl Watcher {
                 *known = mark;
                 self.schedule.changed(name, now);
             }
+        }
+    }
+
+    /// Reads the mounted list, where that counts: until the controller sends one, and where it cannot be reached, as it may be
+    /// somewhere else by now.
+    fn reload_list(&mut self, now: Duration) {
+        let mark = files::mark(&self.places.list);
+        let away = self.waiting.failures > 0;
+        if mark == self.list_mark || self.lists && !away {
+            return;
+        }
+        // One that cannot be read is read again once it changes.
+        self.list_mark = mark;
+        match files::list(&self.places.list) {
+            Ok(Some((list, _))) if self.lists && list.callback == self.list.callback => {}
+            Ok(None) if self.lists => {}
+            Ok(list) => {
+                let (list, digest) = list.unzip();
+                self.list_digest = digest;
+                self.take(list.unwrap_or_default(), now);
+            }
+            Err(error) => tracing::warn!(%error, "{INVALID}"),
         }
     }
 

@@ -89,6 +89,31 @@ impl Servers {
         })
     }
 
+    /// True where a directory is missing that the kubelet makes for this source, whether what is in it exists or not: it was not
+    /// mounted when this Pod started.
+    pub(crate) fn lacks(
+        &self,
+        what: &What,
+        registries: impl Fn(&str) -> Vec<RegistryConfig>,
+    ) -> bool {
+        let (What::Git { secret, .. } | What::Image { secret, .. }) = what;
+        let secret = secret.iter().filter_map(|name| within(&self.secrets, name));
+        let mut needed: Vec<PathBuf> = secret.collect();
+        if let What::Image { image, builder, .. } = what {
+            let registries = registries(builder);
+            let of_image = places(&Reference::parse(image).repository, &registries);
+            let all = of_image.iter().filter_map(|it| configured(it, &registries));
+            needed.extend(all.filter_map(|it| self.certificates(builder, it)));
+        }
+        !needed.iter().all(|folder| folder.exists())
+    }
+
+    /// Where the certificates of a registry are mounted; none where it needs none.
+    fn certificates(&self, builder: &str, registry: &RegistryConfig) -> Option<PathBuf> {
+        registry.ca_ref.as_ref()?;
+        within(&within(&self.registry_ca, builder)?, &registry.folder())
+    }
+
     /// Reads what is mounted for a look. Nothing of it is kept.
     pub(crate) fn prepare(
         &mut self,
@@ -160,15 +185,9 @@ impl Servers {
             Some(name) => self.credentials(image, name)?,
             None => DockerConfig::default(),
         };
-        let Repository { host, path } = &reference.repository;
-        let of_host = registries.iter().find(|it| it.host == *host);
-        let mirrors = of_host.map_or(&[][..], |it| &it.mirrors);
-        let mirrored = mirrors.iter().map(|mirror| {
-            let mirror = mirror.trim_end_matches('/');
-            Repository::parse(&format!("{mirror}/{path}"))
-        });
+        let all = places(&reference.repository, registries);
         let mut places = vec![];
-        for repository in mirrored.chain([reference.repository.clone()]) {
+        for repository in all {
             let credentials = credentials.find(&repository).cloned();
             let client = self.registry(&repository, builder, registries);
             let client = client.map_err(|fault| match fault {
@@ -188,13 +207,9 @@ impl Servers {
         builder: &str,
         registries: &[RegistryConfig],
     ) -> Result<Client, Away> {
-        let known = registries.iter().find(|it| it.host == repository.host);
-        let ca = known
-            .filter(|registry| registry.ca_ref.is_some())
-            .and_then(|registry| {
-                let folder = within(&self.registry_ca, builder)?;
-                Some(within(&folder, &registry.folder())?.join("ca.crt"))
-            });
+        let known = configured(repository, registries);
+        let ca = known.and_then(|registry| self.certificates(builder, registry));
+        let ca = ca.map(|folder| folder.join("ca.crt"));
         let plain_http = known.map_or_else(|| repository.is_loopback(), |it| it.plain_http);
         let now = ca.as_deref().map_or(0, mark);
         let key = (plain_http, ca);
@@ -243,6 +258,24 @@ impl Servers {
             })
         })
     }
+}
+
+/// How a Builder reaches the registry of this repository, where it says so.
+fn configured<'a>(
+    repository: &Repository,
+    registries: &'a [RegistryConfig],
+) -> Option<&'a RegistryConfig> {
+    registries.iter().find(|it| it.host == repository.host)
+}
+
+/// Where an image is looked for: at its registry's mirrors, and then there.
+fn places(repository: &Repository, registries: &[RegistryConfig]) -> Vec<Repository> {
+    let mirrors = configured(repository, registries).map_or(&[][..], |it| &it.mirrors);
+    let mirrored = mirrors.iter().map(|mirror| {
+        let mirror = mirror.trim_end_matches('/');
+        Repository::parse(&format!("{mirror}/{}", repository.path))
+    });
+    mirrored.chain([repository.clone()]).collect()
 }
 
 /// Why a registry cannot be asked.

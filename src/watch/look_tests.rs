@@ -214,3 +214,43 @@ async fn a_message_is_bounded() {
     let looked = look(&mut servers(folder.path()), &git(&url, None), &[]).await;
     assert!(failure(&looked).1.len() <= MESSAGE);
 }
+
+#[test]
+fn what_the_kubelet_mounts_for_a_source_is_missing_or_there_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = servers(folder.path());
+    let registry = |host: &str, mirrors: &[&str]| RegistryConfig {
+        host: host.into(),
+        mirrors: mirrors.iter().map(|mirror| (*mirror).to_owned()).collect(),
+        ca_ref: Some(whittle_api::ConfigMapKeyRef::default()),
+        ..RegistryConfig::default()
+    };
+    let registries = [
+        registry("registry.example.com", &["mirror.example.com:5000/all"]),
+        registry("mirror.example.com:5000", &[]),
+    ];
+    let lacks = |what: &What| servers.lacks(what, |_| registries.to_vec());
+    let mounted = |path: &str| fs::create_dir_all(folder.path().join(path)).unwrap();
+    for what in [
+        git("https://h/x", None),
+        image("h/x:1", None),
+        git("https://h/x", Some("../tls")),
+    ] {
+        assert!(!lacks(&what), "{what:?}");
+    }
+    for what in [
+        git("https://h/x", Some("pull")),
+        image("h/x:1", Some("pull")),
+    ] {
+        assert!(lacks(&what), "{what:?}");
+    }
+    mounted("secrets/pull");
+    assert!(!lacks(&git("https://h/x", Some("pull"))));
+    // The certificates of the registry, and of its mirror.
+    let what = image("registry.example.com/x:1", Some("pull"));
+    assert!(lacks(&what));
+    mounted("ca/default/registry.example.com");
+    assert!(lacks(&what));
+    mounted("ca/default/mirror.example.com_5000");
+    assert!(!lacks(&what));
+}

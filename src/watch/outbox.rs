@@ -16,11 +16,20 @@ enum State {
     Told,
 }
 
+/// What was seen, and when that look began and ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Sight {
+    pub(crate) seen: Seen,
+    pub(crate) begun: Duration,
+    pub(crate) ended: Duration,
+}
+
 struct Entry {
     outcome: Outcome,
     tree: Option<String>,
-    /// When it was looked at last.
-    looked: Duration,
+    /// When the last look at it began and ended.
+    begun: Duration,
+    ended: Duration,
     wanted: bool,
     state: State,
 }
@@ -33,25 +42,30 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn note(&mut self, seen: Seen, now: Duration) {
+    pub(crate) fn note(&mut self, sight: Sight) {
+        let Sight { seen, begun, ended } = sight;
         let known = self.entries.get_mut(&seen.id);
-        let known = known.map(|known| {
-            known.looked = now;
-            &*known
-        });
-        if let Some(known) = known
-            && known.outcome == seen.outcome
-            && known.tree == seen.tree
-            && !seen.wanted
-        {
-            return;
+        if let Some(known) = known {
+            // The tree of an earlier look has come after a later one.
+            let late = begun < known.begun;
+            if !late {
+                (known.begun, known.ended) = (begun, ended);
+            }
+            if late || known.outcome == seen.outcome && known.tree == seen.tree {
+                if seen.wanted {
+                    (known.wanted, known.state) = (true, State::Untold);
+                }
+                return;
+            }
         }
         // What the controller asked for is its answer until it has taken one.
+        let known = self.entries.get(&seen.id);
         let wanted = seen.wanted || known.is_some_and(|known| known.wanted);
         let entry = Entry {
             outcome: seen.outcome,
             tree: seen.tree,
-            looked: now,
+            begun,
+            ended,
             wanted,
             state: State::Untold,
         };
@@ -93,7 +107,8 @@ impl Outbox {
                 batch.push(Seen {
                     id: id.clone(),
                     wanted,
-                    age_seconds: now.saturating_sub(entry.looked).as_secs(),
+                    age_seconds: now.saturating_sub(entry.ended).as_secs(),
+                    begun_millis: Some(millis(now.saturating_sub(entry.begun))),
                     outcome: entry.outcome.clone(),
                     tree: entry.tree.clone(),
                 });
@@ -124,6 +139,12 @@ impl Outbox {
     }
 }
 
+/// At least so long.
+fn millis(age: Duration) -> u64 {
+    let all = age.as_nanos().div_ceil(1_000_000);
+    u64::try_from(all).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,17 +154,19 @@ mod tests {
     /// What is told, whenever it was looked at.
     fn batch(outbox: &mut Outbox, now: Duration) -> Vec<Seen> {
         let mut all = outbox.batch(now);
-        all.iter_mut().for_each(|seen| seen.age_seconds = 0);
+        for seen in &mut all {
+            (seen.age_seconds, seen.begun_millis) = (0, None);
+        }
         all
     }
 
     #[test]
     fn what_is_told_again_says_when_it_was_looked_at_last() {
         let (mut outbox, minute) = (Outbox::default(), Duration::from_secs(60));
-        outbox.note(seen("a", "1", false), minute);
+        outbox.note(at(seen("a", "1", false), minute));
         assert_eq!(outbox.batch(minute * 2)[0].age_seconds, 60);
         outbox.told(true);
-        outbox.note(seen("a", "1", false), minute * 62);
+        outbox.note(at(seen("a", "1", false), minute * 62));
         assert_eq!(outbox.batch(minute * 63)[0].age_seconds, 60);
     }
 
@@ -156,7 +179,51 @@ mod tests {
             },
             tree: None,
             age_seconds: 0,
+            begun_millis: None,
         }
+    }
+
+    /// What was looked at in no time.
+    fn at(seen: Seen, now: Duration) -> Sight {
+        Sight {
+            seen,
+            begun: now,
+            ended: now,
+        }
+    }
+
+    #[test]
+    fn a_look_that_took_long_says_when_it_began_and_when_it_ended() {
+        let mut outbox = Outbox::default();
+        let began = Duration::from_micros(1_499_900);
+        let sight = |begun, ended| Sight {
+            seen: seen("a", "1", false),
+            begun,
+            ended,
+        };
+        outbox.note(sight(began, SECOND * 21));
+        let told = &outbox.batch(SECOND * 23)[0];
+        assert_eq!((told.age_seconds, told.begun_millis), (2, Some(21_501)));
+        outbox.told(true);
+        // Nothing new, a minute later; and all again after an hour.
+        outbox.note(sight(SECOND * 80, SECOND * 81));
+        let told = &outbox.batch(AGAIN)[0];
+        assert_eq!(
+            (told.age_seconds, told.begun_millis),
+            (3519, Some(3_520_000))
+        );
+    }
+
+    #[test]
+    fn an_earlier_look_whose_tree_came_late_does_not_stand_for_a_later_one() {
+        let mut outbox = Outbox::default();
+        outbox.note(at(seen("a", "2", false), SECOND * 9));
+        outbox.note(at(seen("a", "1", false), SECOND * 5));
+        assert_eq!(batch(&mut outbox, SECOND * 9), [seen("a", "2", false)]);
+        outbox.told(true);
+        // It was asked for: the later one is the answer.
+        outbox.note(at(seen("a", "1", true), SECOND * 5));
+        assert_eq!(batch(&mut outbox, SECOND * 9), [seen("a", "2", true)]);
     }
 
     fn ids(batch: &[Seen]) -> Vec<&str> {
@@ -166,17 +233,17 @@ mod tests {
     #[test]
     fn only_what_has_changed_is_told_and_the_newest_of_it() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", false), Duration::ZERO);
-        outbox.note(seen("a", "2", false), Duration::ZERO);
-        outbox.note(seen("b", "1", false), Duration::ZERO);
+        outbox.note(at(seen("a", "1", false), Duration::ZERO));
+        outbox.note(at(seen("a", "2", false), Duration::ZERO));
+        outbox.note(at(seen("b", "1", false), Duration::ZERO));
         assert_eq!(
             batch(&mut outbox, SECOND),
             [seen("a", "2", false), seen("b", "1", false)]
         );
         outbox.told(true);
-        outbox.note(seen("a", "2", false), Duration::ZERO);
+        outbox.note(at(seen("a", "2", false), Duration::ZERO));
         assert!(outbox.is_empty());
-        outbox.note(seen("a", "3", false), Duration::ZERO);
+        outbox.note(at(seen("a", "3", false), Duration::ZERO));
         assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
 
@@ -184,14 +251,14 @@ mod tests {
     fn what_was_asked_for_is_told_first_and_also_where_nothing_has_changed() {
         let mut outbox = Outbox::default();
         for id in ["a", "b"] {
-            outbox.note(seen(id, "1", false), Duration::ZERO);
+            outbox.note(at(seen(id, "1", false), Duration::ZERO));
         }
         batch(&mut outbox, SECOND);
         outbox.told(true);
-        outbox.note(seen("a", "2", false), Duration::ZERO);
-        outbox.note(seen("b", "1", true), Duration::ZERO);
+        outbox.note(at(seen("a", "2", false), Duration::ZERO));
+        outbox.note(at(seen("b", "1", true), Duration::ZERO));
         // A later look that nobody asked for does not take it away.
-        outbox.note(seen("b", "2", false), Duration::ZERO);
+        outbox.note(at(seen("b", "2", false), Duration::ZERO));
         assert_eq!(
             batch(&mut outbox, SECOND),
             [seen("b", "2", true), seen("a", "2", false)]
@@ -203,11 +270,11 @@ mod tests {
     #[test]
     fn what_was_not_taken_or_changed_meanwhile_is_told_again() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", true), Duration::ZERO);
+        outbox.note(at(seen("a", "1", true), Duration::ZERO));
         batch(&mut outbox, SECOND);
         outbox.told(false);
         assert_eq!(batch(&mut outbox, SECOND), [seen("a", "1", true)]);
-        outbox.note(seen("a", "2", false), Duration::ZERO);
+        outbox.note(at(seen("a", "2", false), Duration::ZERO));
         outbox.told(true);
         assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
@@ -215,11 +282,11 @@ mod tests {
     #[test]
     fn of_a_source_that_is_another_the_next_look_is_told() {
         let mut outbox = Outbox::default();
-        outbox.note(seen("a", "1", false), Duration::ZERO);
+        outbox.note(at(seen("a", "1", false), Duration::ZERO));
         batch(&mut outbox, SECOND);
         outbox.told(true);
         outbox.keep(&BTreeSet::from(["a"]), &["a".into()]);
-        outbox.note(seen("a", "1", false), Duration::ZERO);
+        outbox.note(at(seen("a", "1", false), Duration::ZERO));
         assert_eq!(ids(&batch(&mut outbox, SECOND)), ["a"]);
     }
 
@@ -227,7 +294,7 @@ mod tests {
     fn batches_are_bounded_and_each_comes_once() {
         let mut outbox = Outbox::default();
         for id in 0..450 {
-            outbox.note(seen(&format!("{id:03}"), "1", false), Duration::ZERO);
+            outbox.note(at(seen(&format!("{id:03}"), "1", false), Duration::ZERO));
         }
         let mut all = vec![];
         for expected in [200, 200, 50, 0] {
@@ -245,7 +312,7 @@ mod tests {
     fn all_is_told_again_once_an_hour_but_not_what_is_no_longer_watched() {
         let mut outbox = Outbox::default();
         for id in ["a", "b"] {
-            outbox.note(seen(id, "1", true), Duration::ZERO);
+            outbox.note(at(seen(id, "1", true), Duration::ZERO));
         }
         batch(&mut outbox, SECOND);
         outbox.told(true);

@@ -27,9 +27,14 @@ const TRIES: u32 = 7;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The pause of a host that is asked too often, and does not say for how long; twice as long each further time.
 const LIMITED: Duration = Duration::from_secs(60);
-/// How long an id that is not in the list yet stays wanted: the kubelet brings a new list within a minute or two.
+/// How long an id that is not in the list yet stays wanted: where the kubelet brings it, that takes a minute or two.
 const EARLY: Duration = Duration::from_secs(300);
 const EARLY_IDS: usize = 1000;
+/// How long a source waits for what is not mounted yet: a new Pod that has it comes within a minute or two. Then it is looked at
+/// without, which tells what is missing.
+const MOUNTS: Duration = Duration::from_secs(300);
+/// How often it is looked whether it is.
+const MOUNTED: Duration = Duration::from_secs(5);
 
 /// What came of a look, and what of it says when to look again.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +54,8 @@ pub(crate) struct Look {
     /// To be given back with what came of it.
     pub(crate) key: String,
     pub(crate) what: What,
+    /// When it began.
+    pub(crate) begun: Duration,
 }
 
 /// Sources that ask the same of the same server with the same Secret: they are looked at once.
@@ -65,6 +72,9 @@ struct Group {
     /// Those that were wanted when a look failed of which nothing was told.
     untold: BTreeSet<String>,
     failures: u32,
+    /// Since when it lacks what is to be mounted for it, and when that is looked at again.
+    lacks: Option<Duration>,
+    later: Duration,
 }
 
 #[derive(Default)]
@@ -122,6 +132,8 @@ impl Schedule {
                     looking: None,
                     untold: BTreeSet::new(),
                     failures: 0,
+                    lacks: None,
+                    later: Duration::ZERO,
                 })
             });
             let interval = Duration::from_secs(watched.interval_seconds.min(MONTH));
@@ -223,9 +235,33 @@ impl Schedule {
             looks.push(Look {
                 key: key.clone(),
                 what: group.what.clone(),
+                begun: now,
             });
         }
         looks
+    }
+
+    /// True where a look that was taken waits for what is to be mounted for it, and is given back. `lacks`: that is missing.
+    pub(crate) fn waits(&mut self, look: &Look, host: &str, lacks: bool, now: Duration) -> bool {
+        let Some(group) = self.groups.get_mut(&look.key) else {
+            return false;
+        };
+        if !lacks {
+            group.lacks = None;
+            return false;
+        }
+        let since = *group.lacks.get_or_insert(now);
+        if now >= since + MOUNTS {
+            return false;
+        }
+        group
+            .wanted
+            .extend(group.looking.take().unwrap_or_default());
+        group.later = now + MOUNTED;
+        if let Some(host) = self.hosts.get_mut(host) {
+            host.looking = host.looking.saturating_sub(1);
+        }
+        true
     }
 
     /// Notes what came of a look, and says whom it is to be told for.
@@ -302,6 +338,7 @@ impl Schedule {
             outcome: looked.outcome.clone(),
             tree: None,
             age_seconds: 0,
+            begun_millis: None,
         };
         group.members.keys().map(seen).collect()
     }
@@ -339,10 +376,11 @@ impl Group {
     }
 
     fn due(&self) -> Option<Duration> {
-        match self.wanted.is_empty() {
-            true => self.next,
-            false => Some(Duration::ZERO),
-        }
+        let due = match self.wanted.is_empty() {
+            true => self.next?,
+            false => Duration::ZERO,
+        };
+        Some(due.max(self.later))
     }
 
     fn secret(&self) -> Option<&str> {

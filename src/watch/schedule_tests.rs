@@ -414,3 +414,45 @@ fn no_interval_and_no_wish_is_too_long_to_reckon_with() {
     schedule.one(&ever, FIRST);
     assert!(is_about(schedule.pause(FIRST), at(MONTH)));
 }
+
+#[test]
+fn what_is_not_mounted_yet_is_waited_for_and_then_looked_at_without() {
+    let held = || {
+        let mut schedule = set(&[with_secret("a", "h/x", 60, Some("s"))]);
+        schedule.want(&["a".into()], at(1));
+        schedule
+    };
+    // Takes the look that is due; true where it begins.
+    let begins = |schedule: &mut Schedule, lacks: bool, now: Duration| {
+        let looks = schedule.take(now);
+        let begins = !schedule.waits(&looks[0], "h", lacks, now);
+        (looks[0].clone(), begins)
+    };
+    let mut schedule = held();
+    assert!(!begins(&mut schedule, true, at(1)).1);
+    // It takes no place, and is not due again at once.
+    assert_eq!(schedule.hosts["h"].looking, 0);
+    assert_eq!(schedule.take(at(5)), []);
+    assert_eq!(schedule.wake(at(5)), Some(at(1) + MOUNTED));
+    // It comes: the look is the answer to who asked.
+    let now = at(1) + MOUNTED;
+    let (look, true) = begins(&mut schedule, false, now) else {
+        panic!("all is mounted");
+    };
+    assert!(schedule.done(&look, "h", &found(), now)[0].wanted);
+    // It does not come.
+    let (mut schedule, mut now) = (held(), at(1));
+    let look = loop {
+        let (look, begins) = begins(&mut schedule, true, now);
+        if begins {
+            break look;
+        }
+        now += MOUNTED;
+    };
+    assert_eq!(now, at(1) + MOUNTS);
+    assert!(schedule.done(&look, "h", &failed(Reason::Denied), now)[0].wanted);
+    // From then on it is looked at as often as others that fail, and at once when it comes after all.
+    assert!(is_about(schedule.pause(now), at(120)));
+    schedule.changed("s", now);
+    assert!(begins(&mut schedule, true, now).1);
+}

@@ -26,6 +26,8 @@ struct Controller {
     want: mpsc::UnboundedSender<Vec<String>>,
     /// The answers to what it is told; 204 where there are no more.
     answers: Arc<Mutex<Vec<StatusCode>>>,
+    /// The list that it sends; none: it is one of an earlier version.
+    list: Arc<Mutex<Option<String>>>,
 }
 
 #[derive(Clone)]
@@ -33,6 +35,7 @@ struct Desk {
     told: mpsc::UnboundedSender<Vec<Seen>>,
     wanted: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<String>>>>,
     answers: Arc<Mutex<Vec<StatusCode>>>,
+    list: Arc<Mutex<Option<String>>>,
 }
 
 /// Accepts only who shows a certificate of the authority.
@@ -67,10 +70,26 @@ async fn answer(State(desk): State<Desk>, request: Request) -> Response {
     }
     match parts.uri.path() {
         WAIT_PATH => {
-            let mut wanted = desk.wanted.lock().await;
-            let held = tokio::time::timeout(Duration::from_secs(25), wanted.recv()).await;
-            let look = held.ok().flatten().unwrap_or_default();
-            axum::Json(Wanted { look }).into_response()
+            let body = axum::body::to_bytes(body, 1 << 10).await.unwrap();
+            let asked: Asked = serde_json::from_slice(&body).unwrap();
+            let list = || {
+                let list = desk.list.lock().unwrap().clone();
+                let digest = list.as_ref().map(|text| digest_of(text.as_bytes()));
+                let sent = list.clone().filter(|_| digest != asked.list);
+                (list.is_some(), sent)
+            };
+            let mut look = vec![];
+            if list().1.is_none() {
+                let mut wanted = desk.wanted.lock().await;
+                let held = tokio::time::timeout(Duration::from_secs(25), wanted.recv()).await;
+                look = held.ok().flatten().unwrap_or_default();
+            }
+            let (lists, list) = list();
+            match lists {
+                true => axum::Json(Wanted { look, lists, list }).into_response(),
+                // As those of earlier versions do it.
+                false => axum::Json(serde_json::json!({"look": look})).into_response(),
+            }
         }
         TELL_PATH => {
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
@@ -123,8 +142,9 @@ impl Controller {
             told: telling,
             wanted: Arc::new(tokio::sync::Mutex::new(wanted)),
             answers: Arc::default(),
+            list: Arc::default(),
         };
-        let answers = desk.answers.clone();
+        let (answers, list) = (desk.answers.clone(), desk.list.clone());
         let app = axum::Router::new().fallback(answer).with_state(desk);
         let listener = Tls(listener, TlsAcceptor::from(Arc::new(config)));
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -134,6 +154,7 @@ impl Controller {
             told,
             want,
             answers,
+            list,
         }
     }
 
@@ -148,13 +169,25 @@ impl Controller {
         }
     }
 
-    fn watch(&self, sources: Vec<Watched>) {
+    fn text(&self, sources: Vec<Watched>) -> String {
         let list = List {
             callback: self.callback.clone(),
             sources,
             builders: BTreeMap::new(),
         };
-        fs::write(self.places().list, serde_json::to_string(&list).unwrap()).unwrap();
+        serde_json::to_string(&list).unwrap()
+    }
+
+    /// As the kubelet writes it.
+    fn watch(&self, sources: Vec<Watched>) {
+        fs::write(self.places().list, self.text(sources)).unwrap();
+    }
+
+    /// Sends this list from now on.
+    fn sends(&self, sources: Vec<Watched>) {
+        *self.list.lock().unwrap() = Some(self.text(sources));
+        // What is held has an end.
+        self.want.send(vec![]).unwrap();
     }
 
     /// Runs a watcher beside, for as long as `scene` goes on.
@@ -293,6 +326,9 @@ async fn another_list_and_another_secret_are_seen_while_it_runs() {
                 panic!("git");
             };
             *secret = Some("git".into());
+            // The kubelet makes it for a Secret that does not exist, too.
+            let folder = controller.folder.path().join("secrets/git");
+            fs::create_dir_all(&folder).unwrap();
             controller.watch(vec![source]);
             let denied = controller.told(&["a"]).await;
             let Outcome::Failed { reason, message } = &denied["a"].outcome else {
@@ -303,8 +339,6 @@ async fn another_list_and_another_secret_are_seen_while_it_runs() {
                 message.contains("Secret git not found, or key password is missing"),
                 "{message}"
             );
-            let folder = controller.folder.path().join("secrets/git");
-            fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("username"), "bob").unwrap();
             fs::write(folder.join("password"), "hunter22").unwrap();
             assert_eq!(
@@ -334,6 +368,102 @@ async fn a_controller_that_shows_another_certificate_is_told_nothing() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             assert!(controller.told.try_recv().is_err());
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_list_that_the_controller_sends_counts_and_the_mounted_one_at_the_start_alone() {
+    let repository = Repository::new("sha1");
+    let server = Server::start(&repository).await;
+    let url = format!("http://127.0.0.1:{}/open/team/hello.git", server.port);
+    let source = |id: &str| branch(id, &url, "main");
+    let mut controller = Controller::start().await;
+    controller.watch(vec![source("a")]);
+    controller
+        .with_watcher(async |controller| {
+            controller.told(&["a"]).await;
+            controller.sends(vec![source("a"), source("b")]);
+            // Nothing has written the file.
+            controller.told(&["b"]).await;
+            // What is invalid is sent once, and the one before holds.
+            *controller.list.lock().unwrap() = Some("{".into());
+            controller.want.send(vec!["b".into()]).unwrap();
+            assert!(controller.told(&["b"]).await["b"].wanted);
+            // The kubelet comes late, with what was there before: it changes nothing, though it is looked at.
+            controller.watch(vec![source("late")]);
+            controller.sends(vec![source("b"), source("c")]);
+            controller.told(&["c"]).await;
+            let late = tokio::time::timeout(MOUNTED + MOUNTED / 2, controller.told(&["late"]));
+            assert!(late.await.is_err());
+            // A controller of an earlier version takes over: nothing but the file is there.
+            *controller.list.lock().unwrap() = None;
+            controller.want.send(vec![]).unwrap();
+            controller.told(&["late"]).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_somewhere_else_by_now_is_found_by_the_mounted_list() {
+    let repository = Repository::new("sha1");
+    let server = Server::start(&repository).await;
+    let url = format!("http://127.0.0.1:{}/open/team/hello.git", server.port);
+    let mut controller = Controller::start().await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = format!("https://{}", elsewhere.local_addr().unwrap());
+    controller.watch(vec![branch("a", &url, "main")]);
+    controller
+        .with_watcher(async |controller| {
+            controller.sends(vec![branch("b", &url, "main")]);
+            controller.told(&["b"]).await;
+            let text = controller.text(vec![branch("b", &url, "main")]);
+            let text = text.replace(&controller.callback, &gone);
+            *controller.list.lock().unwrap() = Some(text);
+            controller.want.send(vec![]).unwrap();
+            // It asks there from now on, and that one goes.
+            drop(elsewhere.accept().await.unwrap());
+            drop(elsewhere);
+            controller.sends(vec![branch("c", &url, "main")]);
+            controller.watch(vec![branch("c", &url, "main")]);
+            controller.told(&["c"]).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_source_whose_secret_is_not_mounted_yet_is_looked_at_once_it_is_and_told_no_sooner() {
+    let repository = Repository::new("sha1");
+    let server = Server::start(&repository).await;
+    let url = |kind: &str| format!("http://127.0.0.1:{}/{kind}/team/hello.git", server.port);
+    let mut controller = Controller::start().await;
+    controller.watch(vec![]);
+    let mut private = branch("private", &url("private"), "main");
+    let What::Git { secret, .. } = &mut private.what else {
+        panic!("git");
+    };
+    *secret = Some("git".into());
+    let open = branch("open", &url("open"), "main");
+    controller
+        .with_watcher(async |controller| {
+            controller.sends(vec![private, open]);
+            controller.told(&["open"]).await;
+            // It is due by now, and asked for.
+            controller.want.send(vec!["private".into()]).unwrap();
+            controller.want.send(vec!["open".into()]).unwrap();
+            let told = controller.told(&["open"]).await;
+            assert!(!told.contains_key("private"), "{told:?}");
+            let folder = controller.folder.path().join("secrets/git");
+            fs::create_dir_all(folder.with_file_name("new")).unwrap();
+            fs::write(folder.with_file_name("new/username"), "bob").unwrap();
+            fs::write(folder.with_file_name("new/password"), "hunter22").unwrap();
+            fs::rename(folder.with_file_name("new"), folder).unwrap();
+            let told = controller.told.recv().await.unwrap();
+            assert_eq!(told[0].id, "private");
+            assert_eq!(
+                (revision(&told[0]), told[0].wanted),
+                (repository.main().as_str(), true)
+            );
         })
         .await;
 }

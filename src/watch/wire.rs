@@ -13,8 +13,8 @@ pub mod paths {
     pub const LIST: &str = "/whittle/watch";
     /// Key of the ConfigMap, and name of the file.
     pub const LIST_KEY: &str = "list.json";
-    /// Directory with one directory for each Secret, named as it, with its keys as files; that of a Secret that is
-    /// missing is empty, or missing too.
+    /// Directory with one directory for each Secret, named as it, with its keys as files; that of a Secret that does
+    /// not exist is empty. Where it is missing, this Pod does not mount it, and the next one does.
     pub const SECRETS: &str = "/whittle/secrets";
     /// Directory with `tls.crt`, `tls.key`, and `ca.crt`, which signs the controller's certificate.
     pub const TLS: &str = "/whittle/tls";
@@ -28,8 +28,8 @@ pub mod paths {
 /// Where the watcher tells what it has seen: POST of [`Told`]. The answer is 204 once the controller has written what
 /// follows from it, 401 where it does not know the credential, and 503 where it is to be told later.
 pub const TELL_PATH: &str = "/v1/watch/seen";
-/// Where the watcher asks what is to be looked at at once: POST without a body. The answer, [`Wanted`], is held for at
-/// most [`HELD`].
+/// Where the watcher asks what is to be looked at at once, and for its list where that is another one by now: POST of [`Asked`],
+/// or without a body by watchers of earlier versions. The answer, [`Wanted`], is held for at most [`HELD`].
 pub const WAIT_PATH: &str = "/v1/watch/wait";
 /// How long the controller holds the answer to [`WAIT_PATH`] at most.
 pub const HELD: std::time::Duration = std::time::Duration::from_secs(25);
@@ -112,9 +112,13 @@ pub struct Seen {
     pub id: String,
     /// True where it was looked at because the controller asked.
     pub wanted: bool,
-    /// How long ago that was.
+    /// How long ago that look ended: whether something came after it is told by this.
     #[serde(default)]
     pub age_seconds: u64,
+    /// How many milliseconds ago it began: whether it came after something is told by this, as the answer may be from any
+    /// moment in between. Watchers of earlier versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_millis: Option<u64>,
     /// What came of it.
     pub outcome: Outcome,
     /// Id of the tree of the source's directory there; none where it has none, or that cannot be seen.
@@ -158,12 +162,27 @@ pub enum Reason {
     NoMatch,
 }
 
+/// What a watcher has when it asks.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// The digest of the text of its list, where it takes lists in answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
+}
+
 /// What is to be looked at at once.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Wanted {
     /// Ids of sources.
     pub look: Vec<String>,
+    /// True where lists come in answers. Controllers of earlier versions know the mounted one alone.
+    #[serde(default)]
+    pub lists: bool,
+    /// The text of the list, as the ConfigMap has it, where its digest is not the one that was asked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<String>,
 }
 
 #[cfg(test)]
@@ -188,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_and_answered_is_understood_by_earlier_and_later_versions() {
+        let asked = Asked {
+            list: Some("sha256:00".into()),
+        };
+        let text = serde_json::to_string(&asked).unwrap();
+        assert_eq!(text, r#"{"list":"sha256:00"}"#);
+        assert_eq!(serde_json::from_str::<Asked>("{}").unwrap().list, None);
+        let earlier: Wanted = serde_json::from_str(r#"{"look":["a"]}"#).unwrap();
+        assert_eq!((earlier.lists, earlier.list), (false, None));
+        let later = r#"{"look":[],"lists":true,"list":"{}","new":1}"#;
+        let later: Wanted = serde_json::from_str(later).unwrap();
+        assert_eq!((later.lists, later.list.as_deref()), (true, Some("{}")));
+    }
+
+    #[test]
     fn what_is_told_has_this_form() {
         let told = Told {
             seen: vec![
@@ -195,6 +229,7 @@ mod tests {
                     id: "a".into(),
                     wanted: true,
                     age_seconds: 0,
+                    begun_millis: None,
                     outcome: Outcome::Found {
                         revision: "main@sha1:00".into(),
                     },
@@ -204,6 +239,7 @@ mod tests {
                     id: "b".into(),
                     wanted: false,
                     age_seconds: 7,
+                    begun_millis: Some(7_250),
                     outcome: Outcome::Failed {
                         reason: Reason::NoMatch,
                         message: "x".into(),
@@ -212,7 +248,7 @@ mod tests {
                 },
             ],
         };
-        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
+        let text = r#"{"seen":[{"id":"a","wanted":true,"ageSeconds":0,"outcome":{"found":{"revision":"main@sha1:00"}}},{"id":"b","wanted":false,"ageSeconds":7,"begunMillis":7250,"outcome":{"failed":{"reason":"noMatch","message":"x"}}}]}"#;
         assert_eq!(serde_json::to_string(&told).unwrap(), text);
         assert_eq!(serde_json::from_str::<Told>(text).unwrap(), told);
     }

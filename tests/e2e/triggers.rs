@@ -176,7 +176,15 @@ async fn a_commit_to_a_private_repository_is_seen_and_built_and_the_watcher_goes
         mounted,
         ["whittle-builder-default-client", watcher(), "git"]
     );
-    for name in ["hello", "next"] {
+    // A Secret that nobody has created: the next Pod has a place for it, and until then nothing is said of it.
+    let mut lost = json!({"git": {"url": repository.url, "ref": {"branch": "main"}}});
+    lost["git"]["secretRef"] = json!({"name": "lost"});
+    let patch = json!({"triggers": {"poll": {"interval": "10s"}}, "suspend": true});
+    field.apply("lost", lost, patch).await;
+    let said = field.triggers("lost", "SourceDenied").await;
+    assert!(said.contains("Secret lost not found"), "{said}");
+
+    for name in ["hello", "next", "lost"] {
         field
             .change(name, json!({"spec": {"triggers": null}}))
             .await;

@@ -21,6 +21,7 @@ mod installing;
 mod kills;
 mod kubelet;
 mod leader;
+mod lists;
 mod many;
 mod minimize;
 mod network;

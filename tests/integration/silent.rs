@@ -225,7 +225,7 @@ async fn of_more_sources_than_a_watcher_has_room_for_the_youngest_say_that_they_
         )
         .await;
     assert!(!mounted.contains("secret-of-second"));
-    assert_eq!(said(&stage, "old-99").await.unwrap().reason, "NotSeenYet");
+    says(&stage, "old-99", "NotSeenYet").await;
     // What waits longest has the next place.
     let builds = stage.api::<ImageBuild>();
     builds

@@ -421,6 +421,7 @@ async fn thirty_that_share_a_base_image_that_moved_let_a_person_go_first() {
         seen.push(Seen {
             tree: None,
             age_seconds: 0,
+            begun_millis: None,
             id: format!(
                 "{}/{}",
                 build.uid().unwrap(),

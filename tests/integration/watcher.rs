@@ -71,6 +71,13 @@ impl Watcher {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// True where this file of its Pod is mounted.
+    #[allow(dead_code)]
+    pub fn has(&self, path: &str) -> bool {
+        let path = path.trim_start_matches(paths::ALL).trim_start_matches('/');
+        self.folder.path().join(path).exists()
+    }
+
     /// Plays the kubelet: what the watcher's Pod would mount now, where that is all there.
     pub async fn mount(&self, stage: &Stage) {
         let name = names::watcher("default");

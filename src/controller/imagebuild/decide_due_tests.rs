@@ -525,6 +525,7 @@ fn two_that_are_built_from_each_others_image_end_and_say_so() {
             wanted: false,
             tree: None,
             age_seconds: 0,
+            begun_millis: None,
             outcome: Outcome::Found {
                 revision: digest.clone(),
             },

@@ -87,7 +87,7 @@ impl Door {
 
     async fn looks(&self) -> usize {
         let builder = ("team".to_owned(), "default".to_owned());
-        self.sources.wanted(&builder, WAIT).await.len()
+        self.sources.wanted(&builder, None, WAIT).await.0.len()
     }
 }
 

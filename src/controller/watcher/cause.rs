@@ -12,6 +12,7 @@ use crate::imagebuild::outcome::{
 };
 use crate::names;
 use crate::refusal::{self, Told, Whose, words};
+use whittle_api::DEFAULT_BUILDER;
 
 /// What was read of a silent watcher.
 #[derive(Clone, Debug, Default)]
@@ -45,18 +46,25 @@ fn cause(kind: &'static str, words: String) -> Cause {
     Cause { kind, words }
 }
 
-/// Why it is silent: the cause, and the next step. `trouble`: why it could not be written.
-pub fn find(
-    namespace: &str,
-    builder: &str,
-    trouble: Option<&str>,
-    seen: &Seen,
-    now: Timestamp,
-) -> Cause {
+/// Its Builder does not exist, and without that there is no watcher.
+pub fn no_builder(namespace: &str, builder: &str) -> Cause {
+    let what = match builder == DEFAULT_BUILDER {
+        // With the chart's values, which nobody can type.
+        true => format!(
+            "the next build creates it: kubectl annotate imagebuild NAME -n {namespace} --overwrite whittle.dev/requestedAt=\"$(date)\""
+        ),
+        false => format!(
+            "create it: echo '{{\"apiVersion\": \"whittle.dev/v1alpha1\", \"kind\": \"Builder\", \"metadata\": {{\"name\": \"{builder}\", \
+             \"namespace\": \"{namespace}\"}}, \"spec\": {{}}}}' | kubectl apply -f -"
+        ),
+    };
+    let words = format!("Builder {builder} not found in namespace {namespace}: {what}");
+    cause("NoBuilder", words)
+}
+
+/// Why one that could be written is silent: the cause, and the next step.
+pub fn find(namespace: &str, builder: &str, seen: &Seen, now: Timestamp) -> Cause {
     let name = names::watcher(builder);
-    if let Some(trouble) = trouble {
-        return cause("NotWritten", trouble.to_owned());
-    }
     let Some(deployment) = &seen.deployment else {
         let words = format!(
             "Deployment {name} not found; it is created again: kubectl get deployment {name} -n {namespace}"

@@ -29,7 +29,7 @@ fn container(state: Value, last: Value, restarts: i32) -> Value {
 }
 
 fn why(seen: &Seen) -> Cause {
-    find("team", "default", None, seen, now())
+    find("team", "default", seen, now())
 }
 
 fn of(status: Value, events: Vec<Told>) -> Cause {
@@ -49,15 +49,23 @@ fn says(cause: &Cause, kind: &str, all: &[&str]) {
 }
 
 #[test]
-fn what_could_not_be_written_is_said_first() {
-    let cause = find(
-        "team",
-        "default",
-        Some("denied: quota"),
-        &Seen::default(),
-        now(),
+fn a_builder_that_is_missing_is_named_with_what_to_type() {
+    let cause = no_builder("team", "fast");
+    let whole = r#"Builder fast not found in namespace team: create it: echo '{"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "fast", "namespace": "team"}, "spec": {}}' | kubectl apply -f -"#;
+    assert_eq!((cause.kind, cause.words.as_str()), ("NoBuilder", whole));
+    // What is typed is a Builder.
+    let json = whole.split('\'').nth(1).unwrap();
+    let typed: whittle_api::Builder = serde_json::from_str(json).unwrap();
+    assert_eq!(typed.name_any(), "fast");
+    let cause = no_builder("team", "default");
+    says(
+        &cause,
+        "NoBuilder",
+        &[
+            "Builder default not found",
+            "kubectl annotate imagebuild NAME -n team",
+        ],
     );
-    says(&cause, "NotWritten", &["denied: quota"]);
 }
 
 #[test]
@@ -182,7 +190,7 @@ fn of_several_pods_the_newest_of_its_own_that_stays_counts() {
 
 #[test]
 fn the_condition_says_for_how_long_and_what_follows() {
-    let cause = find("team", "default", None, &Seen::default(), now());
+    let cause = find("team", "default", &Seen::default(), now());
     let said = message(&cause, "default", 180);
     for words in [
         "watcher of Builder default",

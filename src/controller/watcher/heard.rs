@@ -1,5 +1,7 @@
 //! What follows from what a watcher has seen.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -16,9 +18,10 @@ use whittle_watch::wire::{self, Outcome, Seen};
 const TREE: usize = 64;
 /// Bytes of what a watcher says.
 const WORDS: usize = 512;
-/// A look counts as so many seconds older than was told: its age is told in whole seconds, and it takes a moment itself. The look
-/// that a doubt asks for comes later than that ([`super::sources::DOUBTED`]).
-const ROUNDED: i64 = 2;
+/// Where it is asked whether a look came after something, it counts as so many seconds older than was told: times in a status are
+/// whole seconds, and it takes a moment to tell. The look that a doubt asks for comes later than that
+/// ([`super::sources::DOUBTED`]).
+const ROUNDED: Duration = Duration::from_secs(2);
 
 /// True where both name the same: what a build of an image as source is called begins with `oci@`.
 pub fn same(known: &str, seen: &str) -> bool {
@@ -82,16 +85,29 @@ pub fn heard(build: &ImageBuild, seen: &Seen, now: Timestamp) -> Option<ImageBui
     (status != before).then_some(status)
 }
 
-/// When it was looked at, so many seconds more ago than was told.
-fn looked(seen: &Seen, more: i64, now: Timestamp) -> Timestamp {
-    let age = i64::try_from(seen.age_seconds).unwrap_or(i64::MAX);
-    let age = SignedDuration::from_secs(age.saturating_add(more));
-    now.checked_sub(age).unwrap_or(Timestamp::MIN)
+/// When the look ended: what it saw is not newer than that.
+fn ended(seen: &Seen, now: Timestamp) -> Timestamp {
+    ago(Duration::from_secs(seen.age_seconds), now)
+}
+
+/// When the look began, or a bit earlier: what it saw is not older than that. A watcher of an earlier version says only when it
+/// ended.
+fn begun(seen: &Seen, now: Timestamp) -> Timestamp {
+    let age = seen.begun_millis.map(Duration::from_millis);
+    let age = age.unwrap_or(Duration::from_secs(seen.age_seconds));
+    ago(age.saturating_add(ROUNDED), now)
+}
+
+/// A watcher may say anything: what is too long ago was ages ago.
+fn ago(age: Duration, now: Timestamp) -> Timestamp {
+    let ago = SignedDuration::try_from(age).ok();
+    ago.and_then(|age| now.checked_sub(age).ok())
+        .unwrap_or(Timestamp::MIN)
 }
 
 /// True where a build has begun since this was looked at, and has read its source, or is about to.
 fn is_old(status: &ImageBuildStatus, seen: &Seen, now: Timestamp) -> bool {
-    let looked = looked(seen, 0, now);
+    let looked = ended(seen, now);
     let read =
         status.current.is_some() || status.trigger.as_ref().is_some_and(|trigger| trigger.read);
     read && status
@@ -139,7 +155,7 @@ fn source_moved(
         Some(_) => format!("oci@{revision}"),
         None => revision,
     };
-    let looked = looked(seen, ROUNDED, now);
+    let looked = begun(seen, now);
     let same = nothing_below(status, &revision, seen.tree.as_deref());
     if same || last_revision(status) == Some(&revision) {
         // What was seen before that is older: where this was seen after the build.

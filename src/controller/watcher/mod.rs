@@ -3,6 +3,7 @@
 
 pub mod cause;
 mod heard;
+mod lists;
 mod objects;
 mod room;
 mod sources;
@@ -24,7 +25,8 @@ use crate::cluster::credentials::Attempt;
 use crate::names;
 use crate::queues::Name;
 use crate::refusal::{Whose, of_call};
-use whittle_api::{Builder, DEFAULT_BUILDER};
+use voice::Cause;
+use whittle_api::Builder;
 use whittle_image::digest_of;
 
 pub use heard::{heard, is_known, last_revision};
@@ -95,7 +97,10 @@ async fn refused(of: &Name, error: &Error, context: &Context) -> Duration {
     let Some(refusal) = error.refusal() else {
         return AGAIN;
     };
-    let why = of_call(&refusal, namespace, Whose::Watcher);
+    let why = Cause {
+        kind: refusal.why.reason().as_str(),
+        words: of_call(&refusal, namespace, Whose::Watcher),
+    };
     context.sources.fails(of, why);
     if let Ok(Some(builder)) = context.cluster.builder(namespace, name).await {
         let words = format!(
@@ -138,11 +143,7 @@ async fn write(
         match stands || watched.is_empty() {
             true => context.sources.unwants(of),
             false => {
-                let what = match name == DEFAULT_BUILDER {
-                    true => "the first build creates it",
-                    false => "create it",
-                };
-                let why = format!("Builder {name} not found in namespace {namespace}: {what}");
+                let why = cause::no_builder(namespace, name);
                 context.sources.fails(of, why);
             }
         }
@@ -155,7 +156,8 @@ async fn write(
         }
         false => objects::objects(&builder, watched, &context.settings).or_else(|| {
             let why = "the installation has no callback by which a watcher could report: set callback in its settings";
-            context.sources.fails(of, why.to_owned());
+            let words = why.to_owned();
+            context.sources.fails(of, Cause { kind: "NoCallback", words });
             None
         }),
     };
@@ -165,7 +167,10 @@ async fn write(
         return Ok(None);
     };
     context.sources.leaves_out(of, wanted.left_out.clone());
-    let text = serde_json::to_string(&(&wanted.config_map, &wanted.deployment, builder.uid()));
+    let uid = builder.uid().unwrap_or_default();
+    // Whatever comes of writing it: the watcher that is there may know.
+    context.sources.lists(of, &uid, wanted.list());
+    let text = serde_json::to_string(&(&wanted.config_map, &wanted.deployment, &uid));
     let digest = digest_of(text.unwrap_or_default().as_bytes());
     if written.get(of) != Some(&digest) {
         if !wanted.left_out.is_empty() {
@@ -176,11 +181,10 @@ async fn write(
                 "too many sources: those of these ImageBuilds are not all watched"
             );
         }
-        let token = context.authority.credentials().token(&speaker(
-            namespace,
-            &builder.uid().unwrap_or_default(),
-            name,
-        ));
+        let token = context
+            .authority
+            .credentials()
+            .token(&speaker(namespace, &uid, name));
         context.cluster.apply_watcher(&wanted, &token).await?;
         let deployment = serde_json::to_string(&wanted.deployment).unwrap_or_default();
         let deployment = digest_of(deployment.as_bytes());

@@ -33,6 +33,15 @@ pub struct WatcherObjects {
     pub left_out: BTreeMap<String, LeftOut>,
 }
 
+impl WatcherObjects {
+    /// The text of the list.
+    pub fn list(&self) -> &str {
+        let data = self.config_map.data.as_ref();
+        data.and_then(|data| data.get(paths::LIST_KEY))
+            .map_or("", String::as_str)
+    }
+}
+
 /// The objects that look at these sources for ImageBuilds of `builder`; none where the installation has no callback, by which
 /// they would be told.
 pub fn objects(

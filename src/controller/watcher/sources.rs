@@ -2,7 +2,7 @@
 //! them. What their specs name is bounded by the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::heard::{last_revision, same};
+use super::lists::Send;
 use super::room::BUILDS;
 use super::tell;
 use super::voice::{Said, Voice};
 use crate::imagebuild::decide::{watches_bases, watches_source};
 use crate::queues::{Name, name, names_of};
+use crate::settings::TriggerSettings;
 use whittle_api::quantity::duration;
 use whittle_api::{ImageBuild, LocalRef, TRIGGERS, find};
 use whittle_watch::wire::{Outcome, Seen, Watched, What};
@@ -32,15 +34,22 @@ pub(super) const DOUBTED: Duration = Duration::from_millis(2500);
 const TOGETHER: Duration = Duration::from_secs(1);
 
 /// What is watched of all ImageBuilds.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sources(Arc<Inner>);
 
-#[derive(Default)]
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new(TriggerSettings::default().silent_after())
+    }
+}
+
 pub(super) struct Inner {
+    /// What makes a silence of a watcher.
+    silent_after: Duration,
     state: Mutex<State>,
     /// Something is to be written.
     changed: Notify,
-    /// Something is to be looked at at once.
+    /// Something is to be looked at at once, or a list is another one.
     wanted: Notify,
 }
 
@@ -224,6 +233,21 @@ pub fn base_id(uid: &str, image: &str) -> String {
 }
 
 impl Sources {
+    /// None yet. `silent_after`: what makes a silence of a watcher.
+    pub fn new(silent_after: Duration) -> Self {
+        Self(Arc::new(Inner {
+            silent_after,
+            state: Mutex::default(),
+            changed: Notify::new(),
+            wanted: Notify::new(),
+        }))
+    }
+
+    /// What makes a silence of a watcher.
+    pub fn silent_after(&self) -> Duration {
+        self.0.silent_after
+    }
+
     /// The watch has told this. The ImageBuild is whole.
     pub fn put(&self, event: &Event<ImageBuild>) {
         let mut doubted = vec![];
@@ -356,24 +380,44 @@ impl Sources {
             }
         }
         drop(state);
-        self.0.wanted.notify_waiters();
+        self.wakes();
     }
 
-    /// What is to be looked at at once; waits for it so long.
-    pub async fn wanted(&self, builder: &Name, wait: Duration) -> Vec<String> {
+    /// What is to be looked at at once, and the list where the watcher has another one; waits for either so long. `has`: the UID
+    /// of the Builder that its credential is for, and the digest of the list that it has, where it takes them.
+    pub async fn wanted(
+        &self,
+        builder: &Name,
+        has: Option<(&str, &str)>,
+        wait: Duration,
+    ) -> (Vec<String>, Option<Weak<[u8]>>) {
         let end = Instant::now() + wait;
         loop {
             // Before it is looked at: what is wanted meanwhile is heard.
             let more = self.0.wanted.notified();
-            let (due, next) = self.lock().due(builder);
-            if !due.is_empty() {
-                return due;
+            let (due, mut next) = self.lock().due(builder);
+            let send = has.map_or(Send::No, |(uid, has)| self.send(builder, uid, has));
+            let list = match send {
+                Send::Now(list) => Some(list),
+                Send::At(at) => {
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                    None
+                }
+                Send::No => None,
+            };
+            if !due.is_empty() || list.is_some() {
+                return (due, list);
             }
             let until = next.map_or(end, |next| next.min(end));
             if tokio::time::timeout_at(until, more).await.is_err() && until == end {
-                return vec![];
+                return (vec![], None);
             }
         }
+    }
+
+    /// Whoever waits looks again.
+    pub(super) fn wakes(&self) {
+        self.0.wanted.notify_waiters();
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {

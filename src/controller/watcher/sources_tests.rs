@@ -22,6 +22,12 @@ fn default() -> Name {
     ("team".into(), "default".into())
 }
 
+/// What is to be looked at at once.
+async fn look(sources: &Sources, builder: &Name) -> Vec<String> {
+    let wanted = sources.wanted(builder, None, Duration::from_secs(25));
+    wanted.await.0
+}
+
 /// The Builder whose list is to be written next; none where none is.
 async fn next(sources: &Sources) -> Option<Name> {
     tokio::time::timeout(TOGETHER * 2, sources.next())
@@ -90,24 +96,22 @@ async fn a_change_does_not_wait_for_the_hour_in_which_a_list_is_written_again() 
 #[tokio::test(start_paused = true)]
 async fn what_is_to_be_looked_at_is_told_at_once_and_once_and_to_its_own_watcher() {
     let sources = Sources::default();
-    let wait = Duration::from_secs(25);
     let other = ("team".to_owned(), "other".to_owned());
     let waiting = tokio::spawn({
         let sources = sources.clone();
-        async move { sources.wanted(&default(), wait).await }
+        async move { look(&sources, &default()).await }
     });
     tokio::task::yield_now().await;
     sources.want(&other, "x");
     sources.want(&default(), "a");
     assert_eq!(waiting.await.unwrap(), ["a"]);
-    assert!(sources.wanted(&default(), wait).await.is_empty());
-    assert_eq!(sources.wanted(&other, wait).await, ["x"]);
+    assert!(look(&sources, &default()).await.is_empty());
+    assert_eq!(look(&sources, &other).await, ["x"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_it() {
     let sources = Sources::default();
-    let wait = Duration::from_secs(25);
     let mut build = polled("a");
     let status = |doubt: &str| {
         serde_json::from_value(json!({"lastRevision": A, "conditions": [{"type": "Triggers", "status": "True",
@@ -123,17 +127,15 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome: Outcome::Found { revision: A.into() },
     };
     assert!(!entry.knows(&found(&id)));
     // Once for each doubt, and again by a controller that has just started.
     sources.put(&Event::Apply(build.clone()));
     sources.put(&Event::Apply(build.clone()));
-    assert_eq!(
-        sources.wanted(&default(), wait).await,
-        std::slice::from_ref(&id)
-    );
-    assert!(sources.wanted(&default(), wait).await.is_empty());
+    assert_eq!(look(&sources, &default()).await, std::slice::from_ref(&id));
+    assert!(look(&sources, &default()).await.is_empty());
     let fresh = Sources::default();
     for event in [
         Event::Init,
@@ -142,20 +144,17 @@ async fn a_source_in_doubt_is_looked_at_at_once_and_heard_whatever_is_known_of_i
     ] {
         fresh.put(&event);
     }
-    assert_eq!(
-        fresh.wanted(&default(), wait).await,
-        std::slice::from_ref(&id)
-    );
+    assert_eq!(look(&fresh, &default()).await, std::slice::from_ref(&id));
     build.status = Some(status("2026-01-01T00:01:00Z"));
     let (put, one) = (Instant::now(), std::slice::from_ref(&id));
     sources.put(&Event::Apply(build));
     // Not so early that the look would not count; and a webhook does not wait for that.
     sources.want(&default(), &id);
-    assert_eq!(sources.wanted(&default(), wait).await, one);
+    assert_eq!(look(&sources, &default()).await, one);
     assert!(put.elapsed() < DOUBTED);
-    assert_eq!(sources.wanted(&default(), wait).await, one);
+    assert_eq!(look(&sources, &default()).await, one);
     assert!(put.elapsed() >= DOUBTED);
-    assert!(sources.wanted(&default(), wait).await.is_empty());
+    assert!(look(&sources, &default()).await.is_empty());
 }
 
 #[test]
@@ -171,6 +170,7 @@ fn what_is_known_already_is_seen_without_asking_the_api_server() {
         wanted: false,
         tree: None,
         age_seconds: 0,
+        begun_millis: None,
         outcome,
     };
     let found = |revision: &str| Outcome::Found {
@@ -207,4 +207,62 @@ fn who_speaks_for_one_builder_finds_no_other_ones_sources() {
         let builder = (builder.0.to_owned(), builder.1.to_owned());
         assert!(sources.find(&builder, "uid-of-a").is_none());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_changes_is_sent_at_once_to_the_watcher_that_asks_with_its_credential() {
+    let (sources, wait) = (Sources::default(), Duration::from_secs(25));
+    let other = ("team".to_owned(), "other".to_owned());
+    sources.lists(&default(), "u", "one");
+    sources.lists(&other, "o", "of the other");
+    let one = whittle_image::digest_of(b"one");
+    let ask = |builder: Name, uid: &'static str, has: Option<String>| {
+        let sources = sources.clone();
+        async move {
+            let has = has.as_deref().map(|has| (uid, has));
+            let (look, list) = sources.wanted(&builder, has, wait).await;
+            let text = list.and_then(|list| list.upgrade());
+            (
+                look,
+                text.map(|text| serde_json::from_slice::<String>(&text).unwrap()),
+            )
+        }
+    };
+    let begun = Instant::now();
+    let first = ask(default(), "u", Some(String::new())).await;
+    assert_eq!(first, (vec![], Some("one".into())));
+    let waiting = tokio::spawn(ask(default(), "u", Some(one.clone())));
+    tokio::task::yield_now().await;
+    // Each of these waits in vain: it takes none, its Builder was another one of that name, or it has it.
+    let of_other = whittle_image::digest_of(b"of the other");
+    for (builder, uid, has) in [
+        (default(), "u", None),
+        (default(), "before", Some(String::new())),
+        (other.clone(), "u", Some(String::new())),
+        (other.clone(), "o", Some(of_other)),
+    ] {
+        assert_eq!(ask(builder, uid, has).await, (vec![], None));
+    }
+    assert!(begun.elapsed() >= wait * 4);
+    // It has ended by now, and asks again.
+    assert_eq!(waiting.await.unwrap(), (vec![], None));
+    let (waiting, begun) = (tokio::spawn(ask(default(), "u", Some(one))), Instant::now());
+    tokio::task::yield_now().await;
+    sources.want(&other, "x");
+    sources.lists(&default(), "u", "two");
+    assert_eq!(waiting.await.unwrap(), (vec![], Some("two".into())));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    // One that has it at no time is sent it once a second, and is told at once what is wanted.
+    sources.want(&default(), "a");
+    let again = ask(default(), "u", Some(String::new()));
+    assert_eq!(again.await, (vec!["a".into()], None));
+    let again = ask(default(), "u", Some(String::new()));
+    assert_eq!(again.await, (vec![], Some("two".into())));
+    assert_eq!(begun.elapsed(), Duration::from_secs(1));
+    // What nobody asks for any more is sent no more.
+    sources.unwants(&default());
+    assert_eq!(
+        ask(default(), "u", Some(String::new())).await,
+        (vec![], None)
+    );
 }

@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use tokio::time::MissedTickBehavior;
 
-use super::voice::{Said, Say, Turn};
+use super::voice::{Said, Say, Turn, Why};
 use super::voices::Untold;
 use super::{cause, ours};
 use crate::imagebuild::decide::{Word, say_triggers};
@@ -19,22 +19,42 @@ use whittle_api::{ImageBuild, ImageBuildStatus, Reason, TRIGGERS, clear, find, s
 
 /// How often it is looked who is silent, at most.
 const OFTEN: Duration = Duration::from_secs(5);
-/// ImageBuilds of a Builder that are told before those of the next.
+/// ImageBuilds of a Builder that are told before those of the next namespace.
 const MOST: usize = 50;
 /// After each write: however many there are, the API server has time for others.
 const PACE: Duration = Duration::from_millis(50);
 /// How often what is said is decided again where the ImageBuild has changed meanwhile.
 const TRIES: usize = 4;
 
+/// What the message of a silence begins with where nothing was seen before it: so it is known still when the silence ends, whoever
+/// leads then.
+const UNSEEN: &str = "the source has not been looked at yet: ";
+
 /// What a condition says of a watcher.
 pub fn said(condition: &Condition) -> Said {
-    let message = || condition.message.clone();
+    let message = condition.message.as_str();
     match Reason::named(&condition.reason) {
-        Some(Reason::WatcherSilent) => Said::Of(Say::Silent(message())),
-        Some(Reason::TooManySources) => Said::Of(Say::LeftOut(message())),
+        Some(Reason::WatcherSilent) => {
+            let silence = message.strip_prefix(UNSEEN).unwrap_or(message);
+            Said::Of(Say::Silent(silence.to_owned()))
+        }
+        Some(Reason::TooManySources) => Said::Of(Say::LeftOut(message.to_owned())),
         // Neither comes to an end by what a watcher says.
         Some(Reason::NoSuchTime | Reason::Loop) => Said::Before,
         _ => Said::Nothing,
+    }
+}
+
+/// True where nothing was seen of what an ImageBuild looks at, by what its condition says.
+fn is_unseen(condition: Option<&Condition>) -> bool {
+    let Some(condition) = condition else {
+        return true;
+    };
+    match Reason::named(&condition.reason) {
+        // Of what had no room nothing has been seen.
+        Some(Reason::NotSeenYet | Reason::TooManySources) => true,
+        Some(Reason::WatcherSilent) => condition.message.starts_with(UNSEEN),
+        _ => false,
     }
 }
 
@@ -44,18 +64,18 @@ pub fn told(build: &ImageBuild, say: Option<&Say>, now: Timestamp) -> Option<Ima
     if build.metadata.deletion_timestamp.is_some() || build.spec.triggers.is_none() {
         return None;
     }
-    let stands = find(&before.conditions, TRIGGERS).map_or(Said::Nothing, said);
+    let condition = find(&before.conditions, TRIGGERS);
+    let (stands, unseen) = (condition.map_or(Said::Nothing, said), is_unseen(condition));
     let mut status = before.clone();
     let (to, why, message) = match (say, stands) {
         (_, Said::Before) | (None, Said::Nothing) => return None,
-        (Some(Say::Silent(message)), _) => (None, Reason::WatcherSilent, message),
-        (Some(Say::LeftOut(message)), _) => (Some(false), Reason::TooManySources, message),
-        (None, Said::Of(said)) => {
-            // Of what had no room nothing has been seen.
-            let word = match said {
-                Say::Silent(_) => Word::Watcher,
-                Say::LeftOut(_) => Word::None,
-            };
+        (Some(Say::Silent(silence)), _) => {
+            let before = if unseen { UNSEEN } else { "" };
+            (None, Reason::WatcherSilent, format!("{before}{silence}"))
+        }
+        (Some(Say::LeftOut(message)), _) => (Some(false), Reason::TooManySources, message.clone()),
+        (None, Said::Of(_)) => {
+            let word = if unseen { Word::None } else { Word::Watcher };
             clear(&mut status.conditions, TRIGGERS);
             say_triggers(&mut status, build, word, now);
             return (status != before).then_some(status);
@@ -71,7 +91,7 @@ pub fn told(build: &ImageBuild, say: Option<&Say>, now: Timestamp) -> Option<Ima
 pub async fn run(context: &Context, stop: impl Future<Output = ()>) {
     let stop = stop.fuse();
     futures::pin_mut!(stop);
-    let after = context.settings.triggers.silent_after();
+    let after = context.sources.silent_after();
     let mut often = tokio::time::interval(OFTEN.min(after / 8));
     often.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -79,14 +99,17 @@ pub async fn run(context: &Context, stop: impl Future<Output = ()>) {
             () = &mut stop => return,
             _ = often.tick() => {}
         }
-        for builder in context.sources.watchers() {
+        let watchers = context.sources.watchers();
+        for builders in watchers.chunk_by(|one, next| one.0 == next.0) {
             let round = async {
-                if let Err(error) = look(context, &builder, after).await {
-                    let (namespace, name) = &builder;
-                    tracing::warn!(namespace, builder = name, %error, "failed to read why a watcher is silent; retrying");
+                for builder in builders {
+                    if let Err(error) = look(context, builder).await {
+                        let (namespace, name) = builder;
+                        tracing::warn!(namespace, builder = name, %error, "failed to read why a watcher is silent; retrying");
+                    }
                 }
                 // What is known already is told whatever came of that.
-                tell_all(context, &builder).await;
+                tell_all(context, &builders[0].0).await;
             };
             tokio::select! {
                 () = &mut stop => return,
@@ -97,8 +120,8 @@ pub async fn run(context: &Context, stop: impl Future<Output = ()>) {
 }
 
 /// Looks why a watcher is silent, where it is.
-async fn look(context: &Context, of: &Name, after: Duration) -> Result<(), Error> {
-    let (Turn::Look(new), trouble) = context.sources.turn(of, after) else {
+async fn look(context: &Context, of: &Name) -> Result<(), Error> {
+    let (Turn::Look(why), trouble) = context.sources.turn(of) else {
         return Ok(());
     };
     let (namespace, name) = of;
@@ -108,19 +131,24 @@ async fn look(context: &Context, of: &Name, after: Duration) -> Result<(), Error
         context.sources.unwants(of);
         return Ok(());
     }
-    let seen = in_time(async { Ok(context.cluster.silent_watcher(namespace, name).await?) });
-    let cause = cause::find(
-        namespace,
-        name,
-        trouble.as_deref(),
-        &seen.await?,
-        Timestamp::now(),
-    );
-    let message = cause::message(&cause, name, after.as_secs());
-    context.sources.found(of, &cause, message.clone(), after);
-    // Somebody may have deleted what it needs: all of it is written again.
-    context.sources.touch(of.clone());
-    if new {
+    // Its Deployment has gone with the Builder, or is about to.
+    let missing = (!stands).then(|| cause::no_builder(namespace, name));
+    let cause = match missing.or_else(|| trouble.clone()) {
+        Some(cause) => cause,
+        None => {
+            let seen = async { Ok(context.cluster.silent_watcher(namespace, name).await?) };
+            cause::find(namespace, name, &in_time(seen).await?, Timestamp::now())
+        }
+    };
+    let message = cause::message(&cause, name, context.sources.silent_after().as_secs());
+    let sources = &context.sources;
+    sources.found(of, &cause, trouble.as_ref(), message.clone());
+    if why != Why::Trouble {
+        // Somebody may have deleted what it needs: all of it is written again. Not where that was just tried: what comes of it
+        // may be another trouble each time.
+        sources.touch(of.clone());
+    }
+    if why == Why::New {
         tracing::warn!(
             namespace,
             builder = name,
@@ -138,15 +166,15 @@ async fn look(context: &Context, of: &Name, after: Duration) -> Result<(), Error
     Ok(())
 }
 
-/// Tells some of the ImageBuilds of a Builder that do not say yet how it is. One whose status cannot be written keeps none of the
-/// others from being told.
-async fn tell_all(context: &Context, builder: &Name) {
-    for untold in context.sources.untold(builder, MOST) {
+/// Tells some of the ImageBuilds of a namespace that do not say yet how their watchers are. One whose status cannot be written
+/// keeps none of the others from being told.
+async fn tell_all(context: &Context, namespace: &str) {
+    for untold in context.sources.untold(namespace, MOST) {
         // The watcher may speak in between.
-        if !context.sources.is_untold(builder, &untold) {
+        if !context.sources.is_untold(&untold) {
             continue;
         }
-        match in_time(tell(context, builder, &untold)).await {
+        match in_time(tell(context, &untold)).await {
             Ok(false) => continue,
             Ok(true) => {}
             Err(error) => {
@@ -159,13 +187,14 @@ async fn tell_all(context: &Context, builder: &Name) {
 }
 
 /// True where that was written.
-async fn tell(context: &Context, builder: &Name, untold: &Untold) -> Result<bool, Error> {
+async fn tell(context: &Context, untold: &Untold) -> Result<bool, Error> {
     let (namespace, name) = &untold.name;
     let mut tries = 0;
     loop {
         let build = context.cluster.image_build(namespace, name).await?;
         let build = build.filter(|build| {
-            build.uid().as_ref() == Some(&untold.uid) && build.spec.builder_ref.name == builder.1
+            let uid = build.uid();
+            uid.as_ref() == Some(&untold.uid) && build.spec.builder_ref.name == untold.builder
         });
         let Some(build) = build else {
             return Ok(false);

@@ -83,6 +83,33 @@ fn what_could_not_be_seen_before_a_silence_is_said_again_after_it() {
 }
 
 #[test]
+fn what_was_not_seen_before_a_silence_is_not_seen_yet_after_it_whoever_leads_then() {
+    let mut build = polled();
+    build.status = None;
+    assert!(tell(&mut build, Some(&silent())));
+    let (to, reason, message) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("Unknown", "WatcherSilent"));
+    assert_eq!(message, format!("{UNSEEN}the watcher has not reported"));
+    // It says what is to be said, and another cause keeps that nothing was seen.
+    assert!(!tell(&mut build, Some(&silent())));
+    assert_eq!(Entry::of(&build).unwrap().said, Said::Of(silent()));
+    assert!(tell(&mut build, Some(&Say::Silent("another cause".into()))));
+    assert!(stands(&build).2.starts_with(UNSEEN));
+    assert!(tell(&mut build, None));
+    let (to, reason, message) = stands(&build);
+    assert_eq!((to.as_str(), reason.as_str()), ("Unknown", "NotSeenYet"));
+    assert_eq!(message, "the source has not been looked at yet");
+    // The watcher's own word says more.
+    assert!(tell(&mut build, Some(&silent())));
+    let mut status = build.status.clone().unwrap();
+    say_triggers(&mut status, &build, Word::Watcher, now());
+    build.status = Some(status);
+    assert_eq!(stands(&build).1, "TriggersWork");
+    assert!(tell(&mut build, Some(&silent())));
+    assert_eq!(stands(&build).2, "the watcher has not reported");
+}
+
+#[test]
 fn what_is_left_out_stays_though_another_of_its_sources_is_heard_and_is_looked_at_once_there_is_room()
  {
     let mut build = polled();
@@ -170,7 +197,61 @@ async fn one_status_that_cannot_be_written_keeps_no_other_one_from_being_told() 
         context.sources.put(&event);
     }
     context.sources.leaves_out(&builder, out);
-    tell_all(&context, &builder).await;
+    tell_all(&context, "team").await;
     // Both were read, and both writes were tried.
     assert_eq!(server.asked().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_builder_that_is_deleted_is_what_a_silence_says_and_not_that_something_is_created_again()
+{
+    let (context, server) = crate::scripted::context(&[]);
+    let builder = ("team".to_owned(), "default".to_owned());
+    let mut build = polled();
+    build.metadata.namespace = Some("team".into());
+    build.metadata.name = Some("a".into());
+    let event = kube::runtime::watcher::Event::Apply(build.clone());
+    context.sources.put(&event);
+    // It was there, and its watcher was written.
+    context.sources.wants(&builder, "deployment");
+    tokio::time::advance(context.sources.silent_after()).await;
+    let all = "/apis/whittle.dev/v1alpha1/namespaces/team";
+    let missing = || {
+        let one = format!("GET {all}/builders/default");
+        server.refuse(&one, 404, "NotFound", "not found");
+    };
+    missing();
+    look(&context, &builder).await.unwrap();
+    let one = format!("{all}/imagebuilds/a");
+    let json = serde_json::to_value(&build).unwrap();
+    server.on(&format!("GET {one}"), json.clone());
+    server.on(&format!("PATCH {one}/status"), json);
+    tell_all(&context, "team").await;
+    let asked = server.asked();
+    let told = asked.last().unwrap().body.to_string();
+    for words in ["Builder default not found", "whittle.dev/requestedAt"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("created again"), "{told}");
+    // What is written then says the same of it: nobody is told again.
+    let why = cause::no_builder("team", "default");
+    context.sources.fails(&builder, why);
+    missing();
+    look(&context, &builder).await.unwrap();
+    assert_eq!(server.asked().len(), 1);
+    build.status = told_status(&told);
+    context
+        .sources
+        .put(&kube::runtime::watcher::Event::Apply(build));
+    assert!(context.sources.untold("team", 9).is_empty());
+    // Until it is there again.
+    context.sources.wants(&builder, "deployment");
+    let (turn, _) = context.sources.turn(&builder);
+    assert_eq!(turn, Turn::Look(Why::Trouble));
+}
+
+/// The status in a patch.
+fn told_status(patch: &str) -> Option<ImageBuildStatus> {
+    let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+    serde_json::from_value(patch["status"].clone()).unwrap()
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::lists::{Listed, Send};
 use super::room::LeftOut;
 
 /// While a watcher stays silent it is looked at again why, after so many times what makes a silence.
 const AGAIN: u32 = 4;
 /// A Deployment that changes ever again puts its watcher's silence off for so many times as long at most.
 const PUT_OFF: u32 = 3;
-/// Of one that falls silent ever again, each time twice as long makes a silence, up to so many times; forgotten after so many
-/// times what makes the first.
+/// Of one that tells something and falls silent ever again, each time twice as long makes a silence, up to so many times;
+/// forgotten after so many times what makes the first.
 const DOUBLED: u32 = 4;
 const FORGOTTEN: u32 = 20;
 
@@ -25,15 +26,22 @@ pub struct Voice {
     changed: Option<(String, Instant)>,
     /// When it last said something.
     word: Option<Instant>,
+    /// Since when it has said something without a silence in between.
+    since: Option<Instant>,
+    /// It works, as far as this process has heard since it was last silent: it told something, or its words went on for as long
+    /// as what makes a silence. One word does not say that: a program that keeps crashing has one each time.
+    well: bool,
     /// Requests of it that are held.
     held: usize,
     /// Why it could not be written.
-    trouble: Option<String>,
+    trouble: Option<Cause>,
     /// It is silent.
     silence: Option<Silence>,
     /// How often it was of late, and when that ended last.
     silences: u32,
     healed: Option<Instant>,
+    /// What it is to look at.
+    list: Option<Listed>,
     /// What its list leaves out, by the UID of the ImageBuild; none before that has been decided.
     left_out: Option<BTreeMap<String, LeftOut>>,
 }
@@ -44,6 +52,8 @@ struct Silence {
     kind: &'static str,
     message: String,
     looked: Instant,
+    /// The kind of what kept it from being written when that was looked at.
+    trouble: Option<&'static str>,
 }
 
 /// Why a watcher is silent.
@@ -60,8 +70,19 @@ pub struct Cause {
 pub enum Turn {
     /// Nothing but what is known.
     Known,
-    /// It is silent: look why. True where it has just become so.
-    Look(bool),
+    /// It is silent: look why.
+    Look(Why),
+}
+
+/// Why it is to be looked why one is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It has just become so.
+    New,
+    /// It has been a while.
+    Again,
+    /// What keeps it from being written is something else, or nothing any more.
+    Trouble,
 }
 
 /// What an ImageBuild's condition is to say of its watcher.
@@ -90,11 +111,14 @@ impl Voice {
             wanted: None,
             changed: None,
             word: None,
+            since: None,
+            well: false,
             held: 0,
             trouble: None,
             silence: None,
             silences: 0,
             healed: None,
+            list: None,
             left_out: None,
         }
     }
@@ -113,16 +137,17 @@ impl Voice {
 
     /// It is to be there no more, or somebody else's.
     pub fn unwant(&mut self) {
-        let (word, held) = (self.word, self.held);
+        let (word, since, held) = (self.word, self.since, self.held);
         *self = Self {
             word,
+            since,
             held,
             ..Self::new()
         };
     }
 
     /// It could not be written.
-    pub fn fails(&mut self, why: String, now: Instant) {
+    pub fn fails(&mut self, why: Cause, now: Instant) {
         self.want(None, now);
         self.trouble = Some(why);
     }
@@ -138,9 +163,35 @@ impl Voice {
         self.left_out = Some(all);
     }
 
-    /// It says something.
-    pub fn speaks(&mut self, now: Instant) {
+    /// It is to be there, and is to look at this. `uid`: of its Builder.
+    pub fn lists(&mut self, uid: &str, list: &str, now: Instant) {
+        self.want(None, now);
+        self.list = Some(Listed::new(uid, list, self.list.take()));
+    }
+
+    /// Whether a watcher is to be sent its list, which has the one with this digest.
+    pub fn send(&mut self, uid: &str, has: &str, now: Instant) -> Send {
+        let list = self.list.as_mut();
+        list.map_or(Send::No, |list| list.send(uid, has, now))
+    }
+
+    /// It says something. `after`: what makes a silence.
+    pub fn speaks(&mut self, after: Duration, now: Instant) {
+        let pause = |word: Instant| self.held == 0 && now >= word + after;
+        if self.word.is_none_or(pause) {
+            self.since = Some(now);
+        }
         self.word = Some(now);
+    }
+
+    /// It tells what it has seen of something that it is to look at.
+    pub fn tells(&mut self, after: Duration, now: Instant) {
+        self.speaks(after, now);
+        self.heals(now);
+    }
+
+    fn heals(&mut self, now: Instant) {
+        self.well = true;
         if self.silence.take().is_some() {
             self.silences = self.silences.saturating_add(1);
             self.healed = Some(now);
@@ -148,33 +199,41 @@ impl Voice {
     }
 
     /// It says something, and waits for the answer.
-    pub fn waits(&mut self, now: Instant) {
-        self.speaks(now);
+    pub fn waits(&mut self, after: Duration, now: Instant) {
+        self.speaks(after, now);
         self.held += 1;
     }
 
     /// That has its answer, or its connection has ended.
-    pub fn waited(&mut self, now: Instant) {
-        self.speaks(now);
+    pub fn waited(&mut self, after: Duration, now: Instant) {
+        self.speaks(after, now);
         self.held = self.held.saturating_sub(1);
     }
 
     /// Why it could not be written.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn trouble(&self) -> Option<&Cause> {
+        self.trouble.as_ref()
     }
 
     /// What is to be done. `after`: what makes a silence.
-    pub fn turn(&self, after: Duration, now: Instant) -> Turn {
+    pub fn turn(&mut self, after: Duration, now: Instant) -> Turn {
+        let last = if self.held > 0 { Some(now) } else { self.word };
+        if let (Some(since), Some(last)) = (self.since, last)
+            && last >= since + after
+        {
+            self.heals(now);
+        }
         let Some(wanted) = self.wanted.filter(|_| self.held == 0) else {
             return Turn::Known;
         };
         if let Some(silence) = &self.silence {
-            let again = now >= silence.looked + after * AGAIN;
-            return if again {
-                Turn::Look(false)
-            } else {
-                Turn::Known
+            // One that says something now and then is looked at while it does not.
+            let quiet = self.word.is_none_or(|word| now >= word + after);
+            let trouble = self.trouble.as_ref().map(|trouble| trouble.kind);
+            return match quiet {
+                true if trouble != silence.trouble => Turn::Look(Why::Trouble),
+                true if now >= silence.looked + after * AGAIN => Turn::Look(Why::Again),
+                _ => Turn::Known,
             };
         }
         let after = after * (1 << self.of_late(after, now).min(DOUBLED));
@@ -182,7 +241,7 @@ impl Voice {
         let changed = self.changed.as_ref().map_or(quiet, |(_, at)| *at);
         let due = (quiet.max(changed) + after).min(quiet + after * PUT_OFF);
         if now >= due {
-            Turn::Look(true)
+            Turn::Look(Why::New)
         } else {
             Turn::Known
         }
@@ -198,27 +257,38 @@ impl Voice {
         }
     }
 
-    /// It was looked why it is silent; it may have spoken meanwhile.
-    pub fn found(&mut self, cause: &Cause, message: String, after: Duration, now: Instant) {
+    /// It was looked why it is silent, while this kept it from being written; it may have spoken meanwhile.
+    pub fn found(
+        &mut self,
+        (cause, trouble): (&Cause, Option<&'static str>),
+        message: String,
+        after: Duration,
+        now: Instant,
+    ) {
         if self.turn(after, now) == Turn::Known {
             return;
         }
         self.silences = self.of_late(after, now);
+        // What it said before does not say that it works.
+        (self.since, self.well) = (None, false);
         match &mut self.silence {
             // The same cause: its words change with each crash.
-            Some(silence) if silence.kind == cause.kind => silence.looked = now,
+            Some(silence) if silence.kind == cause.kind => {
+                (silence.looked, silence.trouble) = (now, trouble);
+            }
             silence => {
                 *silence = Some(Silence {
                     kind: cause.kind,
                     message,
                     looked: now,
+                    trouble,
                 });
             }
         }
     }
 
     /// What is to be written of it for an ImageBuild of this UID, whose condition says this; none where it may stay. Of a
-    /// watcher that has not spoken to this process it is not known that it does.
+    /// watcher that this process has not heard to work nothing is taken back.
     pub fn says(&self, uid: &str, builder: &str, said: &Said) -> Option<Option<Say>> {
         self.wanted?;
         let out = self.left_out.as_ref().and_then(|all| all.get(uid));
@@ -229,159 +299,12 @@ impl Voice {
             (_, Said::Before) | (None, Said::Nothing) => None,
             (Some(say), Said::Of(said)) if say == *said => None,
             (Some(say), _) => Some(Some(say)),
-            (None, Said::Of(Say::Silent(_))) => self.word.is_some().then_some(None),
+            (None, Said::Of(Say::Silent(_))) => self.well.then_some(None),
             (None, Said::Of(Say::LeftOut(_))) => self.left_out.is_some().then_some(None),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::watcher::room::Bound;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-    const AFTER: Duration = Duration::from_secs(180);
-
-    fn because(kind: &'static str) -> Cause {
-        Cause {
-            kind,
-            words: String::new(),
-        }
-    }
-
-    fn silent(message: &str) -> Say {
-        Say::Silent(message.into())
-    }
-
-    /// One that has been wanted since then.
-    fn wanted() -> (Voice, Instant) {
-        let (mut voice, begin) = (Voice::new(), Instant::now());
-        voice.want(Some("deployment"), begin);
-        (voice, begin)
-    }
-
-    #[test]
-    fn one_that_never_speaks_is_silent_after_a_while_and_one_that_nobody_wants_never() {
-        let (mut voice, begin) = wanted();
-        assert_eq!(voice.turn(AFTER, begin + AFTER - MINUTE), Turn::Known);
-        assert_eq!(voice.turn(AFTER, begin + AFTER), Turn::Look(true));
-        voice.unwant();
-        assert_eq!(voice.turn(AFTER, begin + AFTER * 100), Turn::Known);
-    }
-
-    #[test]
-    fn each_word_counts_and_so_does_a_request_that_is_held() {
-        let (mut voice, begin) = wanted();
-        voice.speaks(begin + 2 * MINUTE);
-        assert_eq!(voice.turn(AFTER, begin + 4 * MINUTE), Turn::Known);
-        assert_eq!(voice.turn(AFTER, begin + 5 * MINUTE), Turn::Look(true));
-        voice.waits(begin + 5 * MINUTE);
-        assert_eq!(voice.turn(AFTER, begin + 50 * MINUTE), Turn::Known);
-        voice.waited(begin + 50 * MINUTE);
-        assert_eq!(voice.turn(AFTER, begin + 52 * MINUTE), Turn::Known);
-        assert_eq!(voice.turn(AFTER, begin + 53 * MINUTE), Turn::Look(true));
-    }
-
-    #[test]
-    fn another_deployment_has_time_to_come_up_and_one_that_changes_ever_again_has_an_end() {
-        let (mut voice, begin) = wanted();
-        voice.want(Some("deployment"), begin + 2 * MINUTE);
-        assert_eq!(voice.turn(AFTER, begin + AFTER), Turn::Look(true));
-        for (minute, name) in [(2, "a"), (4, "b"), (6, "c"), (8, "d")] {
-            let now = begin + minute * MINUTE;
-            assert_eq!(voice.turn(AFTER, now), Turn::Known, "{minute}");
-            voice.want(Some(name), now);
-        }
-        assert_eq!(voice.turn(AFTER, begin + 9 * MINUTE), Turn::Look(true));
-    }
-
-    #[test]
-    fn a_silence_is_said_once_to_each_and_again_where_its_cause_is_another_one() {
-        let (mut voice, begin) = wanted();
-        let now = begin + AFTER;
-        assert_eq!(voice.says("u", "b", &Said::Nothing), None);
-        voice.found(&because("Crash"), "1 restart".into(), AFTER, now);
-        let first = Some(Some(silent("1 restart")));
-        assert_eq!(voice.says("u", "b", &Said::Nothing), first);
-        let said = Said::Of(silent("1 restart"));
-        assert_eq!(voice.says("u", "b", &said), None);
-        // What is worse than that stays said.
-        assert_eq!(voice.says("u", "b", &Said::Before), None);
-        // Not looked at in between.
-        assert_eq!(voice.turn(AFTER, now + AFTER), Turn::Known);
-        let later = now + AFTER * AGAIN;
-        assert_eq!(voice.turn(AFTER, later), Turn::Look(false));
-        voice.found(&because("Crash"), "2 restarts".into(), AFTER, later);
-        assert_eq!(voice.says("u", "b", &said), None);
-        assert_eq!(voice.turn(AFTER, later), Turn::Known);
-        let later = later + AFTER * AGAIN;
-        voice.found(&because("Pull"), "no image".into(), AFTER, later);
-        assert_eq!(voice.says("u", "b", &said), Some(Some(silent("no image"))));
-    }
-
-    #[test]
-    fn it_heals_by_the_next_word_and_not_by_a_controller_that_knows_nothing_yet() {
-        let said = Said::Of(silent("of the controller before"));
-        let (mut voice, begin) = wanted();
-        assert_eq!(voice.says("u", "b", &said), None);
-        voice.speaks(begin + MINUTE);
-        assert_eq!(voice.says("u", "b", &said), Some(None));
-        assert_eq!(voice.says("u", "b", &Said::Nothing), None);
-        // A word that comes while it is looked why: it is not silent.
-        voice.speaks(begin + 9 * MINUTE);
-        voice.found(&because("Crash"), "late".into(), AFTER, begin + 9 * MINUTE);
-        assert_eq!(voice.says("u", "b", &Said::Nothing), None);
-    }
-
-    #[test]
-    fn one_that_falls_silent_ever_again_is_said_ever_less_often() {
-        let (mut voice, begin) = wanted();
-        let mut now = begin;
-        let mut pauses = vec![];
-        for _ in 0..6 {
-            let spoke = now;
-            while voice.turn(AFTER, now) == Turn::Known {
-                now += MINUTE;
-            }
-            pauses.push((now - spoke).as_secs() / AFTER.as_secs());
-            voice.found(&because("Crash"), "x".into(), AFTER, now);
-            now += MINUTE;
-            voice.speaks(now);
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 16]);
-        // A day later it is as if it had never been.
-        now += MINUTE * 60 * 24;
-        voice.speaks(now);
-        assert_eq!(voice.turn(AFTER, now + AFTER), Turn::Look(true));
-    }
-
-    #[test]
-    fn what_is_left_out_is_said_of_that_one_alone_and_taken_back_once_it_has_room() {
-        let (mut voice, begin) = wanted();
-        let old = Said::Of(Say::LeftOut("old".into()));
-        assert_eq!(voice.says("u", "b", &old), None);
-        let out = LeftOut {
-            bound: Bound::Secrets,
-            what: vec!["image h/a:1".into()],
-        };
-        voice.leaves_out([("u".to_owned(), out.clone())].into(), begin);
-        let say = Say::LeftOut(out.message("b"));
-        assert_eq!(
-            voice.says("u", "b", &Said::Nothing),
-            Some(Some(say.clone()))
-        );
-        assert_eq!(voice.says("u", "b", &Said::Of(say)), None);
-        assert_eq!(voice.says("other", "b", &Said::Nothing), None);
-        assert_eq!(voice.says("other", "b", &old), Some(None));
-    }
-
-    #[test]
-    fn why_it_could_not_be_written_holds_until_it_is() {
-        let (mut voice, begin) = wanted();
-        voice.fails("denied".into(), begin);
-        assert_eq!(voice.trouble(), Some("denied"));
-        voice.want(Some("deployment"), begin);
-        assert_eq!(voice.trouble(), None);
-    }
-}
+#[path = "voice_tests.rs"]
+mod tests;

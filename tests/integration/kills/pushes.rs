@@ -108,6 +108,7 @@ async fn tell(stage: &Stage, commit: char, wanted: bool) -> bool {
         id: id.to_owned(),
         wanted,
         age_seconds: 0,
+        begun_millis: None,
         outcome: Outcome::Found {
             revision: revision(commit),
         },
