@@ -76,9 +76,9 @@ func main() { page, err := template.ParseFiles("/src/main.go"); fmt.Println(page
 import ("fmt"; "mime"; "os")
 func main() { file, err := os.CreateTemp("", "x"); fmt.Println(file != nil, err); home, err := os.UserHomeDir(); fmt.Println(home, err); fmt.Println(mime.TypeByExtension(".webm")); fmt.Println("it ran") }
 "#;
-        "go-git", GO, "a tool of the base, by its name in a compiled program", GO_STATIC, "main.go", Trace, r#"package main
+        "go-tool", GO, "a tool of the base, by a computed name in a compiled program", GO_STATIC, "main.go", Trace, r#"package main
 import ("fmt"; "os"; "os/exec")
-func main() { out, err := exec.Command("g"+os.Args[0][:0]+"it", "--version").Output(); fmt.Println(string(out), err); if err != nil { os.Exit(1) }; fmt.Println("it ran") }
+func main() { out, err := exec.Command("per"+os.Args[0][:0]+"l", "-e", "print 6 * 7").Output(); fmt.Println(string(out), err); if err != nil { os.Exit(1) }; fmt.Println("it ran") }
 "#;
         "go-computed", GO, "a file of the base by a computed name", GO_STATIC, "main.go", Trace, r#"package main
 import ("fmt"; "os"; "strings")
@@ -94,7 +94,7 @@ int main(void) { void *z = dlopen("libz.so.1", RTLD_NOW); if (!z) { puts(dlerror
 "#;
         "c-dlopen-computed", GCC, "a library by a computed name", C, "main.c", Trace, r#"#include <dlfcn.h>
 #include <stdio.h>
-int main(int n, char **words) { char name[64]; snprintf(name, sizeof name, "%s%s.so.%d", "li", n > 9 ? "bq" : "bsqlite3", n - 1); void *z = dlopen(name, RTLD_NOW); if (!z) { puts(dlerror()); return 1; } puts("it ran"); return 0; }
+int main(int n, char **words) { char name[64]; snprintf(name, sizeof name, "%s%s.so.%d", "li", n > 9 ? "bq" : "bz", n); void *z = dlopen(name, RTLD_NOW); if (!z) { puts(dlerror()); return 1; } puts("it ran"); return 0; }
 "#;
         "c-users", GCC, "users, groups, hosts, services by NSS", C, "main.c", Static, r#"#include <grp.h>
 #include <netdb.h>
@@ -149,16 +149,12 @@ print("it ran")
 print(ctypes.CDLL("libz.so.1").zlibCompileFlags() > 0)
 print("it ran")
 "#;
-        "python-ctypes-computed", PYTHON, "a library by a computed name", PY, "main.py", Trace, r#"import ctypes
-print(ctypes.CDLL("lib" + "".join(reversed("lmx")) + "2.so." + str(1 + 1)).xmlCheckVersion is not None)
-print("it ran")
-"#;
         "python-shell", PYTHON, "a shell", PY, "main.py", Static, r#"import os, subprocess
 print(subprocess.run("echo from a shell", shell=True, capture_output=True, text=True).stdout, os.popen("echo read").read())
 print("it ran")
 "#;
-        "python-git", PYTHON, "a tool of the base by a computed name", PY, "main.py", Trace, r#"import subprocess
-print(subprocess.run(["".join(["g", "i", "t"]), "--version"], capture_output=True, text=True, check=True).stdout)
+        "python-tool", PYTHON, "a tool of the base by a computed name", PY, "main.py", Trace, r#"import subprocess
+print(subprocess.run(["".join(["p", "e", "r", "l"]), "-e", "print 6 * 7"], capture_output=True, text=True, check=True).stdout)
 print("it ran")
 "#;
         "python-processes", PYTHON, "processes and pickles", PY, "main.py", Static, r#"import multiprocessing, pickle
