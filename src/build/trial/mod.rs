@@ -149,7 +149,7 @@ pub fn print(outcome: &Outcome) -> String {
     text + END + "\n"
 }
 
-/// Reads what [`print`] gave out of a log, within bounds; none where it is not whole.
+/// Reads what [`print()`] gave out of a log, within bounds; none where it is not whole.
 pub fn read(log: &str) -> Option<Outcome> {
     let mut lines = log.lines().skip_while(|line| line.trim() != BEGIN).skip(1);
     let mut packed = String::new();
