@@ -132,7 +132,7 @@ async fn watches_that_are_silently_dead_are_noticed_and_quiet_ones_left_alone() 
     wire.forgets();
     stage.patience = Duration::from_secs(400);
     stage.pod_ends(&job, &success("sha256:aa")).await;
-    built_once(&mut stage, Duration::from_secs(100)).await;
+    built_once(&mut stage, Duration::from_secs(200)).await;
     assert!(stage.metric(ERRORS).await > 0);
     tokio::time::sleep(Duration::from_secs(95).saturating_sub(begun.elapsed())).await;
     assert_eq!(quiet.metric(ERRORS).await, 0, "{}", quiet.controllers_log());
