@@ -24,8 +24,9 @@ pub(super) fn values(env: &[EnvVar]) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// The words of a command with their references filled in; none where it comes to more than Linux starts.
-pub(super) fn all(words: &[String], values: &BTreeMap<&str, &str>) -> Option<Vec<String>> {
+/// The words of a command with their references filled in; none where it comes to more than Linux starts. `values`: names to values,
+/// as the container's `env` has them literally.
+pub fn all(words: &[String], values: &BTreeMap<&str, &str>) -> Option<Vec<String>> {
     let mut left = MOST;
     words
         .iter()

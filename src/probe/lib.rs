@@ -38,6 +38,7 @@ mod words;
 
 pub use audit::{Audit, Audited, Workload, audit, canonical, essence};
 pub use entry::{Entry, NotKnown, ReadBack, Set, read_back};
+pub use expand::all as filled_in;
 pub use fix::Fix;
 pub use handler::Handler;
 pub use judge::judge;

@@ -159,6 +159,24 @@ impl Field {
             .unwrap()
     }
 
+    /// A Builder for the long tables, which takes several builds at a time.
+    pub async fn builder_of_tables(&self, at_a_time: usize) {
+        let local = registry();
+        self.create(json!({
+            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
+            "spec": {
+                "cache": {"size": "8Gi"}, "maxConcurrentBuilds": at_a_time,
+                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+                "registries": [
+                    {"host": local, "plainHTTP": true},
+                    {"host": "docker.io", "mirrors": [local]},
+                    {"host": "gcr.io", "mirrors": [local]},
+                ],
+            },
+        }))
+        .await;
+    }
+
     pub async fn create(&self, object: Value) {
         self.apply_object(object, true).await;
     }

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 use whittle_api::{ImageBuild, ImageBuildStatus, MinimizeOutcome};
 
-use crate::field::{Field, PATIENCE, registry};
+use crate::field::{Field, PATIENCE};
 use crate::long;
 use crate::truth;
 
@@ -55,21 +55,7 @@ impl Seen {
 async fn field(name: &str) -> Field {
     let mut field = Field::new(name).await;
     field.patience = 6 * PATIENCE;
-    let local = registry();
-    field
-        .create(json!({
-            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
-            "spec": {
-                "cache": {"size": "8Gi"}, "maxConcurrentBuilds": AT_ONCE,
-                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
-                "registries": [
-                    {"host": local, "plainHTTP": true},
-                    {"host": "docker.io", "mirrors": [local]},
-                    {"host": "gcr.io", "mirrors": [local]},
-                ],
-            },
-        }))
-        .await;
+    field.builder_of_tables(AT_ONCE).await;
     field
 }
 

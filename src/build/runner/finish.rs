@@ -143,16 +143,10 @@ pub(super) async fn finish(
         held: judged,
     } = chosen;
     *held = judged;
-    let reference = format!("{}@{}", request.inputs.output.image, image.digest);
-    let contract = request.inputs.contract.clone().unwrap_or_default();
+    let minimized = smaller.minimized.as_ref();
     // One that is tried first is judged once it is smaller.
-    let tried = smaller
-        .minimized
-        .as_ref()
-        .is_some_and(|it| it.trial.is_some());
-    let failure = contract::failure(&held.breaches, &contract, &reference);
-    if let Some(failure) = failure.filter(|_| !tried) {
-        return Err(failure);
+    if minimized.is_none_or(|it| it.trial.is_none()) {
+        judge(request, held, &image.digest)?;
     }
     let later = request.tagging == Tagging::Later;
     if !later {
@@ -183,6 +177,13 @@ pub(super) async fn finish(
     })
 }
 
+/// Holds an image to its contract.
+fn judge(request: &BuildRequest, held: &Held, digest: &str) -> Result<(), Failure> {
+    let reference = format!("{}@{digest}", request.inputs.output.image);
+    let contract = request.inputs.contract.clone().unwrap_or_default();
+    contract::failure(&held.breaches, &contract, &reference).map_or(Ok(()), Err)
+}
+
 /// Makes an image smaller that an earlier runner has pushed, and that was tried since; `held`: what was found on the way.
 pub(super) async fn smaller(
     request: &BuildRequest,
@@ -197,11 +198,7 @@ pub(super) async fn smaller(
     let (judged, smaller) = made.map_err(failed)?;
     *held = judged.held;
     let digest = judged.pushed.digest;
-    let reference = format!("{}@{digest}", request.inputs.output.image);
-    let contract = request.inputs.contract.clone().unwrap_or_default();
-    if let Some(failure) = contract::failure(&held.breaches, &contract, &reference) {
-        return Err(failure);
-    }
+    judge(request, held, &digest)?;
     let platforms = judged.checked.platforms.into_iter();
     Ok(Published {
         digest,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use run::{Options, run};
 use whittle_api::{Exec, Exercise, HealthCheck, Variable, bounded};
 use whittle_image::packed::{deflate, inflate};
+use whittle_probe::filled_in;
 
 /// Where the shared volume lies in both containers: nothing of an image is there.
 pub const FOLDER: &str = "/.whittle-trial";
@@ -106,11 +107,7 @@ pub enum Step {
 pub fn arguments(check: &HealthCheck, exercise: &[Exercise]) -> Vec<String> {
     // The kubelet puts variables of the container into the command of a probe.
     let exec = check.exec.as_ref().map(|exec| Exec {
-        command: exec
-            .command
-            .iter()
-            .map(|word| expanded(word, &check.env))
-            .collect(),
+        command: filled(&exec.command, &check.env),
     });
     // What the image's own container is started with is of no use here.
     let check = HealthCheck {
@@ -156,11 +153,8 @@ pub fn read(log: &str) -> Option<Outcome> {
     loop {
         match lines.next()?.trim() {
             END => break,
-            line if packed.len() + line.len() > LOG => {
-                let _ = line;
-                return None;
-            }
-            line => packed += line,
+            line if packed.len() + line.len() <= LOG => packed += line,
+            _ => return None,
         }
     }
     // It was packed before: what expands to more was never printed by us.
@@ -175,23 +169,10 @@ pub fn read(log: &str) -> Option<Outcome> {
     Some(outcome)
 }
 
-/// A word with variables in it, as the kubelet reads it (<https://kubernetes.io/docs/tasks/inject-data-application/define-interdependent-environment-variables/>):
-/// `$(NAME)` is the value of one that is there, `$$` stands for `$`.
-fn expanded(word: &str, env: &[Variable]) -> String {
-    let mut text = String::new();
-    let mut rest = word;
-    while let Some(at) = rest.find('$') {
-        text += &rest[..at];
-        let after = &rest[at + 1..];
-        let name = after.strip_prefix('(').and_then(|it| it.split_once(')'));
-        let value = name.and_then(|(name, _)| env.iter().find(|it| it.name == name));
-        (text, rest) = match (after.strip_prefix('$'), name, value) {
-            (Some(after), ..) => (text + "$", after),
-            (_, Some((_, after)), Some(variable)) => (text + &variable.value, after),
-            _ => (text + "$", after),
-        };
-    }
-    text + rest
+/// A command with the values of variables in it; as it is where that comes to more than Linux starts.
+fn filled(command: &[String], env: &[Variable]) -> Vec<String> {
+    let values = env.iter().map(|it| (it.name.as_str(), it.value.as_str()));
+    filled_in(command, &values.collect()).unwrap_or_else(|| command.to_vec())
 }
 
 #[cfg(test)]
@@ -255,7 +236,7 @@ mod tests {
             ("echo $A $ $(A", "echo $A $ $(A"),
             ("", ""),
         ] {
-            assert_eq!(expanded(word, &env), expected, "{word}");
+            assert_eq!(filled(&[word.into()], &env), [expected], "{word}");
         }
     }
 

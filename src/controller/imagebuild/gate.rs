@@ -3,52 +3,42 @@
 //!
 //! A Job holds the Pod, so that it goes by itself (deadline, time to live) even where nobody looks any more.
 
+mod objects;
+
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::batch::v1::{Job, JobSpec};
-use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStatus, EnvVar, Pod, PodCondition, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SecurityContext,
-};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 
-use super::job::{USER, restricted, unprivileged};
+use super::job::USER;
 use super::outcome::{
     NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable,
 };
-use crate::builder::objects::pull_secrets;
-use crate::names;
 use crate::refusal::{Told, Whose, of_event};
-use whittle_api::{
-    Failure, FailureReason, HealthCheck, ImageBuild, LocalRef, PlatformStatus, RunAs,
-};
-use whittle_probe::Handler;
+pub use objects::job;
+use objects::{is_root, runs_as_root};
+use whittle_api::{Failure, FailureReason, HealthCheck, PlatformStatus};
 
 /// Name of the container.
 pub const CONTAINER: &str = "image";
-/// Seconds until the Job goes after its Pod has ended, where the controller does not take it away before.
-const GONE_AFTER: i32 = 60;
-/// Seconds for scheduling and pulling, before the check's own time begins.
-const PREPARATION: i64 = 600;
 /// The most of its node's disk that a container may fill, its log included.
 const DISK: &str = "2Gi";
 /// Why Linux does not let the check's Pod start a program that others start.
 const CAPABILITIES: &str = ": the program has file capabilities, and the health check Pod drops all of them: remove them \
     (setcap -r FILE), or set them without the effective bit (setcap CAPABILITY=p FILE)";
-const ROOT: i64 = 0;
 /// Bytes of what a program prints that are read for `run.stdout`.
 pub const OUTPUT: usize = 64 * 1024;
 
-/// Where the check of one platform stands.
+/// Where the check of one platform stands, or another trial of its image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Check {
+pub struct Check<S = State> {
     /// `os/architecture[/variant]`.
     pub platform: String,
     /// How it stands.
-    pub state: State,
+    pub state: S,
 }
 
 /// How a check stands.
@@ -101,190 +91,6 @@ pub enum How {
     Ended,
     /// It ran until its time was over.
     TimedOut,
-}
-
-/// The Job that checks one platform, with this name.
-pub fn job(
-    build: &ImageBuild,
-    check: &HealthCheck,
-    name: String,
-    number: i64,
-    platform: &PlatformStatus,
-) -> Job {
-    let mut labels = names::gate_labels(&build.uid().unwrap_or_default());
-    labels.insert("app.kubernetes.io/instance".into(), name.clone());
-    let metadata = ObjectMeta {
-        labels: Some(labels),
-        annotations: Some(
-            [
-                (names::IMAGE_BUILD.to_owned(), build.name_any()),
-                (names::BUILD.to_owned(), number.to_string()),
-            ]
-            .into(),
-        ),
-        ..ObjectMeta::default()
-    };
-    Job {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: build.namespace(),
-            owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
-            ..metadata.clone()
-        },
-        spec: Some(JobSpec {
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(PREPARATION + i64::from(check.timeout_seconds)),
-            // What has ended is to be found as long as others go on.
-            ttl_seconds_after_finished: Some(match check.run {
-                Some(_) => 10 * GONE_AFTER,
-                None => GONE_AFTER,
-            }),
-            pod_replacement_policy: Some("Failed".into()),
-            template: PodTemplateSpec {
-                metadata: Some(metadata),
-                spec: Some(pod(build, check, platform)),
-            },
-            ..JobSpec::default()
-        }),
-        status: None,
-    }
-}
-
-fn pod(build: &ImageBuild, check: &HealthCheck, platform: &PlatformStatus) -> PodSpec {
-    let contents = platform.contents.as_ref();
-    let as_root = runs_as_root(check, platform);
-    // The kubelet refuses a user by name under runAsNonRoot; the image says which number it is.
-    let user = contents
-        .filter(|contents| contents.user.is_some())
-        .and_then(|contents| contents.user_id)
-        .filter(|id| *id != ROOT);
-    let user = match is_root(platform) && !as_root {
-        true => Some(USER),
-        false => user,
-    };
-    let restricted = restricted(user);
-    let args = check.run.as_ref().map_or(&check.args, |run| &run.args);
-    PodSpec {
-        restart_policy: Some("Never".into()),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(1),
-        node_selector: Some(
-            [
-                ("kubernetes.io/os".to_owned(), "linux".to_owned()),
-                (
-                    "kubernetes.io/arch".to_owned(),
-                    architecture(&platform.platform).to_owned(),
-                ),
-            ]
-            .into(),
-        ),
-        image_pull_secrets: build
-            .spec
-            .output
-            .secret_ref
-            .as_ref()
-            .and_then(|LocalRef { name }| pull_secrets(std::slice::from_ref(name))),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: restricted.run_as_non_root.filter(|_| !as_root),
-            ..restricted
-        }),
-        containers: vec![Container {
-            name: CONTAINER.into(),
-            image: Some(format!("{}@{}", build.spec.output.image, platform.digest)),
-            args: Some(args.clone()).filter(|args| !args.is_empty()),
-            env: Some(
-                check
-                    .env
-                    .iter()
-                    .map(|variable| EnvVar {
-                        name: variable.name.clone(),
-                        value: Some(variable.value.clone()),
-                        value_from: None,
-                    })
-                    .collect(),
-            )
-            .filter(|env: &Vec<_>| !env.is_empty()),
-            readiness_probe: check.run.is_none().then(|| probe(check)),
-            resources: Some(resources(check)),
-            security_context: Some(match as_root {
-                // Level baseline allows what containers have by default.
-                true => SecurityContext {
-                    capabilities: None,
-                    ..unprivileged()
-                },
-                false => unprivileged(),
-            }),
-            ..Container::default()
-        }],
-        ..PodSpec::default()
-    }
-}
-
-/// True for an image whose USER is root.
-fn is_root(platform: &PlatformStatus) -> bool {
-    platform.contents.as_ref().is_some_and(|it| it.root)
-}
-
-/// True where an image is checked as root.
-pub fn runs_as_root(check: &HealthCheck, platform: &PlatformStatus) -> bool {
-    is_root(platform) && check.run_as == Some(RunAs::Image)
-}
-
-/// What is to be said of a failed check whose image would have run as root otherwise.
-pub fn as_another_user(check: &HealthCheck, platform: &PlatformStatus, state: State) -> State {
-    let other = is_root(platform) && !runs_as_root(check, platform);
-    match state {
-        State::Failed { message, log, how } if other && how != How::NotTried => State::Failed {
-            message: format!(
-                "{message}; the image's USER is root, and it was run as user {USER}: write USER {USER}:{USER} into the \
-                 Dockerfile, or set healthCheck.runAs: Image where the namespace allows Pod Security level baseline"
-            ),
-            log,
-            how,
-        },
-        state => state,
-    }
-}
-
-fn resources(check: &HealthCheck) -> ResourceRequirements {
-    let quantity = |text: &str| Quantity(text.to_owned());
-    let memory = check.memory.as_deref();
-    ResourceRequirements {
-        requests: Some(
-            [
-                ("cpu".to_owned(), quantity("10m")),
-                ("memory".to_owned(), quantity(memory.unwrap_or("32Mi"))),
-                // Else the limit would be set aside.
-                ("ephemeral-storage".to_owned(), quantity("16Mi")),
-            ]
-            .into(),
-        ),
-        limits: Some(
-            [("ephemeral-storage".to_owned(), quantity(DISK))]
-                .into_iter()
-                .chain(memory.map(|memory| ("memory".to_owned(), quantity(memory))))
-                .collect(),
-        ),
-        ..ResourceRequirements::default()
-    }
-}
-
-fn probe(check: &HealthCheck) -> Probe {
-    let mut probe = Probe {
-        period_seconds: Some(1),
-        timeout_seconds: Some(5.min(check.timeout_seconds)),
-        failure_threshold: Some(1),
-        ..Probe::default()
-    };
-    match Handler::of_health_check(check) {
-        Some(Handler::HttpGet(action)) => probe.http_get = Some(action),
-        Some(Handler::TcpSocket(action)) => probe.tcp_socket = Some(action),
-        Some(Handler::Grpc(action)) => probe.grpc = Some(action),
-        Some(Handler::Exec(action)) => probe.exec = Some(action),
-        Some(Handler::Sleep(_)) | None => {}
-    }
-    probe
 }
 
 /// `amd64` of `linux/amd64/v3`, as nodes are labelled.
@@ -523,6 +329,22 @@ pub fn runs(pod: &Pod) -> bool {
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
     all.find(|container| container.name == name)
+}
+
+/// What is to be said of a failed check whose image would have run as root otherwise.
+pub fn as_another_user(check: &HealthCheck, platform: &PlatformStatus, state: State) -> State {
+    let other = is_root(platform) && !runs_as_root(check, platform);
+    match state {
+        State::Failed { message, log, how } if other && how != How::NotTried => State::Failed {
+            message: format!(
+                "{message}; the image's USER is root, and it was run as user {USER}: write USER {USER}:{USER} into the \
+                 Dockerfile, or set healthCheck.runAs: Image where the namespace allows Pod Security level baseline"
+            ),
+            log,
+            how,
+        },
+        state => state,
+    }
 }
 
 /// How the check of a program stands that has ended as it had to, and has printed this.

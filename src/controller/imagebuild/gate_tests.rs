@@ -2,7 +2,8 @@ use k8s_openapi::jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::fixtures;
+use crate::{fixtures, names};
+use whittle_api::RunAs;
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_000_000).unwrap()

@@ -34,13 +34,7 @@ const EXERCISE: i64 = 60;
 const GONE_AFTER: i32 = 600;
 
 /// Where the trial of one platform stands.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Trial {
-    /// `os/architecture[/variant]`.
-    pub platform: String,
-    /// How it stands.
-    pub state: State,
-}
+pub type Trial = gate::Check<State>;
 
 /// How a trial stands.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use serde_json::json;
 use whittle_api::ImageBuild;
 use whittle_image::Contents;
 
-use crate::field::{Field, registry};
+use crate::field::Field;
 use crate::truth::contents;
 
 /// The stages of sources/Dockerfile that pairs use.
@@ -31,21 +31,7 @@ pub struct Image {
 
 /// Builds these images, and reads back what they hold.
 pub async fn build(field: &Field, names: &[&'static str]) -> BTreeMap<&'static str, Image> {
-    let local = registry();
-    field
-        .create(json!({
-            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
-            "spec": {
-                "cache": {"size": "8Gi"}, "maxConcurrentBuilds": 4,
-                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
-                "registries": [
-                    {"host": local, "plainHTTP": true},
-                    {"host": "docker.io", "mirrors": [local]},
-                    {"host": "gcr.io", "mirrors": [local]},
-                ],
-            },
-        }))
-        .await;
+    field.builder_of_tables(4).await;
     for (name, data) in [
         (
             "pairs",

@@ -6,30 +6,16 @@ use serde_json::{Value, json};
 use whittle_api::{ImageBuild, ImageBuildStatus, find};
 
 use super::rows::{Row, dockerfile};
-use crate::field::{Field, registry};
+use crate::field::Field;
 
 /// How long all rows may take together, on two slow processors that other tests use as well.
 const PATIENCE: Duration = Duration::from_secs(1500);
 /// Builds at a time: most of their time goes to Pods that come and go.
-const AT_ONCE: u32 = 6;
+const AT_ONCE: usize = 6;
 
 /// Applies all rows, and a builder that takes several of them at a time.
 pub async fn apply(field: &Field, rows: &[Row]) {
-    let local = registry();
-    field
-        .create(json!({
-            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
-            "spec": {
-                "cache": {"size": "8Gi"}, "maxConcurrentBuilds": AT_ONCE,
-                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
-                "registries": [
-                    {"host": local, "plainHTTP": true},
-                    {"host": "docker.io", "mirrors": [local]},
-                    {"host": "gcr.io", "mirrors": [local]},
-                ],
-            },
-        }))
-        .await;
+    field.builder_of_tables(AT_ONCE).await;
     source(field, rows).await;
     let source = json!({"configMap": {"name": "truth"}});
     for row in rows {

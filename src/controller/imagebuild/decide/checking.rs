@@ -110,10 +110,9 @@ pub fn pending(build: &ImageBuild, status: Option<&ImageBuildStatus>) -> Option<
 /// The attempt that has pushed an image whose checks have not ended, and what it has pushed.
 fn unchecked(status: &ImageBuildStatus) -> Option<(&Current, Built)> {
     let current = status.current.as_ref()?;
-    if current.stage.is_after_push() || trying::untried(current).is_some() {
-        return None;
-    }
-    Some((current, pushed(current)?))
+    let built = pushed(current)?;
+    let waits = !current.stage.is_after_push() && trying::to_try(&built).is_none();
+    waits.then_some((current, built))
 }
 
 /// What an earlier attempt of this build has pushed.
@@ -124,31 +123,36 @@ pub(super) fn pushed(current: &Current) -> Option<Built> {
     }
 }
 
-/// The names of the Jobs that check the build of this status; they go with the state that they belong to.
+/// The names of the Jobs that check the build of this status, or try its image; they go with the state that they belong to.
 pub fn jobs(status: &ImageBuildStatus) -> Vec<String> {
-    if let Some((_, of)) = status.current.as_ref().and_then(trying::untried) {
-        return trying::jobs(&of).collect();
-    }
-    let Some((current, built)) = unchecked(status) else {
+    let current = status.current.as_ref();
+    let current = current.filter(|current| !current.stage.is_tagging());
+    let Some((current, built)) = current.and_then(|current| Some((current, pushed(current)?)))
+    else {
         return vec![];
     };
-    let platforms = || built.platforms.iter().map(|it| &it.platform);
-    let of_this = platforms().map(|platform| name(&current.job, &built, platform));
-    // Those of the smaller image before it may not have gone yet.
-    let before = minimized::full(&built).map(|_| platforms());
-    let before = before.into_iter().flatten();
-    let of_small = before.map(|platform| names::child(&current.job, platform));
-    let checks: Vec<_> = of_this.chain(of_small).collect();
+    if let Some(of) = trying::to_try(&built) {
+        return trying::jobs(of).collect();
+    }
+    if current.stage.is_after_push() {
+        return vec![];
+    }
     // Of a smaller image each may be followed by a trial.
-    let tries = built
-        .minimized
-        .as_ref()
-        .is_some_and(|it| !it.starts.is_empty());
-    let every = built.platforms.iter().map(|it| &it.platform).cycle();
-    let trials = checks.iter().zip(every).filter(|_| tries);
-    let trials = trials.map(|(check, platform)| trying::name(check, platform));
-    let trials: Vec<_> = trials.collect();
-    checks.into_iter().chain(trials).collect()
+    let tries = (built.minimized.as_ref()).is_some_and(|it| !it.starts.is_empty());
+    // Those of the smaller image before it may not have gone yet.
+    let of_small = minimized::full(&built).is_some();
+    let mut jobs = vec![];
+    for platform in built.platforms.iter().map(|it| &it.platform) {
+        let small = of_small.then(|| names::child(&current.job, platform));
+        for check in [name(&current.job, &built, platform)]
+            .into_iter()
+            .chain(small)
+        {
+            jobs.extend(tries.then(|| trying::name(&check, platform)));
+            jobs.push(check);
+        }
+    }
+    jobs
 }
 
 /// The name of the Job that checks a platform of what this attempt has pushed: that of a full image is another one than that

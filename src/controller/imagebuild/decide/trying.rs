@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::clock::timeout;
-use super::{Action, Observed, Step, attempt_name, checking, deadline, start, step};
+use super::{Action, Observed, Step, checking, deadline, start, step};
 use crate::imagebuild::status;
 use crate::imagebuild::trial::{self, State, Trial};
 use crate::names;
@@ -45,8 +45,13 @@ pub(super) fn untried(current: &Current) -> Option<(Built, ToTry)> {
         return None;
     }
     let built = checking::pushed(current)?;
-    let of = built.minimized.as_ref()?.trial.as_deref()?.clone();
+    let of = to_try(&built)?.clone();
     Some((built, of))
+}
+
+/// What it takes to try an image that was pushed, where it is to be tried before it is made smaller.
+pub(super) fn to_try(built: &Built) -> Option<&ToTry> {
+    built.minimized.as_ref()?.trial.as_deref()
 }
 
 /// The name of the Job that tries a platform's image.
@@ -103,13 +108,7 @@ pub(super) fn go_on(
                 pushed: pushed.clone(),
             };
         }
-        let attempt = attempt_name(
-            build,
-            status.build.unwrap_or(1),
-            current.generation,
-            current.attempt,
-        );
-        current.job = names::child(&attempt, "smaller");
+        current.job = names::child(&pending.of.job, "smaller");
         current.message = Some("making the image smaller".into());
     }
     start(observed, settings, status, now)
