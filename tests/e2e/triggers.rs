@@ -18,7 +18,7 @@ use crate::ssh::{section, serve};
 const COPY: &str = "FROM scratch\nCOPY . /src/\n";
 
 impl Field {
-    async fn annotate(&self, name: &str, annotation: &str, value: Value) {
+    pub async fn annotate(&self, name: &str, annotation: &str, value: Value) {
         let patch = json!({"metadata": {"annotations": {annotation: value}}});
         self.change(name, patch).await;
     }
