@@ -3,6 +3,7 @@
 // The comments of options are their help, for people who read no Markdown.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod cluster;
 mod crds;
 pub mod inspect;
 mod minimize;
@@ -128,6 +129,8 @@ enum Command {
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
+    #[command(flatten)]
+    Cluster(crate::cluster::Command),
 }
 
 #[derive(clap::Args)]
@@ -357,6 +360,7 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Cluster(command) => crate::cluster::run(&command).await,
         Command::Trial { steps } => {
             let options = whittle_build::trial::Options::of_pod(steps);
             match whittle_build::trial::run(&options).await {
