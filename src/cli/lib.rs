@@ -3,6 +3,7 @@
 // The comments of options are their help, for people who read no Markdown.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod build;
 mod cluster;
 mod crds;
 pub mod inspect;
@@ -129,6 +130,7 @@ enum Command {
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
+    Build(Box<crate::build::Options>),
     #[command(flatten)]
     Cluster(crate::cluster::Command),
 }
@@ -360,6 +362,7 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Build(options) => crate::build::run(&options).await,
         Command::Cluster(command) => crate::cluster::run(&command).await,
         Command::Trial { steps } => {
             let options = whittle_build::trial::Options::of_pod(steps);
