@@ -128,8 +128,10 @@ fn names(kind: &'static str, current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Writes a man page for each command into a directory.
-pub(crate) fn man(command: Command, folder: &Path) -> std::io::Result<()> {
+pub(crate) fn man(mut command: Command, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
+    // Names of pages come from it.
+    command.build();
     clap_mangen::generate_to(command, folder)
 }
 
