@@ -15,7 +15,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     reach: Reach,
     /// The ImageBuild.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = crate::complete::builds())]
     name: String,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t)]

@@ -7,6 +7,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 use whittle_controller::imagebuild::decide;
+use whittle_image::display_size;
 
 use super::answer::Failed;
 use super::named;
@@ -154,7 +155,7 @@ fn overview(
         .iter()
         .map(|build| {
             let status = build.status.clone().unwrap_or_default();
-            let size = status.display_size.clone().unwrap_or_default();
+            let size = status.size.map(display_size).unwrap_or_default();
             let at = status.completed_at.as_ref().map(|at| ago(at.0, now));
             vec![
                 named(&build.metadata, own.unwrap_or_default()),

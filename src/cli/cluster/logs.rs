@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     reach: Reach,
     /// The ImageBuild.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = crate::complete::builds())]
     name: String,
     /// Print on until the build has ended; its result is the exit code.
     #[arg(short, long, conflicts_with_all = ["build", "previous"])]

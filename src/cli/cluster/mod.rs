@@ -4,6 +4,11 @@
 
 mod act;
 pub(crate) mod answer;
+mod cache;
+mod debug;
+mod doctor;
+#[cfg(test)]
+mod fixtures;
 mod follow;
 mod history;
 mod list;
@@ -29,9 +34,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use whittle_api::ImageBuild;
+use whittle_api::{Builder, ImageBuild};
 
 /// How a cluster is reached, in `kubectl`'s words.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -152,6 +158,19 @@ pub(crate) enum Command {
     /// Lists the builds of the past.
     #[command(after_help = "Example:\n  whittle history hello")]
     History(history::Options),
+    /// Shows what the caches of builders hold, and empties one.
+    #[command(after_help = "Examples:\n  whittle cache\n  whittle cache prune default")]
+    Cache(cache::Options),
+    /// Opens a shell beside a container that has none, with the image for debugging that was built with its own.
+    #[command(
+        after_help = "Examples:\n  whittle debug hello-5d9c\n  whittle debug hello-5d9c --image busybox:1.36 -- ps"
+    )]
+    Debug(debug::Options),
+    /// Looks whether a cluster and a namespace have what builds need, and says the cure where not.
+    #[command(
+        after_help = "Examples:\n  whittle doctor -n shop\n  whittle doctor --image registry.example.com/team/hello"
+    )]
+    Doctor(doctor::Options),
 }
 
 /// Runs the command.
@@ -165,8 +184,36 @@ pub(crate) async fn run(command: &Command) -> ExitCode {
         Command::Suspend(options) => act::turn(options, true).await,
         Command::Resume(options) => act::turn(options, false).await,
         Command::History(options) => history::run(options).await,
+        Command::Cache(options) => cache::run(options).await,
+        Command::Debug(options) => debug::run(options).await,
+        Command::Doctor(options) => doctor::run(options).await,
     };
     answer::ended(result)
+}
+
+/// Names of the objects of a kind in the namespace of the current context, at most so many.
+pub(crate) async fn names(kind: &str, most: u32) -> Result<Vec<String>, Failed> {
+    let cluster = Reach::default().cluster().await?;
+    let params = ListParams::default().limit(most);
+    let (client, namespace) = (cluster.client, &cluster.namespace);
+    let listed = match kind {
+        "builders" => Api::<Builder>::namespaced(client, namespace)
+            .list_metadata(&params)
+            .await
+            .map(|it| metas(it.items)),
+        _ => Api::<ImageBuild>::namespaced(client, namespace)
+            .list_metadata(&params)
+            .await
+            .map(|it| metas(it.items)),
+    };
+    listed.map_err(|error| answer::api(&error, kind))
+}
+
+fn metas<K>(items: Vec<PartialObjectMeta<K>>) -> Vec<String> {
+    items
+        .into_iter()
+        .filter_map(|it| it.metadata.name)
+        .collect()
 }
 
 /// `namespace/name`, or the name alone where the namespace is `own`.

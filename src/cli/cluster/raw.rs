@@ -95,7 +95,7 @@ mod tests {
         {
             let time = Timestamp::from_second(1_800_000_000 + second as i64).unwrap();
             let json = raw.line(time, &parse(line)).unwrap();
-            events.extend(state.line(&json));
+            events.extend(state.line(&json, &str::to_owned));
         }
         assert_eq!(
             raw.line(Timestamp::UNIX_EPOCH, &parse("advice: none")),

@@ -4,6 +4,8 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use whittle_api::ImageBuild;
 
+use crate::complete;
+
 use super::answer::{self, Failed};
 use super::{Cluster, Reach};
 
@@ -16,7 +18,7 @@ pub(crate) struct Selection {
     #[command(flatten)]
     pub(crate) reach: Reach,
     /// ImageBuilds, by name.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::builds())]
     pub(crate) names: Vec<String>,
     /// Those with these labels, as kubectl takes them: app=shop,tier!=test.
     #[arg(short = 'l', long, value_name = "LABELS", conflicts_with = "names")]
