@@ -179,7 +179,8 @@ async fn a_registry_whose_tags_stay_has_the_digest_all_the_same() {
         ..Registry::default()
     };
     let to = registry.start().await;
-    let source = packed(&sample(1)).await;
+    let folder = sample(1);
+    let source = packed(&folder).await;
     source.push(&to, "source-a").await.unwrap();
     assert!(
         registry
