@@ -22,14 +22,46 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
+/// A configuration of docker's with a credential store, and the store's program, which notes what it is asked for.
+fn folder_of_docker() -> TempDir {
+    let program = "#!/bin/sh\n{ printf '%s ' \"$1\"; cat; } > \"$DOCKER_CONFIG/asked\"\necho '{\"Username\":\"u\",\"Secret\":\"p\"}'\n";
+    let folder = folder(&[
+        ("config.json", r#"{"credsStore": "e2e"}"#),
+        ("docker-credential-e2e", program),
+    ]);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder.path().join("docker-credential-e2e"), mode).unwrap();
+    folder
+}
+
 impl Field {
     /// Builds a directory into an image of this name, pushed to the local registry as this machine reaches it.
     async fn build_folder(&self, folder: &TempDir, name: &str, more: &[&str]) -> Ran {
+        self.build_folder_with(folder, name, more, &[]).await
+    }
+
+    /// The same, with variables.
+    async fn build_folder_with(
+        &self,
+        folder: &TempDir,
+        name: &str,
+        more: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Ran {
         let path = folder.path().to_str().unwrap();
         let host = variable("REGISTRY_HOST");
         let to = format!("{host}/{}/{name}", self.namespace);
-        let common = ["build", path, "--name", name, "--push-to", &to];
-        self.whittle(&[&common, more].concat()).await
+        let common = [
+            "build",
+            path,
+            "--name",
+            name,
+            "--push-to",
+            &to,
+            "-n",
+            &self.namespace,
+        ];
+        with(&[&common, more].concat(), variables).await
     }
 
     async fn image_build(&self, name: &str) -> ImageBuild {
@@ -107,8 +139,16 @@ async fn a_directory_is_built_and_only_what_has_changed_is_sent_and_built_again(
     let files = files_of(&image, &digest(&built)).await;
     assert_eq!(files["src/src/main.txt"], b"one\ntwo\n");
 
-    // Again, though nothing has changed.
-    let rebuilt = field.build_folder(&folder, "hello", &["--rebuild"]).await;
+    // Again, though nothing has changed; docker keeps its credentials in a program, which is asked for this registry.
+    let docker = folder_of_docker();
+    let path = docker.path().to_str().unwrap();
+    let search = format!("{path}:{}", variable("PATH"));
+    let variables = [("DOCKER_CONFIG", path), ("PATH", &search)];
+    let rebuilt = field
+        .build_folder_with(&folder, "hello", &["--rebuild"], &variables)
+        .await;
+    let asked = fs::read_to_string(docker.path().join("asked")).unwrap();
+    assert_eq!(asked, format!("get {}", variable("REGISTRY_HOST")));
     rebuilt.ends(0);
     assert!(rebuilt.err.contains("nothing to send"), "{rebuilt:?}");
     let status = field.image_build("hello").await.status.unwrap();

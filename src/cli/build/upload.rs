@@ -206,13 +206,10 @@ pub(super) async fn place(
     let wrong = |error: InspectError| Failed::Use(error.to_string());
     let mut login = look(&repository, &files(|name| std::env::var_os(name))).map_err(wrong)?;
     if login.credentials.is_none()
-        && let Some(name) = login.helper.clone()
+        && let Some(name) = login.helper.take()
     {
         match helper::get(&name, &repository.host).await {
-            Ok(found) => {
-                login.credentials = found;
-                login.helper = None;
-            }
+            Ok(found) => login.credentials = found,
             Err(why) => anstream::eprintln!(
                 "note: the credential helper docker-credential-{name}: {why}: going on without credentials for {}",
                 repository.host

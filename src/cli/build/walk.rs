@@ -202,6 +202,10 @@ impl Walk<'_> {
                     format!("{shown}: too many directories in one another: more than {DEEP}");
                 return Err(Failed::Use(text));
             }
+            // What is left out need not be readable.
+            if out && fs::read_dir(&place).is_err() {
+                return Ok(false);
+            }
             let sent = self.directory(path, &here, depth + 1)?;
             return match sent || !out {
                 true => self.send(path, Kind::Directory),
