@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(value_name = "DIRECTORY")]
     pub(super) folder: Option<PathBuf>,
     /// The ImageBuild's name; the directory's by default.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = crate::complete::builds())]
     pub(super) name: Option<String>,
     /// Where the image goes: host/path, without a tag. Without it: where the existing ImageBuild says.
     #[arg(long, value_name = "REPOSITORY")]
@@ -57,7 +57,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(super) push_secret: Option<String>,
     /// The Builder.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = crate::complete::builders())]
     pub(super) builder: Option<String>,
     /// Where the directory is sent: host/path, as the cluster names it; --image by default.
     #[arg(long, value_name = "REPOSITORY")]
