@@ -3,6 +3,7 @@
 // The comments of options are their help, for people who read no Markdown.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod build;
 mod cluster;
 mod complete;
 mod crds;
@@ -160,6 +161,7 @@ enum Command {
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
+    Build(Box<crate::build::Options>),
     #[command(flatten)]
     Cluster(crate::cluster::Command),
     /// Prints a script that completes commands, flags and names of ImageBuilds.
@@ -410,6 +412,7 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Build(options) => crate::build::run(&options).await,
         Command::Cluster(command) => crate::cluster::run(&command).await,
         Command::Completion { shell } => wrote(
             complete::script(shell)

@@ -10,6 +10,7 @@ pub mod fixtures;
 mod images;
 mod layers;
 mod mounted;
+mod push;
 mod referrers;
 mod retry;
 mod smaller;
