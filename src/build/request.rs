@@ -102,6 +102,9 @@ pub struct BuildRequest {
     /// True where the builder's cache outlives this attempt, and what it holds is told.
     #[serde(default)]
     pub looks: bool,
+    /// True where no step is taken from the cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_cache: bool,
 }
 
 /// What a source of Flux has fetched.

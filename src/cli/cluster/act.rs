@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{CANCEL, ImageBuild, REQUESTED_AT};
+use whittle_api::{CANCEL, ImageBuild, NO_CACHE, REQUESTED_AT};
 
 use super::answer::{self, Failed};
 use super::follow::{Shown, Until, follow};
@@ -29,6 +29,9 @@ pub(crate) struct Rebuild {
     /// Print the build's log, and wait until it has ended; for one ImageBuild.
     #[arg(short, long, conflicts_with = "selector")]
     follow: bool,
+    /// Take no step from the cache. What cache mounts hold stays.
+    #[arg(long)]
+    no_cache: bool,
     /// With --wait and --follow: so long at most, for example 20m.
     #[arg(long, value_parser = wait::duration, default_value = "1h")]
     timeout: Duration,
@@ -63,7 +66,7 @@ pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
     let value = request_value();
     for build in &builds {
         let name = named(&build.metadata, &cluster.namespace);
-        request_as(&cluster, build, &value).await?;
+        request_as(&cluster, build, &value, options.no_cache).await?;
         match build.spec.suspend {
             true => anstream::println!(
                 "{name}: a build is requested, and starts when it is resumed: whittle resume {name}"
@@ -91,7 +94,7 @@ pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
 /// Asks for one more build, and says what to wait for.
 pub(crate) async fn request(cluster: &Cluster, build: &ImageBuild) -> Result<Until, Failed> {
     let value = request_value();
-    request_as(cluster, build, &value).await?;
+    request_as(cluster, build, &value, false).await?;
     Ok(Until::Request(value))
 }
 
@@ -100,8 +103,16 @@ fn request_value() -> String {
     Timestamp::now().to_string()
 }
 
-async fn request_as(cluster: &Cluster, build: &ImageBuild, value: &str) -> Result<(), Failed> {
-    let annotations = json!({REQUESTED_AT: value});
+async fn request_as(
+    cluster: &Cluster,
+    build: &ImageBuild,
+    value: &str,
+    no_cache: bool,
+) -> Result<(), Failed> {
+    let mut annotations = json!({REQUESTED_AT: value});
+    if no_cache {
+        annotations[NO_CACHE] = value.into();
+    }
     patch(
         cluster,
         build,
