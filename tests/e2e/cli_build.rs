@@ -259,6 +259,10 @@ async fn what_others_manage_is_told_and_taken_over_when_asked() {
     assert!(taken.ends(0).contains("whittle resume hello"), "{taken:?}");
     let now = field.image_build("hello").await;
     assert!(now.spec.source.inline.is_none() && now.spec.source.oci.is_some());
+    // From then on the source is the directory's.
+    fs::write(folder.path().join("Dockerfile"), "FROM busybox:1.36\n").unwrap();
+    let again = field.build_folder(&folder, "hello", &[]).await;
+    assert!(again.ends(0).contains("whittle resume hello"), "{again:?}");
     let other = field.image("other");
     let refused = field
         .build_folder(&folder, "hello", &["--image", &other])

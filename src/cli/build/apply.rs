@@ -5,7 +5,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 use whittle_api::ImageBuild;
 
-use super::manifest::{MANAGER, conflicts, manager_of, other_sources};
+use super::manifest::{MANAGER, conflicts, conflicts_with_ourselves, manager_of, other_sources};
 use crate::cluster::{Cluster, Failed, answer};
 
 /// The ImageBuild of this name, where there is one.
@@ -39,21 +39,28 @@ pub(super) struct How {
     pub(super) dry_run: bool,
 }
 
-/// Applies an object by server-side apply.
+/// Applies an object by server-side apply. What [`replace_source`] has written is no one else's: it is taken over unasked.
 pub(super) async fn apply(
     cluster: &Cluster,
     name: &str,
     object: &Value,
     how: How,
 ) -> Result<ImageBuild, Failed> {
-    let params = PatchParams {
+    let mut params = PatchParams {
         field_manager: Some(MANAGER.into()),
         force: how.force,
         dry_run: how.dry_run,
         ..PatchParams::default()
     };
     let builds: Api<ImageBuild> = cluster.builds();
-    let applied = builds.patch(name, &params, &Patch::Apply(object)).await;
+    let mut applied = builds.patch(name, &params, &Patch::Apply(object)).await;
+    if !how.force
+        && let Err(kube::Error::Api(answer)) = &applied
+        && conflicts_with_ourselves(answer)
+    {
+        params.force = true;
+        applied = builds.patch(name, &params, &Patch::Apply(object)).await;
+    }
     applied.map_err(|error| refused(&error, "ImageBuild", name))
 }
 
@@ -112,3 +119,7 @@ pub(super) fn refused(error: &kube::Error, kind: &str, name: &str) -> Failed {
     }
     answer::api(error, &format!("{kind} {name}"))
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

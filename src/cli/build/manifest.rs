@@ -118,6 +118,13 @@ pub(super) fn conflicts(answer: &kube::core::Status) -> Vec<(String, String)> {
         .collect()
 }
 
+/// True where an apply conflicts with what this command itself has written in another way: a merge patch counts as another
+/// manager of the same name.
+pub(super) fn conflicts_with_ourselves(answer: &kube::core::Status) -> bool {
+    let conflicts = conflicts(answer);
+    !conflicts.is_empty() && conflicts.iter().all(|(_, manager)| manager == MANAGER)
+}
+
 /// The kinds of source that an ImageBuild has, other than `kind`, and that stay when ours is applied: others have set them.
 pub(super) fn other_sources(
     build: &ImageBuild,

@@ -108,6 +108,7 @@ fn a_conflict_says_field_and_manager() {
         ]},
     });
     let answer: kube::core::Status = serde_json::from_value(answer).unwrap();
+    assert!(!conflicts_with_ourselves(&answer));
     let found = conflicts(&answer);
     assert_eq!(
         found,

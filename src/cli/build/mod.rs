@@ -3,7 +3,6 @@
 mod apply;
 mod documents;
 mod given;
-mod helper;
 mod inline;
 mod layers;
 mod manifest;
@@ -121,6 +120,7 @@ impl Plan<'_> {
             None => image,
         };
         let packed = upload::pack(self.folder, &self.tree).await?;
+        packed.fits()?;
         let mut oci = json!({"image": format!("{repository}@{}", packed.digest)});
         if let Some(name) = &self.options.source_secret {
             oci["secretRef"] = json!({"name": name});
@@ -217,6 +217,11 @@ impl Plan<'_> {
                     "note: {failed}; the directory is small: its files are sent within the ImageBuild (source.inline)"
                 );
                 return Ok(files);
+            }
+            Err(Unsent::Refused(failed)) if inline::unfit(&self.tree).is_none() => {
+                return Err(Failed::Refused(format!(
+                    "{failed}; the directory is small: --inline sends its files within the ImageBuild, without a registry"
+                )));
             }
             Err(unsent) => return Err(unsent.into()),
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use futures::stream::{self, Stream};
 use tar::{Builder, EntryType, Header};
@@ -29,6 +30,8 @@ pub(super) struct Packed {
     pub(super) digest: String,
     /// Its bytes.
     pub(super) size: u64,
+    /// Bytes of the archive before it was compressed.
+    pub(super) unpacked: u64,
 }
 
 /// Why a layer could not be packed.
@@ -47,18 +50,23 @@ pub(super) fn measure(folder: &Path, entries: Vec<Entry>) -> Result<Packed, Unpa
         hash: Hasher::of("sha256:").expect("sha256 is known"),
         size: 0,
     };
-    let sum = write(folder, &entries, sum)?;
+    let (sum, unpacked) = write(folder, &entries, sum)?;
     Ok(Packed {
         entries: Arc::new(entries),
         digest: sum.hash.finish(),
         size: sum.size,
+        unpacked,
     })
 }
 
-/// Packs a layer into what takes its bytes.
-pub(super) fn write<W: Write>(folder: &Path, entries: &[Entry], out: W) -> Result<W, Unpacked> {
+/// Packs a layer into what takes its bytes; how many they are before they are compressed.
+pub(super) fn write<W: Write>(
+    folder: &Path,
+    entries: &[Entry],
+    out: W,
+) -> Result<(W, u64), Unpacked> {
     let packed = GzBuilder::new().write(out, Compression::new(LEVEL));
-    let mut archive = Builder::new(packed);
+    let mut archive = Builder::new(Counted { packed, bytes: 0 });
     for entry in entries {
         append(&mut archive, folder, entry).map_err(|error| Unpacked {
             path: folder.join(&entry.path),
@@ -69,8 +77,26 @@ pub(super) fn write<W: Write>(folder: &Path, entries: &[Entry], out: W) -> Resul
         path: folder.to_owned(),
         error,
     };
-    let packed = archive.into_inner().map_err(end)?;
-    packed.finish().map_err(end)
+    let Counted { packed, bytes } = archive.into_inner().map_err(end)?;
+    Ok((packed.finish().map_err(end)?, bytes))
+}
+
+/// Counts what is packed.
+struct Counted<W: Write> {
+    packed: GzEncoder<W>,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.packed.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.packed.flush()
+    }
 }
 
 fn append(archive: &mut Builder<impl Write>, folder: &Path, entry: &Entry) -> io::Result<()> {
@@ -157,7 +183,7 @@ pub(super) fn stream(
         };
         let written = write(&folder, &entries, out);
         let flushed = written.map_err(io::Error::other);
-        if let Err(error) = flushed.and_then(|mut out| out.send()) {
+        if let Err(error) = flushed.and_then(|(mut out, _)| out.send()) {
             // Who asked may be gone.
             let _ = to.blocking_send(Err(error));
         }

@@ -46,7 +46,7 @@ fn the_same_files_give_the_same_bytes_whoever_owns_them_and_whenever_they_were_w
 #[test]
 fn an_archive_holds_modes_links_and_long_names_and_nothing_of_this_machine() {
     let folder = sample();
-    let packed = write(folder.path(), &entries(&folder), vec![]).unwrap();
+    let (packed, _) = write(folder.path(), &entries(&folder), vec![]).unwrap();
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(packed.as_slice()));
     let mut found = BTreeMap::new();
     for entry in archive.entries().unwrap() {
@@ -98,6 +98,13 @@ async fn the_stream_has_the_bytes_that_were_measured() {
     .collect();
     fs::write(folder.path().join("noise"), noise).unwrap();
     let packed = measure(folder.path(), entries(&folder)).unwrap();
+    let (bytes, unpacked) = write(folder.path(), &entries(&folder), vec![]).unwrap();
+    let mut archive = vec![];
+    io::copy(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut archive).unwrap();
+    assert_eq!(
+        (packed.unpacked, unpacked),
+        (archive.len() as u64, archive.len() as u64)
+    );
     let (sent, counted) = std::sync::mpsc::channel();
     let chunks = stream(folder.path().to_owned(), &packed, move |bytes| {
         let _ = sent.send(bytes);

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use whittle_image::{Descriptor, ManifestDocument, OCI_MANIFEST, Reference, Repository, digest_of};
+use whittle_image::{
+    Descriptor, ManifestDocument, OCI_MANIFEST, Reference, Repository, digest_of, display_size,
+};
 use whittle_registry::{Access, RegistryError};
 
-use super::helper;
 use super::layers::split;
 use super::pack::{Packed, measure, stream as bytes_of};
-use super::walk::{Tree, unreadable};
+use super::walk::{BYTES, Entry, Tree, unreadable};
 use crate::cluster::Failed;
 use crate::inspect::InspectError;
 use crate::inspect::credentials::{files, look};
+use crate::inspect::helper;
 use crate::inspect::remote::{Connection, Remote};
 
 /// What the artifact is.
@@ -26,6 +28,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
 const EMPTY: &[u8] = b"{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// The most bytes, packed, that a runner takes of one layer.
+const LAYER_BYTES: u64 = 4 << 30;
 /// Questions to the registry at a time.
 const ASKED: usize = 8;
 /// Layers that are sent at a time.
@@ -54,16 +58,20 @@ pub(super) struct Sent {
 /// Why a directory was not sent.
 #[derive(Debug)]
 pub(super) enum Unsent {
-    /// The registry cannot be reached from here.
+    /// No connection to the registry comes about from here.
     Unreachable(Failed),
-    /// Anything else.
+    /// The registry has answered, or something in its place, and does not take it.
+    Refused(Failed),
+    /// It is due to the directory.
     Failed(Failed),
 }
 
 impl From<Unsent> for Failed {
     fn from(unsent: Unsent) -> Self {
         match unsent {
-            Unsent::Unreachable(failed) | Unsent::Failed(failed) => failed,
+            Unsent::Unreachable(failed) | Unsent::Refused(failed) | Unsent::Failed(failed) => {
+                failed
+            }
         }
     }
 }
@@ -76,7 +84,7 @@ pub(super) async fn pack(folder: &Path, tree: &Tree) -> Result<Source, Failed> {
         .map(|entries| {
             let (folder, bar) = (folder.to_owned(), bar.clone());
             async move {
-                let bytes = entries.iter().map(super::walk::Entry::size).sum();
+                let bytes = entries.iter().map(Entry::size).sum();
                 let packed = tokio::task::spawn_blocking(move || measure(&folder, entries));
                 let packed = packed.await.expect("packing does not panic");
                 bar.inc(bytes);
@@ -124,12 +132,46 @@ impl Source {
         self.layers.iter().map(|layer| layer.size).sum()
     }
 
+    /// Nothing, or why a runner would not take it: a layer lies there packed while it is unpacked beside those before it.
+    pub(super) fn fits(&self) -> Result<(), Failed> {
+        let shown = |bytes: u64| display_size(bytes.try_into().unwrap_or(i64::MAX));
+        let mut unpacked = 0_u64;
+        for layer in &self.layers {
+            unpacked = unpacked.saturating_add(layer.unpacked);
+            let largest = layer.entries.iter().max_by_key(|entry| entry.size());
+            let largest = largest.map(|entry| entry.path.display().to_string());
+            let largest = largest.unwrap_or_default();
+            if layer.size > LAYER_BYTES {
+                return Err(Failed::Use(format!(
+                    "{largest} is too large: {} packed, and a source may have {} in one piece: leave it out with .dockerignore, and \
+                     fetch it in the Dockerfile (ADD https://…), or split it",
+                    shown(layer.size),
+                    shown(LAYER_BYTES)
+                )));
+            }
+            if unpacked.saturating_add(layer.size) > BYTES {
+                return Err(Failed::Use(format!(
+                    "the folder is too large: a build may unpack {}, and the layer of {largest} ({} packed) lies beside what is \
+                     unpacked ({}): leave out with .dockerignore what the image does not need",
+                    shown(BYTES),
+                    shown(layer.size),
+                    shown(unpacked)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends what the registry does not have, and says how much that was. `tag`: what keeps it from being collected as garbage.
     pub(super) async fn push(&self, to: &Remote, tag: &str) -> Result<Sent, Unsent> {
         let client = to.client();
         let failed = |error| refused(to, error);
-        // All of it is there: most often because nothing has changed.
+        // All of it is there: most often because nothing has changed, and else because it was the source before.
         if client.has_manifest(&self.digest).await.map_err(failed)? {
+            let tagged = client.digest(tag).await;
+            if tagged.as_ref().ok() != Some(&self.digest) {
+                self.keep(to, tag).await;
+            }
             return Ok(Sent::default());
         }
         let missing: Vec<&Packed> = stream::iter(&self.layers)
@@ -157,13 +199,18 @@ impl Source {
         client.put_blob(EMPTY).await.map_err(failed)?;
         let put = client.put_manifest(&self.digest, OCI_MANIFEST, &self.manifest);
         put.await.map_err(failed)?;
-        // Registries delete what no tag names; one whose tags cannot be moved keeps the digest alone.
-        if let Err(error) = client.put_manifest(tag, OCI_MANIFEST, &self.manifest).await {
+        self.keep(to, tag).await;
+        Ok(sent)
+    }
+
+    /// Registries delete what no tag names; one whose tags cannot be moved keeps the digest alone.
+    async fn keep(&self, to: &Remote, tag: &str) {
+        let put = (to.client()).put_manifest(tag, OCI_MANIFEST, &self.manifest);
+        if let Err(error) = put.await {
             anstream::eprintln!(
                 "note: the tag {tag}, which keeps the source from being deleted, was not moved: {error}"
             );
         }
-        Ok(sent)
     }
 
     async fn push_layer(
@@ -225,8 +272,8 @@ pub(super) async fn place(
 }
 
 fn refused(to: &Remote, error: RegistryError) -> Unsent {
-    let away = matches!(&error, RegistryError::Transient { .. });
     let repository = &to.reference().repository;
+    let away = matches!(&error, RegistryError::Transient { message, .. } if is_unconnected(message, repository.api_host()));
     let name = format!("{}/{}", repository.host, repository.path);
     let said = to.refused(error);
     match away {
@@ -234,8 +281,29 @@ fn refused(to: &Remote, error: RegistryError) -> Unsent {
             "{name} is unreachable from here: {said}: check the network; where this machine knows the registry by another name, give it \
              with --push-to"
         ))),
-        false => Unsent::Failed(Failed::Refused(format!("{name}: {said}"))),
+        false => Unsent::Refused(Failed::Refused(format!("{name}: {said}"))),
     }
+}
+
+/// True where the connection to this host itself did not come about: its name is unknown, nobody listens, or nobody answers
+/// in time. What a registry answers, also that it is busy, and TLS that fails are something else.
+fn is_unconnected(message: &str, host: &str) -> bool {
+    // reqwest's words for what was not answered.
+    let Some((url, why)) = message
+        .strip_prefix("error sending request for url (")
+        .and_then(|rest| rest.split_once(')'))
+    else {
+        return false;
+    };
+    let Ok(url) = reqwest::Url::parse(url) else {
+        return false;
+    };
+    // Another one is the token server, or the storage behind the registry: the registry has named it.
+    let own = reqwest::Url::parse(&format!("{}://{host}/", url.scheme()));
+    let is_own = own.is_ok_and(|own| own.origin() == url.origin());
+    // hyper's words for the steps before TLS, and reqwest's for the time that all steps have.
+    let steps = ["dns error", "tcp connect error", "operation timed out"];
+    is_own && why.contains("client error (Connect)") && steps.iter().any(|step| why.contains(step))
 }
 
 /// On a terminal alone.

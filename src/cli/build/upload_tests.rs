@@ -21,6 +21,8 @@ struct Registry {
     refuses: Option<StatusCode>,
     /// Tags cannot be put.
     fixed: bool,
+    /// How many were put.
+    tagged: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -85,6 +87,9 @@ async fn answer(State(registry): State<Registry>, request: Request) -> Response<
             plain(StatusCode::METHOD_NOT_ALLOWED)
         }
         Method::PUT => {
+            if !path.contains("sha256:") {
+                registry.tagged.fetch_add(1, Ordering::Relaxed);
+            }
             held.insert(path, bytes);
             plain(StatusCode::CREATED)
         }
@@ -190,13 +195,139 @@ async fn a_registry_whose_tags_stay_has_the_digest_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_source_that_comes_back_has_its_tag_again() {
+    let registry = Registry::default();
+    let to = registry.start().await;
+    let tag = "/v2/team/hello/manifests/source-a";
+    let folders = (sample(1), sample(2));
+    let (one, two) = (packed(&folders.0).await, packed(&folders.1).await);
+    for source in [&one, &two] {
+        assert_ne!(source.push(&to, "source-a").await.unwrap().layers, 0);
+    }
+    assert_eq!(digest_of(&registry.has(tag).unwrap()), two.digest);
+    assert_eq!(one.push(&to, "source-a").await.unwrap(), Sent::default());
+    assert_eq!(digest_of(&registry.has(tag).unwrap()), one.digest);
+    // Somebody has deleted it.
+    registry.held.lock().unwrap().remove(tag);
+    assert_eq!(one.push(&to, "source-a").await.unwrap(), Sent::default());
+    assert_eq!(digest_of(&registry.has(tag).unwrap()), one.digest);
+    let puts = registry.tagged.load(Ordering::Relaxed);
+    one.push(&to, "source-a").await.unwrap();
+    assert_eq!(registry.tagged.load(Ordering::Relaxed), puts);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_busy_or_broken_is_not_one_that_is_away() {
+    for status in [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ] {
+        let registry = Registry {
+            refuses: Some(status),
+            ..Registry::default()
+        };
+        let to = registry.start().await;
+        let pushed = packed(&sample(1)).await.push(&to, "source-a").await;
+        let Err(Unsent::Refused(failed)) = pushed else {
+            panic!("{pushed:?}");
+        };
+        assert!(failed.to_string().contains(status.as_str()), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn no_connection_is_no_name_or_nobody_who_listens_and_not_what_fails_later() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
+    let said = async |url: String| {
+        let error = client.get(url).send().await.unwrap_err();
+        whittle_registry::causes(&error)
+    };
+    // Longer than a name may be: no name server is asked.
+    let unknown = format!("{}.example:5000", "a".repeat(64));
+    let text = said(format!("http://{unknown}/v2/")).await;
+    assert!(is_unconnected(&text, &unknown), "{text}");
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for scheme in ["http", "https"] {
+        let text = said(format!("{scheme}://{nobody}/v2/a/manifests/b")).await;
+        assert!(is_unconnected(&text, &nobody), "{text}");
+        // The token server is away, and the registry is not.
+        assert!(!is_unconnected(&text, "r.example.com"), "{text}");
+    }
+
+    let to = Registry::default().start().await;
+    let plain = &to.reference().repository.host;
+    let text = said(format!("https://{plain}/v2/")).await;
+    assert!(text.contains("InvalidContentType"), "{text}");
+    assert!(!is_unconnected(&text, plain), "{text}");
+
+    // What a server says in the same words.
+    let text = "manifest a of team/hello: 503 Service Unavailable: client error (Connect): tcp connect error";
+    assert!(!is_unconnected(text, plain));
+    let late = |step: &str| {
+        format!(
+            "error sending request for url (https://r.example.com/v2/){step}: operation timed out"
+        )
+    };
+    assert!(is_unconnected(
+        &late(": client error (Connect)"),
+        "r.example.com:443"
+    ));
+    assert!(!is_unconnected(&late(""), "r.example.com"));
+}
+
+#[tokio::test]
+async fn what_a_runner_would_not_take_is_refused_before_it_is_sent() {
+    let mut source = packed(&sample(1)).await;
+    let unpacked: u64 = source.layers.iter().map(|layer| layer.unpacked).sum();
+    assert!(source.fits().is_ok());
+    let last = source.layers.last_mut().unwrap();
+    let size = last.size;
+    last.size = LAYER_BYTES;
+    assert!(source.fits().is_ok());
+
+    let last = source.layers.last_mut().unwrap();
+    last.size = LAYER_BYTES + 1;
+    let name = last.entries.iter().max_by_key(|entry| entry.size());
+    let name = name.unwrap().path.display().to_string();
+    let failed = source.fits().unwrap_err();
+    assert_eq!(failed.code(), 2);
+    let said = failed.to_string();
+    assert!(
+        said.starts_with(&format!("{name} is too large: 4.0 GiB packed")),
+        "{said}"
+    );
+
+    // Packed and unpacked, to the byte.
+    let last = source.layers.last_mut().unwrap();
+    last.size = size;
+    last.unpacked += BYTES - size - unpacked;
+    assert!(source.fits().is_ok());
+    source.layers.last_mut().unwrap().unpacked += 1;
+    let failed = source.fits().unwrap_err();
+    assert_eq!(failed.code(), 2);
+    assert!(
+        failed
+            .to_string()
+            .contains("a build may unpack 8.0 GiB, and the layer of"),
+        "{failed}"
+    );
+}
+
+#[tokio::test]
 async fn a_registry_that_denies_is_told_with_the_way_to_log_in() {
     let registry = Registry {
         refuses: Some(StatusCode::FORBIDDEN),
         ..Registry::default()
     };
     let to = registry.start().await;
-    let Err(Unsent::Failed(failed)) = packed(&sample(1)).await.push(&to, "source-a").await else {
+    let Err(Unsent::Refused(failed)) = packed(&sample(1)).await.push(&to, "source-a").await else {
         panic!("it was sent");
     };
     assert_eq!(failed.code(), 3);

@@ -15,7 +15,7 @@ use crate::cluster::Failed;
 /// The most entries that Whittle unpacks of a source.
 const ENTRIES: usize = 500_000;
 /// The most bytes that a runner unpacks, where its chart's `runner.scratchSize` is as it comes.
-const BYTES: u64 = 8 << 30;
+pub(super) const BYTES: u64 = 8 << 30;
 /// The largest ignore file that is read, in bytes.
 const IGNORE_LIMIT: u64 = 1 << 20;
 /// Warnings that are said one by one.
@@ -193,10 +193,18 @@ impl Walk<'_> {
         let here = self.ignore.within(above, &path.to_string_lossy());
         let out = here.is_out() && !self.always.contains(path);
         let place = self.folder.join(path);
+        let pruned = out && self.prunes && !self.above.contains(path);
+        if pruned || out && !kind.is_dir() {
+            return Ok(false);
+        }
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        if name.starts_with(b".wh.") {
+            self.tree.warn(|| {
+                format!("{shown} is left out: in the layers of an image such a name deletes a file")
+            });
+            return Ok(false);
+        }
         if kind.is_dir() {
-            if out && self.prunes && !self.above.contains(path) {
-                return Ok(false);
-            }
             if depth >= DEEP {
                 let text =
                     format!("{shown}: too many directories in one another: more than {DEEP}");
@@ -211,16 +219,6 @@ impl Walk<'_> {
                 true => self.send(path, Kind::Directory),
                 false => Ok(false),
             };
-        }
-        if out {
-            return Ok(false);
-        }
-        let name = path.file_name().unwrap_or_default().as_bytes();
-        if name.starts_with(b".wh.") {
-            self.tree.warn(|| {
-                format!("{shown} is left out: in the layers of an image such a name deletes a file")
-            });
-            return Ok(false);
         }
         if kind.is_symlink() {
             let target = fs::read_link(&place).map_err(|error| unreadable(&place, &error))?;

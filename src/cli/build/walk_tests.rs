@@ -105,6 +105,26 @@ fn a_socket_is_left_out_with_a_warning_and_a_link_to_nowhere_is_a_link() {
 }
 
 #[test]
+fn a_directory_whose_name_deletes_another_is_left_out_with_all_within() {
+    let folder = folder(&[
+        (".dockerignore", "out\n"),
+        ("Dockerfile", ""),
+        ("a/.wh.b/c", ""),
+        ("a/b/c", ""),
+        ("out/.wh.a/b", ""),
+    ]);
+    assert_eq!(
+        paths(&folder, "Dockerfile"),
+        [".dockerignore", "Dockerfile", "a", "a/b", "a/b/c"]
+    );
+    let tree = walk(folder.path(), "Dockerfile").unwrap();
+    assert_eq!(
+        tree.warnings,
+        ["a/.wh.b is left out: in the layers of an image such a name deletes a file"]
+    );
+}
+
+#[test]
 fn many_warnings_are_counted() {
     let files: Vec<String> = (0..9).map(|n| format!(".wh.{n}")).collect();
     let files: Vec<(&str, &str)> = files.iter().map(|name| (name.as_str(), "")).collect();

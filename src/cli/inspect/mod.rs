@@ -11,6 +11,7 @@ pub(crate) mod error;
 mod files;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub(crate) mod helper;
 mod layout;
 pub(crate) mod location;
 mod manifest;

@@ -29,7 +29,7 @@ struct Answer {
 ///
 /// # Errors
 /// It cannot be run, or does not answer: said without its name.
-pub(super) async fn get(name: &str, host: &str) -> Result<Option<Credentials>, String> {
+pub(crate) async fn get(name: &str, host: &str) -> Result<Option<Credentials>, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.chars().all(plain) {
         return Err("invalid name".into());
