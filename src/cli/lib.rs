@@ -27,7 +27,7 @@ use whittle_probe::policy::{self, Speaks};
 
 /// Turns an ImageBuild into the smallest image that still runs.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "whittle", version, about)]
 struct Arguments {
     /// Colors: auto on a terminal, unless NO_COLOR is set.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
