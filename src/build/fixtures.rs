@@ -49,5 +49,6 @@ pub fn request() -> BuildRequest {
         registries: vec![],
         scratch_bytes: 8 << 30,
         looks: true,
+        place: Default::default(),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::Breach;
 use super::inputs::Inputs;
 use super::minimized::{FullPlatform, RejectedBefore, ToTry};
+use super::place::Place;
 use super::trial::Paths;
 use whittle_api::{CacheRegistry, RegistryConfig};
 
@@ -102,6 +103,9 @@ pub struct BuildRequest {
     /// True where the builder's cache outlives this attempt, and what it holds is told.
     #[serde(default)]
     pub looks: bool,
+    /// Where all of it is found. Whoever carries the request out says that, and not who asks.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// What a source of Flux has fetched.

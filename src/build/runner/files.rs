@@ -6,9 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::child::Buildctl;
 use crate::buildctl::{Files, Pin, basic_auth, server, source_policy};
 use crate::failure::plain;
-use crate::request::{BuildRequest, paths};
+use crate::place::Place;
+use crate::request::BuildRequest;
 use crate::seal;
 use crate::variables;
 use whittle_api::variables::Variable;
@@ -19,8 +21,10 @@ use whittle_api::{Failure, FailureReason, GitSource};
 pub(super) struct Prepared {
     /// Named in buildctl's arguments.
     pub files: Files,
-    /// Folder for Docker's `config.json`: in memory where there is something to write.
-    pub docker_config: PathBuf,
+    /// Runs buildctl.
+    pub buildctl: Buildctl,
+    /// The Secret of `git.secretRef`.
+    git_auth: PathBuf,
     /// Where everything of this attempt lies.
     folder: PathBuf,
 }
@@ -34,8 +38,7 @@ impl Prepared {
     /// Holds the git source to this commit from now on.
     pub(super) fn pin(&mut self, git: &GitSource, job: &str, pin: Pin) -> Result<(), Failure> {
         self.files.pin = Some(pin);
-        let mounted = Path::new(paths::GIT_AUTH);
-        write_policy(git, job, mounted, &self.folder, &mut self.files).map_err(broken)
+        write_policy(git, job, &self.git_auth, &self.folder, &mut self.files).map_err(broken)
     }
 }
 
@@ -47,9 +50,10 @@ pub(super) fn broken(error: io::Error) -> Failure {
     )
 }
 
-/// Makes the files for a request, in `scratch`.
-pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared, Failure> {
-    let folder = scratch.join("whittle");
+/// Makes the files for a request, in the scratch folder of its place.
+pub(super) fn prepare(request: &BuildRequest) -> Result<Prepared, Failure> {
+    let place = &request.place;
+    let folder = place.scratch.join("whittle");
     plain_folder(&folder).map_err(broken)?;
     let mut files = Files {
         commit_times: variables::uses(&request.inputs, Variable::CommitTime),
@@ -64,17 +68,19 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
         files.context = Some(context.to_string_lossy().into_owned());
     }
     if request.inputs.source.config_map.is_some() {
-        copy_mounted(Path::new(paths::SOURCE), &context).map_err(broken)?;
+        copy_mounted(&place.source, &context).map_err(broken)?;
         files.context = Some(context.to_string_lossy().into_owned());
     }
+    if let Some(folder) = &place.folder {
+        files.context = Some(folder.to_string_lossy().into_owned());
+    }
     if let Some(git) = &request.inputs.source.git {
-        let mounted = Path::new(paths::GIT_AUTH);
-        git_files(git, mounted, Path::new(paths::TLS), &folder, &mut files).map_err(broken)?;
+        let mounted = &place.git_auth;
+        git_files(git, mounted, &place.tls, &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
-    let memory = Path::new(paths::DOCKER);
-    let docker_config = if memory.exists() {
-        memory.to_owned()
+    let docker_config = if place.docker.exists() {
+        place.docker.clone()
     } else {
         let empty = folder.join("docker");
         fs::create_dir_all(&empty).map_err(broken)?;
@@ -82,7 +88,12 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
     };
     Ok(Prepared {
         files,
-        docker_config,
+        buildctl: Buildctl {
+            program: place.buildctl.clone(),
+            home: place.scratch.clone(),
+            docker_config,
+        },
+        git_auth: place.git_auth.clone(),
         folder,
     })
 }
@@ -161,8 +172,8 @@ const KNOWN_HOSTS: &str = "known_hosts";
 
 /// Why an ssh server must not be asked: nothing says which key it has to have, so anyone could answer in
 /// its place. None where it may be.
-pub(super) fn ssh_refusal(git: &GitSource) -> Option<Failure> {
-    refusal_in(git, Path::new(paths::GIT_AUTH))
+pub(super) fn ssh_refusal(git: &GitSource, place: &Place) -> Option<Failure> {
+    refusal_in(git, &place.git_auth)
 }
 
 fn refusal_in(git: &GitSource, mounted: &Path) -> Option<Failure> {
