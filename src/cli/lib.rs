@@ -5,6 +5,7 @@
 
 mod crds;
 pub mod inspect;
+mod local;
 mod minimize;
 mod node_profiles;
 pub mod probes;
@@ -128,6 +129,12 @@ enum Command {
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
+    /// Builds an image on this machine, without a cluster.
+    #[command(hide = true, name = "build-local")]
+    LocalBuild(Box<local::Options>),
+    /// Starts a program that ends with the process that has started it.
+    #[command(hide = true)]
+    BoundTo(local::Bound),
 }
 
 #[derive(clap::Args)]
@@ -357,6 +364,8 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::LocalBuild(options) => local::run(&options).await,
+        Command::BoundTo(bound) => bound.run(),
         Command::Trial { steps } => {
             let options = whittle_build::trial::Options::of_pod(steps);
             match whittle_build::trial::run(&options).await {

@@ -76,7 +76,9 @@ pub(super) fn prepare(request: &BuildRequest) -> Result<Prepared, Failure> {
     }
     if let Some(git) = &request.inputs.source.git {
         let mounted = &place.git_auth;
-        git_files(git, mounted, &place.tls, &folder, &mut files).map_err(broken)?;
+        let sealed = !request.builder_server_name.is_empty();
+        let tls = sealed.then_some(place.tls.as_path());
+        git_files(git, mounted, tls, &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
     let docker_config = if place.docker.exists() {
@@ -108,11 +110,12 @@ fn plain_folder(folder: &Path) -> io::Result<()> {
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>); of one for Flux `bearerToken`, or `identity`
 /// (<https://fluxcd.io/flux/components/source/gitrepositories/#secret-reference>). The header goes to the builder sealed
-/// with the key in `tls`: BuildKit makes an argument of it.
+/// with the key in `tls`: BuildKit makes an argument of it. Without `tls` nobody could open it: the builder is not one of
+/// Whittle's.
 fn git_files(
     git: &GitSource,
     mounted: &Path,
-    tls: &Path,
+    tls: Option<&Path>,
     folder: &Path,
     files: &mut Files,
 ) -> io::Result<()> {
@@ -127,9 +130,14 @@ fn git_files(
         };
         if let Some(value) = value {
             let header = folder.join("git-header");
-            let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
-            let sealed = seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?;
-            write_private(&header, &sealed)?;
+            let value = match tls {
+                Some(tls) => {
+                    let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
+                    seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?
+                }
+                None => value,
+            };
+            write_private(&header, &value)?;
             files.git_header = Some(header.to_string_lossy().into_owned());
         }
     } else {
@@ -340,6 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn a_builder_that_has_no_key_gets_the_header_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("password"), "hunter22").unwrap();
+        let mut files = Files::default();
+        let source = git("https://h/x.git");
+        git_files(&source, folder.path(), None, folder.path(), &mut files).unwrap();
+        let header = fs::read_to_string(files.git_header.unwrap()).unwrap();
+        assert_eq!(header, "basic Omh1bnRlcjIy");
+    }
+
+    #[test]
     fn a_secret_of_flux_has_other_keys() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(BEARER), "hunter22\n").unwrap();
@@ -430,7 +449,7 @@ mod tests {
 
     /// Makes the files where Secret and scratch are the same folder.
     fn made(git: &GitSource, folder: &Path, files: &mut Files) {
-        git_files(git, folder, folder, folder, files).unwrap();
+        git_files(git, folder, Some(folder), folder, files).unwrap();
         write_policy(git, "hello-1", folder, folder, files).unwrap();
     }
 }

@@ -1,0 +1,245 @@
+//! `whittle build --local`: an ImageBuild built without a cluster, by the runner's own code, on a daemon that is there or
+//! that is started for it.
+
+mod daemon;
+mod manifest;
+mod programs;
+mod room;
+mod spec;
+mod table;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use k8s_openapi::jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use whittle_api::{FailureReason, ImageBuild};
+use whittle_build::place::Log;
+use whittle_build::report::{Report, failed};
+use whittle_build::runner::attempt_here;
+use whittle_controller::imagebuild::alone;
+
+pub use self::daemon::Bound;
+use self::daemon::Daemon;
+use self::manifest::Manifest;
+use self::room::Room;
+use self::spec::Wanted;
+
+/// Exit code where the build failed.
+const FAILED: u8 = 1;
+/// Exit code of wrong use: nothing was built.
+const USAGE: u8 = 2;
+/// Exit code where the time was over, as that of timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// Builds an image on this machine, without a cluster: as the ImageBuild would be built there.
+///
+/// Exit codes: 0: built; 1: the build failed; 2: wrong use, or nothing to build with; 124: the time was over.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// The directory to build from, under its .dockerignore. Without it: the source of the ImageBuild in -f; without that,
+    /// the current directory.
+    folder: Option<PathBuf>,
+    /// An ImageBuild as YAML or JSON (- for standard input), with the ConfigMaps, Secrets and Builders that it names in the
+    /// same file; or a Dockerfile.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Which ImageBuild, where the file has several.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// The repository, for example registry.example.com/team/hello.
+    #[arg(long, value_name = "REPOSITORY")]
+    image: Option<String>,
+    /// A tag. May be repeated.
+    #[arg(short, long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// A platform: os/architecture[/variant]. May be repeated.
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',', value_parser = crate::platform)]
+    platforms: Vec<String>,
+    /// The stage to build.
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// The value of an ARG of the Dockerfile. May be repeated.
+    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = spec::build_arg)]
+    build_args: Vec<(String, String)>,
+    /// A secret of the build: id=ID,src=FILE or id=ID,env=NAME. May be repeated.
+    #[arg(long = "secret", value_name = "SECRET", value_parser = spec::secret)]
+    secrets: Vec<spec::SecretOption>,
+    /// Push the image, and move its tags.
+    #[arg(long)]
+    push: bool,
+    /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock or tcp://host:1234. Without it, one is
+    /// started, and stopped at the end.
+    #[arg(long, value_name = "ADDRESS", env = "BUILDKIT_HOST")]
+    builder: Option<String>,
+    /// How long the build may take, for example 30m; spec.timeout without it.
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<String>,
+    /// What is said on standard error while it builds.
+    #[arg(long, value_enum, default_value_t)]
+    progress: Progress,
+    /// The result on standard output.
+    #[arg(
+        short = 'o',
+        long = "status",
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t
+    )]
+    format: Format,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Progress {
+    /// Lines.
+    #[default]
+    Plain,
+    /// BuildKit's own, as JSON.
+    Rawjson,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Format {
+    /// A few lines.
+    #[default]
+    Table,
+    /// The ImageBuild with its status, as YAML.
+    Yaml,
+    /// The same as JSON.
+    Json,
+}
+
+/// Why nothing was built.
+#[derive(thiserror::Error, Debug, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl Error {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+/// How it came to an end.
+enum Ended {
+    By(Box<Report>),
+    Late,
+    Stopped(u8),
+}
+
+/// Builds what the options ask for.
+pub async fn run(options: &Options) -> ExitCode {
+    match build(options).await {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("whittle: {error}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+async fn build(options: &Options) -> Result<u8, Error> {
+    let mut stop = Stop::new();
+    let manifest = Manifest::of(options)?;
+    let wanted = Wanted::of(options, &manifest)?;
+    let within = wanted.timeout()?;
+    let buildctl = programs::buildctl()?;
+    // Files of a source have the modes that they have in the cluster.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let room = Room::make()?;
+    let mut request = room.request(&wanted, &manifest, buildctl)?;
+    request.place.log = match options.progress {
+        Progress::Plain => Log::Error,
+        Progress::Rawjson => Log::RawJson,
+    };
+    let spec = room::builder(&wanted, &manifest);
+    let starting = Daemon::at(options.builder.as_deref(), &room, &spec, |it| {
+        request.place.say(it)
+    });
+    let daemon = tokio::select! {
+        daemon = starting => daemon?,
+        code = stop.asked() => return Ok(code),
+    };
+    request.builder_address = daemon.address();
+    for note in &wanted.notes {
+        request.place.say(note);
+    }
+    let started = Timestamp::now();
+    let ended = ended(attempt_here(&request), within, &mut stop).await;
+    drop(daemon);
+    let (report, code) = match ended {
+        Ended::Stopped(code) => return Ok(code),
+        Ended::By(report) => {
+            let code = if matches!(*report, Report::Succeeded(_)) {
+                0
+            } else {
+                FAILED
+            };
+            (*report, code)
+        }
+        Ended::Late => {
+            let message = format!(
+                "timed out: the build did not end within {}: raise --timeout or spec.timeout, or find the slow step in \
+                 the lines above",
+                wanted.build.spec.timeout
+            );
+            (failed(FailureReason::Timeout, message), TIMED_OUT)
+        }
+    };
+    let mut build = wanted.build.clone();
+    let (status, _) = alone::ended(&build, &request.job, report, started, Timestamp::now());
+    build.status = Some(status);
+    print(&build, options.format)?;
+    Ok(code)
+}
+
+/// Waits for the end of an attempt, of its time, or for a signal. The attempt is dropped then, which ends buildctl.
+async fn ended(attempt: impl Future<Output = Report>, within: Duration, stop: &mut Stop) -> Ended {
+    tokio::select! {
+        report = attempt => Ended::By(Box::new(report)),
+        () = tokio::time::sleep(within) => Ended::Late,
+        code = stop.asked() => Ended::Stopped(code),
+    }
+}
+
+/// Signals that ask for the end, from the moment that this is made.
+struct Stop {
+    interrupted: Signal,
+    terminated: Signal,
+    hung: Signal,
+}
+
+impl Stop {
+    fn new() -> Self {
+        let of = |kind| signal(kind).expect("signals can be handled");
+        Self {
+            interrupted: of(SignalKind::interrupt()),
+            terminated: of(SignalKind::terminate()),
+            hung: of(SignalKind::hangup()),
+        }
+    }
+
+    /// Waits for one; the exit code that tells of it.
+    async fn asked(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupted.recv() => 130,
+            _ = self.terminated.recv() => 143,
+            _ = self.hung.recv() => 129,
+        }
+    }
+}
+
+fn print(build: &ImageBuild, format: Format) -> Result<(), Error> {
+    let text = match format {
+        Format::Table => table::table(build),
+        Format::Yaml => table::yaml(build)?,
+        Format::Json => table::json(build),
+    };
+    use std::io::Write;
+    // Whoever reads may be gone.
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    Ok(())
+}
