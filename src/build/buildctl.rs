@@ -446,16 +446,25 @@ fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>
 }
 
 fn output(request: &BuildRequest, files: &Files) -> String {
-    let mut fields: Vec<String> = vec![
-        "type=image".into(),
-        format!("name={}", request.inputs.output.image),
-        "push=true".into(),
-        "push-by-digest=true".into(),
+    let mut fields: Vec<String> = match &request.place.layout {
+        Some(folder) => vec![
+            "type=oci".into(),
+            "tar=false".into(),
+            format!("dest={}", folder.display()),
+        ],
+        None => vec![
+            "type=image".into(),
+            format!("name={}", request.inputs.output.image),
+            "push=true".into(),
+            "push-by-digest=true".into(),
+        ],
+    };
+    fields.extend([
         "oci-mediatypes=true".into(),
         format!("compression={}", request.inputs.output.compression.as_str()),
         // Also layers that the cache holds in another compression.
         "force-compression=true".into(),
-    ];
+    ]);
     for (name, value) in &request.inputs.output.annotations {
         fields.push(format!("annotation.{name}={value}"));
     }

@@ -299,7 +299,11 @@ fn of_output(
     fresh: bool,
 ) -> Result<Client, Trouble> {
     let repository = Repository::parse(&request.inputs.output.image);
-    client(request, &repository, config, fresh)
+    let client = client(request, &repository, config, fresh)?;
+    Ok(match &request.place.layout {
+        Some(folder) => client.in_layout(folder.clone(), request.inputs.output.image.clone()),
+        None => client,
+    })
 }
 
 pub(super) async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {

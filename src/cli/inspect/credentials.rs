@@ -10,18 +10,18 @@ use whittle_registry::{Credentials, DockerConfig};
 
 /// What was found for one registry.
 #[derive(Debug, Default)]
-pub(super) struct Login {
+pub(crate) struct Login {
     /// What proves who asks; none where no file says.
-    pub(super) credentials: Option<Credentials>,
+    pub(crate) credentials: Option<Credentials>,
     /// The file that has them, or that names a helper.
-    pub(super) file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The helper that would have them, where no file has them.
-    pub(super) helper: Option<String>,
+    pub(crate) helper: Option<String>,
 }
 
 /// The files that may have credentials, the first to be looked at first, and whether one must be there:
 /// `$REGISTRY_AUTH_FILE`, `config.json` in `$DOCKER_CONFIG` or `~/.docker`, and podman's `auth.json`.
-pub(super) fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<(PathBuf, bool)> {
+pub(crate) fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<(PathBuf, bool)> {
     let set = |name: &str| {
         let value = variable(name).filter(|value| !value.is_empty());
         value.map(PathBuf::from)
@@ -41,7 +41,7 @@ pub(super) fn files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<(PathBuf
 }
 
 /// Looks for a repository's credentials. The first file that has some goes before all others.
-pub(super) fn look(
+pub(crate) fn look(
     repository: &Repository,
     files: &[(PathBuf, bool)],
 ) -> Result<Login, InspectError> {

@@ -1,8 +1,10 @@
 //! `whittle build --local`: an ImageBuild built without a cluster, by the runner's own code, on a daemon that is there or
 //! that is started for it.
 
+mod credentials;
 mod daemon;
 mod manifest;
+mod output;
 mod programs;
 mod room;
 mod spec;
@@ -25,6 +27,7 @@ use whittle_controller::imagebuild::alone;
 pub use self::daemon::Bound;
 use self::daemon::Daemon;
 use self::manifest::Manifest;
+use self::output::Output;
 use self::room::Room;
 use self::spec::Wanted;
 
@@ -71,6 +74,9 @@ pub struct Options {
     /// Push the image, and move its tags.
     #[arg(long)]
     push: bool,
+    /// Write the image instead: oci:DIRECTORY, oci-archive:FILE, or docker-archive:FILE for `docker load`.
+    #[arg(long, value_name = "OUTPUT", value_parser = output::output, conflicts_with = "push")]
+    output: Option<Output>,
     /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock or tcp://host:1234. Without it, one is
     /// started, and stopped at the end.
     #[arg(long, value_name = "ADDRESS", env = "BUILDKIT_HOST")]
@@ -143,20 +149,33 @@ pub async fn run(options: &Options) -> ExitCode {
 
 async fn build(options: &Options) -> Result<u8, Error> {
     let mut stop = Stop::new();
+    if options.output.is_none() && !options.push {
+        return Err(Error::new(
+            "where is the image to go? --push pushes it to its repository; --output oci:DIRECTORY, oci-archive:FILE or \
+             docker-archive:FILE writes it",
+        ));
+    }
     let manifest = Manifest::of(options)?;
     let wanted = Wanted::of(options, &manifest)?;
     let within = wanted.timeout()?;
+    if let Some(output) = &options.output {
+        output.check(wanted.build.spec.platforms.len())?;
+    }
     let buildctl = programs::buildctl()?;
     // Files of a source have the modes that they have in the cluster.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let room = Room::make()?;
     let mut request = room.request(&wanted, &manifest, buildctl)?;
+    let builder = room::builder(&wanted, &manifest);
+    room.log_in(&request, &wanted, &builder).await?;
+    if options.output.is_some() {
+        request.place.layout = Some(room.folder().join("layout"));
+    }
     request.place.log = match options.progress {
         Progress::Plain => Log::Error,
         Progress::Rawjson => Log::RawJson,
     };
-    let spec = room::builder(&wanted, &manifest);
-    let starting = Daemon::at(options.builder.as_deref(), &room, &spec, |it| {
+    let starting = Daemon::at(options.builder.as_deref(), &room, &builder, |it| {
         request.place.say(it)
     });
     let daemon = tokio::select! {
@@ -172,14 +191,10 @@ async fn build(options: &Options) -> Result<u8, Error> {
     drop(daemon);
     let (report, code) = match ended {
         Ended::Stopped(code) => return Ok(code),
-        Ended::By(report) => {
-            let code = if matches!(*report, Report::Succeeded(_)) {
-                0
-            } else {
-                FAILED
-            };
-            (*report, code)
-        }
+        Ended::By(report) => match *report {
+            report @ Report::Succeeded(_) => (report, 0),
+            report @ Report::Failed(_) => (report, FAILED),
+        },
         Ended::Late => {
             let message = format!(
                 "timed out: the build did not end within {}: raise --timeout or spec.timeout, or find the slow step in \
@@ -189,6 +204,9 @@ async fn build(options: &Options) -> Result<u8, Error> {
             (failed(FailureReason::Timeout, message), TIMED_OUT)
         }
     };
+    if let (0, Some(output), Some(layout)) = (code, &options.output, &request.place.layout) {
+        output.write(layout, &wanted.build.spec.output.image)?;
+    }
     let mut build = wanted.build.clone();
     let (status, _) = alone::ended(&build, &request.job, report, started, Timestamp::now());
     build.status = Some(status);

@@ -12,8 +12,10 @@ use whittle_api::{BuilderSpec, ConfigMapSource};
 use whittle_build::inputs::Inputs;
 use whittle_build::place::Place;
 use whittle_build::request::{BuildRequest, Tagging};
+use whittle_registry::CONFIG_KEY;
 
 use super::Error;
+use super::credentials;
 use super::manifest::Manifest;
 use super::spec::{SecretFrom, SecretOption, Wanted, names};
 
@@ -170,6 +172,39 @@ impl Room {
     }
 }
 
+impl Room {
+    /// Enters what `docker login` has left, where the file has no Secret for it.
+    pub async fn log_in(
+        &self,
+        request: &BuildRequest,
+        wanted: &Wanted,
+        builder: &BuilderSpec,
+    ) -> Result<(), Error> {
+        let place = &request.place;
+        if place.registry_auth.exists() {
+            return Ok(());
+        }
+        let context = place.folder.as_deref().unwrap_or(&place.source);
+        let name = &wanted.build.spec.dockerfile;
+        let inline = wanted.build.spec.source.inline.as_ref();
+        let inline = inline.and_then(|inline| inline.files.get(name).cloned());
+        let dockerfile = inline.or_else(|| text(&context.join(name)));
+        let mirrors: Vec<String> = builder
+            .registries
+            .iter()
+            .flat_map(|it| it.mirrors.clone())
+            .collect();
+        let asked = credentials::asked(&wanted.build, dockerfile.as_deref(), &mirrors);
+        if let Some(found) = credentials::found(&asked, |said| place.say(said)).await? {
+            write_private(&place.registry_auth.join(CONFIG_KEY), found.as_bytes())?;
+            if wanted.build.spec.source.oci.is_some() && !place.source_auth.exists() {
+                write_private(&place.source_auth.join(CONFIG_KEY), found.as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
@@ -212,6 +247,14 @@ impl<'a> From<&'a whittle_api::SecretKeyRef> for SecretRef<'a> {
             key: &reference.key,
         }
     }
+}
+
+/// The beginning of a Dockerfile; none where it cannot be read.
+fn text(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path).ok()?;
+    file.take(SECRET).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// What a Secret has, as the kubelet mounts it.

@@ -96,6 +96,17 @@ impl Wanted {
                 "spec.source.flux requires a cluster with Flux: name the directory to build from instead",
             ));
         }
+        if !options.push
+            && build
+                .spec
+                .debug
+                .as_ref()
+                .is_some_and(|it| it.image.is_some())
+        {
+            return Err(Error::new(
+                "spec.debug.image requires --push: the image for debugging is made from the pushed one",
+            ));
+        }
         if build.spec.health_check.is_some() {
             notes.push(
                 "health check: not done: the image is not run here; spec.healthCheck is held to in a cluster alone".into(),
