@@ -1,6 +1,7 @@
 //! Where an attempt finds what it works with, and who hears what it says: in a Pod what the kubelet has mounted, on
 //! anybody's machine a private folder that is laid out alike.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -33,8 +34,8 @@ pub struct Place {
     pub registry_ca: PathBuf,
     /// A writable folder.
     pub scratch: PathBuf,
-    /// BuildKit's client.
-    pub buildctl: PathBuf,
+    /// BuildKit's client: the program, and arguments that go before all others.
+    pub buildctl: Vec<OsString>,
     /// Where the image goes instead of a registry: the folder of an OCI layout.
     pub layout: Option<PathBuf>,
     /// Who hears what is said.
@@ -69,7 +70,7 @@ impl Default for Place {
             secrets: paths::SECRETS.into(),
             registry_ca: paths::REGISTRY_CA.into(),
             scratch: paths::SCRATCH.into(),
-            buildctl: paths::BUILDCTL.into(),
+            buildctl: vec![paths::BUILDCTL.into()],
             layout: None,
             log: Log::Output,
         }
@@ -78,7 +79,7 @@ impl Default for Place {
 
 impl Place {
     /// A folder of one's own that is laid out as the Pod is.
-    pub fn within(folder: &Path, buildctl: PathBuf) -> Self {
+    pub fn within(folder: &Path, buildctl: Vec<OsString>) -> Self {
         let at = |name: &str| folder.join(name);
         Self {
             tls: at("tls"),
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_folder_of_ones_own_has_each_thing_at_a_place_of_its_own() {
-        let place = Place::within(Path::new("/x"), "/b/buildctl".into());
+        let place = Place::within(Path::new("/x"), vec!["/b/buildctl".into()]);
         let mut all = vec![
             &place.tls,
             &place.attempt,

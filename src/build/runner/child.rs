@@ -1,5 +1,6 @@
 //! buildctl as a child: an argument vector, a clean environment, no shell.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use tokio::process::Command;
 /// How buildctl is run.
 #[derive(Clone, Debug)]
 pub(super) struct Buildctl {
-    /// The program.
-    pub program: PathBuf,
+    /// The program, and what goes before all other arguments.
+    pub words: Vec<OsString>,
     /// A writable folder.
     pub home: PathBuf,
     /// Folder for Docker's `config.json`: in memory where there is something to write.
@@ -34,7 +35,7 @@ impl Buildctl {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
+            .map_err(|error| format!("cannot start {}: {error}", self.name()))?;
         let stderr = child.stderr.take().expect("stderr is piped");
         let mut reader = BufReader::with_capacity(64 * 1024, stderr);
         let mut bytes = vec![];
@@ -95,9 +96,17 @@ impl Buildctl {
         child.wait().await.is_ok_and(|status| status.success())
     }
 
+    /// The program, for people: the last word, whatever starts it.
+    fn name(&self) -> String {
+        let last = self.words.last();
+        last.map_or_else(String::new, |word| word.to_string_lossy().into_owned())
+    }
+
     fn command(&self, args: &[String]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut words = self.words.iter();
+        let mut command = Command::new(words.next().cloned().unwrap_or_default());
         command
+            .args(words)
             .args(args)
             .env_clear()
             .env("HOME", &self.home)

@@ -91,7 +91,7 @@ pub(super) fn prepare(request: &BuildRequest) -> Result<Prepared, Failure> {
     Ok(Prepared {
         files,
         buildctl: Buildctl {
-            program: place.buildctl.clone(),
+            words: place.buildctl.clone(),
             home: place.scratch.clone(),
             docker_config,
         },

@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{
-    Pid, Signal, getppid, getuid, kill_process, set_parent_process_death_signal,
-};
+use rustix::process::{Pid, Signal, getuid, kill_process};
 use whittle_api::BuilderSpec;
 use whittle_controller::builder::buildkitd;
 
 use super::Error;
+use super::bound::bound;
 use super::programs::{BUILDCTL, BUILDKITD, Folders, NEWGIDMAP, NEWUIDMAP, ROOTLESSKIT, RUNC};
 use super::room::{Room, write_private};
 
@@ -121,7 +119,7 @@ impl Own {
         let log = room.folder().join("buildkitd.log");
         let output = fs::File::create(&log).map_err(failed)?;
         let errors = output.try_clone().map_err(failed)?;
-        let mut command = bound(&programs, &socket, &config, &state)?;
+        let mut command = command(&programs, &socket, &config, &state)?;
         command
             .env("PATH", folders.path())
             .env("TMPDIR", room.folder().join("scratch"))
@@ -328,36 +326,29 @@ async fn hold(state: &Path, say: impl Fn(&str)) -> Result<fs::File, Error> {
 }
 
 /// The command that starts it: by this program, so that it ends with it however that ends.
-fn bound(
+fn command(
     programs: &Programs,
     socket: &Path,
     config: &Path,
     state: &Path,
 ) -> Result<Command, Error> {
-    let own = std::env::current_exe();
-    let own =
-        own.map_err(|error| Error::new(format!("the path of this program is unknown: {error}")))?;
-    let mut command = Command::new(own);
-    command
-        .arg("bound-to")
-        .arg(std::process::id().to_string())
-        .arg("--");
-    if let Some(rootlesskit) = &programs.rootlesskit {
+    let words = bound(programs.rootlesskit.as_ref().unwrap_or(&programs.buildkitd))?;
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    if programs.rootlesskit.is_some() {
         // Steps have the network of the host, as `buildctl-daemonless.sh` gives it to them.
         command
-            .arg(rootlesskit)
             .args(["--net=host", "--state-dir"])
-            .arg(config.with_file_name("rootlesskit"));
+            .arg(config.with_file_name("rootlesskit"))
+            .arg(&programs.buildkitd)
+            .arg("--rootless");
     }
-    command.arg(&programs.buildkitd).arg("--root").arg(state);
+    command.arg("--root").arg(state);
     command.arg("--config").arg(config);
     command
         .arg("--addr")
         .arg(format!("unix://{}", socket.display()));
     command.arg("--oci-worker-binary").arg(&programs.runc);
-    if programs.rootlesskit.is_some() {
-        command.arg("--rootless");
-    }
     Ok(command)
 }
 
@@ -384,32 +375,6 @@ fn tail(log: &Path) -> String {
     };
     let bytes = read().unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim().to_owned()
-}
-
-/// A program that ends with the process that has started it.
-#[derive(clap::Args, Debug)]
-pub struct Bound {
-    /// That process.
-    parent: i32,
-    /// The program and its arguments.
-    #[arg(last = true, required = true)]
-    command: Vec<std::ffi::OsString>,
-}
-
-impl Bound {
-    /// Becomes the program; returns only where that fails.
-    pub fn run(&self) -> ExitCode {
-        let bound = set_parent_process_death_signal(Some(Signal::TERM));
-        let is_parent = |pid: Pid| pid.as_raw_nonzero().get() == self.parent;
-        // It may have ended before it was to be told of.
-        if bound.is_err() || !getppid().is_some_and(is_parent) {
-            return ExitCode::from(125);
-        }
-        let (program, args) = self.command.split_first().expect("clap requires one");
-        let error = Command::new(program).args(args).exec();
-        eprintln!("whittle: {}: {error}", Path::new(program).display());
-        ExitCode::from(126)
-    }
 }
 
 #[cfg(test)]

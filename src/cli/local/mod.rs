@@ -1,6 +1,7 @@
 //! `whittle build --local`: an ImageBuild built without a cluster, by the runner's own code, on a daemon that is there or
 //! that is started for it.
 
+mod bound;
 mod credentials;
 mod daemon;
 mod manifest;
@@ -24,7 +25,8 @@ use whittle_build::report::{Report, failed};
 use whittle_build::runner::attempt_here;
 use whittle_controller::imagebuild::alone;
 
-pub use self::daemon::Bound;
+pub use self::bound::Bound;
+use self::bound::bound;
 use self::daemon::Daemon;
 use self::manifest::Manifest;
 use self::output::Output;
@@ -165,7 +167,7 @@ async fn build(options: &Options) -> Result<u8, Error> {
     // Files of a source have the modes that they have in the cluster.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let room = Room::make()?;
-    let mut request = room.request(&wanted, &manifest, buildctl)?;
+    let mut request = room.request(&wanted, &manifest, bound(&buildctl)?)?;
     let builder = room::builder(&wanted, &manifest);
     room.log_in(&request, &wanted, &builder).await?;
     if options.output.is_some() {

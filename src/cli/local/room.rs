@@ -1,6 +1,7 @@
 //! A private folder that is laid out as the runner's Pod is, for as long as a build runs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -70,7 +71,7 @@ impl Room {
         &self,
         wanted: &Wanted,
         manifest: &Manifest,
-        buildctl: PathBuf,
+        buildctl: Vec<OsString>,
     ) -> Result<BuildRequest, Error> {
         let build = &wanted.build;
         let mut place = Place::within(&self.folder, buildctl);

@@ -36,7 +36,11 @@ fn wanted(manifest: &Manifest, secrets: Vec<SecretOption>) -> Wanted {
 fn request(text: &str, secrets: Vec<SecretOption>) -> (Room, Result<BuildRequest, Error>) {
     let manifest = Manifest::read("x.yaml", text, None).unwrap();
     let room = Room::make().unwrap();
-    let request = room.request(&wanted(&manifest, secrets), &manifest, "/b/buildctl".into());
+    let request = room.request(
+        &wanted(&manifest, secrets),
+        &manifest,
+        vec!["/b/buildctl".into()],
+    );
     (room, request)
 }
 
