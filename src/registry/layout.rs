@@ -180,6 +180,7 @@ fn write(folder: &Path, index: &IndexDocument) -> io::Result<()> {
 pub fn tagged(folder: &Path) -> io::Result<Vec<(String, String)>> {
     let tagged = read(folder)?.manifests.into_iter();
     Ok(tagged
+        .filter(is_ours)
         .filter_map(|mut it| Some((it.annotations.remove(TAG)?, it.digest)))
         .collect())
 }
@@ -190,8 +191,9 @@ pub fn tagged(folder: &Path) -> io::Result<Vec<(String, String)>> {
 /// # Errors
 /// Where one cannot be read, or the other not be written.
 pub fn merge(from: &Path, to: &Path) -> io::Result<()> {
-    let has_tag = |it: &Descriptor| it.annotations.contains_key(TAG);
-    let new: Vec<Descriptor> = read(from)?.manifests.into_iter().filter(has_tag).collect();
+    let new: Vec<Descriptor> = (read(from)?.manifests.into_iter())
+        .filter(is_ours)
+        .collect();
     let mut index = read(to)?;
     index.manifests.retain(|old| {
         let same = |it: &&Descriptor| it.annotations.get(TAG) == old.annotations.get(TAG);
@@ -203,6 +205,11 @@ pub fn merge(from: &Path, to: &Path) -> io::Result<()> {
         to.join("oci-layout"),
         json!({"imageLayoutVersion": "1.0.0"}).to_string(),
     )
+}
+
+/// True for what a client has entered: buildctl enters what it has written as `latest`, whatever its tags are.
+fn is_ours(descriptor: &Descriptor) -> bool {
+    descriptor.annotations.contains_key(NAME)
 }
 
 fn is_tag(descriptor: &Descriptor, tag: &str) -> bool {
@@ -307,7 +314,10 @@ mod tests {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let layout = |folder: &Path| Layout::new(folder.to_owned(), "r.example/x".into());
         let mut untagged = IndexDocument::default();
-        untagged.manifests.push(Descriptor::default());
+        untagged.manifests.push(Descriptor {
+            annotations: [(TAG.to_owned(), "latest".to_owned())].into(),
+            ..Descriptor::default()
+        });
         write(from.path(), &untagged).unwrap();
         layout(to.path())
             .tag("one", b"{\"schemaVersion\":2,\"manifests\":[]}")

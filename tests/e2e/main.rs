@@ -23,6 +23,7 @@ mod gitops;
 mod guard;
 mod isolation;
 mod leaks;
+mod local;
 mod long;
 mod minimal;
 mod minimize;

@@ -131,6 +131,10 @@ impl Own {
         } else {
             command.env("XDG_RUNTIME_DIR", room.folder());
         }
+        if std::env::var_os("USER").is_none() {
+            // rootlesskit looks there for whose subordinate IDs it takes.
+            command.env("USER", user());
+        }
         let child = command.spawn();
         let child =
             child.map_err(|error| Error::new(format!("buildkitd cannot be started: {error}")))?;
@@ -239,8 +243,7 @@ fn programs(folders: &Folders, root: bool) -> Result<Programs, Error> {
 /// A user without subordinate IDs can have one user in the daemon's namespace alone: images have more.
 fn subordinate_ids() -> Result<(), Error> {
     let uid = getuid().as_raw().to_string();
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = name_of(&users, &uid).unwrap_or(&uid);
+    let name = &user();
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = fs::read_to_string(file).unwrap_or_default();
         if !has_ids(&text, name, &uid) {
@@ -251,6 +254,13 @@ fn subordinate_ids() -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The name of the user who builds; the number where there is none.
+fn user() -> String {
+    let uid = getuid().as_raw().to_string();
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of(&users, &uid).map_or_else(|| uid.clone(), str::to_owned)
 }
 
 /// The name of the user with this ID (passwd(5)).

@@ -320,3 +320,7 @@ pub fn names(build: &ImageBuild) -> (String, String) {
     let namespace = build.namespace().unwrap_or_else(|| "default".into());
     (namespace, build.name_any())
 }
+
+#[cfg(test)]
+#[path = "spec_tests.rs"]
+mod tests;
