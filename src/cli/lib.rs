@@ -130,7 +130,7 @@ enum Command {
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
     /// Builds an image on this machine, without a cluster.
-    #[command(hide = true, name = "build-local")]
+    #[command(hide = true, name = local::NAME, bin_name = "whittle build --local")]
     LocalBuild(Box<local::Options>),
     /// Starts a program that ends with the process that has started it.
     #[command(hide = true)]
@@ -268,7 +268,8 @@ pub fn main() -> ExitCode {
     {
         return code;
     }
-    let command = match Arguments::parse().command {
+    let words = local::asked(words);
+    let command = match Arguments::parse_from(words).command {
         // Without a runtime: it has to be the only thread.
         Command::Trace {
             output,

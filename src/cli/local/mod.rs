@@ -11,6 +11,7 @@ mod room;
 mod spec;
 mod table;
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +33,23 @@ use self::manifest::Manifest;
 use self::output::Output;
 use self::room::Room;
 use self::spec::Wanted;
+
+/// The command's own name: `whittle build --local` has other options than a build in a cluster.
+pub const NAME: &str = "build-local";
+
+/// The words of a command line, with [`NAME`] in the place of `build --local`.
+pub fn asked(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_build = words.get(1).is_some_and(|word| word == "build");
+    let at = words
+        .iter()
+        .take_while(|word| *word != "--")
+        .position(|word| word == "--local");
+    if let (true, Some(at)) = (is_build, at) {
+        words.remove(at);
+        words[1] = NAME.into();
+    }
+    words
+}
 
 /// Exit code where the build failed.
 const FAILED: u8 = 1;
@@ -262,4 +280,34 @@ fn print(build: &ImageBuild, format: Format) -> Result<(), Error> {
     // Whoever reads may be gone.
     let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_with_local_anywhere_is_one_of_this_machine_and_no_other_is() {
+        let of = |text: &str| {
+            let words = text.split(' ').map(OsString::from).collect();
+            let words: Vec<String> = asked(words)
+                .into_iter()
+                .map(|it| it.into_string().unwrap())
+                .collect();
+            words.join(" ")
+        };
+        assert_eq!(
+            of("whittle build --local . --push"),
+            "whittle build-local . --push"
+        );
+        assert_eq!(of("whittle build app --local"), "whittle build-local app");
+        for other in [
+            "whittle build app",
+            "whittle build -- --local",
+            "whittle inspect --local",
+            "whittle",
+        ] {
+            assert_eq!(of(other), other);
+        }
+    }
 }

@@ -33,7 +33,7 @@ fn manifest(spec: &str) -> Manifest {
     );
     Manifest::read(
         "x.yaml",
-        &text.replace("kind:", "apiVersion: whittle.dev/v1alpha1\nkind:"),
+        &text.replacen("kind:", "apiVersion: whittle.dev/v1alpha1\nkind:", 1),
         None,
     )
     .unwrap()

@@ -96,7 +96,7 @@ impl Bench {
     }
 
     fn words<'a>(&self, file: &'a str, options: &[&'a str]) -> Vec<&'a str> {
-        let fixed = ["build-local", "-o", "json", "-f", file];
+        let fixed = ["build", "--local", "-o", "json", "-f", file];
         fixed.iter().chain(options).copied().collect()
     }
 

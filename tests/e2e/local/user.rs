@@ -43,7 +43,7 @@ fn command(bench: &Bench, bin: &str, before: &str, file: &str) -> Command {
     script(
         &script_path,
         &format!(
-            "#!/bin/sh\nset -e\n{before}\nexec {user} {bin}/whittle build-local -o json --push -f {file}\n"
+            "#!/bin/sh\nset -e\n{before}\nexec {user} {bin}/whittle build --local -o json --push -f {file}\n"
         ),
     );
     let mut command = Command::new("unshare");
