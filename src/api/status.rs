@@ -267,4 +267,7 @@ pub struct HistoryEntry {
     /// Seconds that it waited before.
     #[serde(default)]
     pub queued_seconds: Option<i64>,
+    /// The Job of its last attempt, whose log is the build's: it is kept as long as this entry is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
 }

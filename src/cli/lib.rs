@@ -3,6 +3,8 @@
 // The comments of options are their help, for people who read no Markdown.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod cluster;
+mod complete;
 mod crds;
 pub mod inspect;
 mod local;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use whittle_api::IsolationMode;
 use whittle_build::daemon::start::Start;
 use whittle_image::{Budget, Rule};
@@ -27,8 +29,38 @@ use whittle_probe::policy::{self, Speaks};
 #[derive(Parser)]
 #[command(version, about)]
 struct Arguments {
+    /// Colors: auto on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
+    color: Color,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default)]
+enum Color {
+    /// Where a terminal reads.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl Color {
+    fn heed(self) {
+        match self {
+            // NO_COLOR, CLICOLOR and TERM are looked at where something is printed.
+            Self::Auto => {}
+            Self::Always => anstream::ColorChoice::AlwaysAnsi.write_global(),
+            Self::Never => anstream::ColorChoice::Never.write_global(),
+        }
+    }
+}
+
+/// The command line's definition.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 #[derive(Subcommand)]
@@ -135,6 +167,20 @@ enum Command {
     /// Starts a program that ends with the process that has started it.
     #[command(hide = true)]
     BoundTo(local::Bound),
+    #[command(flatten)]
+    Cluster(crate::cluster::Command),
+    /// Prints a script that completes commands, flags and names of ImageBuilds.
+    #[command(after_help = "Example:\n  source <(whittle completion bash)")]
+    Completion {
+        /// The shell.
+        shell: complete::Shell,
+    },
+    /// Writes a man page for each command.
+    #[command(hide = true)]
+    Man {
+        /// The directory.
+        folder: PathBuf,
+    },
 }
 
 #[derive(clap::Args)]
@@ -268,8 +314,14 @@ pub fn main() -> ExitCode {
     {
         return code;
     }
-    let words = local::asked(words);
-    let command = match Arguments::parse_from(words).command {
+    if complete::answered(command, &words) {
+        return ExitCode::SUCCESS;
+    }
+    let program = words.first().cloned().unwrap_or_default();
+    let parsed = complete::named(command(), &program).get_matches_from(local::asked(words));
+    let arguments = Arguments::from_arg_matches(&parsed).unwrap_or_else(|error| error.exit());
+    arguments.color.heed();
+    let command = match arguments.command {
         // Without a runtime: it has to be the only thread.
         Command::Trace {
             output,
@@ -367,6 +419,12 @@ async fn run(command: Command) -> ExitCode {
         Command::Minimize(options) => crate::minimize::run(&options).await,
         Command::LocalBuild(options) => local::run(&options).await,
         Command::BoundTo(bound) => bound.run(),
+        Command::Cluster(command) => crate::cluster::run(&command).await,
+        Command::Completion { shell } => wrote(
+            complete::script(shell)
+                .and_then(|text| std::io::stdout().lock().write_all(text.as_bytes())),
+        ),
+        Command::Man { folder } => wrote(complete::man(self::command(), &folder)),
         Command::Trial { steps } => {
             let options = whittle_build::trial::Options::of_pod(steps);
             match whittle_build::trial::run(&options).await {
@@ -414,6 +472,16 @@ fn log() {
         )
         .with_writer(std::io::stderr)
         .init();
+}
+
+fn wrote(result: std::io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("whittle: cannot be written: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn ended(result: Result<(), impl std::fmt::Display>, failed: &str) -> ExitCode {

@@ -8,6 +8,7 @@ mod all_samples;
 mod anew;
 mod cache_view;
 mod caches;
+mod cli;
 mod contents;
 mod contexts;
 mod contract;

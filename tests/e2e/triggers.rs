@@ -23,7 +23,7 @@ impl Field {
         self.change(name, patch).await;
     }
 
-    async fn change(&self, name: &str, patch: Value) {
+    pub async fn change(&self, name: &str, patch: Value) {
         self.api::<ImageBuild>()
             .patch(name, &PatchParams::default(), &Patch::Merge(patch))
             .await

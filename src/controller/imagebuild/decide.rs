@@ -461,7 +461,13 @@ fn begin(
     });
 }
 
-fn attempt_name(build: &ImageBuild, number: i64, generation: i64, attempt: i32) -> String {
+/// The Job of an attempt.
+pub(super) fn attempt_name(
+    build: &ImageBuild,
+    number: i64,
+    generation: i64,
+    attempt: i32,
+) -> String {
     names::attempt(
         &build.name_any(),
         &build.uid().unwrap_or_default(),

@@ -127,6 +127,7 @@ pub fn end(
     built: Option<&Built>,
     now: Timestamp,
 ) {
+    let job = job(status, build);
     let generation = status
         .current
         .take()
@@ -158,11 +159,20 @@ pub fn end(
             completed_at: Some(Time(now)),
             duration_seconds: seconds,
             queued_seconds: queued,
+            job,
         },
     );
     status
         .history
         .truncate(usize::try_from(build.spec.history_limit).unwrap_or(0));
+}
+
+/// The Job that the build's log is of: not one that has moved its tags alone.
+fn job(status: &ImageBuildStatus, build: &ImageBuild) -> Option<String> {
+    let current = status.current.as_ref()?;
+    let (generation, number) = (current.generation, status.build?);
+    let job = decide::attempt_name(build, number, generation, current.attempt);
+    current.started.then_some(job)
 }
 
 /// Whole seconds from `start` to `now`; 0 without a start.

@@ -154,7 +154,7 @@ print(subprocess.run("echo from a shell", shell=True, capture_output=True, text=
 print("it ran")
 "#;
         "python-tool", PYTHON, "a tool of the base by a computed name", PY, "main.py", Trace, r#"import subprocess
-print(subprocess.run(["".join(["p", "e", "r", "l"]), "-e", "print 6 * 7"], capture_output=True, text=True, check=True).stdout)
+print(subprocess.run(["".join(["d", "p", "k", "g"]), "--print-architecture"], capture_output=True, text=True, check=True).stdout)
 print("it ran")
 "#;
         "python-processes", PYTHON, "processes and pickles", PY, "main.py", Static, r#"import multiprocessing, pickle
@@ -173,7 +173,7 @@ console.log("it ran");
         "node-shell", NODE, "a shell, and a worker", JS, "main.js", Static, r#"const { Worker, isMainThread, parentPort } = require("worker_threads");
 if (isMainThread) { console.log(require("child_process").execSync("echo from a shell").toString()); new Worker(__filename).on("message", (word) => { console.log(word); console.log("it ran"); }); } else parentPort.postMessage("from a worker");
 "#;
-        "node-computed", NODE, "a tool of the base by a computed name", JS, "main.js", Trace, r#"console.log(require("child_process").execFileSync(["per", "l"].join(""), ["-e", "print 6 * 7"]).toString());
+        "node-computed", NODE, "a tool of the base by a computed name", JS, "main.js", Trace, r#"console.log(require("child_process").execFileSync(["dp", "kg"].join(""), ["--print-architecture"]).toString());
 console.log("it ran");
 "#;
         "bash-tools", DEBIAN, "a script with tools", BASH, "main.sh", Static, r#"set -eu

@@ -1,0 +1,172 @@
+//! Commands that change an ImageBuild: what `kubectl annotate` and `kubectl patch` would do, with the right words.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use whittle_api::{CANCEL, ImageBuild, REQUESTED_AT};
+
+use super::answer::{self, Failed};
+use super::follow::{Shown, Until, follow};
+use super::select::Selection;
+use super::status::State;
+use super::wait;
+use super::{Cluster, named};
+
+/// Who writes, in managedFields.
+pub(crate) const MANAGER: &str = "whittle-cli";
+
+/// What `rebuild` is asked for.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Rebuild {
+    #[command(flatten)]
+    selection: Selection,
+    /// Wait until the build has ended.
+    #[arg(long)]
+    wait: bool,
+    /// Print the build's log, and wait until it has ended; for one ImageBuild.
+    #[arg(short, long, conflicts_with = "selector")]
+    follow: bool,
+    /// With --wait and --follow: so long at most, for example 20m.
+    #[arg(long, value_parser = wait::duration, default_value = "1h")]
+    timeout: Duration,
+}
+
+/// What `cancel` is asked for.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    selection: Selection,
+    /// The build's number: nothing happens where another one runs. Without it: the one that runs now.
+    #[arg(long, value_name = "N")]
+    build: Option<i64>,
+}
+
+/// What `suspend` and `resume` are asked for.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Turn {
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Builds again.
+pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
+    let cluster = options.selection.reach.cluster().await?;
+    let builds = options.selection.chosen(&cluster).await?;
+    if options.follow && builds.len() > 1 {
+        return Err(Failed::Use(
+            "--follow is for one ImageBuild: use --wait for several".into(),
+        ));
+    }
+    // To the nanosecond: each request has a value that none had before.
+    let value = Timestamp::now().to_string();
+    for build in &builds {
+        let name = named(&build.metadata, &cluster.namespace);
+        patch(
+            &cluster,
+            build,
+            json!({"metadata": {"annotations": {REQUESTED_AT: value}}}),
+        )
+        .await?;
+        match build.spec.suspend {
+            true => anstream::println!(
+                "{name}: a build is requested, and starts when it is resumed: whittle resume {name}"
+            ),
+            false => anstream::println!("{name}: a build is requested"),
+        }
+    }
+    let until = Until::Request(value);
+    match builds.as_slice() {
+        [one] if options.follow => {
+            follow(
+                &cluster.of(one),
+                &one.name_any(),
+                &until,
+                Shown::default(),
+                options.timeout,
+            )
+            .await
+        }
+        _ if options.wait => wait::ended(&cluster, &builds, &until, options.timeout).await,
+        _ => Ok(()),
+    }
+}
+
+/// Cancels.
+pub(super) async fn cancel(options: &Cancel) -> Result<(), Failed> {
+    let cluster = options.selection.reach.cluster().await?;
+    let builds = options.selection.chosen(&cluster).await?;
+    let mut idle = vec![];
+    for build in &builds {
+        let name = named(&build.metadata, &cluster.namespace);
+        let running = build.status.as_ref().filter(|it| it.current.is_some());
+        let Some(number) = running.and_then(|it| it.build) else {
+            idle.push(format!("{name}: no build runs or waits"));
+            continue;
+        };
+        if let Some(asked) = options.build.filter(|asked| *asked != number) {
+            idle.push(format!(
+                "{name}: build {asked} does not run: build {number} does"
+            ));
+            continue;
+        }
+        cancel_one(&cluster, build, number).await?;
+        anstream::println!("{name}: build {number} is being canceled");
+    }
+    match idle.is_empty() {
+        true => Ok(()),
+        false => Err(Failed::Refused(idle.join("\nwhittle: "))),
+    }
+}
+
+/// Cancels a build by its number: one that begins meanwhile is not meant.
+pub(super) async fn cancel_one(
+    cluster: &Cluster,
+    build: &ImageBuild,
+    number: i64,
+) -> Result<(), Failed> {
+    let annotations = json!({CANCEL: number.to_string()});
+    patch(
+        cluster,
+        build,
+        json!({"metadata": {"annotations": annotations}}),
+    )
+    .await
+}
+
+/// Suspends or resumes.
+pub(super) async fn turn(options: &Turn, suspend: bool) -> Result<(), Failed> {
+    let cluster = options.selection.reach.cluster().await?;
+    for build in options.selection.chosen(&cluster).await? {
+        let name = named(&build.metadata, &cluster.namespace);
+        let already = build.spec.suspend == suspend;
+        if !already {
+            patch(&cluster, &build, json!({"spec": {"suspend": suspend}})).await?;
+        }
+        let runs = match State::of(&build) {
+            State::Building if suspend => "; the build that runs goes on (whittle cancel ends it)",
+            _ => "",
+        };
+        let word = if suspend { "suspended" } else { "resumed" };
+        let was = if already { " already" } else { "" };
+        anstream::println!("{name}: {word}{was}{runs}");
+    }
+    Ok(())
+}
+
+async fn patch(cluster: &Cluster, build: &ImageBuild, patch: Value) -> Result<(), Failed> {
+    let namespace = build
+        .namespace()
+        .unwrap_or_else(|| cluster.namespace.clone());
+    let api: Api<ImageBuild> = Api::namespaced(cluster.client.clone(), &namespace);
+    let params = PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let name = build.name_any();
+    let done = api.patch(&name, &params, &Patch::Merge(patch)).await;
+    done.map(|_| ())
+        .map_err(|error| answer::of_build(&error, &name, &namespace))
+}

@@ -1,0 +1,42 @@
+use serde_json::json;
+
+use super::super::fixtures::{build, building, failed, now, queued};
+use super::*;
+
+#[test]
+fn a_namespace_is_a_table_with_places_in_the_queue_and_builders() {
+    let builder: Builder = serde_json::from_value(json!({
+        "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default", "namespace": "demo"}, "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Idle", "message": "", "lastTransitionTime": "2026-11-25T11:58:00Z"}]}}))
+    .unwrap();
+    let builds = [
+        build(json!({})),
+        building(),
+        failed(),
+        queued("u3", "2026-11-25T11:59:00Z"),
+        queued("u2", "2026-11-25T11:58:00Z"),
+    ];
+    insta::assert_snapshot!(overview(&builds, &[builder], Some("demo"), now()));
+    assert_eq!(
+        overview(&[], &[], Some("demo"), now()),
+        "No ImageBuilds in namespace demo: make one with `whittle build`, or kubectl apply.\n"
+    );
+}
+
+#[test]
+fn objects_are_written_as_kubectl_writes_them() {
+    let builds = [build(
+        json!({"metadata": {"managedFields": [{"manager": "x"}]}}),
+    )];
+    assert_eq!(
+        written(&builds, Output::Name, true).unwrap(),
+        "imagebuild.whittle.dev/hello\n"
+    );
+    let one = written(&builds, Output::Json, true).unwrap();
+    assert!(
+        one.contains("\"kind\": \"ImageBuild\"") && !one.contains("managedFields"),
+        "{one}"
+    );
+    let list = written(&builds, Output::Yaml, false).unwrap();
+    assert!(list.contains("kind: List"), "{list}");
+}

@@ -1,0 +1,248 @@
+//! `whittle wait`: until an ImageBuild is as somebody wants it, or its build has failed.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt};
+use kube::ResourceExt;
+use kube::runtime::watcher;
+use whittle_api::{ImageBuild, READY, STALLED, find, is_true};
+
+use super::answer::Failed;
+use super::follow::{Until, lasting};
+use super::select::Selection;
+use super::status::State;
+use super::{Cluster, named, status};
+
+/// What `wait` is asked for.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    selection: Selection,
+    /// What is waited for: a condition that is to be True (Ready, Built, Contract, Probed, Minimized …), or its opposite
+    /// with =False; Deleted; or Ended: no build runs or waits any more, whatever became of it.
+    #[arg(long = "for", value_name = "CONDITION", default_value = READY, value_parser = goal)]
+    goal: Goal,
+    /// So long at most, for example 10m.
+    #[arg(long, value_parser = duration, default_value = "30m")]
+    timeout: Duration,
+}
+
+/// What is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// A condition stands at this.
+    Condition(String, &'static str),
+    /// No build runs or waits.
+    Ended,
+    /// The object is gone.
+    Deleted,
+}
+
+/// A duration as in a spec: 90s, 10m, 1h30m.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .chars()
+        .all(|c| c.is_ascii_digit())
+        .then(|| format!("{text}s"));
+    let text = seconds.as_deref().unwrap_or(text);
+    let valid = !text.is_empty()
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && text.ends_with(['h', 'm', 's'])
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || "hms".contains(c));
+    let read = valid.then(|| whittle_api::quantity::duration(text));
+    read.and_then(|it| Duration::try_from(it).ok())
+        .ok_or_else(|| "invalid duration: write for example 90s, 10m or 1h30m".into())
+}
+
+fn goal(text: &str) -> Result<Goal, String> {
+    if text.eq_ignore_ascii_case("deleted") || text == "delete" {
+        return Ok(Goal::Deleted);
+    }
+    if text.eq_ignore_ascii_case("ended") {
+        return Ok(Goal::Ended);
+    }
+    // As kubectl has it, too.
+    let text = text.strip_prefix("condition=").unwrap_or(text);
+    let (name, to) = text.split_once('=').unwrap_or((text, "True"));
+    let to = ["True", "False", "Unknown"]
+        .into_iter()
+        .find(|it| it.eq_ignore_ascii_case(to));
+    match to.filter(|_| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric())) {
+        Some(to) => Ok(Goal::Condition(name.to_owned(), to)),
+        None => Err("invalid condition: write for example Ready, Probed or Ready=False".into()),
+    }
+}
+
+/// How far an ImageBuild is from what is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stands {
+    /// It is so.
+    Reached,
+    /// It may become so.
+    Open,
+    /// It does not become so by itself.
+    Failed,
+}
+
+fn judge(build: &ImageBuild, goal: &Goal) -> Stands {
+    let seen = build.status.as_ref().filter(|status| {
+        status.observed_generation.unwrap_or(-1) >= build.metadata.generation.unwrap_or(0)
+    });
+    let Some(status) = seen else {
+        return Stands::Open;
+    };
+    let ends = |so: bool| match so {
+        true => Stands::Reached,
+        false if is_true(&status.conditions, STALLED) && status.current.is_none() => Stands::Failed,
+        false => Stands::Open,
+    };
+    match goal {
+        Goal::Ended if status.current.is_none() && status.pending.is_none() => Stands::Reached,
+        Goal::Deleted | Goal::Ended => Stands::Open,
+        Goal::Condition(name, to) => {
+            let stands = find(&status.conditions, name).map(|it| it.status.as_str());
+            ends(stands == Some(*to))
+        }
+    }
+}
+
+/// Waits for all of them.
+pub(super) async fn run(options: &Options) -> Result<(), Failed> {
+    let cluster = options.selection.reach.cluster().await?;
+    let builds = options.selection.chosen(&cluster).await?;
+    let goal = &options.goal;
+    let waits = builds.iter().map(|build| {
+        let name = named(&build.metadata, &cluster.namespace);
+        one(
+            cluster.of(build),
+            name,
+            build.name_any(),
+            goal,
+            options.timeout,
+        )
+    });
+    worst(join_all(waits).await)
+}
+
+/// The first failure of a build, else the first other one.
+fn worst(results: Vec<Result<(), Failed>>) -> Result<(), Failed> {
+    let mut failed: Vec<Failed> = results.into_iter().filter_map(Result::err).collect();
+    failed.sort_by_key(Failed::code);
+    match failed.into_iter().next() {
+        Some(first) => Err(first),
+        None => Ok(()),
+    }
+}
+
+async fn one(
+    cluster: Cluster,
+    shown: String,
+    name: String,
+    goal: &Goal,
+    timeout: Duration,
+) -> Result<(), Failed> {
+    let mut last = None;
+    let waits = async {
+        let mut seen = lasting(watcher::watch_object(cluster.builds(), &name)).boxed();
+        while let Some(now) = seen
+            .try_next()
+            .await
+            .map_err(|error| super::answer::watch(&error, &shown))?
+        {
+            let Some(now) = now else {
+                return match goal {
+                    Goal::Deleted => Ok(()),
+                    _ => Err(Failed::Refused(format!("ImageBuild {shown} was deleted"))),
+                };
+            };
+            let stands = judge(&now, goal);
+            last = Some(now.clone());
+            match stands {
+                Stands::Reached => return Ok(()),
+                Stands::Failed => {
+                    anstream::eprint!(
+                        "{}",
+                        status::text(&now, k8s_openapi::jiff::Timestamp::now())
+                    );
+                    return Err(Failed::Build(format!("{shown}: the build failed")));
+                }
+                Stands::Open => {}
+            }
+        }
+        Err(Failed::Refused(format!(
+            "ImageBuild {shown}: the watch ended"
+        )))
+    };
+    let done = tokio::time::timeout(timeout, waits).await;
+    match done {
+        Ok(Ok(())) => {
+            anstream::println!("{shown}: {}", reached(goal));
+            Ok(())
+        }
+        Ok(Err(failed)) => Err(failed),
+        Err(_) => {
+            let state = last.as_ref().map(|it| {
+                let ready = it
+                    .status
+                    .as_ref()
+                    .and_then(|it| find(&it.conditions, READY));
+                let why = ready.map(|it| format!(": {}: {}", it.reason, it.message));
+                format!("it is {}{}", State::of(it).word(), why.unwrap_or_default())
+            });
+            Err(Failed::Time(format!(
+                "{shown}: timed out after {}: {}",
+                super::screen::span(i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX)),
+                super::screen::tame(&state.unwrap_or_else(|| "nothing was heard of it".into()))
+            )))
+        }
+    }
+}
+
+fn reached(goal: &Goal) -> String {
+    match goal {
+        Goal::Deleted => "deleted".into(),
+        Goal::Ended => "ended".into(),
+        Goal::Condition(name, "True") => name.clone(),
+        Goal::Condition(name, to) => format!("{name} is {to}"),
+    }
+}
+
+/// Waits until builds that were asked for have ended.
+pub(super) async fn ended(
+    cluster: &Cluster,
+    builds: &[ImageBuild],
+    until: &Until,
+    timeout: Duration,
+) -> Result<(), Failed> {
+    let waits = builds.iter().map(|build| async {
+        let (of, name) = (cluster.of(build), build.name_any());
+        let shown = named(&build.metadata, &cluster.namespace);
+        let ended = super::follow::end(&of, &name, until, |_| {});
+        match tokio::time::timeout(timeout, ended).await {
+            Ok(Ok(now)) if State::of(&now) == State::Failed => {
+                anstream::eprint!(
+                    "{}",
+                    status::text(&now, k8s_openapi::jiff::Timestamp::now())
+                );
+                Err(Failed::Build(format!("{shown}: the build failed")))
+            }
+            Ok(Ok(now)) => {
+                let image = now.status.and_then(|it| it.image).unwrap_or_default();
+                anstream::println!("{shown}: {image}");
+                Ok(())
+            }
+            Ok(Err(failed)) => Err(failed),
+            Err(_) => Err(Failed::Time(format!(
+                "{shown}: timed out: the build goes on: whittle status {shown}"
+            ))),
+        }
+    });
+    worst(join_all(waits).await)
+}
+
+#[cfg(test)]
+#[path = "wait_tests.rs"]
+mod tests;
