@@ -118,7 +118,7 @@ cluster-down: ## End it, and leave nothing behind
 # What .github/workflows/release.yml calls, in this order; see RELEASE.md. All is gathered in target/release-files.
 # Nothing is pushed without REGISTRY=ghcr.io/owner, and nothing signed but by release-sign-….
 .PHONY: release-check release-notes release-binaries release-image release-index release-chart release-sbom \
-  release-checksums release-sign-image release-sign-chart release-sign-files
+  release-checksums release-packages release-sign-image release-sign-chart release-sign-files
 
 release-check: ## Fail unless Cargo.toml, chart, kustomize base and changelog say VERSION=1.2.3
 	@config/release/check.sh '$(VERSION)'
@@ -143,6 +143,9 @@ release-sbom: ## Write the image's bill of materials (SPDX)
 
 release-checksums: ## Write SHA256SUMS
 	@config/release/checksums.sh
+
+release-packages: ## Write the manifest for krew and the formula for Homebrew
+	@config/release/packages.sh
 
 release-sign-image release-sign-chart release-sign-files: ## Sign with cosign, by the workflow's identity
 	@config/release/sign.sh $(@:release-sign-%=%)

@@ -49,6 +49,9 @@ use kube::CustomResourceExt;
 /// Any new value of this annotation builds again, whether or not the spec changed.
 pub const REQUESTED_AT: &str = "whittle.dev/requestedAt";
 
+/// The value of [`REQUESTED_AT`] whose build takes no step from the cache.
+pub const NO_CACHE: &str = "whittle.dev/noCache";
+
 /// This annotation of an ImageBuild ends a build: its number, or `current` for the one that runs when it is set.
 pub const CANCEL: &str = "whittle.dev/cancel";
 

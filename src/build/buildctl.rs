@@ -356,7 +356,13 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
     // been told the line already, as that image's frontend would be. So the built-in one serves it.
     pair(args, "--opt", "cmdline=builtin".into());
     match goal {
-        Goal::Image { target, .. } => dockerfile(request, files, *target, args),
+        Goal::Image { target, .. } => {
+            // A debug stage that shares steps with it is built of what this one has just made.
+            if request.no_cache && *target == request.inputs.target.as_deref() {
+                pair(args, "--opt", "no-cache=".into());
+            }
+            dockerfile(request, files, *target, args);
+        }
         Goal::Derived { recipe, .. } => {
             pair(args, "--local", format!("context={recipe}"));
             pair(args, "--local", format!("dockerfile={recipe}"));

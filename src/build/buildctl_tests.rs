@@ -425,6 +425,22 @@ fn layers_travel_by_a_registry_and_one_that_does_not_take_them_fails_no_build() 
 }
 
 #[test]
+fn without_the_cache_the_image_alone_is_made_again_and_not_what_shares_its_steps() {
+    let (mut request, files) = (with_cache("localhost:5000/c"), Files::default());
+    let told = |request: &BuildRequest, goal: &Goal| {
+        build(request, &files, goal).contains(&"no-cache=".to_owned())
+    };
+    assert!(!told(&request, &IMAGE));
+    request.no_cache = true;
+    assert!(told(&request, &IMAGE));
+    let debug = Goal::Image {
+        target: Some("debug"),
+        metadata: "/m",
+    };
+    assert!(!told(&request, &debug));
+}
+
+#[test]
 fn each_image_build_and_set_of_platforms_has_a_tag_of_its_own() {
     let tag = |namespace: &str, name: &str, platforms: &[&str]| {
         let mut request = with_cache("localhost:5000/c");

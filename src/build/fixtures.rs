@@ -49,6 +49,7 @@ pub fn request() -> BuildRequest {
         registries: vec![],
         scratch_bytes: 8 << 30,
         looks: true,
+        no_cache: false,
         place: Default::default(),
     }
 }

@@ -103,6 +103,9 @@ pub struct BuildRequest {
     /// True where the builder's cache outlives this attempt, and what it holds is told.
     #[serde(default)]
     pub looks: bool,
+    /// True where no step is taken from the cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_cache: bool,
     /// Where all of it is found. Whoever carries the request out says that, and not who asks.
     #[serde(skip)]
     pub place: Place,

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{CANCEL, ImageBuild, REQUESTED_AT};
+use whittle_api::{CANCEL, ImageBuild, NO_CACHE, REQUESTED_AT};
 
 use super::answer::{self, Failed};
 use super::follow::{Shown, Until, follow};
@@ -29,6 +29,9 @@ pub(crate) struct Rebuild {
     /// Print the build's log, and wait until it has ended; for one ImageBuild.
     #[arg(short, long, conflicts_with = "selector")]
     follow: bool,
+    /// Take no step from the cache. What cache mounts hold stays.
+    #[arg(long)]
+    no_cache: bool,
     /// With --wait and --follow: so long at most, for example 20m.
     #[arg(long, value_parser = wait::duration, default_value = "1h")]
     timeout: Duration,
@@ -64,10 +67,14 @@ pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
     let value = Timestamp::now().to_string();
     for build in &builds {
         let name = named(&build.metadata, &cluster.namespace);
+        let mut annotations = json!({REQUESTED_AT: value});
+        if options.no_cache {
+            annotations[NO_CACHE] = value.clone().into();
+        }
         patch(
             &cluster,
             build,
-            json!({"metadata": {"annotations": {REQUESTED_AT: value}}}),
+            json!({"metadata": {"annotations": annotations}}),
         )
         .await?;
         match build.spec.suspend {

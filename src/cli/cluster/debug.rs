@@ -63,14 +63,12 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
         }
     };
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    // Whoever may not read it gets the profile that most namespaces take.
     let enforced = namespaces.get(&cluster.namespace).await.ok();
-    let restricted = enforced.is_some_and(|it| {
-        it.labels()
-            .get(ENFORCE)
-            .is_some_and(|it| it == "restricted")
-    });
-    let user = restricted.then(|| user(&pod, &target)).flatten();
+    let level = enforced.as_ref().and_then(|it| it.labels().get(ENFORCE));
+    let profile = profile(level.map(String::as_str));
+    let user = (profile != "general")
+        .then(|| user(&pod, &target))
+        .flatten();
     let custom = match user {
         Some(user) => Some(custom(user)?),
         None => None,
@@ -86,10 +84,7 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     }
     add(format!("--image={image}"));
     add(format!("--target={}", target.name));
-    add(format!(
-        "--profile={}",
-        if restricted { "restricted" } else { "general" }
-    ));
+    add(format!("--profile={profile}"));
     if let Some(custom) = &custom {
         add(format!("--custom={}", custom.display()));
     }
@@ -112,6 +107,16 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
         }
         _ => format!("kubectl cannot be started: {error}"),
     }))
+}
+
+/// What kubectl gives the container. Where the level of Pod Security allows no capability, it looks into processes of its own user
+/// alone. Whoever may not read the level gets what most namespaces take.
+fn profile(level: Option<&str>) -> &'static str {
+    match level {
+        Some("restricted") => "restricted",
+        Some("baseline") => "baseline",
+        _ => "general",
+    }
 }
 
 /// The container that is looked into.

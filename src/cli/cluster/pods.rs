@@ -21,6 +21,8 @@ use super::logs::Sink;
 
 /// Between two looks at whether a Pod's log can be read.
 const LOOK: Duration = Duration::from_millis(500);
+/// So many looks at a Job that is not there are enough.
+const MISSING: u32 = 20;
 /// Bytes of one line of a log that are shown.
 const LINE: usize = 64 << 10;
 
@@ -153,7 +155,10 @@ impl Streams {
 
     /// Begins with the log of the attempt that runs, where that is a new one.
     pub(super) fn see(&mut self, build: &ImageBuild) {
-        let current = build.status.as_ref().and_then(|it| it.current.as_ref());
+        let status = build.status.as_ref();
+        // The Job of one that waits may not be there yet.
+        let status = status.filter(|it| it.waiting().is_none());
+        let current = status.and_then(|it| it.current.as_ref());
         let Some(current) = current.filter(|it| it.started) else {
             return;
         };
@@ -187,7 +192,8 @@ async fn pod_of(cluster: &Cluster, job: &str) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
-    loop {
+    let mut missing = 0;
+    while missing < MISSING {
         let found = pods
             .list(&params)
             .await
@@ -200,7 +206,11 @@ async fn pod_of(cluster: &Cluster, job: &str) -> Option<String> {
             Ok(Some(job)) => job
                 .status
                 .is_some_and(|it| it.completion_time.is_some() || it.failed.unwrap_or(0) > 0),
-            Ok(None) => true,
+            // It may be about to be made.
+            Ok(None) => {
+                missing += 1;
+                false
+            }
             Err(_) => false,
         };
         if ended {
@@ -208,6 +218,7 @@ async fn pod_of(cluster: &Cluster, job: &str) -> Option<String> {
         }
         tokio::time::sleep(LOOK).await;
     }
+    None
 }
 
 #[cfg(test)]

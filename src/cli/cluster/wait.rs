@@ -112,8 +112,17 @@ fn judge(build: &ImageBuild, goal: &Goal) -> Stands {
 /// Waits for all of them.
 pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let cluster = options.selection.reach.cluster().await?;
-    let builds = options.selection.chosen(&cluster).await?;
     let goal = &options.goal;
+    let names = &options.selection.names;
+    if *goal == Goal::Deleted && !names.is_empty() {
+        // What is gone already is what was waited for.
+        let waits = names.iter().map(|name| {
+            let (cluster, name) = (cluster.clone(), name.clone());
+            one(cluster, name.clone(), name, goal, options.timeout)
+        });
+        return worst(join_all(waits).await);
+    }
+    let builds = options.selection.chosen(&cluster).await?;
     let waits = builds.iter().map(|build| {
         let name = named(&build.metadata, &cluster.namespace);
         one(

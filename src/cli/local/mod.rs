@@ -91,6 +91,9 @@ pub struct Options {
     /// A secret of the build: id=ID,src=FILE or id=ID,env=NAME. May be repeated.
     #[arg(long = "secret", value_name = "SECRET", value_parser = spec::secret)]
     secrets: Vec<spec::SecretOption>,
+    /// Take no step from the cache.
+    #[arg(long)]
+    no_cache: bool,
     /// Push the image, and move its tags.
     #[arg(long)]
     push: bool,

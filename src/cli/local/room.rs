@@ -168,6 +168,7 @@ impl Room {
             rejected: None,
             scratch_bytes: u64::MAX / 2,
             looks: true,
+            no_cache: wanted.no_cache,
             place,
         })
     }

@@ -29,6 +29,7 @@ fn wanted(manifest: &Manifest, secrets: Vec<SecretOption>) -> Wanted {
         build: manifest.build.clone().unwrap(),
         folder: None,
         secrets,
+        no_cache: false,
         notes: vec![],
     }
 }

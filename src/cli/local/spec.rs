@@ -38,6 +38,8 @@ pub struct Wanted {
     pub folder: Option<PathBuf>,
     /// Secrets of the command line.
     pub secrets: Vec<SecretOption>,
+    /// True where no step is taken from the cache.
+    pub no_cache: bool,
     /// What differs from the cluster, for people.
     pub notes: Vec<String>,
 }
@@ -127,6 +129,7 @@ impl Wanted {
             build,
             folder,
             secrets: options.secrets.clone(),
+            no_cache: options.no_cache,
             notes,
         })
     }

@@ -32,6 +32,7 @@ fn attempt() -> Attempt {
         seconds_left: 300,
         tagging: Tagging::default(),
         flux: None,
+        no_cache: false,
     };
     let (builder, settings) = (fixtures::builder(), fixtures::settings());
     job::attempt(&build, &builder, &id, &settings).unwrap()

@@ -1,5 +1,6 @@
 use super::*;
-use whittle_api::{Pending as Asked, TriggerReason, Triggers};
+use whittle_api::{NO_CACHE, Pending as Asked, REQUESTED_AT, TriggerReason, Triggers};
+use whittle_build::request::{BuildRequest, paths};
 
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -641,4 +642,35 @@ fn a_base_image_that_moved_while_a_build_took_it_starts_no_other_one() {
     let older = ended(&build, with("sha256:1"), later(30)).status;
     assert!(older.pending.is_some());
     assert_eq!(older.bases[0].seen.as_deref(), Some("sha256:2"));
+}
+
+#[test]
+fn a_request_without_the_cache_is_one_build_and_no_later_one() {
+    let request = |build: &mut ImageBuild, without: bool, value: &str| {
+        let annotations = build.annotations_mut();
+        annotations.insert(REQUESTED_AT.into(), value.into());
+        if without {
+            annotations.insert(NO_CACHE.into(), value.into());
+        }
+    };
+    let without_cache = |build: &ImageBuild| {
+        let Action::Start(attempt) = next(&observed(build.clone()), later(60)).action else {
+            panic!("a build begins");
+        };
+        let text = &attempt.config_map.data.unwrap()[paths::REQUEST_KEY];
+        serde_json::from_str::<BuildRequest>(text).unwrap().no_cache
+    };
+    let mut build = done();
+    request(&mut build, true, "now");
+    assert!(without_cache(&build));
+    // The next request, and one that the spec begins, though both annotations are still there.
+    let mut later = build.clone();
+    request(&mut later, false, "later");
+    assert!(!without_cache(&later));
+    let mut changed = build.clone();
+    let status = changed.status.as_mut().unwrap();
+    status.last_handled_request = Some("now".into());
+    status.input = Some(input(&build));
+    changed.spec.target = Some("other".into());
+    assert!(!without_cache(&changed));
 }

@@ -60,6 +60,8 @@ pub struct AttemptId {
     pub tagging: Tagging,
     /// What `source.flux` stands for, where it is needed.
     pub flux: Option<Pinned>,
+    /// True where no step is taken from the cache.
+    pub no_cache: bool,
 }
 
 /// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
@@ -202,6 +204,7 @@ fn request(
         cache: builder.spec.cache.registry.clone(),
         scratch_bytes: scratch_bytes(settings),
         looks: !sharing::is_thrown_away(builder),
+        no_cache: id.no_cache,
         place: Place::default(),
         namespace,
     }
@@ -476,6 +479,7 @@ mod tests {
             seconds_left: 1800,
             tagging: Tagging::Now,
             flux: None,
+            no_cache: false,
         }
     }
 

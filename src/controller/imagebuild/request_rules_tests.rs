@@ -20,6 +20,7 @@ fn request() -> BuildRequest {
         seconds_left: 60,
         tagging: Tagging::Now,
         flux: None,
+        no_cache: false,
     };
     let (build, builder) = (fixtures::git_with_secrets(), fixtures::builder());
     let attempt = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();

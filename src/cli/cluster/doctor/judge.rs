@@ -130,7 +130,7 @@ pub(super) fn definitions(found: Found<CustomResourceDefinition>) -> Check {
         return Check::bad(
             "CRDs",
             format!("{} not found", missing.join(", ")),
-            "install the chart: docs/install.md",
+            "install the chart: docs/operations.md",
         );
     }
     match other.is_empty() {
@@ -182,7 +182,7 @@ pub(super) fn controller(found: Found<Deployment>, own: &str) -> Check {
         return Check::bad(
             name,
             "not found in any namespace",
-            "install the chart: docs/install.md",
+            "install the chart: docs/operations.md",
         );
     }
     let mut texts = vec![];
@@ -257,7 +257,7 @@ pub(super) fn rights(asked: &[(String, Option<bool>)], namespace: &str) -> Check
         (false, _) => Check::bad(
             name,
             format!("denied in namespace {namespace}: {}", denied.join(", ")),
-            "ask for the ClusterRole whittle-edit in a RoleBinding (docs/install.md), and for reading Pods and their logs",
+            "ask for the ClusterRole whittle-edit in a RoleBinding (docs/operations.md), and for reading Pods and their logs",
         ),
         (true, 0) => Check::good(
             name,

@@ -178,6 +178,7 @@ fn start(
             reports: lacking(&status),
         },
         flux: None,
+        no_cache: false,
     };
     match job::attempt(build, builder, &id, settings) {
         Ok(attempt) => step(status, Action::Start(Box::new(attempt))),

@@ -17,8 +17,10 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing::{self, Own};
 use whittle_api::{
-    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, READY, Reason, find,
+    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, NO_CACHE, READY, Reason,
+    TriggerReason, find,
 };
+use whittle_build::inputs::requested_at;
 use whittle_build::report::failed;
 
 /// Starts the attempt that the status names, or says what it waits for.
@@ -257,6 +259,7 @@ pub(super) fn start(
         tagging: trying::tagging(observed, &current)
             .unwrap_or_else(|| checking::tagging(build, &current)),
         flux,
+        no_cache: is_without_cache(build, &status),
     };
     match job::attempt(build, runs_on, &id, settings) {
         Ok(attempt) => {
@@ -285,6 +288,13 @@ pub(super) fn start(
             )
         }
     }
+}
+
+/// True for the build of a request that asks for no cache: the value says of which, so that no later one is meant.
+fn is_without_cache(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
+    let by = status.trigger.as_ref().map(|it| it.reason);
+    let asked = build.annotations().get(NO_CACHE);
+    by == Some(TriggerReason::Request) && asked.is_some() && asked == requested_at(build).as_ref()
 }
 
 /// After this long what was not read yet is.
