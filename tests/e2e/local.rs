@@ -219,6 +219,16 @@ async fn a_commit_of_git_and_files_of_a_config_map_are_built() {
             .unwrap()
             .starts_with("configmap@sha256:")
     );
+    let ended = bench.build(&text, &["--push", "--progress", "rawjson"]);
+    ended.status(0);
+    let lines: Vec<Value> = (ended.said.lines())
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect();
+    assert!(
+        lines.iter().any(|line| line["vertexes"].is_array()),
+        "{}",
+        ended.said
+    );
     let said = bench.build(&manifest("map", &spec), &["--push"]).said(2);
     assert!(
         said.contains("ConfigMap files of source.configMap not found"),

@@ -189,15 +189,15 @@ async fn build(options: &Options) -> Result<u8, Error> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let room = Room::make()?;
     let mut request = room.request(&wanted, &manifest, bound(&buildctl)?)?;
+    request.place.log = match options.progress {
+        Progress::Plain => Log::Error,
+        Progress::Rawjson => Log::RawJson,
+    };
     let builder = room::builder(&wanted, &manifest);
     room.log_in(&request, &wanted, &builder).await?;
     if options.output.is_some() {
         request.place.layout = Some(room.folder().join("layout"));
     }
-    request.place.log = match options.progress {
-        Progress::Plain => Log::Error,
-        Progress::Rawjson => Log::RawJson,
-    };
     let starting = Daemon::at(options.builder.as_deref(), &room, &builder, |it| {
         request.place.say(it)
     });
@@ -227,14 +227,34 @@ async fn build(options: &Options) -> Result<u8, Error> {
             (failed(FailureReason::Timeout, message), TIMED_OUT)
         }
     };
-    if let (0, Some(output), Some(layout)) = (code, &options.output, &request.place.layout) {
-        output.write(layout, &wanted.build.spec.output.image)?;
+    if let (0, Some(output), Some(layout)) = (code, &options.output, &request.place.layout)
+        && let Err(error) = output.write(layout, &wanted.build.spec.output.image)
+    {
+        eprintln!("whittle: {error}");
+        return Ok(FAILED);
+    }
+    if let Report::Failed(found) = &report
+        && let Some(note) = log_in(found.failure.reason, &wanted.build)
+    {
+        request.place.say(&note);
     }
     let mut build = wanted.build.clone();
     let (status, _) = alone::ended(&build, &request.job, report, started, Timestamp::now());
     build.status = Some(status);
     print(&build, options.format)?;
     Ok(code)
+}
+
+/// Where credentials come from here, for who is told of Secrets.
+fn log_in(reason: FailureReason, build: &ImageBuild) -> Option<String> {
+    let denied = matches!(
+        reason,
+        FailureReason::PushDenied | FailureReason::BaseImageDenied
+    );
+    let secret = build.spec.output.secret_ref.is_some();
+    (denied && !secret).then(|| {
+        "credentials: on this machine they are those of `docker login HOST`: a Secret is what a cluster needs".to_owned()
+    })
 }
 
 /// Waits for the end of an attempt, of its time, or for a signal. The attempt is dropped then, which ends buildctl.
@@ -288,6 +308,24 @@ fn print(build: &ImageBuild, format: Format) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_denied_without_a_secret_is_told_of_docker_login() {
+        let mut build: ImageBuild = serde_json::from_value(serde_json::json!({
+            "apiVersion": "whittle.dev/v1alpha1",
+            "kind": "ImageBuild",
+            "metadata": {"name": "hello"},
+            "spec": {"source": {}, "output": {"image": "r.example/hello"}},
+        }))
+        .unwrap();
+        let told = |reason, build: &ImageBuild| log_in(reason, build).is_some();
+        assert!(told(FailureReason::PushDenied, &build));
+        assert!(!told(FailureReason::StepFailed, &build));
+        build.spec.output.secret_ref = Some(whittle_api::LocalRef {
+            name: "push".into(),
+        });
+        assert!(!told(FailureReason::PushDenied, &build));
+    }
 
     #[test]
     fn a_build_with_local_anywhere_is_one_of_this_machine_and_no_other_is() {
