@@ -3,6 +3,7 @@
 // The comments of options are their help, for people who read no Markdown.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod build;
 mod cluster;
 mod complete;
 mod crds;
@@ -161,6 +162,7 @@ enum Command {
     },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
+    Build(Box<crate::build::Options>),
     /// Builds an image on this machine, without a cluster.
     #[command(hide = true, name = local::NAME, bin_name = "whittle build --local")]
     LocalBuild(Box<local::Options>),
@@ -417,6 +419,7 @@ async fn run(command: Command) -> ExitCode {
             ExitCode::from(crate::probes::run(&options, &mut out, &mut err).await)
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
+        Command::Build(options) => crate::build::run(&options).await,
         Command::LocalBuild(options) => local::run(&options).await,
         Command::BoundTo(bound) => bound.run(),
         Command::Cluster(command) => crate::cluster::run(&command).await,

@@ -432,6 +432,7 @@ impl Client {
         &self,
         method: Method,
         url: Url,
+        headers: &[(HeaderName, String)],
         body: reqwest::Body,
         what: &str,
     ) -> Result<Response, RegistryError> {
@@ -443,9 +444,11 @@ impl Client {
         let mut request = self
             .http(&url)?
             .request(method.clone(), url)
-            .header(CONTENT_TYPE, "application/octet-stream")
             .timeout(BLOB_WITHIN)
             .body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
         if let Some(known) = known {
             request = request.header(AUTHORIZATION, known);
         }

@@ -11,6 +11,7 @@ mod images;
 mod layers;
 pub mod layout;
 mod mounted;
+mod push;
 mod referrers;
 mod retry;
 mod smaller;

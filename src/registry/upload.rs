@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use reqwest::header::LOCATION;
+use reqwest::header::{CONTENT_TYPE, LOCATION};
 use reqwest::{Method, Response, Url};
 use tokio::sync::mpsc::Receiver;
 
@@ -48,7 +48,10 @@ pub(super) async fn upload(
     });
     let all = stream::iter([Bytes::from(held)]).chain(rest);
     let body = reqwest::Body::wrap_stream(all.map(Ok::<_, std::io::Error>));
-    let response = client.send_once(Method::PATCH, url, body, &what).await?;
+    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned())];
+    let response = client
+        .send_once(Method::PATCH, url, &headers, body, &what)
+        .await?;
     Ok(Uploaded::Sent(location(&response, &what)?))
 }
 

@@ -66,7 +66,7 @@ pub async fn with(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
 
 impl Field {
     /// Runs whittle in this namespace.
-    async fn whittle(&self, arguments: &[&str]) -> Ran {
+    pub async fn whittle(&self, arguments: &[&str]) -> Ran {
         whittle(&[arguments, &["-n", &self.namespace]].concat()).await
     }
 }
@@ -325,22 +325,8 @@ async fn what_is_wrong_is_said_with_the_next_step() {
     .await;
     assert!(none.code == Some(2) || none.code == Some(3), "{none:?}");
 
-    // A ServiceAccount with no rights.
-    let accounts = field.api::<ServiceAccount>();
-    let account: ServiceAccount =
-        serde_json::from_value(json!({"metadata": {"name": "nobody"}})).unwrap();
-    accounts
-        .create(&PostParams::default(), &account)
-        .await
-        .unwrap();
-    let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
-    let token = accounts
-        .create_token_request("nobody", &PostParams::default(), &request)
-        .await
-        .unwrap();
-    let server = server();
     let denied = folder.path().join("denied");
-    std::fs::write(&denied, kubeconfig(&server, &token.status.unwrap().token)).unwrap();
+    std::fs::write(&denied, of_nobody(&field).await).unwrap();
     let denied = denied.to_str().unwrap();
     for command in ["status", "logs", "rebuild", "wait", "cancel", "history"] {
         let ran = field
@@ -355,6 +341,23 @@ async fn what_is_wrong_is_said_with_the_next_step() {
     assert!(doctor.fails(3).contains("missing"), "{doctor:?}");
     assert!(doctor.out.contains("✗ rights"), "{doctor:?}");
     field.close().await;
+}
+
+/// The kubeconfig of a ServiceAccount with no rights.
+pub async fn of_nobody(field: &Field) -> String {
+    let accounts = field.api::<ServiceAccount>();
+    let account: ServiceAccount =
+        serde_json::from_value(json!({"metadata": {"name": "nobody"}})).unwrap();
+    accounts
+        .create(&PostParams::default(), &account)
+        .await
+        .unwrap();
+    let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+    let token = accounts
+        .create_token_request("nobody", &PostParams::default(), &request)
+        .await
+        .unwrap();
+    kubeconfig(&server(), &token.status.unwrap().token)
 }
 
 /// The address of the API server, as the kubeconfig has it.

@@ -9,6 +9,7 @@ mod anew;
 mod cache_view;
 mod caches;
 mod cli;
+mod cli_build;
 mod contents;
 mod contexts;
 mod contract;

@@ -63,20 +63,10 @@ pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
             "--follow is for one ImageBuild: use --wait for several".into(),
         ));
     }
-    // To the nanosecond: each request has a value that none had before.
-    let value = Timestamp::now().to_string();
+    let value = request_value();
     for build in &builds {
         let name = named(&build.metadata, &cluster.namespace);
-        let mut annotations = json!({REQUESTED_AT: value});
-        if options.no_cache {
-            annotations[NO_CACHE] = value.clone().into();
-        }
-        patch(
-            &cluster,
-            build,
-            json!({"metadata": {"annotations": annotations}}),
-        )
-        .await?;
+        request_as(&cluster, build, &value, options.no_cache).await?;
         match build.spec.suspend {
             true => anstream::println!(
                 "{name}: a build is requested, and starts when it is resumed: whittle resume {name}"
@@ -99,6 +89,36 @@ pub(super) async fn rebuild(options: &Rebuild) -> Result<(), Failed> {
         _ if options.wait => wait::ended(&cluster, &builds, &until, options.timeout).await,
         _ => Ok(()),
     }
+}
+
+/// Asks for one more build, and says what to wait for.
+pub(crate) async fn request(cluster: &Cluster, build: &ImageBuild) -> Result<Until, Failed> {
+    let value = request_value();
+    request_as(cluster, build, &value, false).await?;
+    Ok(Until::Request(value))
+}
+
+/// To the nanosecond: each request has a value that none had before.
+fn request_value() -> String {
+    Timestamp::now().to_string()
+}
+
+async fn request_as(
+    cluster: &Cluster,
+    build: &ImageBuild,
+    value: &str,
+    no_cache: bool,
+) -> Result<(), Failed> {
+    let mut annotations = json!({REQUESTED_AT: value});
+    if no_cache {
+        annotations[NO_CACHE] = value.into();
+    }
+    patch(
+        cluster,
+        build,
+        json!({"metadata": {"annotations": annotations}}),
+    )
+    .await
 }
 
 /// Cancels.

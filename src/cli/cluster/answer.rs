@@ -66,7 +66,7 @@ pub(super) fn none(error: &(dyn std::error::Error + 'static)) -> Failed {
 }
 
 /// What the API server says, of `what`.
-pub(super) fn api(error: &kube::Error, what: &str) -> Failed {
+pub(crate) fn api(error: &kube::Error, what: &str) -> Failed {
     Failed::Refused(match error {
         kube::Error::Api(answer)
             if answer.code == 404 && answer.message.contains("the server could not find") =>

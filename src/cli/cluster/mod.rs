@@ -3,7 +3,7 @@
 //! Each reads and writes the API as `kubectl` would; what is said of an ImageBuild is a pure function of its status.
 
 mod act;
-mod answer;
+pub(crate) mod answer;
 mod cache;
 mod debug;
 mod doctor;
@@ -23,7 +23,12 @@ mod table;
 mod terminal;
 mod wait;
 
+pub(crate) use act::request;
 pub(crate) use answer::Failed;
+pub(crate) use follow::{Shown, Until, follow};
+pub(crate) use logs::Output;
+pub(crate) use status::{State, text as report};
+pub(crate) use wait::{duration, ended};
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -14,7 +14,7 @@ use super::screen::{BAD, FAINT, GOOD, STRONG, WAITS, ago, since, span, styled, t
 
 /// How an ImageBuild is, in one word and for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(crate) enum State {
     /// Its tags point to an image of its spec.
     Ready,
     /// A build runs.
@@ -31,7 +31,7 @@ pub(super) enum State {
 
 impl State {
     /// The state of an ImageBuild.
-    pub(super) fn of(build: &ImageBuild) -> Self {
+    pub(crate) fn of(build: &ImageBuild) -> Self {
         let Some(status) = build.status.as_ref().filter(|it| !it.conditions.is_empty()) else {
             return Self::New;
         };
@@ -85,7 +85,7 @@ fn is_behind(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
 }
 
 /// All that is to be said of it, with styles.
-pub(super) fn text(build: &ImageBuild, now: Timestamp) -> String {
+pub(crate) fn text(build: &ImageBuild, now: Timestamp) -> String {
     let mut out = String::new();
     let state = State::of(build);
     let name = build.name_any();

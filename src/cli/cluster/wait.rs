@@ -220,7 +220,7 @@ fn reached(goal: &Goal) -> String {
 }
 
 /// Waits until builds that were asked for have ended.
-pub(super) async fn ended(
+pub(crate) async fn ended(
     cluster: &Cluster,
     builds: &[ImageBuild],
     until: &Until,

@@ -1,5 +1,5 @@
 //! Credentials, from the files that `docker login` and `podman login` write. Credential helpers are not
-//! run: they are programs that the file names.
+//! run here: they are programs that the file names. `whittle build` runs them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

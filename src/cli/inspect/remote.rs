@@ -48,6 +48,16 @@ impl Remote {
         access: Access,
     ) -> Result<Self, InspectError> {
         let login = look(&reference.repository, &files(|name| std::env::var_os(name)))?;
+        Self::as_user(reference, connection, access, login)
+    }
+
+    /// The same with credentials that were looked for.
+    pub(crate) fn as_user(
+        reference: Reference,
+        connection: &Connection,
+        access: Access,
+        login: Login,
+    ) -> Result<Self, InspectError> {
         let ca = match &connection.ca {
             Some(path) => Some(certificates(path)?),
             None => None,

@@ -10,6 +10,52 @@ pub fn kept<'a>(ignore: &str, paths: impl Iterator<Item = &'a str>) -> Vec<&'a s
     paths.filter(|path| !ignored(&rules, path)).collect()
 }
 
+/// A `.dockerignore`, asked while walking down a context: what holds for a directory is not looked at again for all within it.
+pub struct Ignore {
+    rules: Vec<Rule>,
+}
+
+/// Which rules a directory matches, and so all within it.
+#[derive(Clone)]
+pub struct Above {
+    matched: Vec<bool>,
+    out: bool,
+}
+
+impl Above {
+    /// True where the rules leave it out.
+    pub fn is_out(&self) -> bool {
+        self.out
+    }
+}
+
+impl Ignore {
+    /// Reads its text.
+    pub fn parse(text: &str) -> Self {
+        Self { rules: rules(text) }
+    }
+
+    /// Where a walk begins: the context itself, which no rule leaves out.
+    pub fn root(&self) -> Above {
+        Above {
+            matched: vec![false; self.rules.len()],
+            out: false,
+        }
+    }
+
+    /// What holds for `path`, which is right within the directory of `above`.
+    pub fn within(&self, above: &Above, path: &str) -> Above {
+        let mut matched = above.matched.clone();
+        let out = step(&self.rules, &mut matched, path);
+        Above { matched, out }
+    }
+
+    /// True where nothing within a directory that is left out can come back.
+    pub fn is_final(&self) -> bool {
+        self.rules.iter().all(|rule| !rule.back)
+    }
+}
+
 struct Rule {
     /// `!`: takes back what earlier rules left out.
     back: bool,
@@ -43,14 +89,20 @@ fn ignored(rules: &[Rule], path: &str) -> bool {
     let mut above = vec![false; rules.len()];
     let mut out = false;
     for part in parts(path) {
-        out = false;
-        for (rule, above) in rules.iter().zip(&mut above) {
-            if !*above && rule.back == out {
-                *above = rule.pattern.matches(part);
-            }
-            if *above {
-                out = !rule.back;
-            }
+        out = step(rules, &mut above, part);
+    }
+    out
+}
+
+/// One step down: whether `path` is left out. `above`: which rules hold already, and then hold for it.
+fn step(rules: &[Rule], above: &mut [bool], path: &str) -> bool {
+    let mut out = false;
+    for (rule, above) in rules.iter().zip(above) {
+        if !*above && rule.back == out {
+            *above = rule.pattern.matches(path);
+        }
+        if *above {
+            out = !rule.back;
         }
     }
     out
@@ -294,6 +346,29 @@ mod tests {
             gone("**/.env*\n!api/.env"),
             [".env", "api/.env.local", "api/v1/.env"]
         );
+    }
+
+    #[test]
+    fn a_walk_down_says_the_same_as_a_look_at_each_path() {
+        for text in [
+            "**/.env",
+            "*\n!docs\ndocs/*.pem",
+            "api/**\n!api/v1",
+            "docs",
+            "",
+        ] {
+            let ignore = Ignore::parse(text);
+            let walked: Vec<&str> = PATHS
+                .into_iter()
+                .filter(|path| {
+                    let down =
+                        parts(path).fold(ignore.root(), |above, it| ignore.within(&above, it));
+                    !down.is_out()
+                })
+                .collect();
+            assert_eq!(walked, left(text), "{text}");
+            assert_eq!(ignore.is_final(), !text.contains('!'), "{text}");
+        }
     }
 
     #[test]

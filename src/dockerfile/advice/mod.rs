@@ -27,7 +27,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, IntoStaticStr};
 
-pub use ignore::kept;
+pub use ignore::{Above, Ignore, kept};
 pub use mounts::{CacheMount, cache_mounts};
 pub use secrets::{CANDIDATES, is_candidate};
 
