@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::request::{BuildRequest, paths};
+use super::request::BuildRequest;
 use whittle_api::{CacheRegistry, GitRef, GitSource};
 use whittle_image::{digest_of, normal_platform};
 
@@ -135,8 +135,11 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
     frontend(request, files, goal, &mut args);
     for registry in &request.registries {
         if registry.ca_ref.is_some() {
-            let ca = registry_ca(&registry.host);
-            let fields = [format!("host={}", registry.host), format!("ca={ca}")];
+            let ca = request.place.registry_ca(&registry.host);
+            let fields = [
+                format!("host={}", registry.host),
+                format!("ca={}", ca.display()),
+            ];
             pair(&mut args, "--registry-auth-tlscontext", csv(&fields));
         }
     }
@@ -223,11 +226,6 @@ pub fn disk_usage(request: &BuildRequest) -> Vec<String> {
     args.push("du".into());
     pair(&mut args, "--format", super::usage::FORMAT.into());
     args
-}
-
-/// Path of the certificates that sign the registry `host`, where it has a `caRef`.
-pub fn registry_ca(host: &str) -> String {
-    format!("{}/{}/ca.crt", paths::REGISTRY_CA, host.replace(':', "_"))
 }
 
 /// The value of the Authorization header for a basic-auth Secret.
@@ -336,8 +334,11 @@ struct Updates<'a> {
 
 fn connection(request: &BuildRequest) -> Vec<String> {
     let mut args = vec![];
-    let file = |name| format!("{}/{name}", paths::TLS);
+    let file = |name| request.place.tls.join(name).to_string_lossy().into_owned();
     pair(&mut args, "--addr", request.builder_address.clone());
+    if request.builder_server_name.is_empty() {
+        return args;
+    }
     pair(
         &mut args,
         "--tlsservername",
@@ -417,8 +418,12 @@ fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args:
         None => git_context_option(request, files, args),
     }
     for secret in &request.inputs.secrets {
-        let path = format!("{}/{}/value", paths::SECRETS, secret.id);
-        pair(args, "--secret", file_secret(&secret.id, &path));
+        let path = request.place.secret(&secret.id);
+        pair(
+            args,
+            "--secret",
+            file_secret(&secret.id, &path.to_string_lossy()),
+        );
     }
     git_credentials(request, files, args);
 }
@@ -447,16 +452,25 @@ fn git_credentials(request: &BuildRequest, files: &Files, args: &mut Vec<String>
 }
 
 fn output(request: &BuildRequest, files: &Files) -> String {
-    let mut fields: Vec<String> = vec![
-        "type=image".into(),
-        format!("name={}", request.inputs.output.image),
-        "push=true".into(),
-        "push-by-digest=true".into(),
+    let mut fields: Vec<String> = match &request.place.layout {
+        Some(folder) => vec![
+            "type=oci".into(),
+            "tar=false".into(),
+            format!("dest={}", folder.display()),
+        ],
+        None => vec![
+            "type=image".into(),
+            format!("name={}", request.inputs.output.image),
+            "push=true".into(),
+            "push-by-digest=true".into(),
+        ],
+    };
+    fields.extend([
         "oci-mediatypes=true".into(),
         format!("compression={}", request.inputs.output.compression.as_str()),
         // Also layers that the cache holds in another compression.
         "force-compression=true".into(),
-    ];
+    ]);
     for (name, value) in &request.inputs.output.annotations {
         fields.push(format!("annotation.{name}={value}"));
     }

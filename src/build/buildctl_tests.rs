@@ -521,3 +521,22 @@ fn what_is_known_of_the_source_is_annotated_on_manifests_and_on_the_index_of_sev
     );
     assert!(!with_index.contains("annotation-index.a"));
 }
+
+#[test]
+fn a_daemon_without_a_name_is_asked_without_certificates_and_an_image_for_a_layout_is_not_pushed() {
+    let mut request = request();
+    request.builder_address = "unix:///run/b.sock".into();
+    request.builder_server_name = String::new();
+    request.place.layout = Some("/x/layout".into());
+    let args = build(&request, &Files::default(), &IMAGE);
+    assert_eq!(args[..2], ["--addr", "unix:///run/b.sock"]);
+    assert!(!args.iter().any(|arg| arg.starts_with("--tls")), "{args:?}");
+    let at = args.iter().position(|arg| arg == "--output").unwrap();
+    assert_eq!(
+        args[at + 1],
+        "type=oci,tar=false,dest=/x/layout,oci-mediatypes=true,compression=gzip,force-compression=true"
+    );
+    let pushed = build(&crate::fixtures::request(), &Files::default(), &IMAGE);
+    let at = pushed.iter().position(|arg| arg == "--output").unwrap();
+    assert!(pushed[at + 1].contains("push=true"), "{pushed:?}");
+}

@@ -50,5 +50,6 @@ pub fn request() -> BuildRequest {
         scratch_bytes: 8 << 30,
         looks: true,
         no_cache: false,
+        place: Default::default(),
     }
 }

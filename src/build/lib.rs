@@ -17,6 +17,7 @@ pub mod health;
 pub mod inputs;
 pub mod minimized;
 pub mod near;
+pub mod place;
 pub mod rawjson;
 pub mod record;
 pub mod report;

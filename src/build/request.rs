@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::Breach;
 use super::inputs::Inputs;
 use super::minimized::{FullPlatform, RejectedBefore, ToTry};
+use super::place::Place;
 use super::trial::Paths;
 use whittle_api::{CacheRegistry, RegistryConfig};
 
@@ -105,6 +106,9 @@ pub struct BuildRequest {
     /// True where no step is taken from the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_cache: bool,
+    /// Where all of it is found. Whoever carries the request out says that, and not who asks.
+    #[serde(skip)]
+    pub place: Place,
 }
 
 /// What a source of Flux has fetched.

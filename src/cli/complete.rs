@@ -34,7 +34,7 @@ pub(crate) enum Shell {
     Fish,
     /// PowerShell.
     #[value(name = "powershell")]
-    PowerShell,
+    Power,
 }
 
 /// The command line under the name that it was called by.
@@ -85,7 +85,7 @@ pub(crate) fn script(shell: Shell) -> std::io::Result<String> {
         Shell::Bash => "bash",
         Shell::Zsh => "zsh",
         Shell::Fish => "fish",
-        Shell::PowerShell => "powershell",
+        Shell::Power => "powershell",
     };
     let shells = Shells::builtins();
     let shell = shells.completer(name).expect("clap has these four");
@@ -128,10 +128,8 @@ fn names(kind: &'static str, current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Writes a man page for each command into a directory.
-pub(crate) fn man(mut command: Command, folder: &Path) -> std::io::Result<()> {
+pub(crate) fn man(command: Command, folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
-    // Names of pages come from it.
-    command.build();
     clap_mangen::generate_to(command, folder)
 }
 
@@ -160,7 +158,7 @@ mod tests {
 
     #[test]
     fn each_shell_has_a_script_that_asks_this_program() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::PowerShell] {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Power] {
             let script = script(shell).unwrap();
             assert!(
                 script.contains(VARIABLE) && script.contains("whittle"),

@@ -8,6 +8,7 @@ mod cluster;
 mod complete;
 mod crds;
 pub mod inspect;
+mod local;
 mod minimize;
 mod node_profiles;
 pub mod probes;
@@ -27,7 +28,7 @@ use whittle_probe::policy::{self, Speaks};
 
 /// Turns an ImageBuild into the smallest image that still runs.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(name = "whittle", version, about)]
 struct Arguments {
     /// Colors: auto on a terminal, unless NO_COLOR is set.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
@@ -162,6 +163,12 @@ enum Command {
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
     Build(Box<crate::build::Options>),
+    /// Builds an image on this machine, without a cluster.
+    #[command(hide = true, name = local::NAME, bin_name = "whittle build --local")]
+    LocalBuild(Box<local::Options>),
+    /// Starts a program that ends with the process that has started it.
+    #[command(hide = true)]
+    BoundTo(local::Bound),
     #[command(flatten)]
     Cluster(crate::cluster::Command),
     /// Prints a script that completes commands, flags and names of ImageBuilds.
@@ -313,7 +320,7 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let program = words.first().cloned().unwrap_or_default();
-    let parsed = complete::named(command(), &program).get_matches();
+    let parsed = complete::named(command(), &program).get_matches_from(local::asked(words));
     let arguments = Arguments::from_arg_matches(&parsed).unwrap_or_else(|error| error.exit());
     arguments.color.heed();
     let command = match arguments.command {
@@ -413,6 +420,8 @@ async fn run(command: Command) -> ExitCode {
         }
         Command::Minimize(options) => crate::minimize::run(&options).await,
         Command::Build(options) => crate::build::run(&options).await,
+        Command::LocalBuild(options) => local::run(&options).await,
+        Command::BoundTo(bound) => bound.run(),
         Command::Cluster(command) => crate::cluster::run(&command).await,
         Command::Completion { shell } => wrote(
             complete::script(shell)

@@ -1,7 +1,7 @@
 //! One repository of one registry.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::auth::{Challenge, challenge};
 use super::{Credentials, Patience, RegistryError, causes};
 use crate::answer::{Kind, answer};
+use crate::layout::Layout;
 use whittle_image::{
     DOCKER_LIST, DOCKER_MANIFEST, Hasher, OCI_INDEX, OCI_MANIFEST, Repository, digest_of,
 };
@@ -79,6 +80,8 @@ pub struct Client {
     secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
     authorization: Mutex<Option<String>>,
     fresh: bool,
+    /// What answers in the registry's place.
+    layout: Option<Layout>,
 }
 
 /// One request, so that it can be sent again.
@@ -104,6 +107,7 @@ impl Client {
             secure: Arc::default(),
             authorization: Mutex::new(None),
             fresh: false,
+            layout: None,
         })
     }
 
@@ -111,6 +115,12 @@ impl Client {
     /// for again.
     pub fn fresh(mut self) -> Self {
         self.fresh = true;
+        self
+    }
+
+    /// Has the folder of an OCI layout answer in the registry's place. `image`: the repository that tags are entered with.
+    pub fn in_layout(mut self, folder: PathBuf, image: String) -> Self {
+        self.layout = Some(Layout::new(folder, image));
         self
     }
 
@@ -136,6 +146,7 @@ impl Client {
             secure: self.secure.clone(),
             authorization: Mutex::new(None),
             fresh: self.fresh,
+            layout: None,
         }
     }
 
@@ -343,6 +354,12 @@ impl Client {
 
     /// Sends, proves who asks where the registry wants that, and sends again.
     pub(super) async fn ask(&self, ask: &Ask<'_>, what: &str) -> Result<Response, RegistryError> {
+        if let Some(layout) = &self.layout {
+            let answer = layout.answer(ask).await;
+            let answer =
+                answer.map_err(|error| RegistryError::Other(format!("{what}: {error}")))?;
+            return checked(answer, &ask.method, what).await;
+        }
         let known = self
             .authorization
             .lock()

@@ -9,6 +9,7 @@ mod docker_config;
 pub mod fixtures;
 mod images;
 mod layers;
+pub mod layout;
 mod mounted;
 mod push;
 mod referrers;

@@ -14,7 +14,7 @@ use whittle_api::{ImageBuild, ImageBuildStatus, find};
 use crate::field::{Field, registry};
 
 mod changes;
-mod failing;
+pub mod failing;
 mod pods;
 mod rows;
 mod table;

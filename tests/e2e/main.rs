@@ -25,6 +25,7 @@ mod gitops;
 mod guard;
 mod isolation;
 mod leaks;
+mod local;
 mod long;
 mod minimal;
 mod minimize;

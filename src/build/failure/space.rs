@@ -4,7 +4,6 @@ use super::registry::before_answer;
 use super::step::NO_EXIT_CODE;
 use super::{Again, Case, Finding};
 use crate::report;
-use crate::request::paths;
 use whittle_api::FailureReason;
 
 /// A line beneath the output of a step during which the builder's volume was full. It is the runtime of Whittle's that
@@ -28,7 +27,7 @@ impl Case<'_> {
     /// buildctl writes into the runner's scratch folder, the daemon never.
     pub(super) fn scratch_full(&self) -> Option<Finding> {
         let said = self.full()?;
-        let own = format!(" {}/", paths::SCRATCH);
+        let own = format!(" {}/", self.request.place.scratch.display());
         // The daemon's Pod has a folder of that name, too, and BuildKit keeps secrets there.
         let is_own = self.ended.is_none() && said.contains(&own) && !said.contains("/buildkit-");
         is_own.then(|| {

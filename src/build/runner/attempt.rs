@@ -20,7 +20,7 @@ use crate::failure::plain;
 use crate::minimized::Minimized;
 use crate::rawjson::State;
 use crate::report::{Built, Failed, Report};
-use crate::request::{BuildRequest, Tagging, paths};
+use crate::request::{BuildRequest, Tagging};
 use crate::request_rules::refusal;
 use crate::usage;
 use crate::variables;
@@ -68,7 +68,7 @@ pub(super) async fn attempt(
     }
     let advice = advise(request, &known, built, redactor);
     for line in advice::lines(&advice) {
-        println!("advice: {line}");
+        request.place.say(&format!("advice: {line}"));
     }
     let revision = known.source.revision;
     let steps = known.state.steps();
@@ -76,7 +76,8 @@ pub(super) async fn attempt(
     for breach in &mut known.held.breaches {
         breach.message = redactor.line(&breach.message);
         let level = if breach.enforced { "broken" } else { "warning" };
-        println!("contract: {level}: {}", breach.line());
+        let line = breach.line();
+        request.place.say(&format!("contract: {level}: {line}"));
     }
     let report = match result {
         Ok(mut published) => {
@@ -103,9 +104,10 @@ pub(super) async fn attempt(
         }
         Err(failure) => {
             let failure = redactor.failure(flux::worded(request, failure));
-            println!("failed: {}: {}", failure.reason, failure.message);
+            let said = format!("failed: {}: {}", failure.reason, failure.message);
+            request.place.say(&said);
             if let Some(hint) = &failure.hint {
-                println!("hint: {hint}");
+                request.place.say(&format!("hint: {hint}"));
             }
             Report::Failed(Failed {
                 failure,
@@ -133,7 +135,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         return Err(plain(FailureReason::BuildRejected, message));
     }
     let secret = request.inputs.registry_secret();
-    let config = docker_config(paths::REGISTRY_AUTH, "output.secretRef", secret)?;
+    let config = docker_config(&request.place.registry_auth, "output.secretRef", secret)?;
     if let Tagging::Only {
         image,
         debug,
@@ -165,7 +167,7 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     let request = located.as_ref().unwrap_or(request);
     let solver = Solver { request, ..*solver };
     let mut facts = registry_secret::facts(&config);
-    let mut prepared = prepare(request, Path::new(paths::SCRATCH))?;
+    let mut prepared = prepare(request)?;
     let cache = cache_config(request, known);
     registry_secret::write(&prepared, (&config, &cache), request, None)?;
     known.source = source::read(&solver, &config, &facts, &mut prepared).await?;
@@ -235,7 +237,11 @@ fn expanded(
 fn cache_config(request: &BuildRequest, known: &mut Known) -> DockerConfig {
     let secret = request.cache.as_ref().and_then(|it| it.secret_ref.as_ref());
     let secret = secret.map(|secret| secret.name.as_str());
-    let config = docker_config(paths::CACHE_AUTH, "cache.registry.secretRef", secret);
+    let config = docker_config(
+        &request.place.cache_auth,
+        "cache.registry.secretRef",
+        secret,
+    );
     config.unwrap_or_else(|failure| {
         known.cache_fault = Some(failure.message);
         DockerConfig::default()

@@ -36,7 +36,8 @@ impl Bases {
                 Ok(found) => bases.layers.extend(found),
                 Err(why) => {
                     bases.unknown = true;
-                    println!("minimize: the base image {name} cannot be read: {why}");
+                    let said = format!("minimize: the base image {name} cannot be read: {why}");
+                    request.place.say(&said);
                 }
             }
         }

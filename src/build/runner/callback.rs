@@ -62,7 +62,7 @@ struct Sender {
 impl Callback {
     /// Starts to send progress for this request; does nothing where it names no callback.
     pub(super) fn start(request: &BuildRequest) -> Self {
-        let sender = match Sender::new(request, Path::new(paths::TLS), Path::new(paths::ATTEMPT)) {
+        let sender = match Sender::new(request, &request.place.tls, &request.place.attempt) {
             Ok(sender) => sender,
             Err(error) => {
                 println!("cannot report progress to the controller: {error}");

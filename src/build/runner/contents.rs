@@ -41,7 +41,7 @@ pub(super) async fn hold(
         let findings = weigh(client, request, &budget, stored, &contents).await;
         let mut status = ContentsStatus::of(&contents);
         status.programs = Some(pack(&contents));
-        status.report = report(client, stored, contents).await;
+        status.report = report(client, request, stored, contents).await;
         stored.status.contents = Some(status);
         found.push((stored.status.platform.clone(), findings));
     }
@@ -100,7 +100,16 @@ async fn weigh(
 }
 
 /// Pushes the report. A registry that takes none costs the report, and not the build.
-async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<String> {
+async fn report(
+    client: &Client,
+    request: &BuildRequest,
+    stored: &Stored,
+    contents: Contents,
+) -> Option<String> {
+    // A layout goes to whoever asked for it as it is.
+    if request.place.layout.is_some() {
+        return None;
+    }
     let report = ImageReport {
         digest: stored.status.digest.clone(),
         size: stored.status.size,
@@ -110,7 +119,8 @@ async fn report(client: &Client, stored: &Stored, contents: Contents) -> Option<
     match attach(client, &stored.manifest.bytes, REPORT_TYPE, &bytes).await {
         Ok(digest) => Some(digest),
         Err(error) => {
-            println!("cannot push the report on the image's contents: {error}");
+            let said = format!("cannot push the report on the image's contents: {error}");
+            request.place.say(&said);
             None
         }
     }

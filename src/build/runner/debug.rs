@@ -44,7 +44,7 @@ pub(super) async fn build(
             metadata: &metadata,
         },
     };
-    println!("for debugging:");
+    request.place.say("for debugging:");
     solver
         .solve(prepared, &goal, facts, &mut State::default())
         .await

@@ -6,9 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use super::child::Buildctl;
 use crate::buildctl::{Files, Pin, basic_auth, server, source_policy};
 use crate::failure::plain;
-use crate::request::{BuildRequest, paths};
+use crate::place::Place;
+use crate::request::BuildRequest;
 use crate::seal;
 use crate::variables;
 use whittle_api::variables::Variable;
@@ -19,8 +21,10 @@ use whittle_api::{Failure, FailureReason, GitSource};
 pub(super) struct Prepared {
     /// Named in buildctl's arguments.
     pub files: Files,
-    /// Folder for Docker's `config.json`: in memory where there is something to write.
-    pub docker_config: PathBuf,
+    /// Runs buildctl.
+    pub buildctl: Buildctl,
+    /// The Secret of `git.secretRef`.
+    git_auth: PathBuf,
     /// Where everything of this attempt lies.
     folder: PathBuf,
 }
@@ -34,8 +38,7 @@ impl Prepared {
     /// Holds the git source to this commit from now on.
     pub(super) fn pin(&mut self, git: &GitSource, job: &str, pin: Pin) -> Result<(), Failure> {
         self.files.pin = Some(pin);
-        let mounted = Path::new(paths::GIT_AUTH);
-        write_policy(git, job, mounted, &self.folder, &mut self.files).map_err(broken)
+        write_policy(git, job, &self.git_auth, &self.folder, &mut self.files).map_err(broken)
     }
 }
 
@@ -47,9 +50,10 @@ pub(super) fn broken(error: io::Error) -> Failure {
     )
 }
 
-/// Makes the files for a request, in `scratch`.
-pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared, Failure> {
-    let folder = scratch.join("whittle");
+/// Makes the files for a request, in the scratch folder of its place.
+pub(super) fn prepare(request: &BuildRequest) -> Result<Prepared, Failure> {
+    let place = &request.place;
+    let folder = place.scratch.join("whittle");
     plain_folder(&folder).map_err(broken)?;
     let mut files = Files {
         commit_times: variables::uses(&request.inputs, Variable::CommitTime),
@@ -64,17 +68,21 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
         files.context = Some(context.to_string_lossy().into_owned());
     }
     if request.inputs.source.config_map.is_some() {
-        copy_mounted(Path::new(paths::SOURCE), &context).map_err(broken)?;
+        copy_mounted(&place.source, &context).map_err(broken)?;
         files.context = Some(context.to_string_lossy().into_owned());
     }
+    if let Some(folder) = &place.folder {
+        files.context = Some(folder.to_string_lossy().into_owned());
+    }
     if let Some(git) = &request.inputs.source.git {
-        let mounted = Path::new(paths::GIT_AUTH);
-        git_files(git, mounted, Path::new(paths::TLS), &folder, &mut files).map_err(broken)?;
+        let mounted = &place.git_auth;
+        let sealed = !request.builder_server_name.is_empty();
+        let tls = sealed.then_some(place.tls.as_path());
+        git_files(git, mounted, tls, &folder, &mut files).map_err(broken)?;
         write_policy(git, &request.job, mounted, &folder, &mut files).map_err(broken)?;
     }
-    let memory = Path::new(paths::DOCKER);
-    let docker_config = if memory.exists() {
-        memory.to_owned()
+    let docker_config = if place.docker.exists() {
+        place.docker.clone()
     } else {
         let empty = folder.join("docker");
         fs::create_dir_all(&empty).map_err(broken)?;
@@ -82,7 +90,12 @@ pub(super) fn prepare(request: &BuildRequest, scratch: &Path) -> Result<Prepared
     };
     Ok(Prepared {
         files,
-        docker_config,
+        buildctl: Buildctl {
+            words: place.buildctl.clone(),
+            home: place.scratch.clone(),
+            docker_config,
+        },
+        git_auth: place.git_auth.clone(),
         folder,
     })
 }
@@ -97,11 +110,12 @@ fn plain_folder(folder: &Path) -> io::Result<()> {
 /// Credentials come from the mounted keys of a Secret: `username` and `password`, or `ssh-privatekey`
 /// (<https://kubernetes.io/docs/concepts/configuration/secret/#secret-types>); of one for Flux `bearerToken`, or `identity`
 /// (<https://fluxcd.io/flux/components/source/gitrepositories/#secret-reference>). The header goes to the builder sealed
-/// with the key in `tls`: BuildKit makes an argument of it.
+/// with the key in `tls`: BuildKit makes an argument of it. Without `tls` nobody could open it: the builder is not one of
+/// Whittle's.
 fn git_files(
     git: &GitSource,
     mounted: &Path,
-    tls: &Path,
+    tls: Option<&Path>,
     folder: &Path,
     files: &mut Files,
 ) -> io::Result<()> {
@@ -116,9 +130,14 @@ fn git_files(
         };
         if let Some(value) = value {
             let header = folder.join("git-header");
-            let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
-            let sealed = seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?;
-            write_private(&header, &sealed)?;
+            let value = match tls {
+                Some(tls) => {
+                    let key = fs::read_to_string(tls.join(seal::KEY_FILE))?;
+                    seal::seal(&key, &server(&git.url), &value).map_err(io::Error::other)?
+                }
+                None => value,
+            };
+            write_private(&header, &value)?;
             files.git_header = Some(header.to_string_lossy().into_owned());
         }
     } else {
@@ -161,8 +180,8 @@ const KNOWN_HOSTS: &str = "known_hosts";
 
 /// Why an ssh server must not be asked: nothing says which key it has to have, so anyone could answer in
 /// its place. None where it may be.
-pub(super) fn ssh_refusal(git: &GitSource) -> Option<Failure> {
-    refusal_in(git, Path::new(paths::GIT_AUTH))
+pub(super) fn ssh_refusal(git: &GitSource, place: &Place) -> Option<Failure> {
+    refusal_in(git, &place.git_auth)
 }
 
 fn refusal_in(git: &GitSource, mounted: &Path) -> Option<Failure> {
@@ -329,6 +348,17 @@ mod tests {
     }
 
     #[test]
+    fn a_builder_that_has_no_key_gets_the_header_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("password"), "hunter22").unwrap();
+        let mut files = Files::default();
+        let source = git("https://h/x.git");
+        git_files(&source, folder.path(), None, folder.path(), &mut files).unwrap();
+        let header = fs::read_to_string(files.git_header.unwrap()).unwrap();
+        assert_eq!(header, "basic Omh1bnRlcjIy");
+    }
+
+    #[test]
     fn a_secret_of_flux_has_other_keys() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(BEARER), "hunter22\n").unwrap();
@@ -419,7 +449,7 @@ mod tests {
 
     /// Makes the files where Secret and scratch are the same folder.
     fn made(git: &GitSource, folder: &Path, files: &mut Files) {
-        git_files(git, folder, folder, folder, files).unwrap();
+        git_files(git, folder, Some(folder), folder, files).unwrap();
         write_policy(git, "hello-1", folder, folder, files).unwrap();
     }
 }

@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use super::contents;
 use super::minimize::{self, Could, Judged, Told};
-use crate::buildctl::registry_ca;
 use crate::contract::{self, Breach};
 use crate::failure::{Facts, PushFault, plain, push_failure};
 use crate::health::Unhealthy;
@@ -118,10 +117,13 @@ pub(super) async fn finish(
     for stored in &first.platforms {
         let platform = &stored.status;
         let size = display_size(platform.size);
-        println!(
-            "pushed {} {}@{} {size}",
-            platform.platform, request.inputs.output.image, platform.digest
-        );
+        request.place.say(&format!(
+            "{} {} {}@{} {size}",
+            request.place.did(),
+            platform.platform,
+            request.inputs.output.image,
+            platform.digest
+        ));
     }
     let second = match &debug {
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
@@ -222,7 +224,7 @@ pub(super) async fn retag(
     let mut found = vec![];
     let mut images = vec![(image, "")];
     if !full.is_empty() {
-        let checked = minimize::read_back(&client, image, full).await;
+        let checked = minimize::read_back(&client, request, image, full).await;
         found.push((checked.map_err(failed)?, image, ""));
         images.clear();
     }
@@ -270,10 +272,10 @@ pub(super) async fn fetch(
     let mut platforms = vec![];
     for report in reports {
         let contents = contents::fetch(&client, report).await.map_err(failed)?;
-        println!(
+        request.place.say(&format!(
             "read the report on {} {}@{}",
             report.platform, request.inputs.output.image, report.digest
-        );
+        ));
         platforms.push(PlatformStatus {
             platform: report.platform.clone(),
             digest: report.digest.clone(),
@@ -297,7 +299,11 @@ fn of_output(
     fresh: bool,
 ) -> Result<Client, Trouble> {
     let repository = Repository::parse(&request.inputs.output.image);
-    client(request, &repository, config, fresh)
+    let client = client(request, &repository, config, fresh)?;
+    Ok(match &request.place.layout {
+        Some(folder) => client.in_layout(folder.clone(), request.inputs.output.image.clone()),
+        None => client,
+    })
 }
 
 pub(super) async fn check(client: &Client, image: &Pushed) -> Result<Checked, Trouble> {
@@ -337,14 +343,16 @@ async fn tag(
     let repository = &request.inputs.output.image;
     let moved = moved(client, &tags, digest, request).await;
     if moved.len() < tags.len() {
-        println!("unchanged: tags of {repository} point to {digest} already");
+        let said = format!("unchanged: tags of {repository} point to {digest} already");
+        request.place.say(&said);
     }
     let puts = moved
         .iter()
         .map(|tag| client.put_manifest(tag, &image.media_type, &image.bytes));
     try_join_all(puts).await?;
     if !moved.is_empty() {
-        println!("tagged {repository}@{digest} {}", moved.join(" "));
+        let said = format!("tagged {repository}@{digest} {}", moved.join(" "));
+        request.place.say(&said);
     }
     Ok(())
 }
@@ -425,7 +433,8 @@ pub(super) fn client(
         .find(|registry| registry.host == repository.host);
     let ca = match known.filter(|registry| registry.ca_ref.is_some()) {
         Some(registry) => {
-            Some(std::fs::read(registry_ca(&registry.host)).map_err(Trouble::Certificates)?)
+            let path = request.place.registry_ca(&registry.host);
+            Some(std::fs::read(path).map_err(Trouble::Certificates)?)
         }
         None => None,
     };

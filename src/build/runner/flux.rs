@@ -61,7 +61,8 @@ pub(super) async fn fetch(
                 format!("cannot fetch the archive of {title}: {said}"),
             ),
         })?;
-    println!("source {title} {}", tarball.digest);
+    let said = format!("source {title} {}", tarball.digest);
+    request.place.say(&said);
     let folder = PathBuf::from(prepared.path("artifact"));
     fs::create_dir_all(&folder).map_err(broken)?;
     let layer = Layer {
@@ -255,7 +256,8 @@ mod tests {
         let mut request = fixtures::request();
         request.scratch_bytes = most;
         let scratch = tempfile::tempdir().unwrap();
-        let mut prepared = prepare(&request, scratch.path()).unwrap();
+        request.place.scratch = scratch.path().to_owned();
+        let mut prepared = prepare(&request).unwrap();
         fetch(&request, &source, &tarball, &mut prepared).await?;
         let context = prepared.files.context.unwrap();
         Ok(fs::read_to_string(Path::new(&context).join("Dockerfile")).unwrap())

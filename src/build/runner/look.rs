@@ -9,10 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use super::child;
 use super::files::Prepared;
 use super::redact::Redactor;
-use crate::buildctl;
+use crate::buildctl as commands;
 use crate::request::{BuildRequest, Tagging};
 use crate::usage::Usage;
 use whittle_api::CacheStatus;
@@ -33,18 +32,18 @@ impl Look {
     /// Begins to look, where anybody wants to know.
     pub(super) fn begin(request: &BuildRequest, prepared: &Prepared) -> Option<Self> {
         request.looks.then(|| {
-            let (histories, usage) = (buildctl::histories(request), buildctl::disk_usage(request));
-            let docker_config = prepared.docker_config.clone();
+            let (histories, usage) = (commands::histories(request), commands::disk_usage(request));
+            let buildctl = prepared.buildctl.clone();
             let look = async move {
                 let mut others = false;
-                let answered = child::answer(&histories, &docker_config, |line| {
-                    others |= line == buildctl::RUNS;
+                let answered = buildctl.answer(&histories, |line| {
+                    others |= line == commands::RUNS;
                 });
                 if !answered.await || others {
                     return None;
                 }
                 let mut found = Usage::default();
-                let all = child::answer(&usage, &docker_config, |line| found.line(line)).await;
+                let all = buildctl.answer(&usage, |line| found.line(line)).await;
                 all.then_some(found)
             };
             let look = async move { tokio::time::timeout(WITHIN, look).await.ok().flatten() };

@@ -71,8 +71,7 @@ pub(super) async fn choose(
     let (pushed, found) = match smaller(client, request, &full, sought).await? {
         Outcome::Made(pushed, found) => (pushed, found),
         other => {
-            let told = told(other);
-            return Ok((full, told));
+            return Ok((full, say(request, told(other))));
         }
     };
     let mut checked = check(client, &pushed).await?;
@@ -83,7 +82,8 @@ pub(super) async fn choose(
         held,
     };
     if let Some(why) = breaks_more(request, &small, &full) {
-        return Ok((full, told(Outcome::NotPossible(why))));
+        let told = told(Outcome::NotPossible(why));
+        return Ok((full, say(request, told)));
     }
     for stored in &small.checked.platforms {
         let PlatformStatus {
@@ -93,11 +93,12 @@ pub(super) async fn choose(
             ..
         } = &stored.status;
         let size = display_size(*size);
-        println!(
+        request.place.say(&format!(
             "smaller {platform} {}@{digest} {size}",
             request.inputs.output.image
-        );
+        ));
     }
+    request.place.say(&format!("minimize: {}", found.message));
     let exercised = (request.inputs.minimize.as_ref()).is_some_and(|it| !it.exercise.is_empty());
     let to_try = sought.filter(|_| exercised);
     let to_try = to_try.map(|it| it.to_try(&request.job, &small.checked.platforms));
@@ -279,7 +280,6 @@ fn told(outcome: Outcome) -> Told {
                 trial: Some(Box::new(to_try)),
                 ..Minimized::default()
             };
-            println!("minimize: the image is to be tried first");
             return Told {
                 minimized: Some(minimized),
                 hint: None,
@@ -306,15 +306,28 @@ fn told(outcome: Outcome) -> Told {
             (Some(minimized), None)
         }
     };
-    if let Some(minimized) = &minimized {
-        println!("minimize: {:?}: {}", minimized.outcome, minimized.message);
-    }
     Told { minimized, hint }
+}
+
+/// Says in the log what is told.
+fn say(request: &BuildRequest, told: Told) -> Told {
+    match &told.minimized {
+        Some(minimized) if minimized.trial.is_some() => {
+            let said = "minimize: the image is to be tried first";
+            request.place.say(said);
+        }
+        Some(minimized) => {
+            let (outcome, message) = (minimized.outcome, &minimized.message);
+            let said = format!("minimize: {outcome:?}: {message}");
+            request.place.say(&said);
+        }
+        None => {}
+    }
+    told
 }
 
 /// What is told where the smaller image was made, with what it takes to go back to the full one.
 fn made(small: &Judged, full: Judged, found: Found) -> Minimized {
-    println!("minimize: {}", found.message);
     let size = |judged: &Judged| {
         let all = judged.checked.platforms.iter();
         all.map(|it| it.status.size).max()
@@ -400,6 +413,7 @@ pub(super) async fn of_tried(
 /// all the same.
 pub(super) async fn read_back(
     client: &Client,
+    request: &BuildRequest,
     digest: &str,
     full: &[FullPlatform],
 ) -> Result<Checked, Trouble> {
@@ -422,7 +436,10 @@ pub(super) async fn read_back(
         };
         match contents::fetch(client, &wanted).await {
             Ok(contents) => status.contents = Some(contents),
-            Err(error) => println!("cannot read the report on the full image: {error}"),
+            Err(error) => {
+                let said = format!("cannot read the report on the full image: {error}");
+                request.place.say(&said);
+            }
         }
     }
     Ok(checked)

@@ -66,6 +66,15 @@ pub async fn run() -> ExitCode {
     }
 }
 
+/// Carries out an attempt where this program stands, without a controller: the same as in a Pod, at the request's own
+/// [`crate::place::Place`]. Dropping the future ends buildctl, and with it what the builder does.
+pub async fn attempt_here(request: &BuildRequest) -> Report {
+    let callback = callback::Callback::start(request);
+    let redactor = redact::Redactor::load(request);
+    let (report, _) = attempt::attempt(request, &callback, &redactor).await;
+    report.bounded()
+}
+
 /// Attempts the build and reports the outcome: first as termination message, then to the controller.
 async fn run_and_report() -> Report {
     let request = match read_request(&Path::new(paths::REQUEST).join(paths::REQUEST_KEY)) {

@@ -15,7 +15,7 @@ use super::finish::{Trouble, client};
 use super::registry_secret::docker_config;
 use crate::failure::plain;
 use crate::report::scratch_full;
-use crate::request::{BuildRequest, paths};
+use crate::request::BuildRequest;
 use whittle_api::{Failure, FailureReason, OciSource};
 use whittle_image::{Compression, Decompressed, Layer, Reference, normal_platform};
 use whittle_registry::answer::{Kind, told};
@@ -38,7 +38,7 @@ pub(super) async fn fetch(
     prepared: &mut Prepared,
 ) -> Result<String, Failure> {
     let secret = source.secret_ref.as_ref().map(|it| it.name.as_str());
-    let own = docker_config(paths::SOURCE_AUTH, "oci.secretRef", secret)?;
+    let own = docker_config(&request.place.source_auth, "oci.secretRef", secret)?;
     let config = match &source.secret_ref {
         Some(_) => &own,
         None => output,
@@ -49,7 +49,8 @@ pub(super) async fn fetch(
     let (digest, layers) = resolve(&client, &reference, request)
         .await
         .map_err(failed)?;
-    println!("source {}@{digest}", source.image);
+    let said = format!("source {}@{digest}", source.image);
+    request.place.say(&said);
     let folder = PathBuf::from(prepared.path("artifact"));
     fs::create_dir_all(&folder).map_err(broken)?;
     let mut archived = Archived::within(request.scratch_bytes);

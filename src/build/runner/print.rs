@@ -1,24 +1,32 @@
 //! Progress for people, as `kubectl logs` shows it: much like buildctl's own plain progress.
 
-use std::io::Write;
-
 use super::redact::Redactor;
+use crate::place::{Log, Place};
 use crate::rawjson::Event;
 
-/// Prints events to standard output, without secrets.
+/// Says events, without secrets.
 pub(super) struct Printer<'a> {
     redactor: &'a Redactor,
+    place: &'a Place,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(redactor: &'a Redactor) -> Self {
-        Self { redactor }
+    pub(super) fn new(redactor: &'a Redactor, place: &'a Place) -> Self {
+        Self { redactor, place }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        let text = self.redactor.line(&text(event));
-        // Whoever reads may be gone: that is no reason to end a build.
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
+        // They stand in buildctl's own lines.
+        if self.place.log != Log::RawJson {
+            self.place.say(&self.redactor.line(&text(event)));
+        }
+    }
+
+    /// A line as buildctl has written it.
+    pub(super) fn raw(&self, line: &str) {
+        if self.place.log == Log::RawJson {
+            self.place.raw(&self.redactor.line(line));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::files::{BEARER, IDENTITY, SSH_KEY};
 use super::registry_secret;
 use crate::buildctl::basic_auth;
 use crate::report::Progress;
-use crate::request::{BuildRequest, paths};
+use crate::request::{BuildRequest, paths::TOKEN_KEY};
 use whittle_api::{ContentsStatus, Failure};
 
 /// Shorter values are not looked for: they would turn every log into blots, and hide nothing.
@@ -26,16 +26,17 @@ pub(super) struct Redactor {
 impl Redactor {
     /// Reads what the kubelet has mounted for this build. What cannot be read cannot leak either.
     pub(super) fn load(request: &BuildRequest) -> Self {
+        let place = &request.place;
         let mut found = Self::default();
         for secret in &request.inputs.secrets {
-            found.add_file(&Path::new(paths::SECRETS).join(&secret.id).join("value"));
+            found.add_file(&place.secret(&secret.id));
         }
-        let token = Path::new(paths::ATTEMPT).join(paths::TOKEN_KEY);
+        let token = place.attempt.join(TOKEN_KEY);
         if let Ok(token) = fs::read_to_string(token) {
             // Its last part is what is secret in it.
             found.add(token.trim().rsplit('.').next().unwrap_or_default());
         }
-        let git = Path::new(paths::GIT_AUTH);
+        let git = &place.git_auth;
         for key in ["password", SSH_KEY, IDENTITY, BEARER] {
             found.add_file(&git.join(key));
         }
@@ -44,7 +45,7 @@ impl Redactor {
         if !password.is_empty() {
             found.add_git(read("username").trim(), password.trim_end());
         }
-        for config in registry_secret::mounted() {
+        for config in registry_secret::mounted(place) {
             for secret in config.secrets() {
                 found.add(secret);
             }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::files::{Prepared, broken, write_private};
 use crate::failure::{Facts, SecretNotes, plain};
-use crate::request::{BuildRequest, paths};
+use crate::place::Place;
+use crate::request::BuildRequest;
 use crate::used_images;
 use whittle_api::{Failure, FailureReason};
 use whittle_image::Repository;
@@ -13,7 +14,7 @@ use whittle_registry::{CONFIG_KEY, DockerConfig, MountFault};
 /// The credentials in the Secret that is mounted at `folder`; none where none is. `field`: where the build names it,
 /// and `secret`: its name.
 pub(super) fn docker_config(
-    folder: &str,
+    folder: &Path,
     field: &str,
     secret: Option<&str>,
 ) -> Result<DockerConfig, Failure> {
@@ -22,7 +23,7 @@ pub(super) fn docker_config(
         "create one with `kubectl create secret docker-registry {name} --docker-server=HOST \
             --docker-username=… --docker-password=…`"
     );
-    DockerConfig::mounted(Path::new(folder)).map_err(|fault| match fault {
+    DockerConfig::mounted(folder).map_err(|fault| match fault {
         MountFault::Io(error) => plain(
             FailureReason::BuildFailed,
             format!("the registry credentials in Secret {name} of {field} cannot be read: {error}"),
@@ -50,10 +51,10 @@ pub(super) fn docker_config(
 }
 
 /// All credentials that are mounted and can be read: what must not be shown.
-pub(super) fn mounted() -> impl Iterator<Item = DockerConfig> {
-    [paths::REGISTRY_AUTH, paths::SOURCE_AUTH, paths::CACHE_AUTH]
+pub(super) fn mounted(place: &Place) -> impl Iterator<Item = DockerConfig> {
+    [&place.registry_auth, &place.source_auth, &place.cache_auth]
         .into_iter()
-        .filter_map(|folder| DockerConfig::mounted(Path::new(folder)).ok())
+        .filter_map(|folder| DockerConfig::mounted(folder).ok())
 }
 
 /// What of the credentials is told where a registry refuses.
@@ -96,7 +97,7 @@ pub(super) fn write(
         .map(|it| Repository::parse(&it.image));
     let other = registry.as_ref().map(|repository| (cache, repository));
     write_private(
-        &prepared.docker_config.join("config.json"),
+        &prepared.buildctl.docker_config.join("config.json"),
         &config.for_buildctl_with(&used, other),
     )
     .map_err(broken)
@@ -119,11 +120,7 @@ mod tests {
             let link = Path::new("..2026").join(name);
             std::os::unix::fs::symlink(link, folder.path().join(name)).unwrap();
         }
-        docker_config(
-            folder.path().to_str().unwrap(),
-            "output.secretRef",
-            Some("push"),
-        )
+        docker_config(folder.path(), "output.secretRef", Some("push"))
     }
 
     #[test]
@@ -168,7 +165,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_no_fault() {
-        let config = docker_config("/no/such/folder", "output.secretRef", None).unwrap();
+        let config = docker_config(Path::new("/no/such/folder"), "output.secretRef", None).unwrap();
         assert_eq!(config.keys().count(), 0);
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::callback::Callback;
-use super::child;
 use super::files::Prepared;
 use super::hang;
 use super::print::Printer;
@@ -60,8 +59,8 @@ impl Solver<'_> {
         state: &mut State,
     ) -> Result<(), Failure> {
         let args = buildctl::build(self.request, &prepared.files, goal);
-        let mut printer = Printer::new(self.redactor);
-        println!("{}", heading(goal));
+        let mut printer = Printer::new(self.redactor, &self.request.place);
+        self.request.place.say(heading(goal));
         // A survey has steps of its own, which are not the build's.
         let is_build = !matches!(goal, Goal::Files { .. });
         let mut first_failure: Option<Instant> = None;
@@ -70,8 +69,9 @@ impl Solver<'_> {
         loop {
             tried += 1;
             let heard = hang::Heard::new();
-            let run = child::run(&args, prepared, |line| {
+            let run = prepared.buildctl.run(&args, |line| {
                 heard.again();
+                printer.raw(line);
                 let mut moved = false;
                 for event in state.line(line, &|text| self.redactor.line(text)) {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
@@ -84,7 +84,7 @@ impl Solver<'_> {
                 }
             });
             let question = buildctl::ask(self.request);
-            let ask = || child::finish(&question, prepared, hang::ANSWER);
+            let ask = || prepared.buildctl.finish(&question, hang::ANSWER);
             let exit = tokio::select! {
                 exit = run => exit.map_err(|error| plain(FailureReason::BuildFailed, error))?,
                 silent = heard.no_more(ask) => return Err(hangs(silent)),
@@ -105,19 +105,21 @@ impl Solver<'_> {
                     // What the failed run wrote can be pruned once the daemon has noted how it ended.
                     tokio::time::sleep(NOTED).await;
                     pruned = true;
-                    println!("the builder's cache volume is full: pruning, then retrying once");
-                    let _ = child::finish(&buildctl::prune(self.request), prepared, PRUNING).await;
+                    let said = "the builder's cache volume is full: pruning, then retrying once";
+                    self.request.place.say(said);
+                    let prune = buildctl::prune(self.request);
+                    let _ = prepared.buildctl.finish(&prune, PRUNING).await;
                 }
                 Again::Later => {
                     let begun = *first_failure.get_or_insert_with(Instant::now);
                     let Some(pause) = PATIENCE.pause(tried, begun.elapsed(), None) else {
                         return Err(found.failure);
                     };
-                    println!(
+                    self.request.place.say(&format!(
                         "{}; retrying in {:.1} s",
                         self.redactor.line(&found.failure.message),
                         pause.as_secs_f64()
-                    );
+                    ));
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -103,7 +103,7 @@ async fn from_git(
     facts: &Facts,
     prepared: &mut Prepared,
 ) -> Result<Source, Failure> {
-    if let Some(refusal) = ssh_refusal(git) {
+    if let Some(refusal) = ssh_refusal(git, &solver.request.place) {
         return Err(refusal);
     }
     let request = solver.request;

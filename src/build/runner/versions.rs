@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::files::ssh_refusal;
 use crate::failure::plain;
-use crate::request::{BuildRequest, paths};
+use crate::request::BuildRequest;
 use whittle_api::{Failure, FailureReason, GitRef, GitSource};
 use whittle_git::{Auth, Error, Http, Kind, Range, Remote, Wanted, look};
 
@@ -16,16 +16,17 @@ pub(super) async fn located(request: &BuildRequest) -> Result<Option<BuildReques
     else {
         return Ok(None);
     };
-    if let Some(refusal) = ssh_refusal(git) {
+    if let Some(refusal) = ssh_refusal(git, &request.place) {
         return Err(refusal);
     }
-    let tag = newest(git, range, Path::new(paths::GIT_AUTH))
+    let tag = newest(git, range, &request.place.git_auth)
         .await
         .map_err(|error| {
             let secret = git.secret_ref.as_ref().map(|secret| secret.name.as_str());
             plain(reason(error.kind), error.told(&git.url, secret))
         })?;
-    println!("source: tag {tag} is the newest version in the range {range}");
+    let said = format!("source: tag {tag} is the newest version in the range {range}");
+    request.place.say(&said);
     let mut located = request.clone();
     if let Some(git) = &mut located.inputs.source.git {
         git.reference = Some(GitRef {

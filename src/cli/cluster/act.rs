@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use whittle_api::{CANCEL, ImageBuild, NO_CACHE, REQUESTED_AT};
 
 use super::answer::{self, Failed};
-use super::follow::{Shown, Until, follow};
+use super::follow::{Shown, follow};
+use super::followed::Until;
 use super::select::Selection;
 use super::status::State;
 use super::wait;

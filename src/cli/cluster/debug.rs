@@ -69,10 +69,7 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let user = (profile != "general")
         .then(|| user(&pod, &target))
         .flatten();
-    let custom = match user {
-        Some(user) => Some(custom(user)?),
-        None => None,
-    };
+    let custom = user.map(|user| json!({"securityContext": {"runAsUser": user}}).to_string());
     let mut words: Vec<OsString> = vec!["debug".into(), format!("pod/{name}").into()];
     let mut add = |word: String| words.push(word.into());
     add(format!("--namespace={}", cluster.namespace));
@@ -85,21 +82,21 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     add(format!("--image={image}"));
     add(format!("--target={}", target.name));
     add(format!("--profile={profile}"));
-    if let Some(custom) = &custom {
-        add(format!("--custom={}", custom.display()));
-    }
     add("-it".into());
     add("--".into());
     match options.command.is_empty() {
         true => add("sh".into()),
         false => options.command.iter().cloned().for_each(&mut add),
     }
-    let line = line(&words);
+    let line = line(&words, custom.as_deref());
     if options.print {
         anstream::println!("{line}");
         return Ok(());
     }
     anstream::eprintln!("{line}");
+    if let Some(custom) = &custom {
+        words.insert(1, format!("--custom={}", in_memory(custom)?).into());
+    }
     let error = std::process::Command::new("kubectl").args(&words).exec();
     Err(Failed::Use(match error.kind() {
         std::io::ErrorKind::NotFound => {
@@ -209,37 +206,42 @@ fn user(pod: &Pod, container: &Container) -> Option<i64> {
     own.or(of_pod)
 }
 
-/// What kubectl lays over the container: it looks into processes of its own user alone. kubectl reads it after this process is gone.
-fn custom(user: i64) -> Result<std::path::PathBuf, Failed> {
-    let text = json!({"securityContext": {"runAsUser": user}}).to_string();
-    let folder = std::env::temp_dir().join(format!("whittle-debug-{}", std::process::id()));
-    let path = folder.join("custom.json");
-    let written = std::fs::create_dir(&folder).and_then(|()| std::fs::write(&path, text));
-    written
-        .map_err(|error| Failed::Use(format!("{} cannot be written: {error}", path.display())))?;
-    Ok(path)
+/// The path of a file with this text, which kubectl reads after this process has become it: in memory, so that nothing is left behind.
+fn in_memory(text: &str) -> Result<String, Failed> {
+    use std::io::Write;
+    use std::os::fd::IntoRawFd;
+    let made = rustix::fs::memfd_create("whittle-debug", rustix::fs::MemfdFlags::empty());
+    let written = made.map_err(std::io::Error::from).and_then(|made| {
+        let mut file = std::fs::File::from(made);
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    });
+    let file = written
+        .map_err(|error| Failed::Use(format!("no memory for what kubectl is told: {error}")))?;
+    // It stays open for kubectl. Opened by this path it is read from its beginning.
+    Ok(format!("/proc/self/fd/{}", file.into_raw_fd()))
 }
 
-/// The command as a shell takes it.
-fn line(words: &[OsString]) -> String {
+/// The command as a shell takes it. `custom`: what is laid over the container, which kubectl wants as a file.
+fn line(words: &[OsString], custom: Option<&str>) -> String {
     let plain = |word: &str| {
         !word.is_empty()
             && word
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-_=/.:@,+".contains(c))
     };
-    let words = words
+    let quoted = |word: &str| match plain(word) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    let mut words: Vec<String> = words
         .iter()
-        .map(|word| word.to_string_lossy())
-        .map(|word| match plain(&word) {
-            true => word.into_owned(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        });
-    ["kubectl".to_owned()]
-        .into_iter()
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+        .map(|word| quoted(&word.to_string_lossy()))
+        .collect();
+    if let Some(custom) = custom {
+        words.insert(1, format!("--custom=<(echo {})", quoted(custom)));
+    }
+    format!("kubectl {}", words.join(" "))
 }
 
 #[cfg(test)]
@@ -285,9 +287,12 @@ mod tests {
     #[test]
     fn the_command_is_one_for_a_shell() {
         let words = ["debug", "pod/p", "--", "sh", "-c", "echo 'a b'"].map(OsString::from);
-        assert_eq!(
-            line(&words),
-            r"kubectl debug pod/p -- sh -c 'echo '\''a b'\'''"
+        let expected = r"kubectl debug pod/p -- sh -c 'echo '\''a b'\'''";
+        assert_eq!(line(&words, None), expected);
+        let custom = line(&words, Some(r#"{"a":1}"#));
+        assert!(
+            custom.starts_with(r#"kubectl debug --custom=<(echo '{"a":1}') pod/p"#),
+            "{custom}"
         );
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
 use k8s_openapi::api::core::v1::{Namespace, Node};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ListParams, PostParams};
@@ -129,10 +129,15 @@ async fn callbacks(
                 .flatten()
                 .any(|port| port.name.as_deref() == Some("callback"))
         };
-        let addresses = slices
+        let endpoints = slices
             .iter()
             .filter(callback)
             .flat_map(|it| it.endpoints.iter());
+        let serves = |it: &&Endpoint| {
+            let conditions = it.conditions.as_ref();
+            conditions.is_none_or(|it| it.ready != Some(false) && it.serving != Some(false))
+        };
+        let addresses = endpoints.filter(serves);
         found.push((namespace, addresses.count()));
     }
     Ok(found)
@@ -142,12 +147,14 @@ async fn callbacks(
 async fn rights(cluster: &Cluster) -> Vec<(String, Option<bool>)> {
     let needed = [
         ("get", "whittle.dev", "imagebuilds", ""),
+        ("list", "whittle.dev", "imagebuilds", ""),
         ("watch", "whittle.dev", "imagebuilds", ""),
         ("create", "whittle.dev", "imagebuilds", ""),
         ("patch", "whittle.dev", "imagebuilds", ""),
         ("list", "", "pods", ""),
         ("get", "", "pods", "log"),
-        ("list", "batch", "jobs", ""),
+        ("get", "batch", "jobs", ""),
+        ("list", "whittle.dev", "builders", ""),
     ];
     let reviews: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
     let asked = needed.map(|(verb, group, resource, subresource)| {

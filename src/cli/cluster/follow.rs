@@ -1,14 +1,15 @@
 //! Follows a build to its end: what it waits for, its log, and what came of it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use whittle_api::{ImageBuild, READY, Stage, find};
 
 use super::answer::{self, Failed};
+use super::followed::{Followed, Outcome, Phase, Until};
 use super::logs::{Output, Sink};
 use super::pods::Streams;
 use super::screen::{FAINT, styled, tame};
@@ -19,17 +20,6 @@ use super::{Cluster, act, pods};
 const AGAIN: Duration = Duration::from_secs(5);
 /// So long the log of a build that has ended is read on.
 const REST: Duration = Duration::from_secs(15);
-
-/// Which build is followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Until {
-    /// That of this value of the annotation whittle.dev/requestedAt.
-    Request(String),
-    /// That of this generation of the spec, or none where nothing of it has to be built.
-    Generation(i64),
-    /// The one that runs or waits now, or else the last one.
-    Current,
-}
 
 /// How it is shown.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,82 +40,62 @@ pub(super) fn lasting<T>(
     })
 }
 
-/// What is known of the build that is followed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// It has not begun.
-    Before,
-    /// It waits, or runs.
-    UnderWay,
-    /// It has ended, or there is nothing to build.
-    Ended,
-}
-
-/// Where the build stands that is followed. `number`: its number, once it is known.
-pub(super) fn phase(build: &ImageBuild, until: &Until, number: &mut Option<i64>) -> Phase {
-    let Some(status) = &build.status else {
-        return Phase::Before;
-    };
-    if number.is_none() {
-        let begun = match until {
-            Until::Request(value) => {
-                // Its first 256 characters stand there.
-                let handled: Option<String> = status.last_handled_request.clone();
-                handled.is_some_and(|handled| !handled.is_empty() && value.starts_with(&handled))
-            }
-            Until::Generation(generation) => {
-                let seen = status.observed_generation.unwrap_or(-1) >= *generation;
-                let current = status.current.as_ref();
-                seen && current.is_none_or(|it| it.generation >= *generation)
-            }
-            Until::Current => {
-                status.observed_generation.unwrap_or(-1) >= build.metadata.generation.unwrap_or(0)
-            }
-        };
-        if !begun {
-            return Phase::Before;
-        }
-        *number = status.build;
-    }
-    let mine = number.is_none_or(|number| status.build.is_none_or(|last| last <= number));
-    match &status.current {
-        Some(_) if mine => Phase::UnderWay,
-        _ => Phase::Ended,
-    }
-}
-
-/// Watches until the build has ended; each state of the object is shown to `see` on the way.
+/// Watches until the build has ended; each state of the object is shown to `see` on the way. `number`: that of the build, once it
+/// has begun.
 pub(super) async fn end(
     cluster: &Cluster,
     name: &str,
     until: &Until,
-    mut see: impl FnMut(&ImageBuild),
-) -> Result<ImageBuild, Failed> {
-    let mut number = None;
+    number: &Cell<Option<i64>>,
+    mut see: impl FnMut(&ImageBuild, Option<&str>),
+) -> Result<End, Failed> {
+    let mut followed = Followed::new(until);
     let mut seen = lasting(watcher::watch_object(cluster.builds(), name)).boxed();
     while let Some(now) = seen
         .try_next()
         .await
         .map_err(|error| answer::watch(&error, name))?
     {
-        let Some(now) = now else {
+        let Some(build) = now else {
             let text = format!(
                 "ImageBuild {name} not found in namespace {}: it was deleted, or never created",
                 cluster.namespace
             );
             return Err(Failed::Refused(text));
         };
-        let phase = phase(&now, until, &mut number);
-        if phase != Phase::Before {
-            see(&now);
-        }
-        if phase == Phase::Ended {
-            return Ok(now);
+        let phase = followed.see(&build);
+        number.set(followed.number);
+        match phase {
+            Phase::Before => {}
+            Phase::UnderWay => see(&build, None),
+            Phase::Superseded(old, new) => {
+                let text =
+                    format!("build {old} was superseded by build {new}, which is followed now");
+                see(&build, Some(&text));
+            }
+            Phase::Ended(outcome) => {
+                let number = followed.number.filter(|_| !followed.nothing);
+                return Ok(End {
+                    build,
+                    outcome,
+                    number,
+                });
+            }
         }
     }
     Err(Failed::Refused(format!(
         "ImageBuild {name}: the watch ended"
     )))
+}
+
+/// A build that has ended.
+pub(super) struct End {
+    /// The object then.
+    pub(super) build: ImageBuild,
+    /// What became of it.
+    pub(super) outcome: Outcome,
+    /// Its number; none where nothing had to be built.
+    pub(super) number: Option<i64>,
 }
 
 /// Prints what a build does until it has ended, and what came of it.
@@ -137,68 +107,64 @@ pub(crate) async fn follow(
     timeout: Duration,
 ) -> Result<(), Failed> {
     let sink = Sink::new(shown.output);
-    let mut streams = Streams::new(cluster.clone(), sink.clone());
-    let ended = {
+    let number = Cell::new(None);
+    let followed = async {
+        let mut streams = Streams::new(cluster.clone(), sink.clone());
         let mut said = String::new();
-        let see = |build: &ImageBuild| {
+        let see = |build: &ImageBuild, note: Option<&str>| {
+            note.into_iter().for_each(|note| sink.note(note));
             streams.see(build);
             if let Some(text) = says(build).filter(|text| *text != said) {
                 sink.note(&text);
                 said = text;
             }
         };
-        tokio::select! {
-            ended = tokio::time::timeout(timeout, end(cluster, name, until, see)) => Some(ended),
-            _ = tokio::signal::ctrl_c() => None,
-        }
-    };
-    let build = match ended {
-        Some(Ok(Ok(build))) => build,
-        Some(Ok(Err(failed))) => {
-            sink.close();
-            return Err(failed);
-        }
-        Some(Err(_)) => {
-            sink.close();
-            return Err(Failed::Time(format!(
+        let end = end(cluster, name, until, &number, see);
+        let end = tokio::time::timeout(timeout, end).await.map_err(|_| {
+            Failed::Time(format!(
                 "{name}: timed out: the build goes on: whittle logs {name} -f"
-            )));
+            ))
+        })??;
+        // So quick that no attempt was seen to run.
+        if streams.is_empty()
+            && let Some(number) = end.number
+            && let Err(failed) = pods::print_all(cluster, &end.build, number, &sink).await
+        {
+            sink.note(&failed.to_string());
         }
-        None => {
-            sink.close();
-            return interrupted(cluster, name).await;
+        if !streams.rest(REST).await {
+            sink.note(&format!(
+                "the rest of the log takes long: whittle logs {name}"
+            ));
         }
+        Ok::<End, Failed>(end)
     };
-    // So quick that no attempt was seen to run.
-    if streams.is_empty()
-        && let Some(number) = begun(&build, until)
-    {
-        for pod in pods::of_build(cluster, &build, number).await? {
-            pods::print(cluster, &pod.name_any(), false, &sink).await?;
-        }
-    }
-    streams.rest(REST).await;
+    let ended = tokio::select! {
+        ended = followed => Some(ended),
+        _ = tokio::signal::ctrl_c() => None,
+    };
     sink.close();
+    let Some(ended) = ended else {
+        return interrupted(cluster, name, number.get()).await;
+    };
+    let end = ended?;
     if !shown.quiet {
-        let text = status::text(&build, Timestamp::now());
+        let text = status::text(&end.build, Timestamp::now());
         match shown.output {
             Output::RawJson => anstream::eprint!("{text}"),
             _ => anstream::print!("\n{text}"),
         }
     }
-    match State::of(&build) {
-        State::Failed => Err(Failed::Build(String::new())),
-        _ => Ok(()),
-    }
-}
-
-/// The number of the build that was followed; none where nothing of the spec had to be built.
-fn begun(build: &ImageBuild, until: &Until) -> Option<i64> {
-    let status = build.status.as_ref()?;
-    let newest = status.history.first()?;
-    match until {
-        Until::Generation(generation) if newest.generation < *generation => None,
-        _ => Some(newest.build),
+    match (&end.outcome, end.number) {
+        (Outcome::Failed(_), _) if State::of(&end.build) == State::Failed => {
+            Err(Failed::Build(String::new()))
+        }
+        // The report above is of the build that has begun since.
+        (Outcome::Failed(reason), Some(number)) => Err(Failed::Build(format!(
+            "{name}: build {number} failed: {reason}"
+        ))),
+        (Outcome::Failed(reason), None) => Err(Failed::Build(format!("{name}: {reason}"))),
+        (Outcome::Succeeded | Outcome::Suspended, _) => Ok(()),
     }
 }
 
@@ -221,39 +187,34 @@ fn says(build: &ImageBuild) -> Option<String> {
     ))
 }
 
-/// The first Ctrl-C ends the following alone; a second one soon after cancels the build.
-async fn interrupted(cluster: &Cluster, name: &str) -> Result<(), Failed> {
+/// The first Ctrl-C ends the following alone; a second one soon after cancels the build that was followed, and no other.
+async fn interrupted(cluster: &Cluster, name: &str, number: Option<i64>) -> Result<(), Failed> {
     let goes_on =
         format!("the build goes on: whittle logs {name} -f; whittle cancel {name} ends it");
-    if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    let Some(number) = number.filter(|_| std::io::IsTerminal::is_terminal(&std::io::stdin()))
+    else {
         return Err(Failed::Interrupted(goes_on));
-    }
+    };
     anstream::eprintln!(
         "\n{goes_on}. Ctrl-C once more within {} s cancels it.",
         AGAIN.as_secs()
     );
-    match tokio::time::timeout(AGAIN, tokio::signal::ctrl_c()).await {
-        Err(_) => Err(Failed::Interrupted(String::new())),
-        Ok(_) => {
-            let build = cluster.build(name).await?;
-            let number = build
-                .status
-                .as_ref()
-                .filter(|it| it.current.is_some())
-                .and_then(|it| it.build);
-            let Some(number) = number else {
-                return Err(Failed::Interrupted(format!(
-                    "{name}: no build runs any more"
-                )));
-            };
-            act::cancel_one(cluster, &build, number).await?;
-            Err(Failed::Interrupted(format!(
-                "{name}: build {number} is being canceled"
-            )))
-        }
+    if tokio::time::timeout(AGAIN, tokio::signal::ctrl_c())
+        .await
+        .is_err()
+    {
+        return Err(Failed::Interrupted(String::new()));
     }
+    let build = cluster.build(name).await?;
+    let status = build.status.as_ref();
+    let runs = status.is_some_and(|it| it.current.is_some() && it.build == Some(number));
+    if !runs {
+        return Err(Failed::Interrupted(format!(
+            "{name}: build {number} does not run any more"
+        )));
+    }
+    act::cancel_one(cluster, &build, number).await?;
+    Err(Failed::Interrupted(format!(
+        "{name}: build {number} is being canceled"
+    )))
 }
-
-#[cfg(test)]
-#[path = "follow_tests.rs"]
-mod tests;

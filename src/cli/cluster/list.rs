@@ -63,7 +63,12 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
             builders = found.items;
         }
         let own = (!options.selection.all_namespaces).then_some(cluster.namespace.as_str());
-        anstream::print!("{}", overview(&builds, &builders, own, now));
+        // Of a selection it is not known how many others wait.
+        let places = match options.selection.selector.is_some() {
+            true => BTreeMap::new(),
+            false => places(&builds),
+        };
+        anstream::print!("{}", overview(&builds, &builders, &places, own, now));
     }
     let failed = |it: &&ImageBuild| State::of(it) == State::Failed;
     match named && builds.iter().any(|it| failed(&it)) {
@@ -138,6 +143,7 @@ fn places(builds: &[ImageBuild]) -> BTreeMap<String, (usize, usize)> {
 fn overview(
     builds: &[ImageBuild],
     builders: &[Builder],
+    places: &BTreeMap<String, (usize, usize)>,
     own: Option<&str>,
     now: Timestamp,
 ) -> String {
@@ -150,7 +156,6 @@ fn overview(
             "No ImageBuilds in {place}: make one with `whittle build`, or kubectl apply.\n"
         );
     }
-    let places = places(builds);
     let rows: Vec<Vec<String>> = builds
         .iter()
         .map(|build| {
@@ -160,7 +165,7 @@ fn overview(
             vec![
                 named(&build.metadata, own.unwrap_or_default()),
                 State::of(build).word().into(),
-                cell(&goes_on(build, &places, now)),
+                cell(&goes_on(build, places, now)),
                 build.spec.output.image.clone(),
                 size,
                 at.unwrap_or_default(),

@@ -16,9 +16,15 @@ fn a_namespace_is_a_table_with_places_in_the_queue_and_builders() {
         queued("u3", "2026-11-25T11:59:00Z"),
         queued("u2", "2026-11-25T11:58:00Z"),
     ];
-    insta::assert_snapshot!(overview(&builds, &[builder], Some("demo"), now()));
+    insta::assert_snapshot!(overview(
+        &builds,
+        &[builder],
+        &places(&builds),
+        Some("demo"),
+        now()
+    ));
     assert_eq!(
-        overview(&[], &[], Some("demo"), now()),
+        overview(&[], &[], &BTreeMap::new(), Some("demo"), now()),
         "No ImageBuilds in namespace demo: make one with `whittle build`, or kubectl apply.\n"
     );
 }

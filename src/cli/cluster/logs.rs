@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use indicatif::ProgressDrawTarget;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 
 use super::Reach;
 use super::answer::Failed;
-use super::follow::{Shown, Until, follow};
+use super::follow::{Shown, follow};
+use super::followed::Until;
 use super::pods;
 use super::raw::Raw;
 use super::screen::tame;
@@ -58,36 +58,31 @@ const FOLLOW: Duration = Duration::from_secs(7 * 86_400);
 /// Prints it.
 pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let cluster = options.reach.cluster().await?;
-    let build = cluster.build(&options.name).await?;
-    let status = build.status.clone().unwrap_or_default();
-    let Some(last) = status.build else {
-        if options.follow {
-            let shown = Shown {
-                output: options.output,
-                quiet: false,
-            };
-            return follow(&cluster, &options.name, &Until::Current, shown, FOLLOW).await;
-        }
-        let text = format!(
-            "{}: no build has begun yet: whittle status {}",
-            options.name, options.name
-        );
-        return Err(Failed::Refused(text));
-    };
-    if options.follow && status.current.is_some() {
+    if options.follow {
         let shown = Shown {
             output: options.output,
             quiet: false,
         };
         return follow(&cluster, &options.name, &Until::Current, shown, FOLLOW).await;
     }
+    let build = cluster.build(&options.name).await?;
+    let status = build.status.clone().unwrap_or_default();
+    let Some(last) = status.build else {
+        let text = format!(
+            "{}: no build has begun yet: whittle status {}",
+            options.name, options.name
+        );
+        return Err(Failed::Refused(text));
+    };
     let number = match (options.build, options.previous) {
         (Some(number), _) => number,
         (None, true) => last - 1,
         (None, false) => last,
     };
-    let pods = pods::of_build(&cluster, &build, number).await?;
-    if pods.is_empty() {
+    let sink = Sink::new(options.output);
+    let printed = pods::print_all(&cluster, &build, number, &sink).await;
+    sink.close();
+    if printed? == 0 {
         let why = match (number < 1 || number > last, status.current.is_some() && number == last) {
             (true, _) => format!("there is none: whittle history {}", options.name),
             (_, true) => format!("it has not started: whittle status {}", options.name),
@@ -100,15 +95,6 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
             options.name
         )));
     }
-    let sink = Sink::new(options.output);
-    let many = pods.len() > 1;
-    for pod in &pods {
-        if many {
-            sink.note(&format!("Pod {}", pod.name_any()));
-        }
-        pods::print(&cluster, &pod.name_any(), false, &sink).await?;
-    }
-    sink.close();
     Ok(())
 }
 

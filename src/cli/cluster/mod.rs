@@ -10,6 +10,7 @@ mod doctor;
 #[cfg(test)]
 mod fixtures;
 mod follow;
+mod followed;
 mod history;
 mod list;
 mod logs;
@@ -25,7 +26,8 @@ mod wait;
 
 pub(crate) use act::request;
 pub(crate) use answer::Failed;
-pub(crate) use follow::{Shown, Until, follow};
+pub(crate) use follow::{Shown, follow};
+pub(crate) use followed::Until;
 pub(crate) use logs::Output;
 pub(crate) use status::{State, text as report};
 pub(crate) use wait::{duration, ended};

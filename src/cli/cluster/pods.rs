@@ -13,6 +13,7 @@ use kube::{Api, ResourceExt};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use whittle_api::ImageBuild;
+use whittle_controller::imagebuild::job::CONTAINER;
 use whittle_controller::names;
 
 use super::Cluster;
@@ -59,6 +60,23 @@ fn has_begun(pod: &Pod) -> bool {
     states.any(|it| it.running.is_some() || it.terminated.is_some())
 }
 
+/// Prints the logs of a build that has ended.
+pub(super) async fn print_all(
+    cluster: &Cluster,
+    build: &ImageBuild,
+    number: i64,
+    sink: &Sink,
+) -> Result<usize, Failed> {
+    let pods = of_build(cluster, build, number).await?;
+    for pod in &pods {
+        if pods.len() > 1 {
+            sink.note(&format!("Pod {}", pod.name_any()));
+        }
+        print(cluster, &pod.name_any(), false, sink).await?;
+    }
+    Ok(pods.len())
+}
+
 /// Prints a Pod's log to its end. A log that breaks off while the Pod runs is read on from where it was.
 pub(super) async fn print(
     cluster: &Cluster,
@@ -68,31 +86,42 @@ pub(super) async fn print(
 ) -> Result<(), Failed> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let params = LogParams {
+        // Others may have put containers beside it.
+        container: Some(CONTAINER.into()),
         follow,
         timestamps: true,
         ..LogParams::default()
     };
     let mut shown: Option<Timestamp> = None;
     loop {
-        let mut stream = match api.log_stream(pod, &params).await {
-            Ok(stream) => Box::pin(stream),
-            Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
-            Err(error) => return Err(answer::api(&error, &format!("log of Pod {pod}"))),
-        };
-        let broken = loop {
-            match line(&mut stream).await {
-                Ok(Some(line)) => {
-                    let (time, text) = line.split_once(' ').unwrap_or((&line, ""));
-                    let time: Option<Timestamp> = time.parse().ok();
-                    // What was shown before the log broke off comes again.
-                    if time.is_none() || time > shown {
-                        sink.line(time, text);
-                        shown = shown.max(time);
+        // What was shown before the log broke off comes again.
+        let again = shown;
+        let broken = match api.log_stream(pod, &params).await {
+            Ok(stream) => {
+                let mut stream = Box::pin(stream);
+                let mut skips = again.is_some();
+                loop {
+                    match line(&mut stream).await {
+                        Ok(Some(line)) => {
+                            let (time, text) = line.split_once(' ').unwrap_or((&line, ""));
+                            let time: Option<Timestamp> = time.parse().ok();
+                            skips &= time.is_some() && time <= again;
+                            if !skips {
+                                sink.line(time, text);
+                                shown = time.or(shown);
+                            }
+                        }
+                        Ok(None) => break false,
+                        Err(_) => break true,
                     }
                 }
-                Ok(None) => break false,
-                Err(_) => break true,
             }
+            Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+            Err(error) if !follow || is_final(&error) => {
+                return Err(answer::api(&error, &format!("log of Pod {pod}")));
+            }
+            // The API server, or the kubelet, may come back.
+            Err(_) => true,
         };
         let runs = match api.get_opt(pod).await {
             Ok(found) => found.is_some_and(|pod| {
@@ -105,6 +134,11 @@ pub(super) async fn print(
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// True for what asking again does not change.
+fn is_final(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(answer) if matches!(answer.code, 400 | 401 | 403))
 }
 
 /// The next line, without its end and without what lies beyond [`LINE`].
@@ -172,53 +206,52 @@ impl Streams {
         let job = current.job.clone();
         self.tasks.spawn(async move {
             let _turn = turn.lock().await;
-            if let Some(pod) = pod_of(&cluster, &job).await
-                && let Err(failed) = print(&cluster, &pod, true, &sink).await
-            {
-                sink.note(&failed.to_string());
+            let printed = match pod_of(&cluster, &job).await {
+                Ok(Some(pod)) => print(&cluster, &pod, true, &sink).await,
+                Ok(None) => Ok(()),
+                Err(failed) => Err(failed),
+            };
+            if let Err(failed) = printed {
+                sink.note(&format!("no log: {failed}"));
             }
         });
     }
 
-    /// Waits until all logs are read, for so long.
-    pub(super) async fn rest(mut self, within: Duration) {
+    /// Waits until all logs are read, for so long; true where they are.
+    pub(super) async fn rest(mut self, within: Duration) -> bool {
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(within, all).await;
+        tokio::time::timeout(within, all).await.is_ok()
     }
 }
 
 /// The name of a Job's Pod, once its container has started; none where the Job is gone.
-async fn pod_of(cluster: &Cluster, job: &str) -> Option<String> {
+async fn pod_of(cluster: &Cluster, job: &str) -> Result<Option<String>, Failed> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let jobs: Api<Job> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let params = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     let mut missing = 0;
     while missing < MISSING {
-        let found = pods
-            .list(&params)
-            .await
-            .map(|it| it.items)
-            .unwrap_or_default();
-        if let Some(pod) = found.iter().find(|pod| has_begun(pod)) {
-            return Some(pod.name_any());
-        }
-        let ended = match jobs.get_opt(job).await {
-            Ok(Some(job)) => job
-                .status
-                .is_some_and(|it| it.completion_time.is_some() || it.failed.unwrap_or(0) > 0),
-            // It may be about to be made.
-            Ok(None) => {
-                missing += 1;
-                false
-            }
-            Err(_) => false,
+        let found = match pods.list(&params).await {
+            Ok(found) => found.items,
+            Err(error) if is_final(&error) => return Err(answer::api(&error, "Pods")),
+            Err(_) => vec![],
         };
-        if ended {
-            return None;
+        if let Some(pod) = found.iter().find(|pod| has_begun(pod)) {
+            return Ok(Some(pod.name_any()));
+        }
+        match jobs.get_opt(job).await {
+            Ok(Some(job)) => {
+                let status = job.status.unwrap_or_default();
+                if status.completion_time.is_some() || status.failed.unwrap_or(0) > 0 {
+                    return Ok(None);
+                }
+            }
+            // It may be about to be made. Whoever may read no Jobs waits no longer for it.
+            Ok(None) | Err(_) => missing += 1,
         }
         tokio::time::sleep(LOOK).await;
     }
-    None
+    Ok(None)
 }
 
 #[cfg(test)]

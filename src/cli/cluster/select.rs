@@ -12,6 +12,23 @@ use super::{Cluster, Reach};
 /// ImageBuilds read at a time: a list of thousands is read in pages.
 const PAGE: u32 = 500;
 
+/// How kubectl names the kind before a name.
+const KINDS: [&str; 4] = [
+    "imagebuild.whittle.dev",
+    "imagebuilds.whittle.dev",
+    "imagebuilds",
+    "imagebuild",
+];
+
+/// The namespace that stands before a name, and the name.
+fn read(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((kind, name)) if KINDS.contains(&kind) => (None, name),
+        Some((namespace, name)) => (Some(namespace), name),
+        None => (None, text),
+    }
+}
+
 /// Names, or what selects.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Selection {
@@ -33,11 +50,8 @@ impl Selection {
     pub(crate) async fn builds(&self, cluster: &Cluster) -> Result<Vec<ImageBuild>, Failed> {
         let mut found = vec![];
         if !self.names.is_empty() {
-            for name in &self.names {
-                let name = name
-                    .rsplit_once('/')
-                    .map_or(name.as_str(), |(_, name)| name);
-                found.push(cluster.build(name).await?);
+            for (of, name) in self.named(cluster)? {
+                found.push(of.build(&name).await?);
             }
             return Ok(found);
         }
@@ -60,6 +74,26 @@ impl Selection {
         Ok(found)
     }
 
+    /// Those that are named, each with its namespace: NAMESPACE/NAME, as lists print them, or as `kubectl -o name` does.
+    pub(crate) fn named(&self, cluster: &Cluster) -> Result<Vec<(Cluster, String)>, Failed> {
+        let read = self.names.iter().map(|text| {
+            let (namespace, name) = read(text);
+            let asked = self.reach.namespace.as_deref();
+            if let (Some(namespace), Some(asked)) = (namespace, asked)
+                && namespace != asked
+            {
+                let text = format!("{text} is in namespace {namespace}, and --namespace says {asked}: give one of them");
+                return Err(Failed::Use(text));
+            }
+            let mut cluster = cluster.clone();
+            if let Some(namespace) = namespace {
+                namespace.clone_into(&mut cluster.namespace);
+            }
+            Ok((cluster, name.to_owned()))
+        });
+        read.collect()
+    }
+
     /// Those that a command that changes something is for: never all because none was named.
     pub(crate) async fn chosen(&self, cluster: &Cluster) -> Result<Vec<ImageBuild>, Failed> {
         if self.names.is_empty() && self.selector.is_none() {
@@ -74,5 +108,17 @@ impl Selection {
             ))),
             false => Ok(found),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn what_stands_before_a_name_is_its_kind_or_its_namespace() {
+        assert_eq!(read("hello"), (None, "hello"));
+        assert_eq!(read("imagebuild.whittle.dev/hello"), (None, "hello"));
+        assert_eq!(read("shop/hello"), (Some("shop"), "hello"));
     }
 }

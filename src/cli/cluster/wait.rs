@@ -1,5 +1,6 @@
 //! `whittle wait`: until an ImageBuild is as somebody wants it, or its build has failed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,7 +10,8 @@ use kube::runtime::watcher;
 use whittle_api::{ImageBuild, READY, STALLED, find, is_true};
 
 use super::answer::Failed;
-use super::follow::{Until, lasting};
+use super::follow::{End, end, lasting};
+use super::followed::{Outcome, Until, rests};
 use super::select::Selection;
 use super::status::State;
 use super::{Cluster, named, status};
@@ -100,7 +102,11 @@ fn judge(build: &ImageBuild, goal: &Goal) -> Stands {
         false => Stands::Open,
     };
     match goal {
-        Goal::Ended if status.current.is_none() && status.pending.is_none() => Stands::Reached,
+        Goal::Ended
+            if status.current.is_none() && status.pending.is_none() && rests(build, status) =>
+        {
+            Stands::Reached
+        }
         Goal::Deleted | Goal::Ended => Stands::Open,
         Goal::Condition(name, to) => {
             let stands = find(&status.conditions, name).map(|it| it.status.as_str());
@@ -113,12 +119,15 @@ fn judge(build: &ImageBuild, goal: &Goal) -> Stands {
 pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let cluster = options.selection.reach.cluster().await?;
     let goal = &options.goal;
-    let names = &options.selection.names;
-    if *goal == Goal::Deleted && !names.is_empty() {
+    if *goal == Goal::Deleted && !options.selection.names.is_empty() {
         // What is gone already is what was waited for.
-        let waits = names.iter().map(|name| {
-            let (cluster, name) = (cluster.clone(), name.clone());
-            one(cluster, name.clone(), name, goal, options.timeout)
+        let named = options.selection.named(&cluster)?;
+        let waits = named.into_iter().map(|(of, name)| {
+            let shown = match of.namespace == cluster.namespace {
+                true => name.clone(),
+                false => format!("{}/{name}", of.namespace),
+            };
+            one(of, shown, name, goal, options.timeout)
         });
         return worst(join_all(waits).await);
     }
@@ -229,27 +238,51 @@ pub(crate) async fn ended(
     let waits = builds.iter().map(|build| async {
         let (of, name) = (cluster.of(build), build.name_any());
         let shown = named(&build.metadata, &cluster.namespace);
-        let ended = super::follow::end(&of, &name, until, |_| {});
-        match tokio::time::timeout(timeout, ended).await {
-            Ok(Ok(now)) if State::of(&now) == State::Failed => {
-                anstream::eprint!(
-                    "{}",
-                    status::text(&now, k8s_openapi::jiff::Timestamp::now())
-                );
-                Err(Failed::Build(format!("{shown}: the build failed")))
+        let number = Cell::new(None);
+        let note = |_: &ImageBuild, note: Option<&str>| {
+            if let Some(note) = note {
+                anstream::eprintln!("{shown}: {note}");
             }
-            Ok(Ok(now)) => {
-                let image = now.status.and_then(|it| it.image).unwrap_or_default();
-                anstream::println!("{shown}: {image}");
+        };
+        let ended = end(&of, &name, until, &number, note);
+        let Ok(ended) = tokio::time::timeout(timeout, ended).await else {
+            return Err(Failed::Time(format!(
+                "{shown}: timed out: the build goes on: whittle status {shown}"
+            )));
+        };
+        let ended = ended?;
+        match &ended.outcome {
+            Outcome::Failed(reason) => {
+                let now = k8s_openapi::jiff::Timestamp::now();
+                anstream::eprint!("{}", status::text(&ended.build, now));
+                Err(Failed::Build(format!(
+                    "{shown}: the build failed: {reason}"
+                )))
+            }
+            Outcome::Suspended => {
+                anstream::println!("{shown}: suspended: whittle resume {shown}");
                 Ok(())
             }
-            Ok(Err(failed)) => Err(failed),
-            Err(_) => Err(Failed::Time(format!(
-                "{shown}: timed out: the build goes on: whittle status {shown}"
-            ))),
+            Outcome::Succeeded => {
+                anstream::println!("{shown}: {}", image(&ended));
+                Ok(())
+            }
         }
     });
     worst(join_all(waits).await)
+}
+
+/// The image of the build that has ended: what the tags point to may be a newer one's.
+fn image(ended: &End) -> String {
+    let status = ended.build.status.clone().unwrap_or_default();
+    let entry = status
+        .history
+        .iter()
+        .find(|it| Some(it.build) == ended.number);
+    match entry.and_then(|it| it.digest.as_ref()) {
+        Some(digest) => format!("{}@{digest}", ended.build.spec.output.image),
+        None => status.image.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use whittle_build::request::paths::BUILDER_TLS as TLS;
 
 #[derive(Serialize)]
 struct Config {
-    grpc: Grpc,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc: Option<Grpc>,
     worker: Workers,
     frontend: BTreeMap<&'static str, Frontend>,
     registry: BTreeMap<String, Registry>,
@@ -75,16 +76,27 @@ struct Registry {
 
 /// The text of `buildkitd.toml` for a Builder.
 pub fn config(spec: &BuilderSpec) -> String {
+    let grpc = Grpc {
+        address: vec![format!("tcp://0.0.0.0:{PORT}")],
+        tls: Tls {
+            cert: format!("{TLS}/tls.crt"),
+            key: format!("{TLS}/tls.key"),
+            ca: format!("{TLS}/ca.crt"),
+        },
+    };
+    text(spec, Some(grpc), REGISTRY_CA)
+}
+
+/// The same for a daemon on this machine, whose address is an argument. `registry_ca`: the folder with one folder for each
+/// registry that has a `caRef`.
+pub fn config_here(spec: &BuilderSpec, registry_ca: &str) -> String {
+    text(spec, None, registry_ca)
+}
+
+fn text(spec: &BuilderSpec, grpc: Option<Grpc>, registry_ca: &str) -> String {
     let size = quantity::bytes(&spec.cache.size).unwrap_or(20 << 30);
     let config = Config {
-        grpc: Grpc {
-            address: vec![format!("tcp://0.0.0.0:{PORT}")],
-            tls: Tls {
-                cert: format!("{TLS}/tls.crt"),
-                key: format!("{TLS}/tls.key"),
-                ca: format!("{TLS}/ca.crt"),
-            },
-        },
+        grpc,
         worker: Workers {
             oci: Oci {
                 enabled: true,
@@ -102,16 +114,18 @@ pub fn config(spec: &BuilderSpec) -> String {
         },
         // Frontends from images would run whatever a `# syntax=` line names.
         frontend: BTreeMap::from([("gateway.v0", Frontend { enabled: false })]),
-        registry: spec.registries.iter().map(registry).collect(),
+        registry: (spec.registries.iter())
+            .map(|it| registry(it, registry_ca))
+            .collect(),
     };
     toml::to_string(&config).expect("a configuration of plain strings and numbers is always TOML")
 }
 
-fn registry(config: &RegistryConfig) -> (String, Registry) {
+fn registry(config: &RegistryConfig, registry_ca: &str) -> (String, Registry) {
     let ca = config
         .ca_ref
         .as_ref()
-        .map(|_| format!("{REGISTRY_CA}/{}/ca.crt", config.folder()));
+        .map(|_| format!("{registry_ca}/{}/ca.crt", config.folder()));
     let registry = Registry {
         mirrors: config.mirrors.clone(),
         http: config.plain_http,
@@ -123,6 +137,22 @@ fn registry(config: &RegistryConfig) -> (String, Registry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_on_this_machine_has_no_address_in_its_configuration() {
+        let spec = BuilderSpec {
+            registries: vec![RegistryConfig {
+                host: "r.example:5000".into(),
+                ca_ref: Some(Default::default()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let text = config_here(&spec, "/x/ca");
+        assert!(!text.contains("grpc"), "{text}");
+        assert!(text.contains("/x/ca/r.example_5000/ca.crt"), "{text}");
+        assert!(text.contains("enabled = false"), "{text}");
+    }
 
     #[test]
     fn mirrors_plain_http_and_the_volumes_size_stand_in_the_configuration() {

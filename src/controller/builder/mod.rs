@@ -1,7 +1,7 @@
 //! The loop over Builders.
 
 pub mod anew;
-mod buildkitd;
+pub mod buildkitd;
 mod cache;
 mod carry_out;
 mod decide;

@@ -23,6 +23,7 @@ use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 use whittle_build::inputs::Inputs;
+use whittle_build::place::Place;
 use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
 
 /// uid and gid of the runner.
@@ -204,6 +205,7 @@ fn request(
         scratch_bytes: scratch_bytes(settings),
         looks: !sharing::is_thrown_away(builder),
         no_cache: id.no_cache,
+        place: Place::default(),
         namespace,
     }
 }

@@ -1,5 +1,6 @@
 //! The loop over ImageBuilds.
 
+pub mod alone;
 pub(crate) mod brief;
 mod carry_out;
 pub mod decide;
