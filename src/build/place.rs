@@ -1,8 +1,9 @@
 //! Where an attempt finds what it works with, and who hears what it says: in a Pod what the kubelet has mounted, on
 //! anybody's machine a private folder that is laid out alike.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::request::paths;
@@ -123,25 +124,50 @@ impl Place {
         // Whoever reads may be gone: that is no reason to end a build.
         let _ = match self.log {
             Log::Output => writeln!(std::io::stdout().lock(), "{text}"),
-            Log::Error => writeln!(std::io::stderr().lock(), "{text}"),
-            Log::RawJson => {
-                let line = serde_json::json!({ "message": text });
-                writeln!(std::io::stderr().lock(), "{line}")
-            }
+            Log::Error => to_error(text),
+            Log::RawJson => to_error(&serde_json::json!({ "message": text }).to_string()),
         };
     }
 
     /// Hands on a line of buildctl's, where these are what is wanted.
     pub fn raw(&self, line: &str) {
         if self.log == Log::RawJson {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let _ = to_error(line);
         }
     }
+}
+
+fn to_error(text: &str) -> std::io::Result<()> {
+    let mut error = std::io::stderr().lock();
+    let text = read_by(error.is_terminal(), text);
+    writeln!(error, "{text}")
+}
+
+/// Text as its reader may have it: a terminal gets none that would steer it. Dockerfiles are others', and so is what their
+/// steps print.
+pub fn read_by(terminal: bool, text: &str) -> Cow<'_, str> {
+    match terminal {
+        true => tame(text).into(),
+        false => text.into(),
+    }
+}
+
+/// Others' words on one terminal: control characters but for tabs and ends of lines would move the cursor, or change its title.
+pub fn tame(text: &str) -> String {
+    let harmless = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().filter(harmless).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_does_not_steer_the_terminal_and_a_file_has_all_of_it() {
+        let text = "a\x1b]0;title\x07b\r\n\tc\u{9b}2J";
+        assert_eq!(read_by(true, text), "a]0;titleb\n\tc2J");
+        assert_eq!(read_by(false, text), text);
+    }
 
     #[test]
     fn a_folder_of_ones_own_has_each_thing_at_a_place_of_its_own() {

@@ -19,6 +19,7 @@ mod minimize;
 mod oci;
 mod print;
 mod pushing;
+mod raw;
 mod reach;
 mod redact;
 mod registry_secret;

@@ -1,5 +1,6 @@
 //! Progress for people, as `kubectl logs` shows it: much like buildctl's own plain progress.
 
+use super::raw::Raw;
 use super::redact::Redactor;
 use crate::place::{Log, Place};
 use crate::rawjson::Event;
@@ -8,11 +9,16 @@ use crate::rawjson::Event;
 pub(super) struct Printer<'a> {
     redactor: &'a Redactor,
     place: &'a Place,
+    raw: Raw,
 }
 
 impl<'a> Printer<'a> {
     pub(super) fn new(redactor: &'a Redactor, place: &'a Place) -> Self {
-        Self { redactor, place }
+        Self {
+            redactor,
+            place,
+            raw: Raw::default(),
+        }
     }
 
     pub(super) fn event(&mut self, event: &Event) {
@@ -22,10 +28,19 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// A line as buildctl has written it.
-    pub(super) fn raw(&self, line: &str) {
-        if self.place.log == Log::RawJson {
-            self.place.raw(&self.redactor.line(line));
+    /// A line of buildctl's.
+    pub(super) fn raw(&mut self, line: &str) {
+        if self.place.log == Log::RawJson
+            && let Some(line) = self.raw.line(line, self.redactor)
+        {
+            self.place.raw(&line);
+        }
+    }
+
+    /// buildctl says nothing more.
+    pub(super) fn end(&mut self) {
+        if let Some(line) = self.raw.end(self.redactor) {
+            self.place.raw(&line);
         }
     }
 }

@@ -53,6 +53,16 @@ impl Redactor {
         found
     }
 
+    /// Knows these values.
+    #[cfg(test)]
+    pub(super) fn of(values: &[&str]) -> Self {
+        let mut redactor = Self::default();
+        for value in values {
+            redactor.add(value);
+        }
+        redactor
+    }
+
     /// The forms in which git shows a password: in a header, and within a URL.
     fn add_git(&mut self, username: &str, password: &str) {
         let header = basic_auth(username, password);
@@ -150,11 +160,7 @@ mod tests {
     use whittle_api::FailureReason;
 
     fn redactor(values: &[&str]) -> Redactor {
-        let mut redactor = Redactor::default();
-        for value in values {
-            redactor.add(value);
-        }
-        redactor
+        Redactor::of(values)
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Solver<'_> {
                 exit = run => exit.map_err(|error| plain(FailureReason::BuildFailed, error))?,
                 silent = heard.no_more(ask) => return Err(hangs(silent)),
             };
+            printer.end();
             if exit == Some(0) {
                 return Ok(());
             }

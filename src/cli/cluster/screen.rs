@@ -29,11 +29,7 @@ pub(super) fn adapted(text: &str) -> String {
     }
 }
 
-/// Others' words on one terminal: control characters but for tabs and ends of lines would move the cursor, or change its title.
-pub(super) fn tame(text: &str) -> String {
-    let harmless = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
-    text.chars().filter(harmless).collect()
-}
+pub(super) use whittle_build::place::tame;
 
 /// How long something is, in the two largest units: `2m 5s`, `3h`, `45s`.
 pub(super) fn span(seconds: i64) -> String {

@@ -2,7 +2,7 @@
 //! Programs that keep credentials are asked, as Docker asks them
 //! (<https://github.com/docker/docker-credential-helpers#development>).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use whittle_image::{Reference, Repository};
 use whittle_registry::Credentials;
 
 use super::Error;
+use super::checked::{named, refused};
 use crate::inspect::credentials::{files, look};
 
 /// How long a program may take: it may ask a person.
@@ -59,17 +60,21 @@ pub fn asked(build: &ImageBuild, dockerfile: Option<&str>, mirrors: &[String]) -
     all
 }
 
-/// The text of a `config.json` with what was found for them; none where nothing was. `say` hears what could not be had.
+/// The text of a `config.json` with what was found for them; none where nothing was. `in_clear` are hosts that are asked
+/// without TLS: what is there for one of them is an error. `say` hears what could not be had.
 pub async fn found(
     repositories: &[Repository],
+    in_clear: &BTreeSet<String>,
     say: impl Fn(&str),
 ) -> Result<Option<String>, Error> {
-    in_files(repositories, &files(|name| std::env::var_os(name)), say).await
+    let files = files(|name| std::env::var_os(name));
+    in_files(repositories, &files, in_clear, say).await
 }
 
 async fn in_files(
     repositories: &[Repository],
     files: &[(PathBuf, bool)],
+    in_clear: &BTreeSet<String>,
     say: impl Fn(&str),
 ) -> Result<Option<String>, Error> {
     let mut auths: BTreeMap<String, Value> = BTreeMap::new();
@@ -90,6 +95,9 @@ async fn in_files(
                 )),
             },
             (None, None) => {}
+        }
+        if auths.contains_key(host) && in_clear.contains(&named(host)) {
+            return Err(refused(host));
         }
     }
     Ok((!auths.is_empty()).then(|| json!({ "auths": auths }).to_string()))
@@ -200,7 +208,7 @@ mod tests {
                 .iter()
                 .map(|it| Repository::parse(&format!("{it}/x")))
                 .collect();
-            in_files(&all, &files, |said| panic!("{said}"))
+            in_files(&all, &files, &BTreeSet::new(), |said| panic!("{said}"))
                 .await
                 .unwrap()
         };
@@ -212,6 +220,29 @@ mod tests {
             json!({"auths": {"r.example": {"username": "u", "password": "p"}, "t.example": {"identitytoken": "tok"}}})
         );
         assert_eq!(of(&["other.example"]).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_a_host_is_not_sent_to_it_in_clear() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let text =
+            r#"{"auths":{"r.example":{"auth":"dTpw"},"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
+        std::fs::write(&path, text).unwrap();
+        let files = [(path, false)];
+        for (host, expected) in [
+            ("r.example", true),
+            ("docker.io", true),
+            ("other.example", false),
+        ] {
+            let all = [Repository::parse(&format!("{host}/x"))];
+            let in_clear = BTreeSet::from([host.to_owned()]);
+            let found = in_files(&all, &files, &in_clear, |_| {}).await;
+            match expected {
+                true => assert_eq!(found, Err(refused(host))),
+                false => assert_eq!(found, Ok(None)),
+            }
+        }
     }
 
     #[tokio::test]
@@ -230,7 +261,8 @@ mod tests {
             let said = std::cell::RefCell::new(String::new());
             let all = [Repository::parse("r.example/x")];
             let files = [(path.clone(), false)];
-            let found = in_files(&all, &files, |text| {
+            let none = BTreeSet::new();
+            let found = in_files(&all, &files, &none, |text| {
                 said.borrow_mut().push_str(text);
             });
             assert_eq!(found.await.unwrap(), None);

@@ -2,6 +2,7 @@
 //! that is started for it.
 
 mod bound;
+mod checked;
 mod credentials;
 mod daemon;
 mod manifest;

@@ -16,6 +16,7 @@ use whittle_build::request::{BuildRequest, Tagging};
 use whittle_registry::CONFIG_KEY;
 
 use super::Error;
+use super::checked::{checked, in_clear};
 use super::credentials;
 use super::manifest::Manifest;
 use super::spec::{SecretFrom, SecretOption, Wanted, names};
@@ -77,6 +78,7 @@ impl Room {
         let mut place = Place::within(&self.folder, buildctl);
         place.folder.clone_from(&wanted.folder);
         let builder = builder(wanted, manifest);
+        checked(build, &builder)?;
         if let Some(source) = &build.spec.source.config_map {
             let missing = || missing("ConfigMap", &source.name, "source.configMap");
             let found = manifest.config_maps.get(&source.name).ok_or_else(missing)?;
@@ -197,7 +199,7 @@ impl Room {
             .flat_map(|it| it.mirrors.clone())
             .collect();
         let asked = credentials::asked(&wanted.build, dockerfile.as_deref(), &mirrors);
-        if let Some(found) = credentials::found(&asked, |said| place.say(said)).await? {
+        if let Some(found) = credentials::found(&asked, &in_clear(builder), |said| place.say(said)).await? {
             write_private(&place.registry_auth.join(CONFIG_KEY), found.as_bytes())?;
             if wanted.build.spec.source.oci.is_some() && !place.source_auth.exists() {
                 write_private(&place.source_auth.join(CONFIG_KEY), found.as_bytes())?;

@@ -108,3 +108,30 @@ fn no_file_leads_out_of_its_directory() {
     let said = request.unwrap_err().to_string();
     assert!(said.contains("leads out of its directory"), "{said}");
 }
+
+#[test]
+fn no_id_and_no_host_of_the_file_leads_out_of_the_room() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("x");
+    let refused = |text: &str, field: &str| {
+        let (room, request) = request(text, vec![]);
+        let said = request.unwrap_err().to_string();
+        assert!(said.starts_with(field), "{said}");
+        // Nothing at all has been written.
+        let left: Vec<_> = fs::read_dir(room.folder()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(!target.exists());
+    };
+    for id in [target.to_str().unwrap(), "../../x", "GIT_AUTH_TOKEN"] {
+        let build = BUILD.replace("id: npm", &format!("id: {id:?}"));
+        refused(&format!("{build}{FILES}{SECRETS}"), "secrets: invalid id");
+    }
+    let builder = format!(
+        "---\nkind: Builder\nmetadata: {{name: default}}\nspec: {{registries: [{{host: {:?}, caRef: {{name: files, key: d}}}}]}}\n",
+        target.to_str().unwrap()
+    );
+    refused(
+        &format!("{BUILD}{FILES}{SECRETS}{builder}"),
+        "registries.host: invalid host",
+    );
+}

@@ -287,7 +287,8 @@ pub fn secret(text: &str) -> Result<SecretOption, String> {
     }
 }
 
-fn is_id(id: &str) -> bool {
+/// True for the id of a secret, as the rules of the CRD take it.
+pub fn is_id(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     let ends = |b: Option<u8>| b.is_some_and(plain);
     id.len() <= 63
