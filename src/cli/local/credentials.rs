@@ -3,14 +3,9 @@
 //! (<https://github.com/docker/docker-credential-helpers#development>).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Command;
 use whittle_api::ImageBuild;
 use whittle_build::used_images;
 use whittle_image::{Reference, Repository};
@@ -19,23 +14,7 @@ use whittle_registry::Credentials;
 use super::Error;
 use super::checked::{named, refused};
 use crate::inspect::credentials::{files, look};
-
-/// How long a program may take: it may ask a person.
-const WITHIN: Duration = Duration::from_secs(60);
-/// The most that it may say, in bytes.
-const LIMIT: u64 = 64 << 10;
-/// How Docker's own registry is called where credentials are kept.
-const DOCKER: &str = "https://index.docker.io/v1/";
-/// The user's name where a secret is an identity token.
-const TOKEN: &str = "<token>";
-
-/// What a program answers.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answer {
-    username: String,
-    secret: String,
-}
+use crate::inspect::helper;
 
 /// The repositories that a build may ask, one of each host: that of the image first.
 pub fn asked(build: &ImageBuild, dockerfile: Option<&str>, mirrors: &[String]) -> Vec<Repository> {
@@ -85,13 +64,13 @@ async fn in_files(
             (Some(credentials), _) => {
                 auths.insert(host.clone(), written(&credentials));
             }
-            (None, Some(helper)) => match of_program(&helper, host).await {
-                Ok(Some(entry)) => {
-                    auths.insert(host.clone(), entry);
+            (None, Some(name)) => match helper::get(&name, host).await {
+                Ok(Some(credentials)) => {
+                    auths.insert(host.clone(), written(&credentials));
                 }
                 Ok(None) => {}
                 Err(why) => say(&format!(
-                    "no credentials for {host}: docker-credential-{helper}: {why}"
+                    "no credentials for {host}: docker-credential-{name}: {why}"
                 )),
             },
             (None, None) => {}
@@ -111,54 +90,6 @@ fn written(credentials: &Credentials) -> Value {
         Credentials::Refresh(token) => json!({"identitytoken": token}),
         Credentials::Bearer(token) => json!({"registrytoken": token}),
     }
-}
-
-/// Asks a program; none where it has nothing for this host.
-async fn of_program(helper: &str, host: &str) -> Result<Option<Value>, String> {
-    // It is looked for on PATH, and nowhere else.
-    if Path::new(helper).components().count() != 1 {
-        return Err("invalid name".into());
-    }
-    let answer = tokio::time::timeout(WITHIN, ask(helper, host)).await;
-    let (text, well) = answer
-        .map_err(|_| format!("timed out after {} s", WITHIN.as_secs()))?
-        .map_err(|error| error.to_string())?;
-    if !well {
-        // Its words for that; nothing of what it prints is shown, as it may be a secret.
-        return match text.contains("credentials not found") {
-            true => Ok(None),
-            false => Err("it failed".into()),
-        };
-    }
-    let answer: Answer =
-        serde_json::from_str(&text).map_err(|_| "its answer is invalid".to_owned())?;
-    Ok(Some(match answer.username == TOKEN {
-        true => json!({"identitytoken": answer.secret}),
-        false => json!({"username": answer.username, "password": answer.secret}),
-    }))
-}
-
-async fn ask(helper: &str, host: &str) -> std::io::Result<(String, bool)> {
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let key = match host {
-        "docker.io" => DOCKER,
-        host => host,
-    };
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that reads nothing has ended, which is seen next.
-        let _ = stdin.write_all(key.as_bytes()).await;
-    }
-    let mut text = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(LIMIT).read_to_string(&mut text).await?;
-    }
-    Ok((text, child.wait().await?.success()))
 }
 
 #[cfg(test)]
@@ -226,8 +157,7 @@ mod tests {
     async fn what_is_kept_for_a_host_is_not_sent_to_it_in_clear() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        let text =
-            r#"{"auths":{"r.example":{"auth":"dTpw"},"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
+        let text = r#"{"auths":{"r.example":{"auth":"dTpw"},"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
         std::fs::write(&path, text).unwrap();
         let files = [(path, false)];
         for (host, expected) in [
@@ -250,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         for (name, expected) in [
-            ("whittle-test-none", "No such file"),
+            ("whittle-test-none", "not found in $PATH"),
             ("../x", "invalid name"),
         ] {
             std::fs::write(

@@ -199,7 +199,9 @@ impl Room {
             .flat_map(|it| it.mirrors.clone())
             .collect();
         let asked = credentials::asked(&wanted.build, dockerfile.as_deref(), &mirrors);
-        if let Some(found) = credentials::found(&asked, &in_clear(builder), |said| place.say(said)).await? {
+        if let Some(found) =
+            credentials::found(&asked, &in_clear(builder), |said| place.say(said)).await?
+        {
             write_private(&place.registry_auth.join(CONFIG_KEY), found.as_bytes())?;
             if wanted.build.spec.source.oci.is_some() && !place.source_auth.exists() {
                 write_private(&place.source_auth.join(CONFIG_KEY), found.as_bytes())?;
