@@ -99,7 +99,12 @@ impl Raw {
     /// What has no end of a line, of this step or of all.
     fn rest(&mut self, step: Option<&str>, redactor: &Redactor) -> Vec<Value> {
         let of_step = |key: &(String, i64)| step.is_none_or(|step| step == key.0);
-        let keys: Vec<_> = self.open.keys().filter(|key| of_step(key)).cloned().collect();
+        let keys: Vec<_> = self
+            .open
+            .keys()
+            .filter(|key| of_step(key))
+            .cloned()
+            .collect();
         let told = keys.into_iter().filter_map(|key| {
             let open = self.open.remove(&key)?;
             log(&key, &open.time, &open.bytes, redactor)
@@ -117,14 +122,18 @@ fn log(
     let text = redactor.line(&String::from_utf8_lossy(bytes));
     let data = STANDARD.encode(text);
     let time = time.as_str().filter(|it| it.parse::<Timestamp>().is_ok());
-    let value = json!({"vertex": redactor.name(step), "stream": stream, "data": data, "timestamp": time});
+    let value =
+        json!({"vertex": redactor.name(step), "stream": stream, "data": data, "timestamp": time});
     (!bytes.is_empty()).then_some(value)
 }
 
 /// The steps that this line tells the end of.
 fn ended(status: &Map<String, Value>) -> Vec<String> {
     let all = status.get("vertexes").and_then(Value::as_array);
-    let ended = all.into_iter().flatten().filter(|it| it["completed"].is_string());
+    let ended = all
+        .into_iter()
+        .flatten()
+        .filter(|it| it["completed"].is_string());
     ended
         .filter_map(|it| Some(it["digest"].as_str()?.to_owned()))
         .collect()
@@ -132,7 +141,9 @@ fn ended(status: &Map<String, Value>) -> Vec<String> {
 
 /// Texts of a warning are base64, too, and the Dockerfile that it is about.
 fn warning(value: &mut Value, redactor: &Redactor) {
-    decoded(&mut value["short"], redactor);
+    if let Some(short) = value.get_mut("short") {
+        decoded(short, redactor);
+    }
     if let Some(Value::Array(details)) = value.get_mut("detail") {
         details.iter_mut().for_each(|it| decoded(it, redactor));
     }

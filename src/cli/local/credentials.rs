@@ -226,8 +226,7 @@ mod tests {
     async fn what_is_kept_for_a_host_is_not_sent_to_it_in_clear() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        let text =
-            r#"{"auths":{"r.example":{"auth":"dTpw"},"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
+        let text = r#"{"auths":{"r.example":{"auth":"dTpw"},"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
         std::fs::write(&path, text).unwrap();
         let files = [(path, false)];
         for (host, expected) in [
