@@ -141,7 +141,9 @@ fn ended(status: &Map<String, Value>) -> Vec<String> {
 
 /// Texts of a warning are base64, too, and the Dockerfile that it is about.
 fn warning(value: &mut Value, redactor: &Redactor) {
-    decoded(&mut value["short"], redactor);
+    if let Some(short) = value.get_mut("short") {
+        decoded(short, redactor);
+    }
     if let Some(Value::Array(details)) = value.get_mut("detail") {
         details.iter_mut().for_each(|it| decoded(it, redactor));
     }

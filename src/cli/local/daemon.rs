@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use whittle_api::BuilderSpec;
 use whittle_controller::builder::buildkitd;
+use whittle_image::Repository;
 
 use super::Error;
 use super::bound::bound;
@@ -43,8 +44,15 @@ impl Daemon {
         say: impl Fn(&str),
     ) -> Result<Self, Error> {
         if let Some(address) = address.filter(|it| !it.is_empty()) {
+            let address = known(address)?;
+            if is_in_clear(&address) {
+                say(
+                    "--builder tcp://: no TLS: credentials and build secrets go to the daemon without encryption: over a network, use \
+                     unix:// with a forwarded socket (ssh -L)",
+                );
+            }
             return Ok(Self {
-                address: known(address)?,
+                address,
                 _own: None,
             });
         }
@@ -63,20 +71,23 @@ impl Daemon {
 
 /// An address that buildctl knows.
 fn known(address: &str) -> Result<String, Error> {
-    const KNOWN: [&str; 6] = [
-        "unix://",
-        "tcp://",
-        "docker-container://",
-        "podman-container://",
-        "kube-pod://",
-        "ssh://",
-    ];
+    // For others buildctl runs docker, podman, kubectl or ssh, which want the environment that it does not have here.
+    const KNOWN: [&str; 2] = ["unix://", "tcp://"];
     match KNOWN.iter().any(|scheme| address.starts_with(scheme)) {
         true => Ok(address.to_owned()),
         false => Err(Error::new(format!(
             "--builder: invalid address {address}: write for example unix:///run/buildkit/buildkitd.sock or tcp://host:1234"
         ))),
     }
+}
+
+/// True for a daemon on another machine: it is spoken to without TLS.
+fn is_in_clear(address: &str) -> bool {
+    let host = address.strip_prefix("tcp://");
+    host.is_some_and(|host| {
+        let host = host.replace("[::1]", "localhost");
+        !Repository::parse(&format!("{host}/x")).is_loopback()
+    })
 }
 
 /// A daemon that ends with this value.
@@ -99,7 +110,7 @@ impl Own {
         }
         let state = state()?;
         let failed = |error| Error::new(format!("{}: {error}", state.display()));
-        fs::create_dir_all(&state).map_err(failed)?;
+        private(&state).map_err(failed)?;
         let held = hold(&state, say).await?;
         let runtime = runtime(room)?;
         let socket = runtime
@@ -299,6 +310,13 @@ fn state() -> Result<PathBuf, Error> {
     Ok(data.join("whittle/buildkit"))
 }
 
+/// Makes a folder that nobody else looks into, with those above it that are missing.
+fn private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
 /// A folder for the socket: the one that is made for such, where there is one.
 fn runtime(room: &Room) -> Result<Option<PathBuf>, Error> {
     use std::os::unix::fs::DirBuilderExt;
@@ -394,11 +412,38 @@ mod tests {
     #[test]
     fn an_address_has_a_scheme_that_buildctl_knows() {
         assert_eq!(known("tcp://h:1").unwrap(), "tcp://h:1");
+        assert!(known("docker-container://x").is_err());
         let said = known("h:1").unwrap_err().to_string();
         assert!(
             said.starts_with("--builder: invalid address h:1: write"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_daemon_on_another_machine_is_spoken_to_in_clear() {
+        for (address, expected) in [
+            ("tcp://h.example:1234", true),
+            ("tcp://10.0.0.1:1234", true),
+            ("tcp://127.0.0.1:1234", false),
+            ("tcp://localhost:1234", false),
+            ("tcp://[::1]:1234", false),
+            ("unix:///run/x.sock", false),
+        ] {
+            assert_eq!(is_in_clear(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_state_is_for_nobody_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/b");
+        private(&state).unwrap();
+        let mode = fs::metadata(&state).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        // Caches are there already at the next build.
+        private(&state).unwrap();
     }
 
     #[test]

@@ -14,15 +14,16 @@ mod table;
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use k8s_openapi::jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use whittle_api::{FailureReason, ImageBuild};
-use whittle_build::place::Log;
+use whittle_build::place::{Log, read_by};
 use whittle_build::report::{Report, failed};
 use whittle_build::runner::attempt_here;
 use whittle_controller::imagebuild::alone;
@@ -165,14 +166,19 @@ pub async fn run(options: &Options) -> ExitCode {
     match build(options).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("whittle: {error}");
+            tell(&error);
             ExitCode::from(USAGE)
         }
     }
 }
 
+/// Says why; the words of others may stand in it.
+fn tell(error: &Error) {
+    let text = format!("whittle: {error}");
+    eprintln!("{}", read_by(std::io::stderr().is_terminal(), &text));
+}
+
 async fn build(options: &Options) -> Result<u8, Error> {
-    let mut stop = Stop::new();
     if options.output.is_none() && !options.push {
         return Err(Error::new(
             "where is the image to go? --push pushes it to its repository; --output oci:DIRECTORY, oci-archive:FILE or \
@@ -188,6 +194,9 @@ async fn build(options: &Options) -> Result<u8, Error> {
     let buildctl = programs::buildctl()?;
     // Files of a source have the modes that they have in the cluster.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Until here a signal ends the program at once, also where a terminal is read: there is nothing to remove yet.
+    let mut stop = Stop::new();
+    let until = Instant::now() + within;
     let room = Room::make()?;
     let mut request = room.request(&wanted, &manifest, bound(&buildctl)?)?;
     request.place.log = match options.progress {
@@ -195,7 +204,10 @@ async fn build(options: &Options) -> Result<u8, Error> {
         Progress::Rawjson => Log::RawJson,
     };
     let builder = room::builder(&wanted, &manifest);
-    room.log_in(&request, &wanted, &builder).await?;
+    tokio::select! {
+        done = room.log_in(&request, &wanted, &builder) => done?,
+        code = stop.asked() => return Ok(code),
+    }
     if options.output.is_some() {
         request.place.layout = Some(room.folder().join("layout"));
     }
@@ -205,13 +217,21 @@ async fn build(options: &Options) -> Result<u8, Error> {
     let daemon = tokio::select! {
         daemon = starting => daemon?,
         code = stop.asked() => return Ok(code),
+        () = tokio::time::sleep_until(until) => {
+            tell(&Error::new(format!(
+                "timed out: no daemon to build on within {}: another whittle build --local has the build cache: wait for it, \
+                 raise --timeout, or name a daemon that runs with --builder",
+                wanted.build.spec.timeout
+            )));
+            return Ok(TIMED_OUT);
+        }
     };
     request.builder_address = daemon.address();
     for note in &wanted.notes {
         request.place.say(note);
     }
     let started = Timestamp::now();
-    let ended = ended(attempt_here(&request), within, &mut stop).await;
+    let ended = ended(attempt_here(&request), until, &mut stop).await;
     drop(daemon);
     let (report, code) = match ended {
         Ended::Stopped(code) => return Ok(code),
@@ -228,11 +248,15 @@ async fn build(options: &Options) -> Result<u8, Error> {
             (failed(FailureReason::Timeout, message), TIMED_OUT)
         }
     };
-    if let (0, Some(output), Some(layout)) = (code, &options.output, &request.place.layout)
-        && let Err(error) = output.write(layout, &wanted.build.spec.output.image)
-    {
-        eprintln!("whittle: {error}");
-        return Ok(FAILED);
+    if let (0, Some(output), Some(layout)) = (code, &options.output, &request.place.layout) {
+        let written = tokio::select! {
+            written = write(output, layout, &wanted.build.spec.output.image) => written,
+            code = stop.asked() => return Ok(code),
+        };
+        if let Err(error) = written {
+            tell(&error);
+            return Ok(FAILED);
+        }
     }
     if let Report::Failed(found) = &report
         && let Some(note) = log_in(found.failure.reason, &wanted.build)
@@ -244,6 +268,18 @@ async fn build(options: &Options) -> Result<u8, Error> {
     build.status = Some(status);
     print(&build, options.format)?;
     Ok(code)
+}
+
+/// Writes the image in a thread of its own, which the end of this program does not wait for.
+async fn write(output: &Output, layout: &Path, image: &str) -> Result<(), Error> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let (output, layout, image) = (output.clone(), layout.to_owned(), image.to_owned());
+    std::thread::spawn(move || {
+        // Whoever has been stopped does not listen.
+        let _ = tell.send(output.write(&layout, &image));
+    });
+    let died = |_| Err(Error::new("--output: the image could not be written"));
+    told.await.unwrap_or_else(died)
 }
 
 /// Where credentials come from here, for who is told of Secrets.
@@ -259,10 +295,10 @@ fn log_in(reason: FailureReason, build: &ImageBuild) -> Option<String> {
 }
 
 /// Waits for the end of an attempt, of its time, or for a signal. The attempt is dropped then, which ends buildctl.
-async fn ended(attempt: impl Future<Output = Report>, within: Duration, stop: &mut Stop) -> Ended {
+async fn ended(attempt: impl Future<Output = Report>, until: Instant, stop: &mut Stop) -> Ended {
     tokio::select! {
         report = attempt => Ended::By(Box::new(report)),
-        () = tokio::time::sleep(within) => Ended::Late,
+        () = tokio::time::sleep_until(until) => Ended::Late,
         code = stop.asked() => Ended::Stopped(code),
     }
 }
@@ -302,13 +338,33 @@ fn print(build: &ImageBuild, format: Format) -> Result<(), Error> {
     };
     use std::io::Write;
     // Whoever reads may be gone.
-    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+    let mut output = std::io::stdout().lock();
+    let text = read_by(output.is_terminal(), text.trim_end());
+    let _ = writeln!(output, "{text}");
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_ends_with_the_time_that_is_left() {
+        let mut stop = Stop::new();
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        let late = ended(std::future::pending(), until, &mut stop).await;
+        assert!(matches!(late, Ended::Late));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = Output::OciArchive(folder.path().join("x.tar"));
+        let none = folder.path().join("none");
+        let said = write(&output, &none, "r.example/x").await;
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("cannot be written"), "{said}");
+    }
 
     #[test]
     fn who_is_denied_without_a_secret_is_told_of_docker_login() {

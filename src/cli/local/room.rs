@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, getuid, test_kill_process};
 use whittle_api::{BuilderSpec, ConfigMapSource};
 use whittle_build::inputs::Inputs;
 use whittle_build::place::Place;
@@ -23,6 +26,8 @@ use super::spec::{SecretFrom, SecretOption, Wanted, names};
 
 /// The most that a build secret may have, in bytes: what a Secret of a cluster holds.
 const SECRET: u64 = 1 << 20;
+/// The most that the files of a source may take, in bytes: what the cluster gives where nobody says otherwise.
+const SOURCE: u64 = 8 << 30;
 /// Names that are tried for the folder.
 const TRIES: u32 = 16;
 
@@ -30,12 +35,15 @@ const TRIES: u32 = 16;
 #[derive(Debug)]
 pub struct Room {
     folder: PathBuf,
+    /// Held for as long as the build runs, also where others cannot see its process.
+    _held: fs::File,
 }
 
 impl Room {
     /// Makes it, for nobody else to look into.
     pub fn make() -> Result<Self, Error> {
         let all = std::env::temp_dir();
+        sweep(&all);
         let failed = |error| {
             Error::new(format!(
                 "cannot create a directory in {}: {error}",
@@ -47,12 +55,15 @@ impl Room {
             let nanos = SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |it| it.subsec_nanos());
-            let name = format!("whittle-{}-{nanos:x}{attempt:x}", std::process::id());
+            let name = format!("{PREFIX}{}-{nanos:x}{attempt:x}", std::process::id());
             let folder = all.join(name);
             match fs::DirBuilder::new().mode(0o700).create(&folder) {
                 Ok(()) => {
                     remove_at_panic(folder.clone());
-                    let room = Self { folder };
+                    let room = Self {
+                        _held: held(&folder).map_err(failed)?,
+                        folder,
+                    };
                     fs::create_dir(room.folder.join("scratch")).map_err(failed)?;
                     return Ok(room);
                 }
@@ -168,7 +179,7 @@ impl Room {
             previous: vec![],
             standing: vec![],
             rejected: None,
-            scratch_bytes: u64::MAX / 2,
+            scratch_bytes: scratch_bytes(free(&self.folder)),
             looks: true,
             no_cache: wanted.no_cache,
             place,
@@ -209,6 +220,48 @@ impl Room {
         }
         Ok(())
     }
+}
+
+/// The file that a build holds in its room.
+const HELD: &str = "held";
+/// Begins the name of a room; the number of the process follows.
+const PREFIX: &str = "whittle-";
+
+fn held(folder: &Path) -> io::Result<fs::File> {
+    let file = fs::File::create(folder.join(HELD))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
+/// Removes rooms of this user whose builds were killed: what is in them are secrets.
+fn sweep(all: &Path) {
+    let Ok(entries) = fs::read_dir(all) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(is_left) && is_abandoned(&entry.path()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// True for the name of a room whose process is not there.
+fn is_left(name: &str) -> bool {
+    let pid = name.strip_prefix(PREFIX).and_then(|it| it.split_once('-'));
+    let pid = pid
+        .and_then(|(pid, _)| pid.parse::<i32>().ok())
+        .filter(|pid| *pid > 0);
+    let pid = pid.and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// True for a directory of this user that nobody holds: a process in another container has a number that is not seen here.
+fn is_abandoned(folder: &Path) -> bool {
+    let own =
+        fs::symlink_metadata(folder).is_ok_and(|it| it.is_dir() && it.uid() == getuid().as_raw());
+    let free = |file: fs::File| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+    own && fs::File::open(folder.join(HELD)).is_ok_and(free)
 }
 
 impl Drop for Room {
@@ -253,6 +306,17 @@ impl<'a> From<&'a whittle_api::SecretKeyRef> for SecretRef<'a> {
             key: &reference.key,
         }
     }
+}
+
+/// What a source may take where this much is free.
+fn scratch_bytes(free: Option<u64>) -> u64 {
+    free.unwrap_or(SOURCE).min(SOURCE)
+}
+
+/// Bytes that are free for this user on the file system of a folder.
+fn free(folder: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder).ok()?;
+    found.f_bavail.checked_mul(found.f_frsize)
 }
 
 /// The beginning of a Dockerfile; none where it cannot be read.

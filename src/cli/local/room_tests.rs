@@ -117,9 +117,9 @@ fn no_id_and_no_host_of_the_file_leads_out_of_the_room() {
         let (room, request) = request(text, vec![]);
         let said = request.unwrap_err().to_string();
         assert!(said.starts_with(field), "{said}");
-        // Nothing at all has been written.
+        // Nothing but the room itself has been made.
         let left: Vec<_> = fs::read_dir(room.folder()).unwrap().flatten().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left.len(), 2, "{left:?}");
         assert!(!target.exists());
     };
     for id in [target.to_str().unwrap(), "../../x", "GIT_AUTH_TOKEN"] {
@@ -134,4 +134,36 @@ fn no_id_and_no_host_of_the_file_leads_out_of_the_room() {
         &format!("{BUILD}{FILES}{SECRETS}{builder}"),
         "registries.host: invalid host",
     );
+}
+
+#[test]
+fn a_source_takes_what_the_cluster_gives_or_less_where_less_is_free() {
+    assert_eq!(scratch_bytes(None), 8 << 30);
+    assert_eq!(scratch_bytes(Some(u64::MAX)), 8 << 30);
+    assert_eq!(scratch_bytes(Some(1000)), 1000);
+    let (_room, request) = request(&format!("{BUILD}{FILES}{SECRETS}"), vec![]);
+    assert!(request.unwrap().scratch_bytes <= 8 << 30);
+}
+
+#[test]
+fn rooms_of_builds_that_were_killed_are_removed_and_no_others() {
+    let all = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let folder = all.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        (held(&folder).unwrap(), folder)
+    };
+    // No process has such a number.
+    let (lock, dead) = make("whittle-999999999-a");
+    let (_lock, held) = make("whittle-999999999-b");
+    let (_, other) = make("other-999999999-c");
+    let (_, living) = make(&format!("whittle-{}-d", std::process::id()));
+    let bare = all.path().join("whittle-999999999-e");
+    fs::create_dir(&bare).unwrap();
+    drop(lock);
+    sweep(all.path());
+    assert!(!dead.exists());
+    for kept in [held, other, living, bare] {
+        assert!(kept.exists(), "{}", kept.display());
+    }
 }
