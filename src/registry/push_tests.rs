@@ -7,7 +7,7 @@ const LOCATION: &str = "location: /v2/team/hello/blobs/uploads/7?state=a\r\n";
 const DIGEST: &str = "sha256:00";
 
 fn bytes() -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    stream::iter([Ok("hel".into()), Ok("lo".into())])
+    stream::iter([Ok("he".into()), Ok("llo".into())])
 }
 
 #[tokio::test]

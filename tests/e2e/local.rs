@@ -171,7 +171,7 @@ async fn a_folder_is_built_under_its_ignore_file_into_what_docker_and_whittle_re
     );
     let seen = bench.whittle(&["inspect", &format!("docker-archive:{}", archive.display())]);
     assert!(seen.contains("/bin/cat"), "{seen}");
-    let manifest = bench.from_tar(&archive, "manifest.json");
+    let manifest = bench.out_of_tar(&archive, "manifest.json");
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest[0]["RepoTags"], json!(["r.example/app:one"]));
     let names = bench.files_of(&archive, &manifest[0]["Layers"]);

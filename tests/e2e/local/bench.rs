@@ -145,7 +145,7 @@ impl Bench {
     }
 
     /// One file of an archive.
-    pub fn from_tar(&self, archive: &Path, name: &str) -> Vec<u8> {
+    pub fn out_of_tar(&self, archive: &Path, name: &str) -> Vec<u8> {
         let mut tar = tar::Archive::new(fs::File::open(archive).unwrap());
         let mut bytes = vec![];
         for entry in tar.entries().unwrap() {
@@ -162,7 +162,7 @@ impl Bench {
     pub fn files_of(&self, archive: &Path, layers: &Value) -> Vec<String> {
         let mut names = vec![];
         for layer in layers.as_array().unwrap() {
-            let bytes = self.from_tar(archive, layer.as_str().unwrap());
+            let bytes = self.out_of_tar(archive, layer.as_str().unwrap());
             let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
             for entry in tar.entries().unwrap() {
                 names.push(entry.unwrap().path().unwrap().display().to_string());
