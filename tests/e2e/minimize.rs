@@ -477,7 +477,8 @@ async fn what_an_image_was_seen_to_ask_for_is_kept_and_the_smaller_one_is_held_t
 
 #[tokio::test]
 async fn what_could_go_is_only_said_where_that_is_asked() {
-    let field = Field::new("minimizesay").await;
+    let mut field = Field::new("minimizesay").await;
+    field.patience = 3 * PATIENCE;
     let dockerfile = "FROM golang:1.26\nWORKDIR /src\nCOPY . .\nRUN go build -o /server .\nENTRYPOINT [\"/server\"]\n";
     let program = &PROGRAMS[0];
     let files = files(program, dockerfile);
