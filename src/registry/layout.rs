@@ -315,6 +315,7 @@ mod tests {
         let layout = |folder: &Path| Layout::new(folder.to_owned(), "r.example/x".into());
         let mut untagged = IndexDocument::default();
         untagged.manifests.push(Descriptor {
+            digest: digest_of(MANIFEST),
             annotations: [(TAG.to_owned(), "latest".to_owned())].into(),
             ..Descriptor::default()
         });
