@@ -55,9 +55,30 @@ pub fn duration(text: &str) -> SignedDuration {
     SignedDuration::from_secs(seconds.clamp(0, 30 * 86_400))
 }
 
+/// The same, where nobody has checked its form: digits and a unit, once or more. None for anything else.
+pub fn checked_duration(text: &str) -> Option<SignedDuration> {
+    let mut digits = false;
+    for c in text.chars() {
+        match c {
+            '0'..='9' => digits = true,
+            'h' | 'm' | 's' if digits => digits = false,
+            _ => return None,
+        }
+    }
+    (!text.is_empty() && !digits).then(|| duration(text))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bytes, duration};
+    use super::{bytes, checked_duration, duration};
+
+    #[test]
+    fn a_duration_of_another_form_is_none() {
+        for wrong in ["", "m", "10", "10x", "-5s", "1m5", "1hm", "1 h"] {
+            assert_eq!(checked_duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(checked_duration("1h30m"), Some(duration("1h30m")));
+    }
 
     #[test]
     fn binary_decimal_and_plain_quantities_are_read() {

@@ -132,9 +132,12 @@ pub struct Tarball {
     pub digest: String,
 }
 
+/// What a source may take where nobody says otherwise, in bytes: the chart's `runner.scratchSize` as it comes.
+pub const SCRATCH_BYTES: u64 = 8 << 30;
+
 /// What stands in a request from before there was a bound.
 fn scratch_bytes() -> u64 {
-    8 << 30
+    SCRATCH_BYTES
 }
 
 /// One platform of the last good image.

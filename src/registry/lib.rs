@@ -22,7 +22,7 @@ pub use client::{Access, Client, Settings};
 pub use docker_config::{ConfigFault, DockerConfig};
 pub use images::{PlatformManifest, Pointed, ReadError};
 pub use mounted::{CONFIG_KEY, LEGACY_KEY, MountFault};
-pub use referrers::attach;
+pub use referrers::{EMPTY, EMPTY_TYPE, attach};
 pub use retry::Patience;
 pub use smaller::SmallerError;
 

@@ -2,10 +2,9 @@
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
 
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::ACCEPT;
 
 use super::client::{Ask, body};
-use super::upload::location;
 use super::{Client, RegistryError};
 use whittle_image::{
     Descriptor, IndexDocument, ManifestDocument, OCI_INDEX, OCI_MANIFEST, digest_of, media_type,
@@ -14,8 +13,9 @@ use whittle_image::{
 
 /// The config of an artifact that has none
 /// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
-const EMPTY: &[u8] = b"{}";
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+pub const EMPTY: &[u8] = b"{}";
+/// What it is.
+pub const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// The largest list of referrers that is read.
 const LIST_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -28,8 +28,8 @@ pub async fn attach(
     bytes: &[u8],
 ) -> Result<String, RegistryError> {
     let subject = descriptor(&media_type(manifest).map_err(other)?, manifest);
-    put_blob(client, EMPTY).await?;
-    put_blob(client, bytes).await?;
+    client.put_blob(EMPTY).await?;
+    client.put_blob(bytes).await?;
     let artifact = ManifestDocument {
         schema_version: 2,
         media_type: OCI_MANIFEST.into(),
@@ -148,40 +148,6 @@ async fn list(client: &Client, subject: &str, entry: Descriptor) -> Result<(), R
     };
     let index = serde_json::to_vec(&index).map_err(other)?;
     client.put_manifest(&tag, OCI_INDEX, &index).await.map(drop)
-}
-
-/// Pushes a blob, unless it is there
-/// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#post-then-put>).
-pub(super) async fn put_blob(client: &Client, bytes: &[u8]) -> Result<(), RegistryError> {
-    let digest = digest_of(bytes);
-    let what = format!("blob {digest} of {}", client.repository.path);
-    let ask = |method, url, bytes| Ask {
-        method,
-        url,
-        headers: vec![(CONTENT_TYPE, "application/octet-stream".to_owned())],
-        body: bytes,
-    };
-    client
-        .settings
-        .patience
-        .retry(async || {
-            let head = ask(Method::HEAD, client.url("blobs", &digest)?, &[][..]);
-            match client.ask(&head, &what).await {
-                Ok(_) => return Ok(()),
-                // Some let no HEAD through: a blob that is there is taken again.
-                Err(RegistryError::NotFound(_) | RegistryError::Other(_)) => {}
-                Err(error) => return Err(error),
-            }
-            let begin = ask(Method::POST, client.url("blobs", "uploads/")?, &[][..]);
-            let response = client.ask(&begin, &what).await?;
-            let mut location = location(&response, &what)?;
-            location.query_pairs_mut().append_pair("digest", &digest);
-            client
-                .ask(&ask(Method::PUT, location, bytes), &what)
-                .await
-                .map(drop)
-        })
-        .await
 }
 
 fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {

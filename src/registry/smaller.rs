@@ -8,7 +8,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel, unbounded_channel};
 
 use super::layers::{Chunks, feed, read_image};
-use super::referrers::put_blob;
 use super::upload::{commit, upload};
 use super::{Client, PlatformManifest, ReadError, RegistryError};
 use whittle_image::reach::Reach;
@@ -143,7 +142,7 @@ impl Client {
 
     /// Pushes the config and the manifest of a smaller image whose layers are there.
     pub async fn put_smaller(&self, smaller: &Smaller) -> Result<(), RegistryError> {
-        put_blob(self, &smaller.config).await?;
+        self.put_blob(&smaller.config).await?;
         let digest = digest_of(&smaller.manifest);
         self.put_manifest(&digest, whittle_image::OCI_MANIFEST, &smaller.manifest)
             .await

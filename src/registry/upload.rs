@@ -8,7 +8,6 @@ use reqwest::{Method, Response, Url};
 use tokio::sync::mpsc::Receiver;
 
 use super::client::Ask;
-use super::referrers::put_blob;
 use super::{Client, RegistryError};
 
 /// What is held in memory before an upload begins. Most layers of a smaller image are less: they are pushed like any blob, and not
@@ -62,7 +61,7 @@ pub(super) async fn commit(
     digest: &str,
 ) -> Result<(), RegistryError> {
     match uploaded {
-        Uploaded::Held(bytes) => put_blob(client, &bytes).await,
+        Uploaded::Held(bytes) => client.put_blob(&bytes).await,
         Uploaded::Sent(mut url) => {
             url.query_pairs_mut().append_pair("digest", digest);
             let what = format!("blob {digest} of {}", client.repository.path);

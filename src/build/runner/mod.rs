@@ -29,6 +29,8 @@ mod solve;
 mod source;
 mod versions;
 
+pub use oci::{ENTRIES, LAYER_LIMIT};
+
 use std::path::Path;
 use std::process::ExitCode;
 

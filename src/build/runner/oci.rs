@@ -22,9 +22,9 @@ use whittle_registry::answer::{Kind, told};
 use whittle_registry::{Client, DockerConfig, Pointed, RegistryError, causes};
 
 /// The most that one layer may hold, as stored, in bytes.
-pub(super) const LAYER_LIMIT: u64 = 4 << 30;
+pub const LAYER_LIMIT: u64 = 4 << 30;
 /// The most entries that a source may have.
-const ENTRIES: usize = 500_000;
+pub const ENTRIES: usize = 500_000;
 /// Bytes that the paths of all folders may have: they are kept until all is unpacked.
 const NAMES: usize = 32 << 20;
 /// Bytes of window that a zstd frame may ask for: what `zstd --long` asks for, which a source may well be packed with.

@@ -15,15 +15,6 @@ use crate::cluster::{Cluster, Failed, ended};
 
 /// The largest manifest that is read, in bytes: three times what the API server takes of one object.
 const LIMIT: u64 = 10 << 20;
-/// Where its names end so, a file is a manifest and not a Dockerfile.
-const ENDS: [&str; 3] = ["yaml", "yml", "json"];
-
-/// True for a manifest.
-pub(super) fn is_manifest(path: &Path) -> bool {
-    let end = path.extension().and_then(|it| it.to_str());
-    path == Path::new("-") || end.is_some_and(|end| ENDS.contains(&end))
-}
-
 /// What is in a manifest.
 #[derive(Debug, Default, PartialEq)]
 struct Documents {
@@ -241,20 +232,6 @@ mod tests {
             let failed = of(text).unwrap_err();
             assert_eq!(failed.code(), 2);
             assert!(failed.to_string().contains(why), "{failed}");
-        }
-    }
-
-    #[test]
-    fn what_ends_in_yaml_or_json_is_a_manifest() {
-        for (path, is) in [
-            ("ib.yaml", true),
-            ("a/ib.yml", true),
-            ("x.json", true),
-            ("-", true),
-            ("Dockerfile", false),
-            ("docker/prod.Dockerfile", false),
-        ] {
-            assert_eq!(is_manifest(Path::new(path)), is, "{path}");
         }
     }
 }

@@ -23,9 +23,10 @@ use whittle_api::ImageBuild;
 use whittle_image::display_size;
 
 use crate::cluster::{
-    Cluster, Failed, Shown, State, Until, answer, ended, follow, report, request,
+    Cluster, Failed, Shown, State, Until, answer, ended, follow, report, request, written,
 };
 use crate::inspect::remote::Connection;
+use crate::probes::is_manifest;
 use apply::{How, apply, existing, replace_source};
 use options::Printed;
 use upload::{Sent, Source, Unsent};
@@ -37,7 +38,7 @@ const DOCKERFILE: &str = "Dockerfile";
 /// Runs the command.
 pub(crate) async fn run(options: &Options) -> ExitCode {
     answer::ended(match &options.file {
-        Some(path) if documents::is_manifest(path) => documents::run(options, path).await,
+        Some(path) if is_manifest(path) => documents::run(options, path).await,
         _ => build(options).await,
     })
 }
@@ -411,21 +412,14 @@ fn dockerfile(
 
 /// Prints an object.
 fn print(object: &Value, how: Printed) -> Result<(), Failed> {
-    let internal =
-        |error: &dyn std::fmt::Display| Failed::Refused(format!("internal error: {error}"));
     let text = match how {
         Printed::Name => {
             let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             format!("{kind}.whittle.dev/{name}\n")
         }
-        Printed::Json => {
-            serde_json::to_string_pretty(object).map_err(|error| internal(&error))? + "\n"
-        }
-        Printed::Yaml => {
-            let text = serde_saphyr::to_string(object).map_err(|error| internal(&error))?;
-            format!("---\n{text}")
-        }
+        Printed::Json => written::json(object)?,
+        Printed::Yaml => format!("---\n{}", written::yaml(object)?),
     };
     use std::io::Write;
     // Whoever reads may be gone.

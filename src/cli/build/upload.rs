@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use whittle_build::request::SCRATCH_BYTES;
+use whittle_build::runner::LAYER_LIMIT;
 use whittle_image::{
     Descriptor, ManifestDocument, OCI_MANIFEST, Reference, Repository, digest_of, display_size,
 };
-use whittle_registry::{Access, RegistryError};
+use whittle_registry::{Access, EMPTY, EMPTY_TYPE, RegistryError};
 
 use super::layers::split;
 use super::pack::{Packed, measure, stream as bytes_of};
-use super::walk::{BYTES, Entry, Tree, unreadable};
+use super::walk::{Entry, Tree, unreadable};
 use crate::cluster::Failed;
 use crate::inspect::InspectError;
 use crate::inspect::credentials::{files, look};
@@ -24,12 +26,6 @@ use crate::inspect::remote::{Connection, Remote};
 const ARTIFACT: &str = "application/vnd.whittle.source.v1";
 /// What its layers are.
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// The config of an artifact that has none
-/// (<https://github.com/opencontainers/image-spec/blob/main/manifest.md#guidance-for-an-empty-descriptor>).
-const EMPTY: &[u8] = b"{}";
-const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-/// The most bytes, packed, that a runner takes of one layer.
-const LAYER_BYTES: u64 = 4 << 30;
 /// Questions to the registry at a time.
 const ASKED: usize = 8;
 /// Layers that are sent at a time.
@@ -141,19 +137,19 @@ impl Source {
             let largest = layer.entries.iter().max_by_key(|entry| entry.size());
             let largest = largest.map(|entry| entry.path.display().to_string());
             let largest = largest.unwrap_or_default();
-            if layer.size > LAYER_BYTES {
+            if layer.size > LAYER_LIMIT {
                 return Err(Failed::Use(format!(
                     "{largest} is too large: {} packed, and a source may have {} in one piece: leave it out with .dockerignore, and \
                      fetch it in the Dockerfile (ADD https://…), or split it",
                     shown(layer.size),
-                    shown(LAYER_BYTES)
+                    shown(LAYER_LIMIT)
                 )));
             }
-            if unpacked.saturating_add(layer.size) > BYTES {
+            if unpacked.saturating_add(layer.size) > SCRATCH_BYTES {
                 return Err(Failed::Use(format!(
                     "the folder is too large: a build may unpack {}, and the layer of {largest} ({} packed) lies beside what is \
                      unpacked ({}): leave out with .dockerignore what the image does not need",
-                    shown(BYTES),
+                    shown(SCRATCH_BYTES),
                     shown(layer.size),
                     shown(unpacked)
                 )));

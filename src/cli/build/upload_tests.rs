@@ -289,11 +289,11 @@ async fn what_a_runner_would_not_take_is_refused_before_it_is_sent() {
     assert!(source.fits().is_ok());
     let last = source.layers.last_mut().unwrap();
     let size = last.size;
-    last.size = LAYER_BYTES;
+    last.size = LAYER_LIMIT;
     assert!(source.fits().is_ok());
 
     let last = source.layers.last_mut().unwrap();
-    last.size = LAYER_BYTES + 1;
+    last.size = LAYER_LIMIT + 1;
     let name = last.entries.iter().max_by_key(|entry| entry.size());
     let name = name.unwrap().path.display().to_string();
     let failed = source.fits().unwrap_err();
@@ -307,7 +307,7 @@ async fn what_a_runner_would_not_take_is_refused_before_it_is_sent() {
     // Packed and unpacked, to the byte.
     let last = source.layers.last_mut().unwrap();
     last.size = size;
-    last.unpacked += BYTES - size - unpacked;
+    last.unpacked += SCRATCH_BYTES - size - unpacked;
     assert!(source.fits().is_ok());
     source.layers.last_mut().unwrap().unpacked += 1;
     let failed = source.fits().unwrap_err();

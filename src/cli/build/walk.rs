@@ -7,15 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use whittle_build::request::SCRATCH_BYTES;
+use whittle_build::runner::ENTRIES;
 use whittle_dockerfile::advice::{Above, Ignore};
 use whittle_image::display_size;
 
 use crate::cluster::Failed;
 
-/// The most entries that Whittle unpacks of a source.
-const ENTRIES: usize = 500_000;
-/// The most bytes that a runner unpacks, where its chart's `runner.scratchSize` is as it comes.
-pub(super) const BYTES: u64 = 8 << 30;
 /// The largest ignore file that is read, in bytes.
 const IGNORE_LIMIT: u64 = 1 << 20;
 /// Warnings that are said one by one.
@@ -80,7 +78,7 @@ impl Tree {
 
     /// Nothing, or why it is more than a build may have.
     pub(super) fn fits(&self) -> Result<(), Failed> {
-        if self.bytes() <= BYTES {
+        if self.bytes() <= SCRATCH_BYTES {
             return Ok(());
         }
         let largest: Vec<String> = (self.largest().into_iter())
@@ -90,7 +88,7 @@ impl Tree {
             "the folder is too large: {}, and a build may unpack {}: the largest are {}: leave out with .dockerignore what the \
              image does not need",
             display_size(self.bytes().try_into().unwrap_or(i64::MAX)),
-            display_size(BYTES as i64),
+            display_size(SCRATCH_BYTES as i64),
             largest.join(", ")
         )))
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use whittle_api::{CANCEL, ImageBuild, NO_CACHE, REQUESTED_AT};
 
@@ -185,16 +185,15 @@ pub(super) async fn turn(options: &Turn, suspend: bool) -> Result<(), Failed> {
 }
 
 async fn patch(cluster: &Cluster, build: &ImageBuild, patch: Value) -> Result<(), Failed> {
-    let namespace = build
-        .namespace()
-        .unwrap_or_else(|| cluster.namespace.clone());
-    let api: Api<ImageBuild> = Api::namespaced(cluster.client.clone(), &namespace);
+    let (of, name) = (cluster.of(build), build.name_any());
     let params = PatchParams {
         field_manager: Some(MANAGER.into()),
         ..PatchParams::default()
     };
-    let name = build.name_any();
-    let done = api.patch(&name, &params, &Patch::Merge(patch)).await;
-    done.map(|_| ())
-        .map_err(|error| answer::of_build(&error, &name, &namespace))
+    let done = of
+        .builds()
+        .patch(&name, &params, &Patch::Merge(patch))
+        .await;
+    done.map(drop)
+        .map_err(|error| answer::of_build(&error, &name, &of.namespace))
 }

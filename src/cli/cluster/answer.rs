@@ -69,28 +69,33 @@ pub(super) fn none(error: &(dyn std::error::Error + 'static)) -> Failed {
 pub(crate) fn api(error: &kube::Error, what: &str) -> Failed {
     Failed::Refused(match error {
         kube::Error::Api(answer)
-            if answer.code == 404 && answer.message.contains("the server could not find") =>
+            if answer.code == 404
+                && (answer.reason.is_empty()
+                    || answer.message.contains("the server could not find")) =>
         {
             format!(
                 "{what}: this cluster does not know ImageBuilds: install Whittle's chart, or choose another --context"
             )
         }
-        kube::Error::Api(answer) if answer.code == 404 && answer.reason.is_empty() => {
-            format!(
-                "{what}: this cluster does not know ImageBuilds: install Whittle's chart, or choose another --context"
-            )
-        }
-        // Its own text goes on with all fields of the answer.
         kube::Error::Api(answer) if answer.code == 403 => format!(
             "{what}: denied: {}: ask for a Role that allows it (kubectl auth can-i)",
-            answer.message
+            said(error)
         ),
-        kube::Error::Api(answer) => format!("{what}: the API server says: {}", answer.message),
-        other => format!(
+        kube::Error::Api(_) => format!("{what}: the API server says: {}", said(error)),
+        _ => format!(
             "{what}: the cluster is unreachable: {}: check the kubeconfig and the network",
-            causes(other)
+            said(error)
         ),
     })
+}
+
+/// What the API server says, or why it does not.
+pub(crate) fn said(error: &kube::Error) -> String {
+    match error {
+        // Its own text goes on with all fields of the answer.
+        kube::Error::Api(answer) => answer.message.clone(),
+        other => causes(other),
+    }
 }
 
 /// What the API server says of an ImageBuild.

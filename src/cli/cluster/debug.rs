@@ -11,11 +11,8 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use whittle_api::ImageBuild;
 
-use super::Reach;
 use super::answer::{self, Failed};
-
-/// Where the namespace's level of Pod Security stands.
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+use super::{ENFORCE, Reach};
 
 /// What `debug` is asked for.
 #[derive(clap::Args, Clone, Debug)]

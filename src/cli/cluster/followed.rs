@@ -6,7 +6,7 @@
 use kube::ResourceExt;
 use whittle_api::{ImageBuild, ImageBuildStatus, RECONCILING, REQUESTED_AT, is_true};
 
-use super::status::State;
+use super::status::{State, is_behind};
 
 /// The result of a build that a newer one has taken the place of.
 const SUPERSEDED: &str = "Superseded";
@@ -91,12 +91,12 @@ impl Followed {
         }
         let entry = status.history.iter().find(|it| it.build == number);
         let result = entry.map(|it| it.result.as_str());
-        if result == Some(SUPERSEDED) && last > number {
-            self.number = Some(last);
-            return Phase::Superseded(number, last);
-        }
         // Without a history it cannot be told apart from the next one.
-        if result.is_none() && last > number && status.current.is_some() {
+        let superseded = match result {
+            Some(result) => result == SUPERSEDED,
+            None => status.current.is_some(),
+        };
+        if superseded && last > number {
             self.number = Some(last);
             return Phase::Superseded(number, last);
         }
@@ -123,9 +123,7 @@ impl Followed {
                 }
             }
             Until::Current => {
-                let seen = status.observed_generation.unwrap_or(-1);
-                let now = build.metadata.generation.unwrap_or(0);
-                seen >= now && (status.current.is_some() || rests(build, status))
+                !is_behind(build, status) && (status.current.is_some() || rests(build, status))
             }
         }
     }

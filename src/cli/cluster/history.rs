@@ -7,7 +7,7 @@ use whittle_image::display_size;
 use super::Reach;
 use super::answer::Failed;
 use super::screen::{ago, span, tame};
-use super::table;
+use super::{table, written};
 
 /// What `history` is asked for.
 #[derive(clap::Args, Clone, Debug)]
@@ -39,16 +39,9 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let build = cluster.build(&options.name).await?;
     let limit = build.spec.history_limit;
     let history = build.status.map(|it| it.history).unwrap_or_default();
-    let internal = |error: &dyn std::fmt::Display| {
-        Failed::Use(format!(
-            "internal error: the history cannot be written: {error}"
-        ))
-    };
     let text = match options.output {
-        Output::Json => {
-            serde_json::to_string_pretty(&history).map_err(|error| internal(&error))? + "\n"
-        }
-        Output::Yaml => serde_saphyr::to_string(&history).map_err(|error| internal(&error))?,
+        Output::Json => written::json(&history)?,
+        Output::Yaml => written::yaml(&history)?,
         Output::Table if history.is_empty() && limit == 0 => {
             "No history is kept: `spec.historyLimit` is 0.\n".into()
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
+use serde_json::json;
 use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 use whittle_controller::imagebuild::decide;
 use whittle_image::display_size;
@@ -14,7 +15,7 @@ use super::named;
 use super::screen::{ago, since, span, tame};
 use super::select::Selection;
 use super::status::{self, State};
-use super::table;
+use super::{table, written};
 
 /// What `status` is asked for.
 #[derive(clap::Args, Clone, Debug)]
@@ -46,7 +47,7 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
     let named = !options.selection.names.is_empty();
     let now = Timestamp::now();
     if options.output != Output::Table {
-        anstream::print!("{}", written(&builds, options.output, named)?);
+        anstream::print!("{}", objects(&builds, options.output, named)?);
     } else if named {
         let texts: Vec<String> = builds.iter().map(|it| status::text(it, now)).collect();
         anstream::print!("{}", texts.join("\n"));
@@ -79,16 +80,7 @@ pub(super) async fn run(options: &Options) -> Result<(), Failed> {
 }
 
 /// The objects, as `kubectl get -o` writes them: one by itself where one was named, else a List.
-pub(super) fn written(
-    builds: &[ImageBuild],
-    output: Output,
-    alone: bool,
-) -> Result<String, Failed> {
-    let internal = |error: &dyn std::fmt::Display| {
-        Failed::Use(format!(
-            "internal error: the object cannot be written: {error}"
-        ))
-    };
+fn objects(builds: &[ImageBuild], output: Output, alone: bool) -> Result<String, Failed> {
     let builds: Vec<ImageBuild> = builds
         .iter()
         .map(|it| {
@@ -104,15 +96,12 @@ pub(super) fn written(
         return Ok(lines.collect());
     }
     let value = match builds.as_slice() {
-        [one] if alone => serde_json::to_value(one),
-        _ => serde_json::to_value(&builds).map(|items| serde_json::json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})),
+        [one] if alone => json!(one),
+        all => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": all}),
     };
-    let value = value.map_err(|error| internal(&error))?;
     match output {
-        Output::Yaml => serde_saphyr::to_string(&value).map_err(|error| internal(&error)),
-        _ => serde_json::to_string_pretty(&value)
-            .map(|text| text + "\n")
-            .map_err(|error| internal(&error)),
+        Output::Yaml => written::yaml(&value),
+        _ => written::json(&value),
     }
 }
 

@@ -35,14 +35,14 @@ fn objects_are_written_as_kubectl_writes_them() {
         json!({"metadata": {"managedFields": [{"manager": "x"}]}}),
     )];
     assert_eq!(
-        written(&builds, Output::Name, true).unwrap(),
+        objects(&builds, Output::Name, true).unwrap(),
         "imagebuild.whittle.dev/hello\n"
     );
-    let one = written(&builds, Output::Json, true).unwrap();
+    let one = objects(&builds, Output::Json, true).unwrap();
     assert!(
         one.contains("\"kind\": \"ImageBuild\"") && !one.contains("managedFields"),
         "{one}"
     );
-    let list = written(&builds, Output::Yaml, false).unwrap();
+    let list = objects(&builds, Output::Yaml, false).unwrap();
     assert!(list.contains("kind: List"), "{list}");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use indicatif::ProgressDrawTarget;
 use k8s_openapi::jiff::Timestamp;
+use whittle_build::place::read_by;
 
 use super::Reach;
 use super::answer::Failed;
@@ -157,9 +158,7 @@ impl Sink {
 
 /// Whoever reads may be gone.
 fn out(text: &str) {
-    let text = match std::io::stdout().is_terminal() {
-        true => tame(text),
-        false => text.to_owned(),
-    };
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let mut out = std::io::stdout().lock();
+    let text = read_by(out.is_terminal(), text);
+    let _ = out.write_all(text.as_bytes());
 }

@@ -23,6 +23,7 @@ mod steps;
 mod table;
 mod terminal;
 mod wait;
+pub(crate) mod written;
 
 pub(crate) use act::request;
 pub(crate) use answer::Failed;
@@ -40,6 +41,9 @@ use kube::api::{ListParams, PartialObjectMeta};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use whittle_api::{Builder, ImageBuild};
+
+/// Label of a namespace: the level of Pod Security that it enforces.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// How a cluster is reached, in `kubectl`'s words.
 #[derive(clap::Args, Clone, Debug, Default)]

@@ -123,13 +123,16 @@ pub(super) async fn print(
             // The API server, or the kubelet, may come back.
             Err(_) => true,
         };
+        if !follow {
+            return Ok(());
+        }
         let runs = match api.get_opt(pod).await {
             Ok(found) => found.is_some_and(|pod| {
                 pod.status.and_then(|it| it.phase).as_deref() == Some("Running")
             }),
             Err(_) => true,
         };
-        if !follow || !(runs || broken) {
+        if !(runs || broken) {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;

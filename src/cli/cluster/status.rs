@@ -79,7 +79,7 @@ impl State {
 }
 
 /// True where the controller has yet to see the spec as it is now.
-fn is_behind(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
+pub(super) fn is_behind(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
     let seen = status.observed_generation.unwrap_or(-1);
     build.metadata.generation.is_some_and(|now| seen < now)
 }

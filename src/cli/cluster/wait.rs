@@ -7,13 +7,13 @@ use futures::future::join_all;
 use futures::{StreamExt, TryStreamExt};
 use kube::ResourceExt;
 use kube::runtime::watcher;
-use whittle_api::{ImageBuild, READY, STALLED, find, is_true};
+use whittle_api::{ImageBuild, READY, STALLED, find, is_true, quantity};
 
 use super::answer::Failed;
 use super::follow::{End, end, lasting};
 use super::followed::{Outcome, Until, rests};
 use super::select::Selection;
-use super::status::State;
+use super::status::{State, is_behind};
 use super::{Cluster, named, status};
 
 /// What `wait` is asked for.
@@ -41,20 +41,13 @@ pub(super) enum Goal {
     Deleted,
 }
 
-/// A duration as in a spec: 90s, 10m, 1h30m.
+/// A duration as in a spec: 90s, 10m, 1h30m; plain digits are seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text
-        .chars()
-        .all(|c| c.is_ascii_digit())
-        .then(|| format!("{text}s"));
-    let text = seconds.as_deref().unwrap_or(text);
-    let valid = !text.is_empty()
-        && text.starts_with(|c: char| c.is_ascii_digit())
-        && text.ends_with(['h', 'm', 's'])
-        && text
-            .chars()
-            .all(|c| c.is_ascii_digit() || "hms".contains(c));
-    let read = valid.then(|| whittle_api::quantity::duration(text));
+    let plain = text.chars().all(|c| c.is_ascii_digit());
+    let read = match plain {
+        true => quantity::checked_duration(&format!("{text}s")),
+        false => quantity::checked_duration(text),
+    };
     read.and_then(|it| Duration::try_from(it).ok())
         .ok_or_else(|| "invalid duration: write for example 90s, 10m or 1h30m".into())
 }
@@ -90,9 +83,10 @@ enum Stands {
 }
 
 fn judge(build: &ImageBuild, goal: &Goal) -> Stands {
-    let seen = build.status.as_ref().filter(|status| {
-        status.observed_generation.unwrap_or(-1) >= build.metadata.generation.unwrap_or(0)
-    });
+    let seen = build
+        .status
+        .as_ref()
+        .filter(|status| !is_behind(build, status));
     let Some(status) = seen else {
         return Stands::Open;
     };

@@ -12,6 +12,7 @@ use whittle_api::{Builder, ImageBuild};
 use whittle_probe::manifest::yaml;
 
 use super::{Error, Options};
+use crate::probes::is_manifest;
 
 /// The most that a file may have, in bytes.
 const LIMIT: u64 = 16 << 20;
@@ -27,12 +28,6 @@ pub struct Manifest {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Secret>,
-}
-
-/// True for the name of a file with objects, and not of a Dockerfile.
-pub fn is_manifest(file: &Path) -> bool {
-    let extension = file.extension().and_then(|it| it.to_str());
-    file == Path::new("-") || matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 impl Manifest {

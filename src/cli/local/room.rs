@@ -12,10 +12,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, getuid, test_kill_process};
-use whittle_api::{BuilderSpec, ConfigMapSource};
+use whittle_api::{BuilderSpec, ConfigMapSource, SecretKeyRef};
 use whittle_build::inputs::Inputs;
 use whittle_build::place::Place;
-use whittle_build::request::{BuildRequest, Tagging};
+use whittle_build::request::{BuildRequest, SCRATCH_BYTES, Tagging};
 use whittle_registry::CONFIG_KEY;
 
 use super::Error;
@@ -26,8 +26,6 @@ use super::spec::{SecretFrom, SecretOption, Wanted, names};
 
 /// The most that a build secret may have, in bytes: what a Secret of a cluster holds.
 const SECRET: u64 = 1 << 20;
-/// The most that the files of a source may take, in bytes: what the cluster gives where nobody says otherwise.
-const SOURCE: u64 = 8 << 30;
 /// Names that are tried for the folder.
 const TRIES: u32 = 16;
 
@@ -125,7 +123,7 @@ impl Room {
             let value = match given {
                 Some(given) => value(given)?,
                 None => {
-                    let SecretRef { name, key } = (&secret.secret_ref).into();
+                    let SecretKeyRef { name, key } = &secret.secret_ref;
                     let found = manifest.secrets.get(name).map(data);
                     let found = found.and_then(|mut data| data.remove(key));
                     found.ok_or_else(|| {
@@ -294,23 +292,9 @@ fn missing(kind: &str, name: &str, field: &str) -> Error {
     ))
 }
 
-struct SecretRef<'a> {
-    name: &'a str,
-    key: &'a str,
-}
-
-impl<'a> From<&'a whittle_api::SecretKeyRef> for SecretRef<'a> {
-    fn from(reference: &'a whittle_api::SecretKeyRef) -> Self {
-        Self {
-            name: &reference.name,
-            key: &reference.key,
-        }
-    }
-}
-
 /// What a source may take where this much is free.
 fn scratch_bytes(free: Option<u64>) -> u64 {
-    free.unwrap_or(SOURCE).min(SOURCE)
+    free.unwrap_or(SCRATCH_BYTES).min(SCRATCH_BYTES)
 }
 
 /// Bytes that are free for this user on the file system of a folder.

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use serde_json::json;
-use whittle_api::{BuildSecret, ImageBuild, MinimizeMode, Platform, SecretKeyRef, Source};
+use whittle_api::{
+    BuildSecret, ImageBuild, MinimizeMode, Platform, SecretKeyRef, Source, quantity,
+};
 
-use super::manifest::{Manifest, is_manifest};
+use super::manifest::Manifest;
 use super::{Error, Options};
+use crate::probes::is_manifest;
 
 /// A secret of the build, and where its value is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,25 +301,13 @@ pub fn is_id(id: &str) -> bool {
         && !id.starts_with("GIT_AUTH_")
 }
 
-/// A duration as specs have it.
+/// A duration as the rule of `spec.timeout` takes it.
 fn duration(text: &str) -> Option<Duration> {
-    let (mut seconds, mut number) = (0_u64, None::<u64>);
-    for c in text.chars() {
-        if let Some(digit) = c.to_digit(10) {
-            let so_far = number.unwrap_or(0).checked_mul(10)?;
-            number = Some(so_far.checked_add(digit.into())?);
-            continue;
-        }
-        let unit = match c {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.take()?.checked_mul(unit)?)?;
-    }
-    let whole = number.is_none() && (1..=24 * 3600).contains(&seconds);
-    whole.then(|| Duration::from_secs(seconds))
+    let read = Duration::try_from(quantity::checked_duration(text)?).ok()?;
+    let longest = Duration::from_secs(24 * 3600);
+    (Duration::from_secs(1)..=longest)
+        .contains(&read)
+        .then_some(read)
 }
 
 /// The name that a request has of an ImageBuild.

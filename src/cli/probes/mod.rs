@@ -19,6 +19,12 @@ use std::path::PathBuf;
 /// Endings of manifests in directories.
 const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 
+/// True for a file that holds manifests, by its name, and for standard input.
+pub(crate) fn is_manifest(path: &std::path::Path) -> bool {
+    let end = path.extension().and_then(|it| it.to_str());
+    path.as_os_str() == files::STDIN || end.is_some_and(|end| MANIFESTS.contains(&end))
+}
+
 /// What a run of the command ends with.
 pub const FOUND: u8 = 1;
 /// What it ends with where something could not be judged.

@@ -7,12 +7,12 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use super::{Error, Options, Report, Reports};
+use crate::cluster::answer;
 use crate::inspect::reports_beside;
 use whittle_api::ImageBuild;
 use whittle_build::variables::literal;
 use whittle_image::Contents;
 use whittle_probe::{Handler, unpack};
-use whittle_registry::causes;
 
 /// Images that are asked for at a time: one registry that is silent does not hold up all others.
 const AT_ONCE: usize = 8;
@@ -57,11 +57,7 @@ pub(super) async fn registry(
 /// Adds what the ImageBuilds of the current context's cluster say of their images.
 pub(super) async fn cluster(reports: &mut Reports, errors: &mut Vec<Error>) {
     let failed = |error: kube::Error| {
-        let why = match error {
-            // Its own text goes on with all fields of the answer.
-            kube::Error::Api(answer) => answer.message.clone(),
-            other => causes(&other),
-        };
+        let why = answer::said(&error);
         Error::new(
             "the cluster's ImageBuilds",
             format!("cannot be read: {why}"),

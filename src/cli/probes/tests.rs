@@ -247,3 +247,17 @@ fn each_format_tells_the_same() {
     assert!(junit.contains("<skipped message="), "{junit}");
     assert!(junit.contains("&quot;path&quot;"), "{junit}");
 }
+
+#[test]
+fn what_ends_in_yaml_or_json_is_a_manifest() {
+    for (path, is) in [
+        ("ib.yaml", true),
+        ("a/ib.yml", true),
+        ("x.json", true),
+        ("-", true),
+        ("Dockerfile", false),
+        ("docker/prod.Dockerfile", false),
+    ] {
+        assert_eq!(is_manifest(std::path::Path::new(path)), is, "{path}");
+    }
+}

@@ -24,7 +24,7 @@ use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 use whittle_build::inputs::Inputs;
 use whittle_build::place::Place;
-use whittle_build::request::{BuildRequest, Previous, Tagging, paths};
+use whittle_build::request::{BuildRequest, Previous, SCRATCH_BYTES, Tagging, paths};
 
 /// uid and gid of the runner.
 pub const USER: i64 = 65532;
@@ -212,7 +212,7 @@ fn request(
 
 /// The kubelet measures once a minute or so: what the runner itself holds to is a bit less.
 fn scratch_bytes(settings: &Settings) -> u64 {
-    let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(8 << 30);
+    let all = quantity::bytes(&settings.runner.scratch_size).unwrap_or(SCRATCH_BYTES);
     all - all / 16
 }
 

@@ -10,12 +10,14 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::ResourceExt;
 use whittle_api::{Builder, IsolationMode, READY, find, is_true};
 
+use super::super::ENFORCE;
+use super::super::answer::said;
+
 /// The oldest API server that Whittle is promised to run on.
 const OLDEST: (u32, u32) = (1, 33);
 /// From it on `baseline` takes Pods of builders in a user namespace: docs/isolation.md.
 const BASELINE: (u32, u32) = (1, 35);
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 /// What came of one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +79,7 @@ pub(super) struct Unread(pub(super) String);
 
 impl Unread {
     pub(super) fn of(error: &kube::Error) -> Self {
-        Self(match error {
-            kube::Error::Api(answer) => answer.message.clone(),
-            other => whittle_registry::causes(other),
-        })
+        Self(said(error))
     }
 }
 
