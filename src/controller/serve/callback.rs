@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::caches::{Caches, Noted};
 use super::early_reports::{EarlyReports, Put};
+use super::heard_out::heard_out;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
@@ -155,6 +156,7 @@ pub async fn serve_callback(
         .route(CALLBACK_PATH, post(receive))
         .route(TELL_PATH, post(watching::seen))
         .route(WAIT_PATH, post(watching::wait))
+        .layer(axum::middleware::from_fn(heard_out))
         .with_state(desk);
     let mut acceptor = acceptor(&authority, &hosts)?;
     let mut fresh = tokio::time::interval(FRESH);
@@ -279,7 +281,7 @@ fn namespace_of(certificate: Option<&CertificateDer>) -> Option<String> {
         })
 }
 
-/// Nothing is read, kept or asked for anybody before the credential of an attempt was seen.
+/// Nothing is looked at, kept or asked for anybody before the credential of an attempt was seen.
 async fn receive(
     State(desk): State<Desk>,
     Extension(runner): Extension<Runner>,

@@ -4,6 +4,7 @@ mod caches;
 mod callback;
 mod early_reports;
 mod forward;
+mod heard_out;
 mod metrics;
 mod pace;
 mod seats;
@@ -118,6 +119,7 @@ pub async fn serve_health(
 /// Serves anybody, without TLS, until the task is dropped. `what` is for the log.
 async fn serve_plain(listener: &TcpListener, app: Router, what: &'static str) -> Infallible {
     let seats = Seats::default();
+    let app = app.layer(axum::middleware::from_fn(heard_out::heard_out));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
