@@ -25,5 +25,8 @@ make --no-print-directory test-integration T='kills:: faults::'
 stage "The tables of images, probes and samples, whole; faults of the cluster that last a minute"
 make --no-print-directory test-e2e T='truth:: pairs:: all_samples:: faults::'
 
+stage "Flux's own source-controller"
+make --no-print-directory test-e2e T='--include-ignored flux_real::'
+
 stage "Fuzzing, 60 seconds each"
 SECONDS_EACH=60 make --no-print-directory fuzz

@@ -53,13 +53,18 @@ var families = []family{
 	{name: "netpol", programs: []string{"netpol"}, ownMain: true, noDemo: true, seconds: 80},
 }
 
+// onDemand are built by the test that uses them, and by no start of a cluster.
+var onDemand = []family{
+	{name: "flux", programs: []string{"source-controller"}, seconds: 240},
+}
+
 // familiesFor are those that a cluster with these images needs.
 func familiesFor(wanted []image) []family {
 	return slices.DeleteFunc(slices.Clone(families), func(f family) bool { return f.noDemo && !forTests(wanted) })
 }
 
 func familyOf(program string) (family, bool) {
-	for _, f := range families {
+	for _, f := range slices.Concat(families, onDemand) {
 		for _, p := range f.programs {
 			if p == program {
 				return f, true

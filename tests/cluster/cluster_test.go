@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func TestEveryComponentHasItsModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, f := range families {
+	for _, f := range slices.Concat(families, onDemand) {
 		key, err := b.key(f)
 		if err != nil {
 			t.Error(err)

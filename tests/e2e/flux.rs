@@ -16,7 +16,7 @@ use crate::field::{Field, PATIENCE, Repository, registry};
 use crate::registry::{files_of, push_artifact};
 
 const SAMPLE: &str = include_str!("../../config/samples/examples/flux.yaml");
-const COPY: &str = "FROM scratch\nCOPY . /src/\n";
+pub const COPY: &str = "FROM scratch\nCOPY . /src/\n";
 
 /// A kind of Flux with all of its fields and none of its rules; where Flux is installed, its own stays.
 async fn install(client: &Client, kind: FluxKind) {
@@ -66,7 +66,7 @@ async fn fetched(field: &Field, kind: FluxKind, artifact: Value) {
 }
 
 /// An archive as Flux makes them.
-fn archive(text: &str) -> Vec<u8> {
+pub fn archive(text: &str) -> Vec<u8> {
     let packed = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
     let mut tar = tar::Builder::new(packed);
     for (name, text) in [("Dockerfile", COPY), ("text", text)] {

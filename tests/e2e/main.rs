@@ -20,6 +20,7 @@ mod failures;
 mod faults;
 mod field;
 mod flux;
+mod flux_real;
 mod gate;
 mod gitops;
 mod guard;

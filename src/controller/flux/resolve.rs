@@ -126,7 +126,8 @@ pub fn resolve(source: &FluxSource, object: Option<&Object>) -> Result<Pinned, P
         return Err(waits(format!(
             "{title} is not ready: Flux says {}: {}",
             bounded(ready.reason.clone(), 64),
-            ready.message
+            // go-git's errors end so where there is no cause.
+            ready.message.trim_end_matches([':', ' '])
         ))
         .blocked());
     }

@@ -135,7 +135,7 @@ fn what_flux_says_is_told_and_bounded() {
     let ready = |status: &str, message: &str| json!({"status": {"conditions": [{"type": "Ready", "status": status, "reason": "GitOperationFailed", "message": message}]}});
     let failed = waits(
         FluxKind::GitRepository,
-        ready("False", "authentication required"),
+        ready("False", "authentication required: "),
     );
     assert!(failed.blocked);
     assert_eq!(failed.reason, Reason::SourceNotReady);
