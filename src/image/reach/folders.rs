@@ -117,6 +117,16 @@ pub(super) fn is_prose(parts: &[&[u8]]) -> bool {
     )
 }
 
+/// OpenSSL's scripts for keeping a certificate authority by hand, beside what its library opens. Each brings all of Perl with it.
+pub(super) fn is_for_hands(parts: &[&[u8]]) -> bool {
+    matches!(
+        parts,
+        [b"usr", b"lib" | b"lib64", b"ssl", b"misc", ..]
+            | [b"etc", b"ssl", b"misc", ..]
+            | [b"etc", b"pki", b"tls", b"misc", ..]
+    )
+}
+
 /// What package managers, compilers and languages leave behind, and what is for reading: nothing that a program of the image
 /// needs, whoever made it. Names from the root, without a slash before.
 pub(super) fn is_leftover(parts: &[&[u8]]) -> bool {

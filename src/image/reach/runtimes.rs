@@ -1,6 +1,7 @@
 //! Runtimes of languages: whole or absent, since modules are loaded by names that are computed, and late.
 
 use super::Why;
+use super::folders::is_for_hands;
 use super::walk::Walk;
 use crate::tree::{Kind, NodeId};
 
@@ -36,6 +37,9 @@ pub(super) fn is_left_out(parts: &[&[u8]]) -> bool {
             && (*name == b"pip" || name.starts_with(b"pip-"))
         || matches!(*name, b"jmods" | b"src.zip") && parts.len() > 3
         || name.ends_with(b".a") && parts.len() > 2
+        || is_for_hands(parts)
+        // The C library's converters stay where something calls iconv_open, and not for being in its package.
+        || matches!(parts, [b"usr", b"lib" | b"lib64", .., b"gconv", _] | [b"lib" | b"lib64", .., b"gconv", _])
         || parts.starts_with(&[b"usr", b"share", b"doc"])
         || parts.starts_with(&[b"usr", b"share", b"man"])
         || parts.starts_with(&[b"usr", b"share", b"lintian"])

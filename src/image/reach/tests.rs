@@ -387,6 +387,84 @@ fn a_runtime_is_whole_with_the_packages_that_it_needs_and_without_its_tests() {
 }
 
 #[test]
+fn what_names_the_folder_of_openssl_brings_its_settings_and_no_perl() {
+    let crypto = naming(
+        ElfFile::library("libcrypto.so.3", &[]),
+        &["/usr/lib/ssl", "/usr/lib/ssl/private"],
+    );
+    let image = read(
+        vec![
+            Tar::new()
+                .file("lib64/ld-linux-x86-64.so.2", 0o755, &loader())
+                .file("usr/lib/x86_64-linux-gnu/libcrypto.so.3", 0o644, &crypto)
+                .file("etc/ssl/openssl.cnf", 0o644, b"settings")
+                .symlink("usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf")
+                .file("usr/lib/ssl/misc/CA.pl", 0o755, b"#!/usr/bin/env perl\n")
+                .file("usr/bin/env", 0o755, &ElfFile::default().bytes())
+                .file("usr/bin/perl", 0o755, &ElfFile::default().bytes())
+                .file("usr/share/perl/5.36/strict.pm", 0o644, b"1;"),
+            Tar::new().file("app/run", 0o755, &program(&["libcrypto.so.3"]).bytes()),
+        ],
+        1,
+    );
+    let config = config(&["/app/run"], &["", "COPY run /app/"]);
+    assert_eq!(
+        stays(&image, &config, Some(1)),
+        [
+            "/app/run",
+            "/etc/ssl/openssl.cnf",
+            "/lib64/ld-linux-x86-64.so.2",
+            "/usr/lib/ssl/openssl.cnf",
+            "/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+        ]
+    );
+}
+
+#[test]
+fn a_runtime_has_converters_where_something_calls_iconv_open_and_not_for_their_package() {
+    let converter = "usr/lib/x86_64-linux-gnu/gconv/UTF-16.so";
+    let status = "Package: nodejs\nStatus: install ok installed\nDepends: libc6\n\nPackage: libc6\nStatus: install ok installed\n";
+    let libc = naming(
+        ElfFile::library("libc.so.6", &[]),
+        &["/usr/lib/x86_64-linux-gnu/gconv"],
+    );
+    let has = |names: &[&str]| {
+        let image = read(
+            vec![
+                Tar::new()
+                    .file("lib64/ld-linux-x86-64.so.2", 0o755, &loader())
+                    .file("usr/lib/x86_64-linux-gnu/libc.so.6", 0o644, &libc)
+                    .file("usr/lib/x86_64-linux-gnu/libdl.so.2", 0o644, b"library")
+                    .file(converter, 0o644, b"converter")
+                    .file(
+                        "usr/bin/node",
+                        0o755,
+                        &naming(program(&["libc.so.6"]), names),
+                    )
+                    .file("var/lib/dpkg/status", 0o644, status.as_bytes())
+                    .file("var/lib/dpkg/info/nodejs.list", 0o644, b"/usr/bin/node\n")
+                    .file(
+                        "var/lib/dpkg/info/libc6.list",
+                        0o644,
+                        format!("/usr/lib/x86_64-linux-gnu/libdl.so.2\n/{converter}\n").as_bytes(),
+                    ),
+                Tar::new().file("app/server.js", 0o644, b"1"),
+            ],
+            1,
+        );
+        let config = config(
+            &["/usr/bin/node", "/app/server.js"],
+            &["", "COPY server.js /app/"],
+        );
+        let found = stays(&image, &config, Some(1));
+        let is_there = |end: &str| found.iter().any(|path| path.ends_with(end));
+        (is_there("libdl.so.2"), is_there("UTF-16.so"))
+    };
+    assert_eq!(has(&["puts"]), (true, false));
+    assert_eq!(has(&["iconv_open"]), (true, true));
+}
+
+#[test]
 fn a_module_of_the_base_is_whole_and_others_go() {
     let image = read(
         vec![

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::folders::{BUILDERS, is_about_one_thing, is_leftover, is_toolchain};
+use super::folders::{BUILDERS, is_about_one_thing, is_for_hands, is_leftover, is_toolchain};
 use super::packages::Packages;
 use super::runtimes;
 use super::{Reach, Wanted, Why, assumed_base};
@@ -220,7 +220,9 @@ impl<'a> Walk<'a> {
         if !self.walked.insert(id) {
             return;
         }
-        self.keep_tree(id, why, from, &|parts| is_leftover(parts));
+        self.keep_tree(id, why, from, &|parts| {
+            is_leftover(parts) || is_for_hands(parts)
+        });
         self.because.insert(id, (why, from));
     }
 
