@@ -24,8 +24,8 @@ use crate::leader::{Election, Role};
 use crate::names::{self, AUTHORITY};
 use crate::notify::{Notifications, Sink};
 use crate::serve::{
-    Caches, Desk, EarlyReports, Error, Hooks, Metrics, Wake, forward, listen, serve_callback,
-    serve_health, serve_webhooks,
+    Caches, Desk, EarlyReports, Error, Figures, Hooks, Metrics, Wake, forward, listen,
+    serve_callback, serve_health, serve_webhooks,
 };
 use crate::settings::Settings;
 use crate::watcher::Sources;
@@ -175,6 +175,12 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         });
         let known = watches.known();
         let metrics = metrics.clone();
+        let now = known.clone();
+        metrics.look(move || {
+            let (builds, builders) = (now.builds.state(), now.builders.state());
+            let all = builders.iter().map(AsRef::as_ref);
+            Figures::of(builds.iter().map(AsRef::as_ref), all, Timestamp::now())
+        });
         let notifications = match &sink {
             Some(_) => Notifications::new(settings.source(), metrics.clone()),
             None => Notifications::default(),

@@ -23,6 +23,7 @@ mod kubelet;
 mod leader;
 mod lists;
 mod many;
+mod metrics;
 mod minimize;
 mod network;
 mod notifications;

@@ -368,6 +368,11 @@ impl Stage {
         number.parse().unwrap()
     }
 
+    /// The port of the controller's health and metrics, on this machine.
+    pub fn health(&self) -> u16 {
+        self.controller.as_ref().unwrap().health
+    }
+
     /// A counter of the controller.
     pub async fn metric(&self, line: &str) -> u64 {
         metric(self.controller.as_ref().unwrap(), line).await

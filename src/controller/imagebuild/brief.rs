@@ -126,7 +126,11 @@ pub fn builder(builder: &mut Builder) {
     };
     if let Some(status) = &mut builder.status {
         status.conditions = ready(std::mem::take(&mut status.conditions));
-        status.cache = None;
+        if let Some(cache) = &mut status.cache {
+            // Its bytes are added up for metrics.
+            cache.display.clear();
+            cache.mounts.clear();
+        }
     }
 }
 

@@ -55,6 +55,14 @@ pub async fn carry_out(
             });
             context.cluster.start(attempt, &token).await?;
             context.metrics.attempt();
+            let (number, job) = (step.status.build, attempt.job.name_any());
+            tracing::info!(
+                namespace,
+                name = build.name_any(),
+                build = number,
+                job,
+                "a build starts"
+            );
         }
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
@@ -84,6 +92,12 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
         context
             .metrics
             .built(notice.reason.as_str(), seconds, queued);
+        if let Some(steps) = step.status.steps {
+            context.metrics.steps(steps);
+        }
+        let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
+        let (number, digest) = (step.status.build, step.status.digest.as_deref());
+        tracing::info!(namespace, name, build = number, result = %notice.reason, digest, seconds, queued, "a build has ended");
     }
     let ended = Ended::by(build, step);
     if let Some(ended) = &ended {

@@ -29,7 +29,7 @@ pub use caches::Caches;
 pub use callback::{Desk, Wake, serve_callback};
 pub use early_reports::EarlyReports;
 pub use forward::forward;
-pub use metrics::Metrics;
+pub use metrics::{Figures, Metrics};
 pub use webhook::{Hooks, serve_webhooks};
 
 /// Why nothing is served.

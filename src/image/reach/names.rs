@@ -117,7 +117,9 @@ impl Walk<'_> {
                 // These convert from the locale's set, which is UTF-8 or ASCII: the C library does that itself.
                 let of_names =
                     own_name.starts_with(b"libidn2.") || own_name.starts_with(b"libunistring.");
-                if !is_libc && !of_names {
+                // Of C++ it is inline functions that call it: who uses them has the name itself (ext/codecvt_specializations.h).
+                let of_cpp = own_name.starts_with(b"libstdc++.");
+                if !is_libc && !of_names && !of_cpp {
                     self.converters(id);
                 }
             } else if memmem::find(name, b".so").is_some() {

@@ -1,18 +1,65 @@
-//! Counters for Prometheus. No label holds a name: their number stays bounded.
+//! Metrics for Prometheus. No label holds a name: their number stays bounded. All of them are there from the start, at 0, so that
+//! the first failure is an increase, too.
 
-use std::sync::Arc;
+mod figures;
+mod process;
 
-use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use whittle_api::{Reason, Steps};
+
+pub use figures::Figures;
+use figures::{OTHER, STATES, WAITS};
+use process::Process;
+
+/// Kinds that are reconciled.
+const KINDS: [&str; 2] = ["ImageBuild", "Builder"];
+/// Why callbacks, watchers and webhooks are not heard.
+const REFUSALS: [&str; 16] = [
+    "ApiServer",
+    "Body",
+    "Full",
+    "NoCredential",
+    "NoLeader",
+    "NotRunning",
+    "OtherAttempt",
+    "Slow",
+    "Stopping",
+    "TooMany",
+    "TooManyConnections",
+    "Webhook",
+    "WebhookBody",
+    "WebhookEarly",
+    "WebhookSignature",
+    "WebhookTooMany",
+];
+/// What becomes of CloudEvents.
+const NOTIFICATIONS: [&str; 4] = ["Delivered", "Dropped", "Rejected", "Retried"];
+
+/// Says what there is now, each time metrics are asked for.
+type Look = Box<dyn Fn() -> Figures + Send + Sync>;
 
 /// All metrics of the controller.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    look: Arc<OnceLock<Look>>,
+    process: Process,
+    running: Gauge,
+    waiting: Family<Refusal, Gauge>,
+    oldest: Gauge<f64, AtomicU64>,
+    builders: Family<State, Gauge>,
+    cache: Gauge,
+    steps: Family<Cached, Counter>,
     reconciles: Family<Kind, Counter>,
     errors: Family<Kind, Counter>,
     builds: Family<Outcome, Counter>,
@@ -45,13 +92,27 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cached {
+    cached: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Refusal {
     reason: &'static str,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("whittle");
+        let mut all = Registry::default();
+        let process = Process::new(&mut all);
+        let registry = all.sub_registry_with_prefix("whittle");
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version of this program", version);
         let reconciles = Family::<Kind, Counter>::default();
         let errors = Family::<Kind, Counter>::default();
         let builds = Family::<Outcome, Counter>::default();
@@ -127,8 +188,72 @@ impl Default for Metrics {
                 given up), Dropped (too many waited)",
             notifications.clone(),
         );
-        Self {
-            registry: Arc::new(registry),
+        let running = Gauge::default();
+        registry.register(
+            "builds_running",
+            "Builds whose attempt is under way",
+            running.clone(),
+        );
+        let waiting = Family::<Refusal, Gauge>::default();
+        registry.register(
+            "builds_waiting",
+            "Builds that are due and wait, by the reason in their status",
+            waiting.clone(),
+        );
+        let oldest = Gauge::<f64, AtomicU64>::default();
+        registry.register(
+            "builds_waiting_oldest_seconds",
+            "Seconds since the oldest build that waits became due, suspended ones aside",
+            oldest.clone(),
+        );
+        let builders = Family::<State, Gauge>::default();
+        registry.register("builders", "Builders, by how they are", builders.clone());
+        let cache = Gauge::default();
+        registry.register(
+            "builder_cache_bytes",
+            "Bytes of the caches of all builders as they were measured last",
+            cache.clone(),
+        );
+        let steps = Family::<Cached, Counter>::default();
+        registry.register(
+            "build_steps",
+            "Steps of builds that ended, by whether the builder had them in its cache",
+            steps.clone(),
+        );
+        for kind in KINDS {
+            reconciles.get_or_create(&Kind { kind }).inc_by(0);
+            errors.get_or_create(&Kind { kind }).inc_by(0);
+            left_alone.get_or_create(&Kind { kind }).inc_by(0);
+        }
+        for reason in REFUSALS {
+            refused.get_or_create(&Refusal { reason }).inc_by(0);
+        }
+        for result in NOTIFICATIONS.map(str::to_owned) {
+            notifications.get_or_create(&Outcome { result }).inc_by(0);
+        }
+        let ends = |reason: &Reason| {
+            matches!(
+                reason,
+                Reason::Succeeded | Reason::Superseded | Reason::Failure(_)
+            )
+        };
+        for result in Reason::all().filter(ends) {
+            let result = result.as_str().to_owned();
+            builds.get_or_create(&Outcome { result }).inc_by(0);
+        }
+        for cached in ["true", "false"] {
+            steps.get_or_create(&Cached { cached }).inc_by(0);
+        }
+        let found = Self {
+            registry: Arc::new(all),
+            look: Arc::default(),
+            process,
+            running,
+            waiting,
+            oldest,
+            builders,
+            cache,
+            steps,
             reconciles,
             errors,
             builds,
@@ -143,7 +268,9 @@ impl Default for Metrics {
             watch_errors,
             leader,
             notifications,
-        }
+        };
+        found.show(&Figures::default());
+        found
     }
 }
 
@@ -170,6 +297,7 @@ impl Metrics {
 
     /// A callback was not taken; `reason` is from a closed list.
     pub fn refused(&self, reason: &'static str) {
+        debug_assert!(REFUSALS.contains(&reason), "{reason} is not in the list");
         self.refused.get_or_create(&Refusal { reason }).inc();
     }
 
@@ -190,6 +318,16 @@ impl Metrics {
         }
         if let Some(queued) = queued {
             self.queued.observe(queued as f64);
+        }
+    }
+
+    /// The steps of a build that has ended.
+    pub fn steps(&self, steps: Steps) {
+        let cached = u64::try_from(steps.cached.max(0)).unwrap_or_default();
+        let rest = u64::try_from((steps.total - steps.cached).max(0)).unwrap_or_default();
+        for (label, count) in [("true", cached), ("false", rest)] {
+            let counter = self.steps.get_or_create(&Cached { cached: label });
+            counter.inc_by(count);
         }
     }
 
@@ -221,8 +359,36 @@ impl Metrics {
         self.leader.set(1);
     }
 
+    /// From now on this says what there is; only the first counts.
+    pub fn look(&self, look: impl Fn() -> Figures + Send + Sync + 'static) {
+        let _ = self.look.set(Box::new(look));
+    }
+
+    fn show(&self, figures: &Figures) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.running.set(number(figures.running));
+        self.oldest.set(figures.oldest);
+        self.cache.set(figures.cache);
+        for reason in WAITS.iter().map(|it| it.as_str()).chain([OTHER]) {
+            let count = figures.waiting.get(reason).copied().unwrap_or_default();
+            self.waiting
+                .get_or_create(&Refusal { reason })
+                .set(number(count));
+        }
+        for state in STATES {
+            let count = figures.builders.get(state).copied().unwrap_or_default();
+            self.builders
+                .get_or_create(&State { state })
+                .set(number(count));
+        }
+    }
+
     /// In the OpenMetrics text format.
     pub fn text(&self) -> String {
+        if let Some(look) = self.look.get() {
+            self.show(&look());
+        }
+        self.process.read();
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::warn!("cannot write metrics");
@@ -234,6 +400,56 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_is_there_from_the_start_and_what_there_is_now_is_looked_at_each_time() {
+        let metrics = Metrics::default();
+        let text = metrics.text();
+        for line in [
+            "whittle_builds_total{result=\"Succeeded\"} 0",
+            "whittle_builds_total{result=\"StepFailed\"} 0",
+            "whittle_reconcile_errors_total{kind=\"Builder\"} 0",
+            "whittle_callbacks_refused_total{reason=\"TooMany\"} 0",
+            "whittle_notifications_total{result=\"Dropped\"} 0",
+            "whittle_builds_waiting{reason=\"Queued\"} 0",
+            "whittle_builders{state=\"Asleep\"} 0",
+            "whittle_build_steps_total{cached=\"true\"} 0",
+            concat!(
+                "whittle_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+        assert!(text.ends_with("# EOF\n"), "{text}");
+
+        metrics.look(|| Figures {
+            running: 2,
+            waiting: [("Queued", 3)].into(),
+            oldest: 61.5,
+            builders: [("Awake", 1)].into(),
+            cache: 4096,
+        });
+        metrics.steps(Steps {
+            total: 14,
+            cached: 9,
+        });
+        let text = metrics.text();
+        for line in [
+            "whittle_builds_running 2",
+            "whittle_builds_waiting{reason=\"Queued\"} 3",
+            "whittle_builds_waiting{reason=\"Other\"} 0",
+            "whittle_builds_waiting_oldest_seconds 61.5",
+            "whittle_builders{state=\"Awake\"} 1",
+            "whittle_builder_cache_bytes 4096",
+            "whittle_build_steps_total{cached=\"true\"} 9",
+            "whittle_build_steps_total{cached=\"false\"} 5",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
+    }
 
     #[test]
     fn what_was_counted_stands_in_the_text() {

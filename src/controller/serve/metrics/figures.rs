@@ -1,0 +1,150 @@
+//! How many builds run and wait now, and how builders are: counted from what the watches know, when somebody asks.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+use whittle_api::{Builder, ImageBuild, Reason};
+
+use crate::imagebuild::decide::is_settled;
+
+/// What waiting builds are told apart by; what else they may wait for is [`OTHER`].
+pub const WAITS: [Reason; 8] = [
+    Reason::Queued,
+    Reason::WaitingForBuilder,
+    Reason::WaitingForEarlierPod,
+    Reason::Superseding,
+    Reason::Retrying,
+    Reason::Suspended,
+    Reason::Unschedulable,
+    Reason::QuotaExceeded,
+];
+/// Whatever has no label of its own.
+pub const OTHER: &str = "Other";
+/// How builders are told apart.
+pub const STATES: [&str; 4] = ["Awake", "Waking", "Asleep", OTHER];
+
+/// What there is now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Builds whose attempt is under way.
+    pub running: usize,
+    /// Builds that are due and wait, by the reason in their status.
+    pub waiting: BTreeMap<&'static str, usize>,
+    /// Seconds since the oldest of those became due, suspended ones aside.
+    pub oldest: f64,
+    /// Builders, by how they are.
+    pub builders: BTreeMap<&'static str, usize>,
+    /// Bytes of the builders' caches as they were measured last.
+    pub cache: i64,
+}
+
+impl Figures {
+    /// Counts. `builds`: those that are not settled, at least.
+    pub fn of<'a>(
+        builds: impl Iterator<Item = &'a ImageBuild>,
+        builders: impl Iterator<Item = &'a Builder>,
+        now: Timestamp,
+    ) -> Self {
+        let mut found = Self::default();
+        for build in builds {
+            found.build(build, now);
+        }
+        for builder in builders {
+            let status = builder.status.as_ref();
+            let state = match status.and_then(whittle_api::BuilderStatus::state) {
+                Some(Reason::Ready) => "Awake",
+                Some(Reason::Idle) => "Asleep",
+                Some(Reason::Starting) => "Waking",
+                _ => OTHER,
+            };
+            *found.builders.entry(state).or_default() += 1;
+            let cache = status.and_then(|it| it.cache.as_ref());
+            found.cache = found
+                .cache
+                .saturating_add(cache.map_or(0, |it| it.bytes.max(0)));
+        }
+        found
+    }
+
+    fn build(&mut self, build: &ImageBuild, now: Timestamp) {
+        if build.metadata.deletion_timestamp.is_some() || is_settled(build) {
+            return;
+        }
+        let Some(status) = &build.status else { return };
+        let waiting = status.waiting();
+        let current = status.current.as_ref();
+        if waiting.is_none() {
+            self.running += usize::from(current.is_some_and(|current| current.started));
+            return;
+        }
+        let reason = waiting.map(|it| it.reason);
+        let known = reason.filter(|reason| WAITS.contains(reason));
+        let label = known.map_or(OTHER, |reason| reason.as_str());
+        *self.waiting.entry(label).or_default() += 1;
+        if let Some(due) = &status.started_at
+            && reason != Some(Reason::Suspended)
+        {
+            let waited = now.duration_since(due.0).as_secs_f64();
+            self.oldest = self.oldest.max(waited);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn build(status: Value) -> ImageBuild {
+        serde_json::from_value(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild",
+            "metadata": {"name": "hello", "namespace": "team", "generation": 1},
+            "spec": {"source": {"inline": {"files": {}}}, "output": {"image": "registry.example.com/hello"}}, "status": status}))
+        .unwrap()
+    }
+
+    fn waits(reason: &str, since: &str) -> ImageBuild {
+        build(
+            json!({"startedAt": since, "current": {"attempt": 1, "job": "hello-1", "generation": 1, "started": false,
+            "waiting": {"reason": reason}}}),
+        )
+    }
+
+    #[test]
+    fn builds_are_counted_by_what_they_wait_for_and_the_oldest_is_known() {
+        let runs = build(json!({"startedAt": "2026-01-01T00:00:00Z",
+            "current": {"attempt": 1, "job": "hello-1", "generation": 1, "started": true}}));
+        let builds = [
+            runs,
+            waits("Queued", "2026-01-01T00:00:10Z"),
+            waits("Queued", "2026-01-01T00:00:40Z"),
+            waits("SecretNotFound", "2026-01-01T00:00:50Z"),
+            waits("Suspended", "2025-01-01T00:00:00Z"),
+            build(Value::Null),
+        ];
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let found = Figures::of(builds.iter(), [].iter(), now);
+        assert_eq!(found.running, 1);
+        let waiting: Vec<_> = found.waiting.iter().map(|(at, n)| (*at, *n)).collect();
+        assert_eq!(waiting, [("Other", 1), ("Queued", 2), ("Suspended", 1)]);
+        assert!((found.oldest - 50.0).abs() < 0.001, "{}", found.oldest);
+    }
+
+    #[test]
+    fn builders_are_counted_by_how_they_are_and_their_caches_added() {
+        let builder = |reason: &str, bytes: i64| -> Builder {
+            serde_json::from_value(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {},
+                "status": {"state": reason, "cache": {"bytes": bytes, "measuredAt": "2026-01-01T00:00:00Z"}}}))
+            .unwrap()
+        };
+        let builders = [
+            builder("Ready", 100),
+            builder("Idle", 20),
+            builder("PodSecurity", -5),
+        ];
+        let found = Figures::of([].iter(), builders.iter(), Timestamp::UNIX_EPOCH);
+        let states: Vec<_> = found.builders.iter().map(|(at, n)| (*at, *n)).collect();
+        assert_eq!(states, [("Asleep", 1), ("Awake", 1), ("Other", 1)]);
+        assert_eq!(found.cache, 120);
+    }
+}
