@@ -101,6 +101,12 @@ bench-watch: ## What polling N sources costs watcher, controller and git server:
 	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
 	  cargo test --locked --test watch
 
+# ── Documentation ────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: site
+site: ## The documentation as a site in target/site, built and checked; it works offline
+	@config/site/build.sh
+
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 
 # The local cluster: a real Kubernetes on this machine. `cluster` writes .cluster/env.

@@ -35,4 +35,5 @@ else
 fi
 if [[ -f _typos.toml ]]; then step typos; fi
 if [[ -x config/check-links.sh ]]; then step config/check-links.sh; fi
+step config/site/build.sh
 step config/check.sh
