@@ -27,7 +27,7 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 T ?=
 NEXTEST := PATH="$$(config/tools/install.sh):$$PATH" cargo nextest run --locked
 
-.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-integration
+.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-docs test-integration
 packages: ## What the machine lacks for building and testing: Debian packages, and pinned tools in the cache
 	@tests/packages.sh
 
@@ -53,6 +53,10 @@ test-shells: ## What is said of scripts, against random ones in dash, bash, busy
 # What it reads is outside of its module: go test would not see that it has changed.
 test-argocd: ## Argo CD's scripts for our kinds, in the Lua that Argo CD runs, by its own kind of tests
 	cd tests/argocd && go test -count=1 ./...
+
+# Pages are outside of its module: go test would not see that they have changed.
+test-docs: ## Each ImageBuild and Builder that docs/ and README.md show, by a real API server
+	cd tests/docs && CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd ../cluster && go run . build etcd kube-apiserver)}" go test -count=1 ./...
 
 test-integration: ## The controller on a real etcd and API server; T=PART
 	CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd tests/cluster && go run . build etcd kube-apiserver helm)}" $(NEXTEST) --test integration --profile integration -- $(T)

@@ -44,6 +44,9 @@ make --no-print-directory test-shells
 stage "Argo CD's scripts"
 make --no-print-directory test-argocd
 
+stage "The YAML of docs/, by a real API server"
+make --no-print-directory test-docs
+
 stage "The controller on a real API server"
 make --no-print-directory test-integration
 
