@@ -67,6 +67,10 @@ test-integration: ## The controller on a real etcd and API server; T=PART
 test-e2e: ## End to end, on the local cluster, by the chart; T=PART PROFILE=dev CLUSTER=local|current
 	@PROFILE='$(PROFILE)' CLUSTER='$(CLUSTER)' REGISTRY='$(REGISTRY)' tests/e2e/run.sh $(T)
 
+.PHONY: test-tutorial
+test-tutorial: ## docs/tutorial.md as it is written, after `make demo` or `make test-e2e`
+	tests/tutorial.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz what reads layers, ELF files, manifests, commands and YAML; SECONDS_EACH=60
 	tests/fuzz/run.sh

@@ -56,4 +56,7 @@ make --no-print-directory test-e2e
 stage "The demo, which checks what it shows"
 make --no-print-directory demo
 
+stage "The tutorial, as it is written"
+make --no-print-directory test-tutorial
+
 stage "All tests passed"
