@@ -114,6 +114,7 @@ bench-watch: ## What polling N sources costs watcher, controller and git server:
 .PHONY: site
 site: ## The documentation as a site in target/site, built and checked; it works offline
 	@config/site/build.sh
+	@tests/site.sh
 
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 

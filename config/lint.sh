@@ -36,4 +36,5 @@ fi
 if [[ -f _typos.toml ]]; then step typos; fi
 if [[ -x config/check-links.sh ]]; then step config/check-links.sh; fi
 step config/site/build.sh
+step tests/site.sh
 step config/check.sh

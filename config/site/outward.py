@@ -20,6 +20,8 @@ def outward(folder, match):
     path = os.path.normpath(os.path.join(folder, match[2]))
     if path.startswith(DOCS + os.sep) or path == DOCS:
         return match[0]
+    if not os.path.exists(path):
+        sys.exit(f"{os.path.relpath(folder, ROOT)}: {match[2]}: no such file in the repository")
     kind = "tree" if os.path.isdir(path) else "blob"
     return f"{match[1]}{REPOSITORY}/{kind}/main/{os.path.relpath(path, ROOT)}"
 
