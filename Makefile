@@ -27,7 +27,7 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 T ?=
 NEXTEST := PATH="$$(config/tools/install.sh):$$PATH" cargo nextest run --locked
 
-.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-integration
+.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-docs test-integration
 packages: ## What the machine lacks for building and testing: Debian packages, and pinned tools in the cache
 	@tests/packages.sh
 
@@ -54,6 +54,10 @@ test-shells: ## What is said of scripts, against random ones in dash, bash, busy
 test-argocd: ## Argo CD's scripts for our kinds, in the Lua that Argo CD runs, by its own kind of tests
 	cd tests/argocd && go test -count=1 ./...
 
+# Pages are outside of its module: go test would not see that they have changed.
+test-docs: ## Each ImageBuild and Builder that docs/ and README.md show, by a real API server
+	cd tests/docs && CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd ../cluster && go run . build etcd kube-apiserver)}" go test -count=1 ./...
+
 test-integration: ## The controller on a real etcd and API server; T=PART
 	CLUSTER_BIN="$${CLUSTER_BIN:-$$(cd tests/cluster && go run . build etcd kube-apiserver helm)}" $(NEXTEST) --test integration --profile integration -- $(T)
 
@@ -62,6 +66,10 @@ test-integration: ## The controller on a real etcd and API server; T=PART
 .PHONY: test-e2e
 test-e2e: ## End to end, on the local cluster, by the chart; T=PART PROFILE=dev CLUSTER=local|current
 	@PROFILE='$(PROFILE)' CLUSTER='$(CLUSTER)' REGISTRY='$(REGISTRY)' tests/e2e/run.sh $(T)
+
+.PHONY: test-tutorial
+test-tutorial: ## docs/tutorial.md as it is written, after `make demo` or `make test-e2e`
+	tests/tutorial.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads layers, ELF files, manifests, commands and YAML; SECONDS_EACH=60
@@ -100,6 +108,13 @@ bench-watch: ## What polling N sources costs watcher, controller and git server:
 	CLUSTER_BIN="$$(cd tests/cluster && go run . build etcd kube-apiserver helm)" N=$(N) \
 	  WHITTLE="$(or $(WHITTLE),$(CURDIR)/target/$(if $(filter dev,$(PROFILE)),debug,$(or $(PROFILE),release))/whittle)" \
 	  cargo test --locked --test watch
+
+# ── Documentation ────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: site
+site: ## The documentation as a site in target/site, built and checked; it works offline
+	@config/site/build.sh
+	@tests/site.sh
 
 # ── The local cluster ────────────────────────────────────────────────────────────────────────────
 

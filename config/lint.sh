@@ -22,7 +22,7 @@ else
   echo "· cargo deny check advisories: not run, it fetches a database from github.com; with ADVISORIES=1 it is"
 fi
 
-for folder in tests/cluster tests/bench/inspect tests/yaml tests/argocd; do
+for folder in tests/cluster tests/bench/inspect tests/yaml tests/argocd tests/docs; do
   echo "· gofmt and go vet in $folder"
   (cd "$folder" && gofmt -l . | (! grep .) && go vet ./...)
 done
@@ -35,4 +35,6 @@ else
 fi
 if [[ -f _typos.toml ]]; then step typos; fi
 if [[ -x config/check-links.sh ]]; then step config/check-links.sh; fi
+step config/site/build.sh
+step tests/site.sh
 step config/check.sh

@@ -44,6 +44,9 @@ make --no-print-directory test-shells
 stage "Argo CD's scripts"
 make --no-print-directory test-argocd
 
+stage "The YAML of docs/, by a real API server"
+make --no-print-directory test-docs
+
 stage "The controller on a real API server"
 make --no-print-directory test-integration
 
@@ -52,5 +55,8 @@ make --no-print-directory test-e2e
 
 stage "The demo, which checks what it shows"
 make --no-print-directory demo
+
+stage "The tutorial, as it is written"
+make --no-print-directory test-tutorial
 
 stage "All tests passed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the machine lacks for building and testing: the only step of `make test` that installs anything.
-# Debian packages come by apt-get; cargo-nextest, cargo-deny, typos and shellcheck, pinned, into ~/.cache/whittle/tools;
+# Debian packages come by apt-get; cargo-nextest, cargo-deny, typos, shellcheck and mdBook, pinned, into ~/.cache/whittle/tools;
 # Rust's own by rustup, as rust-toolchain.toml says.
 set -euo pipefail
 cd "$(dirname "$0")/.."
