@@ -48,7 +48,7 @@ async fn install(client: &Client, kind: FluxKind) {
         .unwrap();
 }
 
-fn objects(field: &Field, kind: FluxKind) -> Api<DynamicObject> {
+pub fn objects(field: &Field, kind: FluxKind) -> Api<DynamicObject> {
     let gvk = GroupVersionKind::gvk("source.toolkit.fluxcd.io", "v1", &kind.to_string());
     let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural());
     Api::namespaced_with(field.client.clone(), &field.namespace, &resource)

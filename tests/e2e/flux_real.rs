@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use whittle_api::TriggerReason;
+use whittle_api::{FluxKind, TriggerReason};
 
 use crate::field::{Field, PATIENCE, Repository, registry, variable};
-use crate::flux::{COPY, archive};
+use crate::flux::{COPY, archive, objects as sources};
 use crate::registry::{files_of, push_artifact};
 
 /// What a program says on its standard output; the end of the test where it fails.
@@ -171,5 +172,16 @@ async fn what_its_source_controller_fetches_is_built_and_again_and_what_it_canno
     );
     let status = field.succeeds("git").await;
     assert_eq!(status.build, Some(2));
+    // They have finalizers, which nobody takes away once source-controller has gone with the namespace.
+    for kind in [FluxKind::GitRepository, FluxKind::OCIRepository] {
+        let api = sources(&field, kind);
+        api.delete("hello", &DeleteParams::default()).await.unwrap();
+        field
+            .until(&format!("the {kind} is gone"), async || {
+                let left = api.get_opt("hello").await.unwrap();
+                left.is_none().then_some(())
+            })
+            .await;
+    }
     field.close().await;
 }

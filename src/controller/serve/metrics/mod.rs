@@ -422,7 +422,12 @@ mod tests {
         ] {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");
         }
-        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+        for name in [
+            "process_resident_memory_bytes ",
+            "process_cpu_seconds_total ",
+        ] {
+            assert!(text.contains(&format!("\n{name}")), "{text}");
+        }
         assert!(text.ends_with("# EOF\n"), "{text}");
 
         metrics.look(|| Figures {

@@ -1,5 +1,6 @@
 //! What this process takes, from /proc (proc(5)), under the names that Prometheus' own client libraries have.
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::sync::atomic::AtomicU64;
@@ -9,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 pub(super) struct Process {
     memory: Gauge,
     files: Gauge,
-    cpu: Gauge<f64, AtomicU64>,
+    cpu: Counter<f64, AtomicU64>,
 }
 
 impl Process {
@@ -18,7 +19,7 @@ impl Process {
         let found = Self {
             memory: Gauge::default(),
             files: Gauge::default(),
-            cpu: Gauge::default(),
+            cpu: Counter::default(),
         };
         registry.register(
             "process_resident_memory_bytes",
@@ -43,7 +44,8 @@ impl Process {
         let own = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         if let Some((ticks, pages)) = figures(&own) {
             let per_second = rustix::param::clock_ticks_per_second();
-            self.cpu.set(ticks as f64 / per_second as f64);
+            let more = ticks as f64 / per_second as f64 - self.cpu.get();
+            self.cpu.inc_by(more.max(0.0));
             let bytes = pages.saturating_mul(rustix::param::page_size() as u64);
             self.memory.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
