@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what is derived: crds/*.yaml from the program, the chart's copies of them, what else of the chart
-# comes from the program, the kustomize base from the chart, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
+# comes from the program, its README and the copy of its values, the kustomize base from the chart, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
 #
 # HELM: helm (default: the pinned one). WHITTLE: the program that writes the CRDs (default: cargo run).
 set -euo pipefail
@@ -22,10 +22,11 @@ cp -R "$out/crds" "$out/charts/whittle/files/crds"
   for file in "$out"/crds/whittle.dev_*.yaml; do echo "  - ${file##*/}"; done
 } >"$out/kustomization.yaml"
 "${whittle[@]}" chart "$out/charts/whittle"
+(cd tests/chart && go run . readme "$out/charts/whittle")
 
 {
   echo '# Rendered from charts/whittle by `make generate`. Edit the chart.'
-  "$helm" template whittle "$out/charts/whittle" --namespace whittle-system --set crds.install=false |
+  "$helm" template whittle "$out/charts/whittle" --namespace whittle-system --set crds.install=false --skip-tests |
     sed -e '/^# Source: /d' -e '/helm\.sh\/chart:/d' -e 's|app.kubernetes.io/managed-by: Helm|app.kubernetes.io/managed-by: kustomize|'
 } >"$out/rendered.yaml"
 # By these a unit test sees in milliseconds whether this is still so: src/cli/crds_tests.rs.
@@ -60,6 +61,8 @@ chart=(
   charts/whittle/values.schema.json
   charts/whittle/files/probeguard/own.yaml
   charts/whittle/files/probeguard/elsewhere.yaml
+  charts/whittle/files/defaults.yaml
+  charts/whittle/README.md
 )
 for file in "${chart[@]}"; do
   if [[ ${1:-} == --check ]]; then

@@ -142,9 +142,10 @@ func at(tree any, path string) (any, bool) {
 	return tree, true
 }
 
-// render is what helm makes of a chart, and what it says where it fails.
-func render(helm, chart string, arguments ...string) ([]byte, error) {
-	command := exec.Command(helm, append([]string{"template", "whittle", chart, "--namespace", "whittle-system"}, arguments...)...)
+// render is what helm makes of a chart with such values, and what it says where it fails.
+func render(helm, chart string, values []byte) ([]byte, error) {
+	command := exec.Command(helm, "template", "whittle", chart, "--namespace", "whittle-system", "--values", "-")
+	command.Stdin = bytes.NewReader(values)
 	var said bytes.Buffer
 	command.Stderr = &said
 	out, err := command.Output()

@@ -78,11 +78,7 @@ func rendered(t *testing.T, chart string, values any) ([]Object, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	out, err := render(program(t, "helm"), chart, "--values", file)
+	out, err := render(program(t, "helm"), chart, text)
 	if err != nil {
 		return nil, err
 	}
