@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what is derived: crds/*.yaml from the program, the chart's copies of them, what else of the chart
-# comes from the program, its README and the copy of its values, the kustomize base from the chart, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
+# comes from the program, its README and the copy of its values, the kustomize base from the chart, its components from the base, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
 #
 # HELM: helm (default: the pinned one). WHITTLE: the program that writes the CRDs (default: cargo run).
 set -euo pipefail
@@ -39,6 +39,8 @@ rest=$(sha256sum <"$out/rendered.yaml")
   tail -n +2 "$out/rendered.yaml"
 } >"$out/config/default/whittle.yaml"
 
+(cd tests/chart && go run . components "$out/config/default/whittle.yaml" "$out/components")
+
 (cd tests/argocd && go run . generate) >"$out/argocd-cm.yaml"
 
 pairs=(
@@ -75,6 +77,7 @@ if [[ ${1:-} == --check ]]; then
   diff -u crds/kustomization.yaml "$out/kustomization.yaml" || stale=1
   diff -u config/default/whittle.yaml "$out/config/default/whittle.yaml" || stale=1
   diff -u config/argocd/argocd-cm.yaml "$out/argocd-cm.yaml" || stale=1
+  diff -ru config/components "$out/components" || stale=1
   if ((stale)); then
     echo "generated files are out of date: run make generate" >&2
     exit 1
@@ -83,4 +86,5 @@ else
   cp "$out/kustomization.yaml" crds/kustomization.yaml
   cp "$out/config/default/whittle.yaml" config/default/whittle.yaml
   cp "$out/argocd-cm.yaml" config/argocd/argocd-cm.yaml
+  cp -R "$out/components/." config/components/
 fi

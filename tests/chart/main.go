@@ -1,4 +1,5 @@
-// What is derived from the chart's values: `go run . readme CHART` writes CHART's files/defaults.yaml and the table of its README.md.
+// What is derived from the chart: `go run . readme CHART` writes CHART's files/defaults.yaml and the table of its README.md, from its values;
+// `go run . components BASE FOLDER` writes kustomize components for another image and for mirrors, from the rendered base.
 // The tests beside it hold the chart to what values.yaml says.
 package main
 
@@ -27,11 +28,16 @@ type Value struct {
 }
 
 func main() {
-	if len(os.Args) != 3 || os.Args[1] != "readme" {
-		fmt.Fprintln(os.Stderr, "usage: go run . readme CHART")
-		os.Exit(2)
+	var err error
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == "readme":
+		err = write(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "components":
+		err = components(os.Args[2], os.Args[3])
+	default:
+		err = fmt.Errorf("usage: go run . readme CHART | components BASE FOLDER")
 	}
-	if err := write(os.Args[2]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
