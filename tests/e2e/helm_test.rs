@@ -4,12 +4,13 @@ use std::process::Command;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
+use kube::api::ListParams;
 
 use crate::field::Field;
 use crate::registry::find_manifest;
 
 const SYSTEM: &str = "whittle-system";
-const NAME: &str = "whittle-test";
+const OF_THE_TEST: &str = "app.kubernetes.io/part-of=whittle,app.kubernetes.io/component=test";
 
 #[tokio::test]
 async fn helm_test_builds_and_pushes_an_image_and_leaves_nothing_behind() {
@@ -25,14 +26,15 @@ async fn helm_test_builds_and_pushes_an_image_and_leaves_nothing_behind() {
     let image = format!("{registry}/whittle/helm-test");
     assert!(find_manifest(&image, "helm-test").await.is_some(), "{said}");
     let namespaces: Api<Namespace> = Api::all(field.client.clone());
+    let of_the_test = ListParams::default().labels(OF_THE_TEST);
     field
         .until("the test's namespace is gone", async || {
-            let there = namespaces.get_opt(NAME).await.unwrap();
-            there.is_none().then_some(())
+            let there = namespaces.list(&of_the_test).await.unwrap();
+            there.items.is_empty().then_some(())
         })
         .await;
     let pods: Api<Pod> = Api::namespaced(field.client.clone(), SYSTEM);
-    assert!(pods.get_opt(NAME).await.unwrap().is_none());
+    assert_eq!(pods.list(&of_the_test).await.unwrap().items.len(), 0);
 }
 
 /// What the chart's test runs where it does not know where to push.

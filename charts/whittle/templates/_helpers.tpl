@@ -86,14 +86,7 @@ namespace: {{ .root.Release.Namespace }}
 namespace: {{ .namespace }}
 {{- end }}
 labels:
-  {{- include "whittle.labels" .root | nindent 2 }}
-  {{- range $key, $value := .labels }}
-  {{- if not (hasKey $.root.Values.commonLabels $key) }}
-  {{ $key }}: {{ $value | quote }}
-  {{- else if hasPrefix "app.kubernetes.io/" $key }}
-  {{ $key }}: {{ $value | quote }}
-  {{- end }}
-  {{- end }}
+  {{- merge (dict) (default (dict) .labels) (include "whittle.labels" .root | fromYaml) | toYaml | nindent 2 }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
