@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what is derived: crds/*.yaml from the program, the chart's copies of them, what else of the chart
-# comes from the program, the kustomize base from the chart, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
+# comes from the program, its README and the copy of its values, the kustomize base from the chart, its components from the base, and Argo CD's ConfigMap from its scripts. With --check it changes nothing and fails where a file is out of date.
 #
 # HELM: helm (default: the pinned one). WHITTLE: the program that writes the CRDs (default: cargo run).
 set -euo pipefail
@@ -22,10 +22,11 @@ cp -R "$out/crds" "$out/charts/whittle/files/crds"
   for file in "$out"/crds/whittle.dev_*.yaml; do echo "  - ${file##*/}"; done
 } >"$out/kustomization.yaml"
 "${whittle[@]}" chart "$out/charts/whittle"
+(cd tests/chart && go run . readme "$out/charts/whittle")
 
 {
   echo '# Rendered from charts/whittle by `make generate`. Edit the chart.'
-  "$helm" template whittle "$out/charts/whittle" --namespace whittle-system --set crds.install=false |
+  "$helm" template whittle "$out/charts/whittle" --namespace whittle-system --set crds.install=false --skip-tests |
     sed -e '/^# Source: /d' -e '/helm\.sh\/chart:/d' -e 's|app.kubernetes.io/managed-by: Helm|app.kubernetes.io/managed-by: kustomize|'
 } >"$out/rendered.yaml"
 # By these a unit test sees in milliseconds whether this is still so: src/cli/crds_tests.rs.
@@ -37,6 +38,8 @@ rest=$(sha256sum <"$out/rendered.yaml")
   echo "# sha256 of the rest: ${rest%% *}"
   tail -n +2 "$out/rendered.yaml"
 } >"$out/config/default/whittle.yaml"
+
+(cd tests/chart && go run . components "$out/config/default/whittle.yaml" "$out/components")
 
 (cd tests/argocd && go run . generate) >"$out/argocd-cm.yaml"
 
@@ -60,6 +63,8 @@ chart=(
   charts/whittle/values.schema.json
   charts/whittle/files/probeguard/own.yaml
   charts/whittle/files/probeguard/elsewhere.yaml
+  charts/whittle/files/defaults.yaml
+  charts/whittle/README.md
 )
 for file in "${chart[@]}"; do
   if [[ ${1:-} == --check ]]; then
@@ -72,6 +77,7 @@ if [[ ${1:-} == --check ]]; then
   diff -u crds/kustomization.yaml "$out/kustomization.yaml" || stale=1
   diff -u config/default/whittle.yaml "$out/config/default/whittle.yaml" || stale=1
   diff -u config/argocd/argocd-cm.yaml "$out/argocd-cm.yaml" || stale=1
+  diff -ru config/components "$out/components" || stale=1
   if ((stale)); then
     echo "generated files are out of date: run make generate" >&2
     exit 1
@@ -80,4 +86,5 @@ else
   cp "$out/kustomization.yaml" crds/kustomization.yaml
   cp "$out/config/default/whittle.yaml" config/default/whittle.yaml
   cp "$out/argocd-cm.yaml" config/argocd/argocd-cm.yaml
+  cp -R "$out/components/." config/components/
 fi

@@ -22,7 +22,7 @@ else
   echo "· cargo deny check advisories: not run, it fetches a database from github.com; with ADVISORIES=1 it is"
 fi
 
-for folder in tests/cluster tests/bench/inspect tests/yaml tests/argocd tests/docs; do
+for folder in tests/cluster tests/bench/inspect tests/yaml tests/argocd tests/docs tests/chart; do
   echo "· gofmt and go vet in $folder"
   (cd "$folder" && gofmt -l . | (! grep .) && go vet ./...)
 done

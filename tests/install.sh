@@ -51,5 +51,6 @@ if helm status whittle --namespace "$system" -o json 2>/dev/null | grep -q '"sta
 fi
 # By digest: the tag stays while the program changes.
 helm upgrade --install whittle charts/whittle --namespace "$system" --values "$values" \
-  --set "image.repository=$REGISTRY/whittle/whittle" --set "image.digest=${pushed##*@}" "${more[@]}" --wait --timeout 3m >/dev/null
+  --set "image.repository=$REGISTRY/whittle/whittle" --set "image.digest=${pushed##*@}" \
+  --set "test.repository=$REGISTRY/whittle/helm-test" "${more[@]}" --wait --timeout 3m >/dev/null
 kubectl get deployment whittle --namespace "$system"

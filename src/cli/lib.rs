@@ -160,6 +160,12 @@ enum Command {
         /// What is asked, each as JSON.
         steps: Vec<String>,
     },
+    /// Prints an error, and fails: the chart's test where a value is missing that it needs.
+    #[command(hide = true)]
+    Refuse {
+        /// The error.
+        text: String,
+    },
     Probes(crate::probes::Options),
     Minimize(crate::minimize::Options),
     Build(Box<crate::build::Options>),
@@ -408,6 +414,10 @@ async fn run(command: Command) -> ExitCode {
             inner,
             args,
         }),
+        Command::Refuse { text } => {
+            anstream::eprintln!("error: {text}");
+            ExitCode::from(2)
+        }
         Command::DeleteOld { root } => {
             whittle_build::daemon::state::delete(&root);
             ExitCode::SUCCESS

@@ -12,6 +12,11 @@ use whittle_api::{
     ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source,
 };
 
+/// Runners that have labels, annotations and nodes of the installation's own.
+pub const PLACED: &str = r#"{"image": "w", "podLabels": {"example.com/team": "build"},
+    "podAnnotations": {"example.com/a": "b"}, "nodeSelector": {"pool": "builds"},
+    "tolerations": [{"key": "builds", "operator": "Exists"}]}"#;
+
 pub fn settings() -> Settings {
     Settings {
         runner: RunnerSettings {
@@ -21,6 +26,10 @@ pub fn settings() -> Settings {
             resources: Default::default(),
             priority_class_name: None,
             scratch_size: "8Gi".into(),
+            pod_labels: Default::default(),
+            pod_annotations: Default::default(),
+            node_selector: Default::default(),
+            tolerations: vec![],
         },
         builder: BuilderSettings {
             image: "moby/buildkit:rootless".into(),
@@ -30,6 +39,9 @@ pub fn settings() -> Settings {
             app_armor_profile: None,
             defaults: BuilderSpec::default(),
             egress: EgressSettings::default(),
+            pod_labels: Default::default(),
+            pod_annotations: Default::default(),
+            env: vec![],
         },
         callback: Some(CallbackSettings {
             url: "https://whittle.whittle-system.svc:8443".into(),

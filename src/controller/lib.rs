@@ -4,6 +4,7 @@ pub mod builder;
 mod clocks;
 pub mod cluster;
 mod egress;
+mod extra;
 #[cfg(test)]
 mod fixtures;
 mod flux;

@@ -1,9 +1,10 @@
 //! What the installation says: the chart renders it from its values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
@@ -11,6 +12,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use crate::egress::Given;
+use crate::extra::{Extra, Variable};
 use whittle_api::BuilderSpec;
 use whittle_probe::Trust;
 
@@ -167,6 +169,30 @@ pub struct RunnerSettings {
     /// The most that a runner's scratch folder may hold: sources are unpacked there.
     #[serde(default = "scratch_size")]
     pub scratch_size: String,
+    /// Labels besides Whittle's own; of watchers, too, as all that follows.
+    #[serde(default)]
+    pub pod_labels: Extra,
+    /// Annotations besides Whittle's own.
+    #[serde(default)]
+    pub pod_annotations: Extra,
+    /// On which nodes they may be.
+    #[serde(default)]
+    pub node_selector: BTreeMap<String, String>,
+    /// Which taints they tolerate.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+}
+
+impl RunnerSettings {
+    /// [`Self::node_selector`], as a Pod has it.
+    pub fn nodes(&self) -> Option<BTreeMap<String, String>> {
+        (!self.node_selector.is_empty()).then(|| self.node_selector.clone())
+    }
+
+    /// [`Self::tolerations`], as a Pod has them.
+    pub fn taints(&self) -> Option<Vec<Toleration>> {
+        (!self.tolerations.is_empty()).then(|| self.tolerations.clone())
+    }
 }
 
 /// Builder Pods.
@@ -194,6 +220,15 @@ pub struct BuilderSettings {
     /// What build steps reach.
     #[serde(default)]
     pub egress: EgressSettings,
+    /// Labels besides Whittle's own.
+    #[serde(default)]
+    pub pod_labels: Extra,
+    /// Annotations besides Whittle's own.
+    #[serde(default)]
+    pub pod_annotations: Extra,
+    /// Environment of the daemon; build steps do not see it.
+    #[serde(default)]
+    pub env: Vec<Variable>,
 }
 
 /// What build steps reach, by each Builder's NetworkPolicy.

@@ -24,6 +24,7 @@ mod flux_real;
 mod gate;
 mod gitops;
 mod guard;
+mod helm_test;
 mod isolation;
 mod leaks;
 mod local;

@@ -116,26 +116,23 @@ fn copied(from: &Path, to: &Path) {
     }
 }
 
-/// A chart as it was before there was `metadataBounds`.
+/// A chart as it was before there was `metadataBounds`, and with another default.
 fn earlier_chart(folder: &Path) -> PathBuf {
     let chart = folder.join("whittle");
     copied(&root().join("charts/whittle"), &chart);
     std::fs::remove_file(chart.join("templates/metadatabounds.yaml")).unwrap();
     let values = std::fs::read_to_string(chart.join("values.yaml")).unwrap();
-    let values = values.replace("\nmetadataBounds:\n  enabled: true\n", "\n");
-    assert!(!values.contains("metadataBounds:"));
-    std::fs::write(chart.join("values.yaml"), values).unwrap();
-    let schema = std::fs::read_to_string(chart.join("values.schema.json")).unwrap();
-    std::fs::write(
-        chart.join("values.schema.json"),
-        schema.replace("\"metadataBounds\", ", ""),
-    )
-    .unwrap();
+    let before = values.replace("\nmetadataBounds:\n  enabled: true\n", "\n");
+    let before = before.replace("\n  automount: false\n", "\n  automount: true\n");
+    assert!(!before.contains("metadataBounds:") && before.contains("automount: true"));
+    for file in ["values.yaml", "files/defaults.yaml"] {
+        std::fs::write(chart.join(file), &before).unwrap();
+    }
     chart
 }
 
 #[tokio::test]
-async fn the_documented_upgrade_takes_new_values_and_keeps_those_that_were_set() {
+async fn an_upgrade_has_what_is_new_and_keeps_what_was_set_in_each_of_the_ways_that_helm_has() {
     let stage = Stage::new().await;
     let helm = Helm {
         program: PathBuf::from(std::env::var("CLUSTER_BIN").unwrap()).join("helm"),
@@ -149,22 +146,27 @@ async fn the_documented_upgrade_takes_new_values_and_keeps_those_that_were_set()
     let set = "crds.install=false,logLevel=debug,probeGuard.mode=Off";
     let (release, before) = (helm.release.as_str(), before.to_str().unwrap());
     let now = now.to_str().unwrap();
-    helm.run(&["install", release, before, "--set", set])
-        .unwrap();
-    let reused = helm.run(&["upgrade", release, now, "--reuse-values"]);
-    let told = reused.unwrap_err();
-    assert!(told.contains("missing property 'metadataBounds'"), "{told}");
-
     let documented = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let line = documented
         .lines()
         .find(|line| line.starts_with("helm upgrade"))
         .unwrap();
-    let option = line.split(' ').next_back().unwrap();
-    helm.run(&["upgrade", release, now, option]).unwrap();
-    let values = helm.run(&["get", "values", release, "--all", "-o", "json"]);
-    let values: Value = serde_json::from_str(&values.unwrap()).unwrap();
-    assert_eq!(values["metadataBounds"]["enabled"], true);
-    assert_eq!(values["logLevel"], "debug");
-    helm.run(&["uninstall", release]).unwrap();
+    assert!(line.ends_with(" --reset-then-reuse-values"), "{line}");
+    // With --reuse-values defaults stay those of the chart before, and what that did not know has the default of this one.
+    for (option, automounted) in [("--reuse-values", 1), ("--reset-then-reuse-values", 0)] {
+        helm.run(&["install", release, before, "--set", set])
+            .unwrap();
+        let installed = helm.run(&["get", "manifest", release]).unwrap();
+        assert!(!installed.contains("-metadata\n"));
+        helm.run(&["upgrade", release, now, option]).unwrap();
+        let upgraded = helm.run(&["get", "manifest", release]).unwrap();
+        assert!(upgraded.contains("-metadata\n"), "{option}: {upgraded}");
+        assert!(
+            upgraded.contains("value: \"debug\""),
+            "{option}: what was set is lost"
+        );
+        let accounts = upgraded.matches("\nautomountServiceAccountToken: true\n");
+        assert_eq!(accounts.count(), automounted, "{option}: {upgraded}");
+        helm.run(&["uninstall", release]).unwrap();
+    }
 }

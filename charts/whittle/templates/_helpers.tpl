@@ -1,3 +1,22 @@
+{{- /* Fills in what the values lack. `helm upgrade --reuse-values` brings those of an earlier chart alone, so whatever is newer is
+missing; files/defaults.yaml is a copy of values.yaml (make generate), which templates cannot read. Each template begins with it. */ -}}
+{{- define "whittle.fill" -}}
+{{- include "whittle.fillIn" (dict "values" .Values "defaults" (.Files.Get "files/defaults.yaml" | fromYaml)) -}}
+{{- end }}
+
+{{- /* "values" {…} "defaults" {…}. What is somebody's own as a whole is not filled: a line that was taken away there stays away. */ -}}
+{{- define "whittle.fillIn" -}}
+{{- $whole := list "resources" "securityContext" "containerSecurityContext" "defaults" "nodeSelector" "namespaceSelector" -}}
+{{- range $key, $default := .defaults -}}
+{{- $value := get $.values $key -}}
+{{- if or (not (hasKey $.values $key)) (kindIs "invalid" $value) -}}
+{{- $_ := set $.values $key $default -}}
+{{- else if and (kindIs "map" $default) (kindIs "map" $value) (not (has $key $whole)) -}}
+{{- include "whittle.fillIn" (dict "values" $value "defaults" $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "whittle.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
 {{- end }}
@@ -52,7 +71,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: whittle
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
+{{- /* A key that stands twice is an error; the chart's own stays. */}}
+{{- with omit .Values.commonLabels "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "app.kubernetes.io/component" "helm.sh/chart" }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
@@ -66,10 +86,7 @@ namespace: {{ .root.Release.Namespace }}
 namespace: {{ .namespace }}
 {{- end }}
 labels:
-  {{- include "whittle.labels" .root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (dict) (default (dict) .labels) (include "whittle.labels" .root | fromYaml) | toYaml | nindent 2 }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -93,7 +110,8 @@ whittle/builder-v1.json
 {{- $builder := merge (dict "imagePullSecrets" (include "whittle.secretNames" .Values.builder.imagePullSecrets | fromJsonArray)) (omit .Values.builder "tenants" "nodeProfiles" "seccompProfile" "appArmorProfile") -}}
 {{- with include "whittle.seccompProfile" . }}{{ $_ := set $builder "seccompProfile" . }}{{ end -}}
 {{- with .Values.builder.appArmorProfile }}{{ $_ := set $builder "appArmorProfile" . }}{{ end -}}
-{{- if not $runner.priorityClassName }}{{ $runner = omit $runner "priorityClassName" }}{{ end -}}
+{{- range list "priorityClassName" "podLabels" "podAnnotations" "nodeSelector" "tolerations" }}{{ if not (get $runner .) }}{{ $runner = omit $runner . }}{{ end }}{{ end -}}
+{{- range list "podLabels" "podAnnotations" "env" }}{{ if not (get $builder .) }}{{ $builder = omit $builder . }}{{ end }}{{ end -}}
 {{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
 {{- if .Values.webhooks.secret.name }}{{ $_ := set $settings "webhooks" (dict "secretFile" "/etc/whittle-webhooks/secret") }}{{ end -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
@@ -154,4 +172,39 @@ request.userInfo.username.split(':')[2]
 {{- if kindIs "map" . }}{{ $names = append $names .name }}{{ else }}{{ $names = append $names . }}{{ end -}}
 {{- end -}}
 {{- toJson $names -}}
+{{- end }}
+
+{{- /* imagePullSecrets of a Pod in the release's own namespace. */ -}}
+{{- define "whittle.pullSecrets" -}}
+{{- with concat (default list .Values.global.imagePullSecrets) (default list .Values.imagePullSecrets) -}}
+imagePullSecrets:
+  {{- range include "whittle.secretNames" . | fromJsonArray | uniq }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* An endpoint of serviceMonitor or podMonitor. */ -}}
+{{- define "whittle.endpoint" -}}
+path: /metrics
+interval: {{ .interval }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- if .honorLabels }}
+honorLabels: true
+{{- end }}
+{{- with .relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The account of the DaemonSet that puts the seccomp profile on nodes. */ -}}
+{{- define "whittle.nodeProfilesAccount" -}}
+{{- default (printf "%s-node-profiles" (include "whittle.fullname" .)) .Values.builder.nodeProfiles.serviceAccount.name -}}
 {{- end }}

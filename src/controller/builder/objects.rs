@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort,
-    EmptyDirVolumeSource, EnvVar, KeyToPath, LocalObjectReference, PersistentVolumeClaim,
+    EmptyDirVolumeSource, KeyToPath, LocalObjectReference, PersistentVolumeClaim,
     PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
     SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, TCPSocketAction,
     Volume, VolumeMount, VolumeResourceRequirements,
@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{Resource, ResourceExt};
 
 use super::{anew, buildkitd, isolation, network};
+use crate::extra;
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::settings::Settings;
@@ -80,7 +81,12 @@ pub fn objects_in(
     let pod = pod(builder, settings, mode);
     // Of all that restarts the daemon where it changes: so one comparison tells whether to drain first.
     let spec = serde_json::to_string(&pod).expect("a Pod's spec is always JSON");
-    let start_digest = digest_of(format!("{config}\n{certificates}\n{spec}").as_bytes());
+    let (labels, annotations) = (
+        &settings.builder.pod_labels,
+        &settings.builder.pod_annotations,
+    );
+    let extra = format!("{}{}", labels.text(), annotations.text());
+    let start_digest = digest_of(format!("{config}\n{certificates}\n{spec}{extra}").as_bytes());
     BuilderObjects {
         config_map: ConfigMap {
             metadata: metadata(builder),
@@ -92,7 +98,7 @@ pub fn objects_in(
         },
         service: service(builder),
         network_policy: network::policy(builder),
-        stateful_set: stateful_set(builder, pod, start_digest),
+        stateful_set: stateful_set(builder, pod, start_digest, settings),
     }
 }
 
@@ -137,7 +143,12 @@ fn service(builder: &Builder) -> Service {
     }
 }
 
-fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> StatefulSet {
+fn stateful_set(
+    builder: &Builder,
+    pod: PodSpec,
+    start_digest: String,
+    settings: &Settings,
+) -> StatefulSet {
     let spec = &builder.spec;
     let name = builder.name_any();
     let labels = names::builder_labels(&name);
@@ -160,14 +171,14 @@ fn stateful_set(builder: &Builder, pod: PodSpec, start_digest: String) -> Statef
             ),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels.clone()),
-                    annotations: Some(BTreeMap::from([
+                    labels: settings.builder.pod_labels.with(Some(labels.clone())),
+                    annotations: settings.builder.pod_annotations.with(Some(BTreeMap::from([
                         (names::CONFIG_DIGEST.to_owned(), start_digest),
                         (
                             "cluster-autoscaler.kubernetes.io/safe-to-evict".to_owned(),
                             "false".to_owned(),
                         ),
-                    ])),
+                    ]))),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),
@@ -288,11 +299,10 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
             name: "buildkitd".into(),
             image: Some(settings.builder.image.clone()),
             image_pull_policy: settings.builder.image_pull_policy.clone(),
-            env: Some(vec![EnvVar {
-                name: "PATH".into(),
-                value: Some(format!("{TOOLS}:{PATH}")),
-                value_from: None,
-            }]),
+            env: Some(extra::environment(
+                &settings.builder.env,
+                ("PATH", format!("{TOOLS}:{PATH}")),
+            )),
             command: Some(vec![format!("{TOOLS}/whittle")]),
             args: Some(arguments(builder, mode)),
             // What it ends with says why it does not start.

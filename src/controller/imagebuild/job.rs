@@ -134,8 +134,9 @@ pub fn attempt(
                 active_deadline_seconds: Some(id.seconds_left.max(1)),
                 template: PodTemplateSpec {
                     metadata: Some(ObjectMeta {
-                        labels: metadata.labels.clone(),
-                        annotations: metadata.annotations.clone(),
+                        labels: settings.runner.pod_labels.with(metadata.labels.clone()),
+                        annotations: (settings.runner.pod_annotations)
+                            .with(metadata.annotations.clone()),
                         ..ObjectMeta::default()
                     }),
                     spec: Some(pod(build, builder, id, settings)),
@@ -262,6 +263,8 @@ fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Setting
         termination_grace_period_seconds: Some(15),
         image_pull_secrets: pull_secrets(&settings.runner.image_pull_secrets),
         priority_class_name: settings.runner.priority_class_name.clone(),
+        node_selector: settings.runner.nodes(),
+        tolerations: settings.runner.taints(),
         security_context: Some(PodSecurityContext {
             run_as_group: Some(USER),
             fs_group: Some(USER),
@@ -494,6 +497,30 @@ mod tests {
         .unwrap();
         insta::assert_yaml_snapshot!("attempt-config-map", attempt.config_map);
         insta::assert_yaml_snapshot!("attempt-job", attempt.job);
+    }
+
+    #[test]
+    fn a_runners_pod_has_the_labels_and_the_nodes_of_the_installation_and_its_job_does_not() {
+        let mut settings = fixtures::settings();
+        settings.runner = serde_json::from_str(fixtures::PLACED).unwrap();
+        let (build, builder) = (fixtures::inline(), fixtures::builder());
+        let made = attempt(&build, &builder, &id(), &settings).unwrap().job;
+        let template = made.spec.unwrap().template;
+        let metadata = template.metadata.unwrap();
+        let labels = metadata.labels.unwrap();
+        assert_eq!(labels["example.com/team"], "build");
+        assert_eq!(labels["whittle.dev/component"], "runner");
+        assert_eq!(metadata.annotations.unwrap()["example.com/a"], "b");
+        assert!(
+            !made
+                .metadata
+                .labels
+                .unwrap()
+                .contains_key("example.com/team")
+        );
+        let pod = template.spec.unwrap();
+        assert_eq!(pod.node_selector.unwrap()["pool"], "builds");
+        assert_eq!(pod.tolerations.unwrap().len(), 1);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn objects(
             metadata: metadata.clone(),
             ..Secret::default()
         },
-        deployment: deployment(metadata, pod(builder, &name, &secrets, settings)),
+        deployment: deployment(metadata, pod(builder, &name, &secrets, settings), settings),
         left_out,
     })
 }
@@ -89,7 +89,7 @@ fn metadata(builder: &Builder, name: &str) -> ObjectMeta {
     }
 }
 
-fn deployment(metadata: ObjectMeta, pod: PodSpec) -> Deployment {
+fn deployment(metadata: ObjectMeta, pod: PodSpec, settings: &Settings) -> Deployment {
     let labels = metadata.labels.clone().unwrap_or_default();
     let mut selector = labels.clone();
     selector.retain(|key, _| key.starts_with("whittle.dev/"));
@@ -109,7 +109,8 @@ fn deployment(metadata: ObjectMeta, pod: PodSpec) -> Deployment {
             },
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels),
+                    labels: settings.runner.pod_labels.with(Some(labels)),
+                    annotations: settings.runner.pod_annotations.with(None),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(pod),
@@ -164,6 +165,8 @@ fn pod(builder: &Builder, name: &str, secrets: &BTreeSet<String>, settings: &Set
         termination_grace_period_seconds: Some(5),
         image_pull_secrets: pull_secrets(&settings.runner.image_pull_secrets),
         priority_class_name: settings.runner.priority_class_name.clone(),
+        node_selector: settings.runner.nodes(),
+        tolerations: settings.runner.taints(),
         security_context: Some(PodSecurityContext {
             run_as_group: Some(USER),
             fs_group: Some(USER),
@@ -244,6 +247,21 @@ mod tests {
         insta::assert_yaml_snapshot!("watcher-config-map", made.config_map);
         insta::assert_yaml_snapshot!("watcher-deployment", made.deployment);
         assert!(made.left_out.is_empty());
+    }
+
+    #[test]
+    fn a_watcher_has_the_labels_and_the_nodes_that_runners_have() {
+        let mut settings = fixtures::settings();
+        settings.runner = serde_json::from_str(fixtures::PLACED).unwrap();
+        let made = objects(&fixtures::builder(), vec![git("a", None)], &settings).unwrap();
+        let spec = made.deployment.spec.unwrap();
+        let metadata = spec.template.metadata.unwrap();
+        assert_eq!(metadata.labels.unwrap()["example.com/team"], "build");
+        assert_eq!(metadata.annotations.unwrap()["example.com/a"], "b");
+        assert_eq!(spec.selector.match_labels.unwrap().len(), 2);
+        let pod = spec.template.spec.unwrap();
+        assert_eq!(pod.node_selector.unwrap()["pool"], "builds");
+        assert_eq!(pod.tolerations.unwrap().len(), 1);
     }
 
     #[test]
