@@ -5,7 +5,9 @@
 //! `source`, `again` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
 
 mod again;
+mod arguments;
 pub(crate) mod credentials;
+mod difference;
 mod docker;
 pub(crate) mod error;
 mod files;
@@ -19,10 +21,12 @@ pub(crate) mod platform;
 pub(crate) mod remote;
 mod report;
 mod rules;
+mod said;
 pub(crate) mod source;
 pub(crate) mod table;
 mod tarball;
 
+pub(crate) use arguments::{Arguments, EXAMPLES};
 pub use error::{Hint, InspectError};
 pub use platform::Platforms;
 pub use report::{PlatformReport, Report, RuleFinding};
@@ -32,6 +36,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 
 use location::Location;
 use remote::{Connection, Remote};
@@ -45,12 +50,16 @@ const BROKEN: u8 = 1;
 const FAILED: u8 = 2;
 
 /// What is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The image: a reference, or a path.
     pub image: String,
     /// The image that `budget.max_growth_percent` compares with.
     pub against: Option<String>,
+    /// The image that it is compared with, file by file.
+    pub diff: Option<String>,
+    /// Whether a difference is told by the exit code.
+    pub exit_code: bool,
     /// Which platforms.
     pub platforms: Platforms,
     /// What the image must be.
@@ -71,12 +80,17 @@ pub enum Output {
     Table,
     /// [`Report`], for programs.
     Json,
+    /// The same as YAML.
+    Yaml,
 }
 
 /// Inspects, prints, and says by the exit code how it went: 0, 1 where what was asked of the image is
 /// broken, 2 where it could not be inspected. A process-wide rustls provider must be installed.
 pub async fn run(options: &Options) -> ExitCode {
     let now = Timestamp::now().as_second();
+    if let Some(other) = &options.diff {
+        return difference::run(options, other, now).await;
+    }
     let (report, verdicts) = match inspect(options, now).await {
         Ok(found) => found,
         Err(error) => {
@@ -87,18 +101,12 @@ pub async fn run(options: &Options) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match print(options.output, &report, &verdicts, io::stdout().lock()) {
-        // Whoever reads has seen enough, as `head` has.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("whittle: cannot print the report: {error}");
-            return ExitCode::from(FAILED);
-        }
-        _ => {}
-    }
-    if verdicts.iter().any(|verdict| verdict.failed) {
-        return ExitCode::from(BROKEN);
-    }
-    ExitCode::SUCCESS
+    let code = match verdicts.iter().any(|verdict| verdict.failed) {
+        true => ExitCode::from(BROKEN),
+        false => ExitCode::SUCCESS,
+    };
+    let result = print(options.output, &report, &verdicts, io::stdout().lock());
+    printed(result, code)
 }
 
 /// An error with the image's name, and that a file was meant, where that may be.
@@ -214,12 +222,31 @@ fn print(
 ) -> io::Result<()> {
     match output {
         Output::Table => table::write(&mut out, report, verdicts)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
-        }
+        Output::Json | Output::Yaml => write(&mut out, output, report)?,
     }
     out.flush()
+}
+
+/// Writes something for programs.
+fn write(out: &mut impl Write, output: Output, value: &impl Serialize) -> io::Result<()> {
+    if output == Output::Yaml {
+        let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
+        return out.write_all(text.as_bytes());
+    }
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// The exit code after something was printed.
+fn printed(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("whittle: cannot print the report: {error}");
+            ExitCode::from(FAILED)
+        }
+        _ => code,
+    }
 }
 
 /// The reports that Whittle has put beside an image in its registry: one a platform, each with the digests

@@ -7,12 +7,7 @@ use whittle_image::fixtures::{Tar, gzip};
 fn options(image: &str) -> Options {
     Options {
         image: image.into(),
-        against: None,
-        platforms: Platforms::Default,
-        budget: Budget::default(),
-        output: Output::Table,
-        plain_http: false,
-        ca: None,
+        ..Options::default()
     }
 }
 
