@@ -11,6 +11,7 @@ pub mod inspect;
 mod local;
 mod minimize;
 mod node_profiles;
+mod page;
 pub mod probes;
 
 use std::ffi::OsString;
@@ -352,7 +353,13 @@ async fn run(command: Command) -> ExitCode {
             }
         }
         Command::Runner => whittle_build::runner::run().await,
-        Command::Inspect(arguments) => Box::pin(inspect::run(&arguments.options())).await,
+        Command::Inspect(arguments) => match arguments.options() {
+            Ok(options) => Box::pin(inspect::run(&options)).await,
+            Err(error) => {
+                eprintln!("whittle: {error}");
+                ExitCode::from(2)
+            }
+        },
         Command::Watch { folder } => {
             log();
             ended(whittle_watch::run(&folder).await, "the watcher failed")

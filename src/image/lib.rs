@@ -20,6 +20,7 @@ mod installed;
 mod layer;
 mod libraries;
 mod limits;
+pub mod map;
 mod mentions;
 pub mod packed;
 mod platform;

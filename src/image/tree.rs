@@ -27,8 +27,8 @@ const LARGE: u32 = u32::MAX;
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// Its place among all entries that the tree has ever had: less than `Tree::ever`.
-    pub(super) fn index(self) -> usize {
+    /// Its place among all entries that the tree has ever had: less than how many there ever were.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -231,7 +231,7 @@ impl Tree {
     }
 
     /// False once the entry was removed.
-    pub(super) fn is_live(&self, id: NodeId) -> bool {
+    pub fn is_live(&self, id: NodeId) -> bool {
         self.nodes[id.0 as usize].attributes != NONE
     }
 

@@ -12,7 +12,9 @@ use whittle_image::{Budget, Rule};
 pub(crate) const EXAMPLES: &str = "Examples:\n  \
     whittle inspect registry.example.com/team/app:1.2\n  \
     whittle inspect --enforce NonRoot,NoShell --max-size 20Mi ./image.tar\n  \
-    whittle inspect registry.example.com/team/app:1.2 --diff :1.3";
+    whittle inspect registry.example.com/team/app:1.2 --diff :1.3\n  \
+    whittle inspect registry.example.com/team/app:1.2 -o html > app.html\n  \
+    whittle inspect registry.example.com/team/app:1.2 --tree";
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -33,6 +35,9 @@ pub(crate) struct Arguments {
     /// With --diff: exit with 1 if the images differ.
     #[arg(long, requires = "diff")]
     exit_code: bool,
+    /// Walk through layers and files on the terminal.
+    #[arg(long, conflicts_with_all = ["all_platforms", "diff", "output", "enforce", "warn", "max_size", "against"])]
+    tree: bool,
     /// Output format.
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -69,6 +74,8 @@ enum Form {
     Json,
     /// YAML.
     Yaml,
+    /// A page for a browser: maps of the bytes by folder and by layer, contents, rules, largest files. It loads nothing.
+    Html,
 }
 
 fn rules() -> impl TypedValueParser<Value = Rule> {
@@ -84,12 +91,24 @@ fn size(text: &str) -> Result<i64, String> {
 }
 
 impl Arguments {
-    pub(crate) fn options(self) -> Options {
-        Options {
+    /// What they come to; what is wrong with them together.
+    pub(crate) fn options(self) -> Result<Options, String> {
+        let html = matches!(self.output, Form::Html);
+        if html && self.all_platforms {
+            return Err(
+                "--output html shows one platform: use --platform instead of --all-platforms"
+                    .into(),
+            );
+        }
+        if html && self.diff.is_some() {
+            return Err("--output html shows one image: --diff prints table, json or yaml".into());
+        }
+        Ok(Options {
             image: self.image,
             against: self.against,
             diff: self.diff,
             exit_code: self.exit_code,
+            tree: self.tree,
             platforms: match self.platform {
                 Some(platform) => Platforms::One(platform),
                 None if self.all_platforms => Platforms::All,
@@ -105,9 +124,10 @@ impl Arguments {
                 Form::Table => Output::Table,
                 Form::Json => Output::Json,
                 Form::Yaml => Output::Yaml,
+                Form::Html => Output::Html,
             },
             plain_http: self.plain_http,
             ca: self.ca,
-        }
+        })
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod helper;
 mod layout;
 pub(crate) mod location;
 mod manifest;
+mod page;
 pub(crate) mod platform;
 pub(crate) mod remote;
 mod report;
@@ -25,13 +26,14 @@ mod said;
 pub(crate) mod source;
 pub(crate) mod table;
 mod tarball;
+mod tree;
 
 pub(crate) use arguments::{Arguments, EXAMPLES};
 pub use error::{Hint, InspectError};
 pub use platform::Platforms;
 pub use report::{PlatformReport, Report, RuleFinding};
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -58,6 +60,8 @@ pub struct Options {
     pub against: Option<String>,
     /// The image that it is compared with, file by file.
     pub diff: Option<String>,
+    /// Whether it is walked through on a terminal.
+    pub tree: bool,
     /// Whether a difference is told by the exit code.
     pub exit_code: bool,
     /// Which platforms.
@@ -82,6 +86,8 @@ pub enum Output {
     Json,
     /// The same as YAML.
     Yaml,
+    /// A page with maps of its bytes.
+    Html,
 }
 
 /// Inspects, prints, and says by the exit code how it went: 0, 1 where what was asked of the image is
@@ -91,7 +97,14 @@ pub async fn run(options: &Options) -> ExitCode {
     if let Some(other) = &options.diff {
         return difference::run(options, other, now).await;
     }
-    let (report, verdicts) = match inspect(options, now).await {
+    if options.tree {
+        return tree::run(options).await;
+    }
+    if options.output == Output::Html && io::stdout().is_terminal() {
+        eprintln!("whittle: a page is not for a terminal: add > image.html");
+        return ExitCode::from(FAILED);
+    }
+    let (report, verdicts, drawn) = match look(options, now).await {
         Ok(found) => found,
         Err(error) => {
             eprintln!(
@@ -105,7 +118,11 @@ pub async fn run(options: &Options) -> ExitCode {
         true => ExitCode::from(BROKEN),
         false => ExitCode::SUCCESS,
     };
-    let result = print(options.output, &report, &verdicts, io::stdout().lock());
+    let out = io::stdout().lock();
+    let result = match drawn.and_then(|drawn| page::page(&report, &verdicts[0], drawn)) {
+        Some(page) => wrote(out, &page.html()),
+        None => print(options.output, &report, &verdicts, out),
+    };
     printed(result, code)
 }
 
@@ -126,7 +143,17 @@ pub(crate) fn explain(name: &str, error: &InspectError) -> String {
 }
 
 /// The report and the verdict for each of its images. `now`: seconds since 1970.
+#[cfg(test)]
 async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), InspectError> {
+    let (report, verdicts, _) = look(options, now).await?;
+    Ok((report, verdicts))
+}
+
+/// The same, with the maps of a page where one is wanted.
+async fn look(
+    options: &Options,
+    now: i64,
+) -> Result<(Report, Vec<Verdict>, Option<page::Drawn>), InspectError> {
     let terms = Terms {
         budget: options.budget.clone(),
         platform: match &options.platforms {
@@ -153,9 +180,16 @@ async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), 
         Some(name) => Some(open(name).map_err(against)?),
         None => None,
     };
-    let (mut images, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut images, mut verdicts, mut drawn) = (Vec::new(), Vec::new(), None);
     for found in target.images {
-        let contents = source.contents(&found, now).await?;
+        let contents = match options.output {
+            Output::Html => {
+                let image = source.image(&found, page::base(&found.config)).await?;
+                drawn = Some(page::draw(&image, &found.config));
+                Contents::of(&image, &found.config, now)
+            }
+            _ => source.contents(&found, now).await?,
+        };
         let verdict = match &mut before {
             None => terms.judge(&found, &contents, None),
             Some(before) => {
@@ -171,7 +205,7 @@ async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), 
         digest: target.digest,
         images,
     };
-    Ok((report, verdicts))
+    Ok((report, verdicts, drawn))
 }
 
 /// Judges an image against another one, whose layers are read only where it must be said what grew.
@@ -221,9 +255,14 @@ fn print(
     mut out: impl Write,
 ) -> io::Result<()> {
     match output {
-        Output::Table => table::write(&mut out, report, verdicts)?,
+        Output::Table | Output::Html => table::write(&mut out, report, verdicts)?,
         Output::Json | Output::Yaml => write(&mut out, output, report)?,
     }
+    out.flush()
+}
+
+fn wrote(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
     out.flush()
 }
 

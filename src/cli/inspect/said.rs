@@ -1,6 +1,7 @@
 //! What an image holds, in words.
 
-use whittle_image::{Base, CommandForm, Contents, Executable, ProgramKind, Runs};
+use super::report::PlatformReport;
+use whittle_image::{Base, CommandForm, Contents, Executable, ProgramKind, Runs, display_size};
 
 /// Executables, and entries of other lists, that are shown.
 pub(super) const SHOWN: usize = 20;
@@ -196,4 +197,24 @@ pub(super) fn lines(contents: &Contents) -> Vec<(&'static str, String)> {
 
 fn none() -> String {
     "none".into()
+}
+
+/// Its bytes, files and layers.
+pub(super) fn size(image: &PlatformReport) -> String {
+    let stored = match image.uncompressed {
+        true => "as stored, uncompressed (less in a registry)",
+        false => "compressed",
+    };
+    let contents = &image.contents;
+    format!(
+        "{} {stored}; {} unpacked, in {} and {}",
+        display_size(image.size),
+        display_size(contents.bytes),
+        count(contents.files, "regular file", "regular files"),
+        count(contents.layers.len(), "layer", "layers"),
+    )
+}
+
+fn count(number: i64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

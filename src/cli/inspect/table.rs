@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use super::report::{PlatformReport, Report};
 use super::rules::Verdict;
 use super::said::{
-    SHOWN, base, certificates, command, make, names, rest, runs, setuid, time_zones, tmp, user,
+    SHOWN, base, certificates, command, make, names, rest, runs, setuid, size, time_zones, tmp,
+    user,
 };
 use whittle_image::{Contents, Level, Outcome, Runs, display_size};
 
@@ -82,21 +83,6 @@ fn below(out: &mut impl Write, text: &str) -> io::Result<()> {
 
 fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(out, "\n{text}")
-}
-
-fn size(image: &PlatformReport) -> String {
-    let stored = match image.uncompressed {
-        true => "as stored, uncompressed (less in a registry)",
-        false => "compressed",
-    };
-    let contents = &image.contents;
-    format!(
-        "{} {stored}; {} unpacked, in {} and {}",
-        display_size(image.size),
-        display_size(contents.bytes),
-        count(contents.files, "regular file", "regular files"),
-        count(contents.layers.len(), "layer", "layers"),
-    )
 }
 
 fn start(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
@@ -249,10 +235,6 @@ fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn count(number: i64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A text of an image without what would move the terminal's cursor, change its colours or turn the

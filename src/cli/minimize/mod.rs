@@ -2,7 +2,6 @@
 
 mod out;
 mod page;
-mod plot;
 mod table;
 mod target;
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(super) async fn run(options: &Options, other: &str, now: i64) -> ExitCode {
 
 fn print(output: Output, report: &DifferenceReport, mut out: impl io::Write) -> io::Result<()> {
     match output {
-        Output::Table => table::write(&mut out, report)?,
+        Output::Table | Output::Html => table::write(&mut out, report)?,
         Output::Json | Output::Yaml => write(&mut out, output, report)?,
     }
     out.flush()
