@@ -467,3 +467,6 @@ fn chart(folder: &Path) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

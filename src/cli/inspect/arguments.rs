@@ -19,7 +19,8 @@ pub(crate) const EXAMPLES: &str = "Examples:\n  \
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// host/repository[:tag][@digest]; or a path that starts with / or . : an OCI layout (a directory or a tar archive),
-    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
+    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which. docker-daemon:NAME and
+    /// podman:NAME are images of Docker and Podman on this machine.
     image: String,
     /// The platform: os/architecture[/variant]. Without it: linux on this machine's architecture, or the only
     /// one there is.

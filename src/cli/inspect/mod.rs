@@ -7,6 +7,7 @@
 mod again;
 mod arguments;
 pub(crate) mod credentials;
+pub(crate) mod daemon;
 mod difference;
 mod docker;
 pub(crate) mod error;
@@ -143,6 +144,19 @@ pub(crate) fn explain(name: &str, error: &InspectError) -> String {
 }
 
 /// The report and the verdict for each of its images. `now`: seconds since 1970.
+/// The page of an image.
+#[cfg(test)]
+pub(crate) async fn html(image: &str) -> String {
+    let options = Options {
+        image: image.into(),
+        output: Output::Html,
+        ..Options::default()
+    };
+    let (report, verdicts, drawn) = look(&options, 0).await.unwrap();
+    let page = page::page(&report, &verdicts[0], drawn.unwrap());
+    page.unwrap().html()
+}
+
 #[cfg(test)]
 async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), InspectError> {
     let (report, verdicts, _) = look(options, now).await?;
@@ -286,6 +300,27 @@ fn printed(result: io::Result<()>, code: ExitCode) -> ExitCode {
         }
         _ => code,
     }
+}
+
+/// What an image of Docker or Podman on this machine holds, and the digests that it is known by; none where they do not have it.
+pub(crate) async fn contents_in(
+    engine: daemon::Engine,
+    image: &str,
+) -> Result<Option<(Vec<String>, Contents)>, InspectError> {
+    let name = format!("{}{image}", engine.prefix());
+    let location = Location::parse(&name, Path::exists)?;
+    let mut source = Source::open(location, &Connection::default())?;
+    let mut target = match source.find(&Platforms::Default).await {
+        Ok(target) => target,
+        Err(InspectError::Absent(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let found = target.images.swap_remove(0);
+    let contents = source
+        .contents(&found, Timestamp::now().as_second())
+        .await?;
+    let digests = [target.digest, found.digest, Some(found.id)];
+    Ok(Some((digests.into_iter().flatten().collect(), contents)))
 }
 
 /// The reports that Whittle has put beside an image in its registry: one a platform, each with the digests

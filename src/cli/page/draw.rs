@@ -19,7 +19,7 @@ const SEEN: f64 = 2.0;
 /// The height of a folder's name.
 const TITLE: f64 = 15.0;
 /// Characters of a name that is pointed at.
-const NAME: usize = 64;
+const NAME: usize = 80;
 
 pub(super) fn draw(page: &mut String, root: &Region, title: &str) {
     let _ = writeln!(

@@ -20,7 +20,7 @@ use whittle_image::{bounded, digest_of};
 /// Parts of one map.
 pub(crate) const PARTS: usize = 900;
 /// Characters of a name in a map.
-const NAME: usize = 64;
+const NAME: usize = 80;
 /// Characters of a path and of an instruction in a table.
 const PATH: usize = 240;
 /// Characters of a fact and of a note.

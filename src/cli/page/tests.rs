@@ -25,7 +25,8 @@ fn folder(name: &str, parts: Vec<Region>) -> Region {
 }
 
 /// What somebody may call a file who wants to be more than a name.
-pub(super) const HOSTILE: &str = "</script><img src=http://127.0.0.1:9/x onerror=document.title=1>\"'&\u{202e}\u{1b}[31m__proto__";
+pub(super) const HOSTILE: &str =
+    "</script><img src=http://127.0.0.1:9/x onerror=title=1>\"'&\u{202e}\u{1b}[31m";
 
 /// A page as an image makes it, with hostile names.
 pub(super) fn page() -> Page {

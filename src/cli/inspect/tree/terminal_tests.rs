@@ -12,7 +12,6 @@ use crate::inspect::{Options, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const IMAGE: &str = "WHITTLE_TEST_TREE";
-const TABS: &str = "\t";
 
 /// This very program on a terminal, as `whittle inspect --tree`.
 struct Session {
@@ -45,6 +44,7 @@ impl Session {
         ]);
         command.env(IMAGE, image.name());
         command.env("TERM", "xterm-256color");
+        command.env("RUST_BACKTRACE", "0");
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);
         let mut reader = pair.master.try_clone_reader().unwrap();
@@ -125,7 +125,7 @@ fn keys_walk_through_layers_and_files_and_q_gives_the_terminal_back() {
     assert!(session.parser.screen().alternate_screen());
     session.press("\u{1b}[B\u{1b}[B");
     session.shows("What layer 2 did");
-    session.press(TABS);
+    session.press("\t");
     session.press("/pass");
     session.shows("passwd");
     session.press("\r\u{1b}[F");

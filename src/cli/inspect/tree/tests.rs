@@ -107,15 +107,15 @@ fn a_layer_shows_what_it_added_changed_and_removed() {
     let buffer = shown.backend().buffer();
     let line = |text: &str| {
         (0..16).find(|y| {
-            let row: String = (48..110).map(|x| buffer[(x, *y)].symbol()).collect();
+            let row: String = (47..110).map(|x| buffer[(x, *y)].symbol()).collect();
             row.contains(text)
         })
     };
-    let color = |text: &str| buffer[(49, line(text).unwrap())].fg;
+    let color = |text: &str| buffer[(47, line(text).unwrap())].fg;
     assert_eq!(color("+"), Color::Green);
     assert_eq!(color("~"), Color::Yellow);
     assert!(
-        buffer[(49, line("/").unwrap())]
+        buffer[(47, line("/").unwrap())]
             .modifier
             .contains(Modifier::REVERSED)
     );

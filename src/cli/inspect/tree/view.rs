@@ -180,7 +180,7 @@ fn files(frame: &mut Frame<'_>, area: Rect, state: &mut State, model: &Model) {
         Line::from(Span::styled(text, style))
     });
     let mut lines: Vec<Line<'_>> = lines.collect();
-    if state.rows.rows.len() <= 1 && state.rows.rows.first().is_some_and(|row| row.bytes == 0) {
+    if state.rows.rows.len() <= 1 {
         lines.push(Line::from(match state.filter.is_empty() {
             true => "  nothing",
             false => "  no name has this text",
