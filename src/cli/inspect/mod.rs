@@ -309,7 +309,10 @@ pub(crate) async fn contents_in(
 ) -> Result<Option<(Vec<String>, Contents)>, InspectError> {
     let name = format!("{}{image}", engine.prefix());
     let location = Location::parse(&name, Path::exists)?;
-    let mut source = Source::open(location, &Connection::default())?;
+    held(Source::open(location, &Connection::default())?).await
+}
+
+async fn held(mut source: Source) -> Result<Option<(Vec<String>, Contents)>, InspectError> {
     let mut target = match source.find(&Platforms::Default).await {
         Ok(target) => target,
         Err(InspectError::Absent(_)) => return Ok(None),

@@ -176,7 +176,7 @@ async fn a_page_shows_maps_contents_rules_and_what_is_reached() {
         "<h2>by folder</h2>",
         "<h2>by layer</h2>",
         "linux/amd64 · sha256:",
-        "<th scope=\"row\">User</th><td>65532:65532 (uid 65532, gid 65532)</td>",
+        "<th scope=\"row\">User</th><td>65532:65532 (uid 65532, gid 0)</td>",
         "<th scope=\"row\">NoShell</th><td><span class=\"kept\">kept</span> if a contract asked for it</td>",
         "<td>68.4 KiB</td><td>no</td><td><code>/usr/share/doc/large</code></td>",
         "<td>yes</td><td><code>/app</code></td>",

@@ -293,7 +293,10 @@ fn the_page_draws_zooms_and_loads_nothing_in_a_browser() {
         browser.value("document.querySelectorAll('svg .hidden').length"),
         1
     );
+    let legend = "document.querySelector('.legend').checkVisibility()";
+    assert_eq!(browser.value(legend), false);
     browser.click("input[name=Color][value=reached]");
+    assert_eq!(browser.value(legend), true);
     let colors = "[...new Set([...document.querySelectorAll('svg rect')].map((one) => one.classList[0]))].sort()";
     assert_eq!(
         browser.value(colors),
@@ -320,6 +323,9 @@ fn the_page_draws_zooms_and_loads_nothing_in_a_browser() {
 
     browser.open(&url, 360, 740, false);
     check_map(&mut browser);
+    let wide = "[...document.querySelectorAll('.bar, .bar label, svg, h1, .facts')]
+        .every((one) => one.getBoundingClientRect().right <= 360)";
+    assert_eq!(browser.value(wide), true);
     assert_eq!(
         browser.value("document.documentElement.scrollWidth <= 360"),
         true

@@ -38,10 +38,13 @@ fn part(page: &mut String, region: &Region, area: Area, whole: bool) {
         return;
     }
     let folder = !region.parts.is_empty();
+    let number = region.layer.map_or(0, |layer| u32::from(layer) + 1);
+    let layer = format!("{number} {}", region.name);
     let name = match region.kind {
         RegionKind::Others => "others",
         RegionKind::Hidden => "hidden by later layers",
         _ if whole => "",
+        RegionKind::Layer => &layer,
         _ => &region.name,
     };
     let color = region.layer.map_or(0, usize::from) % COLORS;

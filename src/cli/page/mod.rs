@@ -154,7 +154,7 @@ impl Page {
         if !self.reached.is_empty() {
             let _ = writeln!(
                 page,
-                "<p class=\"legend\"><span class=\"box reached\"></span>reached by the program \
+                "<p class=\"legend\" hidden><span class=\"box reached\"></span>reached by the program \
                  <span class=\"box left\"></span>not reached. {}</p>",
                 escaped(&self.reached)
             );

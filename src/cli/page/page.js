@@ -61,6 +61,8 @@
     return found;
   };
 
+  const legend = document.querySelector('.legend');
+
   // The shown map, and the way from its root to the part that fills the view.
   let shown = 0, way = [data.maps[0].root], color = 'layer';
 
@@ -126,6 +128,7 @@
   if (data.reached) {
     choice('Color', [['layer', 'layer'], ['reached', 'reached by the program']], 'layer', (value) => {
       color = value;
+      if (legend) legend.hidden = color !== 'reached';
       draw();
     });
   }
@@ -182,7 +185,7 @@
       if (node[PARTS].length) {
         text.setAttribute('class', 'head');
         inner = {x: area.x + 2, y: area.y + TITLE, w: Math.max(0, area.w - 4), h: Math.max(0, area.h - TITLE - 2)};
-      } else if (area.h >= 2 * TITLE && room >= 7) {
+      } else if (area.h >= 2 * TITLE && room >= size(node[BYTES]).length) {
         make('text', group, {x: (area.x + 4).toFixed(2), y: (area.y + 26).toFixed(2)}, size(node[BYTES]));
       }
     }

@@ -131,6 +131,25 @@ async fn an_image_that_a_daemon_does_not_have_is_said_in_its_words() {
 }
 
 #[tokio::test]
+async fn probes_are_judged_by_what_a_daemon_has_and_others_stay_unknown() {
+    let served = Served::new(engine(saved()));
+    let source = |name: &str| {
+        let mut daemon = served.daemon(name);
+        daemon.patience = PATIENCE;
+        Source::Daemon(Box::new(daemon))
+    };
+    let (digests, contents) = crate::inspect::held(source("team/app:1"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(digests, [digest_of(&config("linux/amd64", &[program()]))]);
+    assert_eq!(contents.platform, "linux/amd64");
+    let absent = crate::inspect::held(source("other:2")).await.unwrap();
+    assert!(absent.is_none());
+    assert!(crate::inspect::held(source("broken")).await.is_err());
+}
+
+#[tokio::test]
 async fn an_archive_that_ends_early_is_an_error_with_the_images_name() {
     let mut bytes = saved();
     bytes.truncate(700);
