@@ -197,7 +197,7 @@ impl Page {
 
     fn layers(&self, page: &mut String) {
         page.push_str(
-            "<section>\n<h2>Layers</h2>\n<div class=\"wide\"><table class=\"list\">\n<tr><th>layer</th><th>stored</th><th>files</th>\
+            "<section>\n<h2>Layers</h2>\n<div class=\"wide\"><table class=\"list\">\n<tr><th>layer</th><th>stored</th><th>file bytes</th>\
              <th>hidden</th><th>made by</th></tr>\n",
         );
         for (index, layer) in self.layers.iter().enumerate().take(ROWS) {

@@ -79,6 +79,7 @@ impl Drop for Served {
 }
 
 fn daemon(socket: &Path, name: &str) -> Daemon {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     Daemon {
         engine: Engine::Docker,
         name: name.into(),
