@@ -27,7 +27,7 @@ demo: ## A cluster, the operator, a build for two platforms, the image as a Pod,
 T ?=
 NEXTEST := PATH="$$(config/tools/install.sh):$$PATH" cargo nextest run --locked
 
-.PHONY: packages generate lint test test-long test-unit test-shells test-argocd test-docs test-integration
+.PHONY: packages generate lint test test-long test-unit test-shells test-browser test-argocd test-docs test-integration
 packages: ## What the machine lacks for building and testing: Debian packages, and pinned tools in the cache
 	@tests/packages.sh
 
@@ -49,6 +49,9 @@ test-unit: ## Unit tests and snapshots; T=PART chooses by name
 
 test-shells: ## What is said of scripts, against random ones in dash, bash, busybox and mksh
 	tests/shells.sh
+
+test-browser: ## The page of `whittle inspect -o html` in a browser; pictures in target/browser
+	tests/browser.sh
 
 # What it reads is outside of its module: go test would not see that it has changed.
 test-argocd: ## Argo CD's scripts for our kinds, in the Lua that Argo CD runs, by its own kind of tests

@@ -41,6 +41,9 @@ SECONDS_EACH=12 make --no-print-directory fuzz
 stage "Random scripts in real shells"
 make --no-print-directory test-shells
 
+stage "The page of an image, in a browser"
+make --no-print-directory test-browser
+
 stage "Argo CD's scripts"
 make --no-print-directory test-argocd
 

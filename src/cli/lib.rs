@@ -11,6 +11,7 @@ pub mod inspect;
 mod local;
 mod minimize;
 mod node_profiles;
+mod page;
 pub mod probes;
 
 use std::ffi::OsString;
@@ -19,11 +20,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::builder::PossibleValuesParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use whittle_api::IsolationMode;
 use whittle_build::daemon::start::Start;
-use whittle_image::{Budget, Rule};
 use whittle_probe::policy::{self, Speaks};
 
 /// Turns an ImageBuild into the smallest image that still runs.
@@ -78,8 +77,10 @@ enum Command {
     },
     /// Shows what is in an image and whether it starts, and checks it against rules.
     ///
-    /// Exit codes: 0: no requested rule is broken; 1: one is broken, or unknown; 2: the image cannot be inspected.
-    Inspect(Inspect),
+    /// Exit codes: 0: no requested rule is broken; 1: one is broken, or unknown, or with --exit-code two images differ;
+    /// 2: the image cannot be inspected.
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(Box<inspect::Arguments>),
     /// Prints the CustomResourceDefinitions as YAML.
     Crds {
         /// Write them into this directory instead, one file each: whittle.dev_PLURAL.yaml.
@@ -219,99 +220,12 @@ struct Controller {
     pod_address: Option<IpAddr>,
 }
 
-#[derive(clap::Args)]
-struct Inspect {
-    /// host/repository[:tag][@digest]; or a path that starts with / or . : an OCI layout (a directory or a tar archive),
-    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
-    image: String,
-    /// The platform: os/architecture[/variant]. Without it: linux on this machine's architecture, or the only
-    /// one there is.
-    #[arg(long, value_parser = platform)]
-    platform: Option<String>,
-    /// All platforms of an index.
-    #[arg(long, conflicts_with = "platform")]
-    all_platforms: bool,
-    /// Output format.
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-    /// Rules that must be kept, separated by commas. RunnableEntrypoint and PlatformMatches must be kept too
-    /// once there is a contract, unless --warn names them.
-    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
-    enforce: Vec<Rule>,
-    /// Rules that are reported when broken, without failing.
-    #[arg(long, value_name = "RULE", value_delimiter = ',', value_parser = rules())]
-    warn: Vec<Rule>,
-    /// Bytes as stored in the registry, at most: 20Mi.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_size: Option<i64>,
-    /// The image that --max-growth-percent compares with.
-    #[arg(long, value_name = "IMAGE", requires = "max_growth_percent")]
-    against: Option<String>,
-    /// Growth against the other image, in percent of its size, at most.
-    #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(i64).range(0..))]
-    max_growth_percent: Option<i64>,
-    /// Use HTTP without TLS; registries on this machine always use it.
-    #[arg(long)]
-    plain_http: bool,
-    /// File with additional CA certificates (PEM) for the registry.
-    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
-    ca: Option<PathBuf>,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, Default)]
-enum Output {
-    /// A table.
-    #[default]
-    Table,
-    /// JSON.
-    Json,
-}
-
-fn rules() -> impl clap::builder::TypedValueParser<Value = Rule> {
-    use clap::builder::TypedValueParser;
-    PossibleValuesParser::new(Rule::ALL.map(Rule::name))
-        .map(|name| Rule::named(&name).expect("the name of a rule"))
-}
-
 pub(crate) fn platform(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('/').collect();
     if matches!(parts.len(), 2 | 3) && parts.iter().all(|part| !part.is_empty()) {
         return Ok(text.to_owned());
     }
     Err("invalid platform: write os/architecture or os/architecture/variant, for example linux/arm64".into())
-}
-
-fn size(text: &str) -> Result<i64, String> {
-    whittle_api::quantity::bytes(text)
-        .and_then(|bytes| i64::try_from(bytes).ok())
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "invalid quantity: write one over 0, for example 20Mi".into())
-}
-
-impl Inspect {
-    fn options(self) -> inspect::Options {
-        inspect::Options {
-            image: self.image,
-            against: self.against,
-            platforms: match self.platform {
-                Some(platform) => inspect::Platforms::One(platform),
-                None if self.all_platforms => inspect::Platforms::All,
-                None => inspect::Platforms::Default,
-            },
-            budget: Budget {
-                max_size: self.max_size,
-                max_growth_percent: self.max_growth_percent,
-                enforce: self.enforce,
-                warn: self.warn,
-            },
-            output: match self.output {
-                Output::Table => inspect::Output::Table,
-                Output::Json => inspect::Output::Json,
-            },
-            plain_http: self.plain_http,
-            ca: self.ca,
-        }
-    }
 }
 
 /// Does what the command line asks for.
@@ -449,7 +363,13 @@ async fn run(command: Command) -> ExitCode {
             }
         }
         Command::Runner => whittle_build::runner::run().await,
-        Command::Inspect(arguments) => inspect::run(&arguments.options()).await,
+        Command::Inspect(arguments) => match arguments.options() {
+            Ok(options) => Box::pin(inspect::run(&options)).await,
+            Err(error) => {
+                eprintln!("whittle: {error}");
+                ExitCode::from(2)
+            }
+        },
         Command::Watch { folder } => {
             log();
             ended(whittle_watch::run(&folder).await, "the watcher failed")
@@ -557,3 +477,6 @@ fn chart(folder: &Path) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod contents;
 mod contract;
+mod difference;
 mod directory;
 mod document;
 mod elf;
@@ -15,9 +16,11 @@ mod facts;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
 mod inspect;
+mod installed;
 mod layer;
 mod libraries;
 mod limits;
+pub mod map;
 mod mentions;
 pub mod packed;
 mod platform;
@@ -49,6 +52,9 @@ pub use contents::{
     Os, Privileged, ProgramKind, Runs, SizedFile, Start, TimeZones, Tmp, User,
 };
 pub use contract::{Budget, Finding, Level, Measured, Outcome, Rule, check, judge};
+pub use difference::{
+    Change, Changed, Difference, LayerShare, PackageChange, Side, Sum, Totals, compare,
+};
 pub use document::{
     Descriptor, DocumentPlatform, IndexDocument, ManifestDocument, is_digest, read,
 };
@@ -56,7 +62,8 @@ pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
 pub use layer::{
-    Compression, Decompressed, Hasher, Image, LayerCount, LayerError, LayerFacts, LayerSource,
+    Compression, Decompressed, Deed, Hasher, Image, Journal, LayerCount, LayerError, LayerFacts,
+    LayerSource, Step,
 };
 pub use libraries::{Libc, MissingLibrary};
 pub use limits::{Exceeded, Limits, Note, Notes};

@@ -32,6 +32,10 @@ pub struct Limits {
     /// Where it is to be found out what the image's program reaches: how many of its layers are its base's. Files are
     /// then read for what they name.
     pub reach: Option<u16>,
+    /// Whether a print of each file's bytes is kept, and the names of packages: for comparing two images.
+    pub prints: bool,
+    /// How many things are noted that layers did to files; 0: none.
+    pub steps: usize,
     /// Bytes of what is kept about what files name.
     pub mention_bytes: usize,
     /// Bytes of window that a zstd frame may ask for (RFC 8878, section 3.1.1.1.2).
@@ -52,6 +56,8 @@ impl Default for Limits {
             text_bytes: 2 << 20,
             elf_bytes: 8 << 20,
             reach: None,
+            prints: false,
+            steps: 0,
             mention_bytes: 10 << 20,
             zstd_window: 8 << 20,
         }

@@ -27,8 +27,8 @@ const LARGE: u32 = u32::MAX;
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// Its place among all entries that the tree has ever had: less than `Tree::ever`.
-    pub(super) fn index(self) -> usize {
+    /// Its place among all entries that the tree has ever had: less than how many there ever were.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -231,7 +231,7 @@ impl Tree {
     }
 
     /// False once the entry was removed.
-    pub(super) fn is_live(&self, id: NodeId) -> bool {
+    pub fn is_live(&self, id: NodeId) -> bool {
         self.nodes[id.0 as usize].attributes != NONE
     }
 
@@ -489,12 +489,13 @@ impl Tree {
 
     /// Removes an entry and all below it; of the root, all below it.
     pub(super) fn remove(&mut self, id: NodeId) {
-        self.purge(id, u16::MAX);
+        self.purge(id, u16::MAX, &mut |_, _| {});
     }
 
     /// Removes what comes from a layer before `layer`, at `top` and below; directories that still hold
     /// something stay. The root itself always stays.
-    pub(super) fn purge(&mut self, top: NodeId, layer: u16) {
+    /// `gone`: told of each entry that goes.
+    pub(super) fn purge(&mut self, top: NodeId, layer: u16, gone: &mut dyn FnMut(NodeId, Meta)) {
         // Parents stand before their children: backwards, children go first.
         let mut order = vec![top];
         let mut done = 0;
@@ -511,6 +512,7 @@ impl Tree {
             }
             let holds = meta.kind == Kind::Directory && self.nodes[id.0 as usize].data != NONE;
             if old && !holds && id != self.root() {
+                gone(id, meta);
                 self.drop_entry(id);
             }
         }
@@ -695,10 +697,10 @@ mod tests {
         let lib = tree.find("/usr/lib").unwrap();
         tree.insert(lib, b"new", file(1, 1), b"");
         let usr = tree.find("/usr").unwrap();
-        tree.purge(usr, 1);
+        tree.purge(usr, 1, &mut |_, _| {});
         assert!(tree.find("/usr/lib/new").is_ok());
         assert!(tree.find("/usr/lib/libc.so.6").is_err());
-        tree.purge(tree.root(), 2);
+        tree.purge(tree.root(), 2, &mut |_, _| {});
         assert_eq!(tree.len(), 1);
         assert!(tree.is_empty());
     }

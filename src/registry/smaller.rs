@@ -57,6 +57,16 @@ impl Client {
             reach: Some(base),
             ..Limits::default()
         };
+        self.read(layers, config, limits).await
+    }
+
+    /// Reads the layers of an image within these bounds.
+    pub async fn read(
+        &self,
+        layers: &[Layer],
+        config: &ImageConfig,
+        limits: Limits,
+    ) -> Result<Image, ReadError> {
         read_image(self, layers, config, limits).await
     }
 

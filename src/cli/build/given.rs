@@ -139,7 +139,7 @@ pub(super) fn repository(option: &str, text: &str) -> Result<Repository, Failed>
                 )))
             }
         },
-        Location::Files { .. } => Err(invalid(format!(
+        Location::Files { .. } | Location::Daemon { .. } => Err(invalid(format!(
             "{option} {text}: invalid repository: {example}"
         ))),
     }

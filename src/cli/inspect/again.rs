@@ -17,10 +17,19 @@ impl Source {
             reach: Some(base),
             ..Limits::default()
         };
+        self.read(found, limits).await
+    }
+
+    /// The files of an image, read within these bounds.
+    pub(crate) async fn read(
+        &mut self,
+        found: &Found,
+        limits: Limits,
+    ) -> Result<Image, InspectError> {
         match (self, &found.stored) {
             (Self::Remote(remote), Stored::Document(document)) => {
                 let client = remote.client();
-                let image = client.image(&document.layers, &found.config, base).await;
+                let image = client.read(&document.layers, &found.config, limits).await;
                 image.map_err(|error| remote.unread(error, document))
             }
             (Self::Layout(layout), Stored::Document(document)) => {

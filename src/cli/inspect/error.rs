@@ -12,6 +12,9 @@ pub enum InspectError {
     /// The argument names no image.
     #[error("{0}")]
     Name(String),
+    /// A daemon does not have the image.
+    #[error("{0}")]
+    Absent(String),
     /// The same rule twice.
     #[error("the rule {0} is in both --enforce and --warn: name it once")]
     RuleTwice(&'static str),

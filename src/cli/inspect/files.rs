@@ -33,6 +33,11 @@ impl Files {
         Ok(Self::Tar(Tarball::open(path)?))
     }
 
+    /// A tar in a file without a name. `shown`: what errors call it.
+    pub(super) fn spooled(spool: File, shown: &Path) -> Result<Self, InspectError> {
+        Ok(Self::Tar(Tarball::spooled(spool, shown)?))
+    }
+
     /// Where the files lie.
     pub(super) fn path(&self) -> &Path {
         match self {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::daemon::{self, Engine};
 use super::error::InspectError;
 use whittle_image::Reference;
 
@@ -10,6 +11,13 @@ use whittle_image::Reference;
 pub(crate) enum Location {
     /// In a registry.
     Registry(Reference),
+    /// In a daemon on this machine.
+    Daemon {
+        /// Whose.
+        engine: Engine,
+        /// As the daemon knows it.
+        name: String,
+    },
     /// In a folder or a tar.
     Files {
         /// The folder or the tar.
@@ -46,6 +54,17 @@ impl Location {
         for (prefix, form) in PREFIXES {
             if let Some(rest) = image.strip_prefix(prefix) {
                 return files(rest, Some(form), exists);
+            }
+        }
+        for engine in Engine::ALL {
+            if let Some(name) = image.strip_prefix(engine.prefix()) {
+                return match daemon::fault(name) {
+                    None => Ok(Self::Daemon {
+                        engine,
+                        name: name.to_owned(),
+                    }),
+                    Some(why) => Err(InspectError::Name(format!("{image}: {why}"))),
+                };
             }
         }
         if image.starts_with(['/', '.']) {
@@ -228,6 +247,22 @@ mod tests {
             parse(&image, &there).unwrap(),
             at("layout", Some(Form::OciLayout), Some(DIGEST))
         );
+    }
+
+    #[test]
+    fn an_image_of_a_daemon_is_known_by_its_prefix() {
+        for (image, engine) in [
+            ("docker-daemon:team/app:1", Engine::Docker),
+            ("podman:team/app:1", Engine::Podman),
+        ] {
+            let name = "team/app:1".to_owned();
+            assert_eq!(
+                parse(image, &[]).unwrap(),
+                Location::Daemon { engine, name }
+            );
+        }
+        let said = parse("docker-daemon:", &[]).unwrap_err().to_string();
+        assert!(said.contains("a name is missing"), "{said}");
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //! `source`, `again` <- `rules`, `report`, `table` <- here. What is read is judged by `image`, as a build's image is.
 
 mod again;
+mod arguments;
 pub(crate) mod credentials;
+pub(crate) mod daemon;
+mod difference;
 mod docker;
 pub(crate) mod error;
 mod files;
@@ -15,23 +18,28 @@ pub(crate) mod helper;
 mod layout;
 pub(crate) mod location;
 mod manifest;
+mod page;
 pub(crate) mod platform;
 pub(crate) mod remote;
 mod report;
 mod rules;
+mod said;
 pub(crate) mod source;
 pub(crate) mod table;
 mod tarball;
+mod tree;
 
+pub(crate) use arguments::{Arguments, EXAMPLES};
 pub use error::{Hint, InspectError};
 pub use platform::Platforms;
 pub use report::{PlatformReport, Report, RuleFinding};
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 
 use location::Location;
 use remote::{Connection, Remote};
@@ -45,12 +53,18 @@ const BROKEN: u8 = 1;
 const FAILED: u8 = 2;
 
 /// What is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The image: a reference, or a path.
     pub image: String,
     /// The image that `budget.max_growth_percent` compares with.
     pub against: Option<String>,
+    /// The image that it is compared with, file by file.
+    pub diff: Option<String>,
+    /// Whether it is walked through on a terminal.
+    pub tree: bool,
+    /// Whether a difference is told by the exit code.
+    pub exit_code: bool,
     /// Which platforms.
     pub platforms: Platforms,
     /// What the image must be.
@@ -71,13 +85,27 @@ pub enum Output {
     Table,
     /// [`Report`], for programs.
     Json,
+    /// The same as YAML.
+    Yaml,
+    /// A page with maps of its bytes.
+    Html,
 }
 
 /// Inspects, prints, and says by the exit code how it went: 0, 1 where what was asked of the image is
 /// broken, 2 where it could not be inspected. A process-wide rustls provider must be installed.
 pub async fn run(options: &Options) -> ExitCode {
     let now = Timestamp::now().as_second();
-    let (report, verdicts) = match inspect(options, now).await {
+    if let Some(other) = &options.diff {
+        return difference::run(options, other, now).await;
+    }
+    if options.tree {
+        return tree::run(options).await;
+    }
+    if options.output == Output::Html && io::stdout().is_terminal() {
+        eprintln!("whittle: a page is not for a terminal: add > image.html");
+        return ExitCode::from(FAILED);
+    }
+    let (report, verdicts, drawn) = match look(options, now).await {
         Ok(found) => found,
         Err(error) => {
             eprintln!(
@@ -87,18 +115,16 @@ pub async fn run(options: &Options) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    match print(options.output, &report, &verdicts, io::stdout().lock()) {
-        // Whoever reads has seen enough, as `head` has.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("whittle: cannot print the report: {error}");
-            return ExitCode::from(FAILED);
-        }
-        _ => {}
-    }
-    if verdicts.iter().any(|verdict| verdict.failed) {
-        return ExitCode::from(BROKEN);
-    }
-    ExitCode::SUCCESS
+    let code = match verdicts.iter().any(|verdict| verdict.failed) {
+        true => ExitCode::from(BROKEN),
+        false => ExitCode::SUCCESS,
+    };
+    let out = io::stdout().lock();
+    let result = match drawn.and_then(|drawn| page::page(&report, &verdicts[0], drawn)) {
+        Some(page) => wrote(out, &page.html()),
+        None => print(options.output, &report, &verdicts, out),
+    };
+    printed(result, code)
 }
 
 /// An error with the image's name, and that a file was meant, where that may be.
@@ -118,7 +144,30 @@ pub(crate) fn explain(name: &str, error: &InspectError) -> String {
 }
 
 /// The report and the verdict for each of its images. `now`: seconds since 1970.
+/// The page of an image.
+#[cfg(test)]
+pub(crate) async fn html(image: &str) -> String {
+    let options = Options {
+        image: image.into(),
+        output: Output::Html,
+        ..Options::default()
+    };
+    let (report, verdicts, drawn) = look(&options, 0).await.unwrap();
+    let page = page::page(&report, &verdicts[0], drawn.unwrap());
+    page.unwrap().html()
+}
+
+#[cfg(test)]
 async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), InspectError> {
+    let (report, verdicts, _) = look(options, now).await?;
+    Ok((report, verdicts))
+}
+
+/// The same, with the maps of a page where one is wanted.
+async fn look(
+    options: &Options,
+    now: i64,
+) -> Result<(Report, Vec<Verdict>, Option<page::Drawn>), InspectError> {
     let terms = Terms {
         budget: options.budget.clone(),
         platform: match &options.platforms {
@@ -145,9 +194,16 @@ async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), 
         Some(name) => Some(open(name).map_err(against)?),
         None => None,
     };
-    let (mut images, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut images, mut verdicts, mut drawn) = (Vec::new(), Vec::new(), None);
     for found in target.images {
-        let contents = source.contents(&found, now).await?;
+        let contents = match options.output {
+            Output::Html => {
+                let image = source.image(&found, page::base(&found.config)).await?;
+                drawn = Some(page::draw(&image, &found.config));
+                Contents::of(&image, &found.config, now)
+            }
+            _ => source.contents(&found, now).await?,
+        };
         let verdict = match &mut before {
             None => terms.judge(&found, &contents, None),
             Some(before) => {
@@ -163,7 +219,7 @@ async fn inspect(options: &Options, now: i64) -> Result<(Report, Vec<Verdict>), 
         digest: target.digest,
         images,
     };
-    Ok((report, verdicts))
+    Ok((report, verdicts, drawn))
 }
 
 /// Judges an image against another one, whose layers are read only where it must be said what grew.
@@ -213,13 +269,61 @@ fn print(
     mut out: impl Write,
 ) -> io::Result<()> {
     match output {
-        Output::Table => table::write(&mut out, report, verdicts)?,
-        Output::Json => {
-            serde_json::to_writer_pretty(&mut out, report)?;
-            writeln!(out)?;
-        }
+        Output::Table | Output::Html => table::write(&mut out, report, verdicts)?,
+        Output::Json | Output::Yaml => write(&mut out, output, report)?,
     }
     out.flush()
+}
+
+fn wrote(mut out: impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes something for programs.
+fn write(out: &mut impl Write, output: Output, value: &impl Serialize) -> io::Result<()> {
+    if output == Output::Yaml {
+        let text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
+        return out.write_all(text.as_bytes());
+    }
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// The exit code after something was printed.
+fn printed(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
+        // Whoever reads has seen enough, as `head` has.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("whittle: cannot print the report: {error}");
+            ExitCode::from(FAILED)
+        }
+        _ => code,
+    }
+}
+
+/// What an image of Docker or Podman on this machine holds, and the digests that it is known by; none where they do not have it.
+pub(crate) async fn contents_in(
+    engine: daemon::Engine,
+    image: &str,
+) -> Result<Option<(Vec<String>, Contents)>, InspectError> {
+    let name = format!("{}{image}", engine.prefix());
+    let location = Location::parse(&name, Path::exists)?;
+    held(Source::open(location, &Connection::default())?).await
+}
+
+async fn held(mut source: Source) -> Result<Option<(Vec<String>, Contents)>, InspectError> {
+    let mut target = match source.find(&Platforms::Default).await {
+        Ok(target) => target,
+        Err(InspectError::Absent(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let found = target.images.swap_remove(0);
+    let contents = source
+        .contents(&found, Timestamp::now().as_second())
+        .await?;
+    let digests = [target.digest, found.digest, Some(found.id)];
+    Ok(Some((digests.into_iter().flatten().collect(), contents)))
 }
 
 /// The reports that Whittle has put beside an image in its registry: one a platform, each with the digests

@@ -6,9 +6,10 @@ use super::error::InspectError;
 use whittle_image::{Entry, same_platform};
 
 /// Which platforms are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Platforms {
     /// Linux on this machine's architecture, or the only one that there is.
+    #[default]
     Default,
     /// `os/architecture` or `os/architecture/variant`.
     One(String),

@@ -1,5 +1,6 @@
 //! Where an image comes from, whichever it is: what there is, its config, its contents.
 
+use super::daemon::Daemon;
 use super::docker::{Archive, Opened};
 use super::error::InspectError;
 use super::files::Files;
@@ -15,6 +16,8 @@ pub(crate) enum Source {
     Remote(Box<Remote>),
     Layout(Layout),
     Archive(Archive),
+    /// A daemon on this machine; one of the two before once it was asked.
+    Daemon(Box<Daemon>),
 }
 
 /// What a name points at.
@@ -72,9 +75,20 @@ impl Source {
                 let remote = Remote::new(reference, connection)?;
                 return Ok(Self::Remote(Box::new(remote)));
             }
+            Location::Daemon { engine, name } => {
+                return Ok(Self::Daemon(Box::new(Daemon::new(engine, &name)?)));
+            }
             Location::Files { path, form, name } => (path, form, name),
         };
-        let mut files = Files::open(&path)?;
+        Self::of(Files::open(&path)?, form, name)
+    }
+
+    /// What is in files.
+    fn of(
+        mut files: Files,
+        form: Option<Form>,
+        name: Option<String>,
+    ) -> Result<Self, InspectError> {
         match form {
             Some(Form::OciLayout) => Ok(Self::Layout(Layout::new(files, name))),
             Some(Form::DockerArchive) => Ok(Self::Archive(Archive::new(files, name))),
@@ -86,7 +100,7 @@ impl Source {
             }
             None if Archive::is(&files) => Ok(Self::Archive(Archive::new(files, name))),
             None => Err(InspectError::NoImage {
-                path,
+                path: files.path().to_owned(),
                 why: "not an image: neither oci-layout and index.json (an OCI layout) nor \
                     manifest.json (`docker save`) found (`docker export` writes the files of a \
                     container, not an image)"
@@ -97,7 +111,11 @@ impl Source {
 
     /// Finds the images of the platforms that are meant.
     pub(crate) async fn find(&mut self, platforms: &Platforms) -> Result<Target, InspectError> {
+        if let Self::Daemon(daemon) = self {
+            *self = Self::of(daemon.files().await?, None, None)?;
+        }
         let pointed = match self {
+            Self::Daemon(_) => unreachable!("it was asked"),
             Self::Remote(remote) => remote.pointed().await?,
             Self::Layout(layout) => layout.pointed()?,
             Self::Archive(archive) => {
@@ -130,7 +148,9 @@ impl Source {
                     let document = match self {
                         Self::Remote(remote) => remote.image(entry).await?,
                         Self::Layout(layout) => layout.image(entry)?,
-                        Self::Archive(_) => unreachable!("an archive points at one image"),
+                        Self::Archive(_) | Self::Daemon(_) => {
+                            unreachable!("an archive points at one image")
+                        }
                     };
                     let stated = entry.platform.clone();
                     images.push(self.found(&entry.digest, stated, document).await?);
@@ -149,7 +169,7 @@ impl Source {
         let config = match self {
             Self::Remote(remote) => remote.config(&document).await?,
             Self::Layout(layout) => layout.config(&document)?,
-            Self::Archive(_) => unreachable!("an archive has no documents"),
+            Self::Archive(_) | Self::Daemon(_) => unreachable!("an archive has no documents"),
         };
         Ok(Found {
             digest: Some(digest.to_owned()),

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use super::report::{PlatformReport, Report};
 use super::rules::Verdict;
-use whittle_image::{
-    Base, CommandForm, Contents, Executable, Level, Outcome, ProgramKind, Runs, display_size,
+use super::said::{
+    SHOWN, base, certificates, command, make, names, rest, runs, setuid, size, time_zones, tmp,
+    user,
 };
+use whittle_image::{Contents, Level, Outcome, Runs, display_size};
 
-/// Executables, and entries of other lists, that are shown.
-const SHOWN: usize = 20;
 /// Width of the names of lines.
 const NAMES: usize = 16;
 
@@ -53,13 +53,7 @@ fn write_image(
     line(out, "Shells", &names(&contents.shells))?;
     line(out, "Package managers", &names(&contents.package_managers))?;
     line(out, "CA certificates", &certificates(contents))?;
-    line(
-        out,
-        "Time zones",
-        &contents.time_zones.as_ref().map_or("none".into(), |zones| {
-            format!("{} ({} files)", zones.path, zones.files)
-        }),
-    )?;
+    line(out, "Time zones", &time_zones(contents))?;
     line(out, "/tmp", &tmp(contents))?;
     line(out, "Setuid files", &setuid(contents))?;
     if !contents.health_check.is_empty() {
@@ -91,56 +85,14 @@ fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
     writeln!(out, "\n{text}")
 }
 
-fn base(contents: &Contents) -> String {
-    let base = match contents.base {
-        Base::Scratch => "scratch: no distribution and no C library",
-        Base::DistrolessStatic => "distroless, without a C library",
-        Base::Distroless => "distroless, with glibc",
-        Base::Musl => "a distribution with musl",
-        Base::Glibc => "a distribution with glibc",
-        Base::Other => "a distribution with neither glibc nor musl",
-    };
-    match &contents.os {
-        Some(os) => {
-            let version = os.version.as_deref().unwrap_or("");
-            format!("{} {version}", os.id).trim_end().to_owned() + &format!(" ({base})")
-        }
-        None => base.into(),
-    }
-}
-
-fn size(image: &PlatformReport) -> String {
-    let stored = match image.uncompressed {
-        true => "as stored, uncompressed (less in a registry)",
-        false => "compressed",
-    };
-    let contents = &image.contents;
-    format!(
-        "{} {stored}; {} unpacked, in {} and {}",
-        display_size(image.size),
-        display_size(contents.bytes),
-        count(contents.files, "regular file", "regular files"),
-        count(contents.layers.len(), "layer", "layers"),
-    )
-}
-
 fn start(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
     let start = &contents.start;
-    let command = match start.form {
-        CommandForm::None => "none: neither ENTRYPOINT nor CMD".into(),
-        CommandForm::Exec => words(&start.command),
-        CommandForm::Shell => format!("{} (shell form)", words(&start.command)),
-    };
-    line(out, "Starts", &command)?;
+    line(out, "Starts", &command(contents))?;
     for program in [Some(&start.program), start.then.as_ref()]
         .into_iter()
         .flatten()
     {
-        let verdict = match program.runs {
-            Runs::Yes => "can be started",
-            Runs::No => "CANNOT BE STARTED",
-            Runs::Unknown => "may start: unknown",
-        };
+        let verdict = runs(program);
         let name = match program.path.as_str() {
             "" => String::new(),
             path => format!("{path} ({}) ", make(program)),
@@ -152,87 +104,6 @@ fn start(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
         below(out, &format!("{name}{verdict}{why}"))?;
     }
     Ok(())
-}
-
-/// How a program is made.
-fn make(program: &Executable) -> String {
-    let kind = match program.kind {
-        ProgramKind::Static => "static",
-        ProgramKind::Dynamic => "dynamic",
-        ProgramKind::Script => "script",
-        ProgramKind::Other => "not a Linux program",
-    };
-    let mut parts = vec![kind.to_owned()];
-    parts.extend(program.machine.clone());
-    parts.extend(
-        program
-            .interpreter
-            .as_ref()
-            .map(|path| format!("by {path}")),
-    );
-    parts.join(", ")
-}
-
-fn user(contents: &Contents) -> String {
-    let user = &contents.user;
-    let configured = match user.configured.as_str() {
-        "" => "not set, so root",
-        text => text,
-    };
-    let mut parts = vec![match user.uid {
-        Some(uid) => format!("uid {uid}, gid {}", user.gid),
-        None => "number unknown".into(),
-    }];
-    parts.extend(user.name.as_ref().map(|name| format!("name {name}")));
-    parts.extend(user.home.as_ref().map(|home| format!("home {home}")));
-    let unknown = user.unknown.as_ref();
-    parts.extend(unknown.map(|what| format!("{what} not found in the image")));
-    if !user.numeric && !user.configured.is_empty() {
-        parts.push("not a number, which runAsNonRoot requires".into());
-    }
-    format!("{configured} ({})", parts.join("; "))
-}
-
-fn certificates(contents: &Contents) -> String {
-    let Some(found) = &contents.ca_certificates else {
-        return "none".into();
-    };
-    let mut text = format!("{} ({} certificates", found.path, found.certificates);
-    for (number, what) in [(found.expired, "expired"), (found.unreadable, "unreadable")] {
-        if number > 0 {
-            text.push_str(&format!(", {number} {what}"));
-        }
-    }
-    text + ")"
-}
-
-fn tmp(contents: &Contents) -> String {
-    let tmp = &contents.tmp;
-    let mode = tmp.mode.as_deref().unwrap_or("?");
-    match (tmp.exists, tmp.writable) {
-        (false, _) => "none".into(),
-        (true, true) => format!("writable for the image's user (mode {mode})"),
-        (true, false) => format!("not writable for the image's user (mode {mode})"),
-    }
-}
-
-fn setuid(contents: &Contents) -> String {
-    let files: Vec<String> = contents
-        .setuid
-        .items
-        .iter()
-        .map(|file| {
-            let mut what = vec![format!("mode {}", file.mode), format!("uid {}", file.uid)];
-            what.extend(file.capabilities.iter().cloned());
-            format!("{} ({})", file.path, what.join(", "))
-        })
-        .collect();
-    let more = contents.setuid.omitted;
-    match (shown(&files), rest(files.len(), more)) {
-        (text, _) if text.is_empty() => "none".into(),
-        (text, None) => text,
-        (text, Some(rest)) => format!("{text} {rest}"),
-    }
 }
 
 fn links(out: &mut impl Write, contents: &Contents) -> io::Result<()> {
@@ -364,39 +235,6 @@ fn rules(out: &mut impl Write, verdict: &Verdict) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn count(number: i64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
-}
-
-fn names(names: &[String]) -> String {
-    if names.is_empty() {
-        return "none".into();
-    }
-    match rest(names.len(), 0) {
-        Some(rest) => format!("{} {rest}", shown(names)),
-        None => shown(names),
-    }
-}
-
-/// The first of some names.
-fn shown(names: &[String]) -> String {
-    names[..names.len().min(SHOWN)].join(", ")
-}
-
-/// How many are not shown, of those that the report lists and those that it leaves out.
-fn rest(listed: usize, omitted: i64) -> Option<String> {
-    let more = i64::try_from(listed.saturating_sub(SHOWN))
-        .unwrap_or(i64::MAX)
-        .saturating_add(omitted);
-    (more > 0).then(|| format!("… and {more} more"))
-}
-
-/// A command, each word as JSON has it, as in a Dockerfile.
-fn words(command: &[String]) -> String {
-    let words: Vec<String> = command.iter().map(|word| format!("{word:?}")).collect();
-    format!("[{}]", words.join(", "))
 }
 
 /// A text of an image without what would move the terminal's cursor, change its colours or turn the

@@ -1,6 +1,6 @@
 use super::*;
 use crate::inspect::fixtures::LayoutFolder;
-use crate::inspect::{Options, Output, Platforms, inspect};
+use crate::inspect::{Options, inspect};
 use whittle_image::Budget;
 use whittle_image::Rule;
 use whittle_image::fixtures::{ElfFile, GLIBC, Tar};
@@ -9,12 +9,8 @@ async fn table(layers: &[Vec<u8>], budget: Budget) -> String {
     let layout = LayoutFolder::of("linux/amd64", layers);
     let options = Options {
         image: layout.name(),
-        against: None,
-        platforms: Platforms::Default,
         budget,
-        output: Output::Table,
-        plain_http: false,
-        ca: None,
+        ..Options::default()
     };
     let (mut report, verdicts) = inspect(&options, 0).await.unwrap();
     report.image = "hello:1".into();

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use tar_core::EntryType;
@@ -30,7 +31,11 @@ const MAX_LINKS: usize = 8;
 
 /// A tar and its table of contents.
 pub(super) struct Tarball {
+    /// What errors call it, and where it is opened.
     path: PathBuf,
+    place: PathBuf,
+    /// Keeps a file without a name.
+    _spool: Option<File>,
     bytes: Bytes,
     members: HashMap<String, Member>,
 }
@@ -139,9 +144,21 @@ impl Read for Bytes {
 impl Tarball {
     /// Opens a tar and reads its table of contents.
     pub(super) fn open(path: &Path) -> Result<Self, InspectError> {
+        Self::at(path, path, None)
+    }
+
+    /// A tar in a file without a name. `shown`: what errors call it.
+    pub(super) fn spooled(spool: File, shown: &Path) -> Result<Self, InspectError> {
+        let place = PathBuf::from(format!("/proc/self/fd/{}", spool.as_raw_fd()));
+        Self::at(&place, shown, Some(spool))
+    }
+
+    fn at(place: &Path, path: &Path, spool: Option<File>) -> Result<Self, InspectError> {
         let mut tar = Self {
             path: path.to_owned(),
-            bytes: Bytes::open(path)?,
+            place: place.to_owned(),
+            _spool: spool,
+            bytes: Bytes::open(place)?,
             members: HashMap::new(),
         };
         tar.index()?;
@@ -167,7 +184,7 @@ impl Tarball {
         if let Bytes::Gzip(reader) = &self.bytes
             && reader.at > offset
         {
-            self.bytes = Bytes::open(&self.path)?;
+            self.bytes = Bytes::open(&self.place)?;
         }
         let reader: &mut dyn Read = match &mut self.bytes {
             Bytes::Plain(reader) => {

@@ -7,12 +7,7 @@ use whittle_image::fixtures::{Tar, gzip};
 fn options(image: &str) -> Options {
     Options {
         image: image.into(),
-        against: None,
-        platforms: Platforms::Default,
-        budget: Budget::default(),
-        output: Output::Table,
-        plain_http: false,
-        ca: None,
+        ..Options::default()
     }
 }
 
@@ -167,4 +162,41 @@ fn a_name_that_is_a_file_too_says_how_to_mean_the_file() {
         why: "it is none".into(),
     };
     assert_eq!(explain("./a.tar", &error), "./a.tar: it is none");
+}
+
+#[tokio::test]
+async fn a_page_shows_maps_contents_rules_and_what_is_reached() {
+    let second = Tar::new()
+        .file("usr/share/doc/large", 0o644, &[1; 70_000])
+        .file("usr/share/doc/<b>", 0o644, &[1; 5000])
+        .bytes();
+    let layout = LayoutFolder::of("linux/amd64", &[program(), second]);
+    let page = html(&layout.name()).await;
+    for part in [
+        "<h2>by folder</h2>",
+        "<h2>by layer</h2>",
+        "linux/amd64 · sha256:",
+        "<th scope=\"row\">User</th><td>65532:65532 (uid 65532, gid 0)</td>",
+        "<th scope=\"row\">NoShell</th><td><span class=\"kept\">kept</span> if a contract asked for it</td>",
+        "<td>68.4 KiB</td><td>no</td><td><code>/usr/share/doc/large</code></td>",
+        "<td>yes</td><td><code>/app</code></td>",
+        "/usr/share/doc/&lt;b&gt;",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert!(!page.contains("<b>"), "{page}");
+}
+
+#[tokio::test]
+async fn yaml_says_what_json_says() {
+    let layout = LayoutFolder::of("linux/amd64", &[program()]);
+    let (report, verdicts) = inspect(&options(&layout.name()), 0).await.unwrap();
+    let text = |output| {
+        let mut bytes = Vec::new();
+        print(output, &report, &verdicts, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    };
+    let json: serde_json::Value = serde_json::from_str(&text(Output::Json)).unwrap();
+    let yaml: serde_json::Value = serde_saphyr::from_str(&text(Output::Yaml)).unwrap();
+    assert_eq!(json, yaml);
 }

@@ -2,7 +2,6 @@
 
 mod out;
 mod page;
-mod plot;
 mod table;
 mod target;
 #[cfg(test)]
@@ -38,12 +37,16 @@ const SHOWN: usize = 10;
 /// --keep names. The smaller image is not tried out: run it before you use it, or let an ImageBuild with a healthCheck do so.
 ///
 /// Exit codes: 0: done; 2: the image cannot be read or written.
-///
-/// Example: whittle minimize registry.example.com/team/app:1.2 --base golang:1.26 --to registry.example.com/team/app:1.2-small
 #[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  whittle minimize registry.example.com/team/app:1.2\n  \
+        whittle minimize registry.example.com/team/app:1.2 --base golang:1.26 --to registry.example.com/team/app:1.2-small\n  \
+        whittle minimize docker-daemon:app:dev --explain /usr/bin/curl"
+)]
 pub struct Options {
     /// host/repository[:tag][@digest]; or a path that starts with / or . : an OCI layout (a directory or a tar archive),
-    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which.
+    /// or what `docker save` writes. oci:PATH[:tag] and docker-archive:PATH[:name:tag] say which. docker-daemon:NAME and
+    /// podman:NAME are images of Docker and Podman on this machine.
     image: String,
     /// Where the smaller image goes: host/repository:tag, in the same registry or another; or an OCI layout that does not exist yet:
     /// oci:DIRECTORY[:tag] or oci-archive:FILE[:tag]. Without it, nothing is written.

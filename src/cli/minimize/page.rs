@@ -3,11 +3,10 @@
 
 use std::fmt::Write as _;
 
-use super::plot::{Area, areas};
 use super::{Outcome, Picture};
-use crate::inspect::table::plain;
+use crate::page::plot::{Area, areas};
+use crate::page::text::{escaped, shortened, size};
 use whittle_image::reach::{Because, Part, Tally};
-use whittle_image::{bounded, display_size};
 
 /// Parts of all maps of a page.
 pub(super) const PARTS: usize = 1500;
@@ -212,39 +211,8 @@ fn because(step: &Because, next: Option<&Because>) -> String {
     }
 }
 
-fn size(bytes: u64) -> String {
-    display_size(i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
 fn path(text: &str) -> String {
     escaped(&shortened(text, PATH))
-}
-
-fn shortened(text: &str, most: usize) -> String {
-    match text.chars().count() > most {
-        true => text
-            .chars()
-            .take(most.saturating_sub(1))
-            .chain(['…'])
-            .collect(),
-        false => text.to_owned(),
-    }
-}
-
-/// As a text of the page, whatever it holds.
-fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in plain(&bounded(text.to_owned(), 4096)).chars() {
-        match c {
-            '&' => shown.push_str("&amp;"),
-            '<' => shown.push_str("&lt;"),
-            '>' => shown.push_str("&gt;"),
-            '"' => shown.push_str("&quot;"),
-            '\'' => shown.push_str("&#39;"),
-            c => shown.push(c),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

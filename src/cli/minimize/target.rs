@@ -21,9 +21,10 @@ use whittle_image::{Descriptor, IndexDocument, OCI_INDEX, Reference, digest_of};
 const SUPPORTED: &str = "write host/repository:tag for a registry, oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG] for an OCI layout";
 
 /// What others write, and we do not.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "docker-archive:",
     "docker-daemon:",
+    "podman:",
     "containers-storage:",
     "dir:",
     "docker-image:",
@@ -88,7 +89,9 @@ impl Target {
         }
         let reference = match Location::parse(text, |_| false)? {
             Location::Registry(reference) => reference,
-            Location::Files { .. } => return Err(bad(format!("unsupported target: {SUPPORTED}"))),
+            Location::Files { .. } | Location::Daemon { .. } => {
+                return Err(bad(format!("unsupported target: {SUPPORTED}")));
+            }
         };
         if reference.tag.is_none() || reference.digest.is_some() {
             return Err(bad(

@@ -13,6 +13,8 @@ pub use manifests::{Fixed, Judged, Manifest, Manifests, Spot};
 pub use output::Format;
 pub use reports::{Report, Reports};
 
+pub use crate::inspect::daemon::Engine;
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -63,6 +65,10 @@ pub enum Fixing {
 ///
 /// Exit codes: 0: no probe is known to fail; 1: one cannot work; 2: something could not be read.
 #[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  whittle probes -f deploy/ --registry\n  whittle probes -f app.yaml --reports app.json --fix=write\n  \
+        whittle probes -f app.yaml --daemon docker"
+)]
 pub struct Options {
     /// Manifests: files, directories, or - for standard input.
     #[arg(short = 'f', long = "filename", required = true, num_args = 1..)]
@@ -84,6 +90,9 @@ pub struct Options {
         conflicts_with = "plain_http"
     )]
     pub ca: Option<PathBuf>,
+    /// Read the images themselves, as far as Docker or Podman on this machine has them.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub daemon: Option<Engine>,
     /// Ask the cluster of the current context for its ImageBuilds.
     #[arg(long)]
     pub cluster: bool,
@@ -111,6 +120,9 @@ pub async fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) ->
     if options.registry {
         remote::registry(options, &manifests.images(), &mut reports, &mut errors).await;
     }
+    if let Some(engine) = options.daemon {
+        remote::daemon(engine, &manifests.images(), &mut reports, &mut errors).await;
+    }
     if options.cluster {
         remote::cluster(&mut reports, &mut errors).await;
     }
@@ -123,7 +135,7 @@ fn without_reports(options: &Options, reports: &Reports, judged: &Judged) -> Opt
         .findings
         .iter()
         .any(|(_, finding)| finding.verdict.name() == "Unknown");
-    let elsewhere = options.registry || options.cluster;
+    let elsewhere = options.registry || options.cluster || options.daemon.is_some();
     if !asked || elsewhere || !reports.is_empty() {
         return None;
     }

@@ -8,7 +8,8 @@ use kube::{Api, Client};
 
 use super::{Error, Options, Report, Reports};
 use crate::cluster::answer;
-use crate::inspect::reports_beside;
+use crate::inspect::daemon::Engine;
+use crate::inspect::{contents_in, reports_beside};
 use whittle_api::ImageBuild;
 use whittle_build::variables::literal;
 use whittle_image::Contents;
@@ -49,6 +50,30 @@ pub(super) async fn registry(
             Err(error) => {
                 let why = format!("cannot be queried for its report: {error}");
                 errors.push(Error::new(image, why));
+            }
+        }
+    }
+}
+
+/// Adds what images hold that Docker or Podman on this machine has. One that they do not have stays not known.
+pub(super) async fn daemon(
+    engine: Engine,
+    images: &BTreeSet<String>,
+    reports: &mut Reports,
+    errors: &mut Vec<Error>,
+) {
+    for image in images.iter().filter(|image| !image.is_empty()) {
+        match contents_in(engine, image).await {
+            Ok(Some((digests, contents))) => reports.add(Report {
+                image: image.clone(),
+                digests,
+                contents,
+                health_check: None,
+            }),
+            Ok(None) => {}
+            Err(error) => {
+                let why = format!("cannot be read: {error}");
+                errors.push(Error::new(image.clone(), why));
             }
         }
     }

@@ -54,6 +54,7 @@ fn run_on(manifest: &str, change: impl Fn(&mut Options, &std::path::Path)) -> (R
         plain_http: false,
         ca: None,
         cluster: false,
+        daemon: None,
         output: Format::Table,
         strict: false,
         fix: None,

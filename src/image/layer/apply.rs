@@ -5,10 +5,12 @@ use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use super::archive::{Archive, ArchiveError, Entry, Wanted};
+use super::prints::{Deed, Step, Tee};
 use super::stream::Unpacked;
 use super::{ALWAYS_KEPT, AUFS, Digests, Image, OPAQUE, WHITEOUT, rest};
 use crate::elf::Form;
 use crate::facts::{Fact, examine, file_capabilities};
+use crate::installed::{is_database, parse};
 use crate::limits::{Exceeded, size};
 use crate::mentions::{Mentions, Scan};
 use crate::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, parts};
@@ -122,8 +124,10 @@ impl Image {
             }
             Wanted::Own(kind) => {
                 applying.folder = None;
+                let old = self.standing(parent, name, kind, applying.layer);
                 let id = self.tree.insert(parent, name, meta(kind), &entry.link);
                 self.facts.remove(&id);
+                self.brought(id, old, applying);
                 Ok(())
             }
             Wanted::Nothing => Ok(()),
@@ -140,7 +144,14 @@ impl Image {
         applying: &mut Applying,
     ) -> Result<(), ArchiveError> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let mut content = archive.content(entry);
+        // The holes of a file cost nothing to write, and would take hours to sum up.
+        let prints = self.limits.prints;
+        let mut bytes = archive.content(entry);
+        let mut content = Tee::new(
+            &mut bytes,
+            prints && !entry.has_holes(),
+            prints && is_database(path),
+        );
         let mut told = None;
         let fact = match self.limits.reach {
             None => examine(
@@ -167,10 +178,10 @@ impl Image {
                 fact
             }
         };
-        let cut_short = content.cut_short;
         self.scratch = scratch;
         let fact = fact?;
-        if cut_short {
+        let (print, kept) = content.finish()?;
+        if bytes.cut_short {
             return Err(ArchiveError::CutShort);
         }
         let capability = entry
@@ -178,6 +189,7 @@ impl Image {
             .and_then(file_capabilities)
             .filter(|found| found.permitted != 0);
         let name = path.last().copied().unwrap_or_default();
+        let old = self.standing(parent, name, meta.kind, applying.layer);
         if let Some(old) = self.tree.child(parent, name) {
             applying.folder = None;
             self.tree.remove(old);
@@ -189,6 +201,13 @@ impl Image {
             return Ok(());
         }
         let id = self.tree.insert(parent, name, meta, b"");
+        self.brought(id, old, applying);
+        if prints {
+            self.prints.set(id, print);
+        }
+        if let Some(kept) = kept {
+            self.packages.insert(id, parse(&kept));
+        }
         if let Some(told) = told {
             self.tell(id, told);
         }
@@ -257,7 +276,15 @@ impl Image {
         meta.layer = applying.layer;
         meta.hard_link = true;
         let link = self.tree.target(target).unwrap_or_default().to_vec();
+        let old = self.standing(parent, name, meta.kind, applying.layer);
         let id = self.tree.insert(parent, name, meta, &link);
+        self.brought(id, old, applying);
+        if let Some(print) = self.prints.get(target) {
+            self.prints.set(id, print);
+        }
+        if let Some(found) = self.packages.get(&target).cloned() {
+            self.packages.insert(id, found);
+        }
         if self.limits.reach.is_some() {
             let origin = (target, self.tree.meta(target).layer);
             let first = self.hard_links.get(&target).copied().unwrap_or(origin);
@@ -298,7 +325,7 @@ impl Image {
             }
             for child in self.tree.children(at).collect::<Vec<_>>() {
                 if applying.purged.insert(child) {
-                    self.tree.purge(child, applying.layer);
+                    self.hide(child, applying.layer);
                 }
             }
             return;
@@ -308,8 +335,69 @@ impl Image {
         if let Some(hidden) = hidden
             && applying.purged.insert(hidden)
         {
-            self.tree.purge(hidden, applying.layer);
+            self.hide(hidden, applying.layer);
         }
+    }
+
+    /// What stands at a place that something is about to take, where that is noted: its layer, and its bytes. What stood below a
+    /// directory goes.
+    fn standing(
+        &mut self,
+        parent: NodeId,
+        name: &[u8],
+        kind: Kind,
+        layer: u16,
+    ) -> Option<(Kind, u16, u64)> {
+        if !self.journal.is_kept() {
+            return None;
+        }
+        let old = self.tree.child(parent, name)?;
+        let meta = self.tree.meta(old);
+        if meta.kind == Kind::Directory && kind != Kind::Directory {
+            for child in self.tree.children(old).collect::<Vec<_>>() {
+                self.hide(child, layer);
+            }
+        }
+        let bytes = if meta.hard_link { 0 } else { meta.size };
+        Some((meta.kind, meta.layer, bytes))
+    }
+
+    /// Notes an entry that a layer brought, and what stood there before.
+    fn brought(&mut self, id: NodeId, old: Option<(Kind, u16, u64)>, applying: &Applying) {
+        if !self.journal.is_kept() {
+            return;
+        }
+        let meta = self.tree.meta(id);
+        let folder = meta.kind == Kind::Directory;
+        let (deed, hides) = match old {
+            // Layers bring the directories above each file once more.
+            Some((Kind::Directory, ..)) if folder => return,
+            Some((_, layer, bytes)) if layer < applying.layer => (Deed::Replaced, bytes),
+            _ => (Deed::Added, 0),
+        };
+        self.journal.note(Step {
+            id,
+            layer: applying.layer,
+            deed,
+            folder,
+            bytes: if meta.hard_link { 0 } else { meta.size },
+            hides,
+        });
+    }
+
+    /// Hides what lower layers have at a place, and below.
+    fn hide(&mut self, top: NodeId, layer: u16) {
+        let journal = &mut self.journal;
+        self.tree.purge(top, layer, &mut |id, meta| {
+            journal.note(Step {
+                id,
+                layer,
+                deed: Deed::Removed,
+                folder: meta.kind == Kind::Directory,
+                bytes: 0,
+                hides: if meta.hard_link { 0 } else { meta.size },
+            });
+        });
     }
 
     /// The directory at a path, made where it is not there; links are followed within the root.

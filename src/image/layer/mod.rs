@@ -7,9 +7,11 @@
 mod apply;
 pub(crate) mod archive;
 mod decompress;
+mod prints;
 pub(crate) mod stream;
 
 pub use decompress::{Compression, Decompressed};
+pub use prints::{Deed, Journal, Step};
 pub use stream::Hasher;
 
 use std::collections::HashMap;
@@ -17,9 +19,11 @@ use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 use archive::{Archive, ArchiveError};
+use prints::Prints;
 use stream::{State, Unpacked};
 
 use super::facts::{Fact, FileCapabilities};
+use super::installed::Package;
 use super::limits::{Exceeded, Limits, Notes, size};
 use super::mentions::Mentions;
 use super::tree::{NodeId, Tree};
@@ -218,6 +222,12 @@ pub struct Image {
     pub(crate) unheard: bool,
     /// Of a hard link: the entry that brought the file's bytes, which may be gone, and its layer.
     pub(crate) hard_links: HashMap<NodeId, (NodeId, u16)>,
+    /// What each layer did, where that was asked for.
+    pub journal: Journal,
+    /// Prints of files, where these were asked for.
+    pub(crate) prints: Prints,
+    /// What databases of packages name, where that was asked for.
+    pub(crate) packages: HashMap<NodeId, Vec<Package>>,
     limits: Limits,
     unpacked: u64,
     entries: u64,
@@ -245,6 +255,9 @@ impl Image {
             mention_bytes: 0,
             unheard: false,
             hard_links: HashMap::new(),
+            journal: Journal::new(limits.steps),
+            prints: Prints::default(),
+            packages: HashMap::new(),
             limits,
             unpacked: 0,
             entries: 0,
@@ -298,6 +311,7 @@ impl Image {
         self.facts.retain(|id, _| tree.is_live(*id));
         self.capabilities.retain(|id, _| tree.is_live(*id));
         self.mentions.retain(|id, _| tree.is_live(*id));
+        self.packages.retain(|id, _| tree.is_live(*id));
         self.hard_links.retain(|id, _| tree.is_live(*id));
         self.mention_bytes = self.mentions.values().map(Mentions::bytes).sum();
         self.fact_bytes = self.facts.values().map(|fact| fact.bytes()).sum();

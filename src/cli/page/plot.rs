@@ -3,11 +3,11 @@
 
 /// A rectangle.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Area {
-    pub(super) x: f64,
-    pub(super) y: f64,
-    pub(super) width: f64,
-    pub(super) height: f64,
+pub(crate) struct Area {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
 }
 
 impl Area {
@@ -16,7 +16,7 @@ impl Area {
     }
 
     /// What is left within a border.
-    pub(super) fn within(&self, border: f64, top: f64) -> Self {
+    pub(crate) fn within(&self, border: f64, top: f64) -> Self {
         Self {
             x: self.x + border,
             y: self.y + top,
@@ -27,7 +27,7 @@ impl Area {
 }
 
 /// An area for each of these sizes, which must be the largest first.
-pub(super) fn areas(sizes: &[u64], all: Area) -> Vec<Area> {
+pub(crate) fn areas(sizes: &[u64], all: Area) -> Vec<Area> {
     let total: f64 = sizes.iter().map(|size| *size as f64).sum();
     let scale = match total > 0.0 {
         true => all.width * all.height / total,
