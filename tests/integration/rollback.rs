@@ -45,9 +45,11 @@ async fn tagging(stage: &Stage, job: &Job) -> Tagging {
 }
 
 async fn events(stage: &Stage, reason: &str) -> Vec<String> {
-    let found = stage.api::<Event>().list(&ListParams::default());
-    let found = found.await.unwrap().items.into_iter();
-    let of_reason = found.filter(|it| it.reason.as_deref() == Some(reason));
+    let all = ListParams::default();
+    let found = stage.api::<Event>().list(&all).await.unwrap();
+    let of_reason = found
+        .into_iter()
+        .filter(|it| it.reason.as_deref() == Some(reason));
     of_reason.filter_map(|it| it.note).collect()
 }
 
