@@ -16,6 +16,10 @@ image: ## Build the operator's image; IMAGE=registry/repository:tag pushes it
 
 # ── The demo ─────────────────────────────────────────────────────────────────────────────────────
 
+.PHONY: try
+try: ## A first image without a cluster: whittle and BuildKit are built, and by them the demo's service for two platforms
+	@tests/demo/try.sh
+
 # CLUSTER=current uses the current kube context: give REGISTRY=registry.example.com/team then.
 .PHONY: demo
 demo: ## A cluster, the operator, a build for two platforms, the image as a Pod, a second build

@@ -56,7 +56,8 @@ make --no-print-directory test-integration
 stage "End to end, on the cluster"
 make --no-print-directory test-e2e
 
-stage "The demo, which checks what it shows"
+stage "A first image without a cluster, and the demo; both check what they show"
+make --no-print-directory try
 make --no-print-directory demo
 
 stage "The tutorial, as it is written"

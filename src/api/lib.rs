@@ -16,6 +16,7 @@ mod probe_profile;
 pub mod quantity;
 mod reason;
 mod refs;
+mod rollback;
 mod source;
 mod status;
 mod triggers;
@@ -34,6 +35,7 @@ pub use minimize::*;
 pub use probe_profile::*;
 pub use reason::*;
 pub use refs::*;
+pub use rollback::*;
 pub use source::*;
 pub use status::*;
 pub use triggers::*;
@@ -54,6 +56,10 @@ pub const NO_CACHE: &str = "whittle.dev/noCache";
 
 /// This annotation of an ImageBuild ends a build: its number, or `current` for the one that runs when it is set.
 pub const CANCEL: &str = "whittle.dev/cancel";
+
+/// This annotation of an ImageBuild moves its tags back to the image of an earlier build: that one's number; what follows it after
+/// a space makes the value a new one.
+pub const ROLLBACK: &str = "whittle.dev/rollback";
 
 /// Any new value of this annotation of a Builder throws its cache away.
 pub const PRUNE: &str = "whittle.dev/prune";

@@ -82,6 +82,8 @@ pub enum FailureReason {
     HealthCheckFailed,
     /// The annotation whittle.dev/cancel ended the build.
     Canceled,
+    /// The image that was to be gone back to is not in its registry any more: no tag moved.
+    ImageNotFound,
     /// Anything else; the message carries what BuildKit said.
     #[default]
     BuildFailed,
@@ -139,6 +141,11 @@ pub enum Reason {
     /// Ready, Built, and an Event: the image is in the registry, and its tags point to it. Also a result in
     /// `status.history`.
     Succeeded,
+    /// Ready, Built, and an Event: the tags point to the image of an earlier build, as was asked for. Contract, Probed: that image is
+    /// not held to them again.
+    RolledBack,
+    /// An Event: there is no such image to go back to.
+    RollbackRefused,
     /// A result in `status.history`: another spec ended the build.
     Superseded,
     /// Ready, Reconciling; of a Builder too: no node takes the Pod.
@@ -294,7 +301,10 @@ impl Reason {
 
     /// True for a reason of Ready with which a build waits: not for those of one that is under way, or has succeeded.
     pub fn waits(self) -> bool {
-        !matches!(self, Self::Building | Self::HealthCheck | Self::Succeeded)
+        !matches!(
+            self,
+            Self::Building | Self::HealthCheck | Self::Succeeded | Self::RolledBack
+        )
     }
 
     /// True for what a call or a Pod is denied for by the API server.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::waiting::known;
 use super::{
-    Base, ContentsStatus, Current, FailureReason, FolderStatus, MinimizedStatus, Pending, Schedule,
-    Started, TriggerReason, Unseen, WebhookStatus,
+    Base, ContentsStatus, Current, FailureReason, FolderStatus, MinimizedStatus, Pending,
+    RollbackStatus, Schedule, Started, TriggerReason, Unseen, WebhookStatus,
 };
 
 /// What is known of the last build, and of the one that runs.
@@ -87,6 +87,9 @@ pub struct ImageBuildStatus {
     /// A value of the annotation whittle.dev/cancel that the last build is not canceled by: it stood there before.
     #[serde(default)]
     pub last_handled_cancel: Option<String>,
+    /// What the annotation whittle.dev/rollback came to.
+    #[serde(default, deserialize_with = "known")]
+    pub rollback: Option<RollbackStatus>,
     /// When the last build became due.
     #[serde(default)]
     pub started_at: Option<Time>,
@@ -257,6 +260,12 @@ pub struct HistoryEntry {
     /// What started it.
     #[serde(default)]
     pub trigger: Option<TriggerReason>,
+    /// Where tags were moved back and nothing was built: the number of the build that made the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_to: Option<i64>,
+    /// Digest of its image for debugging.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debug: Option<String>,
     /// True where the image is the one that the tags pointed to before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,

@@ -91,6 +91,8 @@ pub enum TriggerReason {
     BaseImage,
     /// The schedule.
     Schedule,
+    /// The annotation whittle.dev/rollback: nothing is built.
+    Rollback,
 }
 
 impl TriggerReason {

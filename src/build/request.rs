@@ -185,6 +185,15 @@ pub enum Tagging {
     },
     /// By another runner. What an earlier one has pushed was tried since: nothing is built, and it is made smaller.
     Smaller(Box<Tried>),
+    /// Now, back to the image of an earlier build: nothing is built. What it holds is read first.
+    Back {
+        /// Digest of the image.
+        image: String,
+        /// Digest of its image for debugging.
+        debug: Option<String>,
+        /// The tags that are moved.
+        tags: Vec<String>,
+    },
     /// Now, to what an earlier runner has pushed: nothing is built.
     Only {
         /// Digest of the image.

@@ -13,6 +13,8 @@ pub const TAG: usize = 128;
 /// Characters of all tags of a build, where variables made them: they go back to the controller in the termination
 /// message, which has room for no more.
 pub const TAGS: usize = 2560;
+/// How revisions begin that are of no git repository.
+const OF_OTHERS: [&str; 3] = ["inline", "configmap", "oci"];
 /// Digits of a short commit, as git prints it for most repositories.
 const SHORT: usize = 7;
 
@@ -27,6 +29,42 @@ pub struct Known {
     pub time: Option<Timestamp>,
     /// The build's number.
     pub build: i64,
+}
+
+impl Known {
+    /// What the revision of an earlier build and its number say. The time of the commit is not among it.
+    pub fn of_revision(revision: Option<&str>, build: i64) -> Self {
+        let (found_by, id) = match revision.unwrap_or_default().rsplit_once('@') {
+            Some((found_by, id)) => (Some(found_by), id),
+            None => (None, revision.unwrap_or_default()),
+        };
+        let of_others = found_by.is_some_and(|it| OF_OTHERS.contains(&it));
+        let commit = match id.split_once(':') {
+            Some(("sha1", commit)) => Some(commit),
+            Some(("sha256", commit)) if !of_others => Some(commit),
+            _ => None,
+        };
+        Self {
+            found_by: found_by.filter(|_| commit.is_some()).map(str::to_owned),
+            commit: commit.map(str::to_owned),
+            time: None,
+            build,
+        }
+    }
+}
+
+/// The tags of a build with values in the place of variables, but for those whose values are not known.
+pub fn known_tags(inputs: &Inputs, known: &Known) -> Vec<String> {
+    let suffix = inputs.debug.as_ref().map(|debug| debug.tag_suffix.as_str());
+    let mut all: Vec<String> = vec![];
+    for text in &inputs.output.tags {
+        if let Ok(tag) = tag(text, suffix.unwrap_or_default(), known, &inputs.source)
+            && !all.contains(&tag)
+        {
+            all.push(tag);
+        }
+    }
+    all
 }
 
 /// True where there is a variable in this text, or what looks like one.

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::builder::state;
 use crate::imagebuild::{decide, gate, outcome};
 use crate::{names, pods};
-use whittle_api::{Builder, CANCEL, ImageBuild, PRUNE, REQUESTED_AT, Reason};
+use whittle_api::{Builder, CANCEL, ImageBuild, PRUNE, REQUESTED_AT, ROLLBACK, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
     Some(hashed(value))
@@ -33,6 +33,7 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
         build.metadata.generation,
         build.annotations().get(REQUESTED_AT),
         build.annotations().get(CANCEL),
+        build.annotations().get(ROLLBACK),
         pending.map(|it| (it.reason, it.since.0, it.doubt.is_some())),
         build.metadata.deletion_timestamp.is_some(),
     ))

@@ -148,6 +148,13 @@ async fn a_build_is_followed_asked_about_and_repeated() {
         "{job}"
     );
 
+    // What is taken from the cache prints nothing: this step has run.
+    assert!(!out.contains("from the second step\n"), "{out}");
+    let anew = field
+        .whittle(&["rebuild", "hello", "--no-cache", "--follow"])
+        .await;
+    assert!(anew.ends(0).contains("from the second step\n"), "{anew:?}");
+
     assert_eq!(
         field.whittle(&["status", "-o", "name"]).await.ends(0),
         "imagebuild.whittle.dev/hello\n"

@@ -32,6 +32,7 @@ mod proxy;
 mod refusals;
 mod requests;
 mod rights;
+mod rollback;
 mod rules;
 mod shared;
 mod silent;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::callback::Callback;
 use super::files::{Prepared, prepare};
-use super::finish::{Held, Published, fetch, finish, pushed, retag, smaller};
+use super::finish::{Held, Published, back, fetch, finish, pushed, retag, smaller};
 use super::look::Look;
 use super::pushing::Pushing;
 use super::redact::Redactor;
@@ -154,6 +154,14 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
             return Err(plain(FailureReason::BuildFailed, message.into()));
         }
         return retag(&request, &config, &facts, image, debug.as_deref(), full).await;
+    }
+    if let Tagging::Back { image, debug, tags } = &request.tagging {
+        let facts = registry_secret::facts(&config);
+        let mut request = request.clone();
+        request.inputs.output.tags.clone_from(tags);
+        // It was held to the contract of its time.
+        request.inputs.contract = None;
+        return back(&request, &config, &facts, image, debug.as_deref()).await;
     }
     if let Tagging::Smaller(tried) = &request.tagging {
         let facts = registry_secret::facts(&config);

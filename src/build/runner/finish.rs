@@ -259,6 +259,63 @@ pub(super) async fn retag(
     })
 }
 
+/// Moves the tags back to the image of an earlier build. It is read whole before any of them moves: a registry may have thrown
+/// parts of it away.
+pub(super) async fn back(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    image: &str,
+    debug: Option<&str>,
+) -> Result<Published, Failure> {
+    let repository = &request.inputs.output.image;
+    let failed = |error: Trouble, digest: &str| match error.is_gone() {
+        true => plain(
+            FailureReason::ImageNotFound,
+            format!(
+                "image not found: {repository}@{digest}: {error}: no tag was moved: its registry keeps it no longer, or it was pushed to \
+                 another output.image: roll back to another build, or build its revision again"
+            ),
+        ),
+        false => error.failure(request, facts),
+    };
+    let client = of_output(request, config, false).map_err(|error| failed(error, image))?;
+    let known = async |digest: &str| {
+        let pushed = Pushed {
+            digest: digest.to_owned(),
+            platform: None,
+        };
+        let checked = check(&client, &pushed).await;
+        checked.map_err(|error| failed(error, digest))
+    };
+    let mut first = known(image).await?;
+    let read = contents::hold(&client, request, &mut first.platforms, None).await;
+    read.map_err(|error| failed(error, image))?;
+    let second = match (debug, &request.inputs.debug) {
+        (Some(digest), Some(debug)) => Some((known(digest).await?, digest, &debug.tag_suffix)),
+        _ => None,
+    };
+    let moved = tag(&client, &first, image, request, "").await;
+    moved.map_err(|error| error.failure(request, facts))?;
+    let mut status = None;
+    if let Some((checked, digest, suffix)) = second {
+        let moved = tag(&client, &checked, digest, request, suffix).await;
+        moved.map_err(|error| error.failure(request, facts))?;
+        let sizes = checked.platforms.iter().map(|it| it.status.size);
+        status = Some(DebugStatus {
+            image: format!("{repository}@{digest}"),
+            digest: digest.to_owned(),
+            size: sizes.max().unwrap_or(0),
+        });
+    }
+    Ok(Published {
+        digest: image.to_owned(),
+        platforms: first.platforms.into_iter().map(|it| it.status).collect(),
+        debug: status,
+        smaller: Told::default(),
+    })
+}
+
 /// What the reports beside an image that an earlier runner has pushed say of it.
 pub(super) async fn fetch(
     request: &BuildRequest,
@@ -403,6 +460,11 @@ impl From<ReadError> for Trouble {
 }
 
 impl Trouble {
+    /// True where the registry says that it is not there.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Registry(RegistryError::NotFound(_)))
+    }
+
     fn failure(self, request: &BuildRequest, facts: &Facts) -> Failure {
         let said = self.to_string();
         let how = match self {
@@ -470,7 +532,7 @@ async fn stored(
     keep_largest(&mut told, LAYERS);
     Ok(Stored {
         status: PlatformStatus {
-            platform: platform.unwrap_or_else(|| "unknown".into()),
+            platform: platform.unwrap_or_else(|| config.platform()),
             digest: manifest.digest.clone(),
             size: manifest.size,
             layers: told,

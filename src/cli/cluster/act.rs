@@ -184,7 +184,11 @@ pub(super) async fn turn(options: &Turn, suspend: bool) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn patch(cluster: &Cluster, build: &ImageBuild, patch: Value) -> Result<(), Failed> {
+pub(super) async fn patch(
+    cluster: &Cluster,
+    build: &ImageBuild,
+    patch: Value,
+) -> Result<(), Failed> {
     let (of, name) = (cluster.of(build), build.name_any());
     let params = PatchParams {
         field_manager: Some(MANAGER.into()),

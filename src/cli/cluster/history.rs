@@ -56,9 +56,10 @@ fn text(history: &[HistoryEntry], now: Timestamp) -> String {
     let rows: Vec<Vec<String>> = history
         .iter()
         .map(|it| {
-            let result = match it.unchanged {
-                true => format!("{}, unchanged", it.result),
-                false => it.result.clone(),
+            let result = match (it.rolled_back_to, it.unchanged) {
+                (Some(to), _) => format!("{}, back to {to}", it.result),
+                (None, true) => format!("{}, unchanged", it.result),
+                (None, false) => it.result.clone(),
             };
             vec![
                 it.build.to_string(),

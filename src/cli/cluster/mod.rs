@@ -16,6 +16,7 @@ mod list;
 mod logs;
 mod pods;
 mod raw;
+mod rollback;
 mod screen;
 mod select;
 mod status;
@@ -161,6 +162,13 @@ pub(crate) enum Command {
     /// Resumes an ImageBuild that is suspended.
     #[command(after_help = "Example:\n  whittle resume hello")]
     Resume(act::Turn),
+    /// Moves the tags of an ImageBuild back to the image of an earlier build; nothing is built.
+    ///
+    /// Contract and health check are not asked again. The next commit, trigger or change of the spec builds, and moves the tags forward.
+    #[command(
+        after_help = "Examples:\n  whittle rollback hello --wait\n  whittle rollback hello --to 7\n  whittle suspend hello && whittle rollback hello"
+    )]
+    Rollback(rollback::Options),
     /// Lists the builds of the past.
     #[command(after_help = "Example:\n  whittle history hello")]
     History(history::Options),
@@ -189,6 +197,7 @@ pub(crate) async fn run(command: &Command) -> ExitCode {
         Command::Cancel(options) => act::cancel(options).await,
         Command::Suspend(options) => act::turn(options, true).await,
         Command::Resume(options) => act::turn(options, false).await,
+        Command::Rollback(options) => rollback::run(options).await,
         Command::History(options) => history::run(options).await,
         Command::Cache(options) => cache::run(options).await,
         Command::Debug(options) => debug::run(options).await,

@@ -119,9 +119,16 @@ fn headline(build: &ImageBuild, status: &ImageBuildStatus, state: State, now: Ti
     let reason = ready.map(|it| tame(&it.reason)).unwrap_or_default();
     match state {
         State::New => ": the controller has not seen it yet".into(),
-        State::Ready => ended
-            .map(|ago| format!(", built {ago}"))
-            .unwrap_or_default(),
+        State::Ready => {
+            let back = status.history.first().and_then(|it| it.rolled_back_to);
+            let how = match back {
+                Some(to) => format!("rolled back to build {to}"),
+                None => "built".into(),
+            };
+            ended
+                .map(|ago| format!(", {how} {ago}"))
+                .unwrap_or_default()
+        }
         State::Failed => format!(
             ": {}",
             [Some(reason), ended]

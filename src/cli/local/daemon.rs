@@ -14,6 +14,7 @@ use whittle_image::Repository;
 
 use super::Error;
 use super::bound::bound;
+use super::masked;
 use super::programs::{BUILDCTL, BUILDKITD, Folders, NEWGIDMAP, NEWUIDMAP, ROOTLESSKIT, RUNC};
 use super::room::{Room, write_private};
 
@@ -370,6 +371,10 @@ fn command(
             .arg(config.with_file_name("rootlesskit"))
             .arg(&programs.buildkitd)
             .arg("--rootless");
+        if masked::is_masked() {
+            // As in a Job of a CI: each step sees the processes of the container then.
+            command.arg("--oci-worker-no-process-sandbox");
+        }
     }
     command.arg("--root").arg(state);
     command.arg("--config").arg(config);

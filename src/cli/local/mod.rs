@@ -6,6 +6,7 @@ mod checked;
 mod credentials;
 mod daemon;
 mod manifest;
+mod masked;
 mod output;
 mod programs;
 mod room;

@@ -11,7 +11,7 @@ use crate::builder::anew::hang;
 use crate::sharing;
 use whittle_api::{
     Builder, BuilderSpec, CANCEL, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus,
-    Output, PRUNE, READY, REQUESTED_AT, Source, Stage, bounded,
+    Output, PRUNE, READY, REQUESTED_AT, ROLLBACK, Source, Stage, bounded,
 };
 use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
@@ -58,7 +58,7 @@ pub fn image_build(build: &mut ImageBuild) {
     let spec = std::mem::replace(&mut build.spec, rest);
     // It takes a while for a large one, and says nothing where there is none to compare with.
     let settled = known.is_some_and(|known| *known == Inputs::new(spec, requested).digest());
-    metadata(&mut build.metadata, &[REQUESTED_AT, CANCEL]);
+    metadata(&mut build.metadata, &[REQUESTED_AT, CANCEL, ROLLBACK]);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
         let waiting = status.waiting();
@@ -94,6 +94,11 @@ pub fn image_build(build: &mut ImageBuild) {
                 current.since = None;
                 current.waiting = waiting;
                 current
+            }),
+            // Nor where something else is asked for.
+            rollback: status.rollback.take().map(|mut rollback| {
+                rollback.message.clear();
+                rollback
             }),
             // Nor before what is fetched was.
             fetch: status.fetch.take().map(|mut fetch| {

@@ -9,6 +9,7 @@ mod fetch;
 mod queue;
 mod readiness;
 mod refused;
+mod rollback;
 mod start;
 mod trying;
 mod watching;
@@ -27,6 +28,7 @@ pub use queue::{
 pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
+pub use rollback::asked as rollback_asked;
 pub use trying::{Pending as PendingTrial, name as trial_name, pending as pending_trial};
 pub use watching::{Word, say_triggers, watches_bases, watches_source};
 
@@ -151,7 +153,9 @@ pub fn input(build: &ImageBuild) -> String {
 pub fn is_settled(build: &ImageBuild) -> bool {
     let waits = |status: &ImageBuildStatus| status.early.is_some() || fetch::job(status).is_some();
     build.metadata.deletion_timestamp.is_some()
-        || is_built(build) && !build.status.as_ref().is_some_and(waits)
+        || is_built(build)
+            && !build.status.as_ref().is_some_and(waits)
+            && rollback::is_answered(build)
 }
 
 /// How long nothing has to be looked at, where it is settled: until its schedule has a build begin. None where there is no such
@@ -260,6 +264,7 @@ fn next(observed: &Observed, settings: &Settings, now: Timestamp) -> Step {
     if build.annotations().get(CANCEL).is_none() {
         status.last_handled_cancel = None;
     }
+    rollback::forget(build, &mut status);
     let schedule = due::by_schedule(&mut status, build, now);
     say_triggers(&mut status, build, Word::None, now);
     status.webhook = observed.webhook.clone().map(|path| WebhookStatus { path });
@@ -310,9 +315,16 @@ fn on(
 ) -> Step {
     let build = &observed.build;
     match status.current.clone() {
-        Some(current) if due || due::is_together(&status, now) && !build.spec.suspend => {
+        // A change that is held takes the place of nothing that was asked for meanwhile.
+        Some(current)
+            if due && !(build.spec.suspend && rollback::is_under_way(&status))
+                || due::is_together(&status, now) && !build.spec.suspend =>
+        {
             // New input while the old is being built: the old attempt has no more use, whatever it has told.
             status.early = None;
+            if rollback::is_under_way(&status) {
+                rollback::superseded(&mut status);
+            }
             status::end(&mut status, build, Reason::Superseded, None, now);
             if build.spec.suspend {
                 // It came to nothing: the same spec would be due again.
@@ -342,6 +354,10 @@ fn on(
             Some(asked) => cancel(build, status, &current, asked, now),
             None => go_on(observed, settings, status, &current, now),
         },
+        None if (!due || build.spec.suspend) && rollback::asked(build).is_some() => {
+            let asked = rollback::asked(build).unwrap_or_default();
+            rollback::begin(observed, settings, status, asked, now)
+        }
         None => match (due, due::in_time(&mut status, now)) {
             (true, _) | (_, Some(_)) if build.spec.suspend => {
                 status::held(&mut status, build, now);

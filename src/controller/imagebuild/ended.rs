@@ -16,7 +16,7 @@ const REVISION: usize = 512;
 #[derive(Serialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Ended {
-    /// `Succeeded`, or why it failed.
+    /// `Succeeded`, `RolledBack`, or why it failed.
     pub reason: &'static str,
     /// What stands in its condition.
     pub message: String,
@@ -65,12 +65,16 @@ fn started<S: Serializer>(trigger: &Option<Started>, to: S) -> Result<S::Ok, S::
     told.serialize(to)
 }
 
+fn is_good(reason: Reason) -> bool {
+    matches!(reason, Reason::Succeeded | Reason::RolledBack)
+}
+
 impl Ended {
     /// The end that this step tells of; none where the build goes on.
     pub fn by(build: &ImageBuild, step: &Step) -> Option<Self> {
         let status = &step.status;
         let notice = step.notice.as_ref()?;
-        let succeeded = notice.reason == Reason::Succeeded;
+        let succeeded = is_good(notice.reason);
         if !succeeded && !matches!(notice.reason, Reason::Failure(_)) || status.current.is_some() {
             return None;
         }
@@ -112,7 +116,7 @@ impl Ended {
 
     /// True where the image is in the registry, and its tags point to it.
     pub fn succeeded(&self) -> bool {
-        self.reason == Reason::Succeeded.as_str()
+        Reason::named(self.reason).is_some_and(is_good)
     }
 
     /// What an Event has of it for programs, in the form of Flux's: keys of the object's group.

@@ -155,6 +155,8 @@ pub fn end(
             size: built.and_then(largest),
             revision: built.and_then(|built| built.revision.clone()),
             trigger: status.trigger.as_ref().map(|trigger| trigger.reason),
+            rolled_back_to: None,
+            debug: built.and_then(|built| Some(built.debug.as_ref()?.digest.clone())),
             unchanged,
             completed_at: Some(Time(now)),
             duration_seconds: seconds,
@@ -188,10 +190,57 @@ fn largest(built: &Built) -> Option<i64> {
 pub fn succeed(
     status: &mut ImageBuildStatus,
     build: &ImageBuild,
-    built: Built,
+    mut built: Built,
     now: Timestamp,
 ) -> Notice {
     end(status, build, Reason::Succeeded, Some(&built), now);
+    let advice = std::mem::take(&mut built.advice);
+    let breaches = std::mem::take(&mut built.breaches);
+    let bases = std::mem::take(&mut built.bases);
+    let (steps, revision) = (built.steps, built.revision.clone());
+    let image = enter_image(status, build, built, now);
+    advise(status, build, &advice, now);
+    hold(status, build, &breaches, now);
+    if build.spec.health_check.is_none() {
+        clear(&mut status.conditions, PROBED);
+    }
+    decide::read(status, revision.as_deref(), true, now);
+    know_bases(status, bases);
+    status.steps = Some(steps);
+    status.failure = None;
+    let waited = match status.queued_seconds {
+        Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
+        _ => String::new(),
+    };
+    let unchanged = status.history.first().is_some_and(|entry| entry.unchanged);
+    let size = status.display_size.as_deref().unwrap_or("size unknown");
+    let message = format!(
+        "{}{image} ({size}{}; {} of {} steps from the cache; {} s{waited})",
+        if unchanged { "unchanged: " } else { "" },
+        minimized::instead_of(status),
+        steps.cached,
+        steps.total,
+        status.duration_seconds.unwrap_or(0)
+    );
+    let why = (Reason::Succeeded, message.as_str());
+    put(status, build, READY, Some(true), why, now);
+    put(status, build, BUILT, Some(true), why, now);
+    clear(&mut status.conditions, RECONCILING);
+    clear(&mut status.conditions, STALLED);
+    Notice {
+        warning: false,
+        reason: Reason::Succeeded,
+        message,
+    }
+}
+
+/// Enters the image that the tags point to; it is returned with its digest.
+pub(super) fn enter_image(
+    status: &mut ImageBuildStatus,
+    build: &ImageBuild,
+    built: Built,
+    now: Timestamp,
+) -> String {
     let image = format!("{}@{}", build.spec.output.image, built.digest);
     status.size = largest(&built);
     status.display_size = status.size.map(display_size);
@@ -208,40 +257,8 @@ pub fn succeed(
     status.display_platforms = Some(names.join(","));
     status.platforms = built.platforms;
     status.debug = built.debug;
-    advise(status, build, &built.advice, now);
-    hold(status, build, &built.breaches, now);
-    if build.spec.health_check.is_none() {
-        clear(&mut status.conditions, PROBED);
-    }
-    decide::read(status, built.revision.as_deref(), true, now);
-    know_bases(status, built.bases);
     status.revision = built.revision;
-    status.steps = Some(built.steps);
-    status.failure = None;
-    let waited = match status.queued_seconds {
-        Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
-        _ => String::new(),
-    };
-    let unchanged = status.history.first().is_some_and(|entry| entry.unchanged);
-    let size = status.display_size.as_deref().unwrap_or("size unknown");
-    let message = format!(
-        "{}{image} ({size}{}; {} of {} steps from the cache; {} s{waited})",
-        if unchanged { "unchanged: " } else { "" },
-        minimized::instead_of(status),
-        built.steps.cached,
-        built.steps.total,
-        status.duration_seconds.unwrap_or(0)
-    );
-    let why = (Reason::Succeeded, message.as_str());
-    put(status, build, READY, Some(true), why, now);
-    put(status, build, BUILT, Some(true), why, now);
-    clear(&mut status.conditions, RECONCILING);
-    clear(&mut status.conditions, STALLED);
-    Notice {
-        warning: false,
-        reason: Reason::Succeeded,
-        message,
-    }
+    image
 }
 
 /// The tags that were moved. A runner that does not name them has moved those of the spec.

@@ -11,9 +11,10 @@ use super::REQUEST;
 use crate::schedule;
 use crate::watcher::last_revision;
 use whittle_api::{
-    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, Pending, REQUESTED_AT, Reason, Row,
-    Started, TRIGGERS, TriggerReason, bounded, find,
+    CANCEL, FolderStatus, ImageBuild, ImageBuildStatus, NO_CACHE, Pending, REQUESTED_AT, Reason,
+    Row, Started, TRIGGERS, TriggerReason, bounded, find,
 };
+use whittle_build::inputs::requested_at;
 
 /// What comes within so long of each other makes one image.
 const TOGETHER: SignedDuration = SignedDuration::from_secs(10);
@@ -158,7 +159,10 @@ pub(super) fn is_together(status: &ImageBuildStatus, now: Timestamp) -> bool {
     let (Some(pending), Some(started)) = (&status.pending, &status.trigger) else {
         return false;
     };
-    let by_trigger = !matches!(started.reason, TriggerReason::Spec | TriggerReason::Request);
+    let by_trigger = !matches!(
+        started.reason,
+        TriggerReason::Spec | TriggerReason::Request | TriggerReason::Rollback
+    );
     let news = pending.revision.is_none() || pending.revision != started.revision;
     // Nobody waits for it: it is built afterwards.
     let news = news && !pending.reason.stands_back();
@@ -200,7 +204,8 @@ pub(super) fn take(
             let known = seen == build.metadata.generation;
             let (reason, detail) = match request {
                 Some(request)
-                    if known && status.last_handled_request.as_ref() != Some(&request) =>
+                    if (known || asks_for_no_cache(build))
+                        && status.last_handled_request.as_ref() != Some(&request) =>
                 {
                     (TriggerReason::Request, request)
                 }
@@ -220,6 +225,12 @@ pub(super) fn take(
             }
         }
     }
+}
+
+/// A request that asks for no cache is one also where the spec has changed with it: its build takes no step from the cache.
+fn asks_for_no_cache(build: &ImageBuild) -> bool {
+    let of = build.annotations().get(NO_CACHE);
+    of.is_some() && of == requested_at(build).as_ref()
 }
 
 /// The source of the build that ends is known. `revision`: what it was really made from, where it came so far; `tried`: where it

@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Observed, Step, attempt_name, checking, deadline, refused, step, trying};
+use super::{
+    Action, Observed, Step, attempt_name, checking, deadline, refused, rollback, step, trying,
+};
 use crate::imagebuild::minimized;
 use crate::imagebuild::outcome;
 use crate::imagebuild::status::{self, Notice};
@@ -21,6 +23,13 @@ pub(super) fn end(
     let build = &observed.build;
     let prune = prune(build, &status);
     match report {
+        Report::Succeeded(built) if rollback::is_under_way(&status) => {
+            let notice = rollback::succeed(build, &mut status, built, now);
+            Step {
+                notice: Some(notice),
+                ..step(status, prune)
+            }
+        }
         Report::Succeeded(built) => {
             let current = status.current.as_ref();
             if let Some((full, _)) = current.and_then(trying::untried) {
@@ -53,7 +62,10 @@ pub(super) fn end(
                     retry(observed, status, &current, &failed, now)
                 }
                 _ => {
-                    let notice = status::fail(&mut status, build, failed, now);
+                    let notice = match rollback::is_under_way(&status) {
+                        true => rollback::fail(build, &mut status, failed, now),
+                        false => status::fail(&mut status, build, failed, now),
+                    };
                     Step {
                         notice: Some(notice),
                         ..step(status, prune)
@@ -130,7 +142,7 @@ fn retry(
     let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
     status.current = Some(Current {
         attempt: next,
-        job: match checked {
+        job: match checked && !rollback::is_under_way(&status) {
             true => names::child(&job, "tags"),
             false => job,
         },

@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 use super::clock::{clock, deadline, run, timeout, unstart, until};
 use super::{
-    Action, Observed, Step, checking, end, is_ready, most, refused, stands_back, step, trying,
-    waits_for,
+    Action, Observed, Step, checking, end, is_ready, most, refused, rollback, stands_back, step,
+    trying, waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::job::{self, AttemptId};
@@ -256,7 +256,8 @@ pub(super) fn start(
         build: status.build.unwrap_or(1),
         job: current.job.clone(),
         seconds_left: left.as_secs(),
-        tagging: trying::tagging(observed, &current)
+        tagging: rollback::tagging(&status)
+            .or_else(|| trying::tagging(observed, &current))
             .unwrap_or_else(|| checking::tagging(build, &current)),
         flux,
         no_cache: is_without_cache(build, &status),
@@ -270,7 +271,8 @@ pub(super) fn start(
                     (true, _) => "making the image smaller",
                     (false, _) => "starting the build",
                 };
-                status::working(&mut status, build, Reason::Building, message.into(), now);
+                let message = rollback::words(&status).unwrap_or_else(|| message.to_owned());
+                status::working(&mut status, build, Reason::Building, message, now);
             }
             run(&mut status, now);
             if let Some(pinned) = &id.flux {
