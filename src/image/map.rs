@@ -152,6 +152,16 @@ impl Mapper<'_> {
                 .unwrap_or_default();
             let gone = hidden(*index);
             if gone > 0 {
+                if region.parts.is_empty() && region.bytes > 0 {
+                    region.parts.push(Region {
+                        kind: RegionKind::Others,
+                        bytes: region.bytes,
+                        files: region.files,
+                        reached: region.reached,
+                        layer: Some(number),
+                        ..Region::default()
+                    });
+                }
                 region.bytes = region.bytes.saturating_add(gone);
                 region.parts.push(Region {
                     kind: RegionKind::Hidden,
@@ -182,6 +192,7 @@ impl Mapper<'_> {
                 others.reached = add(others.reached, region.reached);
             }
         }
+        whole.parts.sort_by_key(|part| Reverse(part.bytes));
         whole
     }
 
