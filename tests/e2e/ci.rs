@@ -85,7 +85,7 @@ async fn run(field: &Field, image: &str, user: i64, job: &str, rounds: &[Round])
             script,
             "mkdir -p /work/{name}/deploy && cd /work/{name}\ncat >whittle.yaml <<'FILE'\n{spec}\nFILE\ncat >Dockerfile <<'FILE'\n{dockerfile}\nFILE\n\
              cat >deploy/hello.yaml <<'FILE'\n{manifest}\nFILE\nexport TAG={name}\n(set -e\n{job}\n) 2>said\n\
-             printf '\\n{PART}%s\\n' $?\ncat image.json\nprintf '\\n{PART}\\n'\ncat probes.sarif\nprintf '\\n{PART}\\n'\ncat said\n"
+             printf '\\n{PART}%s\\n' $?\ncat image.json\nprintf '\\n{PART}\\n'\ncat probes.sarif 2>/dev/null\nprintf '\\n{PART}\\n'\ncat said\n"
         )
         .unwrap();
     }
