@@ -85,7 +85,7 @@ async fn run(field: &Field, image: &str, user: i64, job: &str, rounds: &[Round])
             script,
             "mkdir -p /work/{name}/deploy && cd /work/{name}\ncat >whittle.yaml <<'FILE'\n{spec}\nFILE\ncat >Dockerfile <<'FILE'\n{dockerfile}\nFILE\n\
              cat >deploy/hello.yaml <<'FILE'\n{manifest}\nFILE\nexport TAG={name}\n(set -e\n{job}\n) 2>said\n\
-             printf '\\n{PART}%s\\n' $?\ncat image.yaml\nprintf '\\n{PART}\\n'\ncat probes.sarif\nprintf '\\n{PART}\\n'\ncat said\n"
+             printf '\\n{PART}%s\\n' $?\ncat image.json\nprintf '\\n{PART}\\n'\ncat probes.sarif 2>/dev/null\nprintf '\\n{PART}\\n'\ncat said\n"
         )
         .unwrap();
     }
@@ -179,7 +179,7 @@ async fn the_jobs_of_the_page_build_check_and_push_without_a_cluster_and_without
     );
     assert_eq!(ended[1].code, "1", "{:#?}", ended[1]);
     assert!(
-        ended[1].image.contains("reason: ContractBroken"),
+        ended[1].image.contains("\"reason\": \"ContractBroken\""),
         "{:#?}",
         ended[1]
     );

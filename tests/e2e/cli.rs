@@ -148,12 +148,16 @@ async fn a_build_is_followed_asked_about_and_repeated() {
         "{job}"
     );
 
-    // What is taken from the cache prints nothing: this step has run.
-    assert!(!out.contains("from the second step\n"), "{out}");
+    // What is taken from the cache prints nothing.
+    let ran = |out: &str| {
+        let mut lines = out.lines();
+        lines.any(|it| it.ends_with("from the second step") && !it.contains("RUN"))
+    };
+    assert!(!ran(out), "{out}");
     let anew = field
         .whittle(&["rebuild", "hello", "--no-cache", "--follow"])
         .await;
-    assert!(anew.ends(0).contains("from the second step\n"), "{anew:?}");
+    assert!(ran(anew.ends(0)), "{anew:?}");
 
     assert_eq!(
         field.whittle(&["status", "-o", "name"]).await.ends(0),

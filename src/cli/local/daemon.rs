@@ -10,12 +10,13 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use whittle_api::BuilderSpec;
 use whittle_controller::builder::buildkitd;
-use whittle_image::Repository;
 
 use super::Error;
+use super::address::{is_in_clear, known};
 use super::bound::bound;
 use super::masked;
 use super::programs::{BUILDCTL, BUILDKITD, Folders, NEWGIDMAP, NEWUIDMAP, ROOTLESSKIT, RUNC};
+use super::relay::{self, Relay};
 use super::room::{Room, write_private};
 
 /// How long it may take to answer after its start.
@@ -34,6 +35,8 @@ pub struct Daemon {
     address: String,
     /// Ends with this value, where it is one of its own.
     _own: Option<Own>,
+    /// What leads into a container, where it is in one.
+    _relay: Option<Relay>,
 }
 
 impl Daemon {
@@ -45,6 +48,14 @@ impl Daemon {
         say: impl Fn(&str),
     ) -> Result<Self, Error> {
         if let Some(address) = address.filter(|it| !it.is_empty()) {
+            if let Some(container) = relay::container(address) {
+                let relay = container?.relay(room.folder()).await?;
+                return Ok(Self {
+                    address: relay.address(),
+                    _own: None,
+                    _relay: Some(relay),
+                });
+            }
             let address = known(address)?;
             if is_in_clear(&address) {
                 say(
@@ -55,12 +66,14 @@ impl Daemon {
             return Ok(Self {
                 address,
                 _own: None,
+                _relay: None,
             });
         }
         let own = Own::start(room, spec, say).await?;
         Ok(Self {
             address: format!("unix://{}", own.socket.display()),
             _own: Some(own),
+            _relay: None,
         })
     }
 
@@ -68,27 +81,6 @@ impl Daemon {
     pub fn address(&self) -> String {
         self.address.clone()
     }
-}
-
-/// An address that buildctl knows.
-fn known(address: &str) -> Result<String, Error> {
-    // For others buildctl runs docker, podman, kubectl or ssh, which want the environment that it does not have here.
-    const KNOWN: [&str; 2] = ["unix://", "tcp://"];
-    match KNOWN.iter().any(|scheme| address.starts_with(scheme)) {
-        true => Ok(address.to_owned()),
-        false => Err(Error::new(format!(
-            "--builder: invalid address {address}: write for example unix:///run/buildkit/buildkitd.sock or tcp://host:1234"
-        ))),
-    }
-}
-
-/// True for a daemon on another machine: it is spoken to without TLS.
-fn is_in_clear(address: &str) -> bool {
-    let host = address.strip_prefix("tcp://");
-    host.is_some_and(|host| {
-        let host = host.replace("[::1]", "localhost");
-        !Repository::parse(&format!("{host}/x")).is_loopback()
-    })
 }
 
 /// A daemon that ends with this value.
@@ -413,31 +405,6 @@ fn tail(log: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_has_a_scheme_that_buildctl_knows() {
-        assert_eq!(known("tcp://h:1").unwrap(), "tcp://h:1");
-        assert!(known("docker-container://x").is_err());
-        let said = known("h:1").unwrap_err().to_string();
-        assert!(
-            said.starts_with("--builder: invalid address h:1: write"),
-            "{said}"
-        );
-    }
-
-    #[test]
-    fn a_daemon_on_another_machine_is_spoken_to_in_clear() {
-        for (address, expected) in [
-            ("tcp://h.example:1234", true),
-            ("tcp://10.0.0.1:1234", true),
-            ("tcp://127.0.0.1:1234", false),
-            ("tcp://localhost:1234", false),
-            ("tcp://[::1]:1234", false),
-            ("unix:///run/x.sock", false),
-        ] {
-            assert_eq!(is_in_clear(address), expected, "{address}");
-        }
-    }
 
     #[test]
     fn the_state_is_for_nobody_else() {

@@ -1,6 +1,7 @@
 //! `whittle build --local`: an ImageBuild built without a cluster, by the runner's own code, on a daemon that is there or
 //! that is started for it.
 
+mod address;
 mod bound;
 mod checked;
 mod credentials;
@@ -9,6 +10,7 @@ mod manifest;
 mod masked;
 mod output;
 mod programs;
+mod relay;
 mod room;
 mod spec;
 mod table;
@@ -103,8 +105,8 @@ pub struct Options {
     /// Write the image instead: oci:DIRECTORY, oci-archive:FILE, or docker-archive:FILE for `docker load`.
     #[arg(long, value_name = "OUTPUT", value_parser = output::output, conflicts_with = "push")]
     output: Option<Output>,
-    /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock or tcp://host:1234. Without it, one is
-    /// started, and stopped at the end.
+    /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock, tcp://host:1234 or docker-container://NAME.
+    /// Without it, one is started, and stopped at the end.
     #[arg(long, value_name = "ADDRESS", env = "BUILDKIT_HOST")]
     builder: Option<String>,
     /// How long the build may take, for example 30m; spec.timeout without it.

@@ -35,6 +35,16 @@ pub const ROOTLESSKIT: Program = Program {
     names: &["rootlesskit"],
     from: "install the package rootlesskit (Debian), or take it from https://github.com/rootless-containers/rootlesskit/releases",
 };
+/// What runs containers of docker.
+pub const DOCKER: Program = Program {
+    names: &["docker"],
+    from: "docker-container:// needs the command line of Docker",
+};
+/// What runs containers of podman.
+pub const PODMAN: Program = Program {
+    names: &["podman"],
+    from: "podman-container:// needs the command line of Podman",
+};
 /// What gives subordinate IDs to it.
 pub const NEWUIDMAP: Program = Program {
     names: &["newuidmap"],
