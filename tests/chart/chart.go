@@ -41,7 +41,7 @@ var kinds = map[string]func() any{
 
 // Kinds of others.
 var foreign = []string{
-	"monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor", "gateway.networking.k8s.io/v1/HTTPRoute",
+	"monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PodMonitor", "monitoring.coreos.com/v1/PrometheusRule", "gateway.networking.k8s.io/v1/HTTPRoute",
 	"apiextensions.k8s.io/v1/CustomResourceDefinition", "whittle.dev/v1alpha1/ImageBuild",
 }
 
