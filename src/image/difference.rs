@@ -182,9 +182,9 @@ pub fn compare(before: Side<'_>, after: Side<'_>) -> Difference {
         packages: Listed::first(packages(before.image, after.image), PACKAGES),
         unread_packages: unread,
         layers: Listed::first(found.shares(), PACKAGES),
-        partial: sides
-            .iter()
-            .any(|image| image.partial || image.left_out > 0 || image.tree.is_exhausted()),
+        partial: sides.iter().any(|image| {
+            image.partial || image.unsummed || image.left_out > 0 || image.tree.is_exhausted()
+        }),
         files: found.files(),
     }
 }

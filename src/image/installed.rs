@@ -62,7 +62,7 @@ impl Image {
     /// The packages that it has, each with its versions; empty unless its limits have asked for prints.
     pub(super) fn installed(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, version) in self.packages.values().flatten() {
+        for (name, version) in self.packages.values().flat_map(|found| found.iter()) {
             found.entry(name).or_default().push(version);
         }
         for versions in found.values_mut() {

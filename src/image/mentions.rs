@@ -37,7 +37,8 @@ const TOPS: [&[u8]; 14] = [
 const SYMBOLS: [(&[u8], &[u8]); 6] = [
     (b"\0system\0", b"/bin/sh"),
     (b"\0popen\0", b"/bin/sh"),
-    (b"\0iconv_open\0", ICONV),
+    // Without what stands before: a linker merges a name into the end of a longer one (g_iconv_open of GLib).
+    (b"iconv_open\0", ICONV),
     (b"\0pthread_cancel\0", UNWINDER),
     (b"\0pthread_exit\0", UNWINDER),
     (b"\0backtrace\0", UNWINDER),

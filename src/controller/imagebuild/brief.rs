@@ -58,7 +58,10 @@ pub fn image_build(build: &mut ImageBuild) {
     let spec = std::mem::replace(&mut build.spec, rest);
     // It takes a while for a large one, and says nothing where there is none to compare with.
     let settled = known.is_some_and(|known| *known == Inputs::new(spec, requested).digest());
+    let answered = decide::rollback::asked(build).is_none();
     metadata(&mut build.metadata, &[REQUESTED_AT, CANCEL, ROLLBACK]);
+    // As the annotation is shortened, so is what it is held against.
+    let shortened = whittle_api::rollback_asked(build).filter(|_| answered);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
         let waiting = status.waiting();
@@ -98,6 +101,9 @@ pub fn image_build(build: &mut ImageBuild) {
             // Nor where something else is asked for.
             rollback: status.rollback.take().map(|mut rollback| {
                 rollback.message.clear();
+                if let Some(shortened) = shortened {
+                    rollback.request = shortened;
+                }
                 rollback
             }),
             // Nor before what is fetched was.

@@ -11,7 +11,7 @@ use super::status::Notice;
 use crate::cluster::credentials::Attempt as Credential;
 use crate::installation;
 use crate::recorder::Word;
-use whittle_api::{ImageBuild, ImageBuildStatus};
+use whittle_api::{ImageBuild, ImageBuildStatus, Reason};
 
 /// What an attempt is called must stand in the status before the attempt exists, a result before anything that
 /// holds it is pruned; and what the status names no more must be gone before.
@@ -87,11 +87,15 @@ async fn stop(namespace: &str, step: &Step, context: &Context) -> Result<(), Err
 /// Counts the end of a build, writes an Event, and has the sink told.
 pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     let Some(notice) = &step.notice else { return };
-    if step.status.current.is_none() {
+    let ended = Ended::by(build, step);
+    // A rollback builds nothing, and a refused one is no end: neither says how long builds take.
+    let back = notice.reason == Reason::RolledBack;
+    if step.status.current.is_none() && (ended.is_some() || notice.reason == Reason::Superseded) {
         let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
+        let observed = |seconds: Option<i64>| seconds.filter(|_| !back);
         context
             .metrics
-            .built(notice.reason.as_str(), seconds, queued);
+            .built(notice.reason.as_str(), observed(seconds), observed(queued));
         if let Some(steps) = step.status.steps {
             context.metrics.steps(steps);
         }
@@ -99,7 +103,6 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
         let (number, digest) = (step.status.build, step.status.digest.as_deref());
         tracing::info!(namespace, name, build = number, result = %notice.reason, digest, seconds, queued, "a build has ended");
     }
-    let ended = Ended::by(build, step);
     if let Some(ended) = &ended {
         context.notifications.tell(build, ended);
     }

@@ -9,7 +9,7 @@ mod fetch;
 mod queue;
 mod readiness;
 mod refused;
-mod rollback;
+pub(super) mod rollback;
 mod start;
 mod trying;
 mod watching;
@@ -356,7 +356,12 @@ fn on(
         },
         None if (!due || build.spec.suspend) && rollback::asked(build).is_some() => {
             let asked = rollback::asked(build).unwrap_or_default();
-            rollback::begin(observed, settings, status, asked, now)
+            let mut step = rollback::begin(observed, settings, status, asked, now);
+            if due && step.status.current.is_none() {
+                // It was refused, and what is held back still is.
+                status::held(&mut step.status, build, now);
+            }
+            step
         }
         None => match (due, due::in_time(&mut status, now)) {
             (true, _) | (_, Some(_)) if build.spec.suspend => {

@@ -15,6 +15,9 @@ use crate::limits::{Exceeded, size};
 use crate::mentions::{Mentions, Scan};
 use crate::tree::{Kind, Lookup, MAX_NAME, Meta, NodeId, parts};
 
+/// Packages that are kept of all databases of an image.
+const PACKAGES: usize = 60_000;
+
 impl Image {
     /// Applies one layer. The digests of what was read; `None` where a limit ended it. Where it is no tar, the rest is
     /// read all the same, and `read` has the digests.
@@ -150,8 +153,9 @@ impl Image {
         let mut content = Tee::new(
             &mut bytes,
             prints && !entry.has_holes(),
-            prints && is_database(path),
+            prints && is_database(path) && !entry.has_holes(),
         );
+        self.unsummed |= prints && entry.has_holes();
         let mut told = None;
         let fact = match self.limits.reach {
             None => examine(
@@ -206,7 +210,13 @@ impl Image {
             self.prints.set(id, print);
         }
         if let Some(kept) = kept {
-            self.packages.insert(id, parse(&kept));
+            let found = parse(&kept);
+            self.package_count += found.len();
+            if self.package_count > PACKAGES {
+                self.unsummed = true;
+            } else {
+                self.packages.insert(id, Arc::new(found));
+            }
         }
         if let Some(told) = told {
             self.tell(id, told);
@@ -272,6 +282,16 @@ impl Image {
         // A link to itself changes nothing.
         if self.tree.child(parent, name) == Some(target) {
             return Ok(());
+        }
+        // The directory that it takes the place of would take the file away before.
+        if let Some(old) = self.tree.child(parent, name) {
+            let mut at = target;
+            while at != self.tree.root() {
+                if at == old {
+                    return Err(Lookup::Missing(self.tree.path(target)));
+                }
+                at = self.tree.parent(at);
+            }
         }
         meta.layer = applying.layer;
         meta.hard_link = true;

@@ -227,7 +227,10 @@ pub struct Image {
     /// Prints of files, where these were asked for.
     pub(crate) prints: Prints,
     /// What databases of packages name, where that was asked for.
-    pub(crate) packages: HashMap<NodeId, Vec<Package>>,
+    pub(crate) packages: HashMap<NodeId, Arc<Vec<Package>>>,
+    package_count: usize,
+    /// True where not all files and databases were summed up or read for a comparison: those with holes, too many packages.
+    pub(crate) unsummed: bool,
     limits: Limits,
     unpacked: u64,
     entries: u64,
@@ -258,6 +261,8 @@ impl Image {
             journal: Journal::new(limits.steps),
             prints: Prints::default(),
             packages: HashMap::new(),
+            package_count: 0,
+            unsummed: false,
             limits,
             unpacked: 0,
             entries: 0,

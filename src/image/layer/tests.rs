@@ -179,6 +179,24 @@ fn hard_links_share_contents_and_count_once() {
 }
 
 #[test]
+fn a_hard_link_in_the_place_of_its_own_directory_is_left_out_and_said() {
+    for reach in [None, Some(0)] {
+        let limits = Limits {
+            reach,
+            ..Limits::default()
+        };
+        let mut image = Image::new(limits);
+        let tar = Tar::new()
+            .file("a/b/x", 0o755, b"text")
+            .hard_link("a", "a/b/x");
+        let bytes = tar.bytes();
+        let source = LayerSource::default();
+        image.add_layer(&bytes[..], &source).unwrap();
+        assert!(image.tree.find("/a/b/x").is_ok());
+    }
+}
+
+#[test]
 fn a_hard_link_to_nothing_is_left_out_and_said() {
     let image = image(&[Tar::new().hard_link("a", "missing").bytes()]);
     assert!(image.tree.is_empty() && image.partial);

@@ -117,7 +117,8 @@ impl Engine {
             Self::Docker => {
                 let own = own.map(|folder| folder.join("docker.sock"));
                 let shared = Some(PathBuf::from("/var/run/docker.sock"));
-                shared.into_iter().chain(own).collect()
+                // Who has one of his own means that: he may not use the other.
+                own.into_iter().chain(shared).collect()
             }
             Self::Podman => {
                 let own = own.map(|folder| folder.join("podman/podman.sock"));
@@ -150,28 +151,29 @@ impl Daemon {
             .connect_timeout(self.patience.answer)
             .read_timeout(self.patience.silence)
             .build();
-        let client = client.map_err(|error| self.failed(socket, &error))?;
+        let (answer, silence) = (self.patience.answer, self.patience.silence);
+        let client = client.map_err(|error| self.failed(socket, &error, answer))?;
         // It says at once whether there is such an image; of what it has, the archive says all.
         let asked = client
             .get(format!("http://localhost/images/{}/json", self.name))
-            .timeout(self.patience.answer);
-        let answer = asked
+            .timeout(answer);
+        let said = asked
             .send()
             .await
-            .map_err(|error| self.failed(socket, &error))?;
-        self.accepted(socket, answer).await?;
+            .map_err(|error| self.failed(socket, &error, answer))?;
+        self.accepted(socket, said).await?;
         let asked = client.get(format!("http://localhost/images/{}/get", self.name));
         let answer = asked
             .send()
             .await
-            .map_err(|error| self.failed(socket, &error))?;
+            .map_err(|error| self.failed(socket, &error, silence))?;
         let mut answer = self.accepted(socket, answer).await?;
         let mut spool =
             Spool::new(&std::env::temp_dir(), LARGEST).map_err(|error| self.unspooled(&error))?;
         while let Some(chunk) = answer
             .chunk()
             .await
-            .map_err(|error| self.failed(socket, &error))?
+            .map_err(|error| self.failed(socket, &error, silence))?
         {
             spool
                 .write(&chunk)
@@ -214,7 +216,7 @@ impl Daemon {
         while let Some(chunk) = answer
             .chunk()
             .await
-            .map_err(|error| self.failed(socket, &error))?
+            .map_err(|error| self.failed(socket, &error, self.patience.answer))?
         {
             body.extend_from_slice(&chunk[..chunk.len().min(ANSWER - body.len())]);
             if body.len() >= ANSWER {
@@ -236,15 +238,13 @@ impl Daemon {
         Err(self.error(format!("{engine} answered {}: {said}", status.as_u16())))
     }
 
-    fn failed(&self, socket: &Path, error: &reqwest::Error) -> InspectError {
+    /// `waited`: how long the request that failed may have been silent.
+    fn failed(&self, socket: &Path, error: &reqwest::Error, waited: Duration) -> InspectError {
         let (engine, path) = (self.engine.name(), socket.display());
         if error.is_timeout() {
             return self.error(format!(
                 "{engine} at {path} timed out: nothing came for {} s; is the daemon hanging? Try: {} version",
-                match error.is_body() || error.is_decode() {
-                    true => self.patience.silence.as_secs(),
-                    false => self.patience.answer.as_secs(),
-                },
+                waited.as_secs(),
                 self.engine.program()
             ));
         }

@@ -247,7 +247,7 @@ fn sockets_are_looked_for_where_their_programs_do() {
         (
             Engine::Docker,
             &[own],
-            "/var/run/docker.sock /run/user/1000/docker.sock",
+            "/run/user/1000/docker.sock /var/run/docker.sock",
         ),
         (
             Engine::Docker,

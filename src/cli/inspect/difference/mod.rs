@@ -68,7 +68,9 @@ pub(super) async fn run(options: &Options, other: &str, now: i64) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let code = match options.exit_code && report.differs {
+    // What was not compared may differ.
+    let differs = report.differs || report.difference.partial;
+    let code = match options.exit_code && differs {
         true => ExitCode::from(BROKEN),
         false => ExitCode::SUCCESS,
     };
@@ -194,7 +196,7 @@ fn head(name: &str, found: &Found) -> Head {
     }
 }
 
-/// `:tag` and a digest mean another image of the same repository.
+/// Beside an image of a registry, `:tag` and a digest mean another one of the same repository.
 fn beside(image: &str, other: &str) -> String {
     let tag = other.strip_prefix(':');
     let digest = is_digest(other);

@@ -40,7 +40,7 @@ pub(super) fn write(out: &mut impl Write, report: &DifferenceReport) -> io::Resu
         let same = match report.from.id == report.to.id {
             true => "The same image.",
             false => {
-                "The same files, packages and contents: only times, labels or the layers they are in differ."
+                "The same files, packages and contents: what differs is none of these, for example times, labels, volumes, or the layers they are in."
             }
         };
         writeln!(out, "\n{same}")?;

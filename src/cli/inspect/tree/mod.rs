@@ -28,6 +28,8 @@ use whittle_image::Limits;
 const STEPS: usize = 1_000_000;
 /// How long a signal may wait to be seen.
 const TICK: Duration = Duration::from_millis(200);
+/// How long the reading of keys may take to end after a signal.
+const GONE: Duration = Duration::from_secs(2);
 /// Ended by Ctrl-C or a signal.
 const INTERRUPTED: u8 = 130;
 
@@ -67,7 +69,14 @@ pub(super) async fn run(options: &Options) -> ExitCode {
         result = &mut shown => result,
         () = signals => {
             ended.store(true, Ordering::Relaxed);
-            shown.await
+            match tokio::time::timeout(GONE, &mut shown).await {
+                Ok(result) => result,
+                // Where the terminal itself has gone, the reading of its keys does not end (crossterm#793).
+                Err(_) => {
+                    let _ = ratatui::try_restore();
+                    std::process::exit(i32::from(INTERRUPTED));
+                }
+            }
         }
     };
     match result {

@@ -27,6 +27,7 @@ pub(super) fn end(
             let notice = rollback::succeed(build, &mut status, built, now);
             Step {
                 notice: Some(notice),
+                look_again: again(build),
                 ..step(status, prune)
             }
         }
@@ -68,12 +69,18 @@ pub(super) fn end(
                     };
                     Step {
                         notice: Some(notice),
+                        look_again: again(build),
                         ..step(status, prune)
                     }
                 }
             }
         }
     }
+}
+
+/// What `spec.suspend` holds back is said once more: a rollback goes on beside it.
+fn again(build: &ImageBuild) -> Option<SignedDuration> {
+    build.spec.suspend.then_some(SignedDuration::ZERO)
 }
 
 /// Takes away what lies beyond the history.

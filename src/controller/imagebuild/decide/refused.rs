@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{Action, Readiness, Step, fetch, is_asleep, step};
+use super::{Action, Readiness, Step, fetch, is_asleep, rollback, step};
 use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
 use crate::imagebuild::status::Notice;
@@ -46,7 +46,10 @@ pub fn refused(build: &ImageBuild, refusal: &Refusal, now: Timestamp) -> Step {
         && let Report::Failed(failed) = failed(FailureReason::SpecRejected, message.clone())
     {
         // What was made of it already: the request without its Job.
-        let notice = status::fail(&mut status, build, failed, now);
+        let notice = match rollback::is_under_way(&status) {
+            true => rollback::fail(build, &mut status, failed, now),
+            false => status::fail(&mut status, build, failed, now),
+        };
         return Step {
             stop: vec![job],
             notice: Some(notice),

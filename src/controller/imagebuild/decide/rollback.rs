@@ -152,6 +152,18 @@ fn target(build: &ImageBuild, status: &ImageBuildStatus, asked: &str) -> Result<
         let why = format!("build {number} is not in status.history: {}", cure());
         return Err(why);
     };
+    // Whoever may write the status has written it: it becomes a part of a URL.
+    let debug = entry.debug.as_deref();
+    if [entry.image(), debug]
+        .into_iter()
+        .flatten()
+        .any(|it| !is_plain_digest(it))
+    {
+        return Err(format!(
+            "status.history has no valid digest for build {number}: {}",
+            cure()
+        ));
+    }
     let Some(digest) = entry.image() else {
         let why = format!(
             "build {number} has no image that tags have pointed to ({}): {}",
@@ -173,6 +185,13 @@ fn target(build: &ImageBuild, status: &ImageBuildStatus, asked: &str) -> Result<
         debug: entry.debug.clone().filter(|_| build.spec.debug.is_some()),
         revision: entry.revision.clone(),
         tags,
+    })
+}
+
+fn is_plain_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:");
+    hex.is_some_and(|hex| {
+        !hex.is_empty() && hex.len() <= 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })
 }
 
@@ -333,6 +352,8 @@ pub(super) fn fail(
         return status::fail(status, build, failed, now);
     }
     status::end(status, build, reason.into(), None, now);
+    // They were the last build's.
+    status.steps = None;
     clear(&mut status.conditions, READY);
     clear(&mut status.conditions, STALLED);
     status::restate(status, build, now);

@@ -369,3 +369,38 @@ fn a_request_without_cache_is_one_also_beside_a_change_that_nobody_has_seen() {
     build.spec.dockerfile = "third".into();
     assert!(!request(&next(&build, State::Absent, 10)).no_cache);
 }
+
+#[test]
+fn a_refused_one_leaves_what_is_held_back_as_it_was() {
+    let mut build = asks(four(), "99");
+    build.spec.suspend = true;
+    build.spec.dockerfile = "other".into();
+    let step = next(&build, State::Absent, 1);
+    assert_eq!(step.notice.unwrap().reason, Reason::RollbackRefused);
+    let (to, reason, _) = ready(&step.status);
+    assert_eq!((to, reason), ("False", "Suspended"));
+}
+
+#[test]
+fn a_digest_that_is_none_goes_into_no_url() {
+    for digest in ["../../other/manifests/x", "sha256:", "sha256:../x"] {
+        let mut build = asks(four(), "3");
+        let status = build.status.as_mut().unwrap();
+        status.history[1].digest = Some(digest.into());
+        let step = next(&build, State::Absent, 1);
+        assert_eq!(step.action, Action::None, "{digest}");
+        let refused = step.notice.unwrap();
+        assert_eq!(refused.reason, Reason::RollbackRefused);
+        assert!(refused.message.contains("no valid digest"), "{refused:?}");
+    }
+}
+
+#[test]
+fn an_answered_one_is_settled_as_it_is_kept_in_memory_too() {
+    let build = asks(four(), "99 because of the incident");
+    let build = with(&build, next(&build, State::Absent, 1));
+    assert!(is_settled(&build));
+    let mut brief = build;
+    crate::imagebuild::brief::image_build(&mut brief);
+    assert!(is_settled(&brief));
+}

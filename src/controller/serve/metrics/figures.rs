@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::Timestamp;
-use whittle_api::{Builder, ImageBuild, Reason};
+use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 
 use crate::imagebuild::decide::is_settled;
 
@@ -30,7 +30,7 @@ pub struct Figures {
     pub running: usize,
     /// Builds that are due and wait, by the reason in their status.
     pub waiting: BTreeMap<&'static str, usize>,
-    /// Seconds since the oldest of those became due, suspended ones aside.
+    /// Seconds since which the oldest of those waits for its turn, its builder or a node.
     pub oldest: f64,
     /// Builders, by how they are.
     pub builders: BTreeMap<&'static str, usize>,
@@ -81,10 +81,14 @@ impl Figures {
         let known = reason.filter(|reason| WAITS.contains(reason));
         let label = known.map_or(OTHER, |reason| reason.as_str());
         *self.waiting.entry(label).or_default() += 1;
-        if let Some(due) = &status.started_at
-            && reason != Some(Reason::Suspended)
-        {
-            let waited = now.duration_since(due.0).as_secs_f64();
+        // What its own namespace lacks, a Secret for example, says nothing of the installation.
+        let of_the_installation = matches!(
+            reason,
+            Some(Reason::Queued | Reason::WaitingForBuilder | Reason::Unschedulable)
+        );
+        let since = find(&status.conditions, READY).map(|it| &it.last_transition_time);
+        if let Some(since) = since.filter(|_| of_the_installation) {
+            let waited = now.duration_since(since.0).as_secs_f64();
             self.oldest = self.oldest.max(waited);
         }
     }
@@ -104,10 +108,9 @@ mod tests {
     }
 
     fn waits(reason: &str, since: &str) -> ImageBuild {
-        build(
-            json!({"startedAt": since, "current": {"attempt": 1, "job": "hello-1", "generation": 1, "started": false,
-            "waiting": {"reason": reason}}}),
-        )
+        let ready = json!({"type": "Ready", "status": "Unknown", "reason": reason, "message": "", "lastTransitionTime": since});
+        let current = json!({"attempt": 1, "job": "hello-1", "generation": 1, "started": false, "waiting": {"reason": reason}});
+        build(json!({"conditions": [ready], "current": current}))
     }
 
     #[test]

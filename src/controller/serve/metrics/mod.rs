@@ -42,6 +42,8 @@ const REFUSALS: [&str; 16] = [
     "WebhookSignature",
     "WebhookTooMany",
 ];
+/// Steps of one build that are counted at most.
+const STEPS: i32 = 10_000;
 /// What becomes of CloudEvents.
 const NOTIFICATIONS: [&str; 4] = ["Delivered", "Dropped", "Rejected", "Retried"];
 
@@ -203,7 +205,7 @@ impl Default for Metrics {
         let oldest = Gauge::<f64, AtomicU64>::default();
         registry.register(
             "builds_waiting_oldest_seconds",
-            "Seconds since the oldest build that waits became due, suspended ones aside",
+            "Seconds since which the oldest build waits for its turn, its builder or a node",
             oldest.clone(),
         );
         let builders = Family::<State, Gauge>::default();
@@ -234,7 +236,7 @@ impl Default for Metrics {
         let ends = |reason: &Reason| {
             matches!(
                 reason,
-                Reason::Succeeded | Reason::Superseded | Reason::Failure(_)
+                Reason::Succeeded | Reason::RolledBack | Reason::Superseded | Reason::Failure(_)
             )
         };
         for result in Reason::all().filter(ends) {
@@ -323,11 +325,13 @@ impl Metrics {
 
     /// The steps of a build that has ended.
     pub fn steps(&self, steps: Steps) {
-        let cached = u64::try_from(steps.cached.max(0)).unwrap_or_default();
-        let rest = u64::try_from((steps.total - steps.cached).max(0)).unwrap_or_default();
+        // A runner's word: bounded, whatever it says.
+        let total = steps.total.clamp(0, STEPS);
+        let cached = steps.cached.clamp(0, total);
+        let (cached, rest) = (cached.unsigned_abs(), (total - cached).unsigned_abs());
         for (label, count) in [("true", cached), ("false", rest)] {
             let counter = self.steps.get_or_create(&Cached { cached: label });
-            counter.inc_by(count);
+            counter.inc_by(u64::from(count));
         }
     }
 
@@ -451,6 +455,21 @@ mod tests {
             "whittle_builder_cache_bytes 4096",
             "whittle_build_steps_total{cached=\"true\"} 9",
             "whittle_build_steps_total{cached=\"false\"} 5",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn whatever_a_runner_says_of_its_steps_little_is_added() {
+        let metrics = Metrics::default();
+        for (total, cached) in [(i32::MIN, 1), (i32::MAX, -1), (-5, i32::MIN), (3, 7)] {
+            metrics.steps(Steps { total, cached });
+        }
+        let text = metrics.text();
+        for line in [
+            "whittle_build_steps_total{cached=\"true\"} 3",
+            "whittle_build_steps_total{cached=\"false\"} 10000",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");
         }
