@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
-use whittle_api::{ImageBuildStatus, TRIGGERS, TriggerReason, find};
+use whittle_api::{Builder, ImageBuildStatus, TRIGGERS, TriggerReason, find};
 
 use crate::field::{Field, Repository};
 
@@ -37,6 +37,13 @@ async fn a_watcher_whose_secret_is_gone_is_told_and_comes_back_and_the_commit_in
     field.apply("hello", source, polled).await;
     field.succeeds("hello").await;
     says(&field, "TriggersWork").await;
+    // What the runner tells last has the Builder looked at, and with that the Secret made again: that is over.
+    field
+        .until("the builder's cache is told", async || {
+            let builder = field.api::<Builder>().get("default").await.unwrap();
+            builder.status?.cache
+        })
+        .await;
 
     let now = DeleteParams::default();
     let secrets = field.api::<Secret>();
