@@ -22,6 +22,7 @@ mod libraries;
 mod limits;
 pub mod map;
 mod mentions;
+mod opened;
 pub mod packed;
 mod platform;
 #[cfg(test)]

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::config::ImageConfig;
 use super::layer::Image;
+use super::opened::opened;
 use super::reach::Reach;
 use super::tree::{Kind, NodeId};
 
 /// Parts of one folder that are shown by themselves.
 const CHILDREN: usize = 60;
-/// Folders within folders that are opened.
-const DEPTH: usize = 40;
 /// Layers that are shown by themselves.
 const LAYERS: usize = 40;
 
@@ -231,36 +230,12 @@ impl Mapper<'_> {
             }
             let bytes = if meta.hard_link { 0 } else { meta.size };
             let reached = self.reach.is_some_and(|reach| reach.keeps(id));
-            let mut at = id;
-            loop {
+            for at in tree.up(id) {
                 sums[at.index()].add(bytes, reached, meta.layer);
-                if at == tree.root() {
-                    break;
-                }
-                at = tree.parent(at);
             }
         }
-        // The largest folder is opened first, until there are parts enough.
         let bytes = |id: NodeId| sums[id.index()].bytes;
-        let mut opened: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-        let mut heap = BinaryHeap::from([(bytes(tree.root()), Reverse(tree.root()), 0)]);
-        let mut count = 1;
-        while let Some((_, Reverse(folder), depth)) = heap.pop() {
-            if count >= most {
-                break;
-            }
-            let mut children: Vec<NodeId> = tree.children(folder).collect();
-            children.retain(|child| bytes(*child) > 0);
-            children.sort_unstable_by_key(|child| (Reverse(bytes(*child)), *child));
-            children.truncate(CHILDREN.min(most - count));
-            count += children.len();
-            for child in &children {
-                if tree.meta(*child).kind == Kind::Directory && depth < DEPTH {
-                    heap.push((bytes(*child), Reverse(*child), depth + 1));
-                }
-            }
-            opened.insert(folder, children);
-        }
+        let opened = opened(tree, bytes, most, CHILDREN);
         self.part(tree.root(), &sums, &opened)
     }
 

@@ -260,6 +260,12 @@ impl Tree {
         NodeId(self.nodes[id.0 as usize].parent)
     }
 
+    /// The entry and all directories above it, up to the root.
+    pub fn up(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let above = |at: &NodeId| (*at != self.root()).then(|| self.parent(*at));
+        std::iter::successors(Some(id), above)
+    }
+
     /// The path from the root, with a leading slash; bytes that are no UTF-8 are replaced.
     pub fn path(&self, id: NodeId) -> String {
         let mut parts = Vec::new();

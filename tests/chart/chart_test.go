@@ -142,8 +142,8 @@ func look(t *testing.T, objects []Object, expected Expect) {
 	}
 }
 
-// values are those of values.yaml, without groups.
-func values(t *testing.T) []string {
+// described is what values.yaml says of each value and group.
+func described(t *testing.T) []Value {
 	t.Helper()
 	text, err := os.ReadFile(chart + "/values.yaml")
 	if err != nil {
@@ -153,8 +153,14 @@ func values(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+// values are those of values.yaml, without groups.
+func values(t *testing.T) []string {
+	t.Helper()
 	var paths []string
-	for _, value := range all {
+	for _, value := range described(t) {
 		if !value.Group {
 			paths = append(paths, value.Path)
 		}
@@ -216,14 +222,7 @@ func TestTheSchemaKnowsTheValuesAndNoOthers(t *testing.T) {
 }
 
 func TestEachValueIsDescribedOrItsGroupIs(t *testing.T) {
-	text, err := os.ReadFile(chart + "/values.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := read(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := described(t)
 	clear := []string{"enabled", "create", "annotations", "labels", "name", "resources", "image", "imagePullPolicy", "pullPolicy", "priorityClassName",
 		"tolerations", "nodeSelector", "repository", "interval", "namespace", "scrapeTimeout", "honorLabels", "relabelings", "metricRelabelings", "key",
 		"className", "host", "tlsSecret", "parentRefs", "hostnames", "apiServerPorts"}

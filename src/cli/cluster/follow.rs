@@ -40,6 +40,28 @@ pub(super) fn lasting<T>(
     })
 }
 
+/// Watches one ImageBuild until `judge` has an answer; it gets none where the object does not exist. `shown`: its name in messages.
+pub(super) async fn judged<T>(
+    cluster: &Cluster,
+    name: &str,
+    shown: &str,
+    mut judge: impl FnMut(Option<ImageBuild>) -> Option<Result<T, Failed>>,
+) -> Result<T, Failed> {
+    let mut seen = lasting(watcher::watch_object(cluster.builds(), name)).boxed();
+    while let Some(now) = seen
+        .try_next()
+        .await
+        .map_err(|error| answer::watch(&error, shown))?
+    {
+        if let Some(answer) = judge(now) {
+            return answer;
+        }
+    }
+    Err(Failed::Refused(format!(
+        "ImageBuild {shown}: the watch ended"
+    )))
+}
+
 /// Watches until the build has ended; each state of the object is shown to `see` on the way. `number`: that of the build, once it
 /// has begun.
 pub(super) async fn end(
@@ -50,18 +72,13 @@ pub(super) async fn end(
     mut see: impl FnMut(&ImageBuild, Option<&str>),
 ) -> Result<End, Failed> {
     let mut followed = Followed::new(until);
-    let mut seen = lasting(watcher::watch_object(cluster.builds(), name)).boxed();
-    while let Some(now) = seen
-        .try_next()
-        .await
-        .map_err(|error| answer::watch(&error, name))?
-    {
+    judged(cluster, name, name, |now| {
         let Some(build) = now else {
             let text = format!(
                 "ImageBuild {name} not found in namespace {}: it was deleted, or never created",
                 cluster.namespace
             );
-            return Err(Failed::Refused(text));
+            return Some(Err(Failed::Refused(text)));
         };
         let phase = followed.see(&build);
         number.set(followed.number);
@@ -75,17 +92,16 @@ pub(super) async fn end(
             }
             Phase::Ended(outcome) => {
                 let number = followed.number.filter(|_| !followed.nothing);
-                return Ok(End {
+                return Some(Ok(End {
                     build,
                     outcome,
                     number,
-                });
+                }));
             }
         }
-    }
-    Err(Failed::Refused(format!(
-        "ImageBuild {name}: the watch ended"
-    )))
+        None
+    })
+    .await
 }
 
 /// A build that has ended.

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::watcher;
 use serde_json::json;
 use whittle_api::{HistoryEntry, ImageBuild, ImageBuildStatus, ROLLBACK, RollbackState};
 
 use super::act::patch;
-use super::answer::{self, Failed};
-use super::follow::lasting;
+use super::answer::Failed;
+use super::follow::judged;
 use super::screen::{span, tame};
 use super::{Cluster, Reach, wait};
 
@@ -117,24 +115,12 @@ async fn waited(
     value: &str,
     timeout: Duration,
 ) -> Result<(), Failed> {
-    let waits = async {
-        let mut seen = lasting(watcher::watch_object(cluster.builds(), name)).boxed();
-        while let Some(now) = seen
-            .try_next()
-            .await
-            .map_err(|error| answer::watch(&error, name))?
-        {
-            let Some(now) = now else {
-                return Err(Failed::Refused(format!("ImageBuild {name} was deleted")));
-            };
-            if let Some(outcome) = outcome(&now, value) {
-                return outcome;
-            }
-        }
-        Err(Failed::Refused(format!(
-            "ImageBuild {name}: the watch ended"
-        )))
-    };
+    let waits = judged(cluster, name, name, |now| match now {
+        Some(now) => outcome(&now, value),
+        None => Some(Err(Failed::Refused(format!(
+            "ImageBuild {name} was deleted"
+        )))),
+    });
     let Ok(outcome) = tokio::time::timeout(timeout, waits).await else {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         return Err(Failed::Time(format!(

@@ -4,13 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::{StreamExt, TryStreamExt};
 use kube::ResourceExt;
-use kube::runtime::watcher;
 use whittle_api::{ImageBuild, READY, STALLED, find, is_true, quantity};
 
 use super::answer::Failed;
-use super::follow::{End, end, lasting};
+use super::follow::{End, end, judged};
 use super::followed::{Outcome, Until, rests};
 use super::select::Selection;
 use super::status::{State, is_behind};
@@ -157,37 +155,28 @@ async fn one(
     timeout: Duration,
 ) -> Result<(), Failed> {
     let mut last = None;
-    let waits = async {
-        let mut seen = lasting(watcher::watch_object(cluster.builds(), &name)).boxed();
-        while let Some(now) = seen
-            .try_next()
-            .await
-            .map_err(|error| super::answer::watch(&error, &shown))?
-        {
-            let Some(now) = now else {
-                return match goal {
-                    Goal::Deleted => Ok(()),
-                    _ => Err(Failed::Refused(format!("ImageBuild {shown} was deleted"))),
-                };
-            };
-            let stands = judge(&now, goal);
-            last = Some(now.clone());
-            match stands {
-                Stands::Reached => return Ok(()),
-                Stands::Failed => {
-                    anstream::eprint!(
-                        "{}",
-                        status::text(&now, k8s_openapi::jiff::Timestamp::now())
-                    );
-                    return Err(Failed::Build(format!("{shown}: the build failed")));
-                }
-                Stands::Open => {}
+    let waits = judged(&cluster, &name, &shown, |now| {
+        let Some(now) = now else {
+            return Some(match goal {
+                Goal::Deleted => Ok(()),
+                _ => Err(Failed::Refused(format!("ImageBuild {shown} was deleted"))),
+            });
+        };
+        let stands = judge(&now, goal);
+        let answer = match stands {
+            Stands::Reached => Some(Ok(())),
+            Stands::Failed => {
+                anstream::eprint!(
+                    "{}",
+                    status::text(&now, k8s_openapi::jiff::Timestamp::now())
+                );
+                Some(Err(Failed::Build(format!("{shown}: the build failed"))))
             }
-        }
-        Err(Failed::Refused(format!(
-            "ImageBuild {shown}: the watch ended"
-        )))
-    };
+            Stands::Open => None,
+        };
+        last = Some(now);
+        answer
+    });
     let done = tokio::time::timeout(timeout, waits).await;
     match done {
         Ok(Ok(())) => {

@@ -284,14 +284,10 @@ impl Image {
             return Ok(());
         }
         // The directory that it takes the place of would take the file away before.
-        if let Some(old) = self.tree.child(parent, name) {
-            let mut at = target;
-            while at != self.tree.root() {
-                if at == old {
-                    return Err(Lookup::Missing(self.tree.path(target)));
-                }
-                at = self.tree.parent(at);
-            }
+        if let Some(old) = self.tree.child(parent, name)
+            && self.tree.up(target).any(|at| at == old)
+        {
+            return Err(Lookup::Missing(self.tree.path(target)));
         }
         meta.layer = applying.layer;
         meta.hard_link = true;

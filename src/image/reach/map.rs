@@ -2,16 +2,15 @@
 //! no more parts than are asked for.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 
 use super::{Because, Reach, Tally};
 use crate::layer::Image;
+use crate::opened::opened;
 use crate::tree::{Kind, NodeId};
 
 /// Parts of one folder that are shown by themselves.
 const CHILDREN: usize = 48;
-/// Folders within folders that are opened.
-const DEPTH: usize = 40;
 /// Steps of an explanation.
 const STEPS: usize = 4;
 
@@ -61,8 +60,7 @@ impl Reach {
             } else {
                 self.size(id, &meta)
             };
-            let mut at = id;
-            loop {
+            for at in tree.up(id) {
                 let sum = &mut sums[at.index()];
                 let tally = if self.keeps(id) {
                     &mut sum.0
@@ -71,36 +69,13 @@ impl Reach {
                 };
                 tally.files += 1;
                 tally.bytes = tally.bytes.saturating_add(bytes);
-                if at == tree.root() {
-                    break;
-                }
-                at = tree.parent(at);
             }
         }
         let bytes = |id: NodeId| {
             let (stays, goes) = sums[id.index()];
             stays.bytes.saturating_add(goes.bytes)
         };
-        // The largest folder is opened first, until there are parts enough.
-        let mut opened: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-        let mut heap = BinaryHeap::from([(bytes(tree.root()), Reverse(tree.root()), 0)]);
-        let mut count = 1;
-        while let Some((_, Reverse(folder), depth)) = heap.pop() {
-            if count >= most {
-                break;
-            }
-            let mut children: Vec<NodeId> = tree.children(folder).collect();
-            children.retain(|child| bytes(*child) > 0);
-            children.sort_unstable_by_key(|child| (Reverse(bytes(*child)), *child));
-            children.truncate(CHILDREN.min(most - count));
-            count += children.len();
-            for child in &children {
-                if tree.meta(*child).kind == Kind::Directory && depth < DEPTH {
-                    heap.push((bytes(*child), Reverse(*child), depth + 1));
-                }
-            }
-            opened.insert(folder, children);
-        }
+        let opened = opened(tree, bytes, most, CHILDREN);
         self.part(image, tree.root(), &sums, &opened)
     }
 

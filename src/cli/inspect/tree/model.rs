@@ -305,17 +305,12 @@ impl LayerTree {
 
 /// Adds bytes to an entry and to all directories above it.
 fn add(tree: &Tree, sums: &mut Vec<u64>, id: NodeId, bytes: u64) {
-    let mut at = id;
-    loop {
+    for at in tree.up(id) {
         let index = at.index();
         if sums.len() <= index {
             sums.resize(index + 1, 0);
         }
         sums[index] = sums[index].saturating_add(bytes);
-        if at == tree.root() {
-            return;
-        }
-        at = tree.parent(at);
     }
 }
 
