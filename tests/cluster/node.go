@@ -374,6 +374,13 @@ func unifiedCgroups() bool {
 	return err == nil
 }
 
+// A control group that nobody weighs counts as one process: beside a compiler, all Pods together would get as much of the machine
+// as it, and each of them a small share of that. These are eight times as much.
+const (
+	cpuShares = "8192" // cgroup v1, of 1024
+	cpuWeight = "800"  // cgroup v2, of 100
+)
+
 // prepareCgroups makes the control groups that all Pods live under, so that what a crash leaves is
 // known to be ours.
 func prepareCgroups() error {
@@ -392,7 +399,7 @@ func prepareCgroups() error {
 				os.WriteFile(control, []byte("+"+c), 0o644)
 			}
 		}
-		return nil
+		return os.WriteFile("/sys/fs/cgroup/"+cgroupRoot+"/cpu.weight", []byte(cpuWeight), 0o644)
 	}
 	hierarchies, err := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
 	if err != nil {
@@ -413,6 +420,12 @@ func prepareCgroups() error {
 				if err := os.WriteFile(filepath.Join(ours, name), data, 0o644); err != nil {
 					return err
 				}
+			}
+		}
+		shares := filepath.Join(ours, "cpu.shares")
+		if _, err := os.Stat(shares); err == nil {
+			if err := os.WriteFile(shares, []byte(cpuShares), 0o644); err != nil {
+				return err
 			}
 		}
 	}
