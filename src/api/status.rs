@@ -102,6 +102,9 @@ pub struct ImageBuildStatus {
     /// Seconds before that, from when the last build became due: it waited for its turn, or for its builder.
     #[serde(default)]
     pub queued_seconds: Option<i64>,
+    /// Where the time of the last build's last attempt went.
+    #[serde(default)]
+    pub phase_milliseconds: Option<Phases>,
     /// Number of the last build that was started; 1 is the first.
     #[serde(default)]
     pub build: Option<i64>,
@@ -184,6 +187,63 @@ pub struct Steps {
     pub total: i32,
     /// Those that the cache answered.
     pub cached: i32,
+}
+
+/// Where the time of one attempt went, each in milliseconds; what it did not come to is absent.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Phases {
+    /// From its Job's creation until the runner began, and from its end until that was known: the Pod's start for the most part.
+    /// Whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<i64>,
+    /// The source and its Dockerfile were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<i64>,
+    /// Steps ran, and layers were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solve: Option<i64>,
+    /// Layers and manifests were pushed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<i64>,
+    /// Manifests and configs were read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_back: Option<i64>,
+    /// The image was looked into, held to its contract, and made smaller where that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<i64>,
+    /// Tags were moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<i64>,
+}
+
+impl Phases {
+    /// Their names, in their order, each with its time.
+    pub fn named(&self) -> [(&'static str, Option<i64>); 7] {
+        [
+            ("start", self.start),
+            ("source", self.source),
+            ("solve", self.solve),
+            ("push", self.push),
+            ("readBack", self.read_back),
+            ("check", self.check),
+            ("tag", self.tag),
+        ]
+    }
+
+    /// As a runner may have told them: each within a day, and no start, which it cannot know.
+    pub fn bounded(self) -> Self {
+        let held = |time: Option<i64>| time.map(|it| it.clamp(0, 86_400_000));
+        Self {
+            start: None,
+            source: held(self.source),
+            solve: held(self.solve),
+            push: held(self.push),
+            read_back: held(self.read_back),
+            check: held(self.check),
+            tag: held(self.tag),
+        }
+    }
 }
 
 /// An early report. The termination message of the runner's Pod is the record: where they differ, the record counts.

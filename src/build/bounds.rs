@@ -3,7 +3,7 @@
 use super::contract::Breach;
 use super::report::{Built, Report};
 use super::variables::is_tag;
-use whittle_api::{ContentsStatus, Failure, PlatformStatus, bounded};
+use whittle_api::{ContentsStatus, Failure, Phases, PlatformStatus, bounded};
 
 /// Bytes of a name: a digest, a platform, an image.
 pub(super) const NAME: usize = 512;
@@ -27,10 +27,15 @@ const PROGRAMS: usize = 192 * 1024;
 impl Report {
     /// The report within bounds, without control characters but in logs and instructions.
     pub fn bounded(mut self) -> Self {
-        let (revision, advice, breaches) = match &mut self {
+        let (revision, advice, breaches, phases) = match &mut self {
             Self::Succeeded(built) => {
                 success(built);
-                (&mut built.revision, &mut built.advice, &mut built.breaches)
+                (
+                    &mut built.revision,
+                    &mut built.advice,
+                    &mut built.breaches,
+                    &mut built.phases,
+                )
             }
             Self::Failed(failed) => {
                 failure(&mut failed.failure);
@@ -38,6 +43,7 @@ impl Report {
                     &mut failed.revision,
                     &mut failed.advice,
                     &mut failed.breaches,
+                    &mut failed.phases,
                 )
             }
         };
@@ -47,6 +53,7 @@ impl Report {
             line(&mut hint.message, SENTENCE);
         }
         self::breaches(breaches);
+        *phases = phases.map(Phases::bounded);
         self
     }
 }

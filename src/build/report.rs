@@ -10,8 +10,8 @@ use super::contract::Breach;
 use super::minimized::Minimized;
 use whittle_api::FailureReason;
 use whittle_api::{
-    Base, CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, PlatformStatus, Steps,
-    bounded,
+    Base, CacheStatus, ContentsStatus, DebugStatus, Failure, LayerStatus, Phases, PlatformStatus,
+    Steps, bounded,
 };
 use whittle_dockerfile::advice::Hint;
 use whittle_image::digest_of;
@@ -61,6 +61,9 @@ pub struct Built {
     /// What of the contract is broken, and only warned of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaches: Vec<Breach>,
+    /// Where its time went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Phases>,
 }
 
 /// Why there is no image.
@@ -79,6 +82,9 @@ pub struct Failed {
     /// What of the contract is broken, where that is why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breaches: Vec<Breach>,
+    /// Where its time went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<Phases>,
 }
 
 /// What goes on, sent at most every two seconds.
@@ -371,6 +377,7 @@ pub fn failed(reason: FailureReason, message: String) -> Report {
         steps: Steps::default(),
         advice: vec![],
         breaches: vec![],
+        phases: None,
     })
 }
 
@@ -421,6 +428,7 @@ mod tests {
             },
             advice: vec![],
             breaches: vec![],
+            phases: None,
         })
     }
 

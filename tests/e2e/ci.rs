@@ -150,7 +150,7 @@ async fn the_jobs_of_the_page_build_check_and_push_without_a_cluster_and_without
     let field = Field::new("ci").await;
     // The image that the page describes, from what the local cluster has.
     let dockerfile = block("dockerfile", "FROM moby/buildkit");
-    let released = "ghcr.io/whittle-dev/whittle:0.1.0";
+    let released = "registry.example.com/you/whittle:0.1.0";
     assert!(dockerfile.contains(released), "{dockerfile}");
     let own = format!("{}/whittle/whittle:dev", registry());
     let files = json!({"Dockerfile": dockerfile.replace(released, &own)});

@@ -1,7 +1,7 @@
 //! One attempt: the source, the image, the image for debugging, and what comes after.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::callback::Callback;
 use super::files::{Prepared, prepare};
@@ -24,7 +24,7 @@ use crate::request::{BuildRequest, Tagging};
 use crate::request_rules::refusal;
 use crate::usage;
 use crate::variables;
-use whittle_api::{Failure, FailureReason};
+use whittle_api::{Failure, FailureReason, Phases};
 use whittle_dockerfile::advice;
 use whittle_dockerfile::advice::{BuildWarning, ContextFile, Hint, View};
 use whittle_registry::DockerConfig;
@@ -41,6 +41,7 @@ struct Known {
     look: Option<Look>,
     /// Why the Secret of the Builder's cache registry gives no credentials.
     cache_fault: Option<String>,
+    phases: Phases,
 }
 
 /// Attempts the build. What it returns holds no secret. `redactor` takes them out. Beside the report: the look at the
@@ -100,6 +101,7 @@ pub(super) async fn attempt(
                 steps,
                 advice,
                 breaches: known.held.breaches,
+                phases: Some(known.phases),
             })
         }
         Err(failure) => {
@@ -115,6 +117,7 @@ pub(super) async fn attempt(
                 steps,
                 advice,
                 breaches: known.held.breaches,
+                phases: Some(known.phases),
             })
         }
     };
@@ -178,7 +181,10 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     let mut prepared = prepare(request)?;
     let cache = cache_config(request, known);
     registry_secret::write(&prepared, (&config, &cache), request, None)?;
-    known.source = source::read(&solver, &config, &facts, &mut prepared).await?;
+    let begun = Instant::now();
+    let read = source::read(&solver, &config, &facts, &mut prepared).await;
+    known.phases.source = Some(milliseconds(begun.elapsed()));
+    known.source = read?;
     facts.dockerfile = known.source.dockerfile.clone();
     let request = known
         .expanded
@@ -202,16 +208,27 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         let debug = debug::build(&solver, &prepared, &facts, &image).await?;
         Ok((image, debug))
     };
+    let begun = Instant::now();
     let images = tokio::select! {
         built = images => built,
         failure = solver.pushing.stands_still(request, &config, &facts) => Err(failure),
     };
+    let push = solver.pushing.took();
+    known.phases.solve = Some(milliseconds(begun.elapsed().saturating_sub(push)));
+    // What failed before has pushed nothing.
+    known.phases.push = (images.is_ok() || !push.is_zero()).then(|| milliseconds(push));
     // No step of ours runs any more that could find a mount locked.
     if known.state.steps().total > 0 {
         known.look = Look::begin(request, &prepared);
     }
     let used = known.state.images();
-    finish(request, &config, &facts, images?, &used, &mut known.held).await
+    let (held, phases) = (&mut known.held, &mut known.phases);
+    finish(request, &config, &facts, images?, &used, held, phases).await
+}
+
+/// As a status has it.
+pub(super) fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The request with values in the place of variables. What is known of the source goes into annotations, too.

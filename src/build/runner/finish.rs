@@ -1,10 +1,12 @@
 //! After the push: reads the manifests back, checks and measures them, and moves the tags.
 
 use std::path::Path;
+use std::time::Instant;
 
 use futures::future::try_join_all;
 use serde::Deserialize;
 
+use super::attempt::milliseconds;
 use super::contents;
 use super::minimize::{self, Could, Judged, Told};
 use crate::contract::{self, Breach};
@@ -13,7 +15,7 @@ use crate::health::Unhealthy;
 use crate::minimized::FullPlatform;
 use crate::report::keep_largest;
 use crate::request::{BuildRequest, ReportRef, Tagging, Tried};
-use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, PlatformStatus};
+use whittle_api::{DebugStatus, Failure, FailureReason, LayerStatus, Phases, PlatformStatus};
 use whittle_image::{Descriptor, ImageConfig, Repository, display_size, media_type};
 use whittle_registry::{
     Access, Client, DockerConfig, Patience, PlatformManifest, Pointed, ReadError, RegistryError,
@@ -102,7 +104,7 @@ pub(super) struct Stored {
 
 /// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
 /// of them only once all is well. `used`: the images that stages start from; `held`: what was found on the way, also
-/// where that is no failure.
+/// where that is no failure; `phases`: how long its parts took.
 pub(super) async fn finish(
     request: &BuildRequest,
     config: &DockerConfig,
@@ -110,9 +112,11 @@ pub(super) async fn finish(
     (image, debug): (Pushed, Option<Pushed>),
     used: &[(String, String)],
     held: &mut Held,
+    phases: &mut Phases,
 ) -> Result<Published, Failure> {
     let failed = |error: Trouble| error.failure(request, facts);
     let client = of_output(request, config, true).map_err(failed)?;
+    let begun = Instant::now();
     let mut first = check(&client, &image).await.map_err(failed)?;
     for stored in &first.platforms {
         let platform = &stored.status;
@@ -129,6 +133,8 @@ pub(super) async fn finish(
         Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
         None => None,
     };
+    phases.read_back = Some(milliseconds(begun.elapsed()));
+    let begun = Instant::now();
     let sought = minimize::sought(request, config, used, &first.platforms).await;
     let full = Judged {
         held: contents::hold(&client, request, &mut first.platforms, sought.as_ref())
@@ -145,6 +151,8 @@ pub(super) async fn finish(
         held: judged,
     } = chosen;
     *held = judged;
+    phases.check = Some(milliseconds(begun.elapsed()));
+    let begun = Instant::now();
     let minimized = smaller.minimized.as_ref();
     // One that is tried first is judged once it is smaller.
     if minimized.is_none_or(|it| it.trial.is_none()) {
@@ -171,6 +179,7 @@ pub(super) async fn finish(
             size: sizes.max().unwrap_or(0),
         });
     }
+    phases.tag = (!later).then(|| milliseconds(begun.elapsed()));
     Ok(Published {
         digest: image.digest,
         platforms: first.platforms.into_iter().map(|p| p.status).collect(),

@@ -5,7 +5,8 @@
 //! (<https://github.com/containerd/containerd/blob/v2.3.6/core/remotes/docker/resolver.go>). It says nothing then, as in a
 //! push that takes long.
 
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -28,14 +29,32 @@ const AWAY: u32 = 2;
 /// So often allowed after the registry was away, a push that still goes on is one that waits forever.
 const ALLOWED: u32 = 6;
 
-/// Whether the builder pushes.
+/// Whether the builder pushes, and for how long it has.
 #[derive(Default)]
-pub(super) struct Pushing(watch::Sender<bool>);
+pub(super) struct Pushing {
+    now: watch::Sender<bool>,
+    /// Since when, and how long before that.
+    time: Mutex<(Option<Instant>, Duration)>,
+}
 
 impl Pushing {
     pub(super) fn set(&self, on: bool) {
-        self.0
+        let changed = self
+            .now
             .send_if_modified(|known| std::mem::replace(known, on) != on);
+        if changed {
+            let mut time = self.time.lock().expect("nobody panics with it");
+            let since = on.then(Instant::now);
+            if let Some(since) = std::mem::replace(&mut time.0, since) {
+                time.1 += since.elapsed();
+            }
+        }
+    }
+
+    /// How long it has pushed so far.
+    pub(super) fn took(&self) -> Duration {
+        let time = self.time.lock().expect("nobody panics with it");
+        time.1 + time.0.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Why a push will not end, once that is known.
@@ -45,7 +64,7 @@ impl Pushing {
         config: &DockerConfig,
         facts: &Facts,
     ) -> Failure {
-        let mut pushes = self.0.subscribe();
+        let mut pushes = self.now.subscribe();
         loop {
             // The other end is this very object.
             let _ = pushes.wait_for(|on| *on).await;

@@ -99,6 +99,9 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
         if let Some(steps) = step.status.steps {
             context.metrics.steps(steps);
         }
+        if let Some(phases) = &step.status.phase_milliseconds {
+            context.metrics.phases(phases);
+        }
         let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
         let (number, digest) = (step.status.build, step.status.digest.as_deref());
         tracing::info!(namespace, name, build = number, result = %notice.reason, digest, seconds, queued, "a build has ended");

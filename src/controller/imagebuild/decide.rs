@@ -466,6 +466,7 @@ fn begin(
     status.completed_at = None;
     status.duration_seconds = None;
     status.queued_seconds = None;
+    status.phase_milliseconds = None;
     let request = build.annotations().get(REQUESTED_AT);
     status.last_handled_request = request.map(|text| text.chars().take(REQUEST).collect());
     status.current = Some(Current {

@@ -220,6 +220,7 @@ fn ends(built: Built, failure: Failure) -> Failed {
         steps: built.steps,
         advice: built.advice,
         breaches: built.breaches,
+        phases: built.phases,
     }
 }
 

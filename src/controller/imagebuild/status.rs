@@ -197,7 +197,7 @@ pub fn succeed(
     let advice = std::mem::take(&mut built.advice);
     let breaches = std::mem::take(&mut built.breaches);
     let bases = std::mem::take(&mut built.bases);
-    let (steps, revision) = (built.steps, built.revision.clone());
+    let (steps, phases, revision) = (built.steps, built.phases, built.revision.clone());
     let image = enter_image(status, build, built, now);
     advise(status, build, &advice, now);
     hold(status, build, &breaches, now);
@@ -207,6 +207,7 @@ pub fn succeed(
     decide::read(status, revision.as_deref(), true, now);
     know_bases(status, bases);
     status.steps = Some(steps);
+    status.phase_milliseconds = phases;
     status.failure = None;
     let waited = match status.queued_seconds {
         Some(seconds) if seconds > 0 => format!(", after waiting for {seconds} s"),
@@ -359,6 +360,7 @@ pub fn fail(
     let tried = !is_of_platform(failed.failure.reason);
     decide::read(status, failed.revision.as_deref(), tried, now);
     status.steps = Some(failed.steps);
+    status.phase_milliseconds = failed.phases;
     if !failed.advice.is_empty() {
         advise(status, build, &failed.advice, now);
     }

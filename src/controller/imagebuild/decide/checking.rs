@@ -290,6 +290,7 @@ pub(super) fn go_on(
             steps: built.steps,
             advice: built.advice.clone(),
             breaches: built.breaches.clone(),
+            phases: built.phases,
         });
         return end(observed, status, report, now);
     }

@@ -10,17 +10,23 @@ use crate::imagebuild::minimized;
 use crate::imagebuild::outcome;
 use crate::imagebuild::status::{self, Notice};
 use crate::names;
-use whittle_api::{Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Reason, Stage};
+use whittle_api::{
+    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Phases, Reason, Stage,
+};
 use whittle_build::report::{Built, Failed, Report};
 
 /// An attempt has ended: the build has too, or another attempt follows.
 pub(super) fn end(
     observed: &Observed,
     mut status: ImageBuildStatus,
-    report: Report,
+    mut report: Report,
     now: Timestamp,
 ) -> Step {
     let build = &observed.build;
+    // One that is told after its health check knows it already.
+    if let Some(phases) = phases(&mut report).filter(|it| it.start.is_none()) {
+        phases.start = status.since().map(|since| start(*phases, since.0, now));
+    }
     let prune = prune(build, &status);
     match report {
         Report::Succeeded(built) if rollback::is_under_way(&status) => {
@@ -76,6 +82,20 @@ pub(super) fn end(
             }
         }
     }
+}
+
+fn phases(report: &mut Report) -> Option<&mut Phases> {
+    match report {
+        Report::Succeeded(built) => built.phases.as_mut(),
+        Report::Failed(failed) => failed.phases.as_mut(),
+    }
+}
+
+/// What of an attempt's time its runner did not count, in milliseconds.
+fn start(phases: Phases, since: Timestamp, now: Timestamp) -> i64 {
+    let counted: i64 = phases.named().iter().filter_map(|(_, time)| *time).sum();
+    let all = now.duration_since(since).as_millis();
+    (i64::try_from(all).unwrap_or(i64::MAX) - counted).max(0)
 }
 
 /// What `spec.suspend` holds back is said once more: a rollback goes on beside it.

@@ -109,6 +109,7 @@ pub(super) fn begin(
     status.completed_at = None;
     status.duration_seconds = None;
     status.queued_seconds = None;
+    status.phase_milliseconds = None;
     let pushed = Built {
         digest: target.digest,
         revision: target.revision,

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use whittle_api::{Reason, Steps};
+use whittle_api::{Phases, Reason, Steps};
 
 pub use figures::Figures;
 use figures::{OTHER, STATES, WAITS};
@@ -41,6 +41,10 @@ const REFUSALS: [&str; 16] = [
     "WebhookEarly",
     "WebhookSignature",
     "WebhookTooMany",
+];
+/// Some phases take milliseconds, others the time of a build.
+const PHASE_SECONDS: [f64; 13] = [
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0,
 ];
 /// Steps of one build that are counted at most.
 const STEPS: i32 = 10_000;
@@ -71,6 +75,7 @@ pub struct Metrics {
     disagreements: Counter,
     seconds: Histogram,
     queued: Histogram,
+    phases: Family<Phase, Histogram, fn() -> Histogram>,
     profiles_refused: Counter,
     images_not_known: Gauge,
     watch_errors: Family<Watched, Counter>,
@@ -101,6 +106,11 @@ struct Cached {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -157,6 +167,14 @@ impl Default for Metrics {
             "build_queued_seconds",
             "Seconds that a build waited before its first attempt, in the queue or for its builder",
             queued.clone(),
+        );
+        let phases: Family<Phase, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(PHASE_SECONDS));
+        registry.register(
+            "build_phase_seconds",
+            "Seconds of the last attempt of builds that ended, by phase: start (whole seconds), source, solve, push, \
+                readBack, check, tag",
+            phases.clone(),
         );
         let profiles_refused = Counter::default();
         registry.register(
@@ -243,6 +261,9 @@ impl Default for Metrics {
             let result = result.as_str().to_owned();
             builds.get_or_create(&Outcome { result }).inc_by(0);
         }
+        for (phase, _) in Phases::default().named() {
+            drop(phases.get_or_create(&Phase { phase }));
+        }
         for cached in ["true", "false"] {
             steps.get_or_create(&Cached { cached }).inc_by(0);
         }
@@ -265,6 +286,7 @@ impl Default for Metrics {
             disagreements,
             seconds,
             queued,
+            phases,
             profiles_refused,
             images_not_known,
             watch_errors,
@@ -332,6 +354,18 @@ impl Metrics {
         for (label, count) in [("true", cached), ("false", rest)] {
             let counter = self.steps.get_or_create(&Cached { cached: label });
             counter.inc_by(u64::from(count));
+        }
+    }
+
+    /// Where the time of a build that has ended went.
+    pub fn phases(&self, phases: &Phases) {
+        for (phase, time) in phases.named() {
+            if let Some(time) = time {
+                let seconds = time as f64 / 1000.0;
+                self.phases
+                    .get_or_create(&Phase { phase })
+                    .observe(seconds);
+            }
         }
     }
 
@@ -418,6 +452,7 @@ mod tests {
             "whittle_builds_waiting{reason=\"Queued\"} 0",
             "whittle_builders{state=\"Asleep\"} 0",
             "whittle_build_steps_total{cached=\"true\"} 0",
+            "whittle_build_phase_seconds_count{phase=\"readBack\"} 0",
             concat!(
                 "whittle_build_info{version=\"",
                 env!("CARGO_PKG_VERSION"),
@@ -445,6 +480,10 @@ mod tests {
             total: 14,
             cached: 9,
         });
+        metrics.phases(&Phases {
+            solve: Some(42_500),
+            ..Phases::default()
+        });
         let text = metrics.text();
         for line in [
             "whittle_builds_running 2",
@@ -455,6 +494,8 @@ mod tests {
             "whittle_builder_cache_bytes 4096",
             "whittle_build_steps_total{cached=\"true\"} 9",
             "whittle_build_steps_total{cached=\"false\"} 5",
+            "whittle_build_phase_seconds_sum{phase=\"solve\"} 42.5",
+            "whittle_build_phase_seconds_count{phase=\"push\"} 0",
         ] {
             assert!(text.lines().any(|it| it == line), "{line}: {text}");
         }
