@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
-use whittle_api::{ImageBuildStatus, TRIGGERS, TriggerReason, find};
+use whittle_api::{Builder, ImageBuildStatus, TRIGGERS, TriggerReason, find};
 
 use crate::field::{Field, Repository};
 
@@ -37,17 +37,11 @@ async fn a_watcher_whose_secret_is_gone_is_told_and_comes_back_and_the_commit_in
     field.apply("hello", source, polled).await;
     field.succeeds("hello").await;
     says(&field, "TriggersWork").await;
-    // A quota keeps it away: whatever else happens to the Builder would have it created again.
+    // What the runner tells last has the Builder looked at, and with that the Secret made again: that is over.
     field
-        .create(
-            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
-            "spec": {"hard": {"count/secrets": "0"}}}),
-        )
-        .await;
-    let quotas = field.api::<ResourceQuota>();
-    field
-        .until("the quota holds", async || {
-            quotas.get("q").await.unwrap().status?.used
+        .until("the builder's cache is told", async || {
+            let builder = field.api::<Builder>().get("default").await.unwrap();
+            builder.status?.cache
         })
         .await;
 
@@ -80,8 +74,7 @@ async fn a_watcher_whose_secret_is_gone_is_told_and_comes_back_and_the_commit_in
                 .then_some(())
         })
         .await;
-    // Nothing keeps it away any more: its Secret is created again by itself.
-    quotas.delete("q", &now).await.unwrap();
+    // Its Secret is created again by itself.
     says(&field, "TriggersWork").await;
     let status = field.succeeds_again("hello", 2).await;
     let revision = format!("main@sha1:{second}");
