@@ -129,7 +129,7 @@ pub enum CallbackBody {
     /// Goes on.
     Progress(Progress),
     /// The early result; the termination message stays the record.
-    Report(Report),
+    Report(Box<Report>),
     /// What the builder's cache holds. It is in no record: where it is lost, the next build tells it.
     Cache(CacheStatus),
 }

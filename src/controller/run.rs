@@ -95,7 +95,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .transpose()
         .map_err(|error| format!("settings {path}: {error}"))?;
     let config = kube::Config::infer().await?;
-    let metrics = Metrics::default();
+    let metrics = Metrics::new(settings.metrics.namespaces);
     let stop = stop()?.shared();
     let runners = listen("callback", "--callback-address", options.callback_address).await?;
     let senders = listen("webhooks", "--webhook-address", options.webhook_address).await?;

@@ -49,6 +49,17 @@ pub struct Settings {
     /// Who posts that a source has moved.
     #[serde(default)]
     pub webhooks: WebhookSettings,
+    /// What is counted.
+    #[serde(default)]
+    pub metrics: MetricsSettings,
+}
+
+/// What is counted.
+#[derive(Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Builds by namespace, too.
+    pub namespaces: bool,
 }
 
 /// Who posts that a source has moved.

@@ -2,19 +2,20 @@
 //!
 //! Two cases: nothing has changed, and one line has. Whittle's time runs from the ImageBuild's creation
 //! until its Ready condition arrives by a watch; buildctl's from its start to its end. Both clone the
-//! same commit, build for one platform, and push.
+//! same commit, build for one platform, and push. For each case it says where Whittle's time goes.
+
+mod timeline;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use serde_json::json;
-use whittle_api::{ImageBuild, is_true};
+use timeline::Timeline;
+use whittle_api::ImageBuild;
 use whittle_controller::names;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -41,17 +42,17 @@ async fn main() -> Result<()> {
         "{:<12} {:>4} {:>22} {:>22} {:>12} {:>8}",
         "case", "runs", "whittle, s", "buildctl, s", "difference", "ratio"
     );
+    let mut parts = vec![];
     for (case, change) in [("unchanged", false), ("one line", true)] {
-        let (mut ours, mut bare) = (vec![], vec![]);
+        let (mut ours, mut bare, mut lines) = (vec![], vec![], vec![]);
         for run in 0..runs {
             if change {
                 bench.change(&format!("whittle {run}"))?;
             }
-            ours.push(
-                bench
-                    .whittle(&format!("{}-{run}", case.replace(' ', "-")))
-                    .await?,
-            );
+            let name = format!("{}-{run}", case.replace(' ', "-"));
+            let line = bench.whittle(&name).await?;
+            ours.push(line.ready);
+            lines.push(line);
             if change {
                 bench.change(&format!("buildctl {run}"))?;
             }
@@ -65,6 +66,13 @@ async fn main() -> Result<()> {
             a.median - b.median,
             a.median / b.median
         );
+        parts.push((case, timeline::parts(&lines)));
+    }
+    println!("\nWhere Whittle's time goes, s, medians:");
+    for (case, parts) in parts {
+        for (part, median) in parts {
+            println!("{case:<12} {part:<42} {median:>6.2}");
+        }
     }
     println!("\nEach figure: median (minimum to maximum) of the same run, in turns.");
     Ok(())
@@ -210,7 +218,7 @@ impl Bench {
     }
 
     /// From the ImageBuild's creation to its Ready condition.
-    async fn whittle(&self, name: &str) -> Result<Duration> {
+    async fn whittle(&self, name: &str) -> Result<Timeline> {
         let builds = Api::<ImageBuild>::namespaced(self.client.clone(), NAMESPACE);
         let name = format!("bench-{name}");
         if builds.get_opt(&name).await?.is_some() {
@@ -222,13 +230,6 @@ impl Bench {
             )
             .await?;
         }
-        let mut events = watcher(
-            builds.clone(),
-            watcher::Config::default().fields(&format!("metadata.name={name}")),
-        )
-        .default_backoff()
-        .applied_objects()
-        .boxed();
         let build = json!({
             "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
             "spec": {
@@ -239,27 +240,12 @@ impl Bench {
             },
         });
         let build: ImageBuild = serde_json::from_value(build)?;
+        let watched = timeline::watched(&self.client, NAMESPACE, &name);
         let begun = Instant::now();
         builds.create(&PostParams::default(), &build).await?;
-        let ready = async {
-            while let Some(build) = events.try_next().await? {
-                let conditions = build
-                    .status
-                    .map(|status| status.conditions)
-                    .unwrap_or_default();
-                if is_true(&conditions, "Ready") {
-                    return Ok(());
-                }
-                if is_true(&conditions, "Stalled") {
-                    return Err(format!("the build failed: {conditions:?}").into());
-                }
-            }
-            Result::Ok(())
-        };
-        tokio::time::timeout(LIMIT, ready).await??;
-        let took = begun.elapsed();
+        let line = tokio::time::timeout(LIMIT, watched.until_ready(begun)).await??;
         builds.delete(&name, &DeleteParams::background()).await?;
-        Ok(took)
+        Ok(line)
     }
 
     /// The same by hand.

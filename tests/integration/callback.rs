@@ -88,7 +88,7 @@ async fn at_once<T>(most: usize, all: impl Iterator<Item = impl Future<Output = 
 }
 
 pub fn report(report: Report) -> CallbackBody {
-    CallbackBody::Report(report)
+    CallbackBody::Report(Box::new(report))
 }
 
 pub fn progress(step: &str) -> CallbackBody {
@@ -423,7 +423,7 @@ async fn a_flood_of_reports_leaves_the_controller_as_it_was() {
             namespace: stage.namespace.clone(),
             name: "none".into(),
             job: format!("job-{n}"),
-            body: CallbackBody::Report(report),
+            body: CallbackBody::Report(Box::new(report)),
         }
     };
     let token = token(&stage, &job.name_any()).await;

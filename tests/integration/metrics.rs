@@ -126,6 +126,7 @@ async fn a_prometheus_evaluates_each_alert_and_each_panel_shows_something() {
     )
     .await;
     reads("whittle_builds_running", "0").await;
+    reads("whittle_build_phase_seconds_sum{phase=\"solve\"}", "42.5").await;
 
     let text = std::fs::read_to_string(root().join("charts/whittle/files/dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();

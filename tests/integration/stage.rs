@@ -17,7 +17,7 @@ use kube::core::GroupVersionKind;
 use kube::discovery::pinned_kind;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{Failure, FailureReason, ImageBuild, PlatformStatus, Steps};
+use whittle_api::{Failure, FailureReason, ImageBuild, Phases, PlatformStatus, Steps};
 use whittle_build::report::{Built, Failed, Report, encode};
 
 use crate::api_server::{ApiServer, CONTROLLER, free_ports};
@@ -652,6 +652,10 @@ pub fn success(digest: &str) -> Report {
             total: 3,
             cached: 1,
         },
+        phases: Some(Phases {
+            solve: Some(42_500),
+            ..Phases::default()
+        }),
         ..Built::default()
     })
 }
@@ -675,6 +679,7 @@ pub fn failure(reason: FailureReason) -> Report {
         },
         advice: vec![],
         breaches: vec![],
+        phases: None,
     })
 }
 

@@ -114,6 +114,7 @@ whittle/builder-v1.json
 {{- range list "podLabels" "podAnnotations" "env" }}{{ if not (get $builder .) }}{{ $builder = omit $builder . }}{{ end }}{{ end -}}
 {{- $settings := dict "runner" $runner "builder" $builder "callback" (dict "url" $callback) "concurrency" (int .Values.concurrency) "triggers" (dict "maxConcurrent" (int .Values.triggers.maxConcurrent)) "probeGuard" (dict "name" (include "whittle.fullname" .) "trust" .Values.probeGuard.trust) "installation" (printf "$(POD_NAMESPACE)/%s" (include "whittle.fullname" .)) "watch" (dict "namespaces" (default list .Values.watchNamespaces) "selector" (default dict .Values.watchSelector)) -}}
 {{- if .Values.webhooks.secret.name }}{{ $_ := set $settings "webhooks" (dict "secretFile" "/etc/whittle-webhooks/secret") }}{{ end -}}
+{{- if .Values.metrics.namespaces }}{{ $_ := set $settings "metrics" (dict "namespaces" true) }}{{ end -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
 {{- toPrettyJson $settings -}}
 {{- end }}

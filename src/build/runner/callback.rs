@@ -101,7 +101,7 @@ impl Callback {
         let Some(sender) = &self.sender else {
             return;
         };
-        let body = CallbackBody::Report(report.clone());
+        let body = CallbackBody::Report(Box::new(report.clone()));
         let patient = !report::fits(report);
         let tries = async {
             let mut pauses = PAUSES.iter();

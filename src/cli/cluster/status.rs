@@ -5,8 +5,8 @@ use std::fmt::Write;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use whittle_api::{
-    ADVICE, Failure, HistoryEntry, ImageBuild, ImageBuildStatus, READY, Source, TRIGGERS, find,
-    is_true,
+    ADVICE, Failure, HistoryEntry, ImageBuild, ImageBuildStatus, Phases, READY, Source, TRIGGERS,
+    find, is_true,
 };
 use whittle_image::display_size;
 
@@ -304,6 +304,9 @@ impl Told<'_> {
         }
         if !kept {
             self.line("took", &took(status));
+            if let Some(phases) = status.phase_milliseconds.as_ref().and_then(spent) {
+                self.line("of that", &phases);
+            }
         }
         let before = before(status);
         let width = status
@@ -436,6 +439,25 @@ fn took(status: &ImageBuildStatus) -> String {
         let _ = write!(text, ", started by {:?}", trigger.reason);
     }
     text
+}
+
+/// Where the time went, the longest first; none where nothing took a second.
+fn spent(phases: &Phases) -> Option<String> {
+    let mut all: Vec<_> = (phases.named().into_iter())
+        .filter_map(|(name, time)| Some((name, time? / 1000)))
+        .filter(|(_, seconds)| *seconds > 0)
+        .collect();
+    all.sort_by_key(|(_, seconds)| std::cmp::Reverse(*seconds));
+    let named = |(name, seconds): (&str, i64)| {
+        let name = match name {
+            "start" => "start of the Pod",
+            "readBack" => "read back",
+            other => other,
+        };
+        format!("{name} {}", span(seconds))
+    };
+    let all: Vec<String> = all.into_iter().map(named).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 /// Bytes of the image before this one.

@@ -13,6 +13,14 @@ fn a_build_that_succeeded_is_told_with_its_sizes_and_what_it_was_made_from() {
 }
 
 #[test]
+fn where_the_time_went_is_told_from_a_second_on_and_the_longest_first() {
+    let phases = json!({"start": 2000, "source": 999, "solve": 61_400, "readBack": 3100});
+    let told = told(&build(json!({"status": {"phaseMilliseconds": phases}})));
+    let line = "of that     solve 1m 1s, read back 3s, start of the Pod 2s";
+    assert!(told.contains(line), "{told}");
+}
+
+#[test]
 fn a_build_that_failed_is_told_with_its_line_its_log_and_what_the_tags_still_point_to() {
     insta::assert_snapshot!(told(&failed()));
 }

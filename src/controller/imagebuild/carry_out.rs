@@ -54,7 +54,7 @@ pub async fn carry_out(
                 job: attempt.job.name_any(),
             });
             context.cluster.start(attempt, &token).await?;
-            context.metrics.attempt();
+            context.metrics.attempt(&namespace);
             let (number, job) = (step.status.build, attempt.job.name_any());
             tracing::info!(
                 namespace,
@@ -93,16 +93,18 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
     if step.status.current.is_none() && (ended.is_some() || notice.reason == Reason::Superseded) {
         let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
         let observed = |seconds: Option<i64>| seconds.filter(|_| !back);
-        context
-            .metrics
-            .built(notice.reason.as_str(), observed(seconds), observed(queued));
+        let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
+        let (result, metrics) = (notice.reason.as_str(), &context.metrics);
+        metrics.built(&namespace, result, observed(seconds), observed(queued));
+        if notice.reason == Reason::Succeeded {
+            metrics.pushed(step.status.platforms.iter().map(|it| it.size));
+        }
         if let Some(steps) = step.status.steps {
             context.metrics.steps(steps);
         }
         if let Some(phases) = &step.status.phase_milliseconds {
             context.metrics.phases(phases);
         }
-        let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
         let (number, digest) = (step.status.build, step.status.digest.as_deref());
         tracing::info!(namespace, name, build = number, result = %notice.reason, digest, seconds, queued, "a build has ended");
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::fixtures;
 use crate::imagebuild::gate;
 use crate::imagebuild::outcome::missing_object;
-use whittle_api::{BUILT, BuilderStatus, PlatformStatus, RECONCILING, STALLED, Steps, set};
+use whittle_api::{BUILT, BuilderStatus, Phases, PlatformStatus, RECONCILING, STALLED, Steps, set};
 use whittle_build::report::Built;
 
 #[path = "decide_due_tests.rs"]
@@ -104,6 +104,12 @@ fn success() -> Report {
             total: 9,
             cached: 4,
         },
+        phases: Some(Phases {
+            source: Some(350),
+            solve: Some(8_000),
+            push: Some(1_400),
+            ..Phases::default()
+        }),
         ..Built::default()
     })
 }
@@ -227,6 +233,24 @@ fn a_success_stands_in_the_status_with_all_that_it_says() {
     insta::assert_yaml_snapshot!("status-succeeded", step.status);
     assert_eq!(step.action, Action::Prune(-3));
     assert!(!step.notice.unwrap().warning);
+}
+
+#[test]
+fn what_no_runner_counts_of_an_attempts_time_is_its_start_and_a_new_build_begins_without() {
+    let before = with_attempt(running(), State::Ended(success()));
+    let status = next(&before, later(12)).status;
+    let phases = status.phase_milliseconds.unwrap();
+    assert_eq!((phases.start, phases.solve), (Some(2_250), Some(8_000)));
+    // A clock that was set back, or a runner that lies, makes it no less than nothing.
+    let status = next(&before, later(3)).status;
+    assert_eq!(status.phase_milliseconds.unwrap().start, Some(0));
+
+    let mut build = before.build;
+    build.status = Some(status);
+    build.spec.dockerfile = "other".into();
+    build.metadata.generation = Some(2);
+    let status = next(&observed(build), later(60)).status;
+    assert_eq!(status.phase_milliseconds, None);
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::field::{Field, variable};
 const STOP: &str = r#"
 trap 'kill -KILL $1' EXIT
 kill -STOP $1
-[ -z "$2" ] || kill -KILL $2
+# One that has ended by itself is no other fault.
+[ -z "$2" ] || kill -KILL $2 2>/dev/null || true
 sleep "$3"
 "#;
 

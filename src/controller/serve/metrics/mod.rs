@@ -1,8 +1,9 @@
-//! Metrics for Prometheus. No label holds a name: their number stays bounded. All of them are there from the start, at 0, so that
-//! the first failure is an increase, too.
+//! Metrics for Prometheus. No label holds a name, but where namespaces are asked for: their number stays bounded. All of them are
+//! there from the start, at 0, so that the first failure is an increase, too.
 
 mod figures;
 mod process;
+mod tenants;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use whittle_api::{Phases, Reason, Steps};
 pub use figures::Figures;
 use figures::{OTHER, STATES, WAITS};
 use process::Process;
+use tenants::Tenants;
 
 /// Kinds that are reconciled.
 const KINDS: [&str; 2] = ["ImageBuild", "Builder"];
@@ -81,6 +83,8 @@ pub struct Metrics {
     watch_errors: Family<Watched, Counter>,
     leader: Gauge,
     notifications: Family<Outcome, Counter>,
+    pushed: Counter,
+    tenants: Option<Tenants>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +124,13 @@ struct Refusal {
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl Metrics {
+    /// `tenants`: each namespace that builds has series of its own.
+    pub fn new(tenants: bool) -> Self {
         let mut all = Registry::default();
         let process = Process::new(&mut all);
         let registry = all.sub_registry_with_prefix("whittle");
@@ -240,6 +251,13 @@ impl Default for Metrics {
             "Steps of builds that ended, by whether the builder had them in its cache",
             steps.clone(),
         );
+        let pushed = Counter::default();
+        registry.register(
+            "image_bytes",
+            "Bytes of the images that builds pushed, compressed, all platforms, with the layers that the registry had",
+            pushed.clone(),
+        );
+        let tenants = tenants.then(|| Tenants::new(registry));
         for kind in KINDS {
             reconciles.get_or_create(&Kind { kind }).inc_by(0);
             errors.get_or_create(&Kind { kind }).inc_by(0);
@@ -292,13 +310,13 @@ impl Default for Metrics {
             watch_errors,
             leader,
             notifications,
+            pushed,
+            tenants,
         };
         found.show(&Figures::default());
         found
     }
-}
 
-impl Metrics {
     /// A reconcile has begun.
     pub fn reconcile(&self, kind: &'static str) {
         self.reconciles.get_or_create(&Kind { kind }).inc();
@@ -309,9 +327,12 @@ impl Metrics {
         self.errors.get_or_create(&Kind { kind }).inc();
     }
 
-    /// A runner Job was started.
-    pub fn attempt(&self) {
+    /// A runner Job was started in this namespace.
+    pub fn attempt(&self, namespace: &str) {
         self.attempts.inc();
+        if let Some(tenants) = &self.tenants {
+            tenants.begin(namespace);
+        }
     }
 
     /// An object is another installation's.
@@ -330,8 +351,11 @@ impl Metrics {
         self.disagreements.inc();
     }
 
-    /// A build has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.
-    pub fn built(&self, result: &str, seconds: Option<i64>, queued: Option<i64>) {
+    /// A build of this namespace has ended: `result` is `Succeeded` or a failure's reason, both from closed lists.
+    pub fn built(&self, namespace: &str, result: &str, seconds: Option<i64>, queued: Option<i64>) {
+        if let Some(tenants) = &self.tenants {
+            tenants.end(namespace, result, seconds, queued);
+        }
         self.builds
             .get_or_create(&Outcome {
                 result: result.to_owned(),
@@ -343,6 +367,13 @@ impl Metrics {
         if let Some(queued) = queued {
             self.queued.observe(queued as f64);
         }
+    }
+
+    /// A build has pushed images of these sizes, in bytes, one for each platform.
+    pub fn pushed(&self, sizes: impl Iterator<Item = i64>) {
+        // A runner's word: no more than a registry holds.
+        let sizes = sizes.map(|size| size.clamp(0, 1 << 40).unsigned_abs());
+        self.pushed.inc_by(sizes.sum());
     }
 
     /// The steps of a build that has ended.
@@ -362,9 +393,7 @@ impl Metrics {
         for (phase, time) in phases.named() {
             if let Some(time) = time {
                 let seconds = time as f64 / 1000.0;
-                self.phases
-                    .get_or_create(&Phase { phase })
-                    .observe(seconds);
+                self.phases.get_or_create(&Phase { phase }).observe(seconds);
             }
         }
     }
@@ -436,106 +465,5 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_is_there_from_the_start_and_what_there_is_now_is_looked_at_each_time() {
-        let metrics = Metrics::default();
-        let text = metrics.text();
-        for line in [
-            "whittle_builds_total{result=\"Succeeded\"} 0",
-            "whittle_builds_total{result=\"StepFailed\"} 0",
-            "whittle_reconcile_errors_total{kind=\"Builder\"} 0",
-            "whittle_callbacks_refused_total{reason=\"TooMany\"} 0",
-            "whittle_notifications_total{result=\"Dropped\"} 0",
-            "whittle_builds_waiting{reason=\"Queued\"} 0",
-            "whittle_builders{state=\"Asleep\"} 0",
-            "whittle_build_steps_total{cached=\"true\"} 0",
-            "whittle_build_phase_seconds_count{phase=\"readBack\"} 0",
-            concat!(
-                "whittle_build_info{version=\"",
-                env!("CARGO_PKG_VERSION"),
-                "\"} 1"
-            ),
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}: {text}");
-        }
-        for name in [
-            "process_resident_memory_bytes ",
-            "process_cpu_seconds_total ",
-        ] {
-            assert!(text.contains(&format!("\n{name}")), "{text}");
-        }
-        assert!(text.ends_with("# EOF\n"), "{text}");
-
-        metrics.look(|| Figures {
-            running: 2,
-            waiting: [("Queued", 3)].into(),
-            oldest: 61.5,
-            builders: [("Awake", 1)].into(),
-            cache: 4096,
-        });
-        metrics.steps(Steps {
-            total: 14,
-            cached: 9,
-        });
-        metrics.phases(&Phases {
-            solve: Some(42_500),
-            ..Phases::default()
-        });
-        let text = metrics.text();
-        for line in [
-            "whittle_builds_running 2",
-            "whittle_builds_waiting{reason=\"Queued\"} 3",
-            "whittle_builds_waiting{reason=\"Other\"} 0",
-            "whittle_builds_waiting_oldest_seconds 61.5",
-            "whittle_builders{state=\"Awake\"} 1",
-            "whittle_builder_cache_bytes 4096",
-            "whittle_build_steps_total{cached=\"true\"} 9",
-            "whittle_build_steps_total{cached=\"false\"} 5",
-            "whittle_build_phase_seconds_sum{phase=\"solve\"} 42.5",
-            "whittle_build_phase_seconds_count{phase=\"push\"} 0",
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}: {text}");
-        }
-    }
-
-    #[test]
-    fn whatever_a_runner_says_of_its_steps_little_is_added() {
-        let metrics = Metrics::default();
-        for (total, cached) in [(i32::MIN, 1), (i32::MAX, -1), (-5, i32::MIN), (3, 7)] {
-            metrics.steps(Steps { total, cached });
-        }
-        let text = metrics.text();
-        for line in [
-            "whittle_build_steps_total{cached=\"true\"} 3",
-            "whittle_build_steps_total{cached=\"false\"} 10000",
-        ] {
-            assert!(text.lines().any(|it| it == line), "{line}: {text}");
-        }
-    }
-
-    #[test]
-    fn what_was_counted_stands_in_the_text() {
-        let metrics = Metrics::default();
-        metrics.reconcile("ImageBuild");
-        metrics.reconcile("ImageBuild");
-        metrics.built("StepFailed", Some(3), Some(40));
-        let text = metrics.text();
-        assert!(
-            text.contains(r#"whittle_reconciles_total{kind="ImageBuild"} 2"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"whittle_builds_total{result="StepFailed"} 1"#),
-            "{text}"
-        );
-        for sum in [
-            "whittle_build_duration_seconds_sum 3.0",
-            "whittle_build_queued_seconds_sum 40.0",
-        ] {
-            assert!(text.contains(sum), "{text}");
-        }
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;
