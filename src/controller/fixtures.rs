@@ -53,6 +53,8 @@ pub fn settings() -> Settings {
         triggers: Default::default(),
         webhooks: Default::default(),
         notifications: Default::default(),
+        proxy: None,
+        ca_file: None,
     }
 }
 
