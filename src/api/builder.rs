@@ -91,6 +91,13 @@ pub struct BuilderSpec {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["host".into()]))]
     pub registries: Vec<RegistryConfig>,
+    /// The proxy by which builds reach what is outside of the cluster, in the place of the installation's; {}: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<super::Proxy>,
+    /// A ConfigMap of the same namespace with certificates, PEM, that sign those of any registry, git server or proxy, besides
+    /// the public ones and the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_ref: Option<ConfigMapKeyRef>,
 }
 
 impl Default for BuilderSpec {
@@ -108,6 +115,8 @@ impl Default for BuilderSpec {
             priority_class_name: None,
             runtime_class_name: None,
             registries: vec![],
+            proxy: None,
+            ca_ref: None,
         }
     }
 }

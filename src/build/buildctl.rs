@@ -407,6 +407,14 @@ fn dockerfile(request: &BuildRequest, files: &Files, target: Option<&str>, args:
     for (name, value) in &request.inputs.build_args {
         opt(format!("build-arg:{name}={value}"));
     }
+    // BuildKit gives these to steps without a word in the Dockerfile, and keeps them out of the image and of what makes a step
+    // another one. Those of the build itself go before.
+    for (name, value) in &request.proxy {
+        let given = &request.inputs.build_args;
+        if !given.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+            opt(format!("build-arg:{name}={value}"));
+        }
+    }
     for (name, value) in &request.inputs.output.labels {
         opt(format!("label:{name}={value}"));
     }

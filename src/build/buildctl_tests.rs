@@ -540,3 +540,38 @@ fn a_daemon_without_a_name_is_asked_without_certificates_and_an_image_for_a_layo
     let at = pushed.iter().position(|arg| arg == "--output").unwrap();
     assert!(pushed[at + 1].contains("push=true"), "{pushed:?}");
 }
+
+#[test]
+fn steps_get_the_proxy_unless_the_build_names_its_own_and_looks_at_sources_do_not() {
+    let mut request = request();
+    let all = [
+        ("HTTP_PROXY", "http://proxy:3128"),
+        ("NO_PROXY", "localhost,.svc"),
+    ];
+    request.proxy = all
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let args = |request: &BuildRequest, goal: &Goal| build(request, &Files::default(), goal);
+    let image = Goal::Image {
+        target: None,
+        metadata: "/tmp/m",
+    };
+    let with = args(&request, &image);
+    for expected in [
+        "build-arg:HTTP_PROXY=http://proxy:3128",
+        "build-arg:NO_PROXY=localhost,.svc",
+    ] {
+        assert!(with.iter().any(|arg| arg == expected), "{with:?}");
+    }
+    request.inputs.build_args = [("http_proxy".to_owned(), String::new())].into();
+    let own = args(&request, &image);
+    assert!(!own.iter().any(|arg| arg.contains("3128")), "{own:?}");
+    assert!(own.iter().any(|arg| arg == "build-arg:http_proxy="));
+    assert!(own.iter().any(|arg| arg.starts_with("build-arg:NO_PROXY=")));
+    let files = Goal::Files {
+        recipe: "/r",
+        into: "/i",
+    };
+    let look = args(&request, &files);
+    assert!(!look.iter().any(|arg| arg.contains("PROXY")), "{look:?}");
+}

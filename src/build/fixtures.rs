@@ -43,6 +43,7 @@ pub fn request() -> BuildRequest {
         flux: None,
         tagging: Default::default(),
         cache: None,
+        proxy: Default::default(),
         previous: vec![],
         standing: vec![],
         rejected: None,

@@ -2,6 +2,8 @@
 //!
 //! Nothing secret stands here: secrets are mounted by the kubelet, at the paths of [`paths`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::contract::Breach;
@@ -43,6 +45,10 @@ pub mod paths {
     pub const REGISTRY_CA: &str = "/whittle/registry-ca";
     /// In the builder's Pod: folder of the daemon's certificate, key and its client's authority.
     pub const BUILDER_TLS: &str = "/etc/buildkit-tls";
+    /// Folder with `ca.crt`: what the installation trusts besides the public authorities.
+    pub const CA_INSTALLATION: &str = "/whittle/ca/installation";
+    /// The same of the Builder's `caRef`.
+    pub const CA_BUILDER: &str = "/whittle/ca/builder";
     /// A writable folder (an emptyDir); also `TMPDIR`.
     pub const SCRATCH: &str = "/tmp";
     /// The termination message.
@@ -88,6 +94,9 @@ pub struct BuildRequest {
     /// The registry by which the Builder's layers travel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheRegistry>,
+    /// The variables of the proxy that holds, which steps get, too; none without one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub proxy: BTreeMap<String, String>,
     /// Each platform of the last good image, for its growth.
     #[serde(default)]
     pub previous: Vec<Previous>,

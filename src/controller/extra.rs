@@ -76,16 +76,21 @@ pub struct Variable {
     pub value: String,
 }
 
-/// What is added to the environment of a container of Whittle's, and what is its own, which nothing changes.
-pub fn environment(added: &[Variable], own: (&str, String)) -> Vec<EnvVar> {
+/// What is added to the environment of a container of Whittle's, what leads it outside unless it is among that, and what is its
+/// own, which nothing changes.
+pub fn environment(added: &[Variable], outside: Vec<EnvVar>, own: (&str, String)) -> Vec<EnvVar> {
     let variable = |name: &str, value: &str| EnvVar {
         name: name.into(),
         value: Some(value.into()),
         value_from: None,
     };
+    let outside = outside
+        .into_iter()
+        .filter(|it| !added.iter().any(|added| added.name == it.name));
     let added = added.iter().filter(|added| added.name != own.0);
     added
         .map(|added| variable(&added.name, &added.value))
+        .chain(outside)
         .chain([variable(own.0, &own.1)])
         .collect()
 }

@@ -54,6 +54,8 @@ pub fn settings() -> Settings {
         webhooks: Default::default(),
         notifications: Default::default(),
         metrics: Default::default(),
+        proxy: None,
+        ca_file: None,
     }
 }
 

@@ -15,6 +15,7 @@ mod leader;
 pub mod names;
 mod notify;
 mod others;
+mod outside;
 mod pods;
 mod queues;
 mod recorder;
@@ -28,6 +29,7 @@ mod settings;
 mod shared;
 mod sharing;
 mod triggers;
+mod trusted;
 mod used;
 mod watcher;
 mod watches;
@@ -62,6 +64,7 @@ pub use flux::run as run_flux;
 pub use guard::run as run_guard;
 pub use imagebuild::run as run_image_builds;
 pub use run::{Options, run};
+pub use trusted::run as run_trusted;
 pub use watcher::run as run_watchers;
 
 /// What every reconcile needs.
@@ -80,6 +83,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What build steps must not reach.
     pub egress: egress::Known,
+    /// What the installation trusts besides the public authorities.
+    pub trusted: trusted::Trusted,
     recorder: Recorder,
     notifications: Notifications,
     others: others::Others,
@@ -115,6 +120,7 @@ impl Context {
             caches: Caches::default(),
             metrics,
             egress: egress::Known::default(),
+            trusted: trusted::Trusted::default(),
             recorder,
             notifications: Notifications::default(),
             others: others::Others::default(),

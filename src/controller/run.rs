@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Context, builder, imagebuild, run_builders, run_egress, run_flux, run_guard, run_image_builds,
-    run_watchers,
+    run_trusted, run_watchers,
 };
 use crate::cluster::{Cluster, Leases};
 use crate::leader::decide::Candidate;
@@ -28,6 +28,7 @@ use crate::serve::{
     serve_callback, serve_health, serve_webhooks,
 };
 use crate::settings::Settings;
+use crate::trusted::{self, Trusted};
 use crate::watcher::Sources;
 use crate::watches::{Listed, Trouble, Watches};
 
@@ -94,6 +95,10 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     let sink = sink
         .transpose()
         .map_err(|error| format!("settings {path}: {error}"))?;
+    let trusted = Trusted::default();
+    if let Some(path) = &settings.ca_file {
+        trusted.is(&trusted::read(path)?);
+    }
     let config = kube::Config::infer().await?;
     let metrics = Metrics::new(settings.metrics.namespaces);
     let stop = stop()?.shared();
@@ -191,6 +196,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             listed,
             caches,
             sources,
+            trusted,
             notifications: notifications.clone(),
             ..context
         });
@@ -207,6 +213,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
                 run_builders(context.clone(), heard.1, woken_builders, stop.clone()),
                 run_guard(context.clone(), stop.clone()),
                 run_egress(context.clone(), stop.clone()),
+                run_trusted(context.clone(), stop.clone()),
                 run_watchers(context.clone(), stop.clone()),
                 run_flux(context.clone(), builds, stop.clone()),
             );

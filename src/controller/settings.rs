@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::egress::Given;
 use crate::extra::{Extra, Variable};
-use whittle_api::BuilderSpec;
+use whittle_api::{BuilderSpec, Proxy};
 use whittle_probe::Trust;
 
 /// `/etc/whittle/settings.json`.
@@ -52,6 +52,12 @@ pub struct Settings {
     /// What is counted.
     #[serde(default)]
     pub metrics: MetricsSettings,
+    /// The proxy by which builds reach the outside, where their Builder has none of its own.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+    /// File with certificates, PEM, that builds trust besides the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What is counted.

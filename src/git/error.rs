@@ -100,6 +100,10 @@ impl Error {
                     name.unwrap_or_default(),
                 )
             }
+            (Kind::Unreachable, _) if said.contains("invalid peer certificate") => format!(
+                "git repository {url} cannot be read: its server's certificate is not trusted: {said}: set its CA in caRef of the \
+                Builder (caBundle of the chart, for all namespaces); retrying"
+            ),
             (Kind::Unreachable, _) => {
                 format!("git repository {url} cannot be read: {said}; retrying")
             }

@@ -61,6 +61,10 @@ pub(crate) struct Servers {
     secrets: PathBuf,
     registry_ca: PathBuf,
     registries: HashMap<(bool, Option<PathBuf>), (u64, Client)>,
+    /// Directories of what is trusted besides the public authorities.
+    trusted: Vec<PathBuf>,
+    /// Of them, as they were when the connections were made.
+    mark: u64,
 }
 
 /// A look that has all it needs.
@@ -81,7 +85,20 @@ pub(crate) enum Asking {
 
 impl Servers {
     pub(crate) fn new(secrets: &Path, registry_ca: &Path) -> Result<Self, whittle_git::Error> {
+        // As TLS reads it.
+        let trusted = std::env::var_os("SSL_CERT_DIR").unwrap_or_default();
+        let trusted = std::env::split_paths(&trusted).collect();
+        Self::trusting(trusted, secrets, registry_ca)
+    }
+
+    fn trusting(
+        trusted: Vec<PathBuf>,
+        secrets: &Path,
+        registry_ca: &Path,
+    ) -> Result<Self, whittle_git::Error> {
         Ok(Self {
+            mark: marks(&trusted),
+            trusted,
             git: Http::new()?,
             secrets: secrets.to_owned(),
             registry_ca: registry_ca.to_owned(),
@@ -120,6 +137,7 @@ impl Servers {
         what: &What,
         registries: impl Fn(&str) -> Vec<RegistryConfig>,
     ) -> Asking {
+        self.renew();
         let prepared = match what {
             What::Git {
                 url,
@@ -133,6 +151,17 @@ impl Servers {
             } => self.image(image, builder, secret.as_deref(), &registries(builder)),
         };
         prepared.unwrap_or_else(|fault| Asking::Known(Err(fault)))
+    }
+
+    /// Connections know what was trusted when they were made: what is trusted now makes new ones.
+    fn renew(&mut self) {
+        let now = marks(&self.trusted);
+        if now != self.mark
+            && let Ok(git) = Http::new()
+        {
+            (self.git, self.mark) = (git, now);
+            self.registries.clear();
+        }
     }
 
     fn git(
@@ -258,6 +287,11 @@ impl Servers {
             })
         })
     }
+}
+
+fn marks(folders: &[PathBuf]) -> u64 {
+    let marks = folders.iter().map(|folder| mark(folder));
+    marks.fold(0, |all, one| all.rotate_left(1) ^ one)
 }
 
 /// How a Builder reaches the registry of this repository, where it says so.
@@ -445,6 +479,13 @@ fn image_fault(image: &str, secret: Option<&str>, error: &RegistryError) -> Faul
                 )
             }
         }
+        RegistryError::Other(said) if said.contains("invalid peer certificate") => Fault::new(
+            Reason::Invalid,
+            format!(
+                "image {image}: the certificate of its registry is not trusted: {said}: set its CA in registries[].caRef of the \
+                Builder, or for all servers in caRef of the Builder (caBundle of the chart, for all namespaces)"
+            ),
+        ),
         RegistryError::Other(said) => Fault::new(
             Reason::Invalid,
             format!("image {image}: {said}: check its name and its registry"),

@@ -254,3 +254,26 @@ fn what_the_kubelet_mounts_for_a_source_is_missing_or_there_whatever_is_in_it() 
     mounted("ca/default/mirror.example.com_5000");
     assert!(!lacks(&what));
 }
+
+#[tokio::test]
+async fn what_is_trusted_now_makes_new_connections() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("builder");
+    std::fs::create_dir(&ca).unwrap();
+    let mut servers = Servers::trusting(vec![ca.clone()], folder.path(), folder.path()).unwrap();
+    let image = What::Image {
+        image: "registry.example.com/team/base:1".into(),
+        builder: "default".into(),
+        secret: None,
+    };
+    servers.prepare(&image, |_| vec![]);
+    let before = servers.mark;
+    assert_eq!(servers.registries.len(), 1);
+    servers.renew();
+    assert_eq!((servers.mark, servers.registries.len()), (before, 1));
+    std::fs::write(ca.join("ca.crt"), "x").unwrap();
+    servers.renew();
+    assert_ne!(servers.mark, before);
+    assert!(servers.registries.is_empty());
+}

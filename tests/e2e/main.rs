@@ -36,6 +36,7 @@ mod mistakes;
 mod monorepo;
 mod pairs;
 mod probes;
+mod proxy;
 mod quirks;
 mod refusals;
 mod registry;

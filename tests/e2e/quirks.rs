@@ -261,6 +261,31 @@ async fn start(field: &Field) -> String {
 
 /// A registry that this "test" of this program serves, in this namespace; its host.
 pub async fn start_program(field: &Field, test: &str) -> String {
+    let env = json!([{"name": UPSTREAM, "value": variable("REGISTRY")}]);
+    start_pod(field, test, env, 5000).await;
+    for (name, port) in [("quirks", 5000), ("quirks-blobs", 5001)] {
+        field
+            .create(json!({
+                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+                "spec": {"selector": {"app": "quirks"}, "ports": [{"port": port}]},
+            }))
+            .await;
+    }
+    let host = format!("quirks.{}.svc:5000", field.namespace);
+    field
+        .create(json!({
+            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
+            "spec": {"cache": {"size": "1Gi"}, "registries": [
+                {"host": host, "plainHTTP": true},
+                {"host": variable("REGISTRY"), "plainHTTP": true},
+            ]},
+        }))
+        .await;
+    host
+}
+
+/// Runs this "test" of this program as a Pod with the label `app: quirks`, until it listens at this port.
+pub async fn start_pod(field: &Field, test: &str, env: Value, port: u16) {
     let program = std::env::current_exe().unwrap().display().to_string();
     let (folder, program) = program.rsplit_once('/').unwrap();
     let labels = json!({"app": "quirks"});
@@ -278,8 +303,8 @@ pub async fn start_program(field: &Field, test: &str) -> String {
                         "name": "quirks", "image": "busybox:1.36",
                         "command": [format!("{lib}/ld-linux-x86-64.so.2"), "--library-path", lib, format!("/host/program/{program}"),
                             "--ignored", "--exact", test, "--nocapture"],
-                        "env": [{"name": UPSTREAM, "value": variable("REGISTRY")}],
-                        "readinessProbe": {"tcpSocket": {"port": 5000}, "periodSeconds": 1},
+                        "env": env,
+                        "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
                         "volumeMounts": [
                             {"name": "usr", "mountPath": "/host/usr", "readOnly": true},
                             {"name": "program", "mountPath": "/host/program", "readOnly": true},
@@ -293,32 +318,13 @@ pub async fn start_program(field: &Field, test: &str) -> String {
             }},
         }))
         .await;
-    for (name, port) in [("quirks", 5000), ("quirks-blobs", 5001)] {
-        field
-            .create(json!({
-                "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                "spec": {"selector": labels, "ports": [{"port": port}]},
-            }))
-            .await;
-    }
-    let host = format!("quirks.{}.svc:5000", field.namespace);
     field
-        .create(json!({
-            "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"},
-            "spec": {"cache": {"size": "1Gi"}, "registries": [
-                {"host": host, "plainHTTP": true},
-                {"host": variable("REGISTRY"), "plainHTTP": true},
-            ]},
-        }))
-        .await;
-    field
-        .until("the registry with quirks is there", async || {
+        .until("the program of the tests listens in its Pod", async || {
             let api = field.api::<k8s_openapi::api::apps::v1::Deployment>();
             let status = api.get("quirks").await.unwrap().status?;
             (status.ready_replicas == Some(1)).then_some(())
         })
         .await;
-    host
 }
 
 async fn build(field: &Field, name: &str, image: &str, secret: Option<&str>) {

@@ -217,6 +217,7 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
         "runtimeClassName": "gvisor",
         "nodeSelector": {"builds": "yes"},
         "tolerations": [{"operator": "Exists"}],
+        "proxy": {"httpProxy": "http://any.example.com:3128"},
     });
     builder(&tenant, &stage, "a", usual.clone()).await.unwrap();
     builder(&stage.client, &stage, "a", critical.clone())
@@ -230,6 +231,7 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
             r#"builder.tenants.runtimeClassNames=[]"#.into(),
             r#"builder.tenants.nodeSelectors=["builds=yes", "zone=*"]"#.into(),
             r#"builder.tenants.tolerations=["builds"]"#.into(),
+            r#"builder.tenants.proxies=["http://proxy.example.com:3128"]"#.into(),
         ],
     ) {
         stage.install(object).await;
@@ -259,6 +261,14 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
             json!({"tolerations": [{"key": "builds"}, {"key": "control-plane"}]}),
             "the taints builds",
         ),
+        (
+            json!({"proxy": {"httpProxy": "http://10.96.0.1:443"}}),
+            "the administrator allows http://proxy.example.com:3128 (builder.tenants.proxies)",
+        ),
+        (
+            json!({"proxy": {"httpProxy": "http://proxy.example.com:3128", "httpsProxy": "http://a:1"}}),
+            "(builder.tenants.proxies)",
+        ),
     ];
     let mut tries = 0;
     stage
@@ -279,6 +289,7 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
         "priorityClassName": "low",
         "nodeSelector": {"builds": "yes", "zone": "a"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
+        "proxy": {"httpProxy": "http://proxy.example.com:3128", "noProxy": "*"},
     });
     builder(&tenant, &stage, "b", allowed).await.unwrap();
     builder(&tenant, &stage, "c", json!({})).await.unwrap();

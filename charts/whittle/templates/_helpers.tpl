@@ -116,7 +116,45 @@ whittle/builder-v1.json
 {{- if .Values.webhooks.secret.name }}{{ $_ := set $settings "webhooks" (dict "secretFile" "/etc/whittle-webhooks/secret") }}{{ end -}}
 {{- if .Values.metrics.namespaces }}{{ $_ := set $settings "metrics" (dict "namespaces" true) }}{{ end -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
+{{- with include "whittle.proxy" . | fromJson }}{{ $_ := set $settings "proxy" . }}{{ end -}}
+{{- with include "whittle.caConfigMap" . }}{{ $_ := set $settings "caFile" "/etc/whittle-ca/ca.crt" }}{{ end -}}
 {{- toPrettyJson $settings -}}
+{{- end }}
+
+{{- /* proxy as the controller reads it, as JSON; {} without one. */ -}}
+{{- define "whittle.proxy" -}}
+{{- $proxy := dict -}}
+{{- if or .Values.proxy.httpProxy .Values.proxy.httpsProxy -}}
+{{- range $key, $value := .Values.proxy }}{{ if $value }}{{ $_ := set $proxy $key $value }}{{ end }}{{ end -}}
+{{- end -}}
+{{- toJson $proxy -}}
+{{- end }}
+
+{{- /* The ConfigMap with what is trusted besides the public authorities; empty: none. */ -}}
+{{- define "whittle.caConfigMap" -}}
+{{- if and .Values.caBundle.pem .Values.caBundle.configMap.name -}}
+{{- fail "caBundle: set pem or configMap.name, not both" -}}
+{{- end -}}
+{{- if .Values.caBundle.pem -}}
+{{ include "whittle.fullname" . }}-ca
+{{- else -}}
+{{ .Values.caBundle.configMap.name }}
+{{- end -}}
+{{- end }}
+
+{{- /* How the controller reaches the outside, as a container has it: a JSON list in "env". As src/api/proxy.rs has it for builds. */ -}}
+{{- define "whittle.outside" -}}
+{{- $env := list -}}
+{{- with include "whittle.proxy" . | fromJson -}}
+{{- $https := default .httpProxy .httpsProxy -}}
+{{- $without := printf "localhost,127.0.0.1,::1,.svc,.cluster.local" -}}
+{{- with .noProxy }}{{ $without = printf "%s,%s" $without (nospace .) }}{{ end -}}
+{{- with .httpProxy }}{{ $env = append $env (dict "name" "HTTP_PROXY" "value" .) }}{{ end -}}
+{{- with $https }}{{ $env = append $env (dict "name" "HTTPS_PROXY" "value" .) }}{{ end -}}
+{{- $env = append $env (dict "name" "NO_PROXY" "value" $without) -}}
+{{- end -}}
+{{- if include "whittle.caConfigMap" . }}{{ $env = append $env (dict "name" "SSL_CERT_DIR" "value" "/etc/whittle-ca") }}{{ end -}}
+{{- dict "env" $env | toJson -}}
 {{- end }}
 
 {{- /* notifications.sink as the controller reads it, as JSON; {} without one. */ -}}

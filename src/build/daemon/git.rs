@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{become_real, is_own, lookup, real_command, submodules};
+use super::{become_real, is_own, lookup, real_command, submodules, trusted};
 use crate::buildctl::server as of_url;
 use crate::request::paths::BUILDER_TLS as TLS;
 use crate::seal;
@@ -55,7 +55,17 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
             return ExitCode::from(128);
         }
     };
-    let with_credential = |command: &mut Command| {
+    let trusted = match trusted::for_git() {
+        Ok(trusted) => trusted,
+        Err(error) => {
+            eprintln!("fatal: cannot read what caRef of the Builder names: {error}");
+            return ExitCode::from(128);
+        }
+    };
+    let told = |command: &mut Command| {
+        if let Some(file) = &trusted {
+            command.env("GIT_SSL_CAINFO", file);
+        }
         if let Some(Credential { server, words }) = &credential {
             command.env(SERVER, server).env(CREDENTIAL, words);
         }
@@ -67,11 +77,11 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
     let git = || {
         let mut command = Command::new(&real);
         command.arg0(NAME);
-        with_credential(&mut command);
+        told(&mut command);
         command
     };
     let Some(at) = command_at(&args) else {
-        return become_real(&[NAME], &args, with_credential);
+        return become_real(&[NAME], &args, told);
     };
     if let Some(look_up) = lookup::of(&args, at) {
         return lookup::run(&look_up, &args, git);
@@ -84,7 +94,7 @@ pub(super) fn run(args: &[OsString]) -> ExitCode {
         }
         return submodules::run(&repository, &args, git);
     }
-    become_real(&[NAME], &args, with_credential)
+    become_real(&[NAME], &args, told)
 }
 
 /// Where git's command stands, behind the options that BuildKit gives

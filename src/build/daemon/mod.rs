@@ -18,6 +18,7 @@ pub mod start;
 pub mod state;
 mod steps;
 mod submodules;
+mod trusted;
 mod volume;
 
 use std::ffi::{OsStr, OsString};

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use serde_json::json;
 
 use super::reserve::Reserve;
-use super::{SNAPSHOTS, not_started, real_command, state, steps};
+use super::{SNAPSHOTS, not_started, real_command, state, steps, trusted};
 use whittle_api::IsolationMode;
 
 /// Exit code where steps cannot be isolated here (`EX_CONFIG` of sysexits.h).
@@ -65,6 +65,10 @@ impl Start {
 
 /// Becomes the daemon; returns only where that fails.
 pub fn run(start: &Start) -> ExitCode {
+    if let Some(why) = trusted::fault() {
+        eprintln!("whittle: {why}");
+        return ExitCode::FAILURE;
+    }
     let isolated = start.mode == IsolationMode::UserNamespace;
     if start.inner {
         if isolated && let Err(why) = runs_a_step(&start.root.join("preflight")) {

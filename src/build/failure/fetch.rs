@@ -1,5 +1,6 @@
 //! `ADD` of something from elsewhere: an URL, or a git repository.
 
+use super::outside::CA_FIELD;
 use super::registry::{Fault, cause, fault};
 use super::{Again, Case, Finding};
 use whittle_api::FailureReason;
@@ -126,8 +127,8 @@ impl Case<'_> {
             Fault::Untrusted => Some((
                 FailureReason::BuildFailed,
                 format!(
-                    "{head}: the certificate is not trusted: {}; download the file in a RUN that \
-                        trusts it",
+                    "{head}: the certificate is not trusted: {}; set the server's CA in {CA_FIELD}, or download the file in a RUN \
+                        that trusts it",
                     cause(said)
                 ),
                 Again::No,

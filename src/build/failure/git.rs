@@ -1,7 +1,7 @@
 //! Failures of the build's git source.
 
 use super::registry::{Fault, fault};
-use super::{Again, Case, Finding, submodule};
+use super::{Again, Case, Finding, outside, submodule};
 use crate::buildctl::whole_ref;
 use crate::near;
 use crate::near::Near;
@@ -89,6 +89,13 @@ impl Case<'_> {
             return not_found(format!("git repository {url} not found: {hint}"));
         }
         let said = stderr(self.error);
+        if outside::is_untrusted(said) {
+            let message = format!(
+                "git repository {url} cannot be read: its server's certificate is not trusted: {said}: set its CA in {}",
+                outside::CA_FIELD
+            );
+            return Some((FailureReason::SourceUnreachable, message, Again::No));
+        }
         let busy = lower.contains("returned error: 5") || lower.contains("returned error: 429");
         let (reason, again) = if busy || fault(said) == Fault::Away {
             (FailureReason::SourceUnreachable, Again::Later)

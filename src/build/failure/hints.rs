@@ -143,17 +143,17 @@ const KNOWN: &[Known] = &[
     Known {
         words: &["Temporary failure in name resolution"],
         fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
-            whether a proxy is required (buildArgs HTTP_PROXY)",
+            whether a proxy is required (proxy.httpProxy of the Builder)",
     },
     Known {
         words: &["Could not resolve host"],
         fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
-            whether a proxy is required (buildArgs HTTP_PROXY)",
+            whether a proxy is required (proxy.httpProxy of the Builder)",
     },
     Known {
         words: &["dial tcp", "no such host"],
         fix: "the step cannot resolve a host name (DNS): check that builders may reach it, and \
-            whether a proxy is required (buildArgs HTTP_PROXY)",
+            whether a proxy is required (proxy.httpProxy of the Builder)",
     },
 ];
 
@@ -272,7 +272,7 @@ mod tests {
             ("error: externally-managed-environment", "venv"),
             (
                 "dial tcp: lookup proxy.golang.org on 10.96.0.10:53: no such host",
-                "HTTP_PROXY",
+                "proxy.httpProxy",
             ),
         ] {
             let hint = given("RUN x", &format!("first\n{log}\nlast")).unwrap();

@@ -1,5 +1,6 @@
 //! Failures of registries: pushes, and base images.
 
+use super::outside::{self, CA_FIELD};
 use super::registry::{Fault, cause, fault, kind};
 use super::{Again, Case, Facts, Finding, listed, plain};
 use crate::request::BuildRequest;
@@ -135,7 +136,10 @@ pub fn push_failure(request: &BuildRequest, facts: &Facts, how: PushFault, said:
         PushFault::Away => Fault::Away,
     };
     let (reason, message, _) = push_finding(request, facts, said, how, kind(said));
-    plain(reason, message)
+    Failure {
+        hint: outside::hint(&request.proxy, reason, said, None),
+        ..plain(reason, message)
+    }
 }
 
 fn push_finding(
@@ -287,8 +291,8 @@ fn denied(
 
 fn untrusted(host: &str, said: &str) -> String {
     format!(
-        "the certificate of registry {host} is not trusted: {}; set its CA in registries[].caRef \
-            of the Builder, or plainHTTP if it does not use TLS",
+        "the certificate of registry {host} is not trusted: {}; set its CA in registries[].caRef of the Builder, or for all \
+            servers in {CA_FIELD}; or plainHTTP if it does not use TLS",
         cause(said)
     )
 }

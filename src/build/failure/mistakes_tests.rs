@@ -152,7 +152,7 @@ const RIGHT: &[Row] = &[
     ("add-503", R::SourceUnreachable, 2, "ADD http://files.example.com/503/file.tgz: the server answered 503 Serv", ""),
     ("add-302", R::CopySourceNotFound, 2, "ADD http://files.example.com/302/file.tgz: the server answered 404 Not ", ""),
     ("add-cut", R::SourceUnreachable, 2, "ADD http://files.example.com/cut/file.tgz: connection lost: unexp", ""),
-    ("add-nohost", R::SourceUnreachable, 2, "ADD http://nosuch.example.com/file.tgz: unreachable: Get \"htt", ""),
+    ("add-nohost", R::SourceUnreachable, 2, "ADD http://nosuch.example.com/file.tgz: unreachable: Get \"htt", "if this cluster reaches the outside only by a proxy"),
     ("add-refused", R::SourceUnreachable, 2, "ADD http://away.example.com/file.tgz: unreachable: dial tcp 1", ""),
     ("add-tls", R::BuildFailed, 2, "ADD https://files.example.com/200/file.tgz: the server does not support TLS: ", ""),
     ("add-sum", R::BuildRejected, 2, "ADD http://files.example.com/200/file.tgz: checksum mismatch: the file has", ""),

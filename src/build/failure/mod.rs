@@ -17,6 +17,7 @@ mod images;
 mod lines;
 mod lost;
 mod network;
+mod outside;
 mod pull;
 mod registry;
 mod rejected;
@@ -187,6 +188,7 @@ pub fn verdict(state: &State, exit: Option<i32>, request: &BuildRequest, facts: 
                 log.as_deref(),
                 &case.scripts(),
             )
+            .or_else(|| outside::hint(&request.proxy, reason, error, log.as_deref()))
             .or_else(|| network::hint(reason, error, log.as_deref()))
             .map(|hint| shown(&hint)),
             log: log.map(|log| shown(&log)),

@@ -44,7 +44,7 @@ fn target(line: &str) -> Option<&str> {
 }
 
 /// Names are asked for at port 53, which is open.
-fn is_inside(word: &str) -> bool {
+pub(super) fn is_inside(word: &str) -> bool {
     if let Ok(address) = word.parse::<IpAddr>() {
         return is_private(address);
     }

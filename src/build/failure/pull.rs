@@ -1,5 +1,6 @@
 //! Layers of base images that could not be pulled. BuildKit pulls them when a step needs them, and blames that step.
 
+use super::outside::CA_FIELD;
 use super::registry::{Fault, cause, fault};
 use super::{Again, Case, Finding};
 use whittle_api::FailureReason;
@@ -48,7 +49,15 @@ impl Case<'_> {
                 ),
                 Again::No,
             ),
-            Fault::Refused | Fault::Untrusted | Fault::Unclear => (
+            Fault::Untrusted => (
+                FailureReason::BuildFailed,
+                format!(
+                    "{head}: the certificate is not trusted: {}; set its CA in {CA_FIELD}",
+                    cause(said)
+                ),
+                Again::No,
+            ),
+            Fault::Refused | Fault::Unclear => (
                 FailureReason::BuildFailed,
                 format!("{head} cannot be read: {}", cause(said)),
                 Again::No,

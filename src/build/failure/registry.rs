@@ -20,7 +20,7 @@ pub(super) enum Fault {
 }
 
 /// Words of Go's network errors.
-const NETWORK: [&str; 19] = [
+const NETWORK: [&str; 20] = [
     "connection refused",
     "no such host",
     "i/o timeout",
@@ -37,6 +37,7 @@ const NETWORK: [&str; 19] = [
     "use of closed network connection",
     "unexpected eof",
     "could not resolve host",
+    "could not resolve proxy",
     "failed to connect to",
     "stream error: stream id",
     "server sent goaway",

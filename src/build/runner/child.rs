@@ -19,6 +19,18 @@ pub(super) struct Buildctl {
     pub docker_config: PathBuf,
 }
 
+/// The variables of this process that say how to reach the outside.
+const OUTSIDE: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
 /// The most that [`Buildctl::answer`] reads, in bytes.
 const ANSWER: u64 = 16 << 20;
 
@@ -114,8 +126,9 @@ impl Buildctl {
             .env("DOCKER_CONFIG", &self.docker_config)
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        // Where the certificates of public token servers lie, if the image has them at an unusual place.
-        for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        // buildctl itself asks token servers: by which proxy, and where the certificates lie that sign theirs. The builder it
+        // asks without a proxy.
+        for name in OUTSIDE {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }

@@ -112,6 +112,8 @@ async fn once(tarball: &Tarball, most: u64, into: &Path) -> Result<(), Trouble> 
     let mut hash = Hasher::of(digest)
         .ok_or_else(|| Trouble::Other(format!("unsupported digest {digest}: not sha256")))?;
     let client = reqwest::Client::builder()
+        // Flux is in the cluster, by a name with a point behind it, which `NO_PROXY` does not count among the cluster's.
+        .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(SILENCE)

@@ -174,6 +174,7 @@ impl Room {
             tagging: Tagging::Now,
             registries: builder.registries.clone(),
             cache: None,
+            proxy: Default::default(),
             previous: vec![],
             standing: vec![],
             rejected: None,

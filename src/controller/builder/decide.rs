@@ -17,6 +17,7 @@ use crate::imagebuild::{decide, outcome};
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
+use crate::outside;
 use crate::refusal;
 use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
@@ -26,6 +27,7 @@ use whittle_api::{
     Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationMode, IsolationStatus,
     MissingKind, RECONCILING, Reason, STALLED, find,
 };
+use whittle_image::digest_of;
 
 /// Everything is looked at again after this long: certificates come of age.
 pub const RESYNC: Duration = Duration::from_secs(3600);
@@ -95,6 +97,8 @@ pub struct Observed {
     pub enlarged: Option<Option<String>>,
     /// What its steps must not reach, where that is restricted.
     pub closed: Option<Arc<Closed>>,
+    /// What the installation trusts besides the public authorities, PEM.
+    pub trusted: Option<Arc<str>>,
     /// When it was looked at.
     pub now: Timestamp,
 }
@@ -213,7 +217,14 @@ impl Observed {
         settings: &Settings,
         certificates: &Certificates,
     ) -> BuilderObjects {
-        let mut objects = objects_in(mode, &self.builder, settings, &certificates.digest);
+        let trusted = self.trusted.as_deref();
+        let digest = trusted.map_or_else(String::new, |text| digest_of(text.as_bytes()));
+        // The daemon reads what it trusts when it starts.
+        let certificates = format!("{}{digest}", certificates.digest);
+        let mut objects = objects_in(mode, &self.builder, settings, &certificates);
+        if let (Some(text), Some(data)) = (trusted, &mut objects.config_map.data) {
+            data.insert(outside::CA_KEY.to_owned(), text.to_owned());
+        }
         if let Some(set) = &self.set {
             let idle = self.used.is_some_and(|used| used.wanted == 0);
             let at = anew::restarted_at(set, self.pod.as_ref(), self.hangs, idle, self.now);

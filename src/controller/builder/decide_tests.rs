@@ -42,6 +42,7 @@ fn fresh() -> Observed {
         applied: None,
         enlarged: None,
         closed: None,
+        trusted: None,
         now: now(),
     }
 }
@@ -463,4 +464,29 @@ fn a_daemon_that_does_not_come_up_is_looked_at_ever_less_often_once_it_is_known_
         builder.status = Some(status.clone());
         assert_eq!(again(&builder, &status, now()), secs(seconds), "{reason}");
     }
+}
+
+#[test]
+fn other_certificates_that_are_trusted_restart_the_daemon_once_no_build_runs_on_it() {
+    let trusting = |text: &str, active: usize| {
+        let (trusted, active) = (Some(text.into()), active);
+        let observed = Observed {
+            trusted,
+            active,
+            ..well()
+        };
+        decide(&observed, &fixtures::settings())
+    };
+    let Step::Say(say) = trusting("a", 1) else {
+        panic!("the daemon restarts below a build");
+    };
+    assert!(ready(&say.status).message.contains("restart"), "{say:?}");
+    let Step::Apply(wanted) = trusting("a", 0) else {
+        panic!("the daemon goes on with what it trusts");
+    };
+    assert_eq!(wanted.config_map.data.as_ref().unwrap()["ca.crt"], "a");
+    let Step::Apply(other) = trusting("b", 0) else {
+        panic!("the daemon goes on with what it trusts");
+    };
+    assert_ne!(wanted.stateful_set.spec, other.stateful_set.spec);
 }

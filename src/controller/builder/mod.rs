@@ -85,6 +85,7 @@ pub async fn run(
         })
         .reconcile_on(woken)
         .reconcile_all_on(context.egress.changes())
+        .reconcile_all_on(context.trusted.changes())
         .graceful_shutdown_on(stop)
         .run(
             |builder, context: Arc<Context>| async move {

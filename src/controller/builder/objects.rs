@@ -22,6 +22,7 @@ use super::{anew, buildkitd, isolation, network};
 use crate::extra;
 use crate::imagebuild::job::unprivileged;
 use crate::names;
+use crate::outside;
 use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::{Builder, IsolationMode};
@@ -264,6 +265,9 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
             Some((ca.key.clone(), "ca.crt".into())),
         ));
     }
+    let (trusted, at) = outside::volumes(builder, settings, false);
+    volumes.extend(trusted);
+    mounts.extend(at);
     if mode == IsolationMode::UserNamespace {
         mounts.extend(["/etc/subuid", "/etc/subgid"].map(|path| VolumeMount {
             sub_path: Some(SUBORDINATE.into()),
@@ -301,6 +305,7 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
             image_pull_policy: settings.builder.image_pull_policy.clone(),
             env: Some(extra::environment(
                 &settings.builder.env,
+                outside::environment(builder, settings),
                 ("PATH", format!("{TOOLS}:{PATH}")),
             )),
             command: Some(vec![format!("{TOOLS}/whittle")]),
@@ -559,5 +564,33 @@ mod tests {
         };
         assert_ne!(template("a").metadata, template("b").metadata);
         assert_eq!(template("a").metadata, template("a").metadata);
+    }
+
+    #[test]
+    fn a_builder_behind_a_proxy_and_with_its_own_authorities_is_told_of_both() {
+        let mut settings = settings();
+        settings.ca_file = Some("/etc/whittle-ca/ca.crt".into());
+        let spec = serde_json::from_value(serde_json::json!({
+            "proxy": {"httpProxy": "http://proxy.example.com:3128", "noProxy": "10.0.0.0/8"},
+            "caRef": {"name": "corporate"}}));
+        let builder = builder(spec.unwrap());
+        let digest = |settings: &Settings| {
+            let template = objects(&builder, settings, "c").stateful_set.spec.unwrap();
+            let annotations = template.template.metadata.unwrap().annotations.unwrap();
+            annotations[names::CONFIG_DIGEST].clone()
+        };
+        let set = objects(&builder, &settings, "c").stateful_set.spec.unwrap();
+        let pod = set.template.spec.unwrap();
+        let daemon = &pod.containers[0];
+        let of_ca = |name: &str| name.starts_with("ca-");
+        let mounts = daemon.volume_mounts.iter().flatten();
+        let mounts: Vec<_> = mounts.filter(|it| of_ca(&it.name)).collect();
+        let volumes = pod.volumes.iter().flatten();
+        let volumes: Vec<_> = volumes.filter(|it| of_ca(&it.name)).collect();
+        insta::assert_yaml_snapshot!("builder-outside", (&daemon.env, mounts, volumes));
+        // The daemon reads its environment and its authorities when it starts.
+        let mut direct = settings.clone();
+        direct.ca_file = None;
+        assert_ne!(digest(&settings), digest(&direct));
     }
 }

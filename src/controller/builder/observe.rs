@@ -31,6 +31,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         applied: None,
         enlarged: None,
         closed: None,
+        trusted: context.trusted.get(),
         now,
     };
     if context.settings.builder.egress.enabled {

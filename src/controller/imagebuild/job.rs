@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, EnvVar, KeyToPath,
-    PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Secret, SecretVolumeSource,
-    SecurityContext, Volume, VolumeMount,
+    Capabilities, ConfigMap, Container, EmptyDirVolumeSource, KeyToPath, PodSecurityContext,
+    PodSpec, PodTemplateSpec, SeccompProfile, Secret, SecretVolumeSource, SecurityContext, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -16,8 +16,10 @@ use kube::{Resource, ResourceExt};
 use super::decide;
 use super::minimized;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
+use crate::extra;
 use crate::flux::resolve::Pinned;
 use crate::names;
+use crate::outside;
 use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::quantity;
@@ -203,6 +205,10 @@ fn request(
         rejected: last_good(build).and_then(|status| minimized::before(build, status)),
         registries: builder.spec.registries.clone(),
         cache: builder.spec.cache.registry.clone(),
+        proxy: outside::proxy_variables(builder, settings)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         scratch_bytes: scratch_bytes(settings),
         looks: !sharing::is_thrown_away(builder),
         no_cache: id.no_cache,
@@ -275,11 +281,11 @@ fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Setting
             image: Some(settings.runner.image.clone()),
             image_pull_policy: settings.runner.image_pull_policy.clone(),
             args: Some(vec!["runner".into()]),
-            env: Some(vec![EnvVar {
-                name: "TMPDIR".into(),
-                value: Some(paths::SCRATCH.into()),
-                value_from: None,
-            }]),
+            env: Some(extra::environment(
+                &[],
+                outside::environment(builder, settings),
+                ("TMPDIR", paths::SCRATCH.into()),
+            )),
             resources: Some(settings.runner.resources.clone()),
             security_context: Some(SecurityContext {
                 read_only_root_filesystem: Some(true),
@@ -400,6 +406,9 @@ fn volumes(
             true,
         ));
     }
+    let (trusted, at) = outside::volumes(builder, settings, false);
+    volumes.extend(trusted);
+    mounts.extend(at);
     (volumes, mounts)
 }
 

@@ -16,6 +16,7 @@ use super::room::{self, LeftOut, Room};
 use crate::builder::objects::{config_map_volume, mount, pull_secrets};
 use crate::imagebuild::job::{USER, restricted, secret_volume, unprivileged};
 use crate::names;
+use crate::outside;
 use crate::settings::Settings;
 use whittle_api::Builder;
 use whittle_watch::wire::{List, Watched, paths};
@@ -159,6 +160,11 @@ fn pod(builder: &Builder, name: &str, secrets: &BTreeSet<String>, settings: &Set
         );
         mounts.push(mount(&volume, folder, true));
     }
+    // One that does not exist holds up what needs none.
+    let (trusted, at) = outside::volumes(builder, settings, true);
+    volumes.extend(trusted);
+    mounts.extend(at);
+    let env = outside::environment(builder, settings);
     PodSpec {
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -177,6 +183,7 @@ fn pod(builder: &Builder, name: &str, secrets: &BTreeSet<String>, settings: &Set
             image: Some(settings.runner.image.clone()),
             image_pull_policy: settings.runner.image_pull_policy.clone(),
             args: Some(vec!["watch".into()]),
+            env: (!env.is_empty()).then_some(env),
             resources: Some(resources()),
             security_context: Some(SecurityContext {
                 read_only_root_filesystem: Some(true),
