@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::refused::is_told;
-use super::{Action, Observed, Step, deadline, end, start, step, trying};
+use super::{Action, Observed, Step, clock, deadline, end, start, step, trying};
 use crate::imagebuild::gate;
 use crate::imagebuild::gate::State;
 use crate::imagebuild::minimized::{self, Next, NotAnswered};
@@ -293,6 +293,11 @@ pub(super) fn go_on(
         });
         return end(observed, status, report, now);
     }
+    let is_suspended = |found: &gate::Check| matches!(found.state, State::Suspended(_));
+    match observed.checks.iter().any(is_suspended) {
+        true => clock::wait(&mut status, now),
+        false => clock::go_on(&mut status, now),
+    }
     let left = deadline(build, &status, now).duration_since(now);
     let mut waiting = vec![];
     let mut soonest: Option<SignedDuration> = None;
@@ -302,6 +307,7 @@ pub(super) fn go_on(
                 waiting.push(format!("{}: {message}", found.platform));
                 soonest = soonest.into_iter().chain(*left).min();
             }
+            State::Suspended(why) => waiting.push(format!("{}: {why}", found.platform)),
             State::Absent | State::Exercising | State::Ended { .. } => {
                 waiting.push(format!("{}: starting", found.platform));
             }
