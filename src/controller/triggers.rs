@@ -184,7 +184,12 @@ mod tests {
         assert_eq!(job(&job_that(json!({"status": {"active": 1}}))), known);
         assert_eq!(job(&job_that(condition("FailureTarget"))), known);
         let suspended = json!({"spec": {"suspend": true, "template": {}}});
-        let changes = [condition("Failed"), condition("Complete"), leaving(), suspended];
+        let changes = [
+            condition("Failed"),
+            condition("Complete"),
+            leaving(),
+            suspended,
+        ];
         for change in changes {
             assert_ne!(job(&job_that(change.clone())), known, "{change}");
         }

@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::Job;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
-use whittle_api::{Builder, ImageBuild, REQUESTED_AT, READY, find};
+use whittle_api::{Builder, ImageBuild, READY, REQUESTED_AT, find};
 
 use crate::stage::{Stage, success};
 
@@ -111,7 +111,10 @@ async fn shown(stage: &Stage, name: &str) -> Value {
     let columns = table["columnDefinitions"].as_array().unwrap().iter();
     let cells = table["rows"][0]["cells"].as_array().unwrap().iter();
     let named = columns.map(|column| column["name"].as_str().unwrap().to_owned());
-    named.zip(cells.cloned()).collect::<serde_json::Map<_, _>>().into()
+    named
+        .zip(cells.cloned())
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 #[tokio::test]
@@ -128,14 +131,18 @@ async fn place_estimate_and_progress_are_in_the_status_and_in_the_columns() {
         .await;
     stage.pod(&again, json!({"phase": "Running"})).await;
     stage.ready("first", "Unknown", "Building").await;
-    let progress = json!({"status": {"current": {"message": "9/14 RUN go build", "progress": "9/14"}}});
+    let progress =
+        json!({"status": {"current": {"message": "9/14 RUN go build", "progress": "9/14"}}});
     let builds = stage.api::<ImageBuild>();
     builds
         .patch_status("first", &PatchParams::default(), &Patch::Merge(progress))
         .await
         .unwrap();
     let row = shown(&stage, "first").await;
-    assert_eq!((&row["Progress"], &row["Position"]), (&json!("9/14"), &Value::Null));
+    assert_eq!(
+        (&row["Progress"], &row["Position"]),
+        (&json!("9/14"), &Value::Null)
+    );
     for name in ["second", "third"] {
         stage.apply(name, json!({})).await.unwrap();
         stage
@@ -146,9 +153,16 @@ async fn place_estimate_and_progress_are_in_the_status_and_in_the_columns() {
     }
     // By what the first has taken; of those that wait nobody knows, and they count as much.
     let second = stage.get("second").await;
-    assert!(message(&second).contains("; starts about "), "{}", message(&second));
+    assert!(
+        message(&second).contains("; starts about "),
+        "{}",
+        message(&second)
+    );
     let row = shown(&stage, "second").await;
-    assert_eq!((&row["Reason"], &row["Position"]), (&json!("Queued"), &json!(1)));
+    assert_eq!(
+        (&row["Reason"], &row["Position"]),
+        (&json!("Queued"), &json!(1))
+    );
     let starts = second.status.unwrap().waiting().unwrap().starts;
     assert_eq!(row["Starts"], json!(starts));
     assert_eq!(shown(&stage, "third").await["Position"], 2);
@@ -158,7 +172,10 @@ async fn place_estimate_and_progress_are_in_the_status_and_in_the_columns() {
     stage.pod(&job, json!({"phase": "Running"})).await;
     stage.ready("second", "Unknown", "Building").await;
     let row = shown(&stage, "second").await;
-    assert_eq!((&row["Position"], &row["Starts"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&row["Position"], &row["Starts"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 /// Plays Kueue: suspends the Job, or admits it with what it writes then.
@@ -192,7 +209,12 @@ async fn labelled(stage: &Stage, name: &str, labels: Value) {
 async fn in_queue(stage: &Stage, spec: Value) -> Job {
     let held = json!({"suspend": true});
     stage.apply("hello", held).await.unwrap();
-    labelled(stage, "hello", json!({"kueue.x-k8s.io/queue-name": "builds"})).await;
+    labelled(
+        stage,
+        "hello",
+        json!({"kueue.x-k8s.io/queue-name": "builds"}),
+    )
+    .await;
     stage.apply("hello", spec).await.unwrap();
     stage.builder_starts().await;
     let job = kueue(stage, &stage.job("hello").await, true).await;
@@ -212,7 +234,10 @@ async fn a_job_that_kueue_suspends_waits_and_goes_on_and_what_kueue_writes_stays
     let asked = json!({"requests": {"cpu": "2", "memory": "4Gi"}});
     builder.spec.resources = serde_json::from_value(asked).unwrap();
     let builders = stage.api::<Builder>();
-    builders.create(&PostParams::default(), &builder).await.unwrap();
+    builders
+        .create(&PostParams::default(), &builder)
+        .await
+        .unwrap();
     let job = in_queue(&stage, json!({"timeout": "10m"})).await;
     assert_eq!(job.labels()["kueue.x-k8s.io/queue-name"], "builds");
     let spec = job.spec.clone().unwrap();
@@ -220,7 +245,10 @@ async fn a_job_that_kueue_suspends_waits_and_goes_on_and_what_kueue_writes_stays
     // What the build may take of the builder, which takes two.
     let container = &spec.template.spec.unwrap().containers[0];
     let requests = container.resources.clone().unwrap().requests.unwrap();
-    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1", "2Gi"));
+    assert_eq!(
+        (requests["cpu"].0.as_str(), requests["memory"].0.as_str()),
+        ("1", "2Gi")
+    );
 
     kueue(&stage, &job, false).await;
     stage.pod(&job, json!({"phase": "Running"})).await;
@@ -241,7 +269,10 @@ async fn a_job_that_kueue_suspends_waits_and_goes_on_and_what_kueue_writes_stays
         template.metadata.unwrap().labels.unwrap()["kueue.x-k8s.io/podset"],
         "main"
     );
-    assert_eq!(template.spec.unwrap().node_selector.unwrap()["pool"], "builds");
+    assert_eq!(
+        template.spec.unwrap().node_selector.unwrap()["pool"],
+        "builds"
+    );
     ends(&stage, "hello", &job).await;
     let status = stage.get("hello").await.status.unwrap();
     assert_eq!(status.history.len(), 1);
@@ -254,24 +285,42 @@ async fn a_wait_in_a_queue_of_kueue_is_bounded_too_and_a_person_may_hold_it() {
     let stage = Stage::with_controller().await;
     let job = in_queue(&stage, json!({})).await;
     // Held: the Job goes, and comes again once it may.
-    stage.apply("hello", json!({"suspend": true})).await.unwrap();
+    stage
+        .apply("hello", json!({"suspend": true}))
+        .await
+        .unwrap();
     stage.ready("hello", "False", "Suspended").await;
     let jobs = stage.api::<Job>();
     stage
         .until("its Job is gone", async || {
-            jobs.get_opt(&job.name_any()).await.unwrap().is_none().then_some(())
+            jobs.get_opt(&job.name_any())
+                .await
+                .unwrap()
+                .is_none()
+                .then_some(())
         })
         .await;
-    stage.apply("hello", json!({"queueTimeout": "3s"})).await.unwrap();
+    stage
+        .apply("hello", json!({"queueTimeout": "3s"}))
+        .await
+        .unwrap();
     let again = stage.job("hello").await;
     assert_ne!(again.uid(), job.uid());
     kueue(&stage, &again, true).await;
     stage.ready("hello", "Unknown", "JobSuspended").await;
     let ended = stage.ready("hello", "False", "QueueTimeout").await;
-    assert!(message(&ended).contains("waits in queue builds"), "{}", message(&ended));
+    assert!(
+        message(&ended).contains("waits in queue builds"),
+        "{}",
+        message(&ended)
+    );
     stage
         .until("its Job is gone", async || {
-            jobs.get_opt(&again.name_any()).await.unwrap().is_none().then_some(())
+            jobs.get_opt(&again.name_any())
+                .await
+                .unwrap()
+                .is_none()
+                .then_some(())
         })
         .await;
 }

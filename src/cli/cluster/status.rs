@@ -5,8 +5,7 @@ use std::fmt::Write;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use whittle_api::{
-    ADVICE, Failure, HistoryEntry, ImageBuild, ImageBuildStatus, READY, Source, TRIGGERS, find,
-    is_true,
+    ADVICE, Failure, ImageBuild, ImageBuildStatus, READY, Source, TRIGGERS, find, is_true,
 };
 use whittle_image::display_size;
 
@@ -201,7 +200,10 @@ impl Told<'_> {
                 let message = ready.map(|it| it.message.clone()).unwrap_or_default();
                 self.line("waits for", &message);
                 if let Some(starts) = waiting.starts.filter(|at| at.0 > now) {
-                    self.line("starts", &format!("in about {}", span(since(now, starts.0))));
+                    self.line(
+                        "starts",
+                        &format!("in about {}", span(since(now, starts.0))),
+                    );
                 }
             }
             None => {

@@ -51,9 +51,9 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing::Own;
 use clock::{clock, deadline};
-use waited::suspended;
 use end::{backoff, end, prune};
 use start::start;
+use waited::suspended;
 use whittle_api::{
     Builder, CANCEL, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
     REQUESTED_AT, Reason, Stage, WebhookStatus, find,
@@ -520,7 +520,8 @@ fn go_on(
     if let Some(pending) = checking::pending(build, Some(&status)) {
         return checking::go_on(observed, settings, status, &pending, now);
     }
-    if let State::Pending(_) | State::Running | State::Told(_) | State::Ended(_) = &observed.attempt {
+    if let State::Pending(_) | State::Running | State::Told(_) | State::Ended(_) = &observed.attempt
+    {
         clock::go_on(&mut status, now);
     }
     match &observed.attempt {

@@ -23,7 +23,9 @@ pub fn labels(build: &ImageBuild, tagging: &Tagging) -> BTreeMap<String, String>
     let all = build.labels();
     let handed_on = names::HANDED_ON.iter().filter(|_| builds);
     let named = handed_on.filter_map(|key| all.get_key_value(*key));
-    named.map(|(key, value)| (key.clone(), value.clone())).collect()
+    named
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// The resources of the runner of an attempt at this build: `own`, and in a queue at least its share of what the builder asks for.
@@ -114,7 +116,8 @@ mod tests {
     #[test]
     fn in_a_queue_a_runner_asks_for_its_share_of_the_builder_and_never_for_less_than_its_own() {
         let builder = json!({"requests": {"cpu": "3", "memory": "4Gi"}, "limits": {"cpu": "64"}});
-        let own = json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}});
+        let own =
+            json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}});
         let found = asked(&in_queue(), &Tagging::Now, builder.clone(), own.clone());
         let share = json!({"requests": {"cpu": "1500m", "memory": "2048Mi"}, "limits": {"memory": "2048Mi"}});
         assert_eq!(found, share);
@@ -122,9 +125,20 @@ mod tests {
         let found = asked(&in_queue(), &Tagging::Now, builder.clone(), large.clone());
         assert_eq!(found, large);
         // Elsewhere nothing is counted.
-        assert_eq!(asked(&fixtures::inline(), &Tagging::Now, builder.clone(), own.clone()), own);
+        assert_eq!(
+            asked(
+                &fixtures::inline(),
+                &Tagging::Now,
+                builder.clone(),
+                own.clone()
+            ),
+            own
+        );
         assert_eq!(asked(&in_queue(), &only(), builder, own.clone()), own);
-        assert_eq!(asked(&in_queue(), &Tagging::Now, json!({}), own.clone()), own);
+        assert_eq!(
+            asked(&in_queue(), &Tagging::Now, json!({}), own.clone()),
+            own
+        );
         let limits = json!({"limits": {"cpu": "500m"}});
         let found = asked(&in_queue(), &Tagging::Now, limits, json!({}));
         assert_eq!(found, json!({"requests": {"cpu": "250m"}}));

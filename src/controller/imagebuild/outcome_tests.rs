@@ -440,6 +440,9 @@ fn a_suspended_job_waits_in_its_queue_whatever_becomes_of_its_pod() {
         State::Ended(Report::Succeeded(_))
     ));
     let mut ended = job;
-    ended.status = serde_json::from_value(json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]})).unwrap();
+    ended.status = serde_json::from_value(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}),
+    )
+    .unwrap();
     assert_eq!(reason(judge(Some(&ended), None)), FailureReason::Timeout);
 }

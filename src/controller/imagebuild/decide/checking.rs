@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::refused::is_told;
+use super::waited::waited_out;
 use super::{Action, Observed, Step, clock, deadline, end, start, step, trying};
 use crate::imagebuild::gate;
 use crate::imagebuild::gate::State;
@@ -298,6 +299,10 @@ pub(super) fn go_on(
         true => clock::wait(&mut status, now),
         false => clock::go_on(&mut status, now),
     }
+    let wait = clock::left_to_wait(build, &status, now);
+    if wait.is_some_and(|left| left.is_zero()) {
+        return waited_out(observed, settings, status, now);
+    }
     let left = deadline(build, &status, now).duration_since(now);
     let mut waiting = vec![];
     let mut soonest: Option<SignedDuration> = None;
@@ -380,7 +385,8 @@ pub(super) fn go_on(
         return Step {
             look_again: Some(look),
             ..step(status, action)
-        };
+        }
+        .within(wait);
     }
     let (any, told) = gate::told(&observed.checks, check);
     let unproven = (!any).then(|| minimized::unproven(build, built)).flatten();

@@ -5,7 +5,12 @@ use crate::fixtures;
 use crate::imagebuild::brief;
 
 fn minutes(starts: Option<Timestamp>) -> Option<i64> {
-    Some(starts?.duration_since(round(now(), SignedDuration::ZERO)).as_secs() / 60)
+    Some(
+        starts?
+            .duration_since(round(now(), SignedDuration::ZERO))
+            .as_secs()
+            / 60,
+    )
 }
 
 fn ahead(running: &[(i64, Option<i64>)], before: &[Option<i64>]) -> Ahead {
@@ -23,7 +28,12 @@ fn a_build_starts_when_those_before_it_have_ended_as_they_usually_do() {
         (vec![(60, Some(300))], vec![], 1, Some(4)),
         (vec![(60, Some(300))], vec![Some(600)], 1, Some(14)),
         // Two: the one that is free first is taken.
-        (vec![(0, Some(300)), (0, Some(900))], vec![Some(60)], 2, Some(6)),
+        (
+            vec![(0, Some(300)), (0, Some(900))],
+            vec![Some(60)],
+            2,
+            Some(6),
+        ),
         (vec![(0, Some(300))], vec![Some(120)], 2, Some(2)),
         // More run than are to.
         (vec![(0, Some(300)), (0, Some(900))], vec![], 1, Some(15)),
@@ -101,9 +111,7 @@ fn a_build_that_waits_says_its_place_and_about_when_it_starts_and_not_each_minut
 #[test]
 fn of_a_watched_build_it_is_known_what_its_builds_usually_take_and_since_when_it_runs() {
     let mut build = fixtures::inline();
-    let entry = |result: &str, seconds: i64| {
-        serde_json::json!({"build": 1, "generation": 1, "result": result, "durationSeconds": seconds})
-    };
+    let entry = |result: &str, seconds: i64| serde_json::json!({"build": 1, "generation": 1, "result": result, "durationSeconds": seconds});
     let history = [
         entry("StepFailed", 1),
         entry("Succeeded", 50),

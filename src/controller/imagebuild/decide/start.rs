@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use super::clock::{clock, deadline, hold, left_to_wait, run, timeout, unstart, until, wait};
 use super::waited::waited_out;
 use super::{
-    Action, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused, rollback, stands_back, step,
-    trying, waits_for,
+    Action, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused, rollback,
+    stands_back, step, trying, waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::job::{self, AttemptId};

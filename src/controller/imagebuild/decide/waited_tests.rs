@@ -3,6 +3,7 @@
 use super::super::tests::{later, next, now, observed};
 use super::super::*;
 use crate::fixtures;
+use crate::imagebuild::gate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use whittle_api::{Pending as Asked, TriggerReason};
 
@@ -160,7 +161,10 @@ fn nothing_begins_by_itself_after_that_and_a_request_does() {
     let (mut build, _) = after(queued(), 3600);
     assert!(is_settled(&build));
     let step = next(&observed(build.clone()), later(3700));
-    assert_eq!((&step.action, reason(&step)), (&Action::None, "QueueTimeout"));
+    assert_eq!(
+        (&step.action, reason(&step)),
+        (&Action::None, "QueueTimeout")
+    );
     build.metadata.annotations = Some([(REQUESTED_AT.to_owned(), "now".to_owned())].into());
     let step = next(&observed(build), later(3800));
     assert!(matches!(step.action, Action::Start(_)));
@@ -169,8 +173,7 @@ fn nothing_begins_by_itself_after_that_and_a_request_does() {
 #[test]
 fn a_request_during_the_wait_is_a_build_of_its_own_with_a_wait_of_its_own() {
     let mut waiting = queued();
-    waiting.build.metadata.annotations =
-        Some([(REQUESTED_AT.to_owned(), "now".to_owned())].into());
+    waiting.build.metadata.annotations = Some([(REQUESTED_AT.to_owned(), "now".to_owned())].into());
     let (build, step) = after(waiting.clone(), 3000);
     assert_eq!(step.status.history[0].result, "Superseded");
     waiting.build = build;
@@ -213,10 +216,7 @@ fn of_several_commits_during_the_wait_the_newest_begins_one_build_with_a_wait_of
     // That commit is not asked for again once it has waited as long as it may.
     let (build, step) = after(waiting, 3601 + 3600);
     assert_eq!(reason(&step), "QueueTimeout");
-    assert_eq!(
-        step.status.last_revision.as_deref(),
-        Some("main@sha1:cc")
-    );
+    assert_eq!(step.status.last_revision.as_deref(), Some("main@sha1:cc"));
     assert!(is_settled(&build));
 }
 
@@ -225,11 +225,11 @@ fn the_first_look_at_a_source_during_the_wait_begins_no_second_build() {
     let mut waiting = queued();
     seen(&mut waiting.build, "main@sha1:aa", 60);
     let (build, step) = after(waiting, 3600);
-    assert_eq!((reason(&step), &step.status.pending), ("QueueTimeout", &None));
     assert_eq!(
-        step.status.last_revision.as_deref(),
-        Some("main@sha1:aa")
+        (reason(&step), &step.status.pending),
+        ("QueueTimeout", &None)
     );
+    assert_eq!(step.status.last_revision.as_deref(), Some("main@sha1:aa"));
     assert!(is_settled(&build));
 }
 
@@ -265,7 +265,14 @@ fn a_job_that_is_suspended_while_it_runs_goes_on_as_the_same_attempt() {
     let mut build = in_a_queue_of_kueue();
     build.status = Some(next(&with(build.clone(), State::Running), later(100)).status);
     let before = build.status.clone().unwrap();
-    build.status.as_mut().unwrap().current.as_mut().unwrap().message = Some("3/9 RUN".into());
+    build
+        .status
+        .as_mut()
+        .unwrap()
+        .current
+        .as_mut()
+        .unwrap()
+        .message = Some("3/9 RUN".into());
     let step = next(&with(build.clone(), suspended()), later(1500));
     assert_eq!(reason(&step), "JobSuspended");
     assert_eq!(step.status.queued_seconds, Some(100));
@@ -293,7 +300,11 @@ fn a_wait_in_a_queue_of_kueue_that_takes_too_long_ends_with_its_job() {
     let step = next(&with(build, suspended()), later(3601));
     assert_eq!((reason(&step), &step.stop), ("QueueTimeout", &vec![job]));
     assert!(message(&step).contains(WHY), "{}", message(&step));
-    assert!(message(&step).contains("ClusterQueue"), "{}", message(&step));
+    assert!(
+        message(&step).contains("ClusterQueue"),
+        "{}",
+        message(&step)
+    );
 }
 
 #[test]
@@ -302,7 +313,10 @@ fn spec_suspend_takes_a_job_away_that_waits_in_a_queue_of_kueue() {
     let job = build.status.as_ref().unwrap().current.clone().unwrap().job;
     build.spec.suspend = true;
     let step = next(&with(build.clone(), suspended()), later(10));
-    assert_eq!((reason(&step), &step.stop), ("Suspended", &vec![job.clone()]));
+    assert_eq!(
+        (reason(&step), &step.stop),
+        ("Suspended", &vec![job.clone()])
+    );
     build.status = Some(step.status);
     let step = next(&observed(build.clone()), later(20));
     assert_eq!((reason(&step), &step.action), ("Suspended", &Action::None));
@@ -339,4 +353,51 @@ fn the_clock_of_an_attempt_that_has_pushed_stands_still_while_its_job_is_suspend
     assert_eq!(deadline(&build, later(1200)), later(2900));
     build.status = Some(next(&with(build.clone(), State::Running), later(1200)).status);
     assert_eq!(deadline(&build, later(1300)), later(2900));
+}
+
+/// The image is pushed, and the Job that checks it is suspended since `later(200)`.
+fn checked_in_a_queue() -> Observed {
+    let mut build = in_a_queue_of_kueue();
+    let check = serde_json::json!({"tcpSocket": {"port": 80}});
+    build.spec.health_check = serde_json::from_value(check).unwrap();
+    build.status = Some(next(&with(build.clone(), State::Running), later(100)).status);
+    let input = input(&build);
+    let status = build.status.as_mut().unwrap();
+    status.input = Some(input);
+    let built = serde_json::json!({"digest": "sha256:1", "platforms": [{"platform": "linux/amd64", "digest": "sha256:2", "size": 1}]});
+    let built = Report::Succeeded(serde_json::from_value(built).unwrap());
+    let pushed = whittle_build::report::keep(&built);
+    status.current.as_mut().unwrap().stage = Stage::Checking { pushed };
+    let mut checked = with(build, State::Ended(built));
+    checked.checks = vec![Check {
+        platform: "linux/amd64".into(),
+        state: gate::State::Suspended(WHY.into()),
+    }];
+    checked.build.status = Some(next(&checked, later(200)).status);
+    checked
+}
+
+#[test]
+fn a_health_check_in_a_queue_of_kueue_takes_none_of_the_time_and_is_bounded_as_other_waits() {
+    let mut checked = checked_in_a_queue();
+    let step = next(&checked, later(200 + 3599));
+    assert_eq!(reason(&step), "HealthCheck");
+    assert!(message(&step).contains(WHY), "{}", message(&step));
+    assert_eq!(step.look_again, Some(SignedDuration::from_secs(1)));
+    let out = next(&checked, later(200 + 3600));
+    assert_eq!(reason(&out), "QueueTimeout");
+    // It goes on: 100 s of the half hour are gone.
+    let waiting = gate::State::Waiting {
+        message: "starting".into(),
+        left: None,
+    };
+    checked.checks[0].state = waiting;
+    checked.build.status = Some(step.status);
+    for seconds in [0, 1699] {
+        let step = next(&checked, later(200 + 3599 + seconds));
+        assert_eq!(reason(&step), "HealthCheck");
+        checked.build.status = Some(step.status);
+    }
+    let step = next(&checked, later(200 + 3599 + 1700));
+    assert_eq!(reason(&step), "Timeout");
 }
