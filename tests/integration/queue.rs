@@ -60,7 +60,7 @@ async fn a_build_that_waits_longer_than_it_may_ends_also_where_the_controller_wa
     let since = |build: &ImageBuild| build.status.clone()?.current?.waiting_since;
     let known = since(&before).expect("since when it waits");
     stage.kill_controller();
-    stage.revive().await;
+    stage.start_controller().await;
     let ended = stage.ready("second", "False", "QueueTimeout").await;
     let status = ended.status.clone().unwrap();
     let took = status.completed_at.unwrap().0.duration_since(known.0);
@@ -145,33 +145,36 @@ async fn place_estimate_and_progress_are_in_the_status_and_in_the_columns() {
     );
     for name in ["second", "third"] {
         stage.apply(name, json!({})).await.unwrap();
-        stage
-            .until(&format!("{name} knows its place"), async || {
-                stage.get(name).await.status?.waiting()?.position
-            })
-            .await;
     }
+    // Of two that became due in one second the UID decides.
+    let place = async |name: &str| stage.get(name).await.status?.waiting()?.position;
+    let next = stage
+        .until("both know their places", async || {
+            match (place("second").await?, place("third").await?) {
+                (1, 2) => Some("second"),
+                (2, 1) => Some("third"),
+                _ => None,
+            }
+        })
+        .await;
     // By what the first has taken; of those that wait nobody knows, and they count as much.
-    let second = stage.get("second").await;
-    assert!(
-        message(&second).contains("; starts about "),
-        "{}",
-        message(&second)
-    );
-    let row = shown(&stage, "second").await;
+    let build = stage.get(next).await;
+    let words = message(&build);
+    assert!(words.contains("; starts about "), "{words}");
+    let row = shown(&stage, next).await;
     assert_eq!(
         (&row["Reason"], &row["Position"]),
         (&json!("Queued"), &json!(1))
     );
-    let starts = second.status.unwrap().waiting().unwrap().starts;
+    let starts = build.status.unwrap().waiting().unwrap().starts;
+    assert!(starts.is_some());
     assert_eq!(row["Starts"], json!(starts));
-    assert_eq!(shown(&stage, "third").await["Position"], 2);
     // Nothing is said of the queue once it runs.
     ends(&stage, "first", &again).await;
-    let job = stage.job("second").await;
+    let job = stage.job(next).await;
     stage.pod(&job, json!({"phase": "Running"})).await;
-    stage.ready("second", "Unknown", "Building").await;
-    let row = shown(&stage, "second").await;
+    stage.ready(next, "Unknown", "Building").await;
+    let row = shown(&stage, next).await;
     assert_eq!(
         (&row["Position"], &row["Starts"]),
         (&Value::Null, &Value::Null)

@@ -14,8 +14,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::USER;
+use super::kueue::suspended;
 use super::outcome::{
-    NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, suspended, unschedulable,
+    NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable,
 };
 use crate::refusal::{Told, Whose, of_event};
 pub use objects::job;

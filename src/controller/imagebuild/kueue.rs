@@ -1,16 +1,18 @@
-//! What Kueue needs of a runner's Job: the labels that name its queue, and requests by which a quota can be counted.
+//! What Kueue needs of a runner's Job: the labels that name its queue, and requests by which a quota can be counted; and what a Job
+//! waits for that it has suspended.
 //!
 //! The builder does the work, and its Pod is there before: a runner's own requests are those of a small client. In a queue the runner's
 //! Pod stands for what its build takes of the builder.
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
 use super::decide;
-use crate::names;
+use crate::{names, pods};
 use whittle_api::{Builder, ImageBuild, quantity};
 use whittle_build::request::Tagging;
 
@@ -26,6 +28,24 @@ pub fn labels(build: &ImageBuild, tagging: &Tagging) -> BTreeMap<String, String>
     named
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
+}
+
+/// What a Job waits for that is suspended, and has not ended.
+pub fn suspended(job: &Job) -> Option<String> {
+    let is = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+    if !is || pods::has_ended(job) {
+        return None;
+    }
+    let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
+    Some(match job.labels().get(names::KUEUE_QUEUE) {
+        Some(queue) => format!(
+            "waits in queue {queue} of Kueue, which has suspended Job {name}: kubectl get workloads -n {namespace}, kubectl describe \
+             localqueue {queue} -n {namespace}"
+        ),
+        None => format!(
+            "Job {name} was suspended: kubectl patch job {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}' resumes it"
+        ),
+    })
 }
 
 /// The resources of the runner of an attempt at this build: `own`, and in a queue at least its share of what the builder asks for.

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::{self, CONTAINER};
-use crate::names;
+use super::kueue::suspended;
 use crate::pods;
 use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{FailureReason, Missing, MissingKind, Reason, Waiting};
@@ -185,24 +185,6 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
         )),
         None => State::Pending(not_made(job, seen.events)),
     }
-}
-
-/// What a Job waits for that is suspended, and has not ended.
-pub(super) fn suspended(job: &Job) -> Option<String> {
-    let is = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
-    if !is || pods::has_ended(job) {
-        return None;
-    }
-    let (name, namespace) = (job.name_any(), job.namespace().unwrap_or_default());
-    Some(match job.labels().get(names::KUEUE_QUEUE) {
-        Some(queue) => format!(
-            "waits in queue {queue} of Kueue, which has suspended Job {name}: kubectl get workloads -n {namespace}, kubectl describe \
-             localqueue {queue} -n {namespace}"
-        ),
-        None => format!(
-            "Job {name} was suspended: kubectl patch job {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}' resumes it"
-        ),
-    })
 }
 
 /// Why a Job has no Pod.

@@ -364,8 +364,12 @@ fn checked_in_a_queue() -> Observed {
     let input = input(&build);
     let status = build.status.as_mut().unwrap();
     status.input = Some(input);
-    let built = serde_json::json!({"digest": "sha256:1", "platforms": [{"platform": "linux/amd64", "digest": "sha256:2", "size": 1}]});
-    let built = Report::Succeeded(serde_json::from_value(built).unwrap());
+    let platform = serde_json::json!({"platform": "linux/amd64", "digest": "sha256:2", "size": 1});
+    let built = Report::Succeeded(whittle_build::report::Built {
+        digest: "sha256:1".into(),
+        platforms: vec![serde_json::from_value(platform).unwrap()],
+        ..Default::default()
+    });
     let pushed = whittle_build::report::keep(&built);
     status.current.as_mut().unwrap().stage = Stage::Checking { pushed };
     let mut checked = with(build, State::Ended(built));
