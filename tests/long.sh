@@ -28,5 +28,8 @@ make --no-print-directory test-e2e T='truth:: pairs:: all_samples:: faults::'
 stage "Flux's own source-controller"
 make --no-print-directory test-e2e T='--include-ignored flux_real::'
 
+stage "Kueue itself"
+make --no-print-directory test-e2e T='--include-ignored kueue_real::'
+
 stage "Fuzzing, 60 seconds each"
 SECONDS_EACH=60 make --no-print-directory fuzz

@@ -23,6 +23,8 @@ pub struct Current {
     pub stage: Stage,
     /// What goes on, for example `9/14 [build 4/5] RUN go build`.
     pub message: Option<String>,
+    /// Steps that are done, and all that are known by now: `9/14`.
+    pub progress: Option<String>,
     /// When the next attempt may start.
     pub retry_at: Option<Time>,
     /// What ended the attempt before this one.
@@ -32,6 +34,8 @@ pub struct Current {
     pub since: Option<Time>,
     /// True once the attempt's Job was made.
     pub started: bool,
+    /// Since when the attempt waits for its start, and nobody holds it: `spec.queueTimeout` counts from here. None once it runs.
+    pub waiting_since: Option<Time>,
     /// What the attempt waits for; [`ImageBuildStatus::waiting`](super::ImageBuildStatus::waiting) reads it.
     pub waiting: Option<Waiting>,
 }
@@ -111,6 +115,9 @@ struct Written {
     stage: Option<Name>,
     /// What goes on, for example `9/14 [build 4/5] RUN go build`.
     message: Option<String>,
+    /// Steps that are done, and all that are known by now, for example `9/14`.
+    #[serde(default)]
+    progress: Option<String>,
     /// When the next attempt may start.
     retry_at: Option<Time>,
     /// What ended the attempt before this one.
@@ -122,6 +129,10 @@ struct Written {
     /// True once the attempt's Job was made.
     #[serde(default)]
     started: Option<bool>,
+    /// Since when the attempt waits for its start, or for a queue of Kueue: `spec.queueTimeout` counts from here; absent while it runs
+    /// and while `spec.suspend` holds it.
+    #[serde(default)]
+    waiting_since: Option<Time>,
     /// What the attempt waits for before it runs; absent while it does.
     #[serde(default, deserialize_with = "known")]
     waiting: Option<Waiting>,
@@ -153,10 +164,12 @@ impl From<Written> for Current {
             generation: written.generation,
             stage,
             message: written.message,
+            progress: written.progress,
             retry_at: written.retry_at,
             last_failure: written.last_failure,
             since: written.since,
             started: written.started == Some(true),
+            waiting_since: written.waiting_since,
             waiting: written.waiting,
         }
     }
@@ -177,10 +190,12 @@ impl From<Current> for Written {
             generation: current.generation,
             stage: Some(name),
             message: current.message,
+            progress: current.progress,
             retry_at: current.retry_at,
             last_failure: current.last_failure,
             since: current.since,
             started: current.started.then_some(true),
+            waiting_since: current.waiting_since,
             waiting: current.waiting,
             pushed,
             checked,

@@ -53,6 +53,11 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
+    printcolumn(
+        name = "Progress",
+        type_ = "string",
+        json_path = ".status.current.progress"
+    ),
     printcolumn(name = "Image", type_ = "string", json_path = ".spec.output.image"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.displaySize"),
     printcolumn(
@@ -70,6 +75,18 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
         name = "Platforms",
         type_ = "string",
         json_path = ".status.displayPlatforms",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Position",
+        type_ = "integer",
+        json_path = ".status.current.waiting.position",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Starts",
+        type_ = "string",
+        json_path = ".status.current.waiting.starts",
         priority = 1
     )
 )]
@@ -163,6 +180,13 @@ pub struct ImageBuildSpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("timeout: invalid duration: write one between 1s and 24h, for example 30m or 1h30m"))]
     pub timeout: String,
+    /// How long an attempt may wait until it starts, for example 1h: for its turn on the Builder, for the Builder, or in a queue of Kueue.
+    /// A build that has waited longer ends with the reason QueueTimeout, and the next change, request or trigger builds again. Without
+    /// it a build waits for its turn as long as that takes; at most 168h. Time in which spec.suspend holds it does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) >= duration('1s') && duration(self) <= duration('168h')").message("queueTimeout: invalid duration: write one between 1s and 168h, for example 1h or 90m"))]
+    pub queue_timeout: Option<String>,
     /// Further attempts after a fault of the platform (eviction, node loss, an unavailable registry); a failing
     /// Dockerfile is never retried.
     #[serde(default = "defaults::retries")]

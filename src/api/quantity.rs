@@ -6,6 +6,11 @@ use k8s_openapi::jiff::SignedDuration;
 ///
 /// Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>
 pub fn bytes(quantity: &str) -> Option<u64> {
+    value(quantity).map(|value| value as u64)
+}
+
+/// The number that a quantity is, for example 0.5 of `500m`; `None` where it is not one.
+pub fn value(quantity: &str) -> Option<f64> {
     const SUFFIXES: [(&str, f64); 13] = [
         ("Ki", 1024.0),
         ("Mi", 1_048_576.0),
@@ -30,7 +35,7 @@ pub fn bytes(quantity: &str) -> Option<u64> {
         })
         .unwrap_or((quantity, 1.0));
     let value = number.parse::<f64>().ok()? * factor;
-    (value.is_finite() && value >= 0.0).then_some(value as u64)
+    (value.is_finite() && value >= 0.0).then_some(value)
 }
 
 /// A duration such as `30m` or `1h30m`, at least none and at most 30 days; the API server has checked

@@ -60,6 +60,8 @@ pub enum FailureReason {
     PushFailed,
     /// The build did not end within `spec.timeout`.
     Timeout,
+    /// The build did not start within `spec.queueTimeout`.
+    QueueTimeout,
     /// A memory limit was hit; the message says whose.
     OutOfMemory,
     /// The builder's cache volume is full, also after pruning.
@@ -128,6 +130,8 @@ pub enum Reason {
     WaitingForEarlierPod,
     /// Ready, Reconciling: the Builder is being created, woken, started, restarted or deleted.
     WaitingForBuilder,
+    /// Ready, Reconciling: the attempt's Job is suspended: it waits in a queue of Kueue, or somebody has suspended it.
+    JobSuspended,
     /// Ready, Reconciling: the attempt's Job is being deleted, and is created again afterwards.
     JobDeleted,
     /// Ready, Reconciling: a Job of the attempt's name belongs to somebody else.

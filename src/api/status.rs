@@ -136,6 +136,15 @@ impl ImageBuildStatus {
         let since = current.and_then(|current| current.since.as_ref());
         since.or(self.started_at.as_ref())
     }
+
+    /// Seconds that builds of this ImageBuild take: the median of the last ones that succeeded.
+    pub fn usual(&self) -> Option<i64> {
+        let ended = |it: &&HistoryEntry| it.result == "Succeeded";
+        let ended = self.history.iter().filter(ended);
+        let mut seconds: Vec<i64> = ended.filter_map(|it| it.duration_seconds).collect();
+        seconds.sort_unstable();
+        seconds.get(seconds.len() / 2).copied()
+    }
 }
 
 /// One platform's image.

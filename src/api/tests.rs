@@ -159,6 +159,17 @@ fn timeouts_are_durations_of_at_most_a_day() {
 }
 
 #[test]
+fn how_long_a_build_may_wait_is_a_duration_of_at_most_a_week() {
+    for wrong in ["30", "5x", "0s", "169h", "7d", "-1m", "1.5h", ""] {
+        refused(json!({"queueTimeout": wrong}), "queueTimeout");
+    }
+    for right in ["1s", "90m", "1h30m", "168h"] {
+        accepted(json!({"queueTimeout": right}));
+    }
+    assert_eq!(image_build(json!({})).spec.queue_timeout, None);
+}
+
+#[test]
 fn a_git_url_is_of_a_known_form_and_holds_no_credentials() {
     let git = |url: &str| json!({"source": {"inline": null, "git": {"url": url}}});
     for url in [

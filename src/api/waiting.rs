@@ -1,6 +1,6 @@
 //! What a build waits for, and how a Builder is, as data: conditions only tell people of it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,6 +20,27 @@ pub struct Waiting {
     /// The object that does not exist, where the cluster names one.
     #[serde(default)]
     pub missing: Option<Missing>,
+    /// In the Builder's queue: the place, 1 is the next one. Exact near the front; further back it is brought up to date as the queue
+    /// halves.
+    #[serde(default)]
+    pub position: Option<i32>,
+    /// In the Builder's queue: about when it starts, by how long the last builds of those before it took. Absent where too few of them
+    /// have a history.
+    #[serde(default)]
+    pub starts: Option<Time>,
+}
+
+impl Waiting {
+    /// For this reason, and nothing more is known.
+    pub fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            of_builder: false,
+            missing: None,
+            position: None,
+            starts: None,
+        }
+    }
 }
 
 /// An object that does not exist.
@@ -70,9 +91,9 @@ fn agree(field: Reason, ready: Option<&Condition>) -> bool {
 fn waiting_by_condition(ready: &Condition) -> Option<Waiting> {
     let reason = Reason::named(&ready.reason).filter(|reason| reason.waits())?;
     (ready.status != "True").then(|| Waiting {
-        reason,
         of_builder: ready.message.starts_with("Builder "),
         missing: missing(&ready.message),
+        ..Waiting::new(reason)
     })
 }
 
@@ -118,9 +139,8 @@ mod tests {
 
     fn waiting(reason: Reason, of_builder: bool) -> Option<Waiting> {
         Some(Waiting {
-            reason,
             of_builder,
-            missing: None,
+            ..Waiting::new(reason)
         })
     }
 

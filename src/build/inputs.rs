@@ -84,6 +84,7 @@ impl Inputs {
             triggers: _,
             priority: _,
             timeout: _,
+            queue_timeout: _,
             retries: _,
             suspend: _,
             history_limit: _,

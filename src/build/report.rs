@@ -106,6 +106,11 @@ impl Progress {
         super::bounds::line(&mut message, 512);
         message
     }
+
+    /// As it stands in `status.current.progress`, for example `9/14`.
+    pub fn counted(&self) -> String {
+        format!("{}/{}", self.done, self.total)
+    }
 }
 
 /// What a runner sends to the controller.

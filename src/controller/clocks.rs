@@ -83,6 +83,7 @@ impl Clock {
             && let Some(current) = &mut status.current
         {
             follow(&mut current.since);
+            follow(&mut current.waiting_since);
             follow(&mut status.started_at);
         }
         now

@@ -30,6 +30,11 @@ pub const IMAGE_BUILD_UID: &str = "whittle.dev/imagebuild-uid";
 pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
 /// Annotation: number of the build that a Job serves.
 pub const BUILD: &str = "whittle.dev/build";
+/// Label of Kueue on what is to wait in a LocalQueue: its name.
+pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
+/// Labels of an ImageBuild that its runners' Jobs get too: Kueue reads them there. Their values were checked by the API server, as
+/// those of any label.
+pub const HANDED_ON: [&str; 2] = [KUEUE_QUEUE, "kueue.x-k8s.io/priority-class"];
 /// Annotation on a StatefulSet whose Pod was refused: when its controller was last asked to try again.
 pub const TRIED_AT: &str = "whittle.dev/tried-at";
 /// Annotation on a Builder's NetworkPolicy: where the addresses come from that it closes to build steps.

@@ -174,7 +174,19 @@ pub fn how_many(pods: &[Pod], job: Option<&Job>) -> usize {
 
 fn all<'a>(pods: &'a [Pod], job: Option<&Job>) -> impl Iterator<Item = &'a Pod> {
     pods.iter()
-        .filter(move |pod| job.is_some_and(|job| is_of(pod, job)))
+        .filter(move |pod| job.is_some_and(|job| is_of(pod, job) && !is_left_over(pod, job)))
+}
+
+/// True for a Pod that was taken away when the Job was suspended, which has been resumed since: its end says nothing of the attempt.
+fn is_left_over(pod: &Pod, job: &Job) -> bool {
+    let conditions = job
+        .status
+        .iter()
+        .flat_map(|it| it.conditions.iter().flatten());
+    let mut resumed = conditions.filter(|it| it.type_ == "Suspended" && it.status == "False");
+    let resumed = resumed.find_map(|it| it.last_transition_time.as_ref());
+    pod.metadata.deletion_timestamp.is_some()
+        && resumed.is_some_and(|at| pod.metadata.creation_timestamp.as_ref() < Some(at))
 }
 
 fn template(job: &Job) -> impl Iterator<Item = &Container> {

@@ -265,3 +265,22 @@ fn a_check_that_no_status_names_is_stray_unless_it_goes_already() {
     assert!(!is_stray_check(&check, &[]));
     assert!(!is_stray_check(&job(), &[]));
 }
+
+#[test]
+fn a_pod_that_went_when_its_job_was_suspended_is_not_the_jobs_once_that_goes_on() {
+    let resumed = |at: &str, status: &str| {
+        let mut job = job();
+        let condition = json!({"type": "Suspended", "status": status, "lastTransitionTime": at});
+        job.status = serde_json::from_value(json!({"conditions": [condition]})).unwrap();
+        job
+    };
+    let going = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:01:00Z"}});
+    let pods = [pod("old", EARLY, going), own()];
+    let chosen = |job: &Job| of(&pods, Some(job)).unwrap().name_any();
+    assert_eq!(chosen(&resumed(LATE, "False")), own().name_any());
+    assert_eq!(how_many(&pods, Some(&resumed(LATE, "False"))), 1);
+    // While it is suspended, and where it was resumed before that Pod was made.
+    for job in [resumed(LATE, "True"), resumed(EARLY, "False"), job()] {
+        assert_eq!(chosen(&job), pods[0].name_any());
+    }
+}

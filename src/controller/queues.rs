@@ -214,6 +214,10 @@ impl Queues {
         let full = standing_back.is_full(self.most_back);
         let mut queue = Queue::of(build, &builds, &runners, full);
         queue.running += begun.len();
+        queue
+            .ahead
+            .running
+            .extend(begun.iter().map(|_| (None, None)));
         queue.standing_back = standing_back;
         queue
     }

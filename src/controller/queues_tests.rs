@@ -419,3 +419,19 @@ fn a_namespace_that_is_full_of_jobs_is_full_for_itself_alone() {
     see(&queues, running("late", 1));
     assert_eq!(queues.busy("team", "default"), MOST + 1);
 }
+
+#[test]
+fn a_build_in_a_queue_of_kueue_keeps_its_place_and_its_builder_from_no_restart() {
+    let queues = Queues::default();
+    let mut build = running("a", 1);
+    let current = json!({"current": {"started": false, "waiting": {"reason": "JobSuspended"}},
+        "conditions": [{"type": "Ready", "status": "Unknown", "reason": "JobSuspended", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let mut status = serde_json::to_value(build.status.unwrap()).unwrap();
+    json_patch::merge(&mut status, &current);
+    build.status = serde_json::from_value(status).unwrap();
+    see(&queues, build);
+    queues.job(&Event::Apply(job("a")));
+    assert_eq!(queues.queue(&queued("b", 2)).running, 1);
+    assert_eq!(queues.busy("team", "default"), 0);
+    assert_eq!(queues.wanted("team", "default"), 2);
+}

@@ -143,6 +143,8 @@ mod tests {
                 since: None,
                 started: true,
                 waiting: None,
+                progress: None,
+                waiting_since: None,
                 stage: Stage::Building,
             }),
             ..ImageBuildStatus::default()

@@ -78,10 +78,11 @@ pub fn builder_ready(builder: &Builder) -> Option<u64> {
     digest((builder.uid(), decide::Readiness::of(builder)))
 }
 
-/// An attempt's end, and its going.
+/// An attempt's end, and its going; whether it is suspended, which Kueue says.
 pub fn job(job: &Job) -> Option<u64> {
     let leaves = job.metadata.deletion_timestamp.is_some();
-    digest((job.uid(), pods::has_ended(job), leaves))
+    let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+    digest((job.uid(), pods::has_ended(job), leaves, suspended))
 }
 
 /// A Pod's phase, and what keeps it from running.
@@ -176,13 +177,20 @@ mod tests {
     }
 
     #[test]
-    fn a_job_wakes_once_it_has_ended_or_is_to_go() {
+    fn a_job_wakes_once_it_has_ended_is_to_go_or_is_suspended() {
         let condition =
             |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True"}]}});
         let known = job(&job_that(json!({})));
         assert_eq!(job(&job_that(json!({"status": {"active": 1}}))), known);
         assert_eq!(job(&job_that(condition("FailureTarget"))), known);
-        for change in [condition("Failed"), condition("Complete"), leaving()] {
+        let suspended = json!({"spec": {"suspend": true, "template": {}}});
+        let changes = [
+            condition("Failed"),
+            condition("Complete"),
+            leaving(),
+            suspended,
+        ];
+        for change in changes {
             assert_ne!(job(&job_that(change.clone())), known, "{change}");
         }
     }

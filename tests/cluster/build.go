@@ -56,6 +56,7 @@ var families = []family{
 // onDemand are built by the test that uses them, and by no start of a cluster.
 var onDemand = []family{
 	{name: "flux", programs: []string{"source-controller"}, seconds: 240},
+	{name: "kueue", programs: []string{"kueue"}, seconds: 240},
 }
 
 // familiesFor are those that a cluster with these images needs.

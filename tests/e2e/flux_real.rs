@@ -14,7 +14,7 @@ use crate::flux::{COPY, archive, objects as sources};
 use crate::registry::{files_of, push_artifact};
 
 /// What a program says on its standard output; the end of the test where it fails.
-fn said(command: &mut Command) -> String {
+pub fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {error}");
@@ -39,11 +39,10 @@ fn objects(path: &Path) -> Vec<Value> {
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
-/// Builds it and pushes an image of it; the image as Pods ask for it.
-fn image(cluster: &Path, namespace: &str) -> String {
-    let build = ["run", ".", "build", "source-controller"];
+/// Builds a component that is built on demand and pushes an image of it; the image as Pods ask for it.
+pub fn image(cluster: &Path, namespace: &str, name: &str) -> String {
+    let build = ["run", ".", "build", name];
     let folder = said(Command::new("go").args(build).current_dir(cluster));
-    let name = "source-controller";
     let tree = tempfile::tempdir().unwrap();
     let layer = tree.path().join("layer.tar");
     let mut tar = tar::Builder::new(std::fs::File::create(&layer).unwrap());
@@ -95,7 +94,7 @@ async fn install(field: &Field) {
     let pod = &mut deployment["spec"]["template"]["spec"];
     pod["securityContext"] = json!({"fsGroup": 1337, "runAsUser": 65534});
     let container = &mut pod["containers"][0];
-    container["image"] = image(&cluster, &field.namespace).into();
+    container["image"] = image(&cluster, &field.namespace, "source-controller").into();
     let own = json!([
         "--watch-all-namespaces=false",
         "--log-level=info",

@@ -27,6 +27,7 @@ mod gitops;
 mod guard;
 mod helm_test;
 mod isolation;
+mod kueue_real;
 mod leaks;
 mod local;
 mod long;

@@ -29,6 +29,7 @@ mod network;
 mod notifications;
 mod policies;
 mod proxy;
+mod queue;
 mod refusals;
 mod requests;
 mod rights;

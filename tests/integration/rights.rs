@@ -590,6 +590,12 @@ async fn a_deployment_is_a_watcher_of_its_builder_in_whittles_own_image_and_no_o
     let thief = Thief::new(&stage.namespace).await;
     let honest = fresh(&deployment, "apps/v1", "Deployment");
     thief.apply(&honest).await.expect("the watcher");
+    // As Kueue's webhook has it where the namespace has a LocalQueue named default.
+    let queue = ("kueue.x-k8s.io/queue-name", "default");
+    let queued = json!({"metadata": {"labels": {(queue.0): queue.1}},
+        "spec": {"template": {"metadata": {"labels": {(queue.0): queue.1, "kueue.x-k8s.io/managed": "true"}}}}});
+    let queued = merged(&honest, queued);
+    thief.apply(&queued).await.expect("the watcher in a queue");
     let of_pod = |patch: Value| merged(&honest, json!({"spec": {"template": {"spec": patch}}}));
     let container = &honest["spec"]["template"]["spec"]["containers"][0];
     let other_image = merged(container, json!({"image": "evil"}));

@@ -64,6 +64,15 @@ pub(super) fn queued(uid: &str, since: &str) -> ImageBuild {
     )
 }
 
+/// The same, where it is known about when it starts.
+pub(super) fn queued_until(uid: &str, since: &str, starts: &str) -> ImageBuild {
+    let mut build = queued(uid, since);
+    let status = build.status.as_mut().unwrap();
+    let waiting = status.current.as_mut().unwrap().waiting.as_mut().unwrap();
+    waiting.starts = serde_json::from_value(json!(starts)).unwrap();
+    build
+}
+
 /// One whose Dockerfile failed.
 pub(super) fn failed() -> ImageBuild {
     build(

@@ -234,7 +234,12 @@ fn goes_on(
                 .join("  ")
         }
         (State::Waiting, Some(_), _) => match place {
-            Some((place, all)) => format!("Queued: {place} of {all}"),
+            Some((place, all)) => {
+                let starts = status.waiting().and_then(|waiting| waiting.starts);
+                let about = starts.filter(|at| at.0 > now);
+                let about = about.map(|at| format!(", about {}", span(since(now, at.0))));
+                format!("Queued: {place} of {all}{}", about.unwrap_or_default())
+            }
             None => {
                 let ready = find(&status.conditions, READY);
                 ready

@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::super::fixtures::{build, building, failed, now, queued};
+use super::super::fixtures::{build, building, failed, now, queued, queued_until};
 use super::*;
 
 #[test]
@@ -14,7 +14,9 @@ fn a_namespace_is_a_table_with_places_in_the_queue_and_builders() {
         building(),
         failed(),
         queued("u3", "2026-11-25T11:59:00Z"),
-        queued("u2", "2026-11-25T11:58:00Z"),
+        queued_until("u2", "2026-11-25T11:58:00Z", "2026-11-25T12:04:00Z"),
+        // What was expected is over.
+        queued_until("u4", "2026-11-25T11:59:30Z", "2026-11-25T11:59:59Z"),
     ];
     insta::assert_snapshot!(overview(
         &builds,

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use whittle_api::{
-    ADVICE, Failure, HistoryEntry, ImageBuild, ImageBuildStatus, Phases, READY, Source, TRIGGERS,
-    find, is_true,
+    ADVICE, Failure, ImageBuild, ImageBuildStatus, Phases, READY, Source, TRIGGERS, find, is_true,
 };
 use whittle_image::display_size;
 
@@ -189,7 +188,7 @@ impl Told<'_> {
             }
         }
         self.line("build", &what);
-        if let Some(usual) = usual(status) {
+        if let Some(usual) = status.usual() {
             self.line(
                 "usually",
                 &format!("{} (median of the last builds)", span(usual)),
@@ -197,9 +196,15 @@ impl Told<'_> {
         }
         let ready = find(&status.conditions, READY);
         match status.waiting() {
-            Some(_) => {
+            Some(waiting) => {
                 let message = ready.map(|it| it.message.clone()).unwrap_or_default();
                 self.line("waits for", &message);
+                if let Some(starts) = waiting.starts.filter(|at| at.0 > now) {
+                    self.line(
+                        "starts",
+                        &format!("in about {}", span(since(now, starts.0))),
+                    );
+                }
             }
             None => {
                 let message = current.message.clone();
@@ -474,19 +479,6 @@ fn growth(size: i64, before: i64) -> String {
         more if more > 0 => format!(" (+{})", display_size(more)),
         less => format!(" (-{})", display_size(-less)),
     }
-}
-
-/// Seconds that builds of this ImageBuild take, by the last ones that succeeded.
-fn usual(status: &ImageBuildStatus) -> Option<i64> {
-    let ended = |it: &&HistoryEntry| it.result == "Succeeded";
-    let mut seconds: Vec<i64> = status
-        .history
-        .iter()
-        .filter(ended)
-        .filter_map(|it| it.duration_seconds)
-        .collect();
-    seconds.sort_unstable();
-    seconds.get(seconds.len() / 2).copied()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::super::fixtures::{build, building, failed, now, queued, ready};
+use super::super::fixtures::{build, building, failed, now, queued_until, ready};
 use super::*;
 
 fn told(build: &ImageBuild) -> String {
@@ -32,7 +32,11 @@ fn a_build_that_runs_is_told_with_what_it_does_and_how_long_it_takes() {
 
 #[test]
 fn a_build_that_waits_says_for_what() {
-    insta::assert_snapshot!(told(&queued("u2", "2026-11-25T11:59:00Z")));
+    insta::assert_snapshot!(told(&queued_until(
+        "u2",
+        "2026-11-25T11:59:00Z",
+        "2026-11-25T12:04:00Z"
+    )));
 }
 
 #[test]

@@ -79,12 +79,13 @@ impl Cluster {
         &self,
         attempt: &Attempt,
         name: &str,
-        message: &str,
+        (message, counted): (&str, &str),
     ) -> Result<(), Error> {
         let patch: json_patch::Patch = serde_json::from_value(json!([
             { "op": "test", "path": "/metadata/uid", "value": attempt.uid },
             { "op": "test", "path": "/status/current/job", "value": attempt.job },
             { "op": "add", "path": "/status/current/message", "value": message },
+            { "op": "add", "path": "/status/current/progress", "value": counted },
         ]))
         .expect("a literal patch is always a patch");
         let namespace = &attempt.namespace;

@@ -16,14 +16,19 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::imagebuild::brief;
+use crate::names;
 use whittle_api::{
     Builder, BuilderSpec, BuilderStatus, ImageBuild, ImageBuildSpec, ImageBuildStatus,
 };
 
 /// Owners, finalizers, labels and annotations that are taken, at most.
 const FEW: usize = 32;
-/// Keys of the labels and annotations that are taken begin with this.
+/// Keys of the labels and annotations that are taken begin with this, or are labels that a runner's Job gets too.
 const OURS: &str = "whittle.dev/";
+
+fn is_taken(key: &str) -> bool {
+    key.starts_with(OURS) || names::HANDED_ON.contains(&key)
+}
 
 /// The metadata that is used. What has no field here is skipped.
 #[derive(Deserialize)]
@@ -90,7 +95,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
     }
 }
 
-/// Those of a map whose keys are ours.
+/// Those of a map whose keys are ours, or are handed on.
 struct Ours(BTreeMap<String, String>);
 
 impl<'de> Deserialize<'de> for Ours {
@@ -104,7 +109,7 @@ impl<'de> Deserialize<'de> for Ours {
             fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self::Value, A::Error> {
                 let mut ours = BTreeMap::new();
                 while let Some(key) = all.next_key::<String>()? {
-                    if key.starts_with(OURS) && ours.len() < FEW {
+                    if is_taken(&key) && ours.len() < FEW {
                         ours.insert(key, all.next_value()?);
                     } else {
                         all.next_value::<IgnoredAny>()?;

@@ -269,13 +269,13 @@ async fn progress_of_an_attempt_that_is_over_is_dropped() {
         "testing value /status/current/job failed: test failed",
     );
     cluster
-        .write_progress(&speaker, "hello", "step 1")
+        .write_progress(&speaker, "hello", ("step 1", "1/2"))
         .await
         .unwrap();
     server.refuse(&status, 500, "InternalError", "etcd is away");
     assert!(
         cluster
-            .write_progress(&speaker, "hello", "step 1")
+            .write_progress(&speaker, "hello", ("step 1", "1/2"))
             .await
             .is_err()
     );

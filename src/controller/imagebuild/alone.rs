@@ -34,6 +34,8 @@ pub fn ended(
             since: Some(Time(started)),
             started: true,
             waiting: None,
+            progress: None,
+            waiting_since: None,
         }),
         ..ImageBuildStatus::default()
     };

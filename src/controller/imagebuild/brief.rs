@@ -51,6 +51,7 @@ pub fn image_build(build: &mut ImageBuild) {
         triggers: None,
         priority: build.spec.priority,
         timeout: String::new(),
+        queue_timeout: build.spec.queue_timeout.take(),
         retries: 0,
         suspend: build.spec.suspend,
         history_limit: 0,
@@ -64,11 +65,13 @@ pub fn image_build(build: &mut ImageBuild) {
     let shortened = whittle_api::rollback_asked(build).filter(|_| answered);
     let trimmed = decide::input(build);
     if let Some(status) = &mut build.status {
-        let waiting = status.waiting();
+        let (waiting, usual) = (status.waiting(), status.usual());
         *status = ImageBuildStatus {
             observed_generation: status.observed_generation,
             started_at: status.started_at.take(),
             completed_at: status.completed_at.take(),
+            // What its builds usually take, for those that wait behind it: the history itself is not kept.
+            duration_seconds: usual,
             trigger: status.trigger.take().map(|mut trigger| {
                 trigger.detail.clear();
                 trigger
@@ -94,7 +97,8 @@ pub fn image_build(build: &mut ImageBuild) {
                 {
                     pushed.clear();
                 }
-                current.since = None;
+                current.progress = None;
+                current.since = current.since.take().filter(|_| current.started);
                 current.waiting = waiting;
                 current
             }),
@@ -276,6 +280,8 @@ mod tests {
             since: None,
             started: false,
             waiting: None,
+            progress: None,
+            waiting_since: None,
             stage: Stage::Checking { pushed: "p".into() },
         });
         for (whole, expected) in [

@@ -6,12 +6,14 @@ mod due;
 mod early;
 mod end;
 mod fetch;
+mod forecast;
 mod queue;
 mod readiness;
 mod refused;
 pub(super) mod rollback;
 mod start;
 mod trying;
+mod waited;
 mod watching;
 
 pub use checking::{
@@ -19,8 +21,10 @@ pub use checking::{
     pending as pending_check,
 };
 
+pub use clock::left_to_wait;
 pub use due::{LOOP, ask, is_doubtful, loops, read};
 pub use end::memory_limit;
+pub use forecast::{Ahead, is_overdue};
 pub use queue::{
     Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,
     stands_back, stands_back_by, turn, waits_to_retry,
@@ -49,6 +53,7 @@ use crate::sharing::Own;
 use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
+use waited::suspended;
 use whittle_api::{
     Builder, CANCEL, Current, FailureReason, ImageBuild, ImageBuildStatus, MissingKind, READY,
     REQUESTED_AT, Reason, Stage, WebhookStatus, find,
@@ -479,6 +484,8 @@ fn begin(
         since: Some(Time(now)),
         started: false,
         waiting: None,
+        progress: None,
+        waiting_since: Some(Time(now)),
         stage: Stage::Building,
     });
 }
@@ -514,7 +521,12 @@ fn go_on(
     if let Some(pending) = checking::pending(build, Some(&status)) {
         return checking::go_on(observed, settings, status, &pending, now);
     }
+    if let State::Pending(_) | State::Running | State::Told(_) | State::Ended(_) = &observed.attempt
+    {
+        clock::go_on(&mut status, now);
+    }
     match &observed.attempt {
+        State::Suspended(why) => suspended(observed, settings, status, (current, why), now),
         State::Absent => start(observed, settings, status, now),
         State::Leaving | State::Foreign if deadline(build, &status, now) <= now => {
             let said = find(&status.conditions, READY).map(|c| c.message.clone());

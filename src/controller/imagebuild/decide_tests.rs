@@ -655,7 +655,11 @@ fn the_order_is_that_in_which_builds_became_due() {
         let active: std::collections::BTreeSet<String> =
             running.iter().map(|uid| (*uid).to_owned()).collect();
         let started = active.clone();
-        Queue::of(build, &all, &Runners { active, started }, false)
+        Queue {
+            // How long these take: forecast_tests.rs.
+            ahead: Ahead::default(),
+            ..Queue::of(build, &all, &Runners { active, started }, false)
+        }
     };
     let waits = |before| Queue {
         running: 0,

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::USER;
+use super::kueue::suspended;
 use super::outcome::{
     NOT_STARTED, PULL_GRACE, failed_condition, is_over, pull_failure, unschedulable,
 };
@@ -52,6 +53,8 @@ pub enum State {
     Exercised,
     /// The Pod turned Ready; what else the image is held to has not begun.
     Exercising,
+    /// Its Job is suspended: why, for people. That time does not count.
+    Suspended(String),
     /// Goes on.
     Waiting {
         /// A sentence for people.
@@ -132,6 +135,9 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     }
     if job.metadata.deletion_timestamp.is_some() {
         return waiting("the Pod of a previous health check is terminating");
+    }
+    if let Some(why) = suspended(job) {
+        return State::Suspended(why);
     }
     let Some(pod) = seen.pod else {
         return match failed_condition(job) {

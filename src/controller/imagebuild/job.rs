@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use super::decide;
+use super::kueue;
 use super::minimized;
 use crate::builder::objects::{PORT, config_map_volume, mount, pull_secrets};
 use crate::extra;
@@ -106,6 +107,8 @@ pub fn attempt(
     let build = &*at(build, id);
     let request = request(build, builder, id, settings);
     let metadata = metadata(build, id);
+    let mut labels = metadata.labels.clone().unwrap_or_default();
+    labels.extend(kueue::labels(build, &id.tagging));
     let secret = settings.callback.as_ref().map(|_| Secret {
         metadata: ObjectMeta {
             name: Some(names::credential(&request.uid, &id.job)),
@@ -145,7 +148,10 @@ pub fn attempt(
                 },
                 ..JobSpec::default()
             }),
-            metadata,
+            metadata: ObjectMeta {
+                labels: Some(labels),
+                ..metadata
+            },
             status: None,
         },
     })
@@ -286,7 +292,12 @@ fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Setting
                 outside::environment(builder, settings),
                 ("TMPDIR", paths::SCRATCH.into()),
             )),
-            resources: Some(settings.runner.resources.clone()),
+            resources: Some(kueue::resources(
+                build,
+                builder,
+                &id.tagging,
+                &settings.runner.resources,
+            )),
             security_context: Some(SecurityContext {
                 read_only_root_filesystem: Some(true),
                 ..unprivileged()

@@ -7,6 +7,7 @@ pub mod decide;
 mod ended;
 pub(crate) mod gate;
 pub mod job;
+mod kueue;
 pub(crate) mod minimized;
 mod observe;
 pub(crate) mod outcome;
@@ -228,8 +229,13 @@ async fn reconcile(cached: &ImageBuild, context: &Context) -> Result<Requeue, Er
     let builder = ObjectRef::new(&cached.spec.builder_ref.name).within(&namespace);
     let look = Look::at(cached, context.known.builders.get(&builder).as_deref());
     let queues = context.queues().await;
-    if queues.waits_still(look, cached) {
-        return Ok(Requeue::requeue(ITS_TURN));
+    let now = Timestamp::now();
+    let left = cached.status.as_ref();
+    let left = left.and_then(|status| decide::left_to_wait(cached, status, now));
+    let left = left.map_or(ITS_TURN, std_duration).min(ITS_TURN);
+    let over = left.is_zero() || decide::is_overdue(cached, now);
+    if !over && queues.waits_still(look, cached) {
+        return Ok(Requeue::requeue(left));
     }
     // Live: a cache may be behind, and what it does not show would be built twice.
     let Some(mut build) = context.cluster.image_build(&namespace, &name).await? else {

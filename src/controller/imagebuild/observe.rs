@@ -134,7 +134,13 @@ pub async fn observe(
     };
     // Once a runner has what came of them, it is not read again.
     let trials = match decide::pending_trial(&build, build.status.as_ref()) {
-        Some(pending) if !pending.done || matches!(attempt, State::Absent | State::Pending(_)) => {
+        Some(pending)
+            if !pending.done
+                || matches!(
+                    attempt,
+                    State::Absent | State::Pending(_) | State::Suspended(_)
+                ) =>
+        {
             trials(&build, &pending, now, cluster).await?
         }
         _ => vec![],

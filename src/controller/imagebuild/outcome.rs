@@ -6,6 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::job::{self, CONTAINER};
+use super::kueue::suspended;
 use crate::pods;
 use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{FailureReason, Missing, MissingKind, Reason, Waiting};
@@ -50,6 +51,8 @@ pub enum State {
     Leaving,
     /// A Job of this name exists, but is not this ImageBuild's.
     Foreign,
+    /// Its Job is suspended, and has no Pod: why, for people.
+    Suspended(String),
     /// Its Pod does not run yet.
     Pending(Pending),
     /// Its Pod runs.
@@ -115,9 +118,9 @@ impl Pending {
     /// As the status has it.
     pub fn waiting(&self) -> Option<Waiting> {
         self.reason.waits().then(|| Waiting {
-            reason: self.reason,
             of_builder: self.of_builder,
             missing: self.missing.clone(),
+            ..Waiting::new(self.reason)
         })
     }
 }
@@ -155,6 +158,13 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
     };
     if job.metadata.deletion_timestamp.is_some() {
         return State::Leaving;
+    }
+    if let Some(why) = suspended(job) {
+        // Its Pod is being taken away, and says nothing but what it has written before.
+        return match seen.pod.and_then(reported) {
+            Some(report) => State::Ended(report),
+            None => State::Suspended(why),
+        };
     }
     if let Some(report) = seen.pod.and_then(ended) {
         return State::Ended(report);
@@ -318,16 +328,19 @@ fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
         .and_then(|state| state.terminated.as_ref())
 }
 
+/// What a Pod's runner has written when all was done.
+fn reported(pod: &Pod) -> Option<Report> {
+    let message = terminated(pod)?.message.as_deref()?;
+    Some(report::decode(message).ok()?.bounded())
+}
+
 /// What a Pod that has ended reports, or what its end says where it reports nothing.
 fn ended(pod: &Pod) -> Option<Report> {
     let status = pod.status.as_ref()?;
     let terminated = terminated(pod);
     // The report first: it is written only when all is done, whatever became of the Pod after it.
-    if let Some(report) = terminated
-        .and_then(|t| t.message.as_deref())
-        .and_then(|message| report::decode(message).ok())
-    {
-        return Some(report.bounded());
+    if let Some(report) = reported(pod) {
+        return Some(report);
     }
     if terminated.is_none() && !is_over(pod) {
         return None;

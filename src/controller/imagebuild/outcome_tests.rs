@@ -410,3 +410,39 @@ fn a_conflict_of_the_scheduler_is_nobodys_to_mend() {
             Operation cannot be fulfilled on persistentvolumeclaims \"c\": the object has been modified; please apply your changes"}]}));
     assert_eq!(unschedulable(&pod), None);
 }
+
+fn suspended_job(labels: serde_json::Value) -> Job {
+    let mut job = job(json!({}));
+    job.metadata.namespace = Some("team".into());
+    job.metadata.labels = serde_json::from_value(labels).unwrap();
+    job.spec = serde_json::from_value(json!({"suspend": true, "template": {}})).unwrap();
+    job
+}
+
+#[test]
+fn a_suspended_job_waits_in_its_queue_whatever_becomes_of_its_pod() {
+    let job = suspended_job(json!({"kueue.x-k8s.io/queue-name": "builds"}));
+    let killed = terminated(json!({"exitCode": 143, "reason": "Error"}));
+    for pod in [None, Some(&pod(json!({"phase": "Running"}))), Some(&killed)] {
+        let State::Suspended(why) = judge(Some(&job), pod) else {
+            panic!("not suspended: {:?}", judge(Some(&job), pod));
+        };
+        assert!(why.starts_with("waits in queue builds of Kueue"), "{why}");
+    }
+    let State::Suspended(why) = judge(Some(&suspended_job(json!({}))), None) else {
+        panic!("not suspended");
+    };
+    assert!(why.contains("kubectl patch job j -n team"), "{why}");
+    // What its runner had written by then counts.
+    let written = terminated(json!({"exitCode": 0, "message": encode(&success())}));
+    assert!(matches!(
+        judge(Some(&job), Some(&written)),
+        State::Ended(Report::Succeeded(_))
+    ));
+    let mut ended = job;
+    ended.status = serde_json::from_value(
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}),
+    )
+    .unwrap();
+    assert_eq!(reason(judge(Some(&ended), None)), FailureReason::Timeout);
+}

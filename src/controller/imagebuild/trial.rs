@@ -204,7 +204,9 @@ pub fn state(seen: &Seen, check: &HealthCheck, now: Timestamp) -> State {
     match gate::state(seen, check, now) {
         gate::State::NoNode => State::NoNode,
         gate::State::Absent => State::Absent,
-        gate::State::Waiting { message, .. } => State::Waiting(message),
+        gate::State::Waiting { message, .. } | gate::State::Suspended(message) => {
+            State::Waiting(message)
+        }
         gate::State::Passed { .. }
         | gate::State::Ended { .. }
         | gate::State::Exercising

@@ -359,10 +359,10 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
                 // It would be overwritten at once.
                 return Ok(());
             }
-            let message = progress.message();
+            let words = (progress.message(), progress.counted());
             let written = desk
                 .cluster
-                .write_progress(attempt, &callback.name, &message)
+                .write_progress(attempt, &callback.name, (&words.0, &words.1))
                 .await;
             if let Err(error) = written {
                 tracing::debug!(%error, "cannot write progress");

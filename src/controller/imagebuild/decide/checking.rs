@@ -3,7 +3,8 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::refused::is_told;
-use super::{Action, Observed, Step, deadline, end, start, step, trying};
+use super::waited::waited_out;
+use super::{Action, Observed, Step, clock, deadline, end, start, step, trying};
 use crate::imagebuild::gate;
 use crate::imagebuild::gate::State;
 use crate::imagebuild::minimized::{self, Next, NotAnswered};
@@ -294,6 +295,15 @@ pub(super) fn go_on(
         });
         return end(observed, status, report, now);
     }
+    let is_suspended = |found: &gate::Check| matches!(found.state, State::Suspended(_));
+    match observed.checks.iter().any(is_suspended) {
+        true => clock::wait(&mut status, now),
+        false => clock::go_on(&mut status, now),
+    }
+    let wait = clock::left_to_wait(build, &status, now);
+    if wait.is_some_and(|left| left.is_zero()) {
+        return waited_out(observed, settings, status, now);
+    }
     let left = deadline(build, &status, now).duration_since(now);
     let mut waiting = vec![];
     let mut soonest: Option<SignedDuration> = None;
@@ -303,6 +313,7 @@ pub(super) fn go_on(
                 waiting.push(format!("{}: {message}", found.platform));
                 soonest = soonest.into_iter().chain(*left).min();
             }
+            State::Suspended(why) => waiting.push(format!("{}: {why}", found.platform)),
             State::Absent | State::Exercising | State::Ended { .. } => {
                 waiting.push(format!("{}: starting", found.platform));
             }
@@ -375,7 +386,8 @@ pub(super) fn go_on(
         return Step {
             look_again: Some(look),
             ..step(status, action)
-        };
+        }
+        .within(wait);
     }
     let (any, told) = gate::told(&observed.checks, check);
     let unproven = (!any).then(|| minimized::unproven(build, built)).flatten();

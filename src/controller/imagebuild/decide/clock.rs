@@ -18,27 +18,78 @@ pub(super) fn run(status: &mut ImageBuildStatus, now: Timestamp) {
         current.since = Some(Time(now));
     }
     current.started = true;
+    current.waiting_since = None;
     if status.queued_seconds.is_none() {
         status.queued_seconds = Some(status::seconds_since(status.started_at.as_ref(), now));
     }
 }
 
-/// The attempt waits for its turn, or is held: its time begins after that.
-pub(super) fn unstart(status: &mut ImageBuildStatus) {
+/// The attempt waits for its turn: its time begins after that.
+pub(super) fn unstart(status: &mut ImageBuildStatus, now: Timestamp) {
     if let Some(current) = &mut status.current {
         current.started = false;
     }
+    wait(status, now);
+}
+
+/// A person holds the attempt: neither its time nor its wait goes on.
+pub(super) fn hold(status: &mut ImageBuildStatus) {
+    if let Some(current) = &mut status.current {
+        current.started = false;
+        current.waiting_since = None;
+    }
+}
+
+/// The attempt waits from now on, where it does not yet.
+pub(super) fn wait(status: &mut ImageBuildStatus, now: Timestamp) {
+    if let Some(current) = &mut status.current {
+        current.waiting_since.get_or_insert(Time(now));
+    }
+}
+
+/// What has run, and waits in a queue of Kueue since, goes on: that time does not count.
+pub(super) fn go_on(status: &mut ImageBuildStatus, now: Timestamp) {
+    let Some(current) = &mut status.current else {
+        return;
+    };
+    let Some(Time(since)) = current.waiting_since.clone() else {
+        return;
+    };
+    if !current.started {
+        // Its Pod runs from the beginning.
+        return run(status, now);
+    }
+    current.waiting_since = None;
+    let waited = now.duration_since(since).max(SignedDuration::ZERO);
+    current.since = current.since.take().map(|Time(at)| Time(at + waited));
 }
 
 /// Since when `spec.timeout` counts: since the attempt was started, and before that since it has waited for something
-/// other than its turn.
+/// other than its turn. While one that was started waits in a queue of Kueue, its clock stands still.
 pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     let current = status.current.as_ref();
     let started = current.is_some_and(|current| current.started);
-    if !started && waits_for(status, &[Reason::Queued, Reason::Suspended]) {
+    let reasons = [Reason::Queued, Reason::Suspended, Reason::JobSuspended];
+    if !started && waits_for(status, &reasons) {
         return now;
     }
-    status.since().map_or(now, |time| time.0)
+    let since = status.since().map_or(now, |time| time.0);
+    let waits = current.and_then(|current| current.waiting_since.as_ref());
+    match waits.filter(|_| started) {
+        Some(Time(waits)) => since + now.duration_since(*waits).max(SignedDuration::ZERO),
+        None => since,
+    }
+}
+
+/// What is left of `spec.queueTimeout` for an attempt that waits; none where nothing bounds that.
+pub fn left_to_wait(
+    build: &ImageBuild,
+    status: &ImageBuildStatus,
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let most = duration(build.spec.queue_timeout.as_ref()?).max(SignedDuration::from_secs(1));
+    let since = status.current.as_ref()?.waiting_since.as_ref()?.0;
+    Some((most - now.duration_since(since)).max(SignedDuration::ZERO))
 }
 
 /// How long it is until then, which is the end of a [`backoff`]; none where that is over, or was never said. One that is

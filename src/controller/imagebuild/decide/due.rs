@@ -293,6 +293,15 @@ pub(super) fn cancel(status: &mut ImageBuildStatus) {
     }
 }
 
+/// A build ends that has waited too long. What has moved since it was asked for begins the next one; but where nothing of the source was
+/// known before, what was seen of it meanwhile is what this one would have built.
+pub(super) fn waited_out(status: &mut ImageBuildStatus) {
+    let begun = status.trigger.as_ref().and_then(|it| it.revision.as_ref());
+    if begun.or(last_revision(status)).is_none() {
+        cancel(status);
+    }
+}
+
 /// What the annotation whittle.dev/cancel says where it ends the build under way.
 pub(super) fn cancels<'a>(build: &'a ImageBuild, status: &ImageBuildStatus) -> Option<&'a str> {
     let asked = build.annotations().get(CANCEL)?.trim();

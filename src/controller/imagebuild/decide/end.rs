@@ -188,6 +188,8 @@ fn retry(
         },
         started: current.started && checked,
         waiting: None,
+        progress: None,
+        waiting_since: (!checked).then_some(Time(now + wait)),
     });
     let message = format!(
         "attempt {} of {} failed: {why}; retrying in {} s",

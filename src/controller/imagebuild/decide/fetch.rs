@@ -131,7 +131,7 @@ pub(super) fn go_on(
             );
             try_again(status, &fetch, why, now)
         }
-        State::Pending(_) => look(30, status),
+        State::Pending(_) | State::Suspended(_) => look(30, status),
         State::Running | State::Told(_) => look(15, status),
         State::Ended(Report::Failed(failed)) => try_again(status, &fetch, end::why(failed), now),
         State::Ended(Report::Succeeded(_)) => {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::{is_built, refused};
+use super::{Ahead, is_built, refused};
 use crate::imagebuild::outcome::Pending;
 use crate::names;
 use whittle_api::{FailureReason, ImageBuild, ImageBuildStatus, Missing, MissingKind, Reason};
@@ -60,6 +60,8 @@ pub struct Queue {
     pub waiting: usize,
     /// Builds that run and that base images or schedules have begun; this one is none of them.
     pub standing_back: StandingBack,
+    /// How long those that run and those before it take.
+    pub ahead: Ahead,
     /// What another build waits for in vain, and this one needs too: it would hang in the same way.
     pub missing: Option<Pending>,
 }
@@ -109,6 +111,7 @@ impl Queue {
             if runners.active.contains(&uid) && under_way {
                 if runners.started.contains(&uid) || !lacks_its_own(other) {
                     queue.running += 1;
+                    queue.ahead.runs(other);
                 } else if queue.missing.is_none() {
                     queue.missing = shared_lack(build, other);
                 }
@@ -122,6 +125,7 @@ impl Queue {
                 queue.waiting += 1;
                 if mine.is_some() && turn(other).is_some_and(|other| Some(other) < mine) {
                     queue.before += 1;
+                    queue.ahead.waits(other);
                 }
             }
         }
@@ -136,7 +140,8 @@ impl Runners {
         let hangs = |uid: &String| {
             let mut found = builds.iter().map(Borrow::borrow);
             found.any(|build| {
-                build.uid().as_ref() == Some(uid) && (lacks_its_own(build) || is_refused(build))
+                let hangs = lacks_its_own(build) || is_refused(build) || is_suspended(build);
+                build.uid().as_ref() == Some(uid) && hangs
             })
         };
         let busy = |uid: &&String| self.started.contains(*uid) || !hangs(uid);
@@ -178,6 +183,12 @@ pub fn lacks_certificates(build: &ImageBuild) -> bool {
 pub fn doubts_its_builder(build: &ImageBuild) -> bool {
     let current = build.status.as_ref().and_then(|s| s.current.as_ref());
     lacks_certificates(build) || current.is_some_and(|current| current.attempt > 1)
+}
+
+/// True where the build's Job is suspended: it waits in a queue of Kueue, maybe for hours. It keeps its place, as it may start at any
+/// moment, and no Builder from a restart.
+fn is_suspended(build: &ImageBuild) -> bool {
+    refused::own_trouble(build) == Some(Reason::JobSuspended)
 }
 
 /// True where an object of the build itself was refused.

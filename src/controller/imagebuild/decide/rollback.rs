@@ -131,6 +131,8 @@ pub(super) fn begin(
         since: Some(Time(now)),
         started: false,
         waiting: None,
+        progress: None,
+        waiting_since: None,
         stage: Stage::Tagging {
             pushed: report::keep(&Report::Succeeded(pushed)),
         },

@@ -4,10 +4,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::clock::{clock, deadline, run, timeout, unstart, until};
+use super::clock::{clock, deadline, hold, left_to_wait, run, timeout, unstart, until, wait};
+use super::waited::waited_out;
 use super::{
-    Action, Observed, Step, checking, end, is_ready, most, refused, rollback, stands_back, step,
-    trying, waits_for,
+    Action, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused, rollback,
+    stands_back, step, trying, waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::job::{self, AttemptId};
@@ -25,6 +26,17 @@ use whittle_build::report::failed;
 
 /// Starts the attempt that the status names, or says what it waits for.
 pub(super) fn start(
+    observed: &Observed,
+    settings: &Settings,
+    status: ImageBuildStatus,
+    now: Timestamp,
+) -> Step {
+    let step = start_or_wait(observed, settings, status, now);
+    let left = left_to_wait(&observed.build, &step.status, now);
+    step.within(left)
+}
+
+fn start_or_wait(
     observed: &Observed,
     settings: &Settings,
     mut status: ImageBuildStatus,
@@ -46,8 +58,14 @@ pub(super) fn start(
             current.attempt
         );
         status::hold_back(&mut status, build, &message, now);
-        unstart(&mut status);
+        hold(&mut status);
         return step(status, Action::None);
+    }
+    if !after_push && !current.started {
+        wait(&mut status, now);
+        if left_to_wait(build, &status, now).is_some_and(|left| left.is_zero()) {
+            return waited_out(observed, settings, status, now);
+        }
     }
     let since = clock(&status, now);
     let left = deadline(build, &status, now).duration_since(now);
@@ -193,32 +211,22 @@ pub(super) fn start(
             ..step(status, Action::None)
         };
     }
-    let ahead = observed.queue.running + observed.queue.before;
-    let bound = settings.triggers.max_concurrent;
-    let full = (ahead >= most(builder)).then(|| {
-        let most = builder.spec.max_concurrent_builds;
-        format!(
-            "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
-                {} running, {} queued before this one",
-            observed.queue.running, observed.queue.before
-        )
-    });
-    let full = full.or_else(|| {
-        let over = stands_back(build) && observed.queue.standing_back.is_full(bound);
-        over.then(|| {
-            format!(
-                "queued: at most {bound} builds that base images and schedules start run in the cluster at a time, half of them in \
-                    one namespace (triggers.maxConcurrent of the installation)"
-            )
-        })
-    });
-    if let Some(message) = full.filter(|_| !after_push) {
+    if let Some(message) = full(observed, builder, settings).filter(|_| !after_push) {
+        let said = status.waiting().and_then(|waiting| waiting.starts);
+        let found = forecast::starts(&observed.queue.ahead, most(builder), now);
+        let starts = forecast::said(said.map(|it| it.0), found, now);
+        let message = message + &forecast::words(starts, now);
         status::working(&mut status, build, Reason::Queued, message, now);
+        let waiting = status.current.as_mut().and_then(|it| it.waiting.as_mut());
+        if let Some(waiting) = waiting {
+            waiting.position = i32::try_from(observed.queue.before + 1).ok();
+            waiting.starts = starts.map(Time);
+        }
         // The clock stands still: it is not written down anew at each look.
         if let Some(now) = &mut status.current {
             now.since = current.since.clone();
         }
-        unstart(&mut status);
+        unstart(&mut status, now);
         return Step {
             look_again: Some(SignedDuration::from_secs(30)),
             ..step(status, Action::None)
@@ -290,6 +298,28 @@ pub(super) fn start(
             )
         }
     }
+}
+
+/// What an attempt waits for whose turn it is not yet.
+pub(super) fn full(observed: &Observed, builder: &Builder, settings: &Settings) -> Option<String> {
+    let &Queue {
+        running, before, ..
+    } = &observed.queue;
+    if running + before >= most(builder) {
+        let (name, most) = (builder.name_any(), builder.spec.max_concurrent_builds);
+        return Some(format!(
+            "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
+                {running} running, {before} queued before this one"
+        ));
+    }
+    let bound = settings.triggers.max_concurrent;
+    let over = stands_back(&observed.build) && observed.queue.standing_back.is_full(bound);
+    over.then(|| {
+        format!(
+            "queued: at most {bound} builds that base images and schedules start run in the cluster at a time, half of them in \
+                one namespace (triggers.maxConcurrent of the installation)"
+        )
+    })
 }
 
 /// True for the build of a request that asks for no cache: the value says of which, so that no later one is meant.

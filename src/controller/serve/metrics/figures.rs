@@ -8,13 +8,14 @@ use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 use crate::imagebuild::decide::is_settled;
 
 /// What waiting builds are told apart by; what else they may wait for is [`OTHER`].
-pub const WAITS: [Reason; 8] = [
+pub const WAITS: [Reason; 9] = [
     Reason::Queued,
     Reason::WaitingForBuilder,
     Reason::WaitingForEarlierPod,
     Reason::Superseding,
     Reason::Retrying,
     Reason::Suspended,
+    Reason::JobSuspended,
     Reason::Unschedulable,
     Reason::QuotaExceeded,
 ];
