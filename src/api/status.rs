@@ -141,7 +141,9 @@ impl ImageBuildStatus {
     pub fn usual(&self) -> Option<i64> {
         let ended = |it: &&HistoryEntry| it.result == "Succeeded";
         let ended = self.history.iter().filter(ended);
-        let mut seconds: Vec<i64> = ended.filter_map(|it| it.duration_seconds).collect();
+        // Whoever may write statuses writes what they like: no build takes more than a week.
+        let seconds = ended.filter_map(|it| it.duration_seconds);
+        let mut seconds: Vec<i64> = seconds.map(|it| it.clamp(0, 604_800)).collect();
         seconds.sort_unstable();
         seconds.get(seconds.len() / 2).copied()
     }

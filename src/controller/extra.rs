@@ -86,7 +86,7 @@ pub fn environment(added: &[Variable], outside: Vec<EnvVar>, own: (&str, String)
     };
     let outside = outside
         .into_iter()
-        .filter(|it| !added.iter().any(|added| added.name == it.name));
+        .filter(|it| !added.iter().any(|added| added.name.eq_ignore_ascii_case(&it.name)));
     let added = added.iter().filter(|added| added.name != own.0);
     added
         .map(|added| variable(&added.name, &added.value))

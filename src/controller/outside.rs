@@ -53,7 +53,8 @@ pub fn environment(builder: &Builder, settings: &Settings) -> Vec<EnvVar> {
         .collect();
     let folders: Vec<&str> = trusted(builder, settings).iter().map(|it| it.1).collect();
     if !folders.is_empty() {
-        // Both Go and rustls read all files of these, besides the usual bundle.
+        // Go reads all files of these besides its usual bundle; so does rustls besides SSL_CERT_FILE, which the image sets, and reads
+        // nothing else then.
         all.push(variable("SSL_CERT_DIR", &folders.join(":")));
     }
     all

@@ -16,7 +16,7 @@ use crate::field::{Field, PATIENCE, variable};
 use crate::flux_real::{image, said};
 
 const KUEUE: &str = "kueue.x-k8s.io";
-/// Kueue's manifests have this namespace; here it is the test's.
+/// Kueue's manifests have this namespace; here it is one of the test's.
 const HOME: &str = "kueue-system";
 /// What of them is not needed: what others may do, metrics, and an API of its own.
 const LEFT_OUT: [&str; 3] = ["APIService", "Namespace", "ConfigMap"];
@@ -33,8 +33,8 @@ const WEBHOOKS: [&str; 9] = [
     "vjob.kb.io",
 ];
 
-/// The manifests of the version that is built, as its own kustomization has them, in this namespace.
-fn manifests(cluster: &Path, namespace: &str) -> Vec<Value> {
+/// The manifests of the version that is built, as its own kustomization has them, in this namespace, and for the Jobs of another one.
+fn manifests(cluster: &Path, namespace: &str, builds: &str) -> Vec<Value> {
     let module = ["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kueue"];
     let kueue = cluster.join("components/kueue");
     let module = said(Command::new("go").args(module).current_dir(kueue));
@@ -49,7 +49,7 @@ fn manifests(cluster: &Path, namespace: &str) -> Vec<Value> {
     };
     let mut all: Vec<Value> = all.into_iter().filter(needed).collect();
     for object in &mut all {
-        if let Some(webhooks) = object["webhooks"].as_array_mut() {
+        if let Some(webhooks) = object.get_mut("webhooks").and_then(Value::as_array_mut) {
             webhooks.retain(|it| WEBHOOKS.iter().any(|name| it["name"] == *name));
             for webhook in webhooks {
                 if webhook["name"]
@@ -57,7 +57,7 @@ fn manifests(cluster: &Path, namespace: &str) -> Vec<Value> {
                     .unwrap_or_default()
                     .ends_with("job.kb.io")
                 {
-                    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
+                    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": builds}});
                     webhook["namespaceSelector"] = here;
                 }
             }
@@ -66,8 +66,8 @@ fn manifests(cluster: &Path, namespace: &str) -> Vec<Value> {
     all
 }
 
-/// Installs it for the Jobs of this namespace alone.
-async fn install(field: &Field) {
+/// Installs it, for the Jobs of the namespace `builds` alone. It needs one of its own: it leaves that out.
+async fn install(field: &Field, builds: &str) {
     let cluster = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster");
     let image = image(&cluster, &field.namespace, "kueue");
     let config = json!({"apiVersion": "config.kueue.x-k8s.io/v1beta2", "kind": "Configuration", "namespace": field.namespace,
@@ -78,7 +78,7 @@ async fn install(field: &Field) {
         .create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kueue-manager-config"}, "data": data}))
         .await;
     let mut deployment = None;
-    for mut object in manifests(&cluster, &field.namespace) {
+    for mut object in manifests(&cluster, &field.namespace, builds) {
         if object["kind"] == "Deployment" {
             let container = &mut object["spec"]["template"]["spec"]["containers"][0];
             container["image"] = image.clone().into();
@@ -178,6 +178,14 @@ async fn leave(field: Field) {
             crds.delete(&crd.name_any(), &selection).await.unwrap();
         }
     }
+    let own = ListParams::default().labels("app.kubernetes.io/name=kueue");
+    for (kind, plural) in [
+        ("ClusterRole", "clusterroles"),
+        ("ClusterRoleBinding", "clusterrolebindings"),
+    ] {
+        let api = all(&field, "rbac.authorization.k8s.io", kind, plural);
+        api.delete_collection(&selection, &own).await.unwrap();
+    }
     field.close().await;
 }
 
@@ -258,7 +266,9 @@ async fn job(field: &Field, status: &ImageBuildStatus) -> Job {
 async fn builds_wait_for_its_quota_make_room_and_go_on_and_a_queue_named_default_takes_all() {
     let mut field = Field::new("kueue-real").await;
     field.patience = 4 * PATIENCE;
-    install(&field).await;
+    let mut home = Field::new("kueue-home").await;
+    home.patience = field.patience;
+    install(&home, &field.namespace).await;
     queue(&field, "builds").await;
 
     // It waits from its first moment on, and what Kueue decides stays.
@@ -300,4 +310,5 @@ async fn builds_wait_for_its_quota_make_room_and_go_on_and_a_queue_named_default
     policy(&field, "None").await;
     field.succeeds("other").await;
     leave(field).await;
+    home.close().await;
 }

@@ -54,12 +54,13 @@ fn message(build: &ImageBuild) -> String {
 async fn a_build_that_waits_longer_than_it_may_ends_also_where_the_controller_was_away() {
     let mut stage = one_at_a_time().await;
     let first = runs(&stage, "first").await;
-    let spec = json!({"queueTimeout": "4s"});
-    stage.apply("second", spec).await.unwrap();
+    stage.apply("second", json!({})).await.unwrap();
     let before = stage.ready("second", "Unknown", "Queued").await;
     let since = |build: &ImageBuild| build.status.clone()?.current?.waiting_since;
     let known = since(&before).expect("since when it waits");
     stage.kill_controller();
+    let bound = json!({"queueTimeout": "4s"});
+    stage.apply("second", bound).await.unwrap();
     stage.start_controller().await;
     let ended = stage.ready("second", "False", "QueueTimeout").await;
     let status = ended.status.clone().unwrap();
@@ -75,6 +76,7 @@ async fn a_build_that_waits_longer_than_it_may_ends_also_where_the_controller_wa
     ends(&stage, "first", &first).await;
     assert_eq!(stage.jobs().await.len(), 1);
     assert_eq!(stage.get("second").await.status.unwrap().build, Some(1));
+    stage.apply("second", json!({})).await.unwrap();
     request(&stage, "second", "now").await;
     let second = stage.job("second").await;
     ends(&stage, "second", &second).await;
@@ -303,14 +305,13 @@ async fn a_wait_in_a_queue_of_kueue_is_bounded_too_and_a_person_may_hold_it() {
                 .then_some(())
         })
         .await;
-    stage
-        .apply("hello", json!({"queueTimeout": "3s"}))
-        .await
-        .unwrap();
+    stage.apply("hello", json!({})).await.unwrap();
     let again = stage.job("hello").await;
     assert_ne!(again.uid(), job.uid());
     kueue(&stage, &again, true).await;
     stage.ready("hello", "Unknown", "JobSuspended").await;
+    let bound = json!({"queueTimeout": "3s"});
+    stage.apply("hello", bound).await.unwrap();
     let ended = stage.ready("hello", "False", "QueueTimeout").await;
     assert!(
         message(&ended).contains("waits in queue builds"),

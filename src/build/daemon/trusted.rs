@@ -39,6 +39,10 @@ fn fault_in(folder: &Path) -> Option<String> {
 
 /// The file that git is to trust; none where the system's own is enough.
 pub(super) fn for_git() -> io::Result<Option<PathBuf>> {
+    // It may have changed since the daemon started, and git would trust nobody any more.
+    if let Some(why) = fault() {
+        return Err(io::Error::other(why));
+    }
     let folders = FOLDERS.map(Path::new);
     bundle(&PUBLIC.map(Path::new), &folders, &std::env::temp_dir())
 }

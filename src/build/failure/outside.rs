@@ -97,7 +97,7 @@ fn of_line(line: &str, proxy: &BTreeMap<String, String>, of_step: bool) -> Optio
     }
     let of_proxy = || proxy.iter().filter(|(name, _)| *name != "NO_PROXY");
     let hosts = || of_proxy().filter_map(|(_, url)| host(url));
-    let by_name = || hosts().any(|host| line.contains(&host));
+    let by_name = || hosts().any(|host| names(line, &host));
     let to_proxy = line.contains("proxyconnect") || line.contains("resolve proxy");
     if to_proxy || has(line, &NO_CONNECTION) && by_name() {
         let url = of_proxy().next_back().map_or("", |(_, url)| url.as_str());
@@ -111,10 +111,11 @@ fn of_line(line: &str, proxy: &BTreeMap<String, String>, of_step: bool) -> Optio
             .iter()
             .any(|words| line.trim_end().ends_with(words));
     if closed && !proxy.is_empty() {
-        return Some(format!(
+        return Some(
             "the proxy does not lead there: let it allow this host, or name the host in proxy.noProxy of the Builder (of the chart) \
              if builds reach it directly"
-        ));
+                .to_owned(),
+        );
     }
     // Of a step it is known which tool speaks of what: its own hints are better, and most print much.
     let direct = proxy.is_empty() && !of_step && has(line, &NO_CONNECTION);
@@ -128,12 +129,23 @@ fn has(line: &str, words: &[&str]) -> bool {
     words.iter().any(|words| line.contains(words))
 }
 
-/// Host and port of a URL, as errors have it; of a host without a port the host.
+/// The host of a proxy's URL, without a port and brackets.
 fn host(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.trim_end_matches('/').to_lowercase();
-    let (host, _) = authority.rsplit_once(':').unwrap_or((&authority, ""));
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next()?,
+        None => authority.split(':').next()?,
+    };
     (!host.is_empty()).then(|| host.to_owned())
+}
+
+/// True where this host stands in the line as a word of its own.
+fn names(line: &str, host: &str) -> bool {
+    let part =
+        |c: char| c.is_ascii_alphanumeric() || "-._".contains(c) || host.contains(':') && c == ':';
+    line.split(|c| !part(c))
+        .any(|word| word.trim_end_matches(['.', ':']) == host)
 }
 
 /// True where nothing in the line is an address or a name of the cluster.
@@ -191,6 +203,23 @@ mod tests {
             let step = hint(&proxy, FailureReason::StepFailed, "", Some(line));
             assert!(step.is_some(), "{line}");
         }
+        // Another host of which its name is a part.
+        let short = by("http://proxy:3128");
+        let line = "dial tcp: lookup proxy.golang.org on 10.96.0.10:53: no such host";
+        assert_eq!(
+            hint(&short, FailureReason::StepFailed, "", Some(line)),
+            None
+        );
+        let line = "connect to proxy:3128: connection refused";
+        assert!(hint(&short, FailureReason::StepFailed, "", Some(line)).is_some());
+        let line = "connect to [fd00::1]:3128: connection refused";
+        let by_address = hint(
+            &by("http://[fd00::1]:3128"),
+            FailureReason::StepFailed,
+            "",
+            Some(line),
+        );
+        assert!(by_address.is_some());
     }
 
     #[test]

@@ -174,14 +174,16 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
         let facts = registry_secret::facts(&config);
         return fetch(request, &config, &facts, image, reports).await;
     }
-    let located = versions::located(request).await?;
+    let begun = Instant::now();
+    let located = versions::located(request).await;
+    known.phases.source = Some(milliseconds(begun.elapsed()));
+    let located = located?;
     let request = located.as_ref().unwrap_or(request);
     let solver = Solver { request, ..*solver };
     let mut facts = registry_secret::facts(&config);
     let mut prepared = prepare(request)?;
     let cache = cache_config(request, known);
     registry_secret::write(&prepared, (&config, &cache), request, None)?;
-    let begun = Instant::now();
     let read = source::read(&solver, &config, &facts, &mut prepared).await;
     known.phases.source = Some(milliseconds(begun.elapsed()));
     known.source = read?;

@@ -117,7 +117,17 @@ pub(super) async fn finish(
     let failed = |error: Trouble| error.failure(request, facts);
     let client = of_output(request, config, true).map_err(failed)?;
     let begun = Instant::now();
-    let mut first = check(&client, &image).await.map_err(failed)?;
+    let read = async {
+        let first = check(&client, &image).await.map_err(failed)?;
+        let second = match &debug {
+            Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
+            None => None,
+        };
+        Ok((first, second))
+    };
+    let read = read.await;
+    phases.read_back = Some(milliseconds(begun.elapsed()));
+    let (mut first, second) = read?;
     for stored in &first.platforms {
         let platform = &stored.status;
         let size = display_size(platform.size);
@@ -129,21 +139,18 @@ pub(super) async fn finish(
             platform.digest
         ));
     }
-    let second = match &debug {
-        Some(pushed) => Some(check(&client, pushed).await.map_err(failed)?),
-        None => None,
-    };
-    phases.read_back = Some(milliseconds(begun.elapsed()));
     let begun = Instant::now();
     let sought = minimize::sought(request, config, used, &first.platforms).await;
-    let full = Judged {
-        held: contents::hold(&client, request, &mut first.platforms, sought.as_ref())
-            .await
-            .map_err(failed)?,
-        pushed: image,
-        checked: first,
+    let chosen = async {
+        let full = Judged {
+            held: contents::hold(&client, request, &mut first.platforms, sought.as_ref()).await?,
+            pushed: image,
+            checked: first,
+        };
+        minimize::choose(&client, request, full, sought.as_ref()).await
     };
-    let chosen = minimize::choose(&client, request, full, sought.as_ref()).await;
+    let chosen = chosen.await;
+    phases.check = Some(milliseconds(begun.elapsed()));
     let (chosen, smaller) = chosen.map_err(failed)?;
     let Judged {
         pushed: image,
@@ -151,7 +158,6 @@ pub(super) async fn finish(
         held: judged,
     } = chosen;
     *held = judged;
-    phases.check = Some(milliseconds(begun.elapsed()));
     let begun = Instant::now();
     let minimized = smaller.minimized.as_ref();
     // One that is tried first is judged once it is smaller.

@@ -21,7 +21,7 @@ pub use checking::{
     pending as pending_check,
 };
 
-pub use clock::left_to_wait;
+pub use clock::{count_wait, left_to_wait};
 pub use due::{LOOP, ask, is_doubtful, loops, read};
 pub use end::memory_limit;
 pub use forecast::{Ahead, is_overdue};

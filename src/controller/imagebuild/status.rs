@@ -128,6 +128,7 @@ pub fn end(
     now: Timestamp,
 ) {
     let job = job(status, build);
+    decide::count_wait(status, now);
     let generation = status
         .current
         .take()

@@ -57,11 +57,29 @@ pub(super) fn go_on(status: &mut ImageBuildStatus, now: Timestamp) {
     };
     if !current.started {
         // Its Pod runs from the beginning.
+        count_wait(status, now);
         return run(status, now);
     }
     current.waiting_since = None;
     let waited = now.duration_since(since).max(SignedDuration::ZERO);
-    current.since = current.since.take().map(|Time(at)| Time(at + waited));
+    let since = current.since.take();
+    current.since = since.map(|Time(at)| Time(later(at, waited)));
+}
+
+/// How long it has waited before, with the wait that ends now: one that has waited for its turn once counts that by itself.
+pub fn count_wait(status: &mut ImageBuildStatus, now: Timestamp) {
+    let current = status.current.as_ref();
+    let waits = current.filter(|current| !current.started);
+    let waits = waits.and_then(|current| current.waiting_since.as_ref());
+    let Some(waited) = waits.map(|since| now.duration_since(since.0).as_secs().max(0)) else {
+        return;
+    };
+    status.queued_seconds = status.queued_seconds.map(|it| it.saturating_add(waited));
+}
+
+/// That much later; what stands in a status may be any time.
+fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Since when `spec.timeout` counts: since the attempt was started, and before that since it has waited for something
@@ -76,7 +94,7 @@ pub(super) fn clock(status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
     let since = status.since().map_or(now, |time| time.0);
     let waits = current.and_then(|current| current.waiting_since.as_ref());
     match waits.filter(|_| started) {
-        Some(Time(waits)) => since + now.duration_since(*waits).max(SignedDuration::ZERO),
+        Some(Time(waits)) => later(since, now.duration_since(*waits).max(SignedDuration::ZERO)),
         None => since,
     }
 }
@@ -89,7 +107,8 @@ pub fn left_to_wait(
 ) -> Option<SignedDuration> {
     let most = duration(build.spec.queue_timeout.as_ref()?).max(SignedDuration::from_secs(1));
     let since = status.current.as_ref()?.waiting_since.as_ref()?.0;
-    Some((most - now.duration_since(since)).max(SignedDuration::ZERO))
+    let left = most.checked_sub(now.duration_since(since));
+    Some(left.unwrap_or_default().max(SignedDuration::ZERO))
 }
 
 /// How long it is until then, which is the end of a [`backoff`]; none where that is over, or was never said. One that is
@@ -101,7 +120,7 @@ pub(super) fn until(at: Option<&Time>, now: Timestamp) -> Option<SignedDuration>
 
 /// When the time of `spec.timeout` ends.
 pub(super) fn deadline(build: &ImageBuild, status: &ImageBuildStatus, now: Timestamp) -> Timestamp {
-    clock(status, now) + timeout(build)
+    later(clock(status, now), timeout(build))
 }
 
 /// `spec.timeout`.

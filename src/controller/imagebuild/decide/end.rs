@@ -23,8 +23,13 @@ pub(super) fn end(
     now: Timestamp,
 ) -> Step {
     let build = &observed.build;
-    // One that is told after its health check knows it already.
-    if let Some(phases) = phases(&mut report).filter(|it| it.start.is_none()) {
+    let pushed = (status.current.as_ref()).filter(|current| current.stage.is_after_push());
+    if let Some(current) = pushed {
+        // What is told after the push is of another runner: the time of the one that has built counts.
+        if let Report::Failed(failed) = &mut report {
+            failed.phases = checking::pushed(current).and_then(|built| built.phases);
+        }
+    } else if let Some(phases) = phases(&mut report) {
         phases.start = status.since().map(|since| start(*phases, since.0, now));
     }
     let prune = prune(build, &status);

@@ -24,6 +24,8 @@ pub struct Ahead {
     pub running: Vec<(Option<Timestamp>, Option<i64>)>,
     /// Of those that wait, and whose turn comes before.
     pub before: Vec<Option<i64>>,
+    /// So many of those that run wait in queues of Kueue: nobody here knows for how long.
+    pub suspended: usize,
 }
 
 impl Ahead {
@@ -46,8 +48,12 @@ fn usual(build: &ImageBuild) -> Option<i64> {
     build.status.as_ref()?.duration_seconds
 }
 
-/// About when one of `most` places is free for it; none where most of those before it have no history.
+/// About when one of `most` places is free for it; none where one is free already, as something else holds it up, where most of those
+/// before it have no history, and where one of them waits for Kueue.
 pub(super) fn starts(ahead: &Ahead, most: usize, now: Timestamp) -> Option<Timestamp> {
+    if ahead.suspended > 0 || ahead.running.len() + ahead.before.len() < most {
+        return None;
+    }
     let running = ahead.running.iter().map(|(_, usual)| *usual);
     let all = running.chain(ahead.before.iter().copied());
     let mut known: Vec<i64> = all.clone().flatten().filter(|it| *it >= 0).collect();
@@ -60,14 +66,15 @@ pub(super) fn starts(ahead: &Ahead, most: usize, now: Timestamp) -> Option<Times
     let left = |(since, usual): &(Option<Timestamp>, Option<i64>)| {
         let usual = takes(*usual);
         let ran = since.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
-        (usual - ran).max(usual / LATE_PART)
+        let left = usual.checked_sub(ran).unwrap_or_default();
+        left.max(usual / LATE_PART)
     };
     let mut ends: Vec<SignedDuration> = ahead.running.iter().map(left).collect();
     ends.sort_unstable();
     // More run than are to, as where the Builder was given less: the first that end make no room.
     let over = ends.len().saturating_sub(most);
     let mut places: BinaryHeap<Reverse<SignedDuration>> = ends.drain(over..).map(Reverse).collect();
-    while places.len() < most.min(ahead.before.len() + 1) {
+    while places.len() < most {
         places.push(Reverse(SignedDuration::ZERO));
     }
     for usual in &ahead.before {

@@ -112,6 +112,7 @@ impl Queue {
                 if runners.started.contains(&uid) || !lacks_its_own(other) {
                     queue.running += 1;
                     queue.ahead.runs(other);
+                    queue.ahead.suspended += usize::from(is_suspended(other));
                 } else if queue.missing.is_none() {
                     queue.missing = shared_lack(build, other);
                 }

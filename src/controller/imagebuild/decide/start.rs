@@ -302,14 +302,21 @@ fn start_or_wait(
 
 /// What an attempt waits for whose turn it is not yet.
 pub(super) fn full(observed: &Observed, builder: &Builder, settings: &Settings) -> Option<String> {
-    let &Queue {
-        running, before, ..
+    let Queue {
+        running,
+        before,
+        ahead,
+        ..
     } = &observed.queue;
     if running + before >= most(builder) {
         let (name, most) = (builder.name_any(), builder.spec.max_concurrent_builds);
         return Some(format!(
             "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
-                {running} running, {before} queued before this one"
+                {running} running{}, {before} queued before this one",
+            match ahead.suspended {
+                0 => String::new(),
+                some => format!(" ({some} of them wait in queues of Kueue, and keep their places)"),
+            }
         ));
     }
     let bound = settings.triggers.max_concurrent;

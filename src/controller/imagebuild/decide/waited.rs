@@ -77,10 +77,6 @@ pub(super) fn suspended(
         wait(&mut status, now);
     } else {
         unstart(&mut status, now);
-        if current.message.is_none() {
-            // It has not run yet, and was said to start.
-            status.queued_seconds = None;
-        }
     }
     status::working(
         &mut status,

@@ -360,10 +360,10 @@ fn checked_in_a_queue() -> Observed {
     let mut build = in_a_queue_of_kueue();
     let check = serde_json::json!({"tcpSocket": {"port": 80}});
     build.spec.health_check = serde_json::from_value(check).unwrap();
+    let wanted = input(&build);
+    build.status.as_mut().unwrap().input = Some(wanted);
     build.status = Some(next(&with(build.clone(), State::Running), later(100)).status);
-    let input = input(&build);
     let status = build.status.as_mut().unwrap();
-    status.input = Some(input);
     let platform = serde_json::json!({"platform": "linux/amd64", "digest": "sha256:2", "size": 1});
     let built = Report::Succeeded(whittle_build::report::Built {
         digest: "sha256:1".into(),
