@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Proxy {
-    /// The proxy for http:// URLs, for example http://proxy.example.com:3128; without credentials. Empty: none.
+    /// The proxy for `http://` URLs, for example `http://proxy.example.com:3128`; without credentials. Empty: none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("!self.contains('@')").message("proxy.httpProxy: credentials are not allowed in the URL, because many may read it: use a proxy \
         that allows the cluster's addresses without credentials"))]
     #[x_kube(validation = Rule::new(URL).message("proxy.httpProxy: invalid URL: write http://host:port or https://host:port, for example http://proxy.example.com:3128"))]
     pub http_proxy: String,
-    /// The proxy for https:// URLs; httpProxy where it is empty.
+    /// The proxy for `https://` URLs; httpProxy where it is empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new("!self.contains('@')").message("proxy.httpsProxy: credentials are not allowed in the URL, because many may read it: use a proxy \

@@ -84,9 +84,11 @@ pub fn environment(added: &[Variable], outside: Vec<EnvVar>, own: (&str, String)
         value: Some(value.into()),
         value_from: None,
     };
-    let outside = outside
-        .into_iter()
-        .filter(|it| !added.iter().any(|added| added.name.eq_ignore_ascii_case(&it.name)));
+    let outside = outside.into_iter().filter(|it| {
+        !added
+            .iter()
+            .any(|added| added.name.eq_ignore_ascii_case(&it.name))
+    });
     let added = added.iter().filter(|added| added.name != own.0);
     added
         .map(|added| variable(&added.name, &added.value))

@@ -6,7 +6,7 @@ use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use whittle_api::{ImageBuild, Phases, is_true};
 use whittle_controller::names;
 
@@ -49,7 +49,7 @@ pub fn watched(client: &Client, namespace: &str, name: &str) -> Watched {
     };
     let made = |found: watcher::Result<Job>| async move {
         let job = found.ok()?;
-        job.meta()
+        job.metadata
             .deletion_timestamp
             .is_none()
             .then_some(Ok(Seen::Job))

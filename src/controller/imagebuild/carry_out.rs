@@ -94,8 +94,7 @@ pub async fn tell(build: &ImageBuild, step: &Step, context: &Context) {
         let (seconds, queued) = (step.status.duration_seconds, step.status.queued_seconds);
         let observed = |seconds: Option<i64>| seconds.filter(|_| !back);
         // What ended before it began took no time: that says nothing of builds.
-        let seconds =
-            seconds.filter(|seconds| *seconds > 0 || notice.reason == Reason::Succeeded);
+        let seconds = seconds.filter(|seconds| *seconds > 0 || notice.reason == Reason::Succeeded);
         let (namespace, name) = (build.namespace().unwrap_or_default(), build.name_any());
         let (result, metrics) = (notice.reason.as_str(), &context.metrics);
         metrics.built(&namespace, result, observed(seconds), observed(queued));

@@ -18,6 +18,7 @@ fn ahead(running: &[(i64, Option<i64>)], before: &[Option<i64>]) -> Ahead {
     Ahead {
         running: running.iter().map(began).collect(),
         before: before.to_vec(),
+        suspended: 0,
     }
 }
 
@@ -35,6 +36,12 @@ fn a_build_starts_when_those_before_it_have_ended_as_they_usually_do() {
             Some(6),
         ),
         (vec![(0, Some(300))], vec![Some(120)], 2, Some(2)),
+        (
+            vec![(0, Some(300)), (0, Some(900))],
+            vec![Some(600)],
+            3,
+            Some(5),
+        ),
         // More run than are to.
         (vec![(0, Some(300)), (0, Some(900))], vec![], 1, Some(15)),
         // One that takes longer than usual: nobody knows how long, and not for ever.
@@ -55,6 +62,18 @@ fn nothing_is_said_where_most_have_no_history_or_where_it_takes_more_than_a_week
     let many = ahead(&[(0, Some(60))], &vec![Some(3600); 200]);
     assert_eq!(starts(&many, 1, now()), None);
     assert_eq!(words(None, now()), "");
+}
+
+#[test]
+fn nothing_is_said_where_one_waits_for_kueue_or_a_place_is_free_whatever_a_status_says() {
+    let mut known = ahead(&[(0, Some(300))], &[]);
+    assert!(starts(&known, 1, now()).is_some());
+    assert_eq!(starts(&known, 2, now()), None, "something else holds it up");
+    known.suspended = 1;
+    assert_eq!(starts(&known, 1, now()), None);
+    // Whoever may write statuses: no time of theirs ends the controller.
+    let absurd = ahead(&[(i64::from(i32::MIN), Some(i64::MAX))], &[Some(i64::MAX)]);
+    assert_eq!(starts(&absurd, 1, now()), None);
 }
 
 #[test]

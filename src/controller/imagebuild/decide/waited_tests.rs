@@ -250,7 +250,8 @@ fn a_job_that_comes_up_suspended_waits_and_its_time_begins_when_it_goes_on() {
         (current.started, current.since, current.waiting_since),
         (true, Some(Time(later(5000))), None)
     );
-    assert_eq!(step.status.queued_seconds, Some(5000));
+    // The second in which nobody knew that the Job is suspended was none in its queue.
+    assert_eq!(step.status.queued_seconds, Some(4999));
     build.status = Some(step.status);
     // It is told late that the Pod is gone: the time was its own.
     let lost = || State::Ended(failed(FailureReason::RunnerLost, "gone".into()));
@@ -275,7 +276,7 @@ fn a_job_that_is_suspended_while_it_runs_goes_on_as_the_same_attempt() {
         .message = Some("3/9 RUN".into());
     let step = next(&with(build.clone(), suspended()), later(1500));
     assert_eq!(reason(&step), "JobSuspended");
-    assert_eq!(step.status.queued_seconds, Some(100));
+    assert_eq!(step.status.queued_seconds, Some(99));
     build.status = Some(step.status);
     let step = next(&with(build.clone(), State::Running), later(4000));
     let current = step.status.current.as_ref().unwrap();
@@ -288,6 +289,10 @@ fn a_job_that_is_suspended_while_it_runs_goes_on_as_the_same_attempt() {
         later(4100),
     );
     assert_eq!(reason(&ended), "Succeeded");
+    // Both waits count as such, and neither as time that it took.
+    let status = ended.status;
+    assert_eq!(status.queued_seconds, Some(99 + 2500));
+    assert_eq!(status.duration_seconds, Some(4100 - 99 - 2500));
 }
 
 #[test]
