@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests, in the order in which a mistake shows soonest; of the long tables a sample, which tests/long.sh runs whole. The cluster's programs build in the
-# background meanwhile: the first time that takes as long as all the rest.
+# background meanwhile: the first time that takes as long as all the rest. So does the operator's own program, beside what only compiles.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,9 +14,13 @@ log=$(mktemp)
 echo "The cluster comes up in the background: $log"
 make --no-print-directory cluster >"$log" 2>&1 &
 cluster=$!
+program=''
 finish() {
   # Interrupted: the cluster's start is safe to interrupt, too.
-  if kill -0 "$cluster" 2>/dev/null; then kill -TERM "$cluster" 2>/dev/null || true; fi
+  local pid
+  for pid in "$cluster" $program; do
+    if kill -0 "$pid" 2>/dev/null; then kill -TERM "$pid" 2>/dev/null || true; fi
+  done
 }
 trap finish EXIT
 
@@ -30,7 +34,10 @@ if ! wait "$cluster"; then
   exit 1
 fi
 tail -n 2 "$log"
-rm -f "$log"
+
+echo "The operator's program is built in the background: $log"
+config/image/program.sh >"$log" 2>&1 &
+program=$!
 
 stage "Formatting, clippy, documentation, dependencies, scripts, chart, generated files"
 make --no-print-directory lint
@@ -49,6 +56,15 @@ make --no-print-directory test-argocd
 
 stage "The YAML of docs/, by a real API server"
 make --no-print-directory test-docs
+
+stage "Waiting for the operator's program: tests that wait for each other begin now"
+if ! wait "$program"; then
+  cat "$log"
+  echo "the operator's program cannot be built: its output stands above" >&2
+  exit 1
+fi
+program=''
+rm -f "$log"
 
 stage "The controller on a real API server"
 make --no-print-directory test-integration
