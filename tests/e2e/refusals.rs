@@ -106,6 +106,29 @@ async fn a_quota_on_jobs_is_told_and_its_end_heals() {
 }
 
 #[tokio::test]
+async fn a_build_that_waits_longer_than_it_may_ends_with_what_it_waited_for() {
+    let field = Field::new("waits").await;
+    let registries = json!([{"host": registry(), "plainHTTP": true}, {"host": "docker.io", "mirrors": [registry()]}]);
+    let one = json!({"maxConcurrentBuilds": 1, "registries": registries});
+    builder(&field, one).await;
+    let long = json!({"Dockerfile": "FROM busybox:1.36\nRUN sleep 3600\n"});
+    field.build("first", long, json!({})).await;
+    field.step_runs("first", "RUN sleep").await;
+    let bounded = json!({"queueTimeout": "5s"});
+    field.build("second", files(), bounded).await;
+    let message = told(&field, "second", "False", "QueueTimeout").await;
+    contains(
+        &message,
+        &[
+            "not started within spec.queueTimeout (5s)",
+            "1 running, 0 queued before this one",
+            "raise maxConcurrentBuilds",
+        ],
+    );
+    field.close().await;
+}
+
+#[tokio::test]
 async fn a_node_that_does_not_exist_is_told_and_another_selector_heals() {
     let field = Field::new("node").await;
     builder(
