@@ -76,15 +76,8 @@ fn checked(bytes: Vec<u8>) -> Result<String, String> {
             LIMIT >> 10
         ));
     }
-    let found = Certificates::read(&bytes);
-    if found.unreadable > 0 {
-        return Err(format!(
-            "{} of its certificates cannot be read; write certificates as PEM",
-            found.unreadable
-        ));
-    }
-    if found.not_after.is_empty() {
-        return Err("no certificate in it; write certificates as PEM".into());
+    if let Some(why) = Certificates::read(&bytes).fault() {
+        return Err(why);
     }
     String::from_utf8(bytes).map_err(|_| "it is not a text; write certificates as PEM".into())
 }

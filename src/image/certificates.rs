@@ -15,6 +15,16 @@ pub struct Certificates {
 }
 
 impl Certificates {
+    /// Why they cannot be trusted as they are: there is none, or one that cannot be read; none where they can.
+    pub fn fault(&self) -> Option<String> {
+        let why = match (self.not_after.len(), self.unreadable) {
+            (0, 0) => "no certificate in it".to_owned(),
+            (_, 0) => return None,
+            (_, unreadable) => format!("{unreadable} of its certificates cannot be read"),
+        };
+        Some(format!("{why}; write certificates as PEM"))
+    }
+
     /// Reads a PEM file; blocks of other kinds and text between them are passed over.
     pub fn read(bytes: &[u8]) -> Self {
         let mut found = Self::default();

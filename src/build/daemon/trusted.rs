@@ -26,14 +26,9 @@ pub(super) fn fault() -> Option<String> {
 
 fn fault_in(folder: &Path) -> Option<String> {
     let bytes = fs::read(folder.join(FILE)).ok()?;
-    let found = Certificates::read(&bytes);
-    let why = match (found.not_after.len(), found.unreadable) {
-        (0, 0) => "no certificate in it".to_owned(),
-        (_, 0) => return None,
-        (_, unreadable) => format!("{unreadable} of its certificates cannot be read"),
-    };
+    let why = Certificates::read(&bytes).fault()?;
     Some(format!(
-        "the ConfigMap of caRef of the Builder is invalid: {why}; write certificates as PEM"
+        "the ConfigMap of caRef of the Builder is invalid: {why}"
     ))
 }
 

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::clock::{clock, deadline, hold, left_to_wait, run, timeout, unstart, until, wait};
-use super::waited::waited_out;
+use super::clock::{clock, deadline, left_to_wait, run, timeout, unstart, until, wait};
+use super::waited::{held, waited_out};
 use super::{
     Action, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused, rollback,
     stands_back, step, trying, waits_for,
@@ -53,13 +53,7 @@ fn start_or_wait(
     // What follows a push is part of an attempt that runs already.
     let after_push = current.stage.is_after_push();
     if build.spec.suspend && !after_push {
-        let message = format!(
-            "suspended: attempt {} of this build starts once spec.suspend is false",
-            current.attempt
-        );
-        status::hold_back(&mut status, build, &message, now);
-        hold(&mut status);
-        return step(status, Action::None);
+        return held(build, status, &current, now);
     }
     if !after_push && !current.started {
         wait(&mut status, now);

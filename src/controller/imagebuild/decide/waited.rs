@@ -8,7 +8,9 @@ use super::start::full;
 use super::{Action, Observed, Step, due, end, rollback, step};
 use crate::imagebuild::status;
 use crate::settings::Settings;
-use whittle_api::{Current, FailureReason, ImageBuildStatus, READY, Reason, bounded, find};
+use whittle_api::{
+    Current, FailureReason, ImageBuild, ImageBuildStatus, READY, Reason, bounded, find,
+};
 use whittle_build::report::failed;
 
 /// Bytes of what was waited for in the message of its end: what to do about it comes after that.
@@ -49,6 +51,22 @@ pub(super) fn waited_out(
     end(observed, status, report, now)
 }
 
+/// `spec.suspend` holds an attempt that does not run: neither its time nor its wait goes on.
+pub(super) fn held(
+    build: &ImageBuild,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    now: Timestamp,
+) -> Step {
+    let message = format!(
+        "suspended: attempt {} of this build starts once spec.suspend is false",
+        current.attempt
+    );
+    status::hold_back(&mut status, build, &message, now);
+    hold(&mut status);
+    step(status, Action::None)
+}
+
 /// The attempt's Job is suspended: it waits in a queue of Kueue, or somebody has suspended it. Whittle leaves it so. One whose Pod has
 /// run starts from the beginning once it goes on: no other attempt is made for that.
 pub(super) fn suspended(
@@ -62,15 +80,9 @@ pub(super) fn suspended(
     let after_push = current.stage.is_after_push();
     if build.spec.suspend && !after_push && !rollback::is_under_way(&status) {
         // Nothing of it runs: like a build in the Builder's queue it starts once it may.
-        let message = format!(
-            "suspended: attempt {} of this build starts once spec.suspend is false",
-            current.attempt
-        );
-        status::hold_back(&mut status, build, &message, now);
-        hold(&mut status);
         return Step {
             stop: vec![current.job.clone()],
-            ..step(status, Action::None)
+            ..held(build, status, current, now)
         };
     }
     if after_push {
