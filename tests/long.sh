@@ -31,5 +31,8 @@ make --no-print-directory test-e2e T='--include-ignored flux_real::'
 stage "Kueue itself"
 make --no-print-directory test-e2e T='--include-ignored kueue_real::'
 
+stage "A real OpenTelemetry Collector"
+make --no-print-directory test-e2e T='--include-ignored traces_real::'
+
 stage "Fuzzing, 60 seconds each"
 SECONDS_EACH=60 make --no-print-directory fuzz

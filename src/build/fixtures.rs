@@ -51,6 +51,7 @@ pub fn request() -> BuildRequest {
         scratch_bytes: 8 << 30,
         looks: true,
         no_cache: false,
+        traced: false,
         place: Default::default(),
     }
 }

@@ -9,6 +9,7 @@ mod bounds;
 pub mod buildctl;
 mod cache_hints;
 pub mod contract;
+pub mod course;
 pub mod daemon;
 pub mod failure;
 #[cfg(test)]

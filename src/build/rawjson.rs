@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::course::{Interval, Part};
 use super::report::Progress;
 use whittle_api::{Base, Steps, bounded};
 
@@ -146,6 +147,7 @@ struct Vertex {
     name: String,
     number: usize,
     started: Option<Timestamp>,
+    completed: Option<Timestamp>,
     running: bool,
     done: bool,
     cached: bool,
@@ -320,6 +322,23 @@ impl State {
         ran.filter_map(|vertex| Some((vertex.name.as_str(), vertex.started?)))
     }
 
+    /// All that has run and ended, whatever it was, by the builder's clock.
+    pub fn course(&self) -> impl Iterator<Item = Part> {
+        let ended = self.vertices.values().filter_map(|vertex| {
+            let time = Interval {
+                from: vertex.started?.as_millisecond(),
+                to: vertex.completed?.as_millisecond(),
+            };
+            Some(Part {
+                name: vertex.name.clone(),
+                time,
+                cached: vertex.is_cached(),
+                failed: vertex.error.is_some(),
+            })
+        });
+        ended.filter(|part| !part.name.is_empty())
+    }
+
     /// All images that stages start from, or that are copied from: as they are named, and the digests that were used.
     pub fn images(&self) -> Vec<(String, String)> {
         let named = self.vertices.values().filter_map(|vertex| {
@@ -442,6 +461,7 @@ impl State {
         let Some(completed) = raw.completed else {
             return;
         };
+        vertex.completed = Some(completed);
         if !vertex.open.is_empty() {
             let line = std::mem::take(&mut vertex.open);
             events.push(output(vertex, Some(completed), &clean(shown(&line))));

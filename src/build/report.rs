@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::contract::Breach;
+use super::course::Course;
 use super::minimized::Minimized;
 use whittle_api::FailureReason;
 use whittle_api::{
@@ -137,6 +138,8 @@ pub enum CallbackBody {
     Report(Box<Report>),
     /// What the builder's cache holds. It is in no record: where it is lost, the next build tells it.
     Cache(CacheStatus),
+    /// What the attempt has come through, for traces. It is in no record.
+    Course(Box<Course>),
 }
 
 /// Path of the callback on the controller's server.

@@ -115,6 +115,9 @@ pub struct BuildRequest {
     /// True where no step is taken from the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_cache: bool,
+    /// True where somebody collects traces, and the controller is told what the attempt has come through.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub traced: bool,
     /// Where all of it is found. Whoever carries the request out says that, and not who asks.
     #[serde(skip)]
     pub place: Place,

@@ -53,6 +53,7 @@ pub fn settings() -> Settings {
         triggers: Default::default(),
         webhooks: Default::default(),
         notifications: Default::default(),
+        traces: Default::default(),
         metrics: Default::default(),
         proxy: None,
         ca_file: None,

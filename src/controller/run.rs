@@ -22,7 +22,7 @@ use crate::leader::decide::Candidate;
 use crate::leader::gate::Gate;
 use crate::leader::{Election, Role};
 use crate::names::{self, AUTHORITY};
-use crate::notify::{Notifications, Sink};
+use crate::notify::Notifications;
 use crate::serve::{
     Caches, Desk, EarlyReports, Error, Figures, Hooks, Metrics, Wake, forward, listen,
     serve_callback, serve_health, serve_webhooks,
@@ -91,16 +91,14 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         .check()
         .map_err(|error| format!("settings {path}: {error}"))?;
     let hosts = callback_hosts(&settings).map_err(|error| format!("settings {path}: {error}"))?;
-    let sink = settings.notifications.sink.as_ref().map(Sink::new);
-    let sink = sink
-        .transpose()
-        .map_err(|error| format!("settings {path}: {error}"))?;
     let trusted = Trusted::default();
     if let Some(path) = &settings.ca_file {
         trusted.is(&trusted::read(path)?);
     }
     let config = kube::Config::infer().await?;
     let metrics = Metrics::new(settings.metrics.namespaces);
+    let notifications = Notifications::new(&settings, &metrics)
+        .map_err(|error| format!("settings {path}: {error}"))?;
     let stop = stop()?.shared();
     let runners = listen("callback", "--callback-address", options.callback_address).await?;
     let senders = listen("webhooks", "--webhook-address", options.webhook_address).await?;
@@ -157,7 +155,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let desk = Desk::new(
             cluster.clone(),
             (early_reports.clone(), caches.clone(), sources.clone()),
-            metrics.clone(),
+            (metrics.clone(), notifications.clone()),
             authority.credentials(),
             Wake {
                 builds: builds.clone(),
@@ -186,10 +184,6 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             let all = builders.iter().map(AsRef::as_ref);
             Figures::of(builds.iter().map(AsRef::as_ref), all, Timestamp::now())
         });
-        let notifications = match &sink {
-            Some(_) => Notifications::new(settings.source(), metrics.clone()),
-            None => Notifications::default(),
-        };
         let settings = settings.clone();
         let context = Context::new(cluster, settings, authority, early_reports, metrics, known);
         let context = Arc::new(Context {
@@ -200,12 +194,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             notifications: notifications.clone(),
             ..context
         });
-        let deliver = async {
-            match &sink {
-                Some(sink) => notifications.deliver(sink).await,
-                None => std::future::pending().await,
-            }
-        };
+        let deliver = notifications.deliver();
         let loops = async {
             futures::join!(
                 watches.run(context.clone(), stop.clone()),

@@ -46,6 +46,9 @@ pub struct Settings {
     /// Who is told how builds end.
     #[serde(default)]
     pub notifications: NotificationSettings,
+    /// Who collects traces of builds.
+    #[serde(default)]
+    pub traces: TraceSettings,
     /// Who posts that a source has moved.
     #[serde(default)]
     pub webhooks: WebhookSettings,
@@ -129,7 +132,17 @@ pub struct NotificationSettings {
     pub sink: Option<SinkSettings>,
 }
 
-/// A receiver of CloudEvents.
+/// Who collects traces of builds.
+#[derive(Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TraceSettings {
+    /// A receiver of OTLP over HTTP, by the URL that all kinds of signals have in common.
+    pub otlp: Option<SinkSettings>,
+    /// What each trace says of this installation, for example `k8s.cluster.name`.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A receiver of CloudEvents, or of traces.
 #[derive(Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SinkSettings {

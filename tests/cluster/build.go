@@ -57,6 +57,7 @@ var families = []family{
 var onDemand = []family{
 	{name: "flux", programs: []string{"source-controller"}, seconds: 240},
 	{name: "kueue", programs: []string{"kueue"}, seconds: 240},
+	{name: "collector", programs: []string{"collector"}, ownMain: true, seconds: 90},
 }
 
 // familiesFor are those that a cluster with these images needs.

@@ -53,5 +53,6 @@ mod steps_words;
 mod tags;
 mod tell;
 mod tenants;
+mod traces_real;
 mod triggers;
 mod truth;

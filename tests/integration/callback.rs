@@ -117,7 +117,7 @@ async fn token(stage: &Stage, job: &str) -> String {
 }
 
 /// A controller, and a build whose Pod runs: the port of the callback, and the Job.
-async fn running(stage: &mut Stage, spec: serde_json::Value) -> (u16, Job) {
+pub async fn running(stage: &mut Stage, spec: serde_json::Value) -> (u16, Job) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let port = stage.start_controller().await;
     stage.apply("hello", spec).await.unwrap();

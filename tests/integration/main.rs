@@ -40,6 +40,7 @@ mod silent;
 mod stage;
 mod steps;
 mod submodules;
+mod traces;
 mod triggers;
 mod volume;
 mod watcher;

@@ -150,7 +150,7 @@ async fn a_sink_that_fails_at_first_is_told_of_each_end_and_can_tell_what_it_has
         .await;
     assert_eq!(counted(&stage, "Retried").await, 2);
     let log = stage.controllers_log();
-    assert!(log.contains("a notification was not delivered"), "{log}");
+    assert!(log.contains("notifications were not delivered"), "{log}");
     for secret in ["secret-path", "secret-key", "secret-token"] {
         assert!(!log.contains(secret), "{log}");
     }

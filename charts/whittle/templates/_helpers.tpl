@@ -116,6 +116,7 @@ whittle/builder-v1.json
 {{- if .Values.webhooks.secret.name }}{{ $_ := set $settings "webhooks" (dict "secretFile" "/etc/whittle-webhooks/secret") }}{{ end -}}
 {{- if .Values.metrics.namespaces }}{{ $_ := set $settings "metrics" (dict "namespaces" true) }}{{ end -}}
 {{- with include "whittle.sink" . | fromJson }}{{ $_ := set $settings "notifications" (dict "sink" .) }}{{ end -}}
+{{- with include "whittle.otlp" . | fromJson }}{{ $_ := set $settings "traces" (dict "otlp" . "attributes" (default dict $.Values.traces.attributes)) }}{{ end -}}
 {{- with include "whittle.proxy" . | fromJson }}{{ $_ := set $settings "proxy" . }}{{ end -}}
 {{- with include "whittle.caConfigMap" . }}{{ $_ := set $settings "caFile" "/etc/whittle-ca/ca.crt" }}{{ end -}}
 {{- toPrettyJson $settings -}}
@@ -157,17 +158,25 @@ whittle/builder-v1.json
 {{- dict "env" $env | toJson -}}
 {{- end }}
 
-{{- /* notifications.sink as the controller reads it, as JSON; {} without one. */ -}}
-{{- define "whittle.sink" -}}
-{{- $sink := dig "sink" dict .Values.notifications -}}
+{{- /* A receiver as the controller reads it, as JSON; {} without a URL. Of a list: its values, and the file of its token. */ -}}
+{{- define "whittle.receiver" -}}
+{{- $given := index . 0 -}}
 {{- $settings := dict -}}
-{{- with $sink.url -}}
+{{- with $given.url -}}
 {{- $_ := set $settings "url" . -}}
-{{- with $sink.caBundle }}{{ $_ := set $settings "caBundle" . }}{{ end -}}
-{{- with $sink.source }}{{ $_ := set $settings "source" . }}{{ end -}}
-{{- if dig "tokenSecret" "name" "" $sink }}{{ $_ := set $settings "tokenFile" "/etc/whittle-sink/token" }}{{ end -}}
+{{- with $given.caBundle }}{{ $_ := set $settings "caBundle" . }}{{ end -}}
+{{- with $given.source }}{{ $_ := set $settings "source" . }}{{ end -}}
+{{- if dig "tokenSecret" "name" "" $given }}{{ $_ := set $settings "tokenFile" (index $ 1) }}{{ end -}}
 {{- end -}}
 {{- toJson $settings -}}
+{{- end }}
+
+{{- /* notifications.sink and traces.otlp so. */ -}}
+{{- define "whittle.sink" -}}
+{{- include "whittle.receiver" (list (dig "sink" dict .Values.notifications) "/etc/whittle-sink/token") -}}
+{{- end }}
+{{- define "whittle.otlp" -}}
+{{- include "whittle.receiver" (list (dig "otlp" dict .Values.traces) "/etc/whittle-otlp/token") -}}
 {{- end }}
 
 {{- /* values of selfGuard, as JSON. It was called secretGuard: who switched that off finds it off. */ -}}

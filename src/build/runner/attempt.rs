@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::callback::Callback;
 use super::files::{Prepared, prepare};
 use super::finish::{Held, Published, back, fetch, finish, pushed, retag, smaller};
@@ -15,6 +17,7 @@ use super::{debug, flux, minimize, revision, scripts, source, versions};
 use crate::annotations;
 use crate::buildctl::Goal;
 use crate::cache_hints;
+use crate::course::{Course, Interval};
 use crate::failure;
 use crate::failure::plain;
 use crate::minimized::Minimized;
@@ -52,6 +55,7 @@ pub(super) async fn attempt(
     redactor: &Redactor,
 ) -> (Report, Option<Look>) {
     let mut known = Known::default();
+    let begun = Timestamp::now();
     let solver = Solver {
         request,
         callback,
@@ -79,6 +83,17 @@ pub(super) async fn attempt(
         let level = if breach.enforced { "broken" } else { "warning" };
         let line = breach.line();
         request.place.say(&format!("contract: {level}: {line}"));
+    }
+    if request.traced {
+        let time = Interval {
+            from: begun.as_millisecond(),
+            to: Timestamp::now().as_millisecond(),
+        };
+        let failure = result.as_ref().err().map(|failure| failure.reason);
+        let clean = |name: &str| redactor.line(name);
+        let (phases, state) = (&known.phases, &known.state);
+        let course = Course::of(request.build, time, failure, phases, state, &clean);
+        callback.course(course).await;
     }
     let report = match result {
         Ok(mut published) => {

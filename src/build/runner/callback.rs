@@ -9,6 +9,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::course::Course;
 use crate::report;
 use crate::report::{CALLBACK_PATH, CallbackBody, Progress, Report};
 use crate::request::{BuildRequest, paths};
@@ -122,6 +123,15 @@ impl Callback {
             Ok(Ok(())) => {}
             Ok(Err(error)) => println!("cannot send the early report to the controller: {error}"),
             Err(_) => println!("cannot send the early report to the controller: timed out"),
+        }
+    }
+
+    /// Tells once what the attempt has come through: before its report, with which it ends.
+    pub(super) async fn course(&self, course: Course) {
+        if let Some(sender) = &self.sender
+            && let Err(error) = sender.send(CallbackBody::Course(Box::new(course))).await
+        {
+            println!("cannot tell the controller what the attempt has come through: {error}");
         }
     }
 

@@ -181,6 +181,7 @@ impl Room {
             scratch_bytes: scratch_bytes(free(&self.folder)),
             looks: true,
             no_cache: wanted.no_cache,
+            traced: false,
             place,
         })
     }

@@ -218,6 +218,7 @@ fn request(
         scratch_bytes: scratch_bytes(settings),
         looks: !sharing::is_thrown_away(builder),
         no_cache: id.no_cache,
+        traced: settings.traces.otlp.is_some(),
         place: Place::default(),
         namespace,
     }

@@ -1,4 +1,4 @@
-//! Where CloudEvents go: one POST each.
+//! Where CloudEvents and traces go: one POST each.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use reqwest::{Certificate, Client, Url, redirect};
 use whittle_image::text::words;
 use whittle_registry::causes;
 
-use super::Answer;
+use super::outbox::Answer;
 use crate::settings::SinkSettings;
 
 /// One that has not answered by then is asked again.
@@ -16,8 +16,50 @@ const ANSWERS: Duration = Duration::from_secs(10);
 /// Bytes of a token.
 const TOKEN: u64 = 16 << 10;
 
-/// A receiver of CloudEvents.
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// Of ends of builds, by CloudEvents.
+    Events,
+    /// Of what builds have come through, by OTLP: `<https://opentelemetry.io/docs/specs/otlp/#otlphttp>`.
+    Traces,
+}
+
+impl Receiver {
+    /// The value of the chart that names it.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Events => "notifications.sink",
+            Self::Traces => "traces.otlp",
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Self::Events => "https://events.example.com/whittle",
+            Self::Traces => "http://otel-collector.observability.svc:4318",
+        }
+    }
+
+    /// What it is sent, in the words of the log.
+    pub(super) fn messages(self) -> &'static str {
+        match self {
+            Self::Events => "notifications",
+            Self::Traces => "traces",
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Events => "application/cloudevents+json; charset=UTF-8",
+            Self::Traces => "application/json",
+        }
+    }
+}
+
+/// A receiver, as it is reached.
 pub struct Sink {
+    receiver: Receiver,
     client: Client,
     url: Url,
     token: Option<PathBuf>,
@@ -28,27 +70,29 @@ impl Sink {
     ///
     /// # Errors
     /// Where it cannot be: a sentence that names the setting, and does not have the URL, which may hold a secret.
-    pub fn new(settings: &SinkSettings) -> Result<Self, String> {
+    pub fn new(receiver: Receiver, settings: &SinkSettings) -> Result<Self, String> {
+        let setting = receiver.setting();
         let wrong = |why: &str| {
-            format!(
-                "notifications.sink.url is invalid: {why}; write for example \
-                    https://events.example.com/whittle"
-            )
+            let example = receiver.example();
+            format!("{setting}.url is invalid: {why}; write for example {example}")
         };
-        let url: Url = settings.url.parse().map_err(|_| wrong("it is not a URL"))?;
+        let mut url: Url = settings.url.parse().map_err(|_| wrong("it is not a URL"))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(wrong(
                 "it does not start with https:// or http:// and a host",
             ));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong(
-                "credentials are not allowed in it, use notifications.sink.tokenSecret",
-            ));
+            return Err(wrong(&format!(
+                "credentials are not allowed in it, use {setting}.tokenSecret"
+            )));
+        }
+        if receiver == Receiver::Traces {
+            url.set_path(&traces(url.path()));
         }
         let said = |error: reqwest::Error| {
             let why = causes(&error.without_url());
-            format!("notifications.sink.caBundle is invalid: {why}; write certificates as PEM")
+            format!("{setting}.caBundle is invalid: {why}; write certificates as PEM")
         };
         // A redirect would take the token elsewhere.
         let client = Client::builder()
@@ -65,11 +109,9 @@ impl Sink {
             Some(pem) => {
                 let roots = Certificate::from_pem_bundle(pem.as_bytes()).map_err(said)?;
                 if roots.is_empty() {
-                    return Err(
-                        "notifications.sink.caBundle is invalid: no certificate in it; write \
-                        certificates as PEM"
-                            .into(),
-                    );
+                    return Err(format!(
+                        "{setting}.caBundle is invalid: no certificate in it; write certificates as PEM"
+                    ));
                 }
                 client.tls_certs_only(roots)
             }
@@ -77,8 +119,9 @@ impl Sink {
         Ok(Self {
             client: client.build().map_err(|error| {
                 let why = causes(&error);
-                format!("notifications.sink: failed to load certificates: {why}; set notifications.sink.caBundle")
+                format!("{setting}: failed to load certificates: {why}; set {setting}.caBundle")
             })?,
+            receiver,
             url,
             token: settings.token_file.clone(),
         })
@@ -90,14 +133,14 @@ impl Sink {
     }
 
     /// Sends one.
-    pub async fn send(&self, event: Vec<u8>) -> Answer {
+    pub async fn send(&self, message: &[u8]) -> Answer {
         let mut request = self
             .client
             .post(self.url.clone())
-            .header(CONTENT_TYPE, "application/cloudevents+json; charset=UTF-8")
-            .body(event);
+            .header(CONTENT_TYPE, self.receiver.content_type())
+            .body(message.to_owned());
         if let Some(path) = &self.token {
-            match token(path) {
+            match token(self.receiver.setting(), path) {
                 Ok(token) => request = request.header(AUTHORIZATION, token),
                 Err(error) => return Answer::Away(error),
             }
@@ -115,10 +158,18 @@ impl Sink {
     }
 }
 
+/// The path for traces below the one that all signals have in common, as `OTEL_EXPORTER_OTLP_ENDPOINT` is read.
+fn traces(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    match path.ends_with("/v1/traces") {
+        true => path.to_owned(),
+        false => format!("{path}/v1/traces"),
+    }
+}
+
 /// Read each time: the kubelet changes the file where the Secret changes.
-fn token(path: &PathBuf) -> Result<HeaderValue, String> {
-    let invalid =
-        |why: String| format!("notifications.sink.tokenSecret: failed to read the token: {why}");
+fn token(setting: &str, path: &PathBuf) -> Result<HeaderValue, String> {
+    let invalid = |why: String| format!("{setting}.tokenSecret: failed to read the token: {why}");
     let text = std::fs::File::open(path).and_then(|file| {
         let mut text = String::new();
         std::io::Read::read_to_string(&mut std::io::Read::take(file, TOKEN), &mut text)?;
@@ -150,7 +201,7 @@ mod tests {
     #[test]
     fn what_is_logged_of_a_url_has_neither_its_path_nor_its_query() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let sink = Sink::new(&settings(
+        let sink = Sink::new(Receiver::Events, &settings(
             "https://hooks.example.com:8443/hook/secret?key=secret",
         ));
         assert_eq!(sink.unwrap().origin(), "https://hooks.example.com:8443");
@@ -165,7 +216,7 @@ mod tests {
             "https://bob:secret@a",
             "ftp://secret",
         ] {
-            let error = Sink::new(&settings(url)).map(drop).expect_err(url);
+            let error = Sink::new(Receiver::Events, &settings(url)).map(drop).expect_err(url);
             assert!(
                 error.contains("notifications.sink.url is invalid"),
                 "{error}"
@@ -175,11 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn traces_go_below_the_url_of_all_signals() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        for (given, expected) in [
+            ("http://a:4318", "http://a:4318/v1/traces"),
+            ("http://a:4318/", "http://a:4318/v1/traces"),
+            ("https://a/otlp", "https://a/otlp/v1/traces"),
+            ("https://a/otlp/v1/traces", "https://a/otlp/v1/traces"),
+        ] {
+            let sink = Sink::new(Receiver::Traces, &settings(given)).unwrap();
+            assert_eq!(sink.url.as_str(), expected);
+        }
+        let error = Sink::new(Receiver::Traces, &settings("a:4317")).map(drop);
+        let error = error.unwrap_err();
+        assert!(error.contains("traces.otlp.url is invalid"), "{error}");
+    }
+
+    #[test]
     fn a_bundle_without_a_certificate_is_an_error() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut settings = settings("https://a");
         settings.ca_bundle = Some("none".into());
-        let error = Sink::new(&settings).map(drop).unwrap_err();
+        let error = Sink::new(Receiver::Events, &settings).map(drop).unwrap_err();
         assert!(error.contains("notifications.sink.caBundle"), "{error}");
     }
 
@@ -187,11 +255,11 @@ mod tests {
     fn the_token_is_read_anew_and_its_line_end_is_none_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        assert!(token(&path).unwrap_err().contains("tokenSecret"));
+        assert!(token("notifications.sink", &path).unwrap_err().contains("tokenSecret"));
         std::fs::write(&path, "abc\n").unwrap();
-        assert_eq!(token(&path).unwrap(), "Bearer abc");
+        assert_eq!(token("notifications.sink", &path).unwrap(), "Bearer abc");
         std::fs::write(&path, "d\u{0}e").unwrap();
-        let error = token(&path).unwrap_err();
+        let error = token("notifications.sink", &path).unwrap_err();
         assert!(
             !error.contains('d') || !error.contains("d\u{0}e"),
             "{error}"
@@ -219,21 +287,21 @@ mod tests {
     async fn what_a_receiver_says_is_told_without_the_url_and_nobody_is_sent_elsewhere() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         for status in [307, 400, 503] {
-            let sink = Sink::new(&settings(&receiver(status).await)).unwrap();
-            let Answer::Refused(found, said) = sink.send(b"{}".to_vec()).await else {
+            let sink = Sink::new(Receiver::Events, &settings(&receiver(status).await)).unwrap();
+            let Answer::Refused(found, said) = sink.send(b"{}").await else {
                 panic!("{status}")
             };
             assert_eq!(found, status);
             assert!(said.contains("it says [2J so"), "{said}");
         }
-        let sink = Sink::new(&settings(&receiver(202).await)).unwrap();
-        assert!(matches!(sink.send(b"{}".to_vec()).await, Answer::Taken));
+        let sink = Sink::new(Receiver::Events, &settings(&receiver(202).await)).unwrap();
+        assert!(matches!(sink.send(b"{}").await, Answer::Taken));
         // Nobody listens there any more.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let sink = Sink::new(&settings(&format!("http://127.0.0.1:{port}/secret"))).unwrap();
-        let Answer::Away(said) = sink.send(b"{}".to_vec()).await else {
+        let sink = Sink::new(Receiver::Events, &settings(&format!("http://127.0.0.1:{port}/secret"))).unwrap();
+        let Answer::Away(said) = sink.send(b"{}").await else {
             panic!()
         };
         assert!(
@@ -274,7 +342,7 @@ mod tests {
         let trusting = async |bundle: &str| {
             let mut settings = settings(&format!("https://localhost:{port}/"));
             settings.ca_bundle = Some(bundle.to_owned());
-            Sink::new(&settings).unwrap().send(b"{}".to_vec()).await
+            Sink::new(Receiver::Events, &settings).unwrap().send(b"{}").await
         };
         let ours = trusting(authority.certificate()).await;
         assert!(matches!(ours, Answer::Taken), "{ours:?}");

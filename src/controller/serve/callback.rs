@@ -37,6 +37,7 @@ use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
 use crate::names;
+use crate::notify::Notifications;
 use crate::watcher::Sources;
 use whittle_api::{Builder, CacheStatus, ImageBuild, bounded};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
@@ -80,6 +81,7 @@ pub struct Desk {
     caches: Caches,
     pub(super) sources: Sources,
     metrics: Metrics,
+    notifications: Notifications,
     credentials: Credentials,
     pub(super) pace: Arc<Pace>,
     judges: Arc<Semaphore>,
@@ -93,7 +95,7 @@ impl Desk {
     pub fn new(
         cluster: Cluster,
         (early_reports, caches, sources): (EarlyReports, Caches, Sources),
-        metrics: Metrics,
+        (metrics, notifications): (Metrics, Notifications),
         credentials: Credentials,
         wake: Wake,
         stopping: Arc<AtomicBool>,
@@ -105,6 +107,7 @@ impl Desk {
             caches,
             sources,
             metrics,
+            notifications,
             credentials,
             pace: Arc::default(),
             judges: Arc::new(Semaphore::new(JUDGED)),
@@ -370,14 +373,7 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
             Ok(())
         }
         CallbackBody::Report(report) => {
-            match desk.cluster.objection(attempt, &callback.name).await {
-                Ok(None) => {}
-                Ok(Some(why)) => return refusal(StatusCode::CONFLICT, "NotRunning", why),
-                Err(error) => {
-                    let why = error.to_string();
-                    return refusal(StatusCode::SERVICE_UNAVAILABLE, "ApiServer", &why);
-                }
-            }
+            running(desk, attempt, &callback.name).await?;
             let Attempt { namespace, job, .. } = attempt;
             match desk
                 .early_reports
@@ -399,6 +395,27 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
             }
         }
         CallbackBody::Cache(cache) => note(desk, attempt, cache).await,
+        CallbackBody::Course(course) => {
+            // Once each: it goes to somebody outside, who keeps it.
+            if desk.notifications.traces() && desk.pace.tells(attempt) {
+                running(desk, attempt, &callback.name).await?;
+                let course = course.bounded();
+                desk.notifications.course(attempt, &callback.name, course);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Refuses where the ImageBuild's status does not name the attempt's Job, or that Job's Pod does not run.
+async fn running(desk: &Desk, attempt: &Attempt, name: &str) -> Result<(), Refusal> {
+    match desk.cluster.objection(attempt, name).await {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err((StatusCode::CONFLICT, "NotRunning", why.to_owned())),
+        Err(error) => {
+            let why = error.to_string();
+            Err((StatusCode::SERVICE_UNAVAILABLE, "ApiServer", why))
+        }
     }
 }
 

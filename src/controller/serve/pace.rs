@@ -1,6 +1,6 @@
 //! How often the callback asks the API server for anybody: no runner can make it busy for all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub(super) struct Pace {
 struct Seen {
     attempts: HashMap<Attempt, Instant>,
     namespaces: HashMap<String, (Instant, u32)>,
+    /// Attempts that have told their course.
+    told: VecDeque<Attempt>,
     complained: Option<Instant>,
 }
 
@@ -52,6 +54,19 @@ impl Pace {
             return false;
         }
         seen.attempts.insert(attempt.clone(), now);
+        true
+    }
+
+    /// True where this attempt has not told its course before: a memory of so many attempts, of which the oldest goes.
+    pub(super) fn tells(&self, attempt: &Attempt) -> bool {
+        let told = &mut self.lock().told;
+        if told.contains(attempt) {
+            return false;
+        }
+        if told.len() >= REMEMBERED {
+            told.pop_front();
+        }
+        told.push_back(attempt.clone());
         true
     }
 
@@ -99,6 +114,16 @@ mod tests {
         let heard = (0..1000).filter(|_| pace.hears("team")).count();
         assert!(heard < 300, "{heard}");
         assert!(pace.hears("other"));
+    }
+
+    #[test]
+    fn an_attempt_tells_its_course_once() {
+        let pace = Pace::default();
+        assert!(pace.tells(&attempt("a")));
+        assert!(!pace.tells(&attempt("a")));
+        assert!(pace.tells(&attempt("b")));
+        assert!((0..REMEMBERED).all(|number| pace.tells(&attempt(&format!("{number}")))));
+        assert_eq!(pace.lock().told.len(), REMEMBERED);
     }
 
     #[test]

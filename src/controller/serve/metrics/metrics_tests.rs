@@ -10,6 +10,7 @@ fn all_is_there_from_the_start_and_what_there_is_now_is_looked_at_each_time() {
         "whittle_reconcile_errors_total{kind=\"Builder\"} 0",
         "whittle_callbacks_refused_total{reason=\"TooMany\"} 0",
         "whittle_notifications_total{result=\"Dropped\"} 0",
+        "whittle_traces_total{result=\"Dropped\"} 0",
         "whittle_builds_waiting{reason=\"Queued\"} 0",
         "whittle_builders{state=\"Asleep\"} 0",
         "whittle_build_steps_total{cached=\"true\"} 0",

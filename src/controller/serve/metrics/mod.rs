@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use crate::notify::Receiver;
 use whittle_api::{Phases, Reason, Steps};
 
 pub use figures::Figures;
@@ -50,8 +51,8 @@ const PHASE_SECONDS: [f64; 13] = [
 ];
 /// Steps of one build that are counted at most.
 const STEPS: i32 = 10_000;
-/// What becomes of CloudEvents.
-const NOTIFICATIONS: [&str; 4] = ["Delivered", "Dropped", "Rejected", "Retried"];
+/// What becomes of CloudEvents, and of traces.
+const TOLD: [&str; 4] = ["Delivered", "Dropped", "Rejected", "Retried"];
 
 /// Says what there is now, each time metrics are asked for.
 type Look = Box<dyn Fn() -> Figures + Send + Sync>;
@@ -83,6 +84,7 @@ pub struct Metrics {
     watch_errors: Family<Watched, Counter>,
     leader: Gauge,
     notifications: Family<Outcome, Counter>,
+    traces: Family<Outcome, Counter>,
     pushed: Counter,
     tenants: Option<Tenants>,
 }
@@ -219,6 +221,12 @@ impl Metrics {
                 given up), Dropped (too many waited)",
             notifications.clone(),
         );
+        let traces = Family::<Outcome, Counter>::default();
+        registry.register(
+            "traces",
+            "Messages to traces.otlp, one for each attempt and one for each end of a build: as notifications",
+            traces.clone(),
+        );
         let running = Gauge::default();
         registry.register(
             "builds_running",
@@ -266,8 +274,11 @@ impl Metrics {
         for reason in REFUSALS {
             refused.get_or_create(&Refusal { reason }).inc_by(0);
         }
-        for result in NOTIFICATIONS.map(str::to_owned) {
-            notifications.get_or_create(&Outcome { result }).inc_by(0);
+        for result in TOLD.map(str::to_owned) {
+            for family in [&notifications, &traces] {
+                let result = result.clone();
+                family.get_or_create(&Outcome { result }).inc_by(0);
+            }
         }
         let ends = |reason: &Reason| {
             matches!(
@@ -310,6 +321,7 @@ impl Metrics {
             watch_errors,
             leader,
             notifications,
+            traces,
             pushed,
             tenants,
         };
@@ -415,10 +427,14 @@ impl Metrics {
         self.watch_errors.get_or_create(&Watched { kind }).inc();
     }
 
-    /// What has become of a CloudEvent, or of a try to deliver one; `result` is from a closed list.
-    pub fn notification(&self, result: &'static str) {
+    /// What has become of a message to this receiver, or of a try to deliver one; `result` is from a closed list.
+    pub fn told(&self, receiver: Receiver, result: &'static str) {
         let result = result.to_owned();
-        self.notifications.get_or_create(&Outcome { result }).inc();
+        let family = match receiver {
+            Receiver::Events => &self.notifications,
+            Receiver::Traces => &self.traces,
+        };
+        family.get_or_create(&Outcome { result }).inc();
     }
 
     /// This process leads.
