@@ -70,8 +70,10 @@ async fn a_real_collector_takes_the_trace_of_a_build_with_its_steps() {
             "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}}))
         .await;
     field
-        .create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "collector"},
-            "spec": {"selector": labels, "ports": [{"port": 4318}]}}))
+        .create(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "collector"},
+            "spec": {"selector": labels, "ports": [{"port": 4318}]}}),
+        )
         .await;
     let deployments: Api<Deployment> = field.api();
     field
@@ -80,10 +82,7 @@ async fn a_real_collector_takes_the_trace_of_a_build_with_its_steps() {
             (deployment.status?.ready_replicas == Some(1)).then_some(())
         })
         .await;
-    tells(&format!(
-        "http://collector.{}.svc:4318",
-        field.namespace
-    ));
+    tells(&format!("http://collector.{}.svc:4318", field.namespace));
     let dockerfile = "FROM busybox:1\nRUN echo traced > /file\nCMD [\"cat\", \"/file\"]\n";
     field
         .build("traced", json!({"Dockerfile": dockerfile}), json!({}))
@@ -112,7 +111,9 @@ async fn a_real_collector_takes_the_trace_of_a_build_with_its_steps() {
         ("tag", "attempt"),
         (run, "solve"),
     ] {
-        let of_child = told.get(child).unwrap_or_else(|| panic!("no {child}: {told:#?}"));
+        let of_child = told
+            .get(child)
+            .unwrap_or_else(|| panic!("no {child}: {told:#?}"));
         assert_eq!(of_child.1, told[parent].0, "{child}: {told:#?}");
     }
     let text = log();

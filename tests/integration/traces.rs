@@ -105,9 +105,7 @@ async fn a_build_is_one_trace_of_what_its_runner_and_the_controller_tell() {
         .await
         .unwrap();
     let next = stage.job("hello").await;
-    stage
-        .pod(&next, json!({"phase": "Pending"}))
-        .await;
+    stage.pod(&next, json!({"phase": "Pending"})).await;
     let next = Runner::of_attempt(&stage, port, &next.name_any()).await;
     assert_eq!(next.says(course(2)).await, StatusCode::CONFLICT);
     let late = stage.metric(r#"whittle_callbacks_refused_total{reason="NotRunning"}"#);

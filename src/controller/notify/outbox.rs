@@ -189,11 +189,7 @@ impl Outbox {
                 }
                 Verdict::Rejected | Verdict::Delivered => {
                     self.metrics.told(self.receiver, "Rejected");
-                    tracing::error!(
-                        sink,
-                        said,
-                        "{what} were rejected, and are not sent again"
-                    );
+                    tracing::error!(sink, said, "{what} were rejected, and are not sent again");
                     return;
                 }
             }

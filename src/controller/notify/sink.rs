@@ -201,9 +201,10 @@ mod tests {
     #[test]
     fn what_is_logged_of_a_url_has_neither_its_path_nor_its_query() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let sink = Sink::new(Receiver::Events, &settings(
-            "https://hooks.example.com:8443/hook/secret?key=secret",
-        ));
+        let sink = Sink::new(
+            Receiver::Events,
+            &settings("https://hooks.example.com:8443/hook/secret?key=secret"),
+        );
         assert_eq!(sink.unwrap().origin(), "https://hooks.example.com:8443");
     }
 
@@ -216,7 +217,9 @@ mod tests {
             "https://bob:secret@a",
             "ftp://secret",
         ] {
-            let error = Sink::new(Receiver::Events, &settings(url)).map(drop).expect_err(url);
+            let error = Sink::new(Receiver::Events, &settings(url))
+                .map(drop)
+                .expect_err(url);
             assert!(
                 error.contains("notifications.sink.url is invalid"),
                 "{error}"
@@ -247,7 +250,9 @@ mod tests {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut settings = settings("https://a");
         settings.ca_bundle = Some("none".into());
-        let error = Sink::new(Receiver::Events, &settings).map(drop).unwrap_err();
+        let error = Sink::new(Receiver::Events, &settings)
+            .map(drop)
+            .unwrap_err();
         assert!(error.contains("notifications.sink.caBundle"), "{error}");
     }
 
@@ -255,7 +260,11 @@ mod tests {
     fn the_token_is_read_anew_and_its_line_end_is_none_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        assert!(token("notifications.sink", &path).unwrap_err().contains("tokenSecret"));
+        assert!(
+            token("notifications.sink", &path)
+                .unwrap_err()
+                .contains("tokenSecret")
+        );
         std::fs::write(&path, "abc\n").unwrap();
         assert_eq!(token("notifications.sink", &path).unwrap(), "Bearer abc");
         std::fs::write(&path, "d\u{0}e").unwrap();
@@ -300,7 +309,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let sink = Sink::new(Receiver::Events, &settings(&format!("http://127.0.0.1:{port}/secret"))).unwrap();
+        let sink = Sink::new(
+            Receiver::Events,
+            &settings(&format!("http://127.0.0.1:{port}/secret")),
+        )
+        .unwrap();
         let Answer::Away(said) = sink.send(b"{}").await else {
             panic!()
         };
@@ -342,7 +355,10 @@ mod tests {
         let trusting = async |bundle: &str| {
             let mut settings = settings(&format!("https://localhost:{port}/"));
             settings.ca_bundle = Some(bundle.to_owned());
-            Sink::new(Receiver::Events, &settings).unwrap().send(b"{}").await
+            Sink::new(Receiver::Events, &settings)
+                .unwrap()
+                .send(b"{}")
+                .await
         };
         let ours = trusting(authority.certificate()).await;
         assert!(matches!(ours, Answer::Taken), "{ours:?}");
