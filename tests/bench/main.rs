@@ -4,6 +4,7 @@
 //! until its Ready condition arrives by a watch; buildctl's from its start to its end. Both clone the
 //! same commit, build for one platform, and push. For each case it says where Whittle's time goes.
 
+mod at_once;
 mod timeline;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
-use timeline::Timeline;
+use timeline::{Timeline, Watched};
 use whittle_api::ImageBuild;
 use whittle_controller::names;
 
@@ -75,7 +76,7 @@ async fn main() -> Result<()> {
         }
     }
     println!("\nEach figure: median (minimum to maximum) of the same run, in turns.");
-    Ok(())
+    at_once::table(&bench, runs.div_ceil(2)).await
 }
 
 struct Figures {
@@ -217,39 +218,72 @@ impl Bench {
         self.git(&["push", "--quiet", "origin", "main"])
     }
 
-    /// From the ImageBuild's creation to its Ready condition.
-    async fn whittle(&self, name: &str) -> Result<Timeline> {
-        let builds = Api::<ImageBuild>::namespaced(self.client.clone(), NAMESPACE);
-        let name = format!("bench-{name}");
-        if builds.get_opt(&name).await?.is_some() {
-            builds.delete(&name, &DeleteParams::foreground()).await?;
+    fn builds(&self) -> Api<ImageBuild> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Has a branch of its own with one line changed.
+    fn branch(&self, number: usize, greeting: &str) -> Result<()> {
+        self.change(greeting)?;
+        let to = format!("HEAD:refs/heads/at-once-{number}");
+        self.git(&["push", "--quiet", "--force", "origin", &to])
+    }
+
+    /// Deletes an ImageBuild, if there is one.
+    async fn forget(&self, name: &str) -> Result<()> {
+        let builds = self.builds();
+        if builds.get_opt(name).await?.is_some() {
+            builds.delete(name, &DeleteParams::foreground()).await?;
             kube::runtime::wait::await_condition(
                 builds.clone(),
-                &name,
+                name,
                 |build: Option<&ImageBuild>| build.is_none(),
             )
             .await?;
         }
+        Ok(())
+    }
+
+    /// Creates an ImageBuild that does not exist, and watches it.
+    async fn ask(&self, name: &str, branch: &str, image: &str, tag: &str) -> Result<Watched> {
         let build = json!({
             "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
             "spec": {
-                "source": {"git": {"url": self.git_url, "ref": {"branch": "main"}}},
+                "source": {"git": {"url": self.git_url, "ref": {"branch": branch}}},
                 "buildArgs": {"GOPROXY": self.goproxy},
                 "platforms": ["linux/amd64"],
-                "output": {"image": format!("{}/bench/whittle", self.registry)},
+                "output": {"image": format!("{}/bench/{image}", self.registry), "tags": [tag]},
             },
         });
         let build: ImageBuild = serde_json::from_value(build)?;
-        let watched = timeline::watched(&self.client, NAMESPACE, &name);
+        let watched = timeline::watched(&self.client, NAMESPACE, name);
+        self.builds().create(&PostParams::default(), &build).await?;
+        Ok(watched)
+    }
+
+    /// From the ImageBuild's creation to its Ready condition.
+    async fn whittle(&self, name: &str) -> Result<Timeline> {
+        let name = format!("bench-{name}");
+        self.forget(&name).await?;
         let begun = Instant::now();
-        builds.create(&PostParams::default(), &build).await?;
+        let watched = self.ask(&name, "main", "whittle", "latest").await?;
         let line = tokio::time::timeout(LIMIT, watched.until_ready(begun)).await??;
-        builds.delete(&name, &DeleteParams::background()).await?;
+        self.builds()
+            .delete(&name, &DeleteParams::background())
+            .await?;
         Ok(line)
     }
 
     /// The same by hand.
     fn buildctl(&self) -> Result<Duration> {
+        let arguments = self.buildctl_arguments("main", "buildctl:latest");
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let begun = Instant::now();
+        run(arguments[0], &arguments[1..])?;
+        Ok(begun.elapsed())
+    }
+
+    fn buildctl_arguments(&self, branch: &str, image: &str) -> Vec<String> {
         let at = |name: &str| self.tls.path().join(name).display().to_string();
         let mut arguments = self.node.clone();
         arguments.extend([
@@ -265,18 +299,15 @@ impl Bench {
             "build".into(),
             "--progress=plain".into(),
             "--frontend=dockerfile.v0".into(),
-            format!("--opt=context={}#main", self.git_url),
+            format!("--opt=context={}#{branch}", self.git_url),
             format!("--opt=build-arg:GOPROXY={}", self.goproxy),
             "--opt=platform=linux/amd64".into(),
             format!(
-                "--output=type=image,name={}/bench/buildctl:latest,push=true",
+                "--output=type=image,name={}/bench/{image},push=true",
                 self.registry
             ),
         ]);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let begun = Instant::now();
-        run(arguments[0], &arguments[1..])?;
-        Ok(begun.elapsed())
+        arguments
     }
 }
 

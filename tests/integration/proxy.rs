@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::response::Response;
 use serde_json::Value;
 
@@ -136,11 +137,39 @@ async fn pass(State(proxy): State<Proxy>, request: Request) -> Response {
     // The Lease is asked for by the clock, and not for what is done.
     let is_lease = parts.uri.path().contains("/leases/");
     let last = !is_watch && !is_lease && proxy.count(&call).await;
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    // What has been sent is carried out and noted, also where its caller is killed before it hears the answer.
+    let carried_out = tokio::spawn(carry_out(
+        proxy.clone(),
+        call.clone(),
+        parts,
+        body,
+        is_watch,
+    ));
+    let answer = carried_out.await.unwrap();
+    if last {
+        {
+            let mut counted = proxy.counted();
+            counted.held = true;
+            counted.reached = Some(call);
+        }
+        return std::future::pending().await;
+    }
+    answer
+}
+
+/// Asks the API server, and notes the Jobs that it makes.
+async fn carry_out(
+    proxy: Proxy,
+    call: String,
+    parts: Parts,
+    body: Bytes,
+    is_watch: bool,
+) -> Response {
     let url = format!("{}{}", proxy.0.server, parts.uri);
     let mut headers = parts.headers;
     headers.remove(http::header::HOST);
-    let body = to_bytes(body, usize::MAX).await.unwrap();
-    let asked = proxy.0.client.request(parts.method.clone(), url);
+    let asked = proxy.0.client.request(parts.method, url);
     let answer = match asked.headers(headers).body(body).send().await {
         Ok(answer) => answer,
         Err(error) => {
@@ -152,26 +181,16 @@ async fn pass(State(proxy): State<Proxy>, request: Request) -> Response {
     if is_watch {
         return answer.map(Body::new);
     }
-    let (mut parts_of_answer, body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
     // It is whole from here on, and its length is told.
-    parts_of_answer
-        .headers
-        .remove(http::header::TRANSFER_ENCODING);
+    parts.headers.remove(http::header::TRANSFER_ENCODING);
     let body = to_bytes(Body::new(body), usize::MAX).await.unwrap();
-    if call.starts_with("POST ") && call.ends_with("/jobs") && parts_of_answer.status == 201 {
+    if call.starts_with("POST ") && call.ends_with("/jobs") && parts.status == 201 {
         let job: Value = serde_json::from_slice(&body).unwrap();
         let name = job["metadata"]["name"].as_str().unwrap().to_owned();
         proxy.counted().jobs.push(name);
     }
-    if last {
-        {
-            let mut counted = proxy.counted();
-            counted.held = true;
-            counted.reached = Some(call);
-        }
-        return std::future::pending().await;
-    }
-    Response::from_parts(parts_of_answer, Body::from(body))
+    Response::from_parts(parts, Body::from(body))
 }
 
 /// A path without names: `/apis/batch/v1/…/jobs/*`.
