@@ -204,7 +204,7 @@ async fn killed(scene: Scene, number: usize, when: When) -> Option<Row> {
             "not in time: {what}: {status:#?}\n{}",
             stage.controllers_log()
         );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Some(row(scene, &stage, &proxy, killed?).await)
 }

@@ -39,8 +39,14 @@ impl Kubelet {
         for set in sets.list(&all).await.unwrap() {
             let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
             let wanted = wanted.unwrap_or(1);
-            let status = json!({"replicas": wanted, "readyReplicas": wanted, "updatedReplicas": wanted, "observedGeneration": set.metadata.generation});
-            is(&sets, &set.name_any(), status).await;
+            let known = set.status.clone().unwrap_or_default();
+            // Said once: many that turn at a time keep the API server busy.
+            if known.observed_generation != set.metadata.generation
+                || known.ready_replicas.unwrap_or_default() != wanted
+            {
+                let status = json!({"replicas": wanted, "readyReplicas": wanted, "updatedReplicas": wanted, "observedGeneration": set.metadata.generation});
+                is(&sets, &set.name_any(), status).await;
+            }
         }
         let jobs = stage.api::<Job>().list(&all).await.unwrap().items;
         let pods = stage.api::<Pod>();
