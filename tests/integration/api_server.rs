@@ -390,6 +390,8 @@ fn spawn(program: &Path, arguments: &[String], log: &str) -> Child {
     let log = file.create(true).append(true).open(log).unwrap();
     alone(&mut Command::new(program))
         .args(arguments)
+        // They collect garbage for a quarter of their time otherwise.
+        .env("GOGC", "400")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
