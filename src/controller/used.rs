@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::standby::is_in_advance;
 use crate::{names, pods};
 use whittle_api::ImageBuild;
 
@@ -62,6 +63,8 @@ impl Used {
     /// A runner's Job was seen: its Builder was used when it was made, and when it ended.
     pub fn see_job(&self, job: &Job, now: Timestamp) {
         let runs = job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::RUNNER);
+        // One that was made in advance uses it once an attempt is carried out by it: its ImageBuild tells of that.
+        let runs = runs && !is_in_advance(job);
         let builder = job.labels().get(names::BUILDER_NAME).filter(|_| runs);
         let (Some(builder), Some(at)) = (builder, pods::last_change(job)) else {
             return;

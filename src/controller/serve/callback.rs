@@ -32,14 +32,16 @@ use super::heard_out::heard_out;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
-use super::watching;
+use super::{standby, watching};
 use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
 use crate::names;
+use crate::standby::Waiting;
 use crate::watcher::Sources;
 use whittle_api::{Builder, CacheStatus, ImageBuild, bounded};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
+use whittle_build::standby::STANDBY_PATH;
 use whittle_build::usage;
 use whittle_watch::wire::{TELL_PATH, WAIT_PATH};
 
@@ -79,6 +81,7 @@ pub struct Desk {
     early_reports: EarlyReports,
     caches: Caches,
     pub(super) sources: Sources,
+    pub(super) waiting: Waiting,
     metrics: Metrics,
     credentials: Credentials,
     pub(super) pace: Arc<Pace>,
@@ -93,6 +96,7 @@ impl Desk {
     pub fn new(
         cluster: Cluster,
         (early_reports, caches, sources): (EarlyReports, Caches, Sources),
+        waiting: Waiting,
         metrics: Metrics,
         credentials: Credentials,
         wake: Wake,
@@ -104,6 +108,7 @@ impl Desk {
             early_reports,
             caches,
             sources,
+            waiting,
             metrics,
             credentials,
             pace: Arc::default(),
@@ -156,6 +161,7 @@ pub async fn serve_callback(
         .route(CALLBACK_PATH, post(receive))
         .route(TELL_PATH, post(watching::seen))
         .route(WAIT_PATH, post(watching::wait))
+        .route(STANDBY_PATH, post(standby::wait))
         .layer(axum::middleware::from_fn(heard_out))
         .with_state(desk);
     let mut acceptor = acceptor(&authority, &hosts)?;
