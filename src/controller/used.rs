@@ -113,6 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn a_runner_that_is_made_in_advance_keeps_no_builder_awake() {
+        let used = Used::since(at(100));
+        let job = |more: &str| {
+            let job = json!({"metadata": {"name": "j", "namespace": "team", "creationTimestamp": "1970-01-01T01:00:00Z",
+                "labels": {"whittle.dev/component": "runner", "whittle.dev/builder": "default", (more): "true"}}});
+            serde_json::from_value::<Job>(job).unwrap()
+        };
+        used.see_job(&job(names::STANDBY), at(5000));
+        assert_eq!(used.last("team", "default"), at(100));
+        used.see_job(&job("x"), at(5000));
+        assert_eq!(used.last("team", "default"), at(3600));
+    }
+
+    #[test]
     fn a_build_that_waits_does_not_use_its_builder_and_one_that_has_ended_did_until_then() {
         let used = Used::since(at(100));
         let mut build = fixtures::inline();

@@ -67,6 +67,7 @@ pub async fn carry_out(
         Action::Adopt(handover) => {
             hand_over(build, handover, true, context);
             context.metrics.attempt(&namespace);
+            context.metrics.adopted();
             let (number, job) = (step.status.build, &handover.job);
             tracing::info!(
                 namespace,

@@ -82,7 +82,7 @@ pub struct Desk {
     caches: Caches,
     pub(super) sources: Sources,
     pub(super) waiting: Waiting,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     credentials: Credentials,
     pub(super) pace: Arc<Pace>,
     judges: Arc<Semaphore>,

@@ -33,6 +33,7 @@ pub(super) async fn wait(
         let why = "too many requests from its namespace";
         return refuse(StatusCode::TOO_MANY_REQUESTS, "TooMany", why);
     }
+    let _counted = desk.metrics.standby();
     // It is not busy: where seats are few, its connection ends for another, and it comes back.
     match desk.waiting.request(&attempt, HELD).await {
         Some(request) => {

@@ -112,7 +112,7 @@ pub fn plan(seen: &Seen, settings: &Settings, now: Timestamp) -> Plan {
                 wanted.remove(&name);
                 plan.looks_again(left);
             }
-            Fate::Other => {}
+            Fate::Other => drop(wanted.remove(&name)),
             Fate::Goes { hopeless } => {
                 if hopeless {
                     wanted.remove(&name);
