@@ -44,7 +44,7 @@ async fn an_unchanged_build_takes_the_pod_that_waits_and_each_image_build_has_it
             "standby": 2, "cache": {"size": "1Gi"}, "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
             "registries": [{"host": registry(), "plainHTTP": true}, {"host": "docker.io", "mirrors": [registry()]}]}}))
         .await;
-    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=secret,id=token cat /run/secrets/token > /found\n"});
+    let files = json!({"Dockerfile": "FROM busybox:1.36\nRUN --mount=type=secret,id=token test -s /run/secrets/token\n"});
     field
         .create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token"}, "stringData": {"value": "of-the-namespace"}}))
         .await;

@@ -1,7 +1,7 @@
 //! Runners that are made in advance, and wait for the next build of their ImageBuild (`Builder.spec.standby`), with the test as
 //! their runner.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -16,6 +16,7 @@ use whittle_build::standby::{STANDBY_PATH, UNTAKEN};
 use whittle_controller::names;
 
 use crate::callback::client;
+use crate::proxy::{Proxy, When};
 use crate::stage::{Stage, ended, success};
 
 /// The runner of this Job, which asks for its request once.
@@ -296,4 +297,109 @@ async fn a_runner_is_handed_nothing_by_the_credential_of_another_and_none_withou
     assert_eq!(runner.await.unwrap().0, 200);
     let wait = tokio::time::timeout(Duration::from_millis(500), other);
     assert!(wait.await.is_err(), "it was handed something");
+}
+
+#[tokio::test]
+async fn runners_wait_beside_a_builder_that_is_shared_and_sixteen_at_most() {
+    let stage = Stage::new().await;
+    let builders: Api<Builder> = stage.api();
+    let refused = async |name: &str, spec: Value| {
+        let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": name}, "spec": spec});
+        let builder: Builder = serde_json::from_value(builder).unwrap();
+        let made = builders.create(&PostParams::default(), &builder).await;
+        made.err().map(|error| error.to_string())
+    };
+    let words = refused("thrown-away", json!({"standby": 1, "sharing": "Build"})).await;
+    let words = words.expect("accepted");
+    assert!(words.contains("sharing must be Namespace"), "{words}");
+    assert!(refused("many", json!({"standby": 17})).await.is_some());
+    assert_eq!(refused("most", json!({"standby": 16})).await, None);
+    assert_eq!(refused("none", json!({"standby": 0, "sharing": "Build"})).await, None);
+}
+
+/// How long one build may take in all.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Kills the controller at this call of a build for which a runner waits; false where there are fewer calls.
+async fn killed(number: usize, when: When) -> bool {
+    let mut stage = Stage::new().await;
+    let proxy = Proxy::start(stage.server).await;
+    stage.account = Some(proxy.kubeconfig(stage.server));
+    let port = built(&mut stage, json!({})).await;
+    let waits = made_for(&stage, 2).await;
+    stage.pod(&waits, json!({"phase": "Running"})).await;
+    let mut runner = asks(&stage, port, &waits.name_any()).await;
+    held(&stage, 1).await;
+    proxy.hold_at(number, when);
+    request(&stage, "now").await;
+    let what = format!("{when:?} call {number}");
+    let (begun, mut was_killed, mut handed) = (Instant::now(), false, None);
+    loop {
+        if !was_killed && proxy.reached().is_some() {
+            was_killed = true;
+            stage.kill_controller();
+            proxy.release();
+            stage.start_controller().await;
+        }
+        stage.revive().await;
+        if handed.is_none() && runner.is_finished() {
+            // As a runner does, it asks again where it was left alone, or has waited for long.
+            handed = match runner.await {
+                Ok((StatusCode::OK, text)) => Some(text),
+                _ => None,
+            };
+            runner = asks(&stage, stage.callback_port, &waits.name_any()).await;
+        }
+        let status = stage.get("hello").await.status.unwrap();
+        if let Some(current) = &status.current {
+            let mine = current.job == waits.name_any();
+            let jobs: Api<Job> = stage.api();
+            let job = jobs.get_opt(&current.job).await.unwrap();
+            match job {
+                // It builds once it has its request, and not before.
+                Some(job) if !mine || handed.is_some() => {
+                    stage.pod_ends(&job, &success("sha256:bb")).await;
+                }
+                _ => {}
+            }
+        }
+        let jobs: Api<Job> = stage.api();
+        let stands = jobs.get_opt(&waits.name_any()).await.unwrap();
+        if stands.is_none() && handed.is_none() {
+            // The kubelet ends what has no Job any more.
+            let now = DeleteParams::default().grace_period(0);
+            let pods: Api<k8s_openapi::api::core::v1::Pod> = stage.api();
+            let _ = pods.delete(&format!("{}-x", waits.name_any()), &now).await;
+        }
+        if status.digest.as_deref() == Some("sha256:bb") && status.current.is_none() {
+            assert_eq!((status.build, status.history.len()), (Some(2), 2), "{what}");
+            let by = status.history[0].job.clone();
+            let by_the_one_that_waited = by == Some(waits.name_any());
+            // Whose request was handed over has built, and no other.
+            assert_eq!(by_the_one_that_waited, handed.is_some(), "{what}");
+            break;
+        }
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "not in time: {what}: {status:#?}\n{}",
+            stage.controllers_log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    runner.abort();
+    was_killed
+}
+
+#[tokio::test]
+async fn wherever_the_controller_is_killed_the_build_is_carried_out_once() {
+    let mut calls = 0;
+    for number in (1..).step_by(3) {
+        for when in [When::Before, When::After] {
+            if !killed(number, when).await {
+                assert!(calls > 4, "a build takes more than a few calls");
+                return;
+            }
+            calls += 1;
+        }
+    }
 }

@@ -97,6 +97,12 @@ impl Cluster {
     /// `token` is the credential of the runner. Its Secret belongs to the ConfigMap, and goes with it: no right to
     /// delete Secrets is needed for that.
     pub async fn start(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
+        self.give(attempt, token).await?;
+        self.create(&attempt.job).await
+    }
+
+    /// Makes what the Pod of an attempt mounts of its own.
+    async fn give(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
         let owner = self.made(&attempt.config_map).await?;
         if let Some(secret) = &attempt.secret {
             let mut secret = secret.clone();
@@ -111,13 +117,13 @@ impl Cluster {
             secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
             self.create(&secret).await?;
         }
-        self.create(&attempt.job).await
+        Ok(())
     }
 
     /// Makes the objects of an attempt in advance: the Job first, by which the others are found again. Its Pod waits for them.
     pub async fn start_in_advance(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
         self.create(&attempt.job).await?;
-        self.start(attempt, token).await
+        self.give(attempt, token).await
     }
 
     /// The Jobs of runners that were made in advance, and wait beside this Builder, or have.

@@ -199,9 +199,10 @@ impl Candidates {
     /// Whether runners wait beside this Builder.
     pub fn found(&self, builder: &Name, some: bool) {
         let mut state = self.lock();
-        match some {
-            true => drop(state.with_jobs.insert(builder.clone())),
-            false => drop(state.with_jobs.remove(builder)),
+        if some {
+            state.with_jobs.insert(builder.clone());
+        } else {
+            state.with_jobs.remove(builder);
         }
     }
 
@@ -263,5 +264,147 @@ impl State {
                 self.known.remove(&name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+    use serde_json::{Value, json};
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn ago(seconds: i64) -> Timestamp {
+        Timestamp::now() - SignedDuration::from_secs(seconds)
+    }
+
+    /// One whose builds have ended so many seconds ago, the last one first.
+    fn built(name: &str, ended: &[i64]) -> ImageBuild {
+        let mut build = fixtures::inline();
+        build.metadata.name = Some(name.into());
+        let history: Vec<Value> = ended
+            .iter()
+            .map(|it| {
+                json!({"build": 1, "generation": 1, "result": "Succeeded", "completedAt": ago(*it).to_string(),
+                    "digest": null, "size": null, "revision": null, "durationSeconds": null})
+            })
+            .collect();
+        let status = json!({"build": ended.len(), "completedAt": ago(ended[0]).to_string(), "history": history,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Succeeded", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        build.status = Some(serde_json::from_value(status).unwrap());
+        build
+    }
+
+    fn under_way(mut build: ImageBuild) -> ImageBuild {
+        let status = build.status.as_mut().unwrap();
+        let current = json!({"attempt": 1, "job": "j", "generation": 1});
+        status.current = Some(serde_json::from_value(current).unwrap());
+        status.completed_at = None;
+        build
+    }
+
+    fn default() -> Name {
+        ("team".into(), "default".into())
+    }
+
+    fn first(candidates: &Candidates, most: usize) -> Vec<String> {
+        candidates.first(&default(), most, HOUR, Timestamp::now())
+    }
+
+    #[test]
+    fn those_that_build_most_often_come_first_and_those_that_have_not_built_for_long_not_at_all() {
+        let candidates = Candidates::default();
+        for build in [
+            built("once", &[5]),
+            built("often", &[900, 1000, 1100, 1200]),
+            built("seldom", &[60, 40_000, 80_000]),
+            built("before", &[4000]),
+            built("long-ago", &[90_000]),
+        ] {
+            candidates.put(&Event::Apply(build));
+        }
+        assert_eq!(first(&candidates, 9), ["often", "once", "seldom"]);
+        assert_eq!(first(&candidates, 1), ["often"]);
+        let other = ("team".to_owned(), "other".to_owned());
+        let now = Timestamp::now();
+        assert!(candidates.first(&other, 9, HOUR, now).is_empty());
+    }
+
+    #[test]
+    fn one_that_builds_keeps_its_place_and_one_that_fails_or_goes_does_not() {
+        let candidates = Candidates::default();
+        let build = built("a", &[60]);
+        candidates.put(&Event::Apply(build.clone()));
+        candidates.put(&Event::Apply(under_way(build.clone())));
+        assert_eq!(first(&candidates, 9), ["a"]);
+        let mut failed = build.clone();
+        failed.status.as_mut().unwrap().conditions[0].status = "False".into();
+        candidates.put(&Event::Apply(failed));
+        assert!(first(&candidates, 9).is_empty());
+        candidates.put(&Event::Apply(build.clone()));
+        candidates.put(&Event::Delete(build.clone()));
+        assert!(first(&candidates, 9).is_empty());
+        // A list replaces all.
+        candidates.put(&Event::Apply(build));
+        for event in [
+            Event::Init,
+            Event::InitApply(built("b", &[60])),
+            Event::InitDone,
+        ] {
+            candidates.put(&event);
+        }
+        assert_eq!(first(&candidates, 9), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_builder_is_looked_at_where_a_build_of_it_has_ended_and_when_its_time_comes() {
+        let candidates = Candidates::default();
+        candidates.put(&Event::Apply(built("a", &[60])));
+        candidates.put(&Event::Apply(built("b", &[60])));
+        assert_eq!(candidates.next().await, default());
+        assert!(candidates.lock().dirty.is_empty(), "both at once");
+        // It is as it was.
+        candidates.put(&Event::Apply(under_way(built("a", &[60]))));
+        assert!(candidates.lock().dirty.is_empty());
+        candidates.touch_later(default(), Duration::from_secs(600));
+        let began = Instant::now();
+        assert_eq!(candidates.next().await, default());
+        assert_eq!(began.elapsed().as_secs(), 600);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn builders_beside_which_nobody_waits_are_left_alone() {
+        let candidates = Candidates::default();
+        let change = |standby: i32| {
+            let mut builder = fixtures::builder();
+            builder.spec.standby = standby;
+            Change {
+                old: None,
+                new: Some(Arc::new(builder)),
+            }
+        };
+        candidates.builder(&change(0));
+        assert!(candidates.lock().dirty.is_empty());
+        candidates.builder(&change(1));
+        assert_eq!(candidates.next().await, default());
+        candidates.found(&default(), true);
+        candidates.builder(&change(0));
+        assert_eq!(candidates.next().await, default());
+        let job = |labels: Value, status: Value| -> Job {
+            let job = json!({"metadata": {"name": "j", "namespace": "team", "labels": labels}, "status": status});
+            serde_json::from_value(job).unwrap()
+        };
+        let made = json!({"whittle.dev/builder": "default", "whittle.dev/standby": "true"});
+        let ordinary = json!({"whittle.dev/builder": "default"});
+        let ended = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+        candidates.job(&Event::InitApply(job(ordinary, ended.clone())));
+        candidates.job(&Event::Apply(job(made.clone(), json!({}))));
+        assert!(candidates.lock().dirty.is_empty());
+        candidates.job(&Event::Apply(job(made.clone(), ended)));
+        assert_eq!(candidates.next().await, default());
+        candidates.job(&Event::InitApply(job(made, json!({}))));
+        assert_eq!(candidates.next().await, default());
     }
 }
