@@ -42,6 +42,8 @@ struct State {
     known: BTreeMap<Name, Candidate>,
     /// Those that a list that has not ended has told.
     listed: BTreeSet<Name>,
+    /// Those of which a build is under way.
+    building: BTreeSet<Name>,
     /// Builders beside which runners wait, as far as is known.
     with_jobs: BTreeSet<Name>,
     /// Jobs that came to nothing: no other of the same name is made.
@@ -89,7 +91,7 @@ impl Candidates {
             Event::Init => state.listed.clear(),
             Event::InitApply(build) => {
                 state.listed.insert(name(build));
-                state.set(name(build), Candidate::of(build, now));
+                state.see(build, now);
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut state.listed);
@@ -98,10 +100,11 @@ impl Candidates {
                     state.set(name, None);
                 }
             }
-            // One that builds keeps its rank: no other takes its place for that time.
-            Event::Apply(build) if builds(build) => return,
-            Event::Apply(build) => state.set(name(build), Candidate::of(build, now)),
-            Event::Delete(build) => state.set(name(build), None),
+            Event::Apply(build) => state.see(build, now),
+            Event::Delete(build) => {
+                state.building.remove(&name(build));
+                state.set(name(build), None);
+            }
         }
         drop(state);
         self.0.changed.notify_one();
@@ -238,6 +241,19 @@ pub fn is_in_advance(object: &impl ResourceExt) -> bool {
 }
 
 impl State {
+    fn see(&mut self, build: &ImageBuild, now: Timestamp) {
+        let of = name(build);
+        if !builds(build) {
+            self.building.remove(&of);
+            return self.set(of, Candidate::of(build, now));
+        }
+        // One that builds keeps its rank: no other takes its place for that time. What was made for this build meanwhile goes.
+        let builder = (of.0.clone(), build.spec.builder_ref.name.clone());
+        if self.building.insert(of) && self.with_jobs.contains(&builder) {
+            self.touch(builder);
+        }
+    }
+
     fn touch(&mut self, builder: Name) {
         let at = Instant::now() + TOGETHER;
         let known = self.dirty.entry(builder).or_insert(at);
