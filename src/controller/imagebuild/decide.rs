@@ -600,6 +600,11 @@ fn go_on(
             status::working(&mut status, build, Reason::Building, message, now);
             step(status, Action::None)
         }
+        State::Told(report) | State::Ended(report)
+            if standby::is_adopted(build, &status) && standby::is_denied(report) =>
+        {
+            standby::instead(observed, settings, status, current, now)
+        }
         State::Told(report) => early::believe(observed, status, report, now),
         State::Ended(report) => end(observed, status, report.clone(), now),
     }

@@ -19,7 +19,7 @@ use crate::standby::Handed;
 use whittle_api::{
     Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Reason, Stage,
 };
-use whittle_build::report::failed;
+use whittle_build::report::{Report, failed};
 
 /// What is not there yet is looked for again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(5);
@@ -75,6 +75,19 @@ pub(super) fn is_first(current: &Current) -> bool {
 pub fn is_adopted(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
     let current = status.current.as_ref();
     current.is_some_and(|it| it.stage == Stage::Building && it.job != own_name(build, status, it))
+}
+
+/// True where a server has refused the credentials: in a Pod that runs, a Secret may be as it was a minute ago, and one that is new has
+/// it as it is.
+pub(super) fn is_denied(report: &Report) -> bool {
+    use FailureReason::{BaseImageDenied, PushDenied, SourceDenied};
+    match report {
+        Report::Succeeded(_) => false,
+        Report::Failed(failed) => matches!(
+            failed.failure.reason,
+            SourceDenied | BaseImageDenied | PushDenied
+        ),
+    }
 }
 
 /// The name that the Job of this attempt has where it was not made in advance.
@@ -151,7 +164,7 @@ fn again(
     Some(Action::Hand(Box::new(Handover { job, request })))
 }
 
-/// The Job that was made in advance has gone, or its runner has not come for its request: an ordinary one takes its place.
+/// The Job that was made in advance has gone, its runner has not come for its request, or was denied: an ordinary one takes its place.
 pub(super) fn instead(
     observed: &Observed,
     settings: &Settings,
@@ -165,7 +178,7 @@ pub(super) fn instead(
     }
     let alive = matches!(
         observed.attempt,
-        super::State::Running | super::State::Leaving
+        super::State::Running | super::State::Leaving | super::State::Told(_)
     );
     let mut step = if alive {
         // Two never build at a time: its Pod is to end first.

@@ -5,7 +5,7 @@ use crate::fixtures;
 use crate::imagebuild::outcome::Record;
 use crate::names;
 use whittle_api::{READY, RECONCILING, find};
-use whittle_build::report::{Built, Report};
+use whittle_build::report::Built;
 use whittle_build::request::BuildRequest;
 
 /// One whose last build has succeeded, and whose next one is due.
@@ -218,6 +218,45 @@ fn one_that_does_not_come_for_its_request_or_is_being_deleted_is_to_end_before_a
         assert!(matches!(step.action, Action::Start(_)));
         build = adopted().0;
     }
+}
+
+#[test]
+fn one_whose_credentials_are_refused_may_have_had_old_ones_and_an_ordinary_one_tells() {
+    let (build, _) = adopted();
+    for reason in [
+        FailureReason::SourceDenied,
+        FailureReason::BaseImageDenied,
+        FailureReason::PushDenied,
+    ] {
+        let denied = || failed(reason, "401".into());
+        let ended = Observed {
+            attempt: State::Ended(denied()),
+            ..observed(build.clone())
+        };
+        let step = next(&ended, later(70));
+        assert!(matches!(step.action, Action::Start(_)), "{reason}");
+        assert_eq!(step.stop, ["made-0123456789"]);
+        let told = Observed {
+            attempt: State::Told(denied()),
+            ..observed(build.clone())
+        };
+        let step = next(&told, later(70));
+        assert_eq!((step.action, step.status.early.is_none()), (Action::None, true));
+        // The ordinary one's word counts.
+        let mut again = build.clone();
+        again.status = Some(next(&ended, later(70)).status);
+        let ended = Observed {
+            attempt: State::Ended(denied()),
+            ..observed(again)
+        };
+        assert_eq!(next(&ended, later(75)).status.failure.unwrap().reason, reason);
+    }
+    let step_failed = failed(FailureReason::StepFailed, "1".into());
+    let ended = Observed {
+        attempt: State::Ended(step_failed),
+        ..observed(build)
+    };
+    assert!(next(&ended, later(70)).status.failure.is_some());
 }
 
 #[test]
