@@ -70,9 +70,17 @@ fn in_advance(uid: &str) -> (Job, Pod) {
     labels["whittle.dev/standby"] = json!("true");
     let name = format!("{uid}-made");
     let job = object(&name, labels.clone(), uid, json!({}));
-    let mut pod = object(&format!("{name}-x"), labels, uid, json!({"phase": "Running"}));
+    let mut pod = object(
+        &format!("{name}-x"),
+        labels,
+        uid,
+        json!({"phase": "Running"}),
+    );
     pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "j", "controller": true}]);
-    (serde_json::from_value(job).unwrap(), serde_json::from_value(pod).unwrap())
+    (
+        serde_json::from_value(job).unwrap(),
+        serde_json::from_value(pod).unwrap(),
+    )
 }
 
 #[test]

@@ -78,7 +78,9 @@ impl Again {
         };
         let asks = async {
             let params = PatchParams::default();
-            self.builds.patch(NAME, &params, &Patch::Merge(patch)).await?;
+            self.builds
+                .patch(NAME, &params, &Patch::Merge(patch))
+                .await?;
             Ok(())
         };
         let ((time, build), ()) = futures::try_join!(ready, asks)?;
@@ -100,7 +102,9 @@ impl Again {
         let ready = async {
             while let Some(build) = watched.next().await {
                 let build = build?;
-                let Some(status) = &build.status else { continue };
+                let Some(status) = &build.status else {
+                    continue;
+                };
                 let asked = status.last_handled_request.as_deref();
                 if is_true(&status.conditions, "Stalled") {
                     return Err(format!("the build failed: {:?}", status.conditions).into());

@@ -33,8 +33,7 @@ pub struct Watched(BoxStream<'static, watcher::Result<Seen>>);
 
 /// Begins to watch an ImageBuild that does not exist yet.
 pub fn watched(client: &Client, namespace: &str, name: &str) -> Watched {
-    let of =
-        watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
+    let of = watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
     // Its name stands in an annotation, which nobody selects by.
     let (of_pod, of_job) = (name.to_owned(), name.to_owned());
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);

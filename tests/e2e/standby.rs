@@ -14,21 +14,24 @@ async fn waits(field: &Field, name: &str, build: i64) -> Pod {
     let params = ListParams::default().labels("whittle.dev/standby");
     let number = build.to_string();
     field
-        .until(&format!("a runner waits for build {build} of {name}"), async || {
-            let pods = field.api::<Pod>().list(&params).await.unwrap();
-            let pod = pods.into_iter().find(|pod| {
-                let has = |key: &str, value: &str| {
-                    pod.annotations().get(key).is_some_and(|it| it == value)
+        .until(
+            &format!("a runner waits for build {build} of {name}"),
+            async || {
+                let pods = field.api::<Pod>().list(&params).await.unwrap();
+                let pod = pods.into_iter().find(|pod| {
+                    let has = |key: &str, value: &str| {
+                        pod.annotations().get(key).is_some_and(|it| it == value)
+                    };
+                    has("whittle.dev/imagebuild", name) && has("whittle.dev/build", &number)
+                })?;
+                let phase = pod.status.as_ref()?.phase.as_deref()?;
+                let log = match phase {
+                    "Running" => field.log(&pod.name_any()).await,
+                    _ => String::new(),
                 };
-                has("whittle.dev/imagebuild", name) && has("whittle.dev/build", &number)
-            })?;
-            let phase = pod.status.as_ref()?.phase.as_deref()?;
-            let log = match phase {
-                "Running" => field.log(&pod.name_any()).await,
-                _ => String::new(),
-            };
-            log.contains("waiting for the next build").then_some(pod)
-        })
+                log.contains("waiting for the next build").then_some(pod)
+            },
+        )
         .await
 }
 

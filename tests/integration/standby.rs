@@ -148,7 +148,10 @@ async fn the_next_build_is_carried_out_by_the_runner_that_waits_and_the_one_afte
     let (status, text) = runner.await.unwrap();
     assert_eq!(status, 200, "{text}");
     let request: BuildRequest = serde_json::from_str(&text).unwrap();
-    assert_eq!((request.job.as_str(), request.build), (&*waits.name_any(), 2));
+    assert_eq!(
+        (request.job.as_str(), request.build),
+        (&*waits.name_any(), 2)
+    );
     assert_eq!(request.inputs.build_args["A"], "b");
     assert_eq!(job_of(&stage.get("hello").await), Some(waits.name_any()));
     // The answer was lost on its way: it asks again.
@@ -314,7 +317,10 @@ async fn runners_wait_beside_a_builder_that_is_shared_and_sixteen_at_most() {
     assert!(words.contains("sharing must be Namespace"), "{words}");
     assert!(refused("many", json!({"standby": 17})).await.is_some());
     assert_eq!(refused("most", json!({"standby": 16})).await, None);
-    assert_eq!(refused("none", json!({"standby": 0, "sharing": "Build"})).await, None);
+    assert_eq!(
+        refused("none", json!({"standby": 0, "sharing": "Build"})).await,
+        None
+    );
 }
 
 /// How long one build may take in all.

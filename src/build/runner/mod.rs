@@ -37,9 +37,9 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::place::Place;
 use crate::report;
 use crate::report::Report;
-use crate::place::Place;
 use crate::request::{BuildRequest, paths};
 use crate::standby::{Standby, UNTAKEN};
 use whittle_api::FailureReason;

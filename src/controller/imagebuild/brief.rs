@@ -283,6 +283,7 @@ mod tests {
             waiting: None,
             progress: None,
             waiting_since: None,
+            standby: None,
             stage: Stage::Checking { pushed: "p".into() },
         });
         for (whole, expected) in [

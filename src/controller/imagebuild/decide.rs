@@ -497,6 +497,7 @@ fn begin(
         waiting: None,
         progress: None,
         waiting_since: Some(Time(now)),
+        standby: None,
         stage: Stage::Building,
     });
 }
@@ -538,9 +539,7 @@ fn go_on(
     }
     match &observed.attempt {
         State::Suspended(why) => suspended(observed, settings, status, (current, why), now),
-        State::Absent | State::Leaving | State::Untaken
-            if standby::is_adopted(build, &status) =>
-        {
+        State::Absent | State::Leaving | State::Untaken if standby::is_adopted(build, &status) => {
             standby::instead(observed, settings, status, current, now)
         }
         State::Untaken => {

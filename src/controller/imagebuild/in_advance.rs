@@ -5,7 +5,7 @@
 
 use kube::ResourceExt;
 
-use super::job::{AttemptId, Attempt, at, attempt, metadata, pod, request};
+use super::job::{Attempt, AttemptId, at, attempt, metadata, pod, request};
 use super::kueue;
 use crate::names;
 use crate::settings::Settings;
@@ -147,7 +147,10 @@ mod tests {
         let ordinary = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();
         assert_eq!(made.secret, ordinary.secret);
         let mut job_made = made.job.clone();
-        assert_eq!(job_made.labels_mut().remove(names::STANDBY).unwrap(), "true");
+        assert_eq!(
+            job_made.labels_mut().remove(names::STANDBY).unwrap(),
+            "true"
+        );
         let template = job_made.annotations_mut().remove(names::TEMPLATE);
         let template_now = template_of(&build, &builder);
         assert_eq!(template, Some(template_now));
@@ -226,6 +229,9 @@ mod tests {
             ..fixtures::settings()
         };
         let (build, builder) = (fixtures::inline(), fixtures::builder());
-        assert_eq!(in_advance(&build, &builder, (1, 1), &settings).unwrap(), None);
+        assert_eq!(
+            in_advance(&build, &builder, (1, 1), &settings).unwrap(),
+            None
+        );
     }
 }

@@ -261,7 +261,12 @@ fn previous(build: &ImageBuild) -> Vec<Previous> {
         .collect()
 }
 
-pub(super) fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Settings) -> PodSpec {
+pub(super) fn pod(
+    build: &ImageBuild,
+    builder: &Builder,
+    id: &AttemptId,
+    settings: &Settings,
+) -> PodSpec {
     let (mut volumes, mut mounts) = volumes(build, builder, id, settings);
     if settings.callback.is_some() {
         let secret = names::credential(&build.uid().unwrap_or_default(), &id.job);

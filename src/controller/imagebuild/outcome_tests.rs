@@ -249,7 +249,8 @@ fn a_runner_that_waited_and_was_ended_before_a_build_began_has_built_nothing() {
         let container = json!({"name": "runner", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
         pod(json!({"phase": "Failed", "containerStatuses": [container]}))
     };
-    let failed_job = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]});
+    let failed_job =
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]});
     for job in [job(json!({})), job(failed_job)] {
         assert_eq!(judge(Some(&job), Some(&ended(UNTAKEN, ""))), State::Untaken);
     }

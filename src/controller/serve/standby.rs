@@ -16,8 +16,7 @@ pub(super) async fn wait(
     request: Request,
 ) -> Response {
     let namespace = &*runner.namespace;
-    let refuse =
-        |status, reason, why| desk.refuse(status, reason, namespace, why).into_response();
+    let refuse = |status, reason, why| desk.refuse(status, reason, namespace, why).into_response();
     // A watcher's credential is of no Job.
     let attempt = attempt_of(&desk, namespace, &request);
     let Some(attempt) = attempt.filter(|it| names::is_attempt(&it.job)) else {

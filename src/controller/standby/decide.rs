@@ -149,9 +149,8 @@ fn wanted(
     // One that builds keeps its place.
     let builds = seen.first.iter().take(most);
     let builds = builds.filter_map(|name| seen.builds.get(name));
-    let builds = builds.filter(|build| {
-        may_wait(build) && build.spec.builder_ref.name == builder.name_any()
-    });
+    let builds =
+        builds.filter(|build| may_wait(build) && build.spec.builder_ref.name == builder.name_any());
     let all = builds.filter_map(|build| {
         let status = build.status.as_ref()?;
         let ended = status.completed_at.as_ref()?.0;

@@ -37,7 +37,10 @@ fn built(name: &str) -> ImageBuild {
 fn seen(builder: Builder, builds: &[ImageBuild]) -> Seen {
     Seen {
         builder: Some(builder),
-        builds: builds.iter().map(|it| (it.name_any(), it.clone())).collect(),
+        builds: builds
+            .iter()
+            .map(|it| (it.name_any(), it.clone()))
+            .collect(),
         first: builds.iter().map(ResourceExt::name_any).collect(),
         jobs: vec![],
     }
@@ -102,7 +105,9 @@ fn there_are_no_more_than_the_builder_says_and_the_first_come_first() {
     // Another one builds more often now.
     seen.first = ["b", "c", "a"].map(str::to_owned).into();
     let plan = decided(&with(jobs.clone(), &seen), 3);
-    let a = jobs.iter().find(|job| job.annotations()[names::IMAGE_BUILD] == "a");
+    let a = jobs
+        .iter()
+        .find(|job| job.annotations()[names::IMAGE_BUILD] == "a");
     assert_eq!(plan.remove, [a.unwrap().name_any()]);
     assert_eq!(plan.make.len(), 1);
     assert_eq!(plan.make[0].job.annotations()[names::IMAGE_BUILD], "b");
@@ -113,7 +118,8 @@ fn one_that_builds_keeps_its_place_and_none_waits_for_it_meanwhile() {
     let mut builds = ["a", "b"].map(built);
     let mut running = seen(builder(1), &builds);
     let jobs = made(&running);
-    let current = json!({"attempt": 1, "job": jobs[0].name_any(), "generation": 1, "started": true});
+    let current =
+        json!({"attempt": 1, "job": jobs[0].name_any(), "generation": 1, "started": true});
     let status = builds[0].status.as_mut().unwrap();
     (status.build, status.completed_at) = (Some(4), None);
     status.current = Some(serde_json::from_value(current).unwrap());
@@ -134,7 +140,14 @@ fn one_that_waits_for_its_turn_keeps_its_own() {
     let queued = with(jobs.clone(), &seen(builder(1), &[build.clone()]));
     assert_eq!(decided(&queued, 9), Plan::default());
     // An ordinary Job carries the attempt out.
-    build.status.as_mut().unwrap().current.as_mut().unwrap().started = true;
+    build
+        .status
+        .as_mut()
+        .unwrap()
+        .current
+        .as_mut()
+        .unwrap()
+        .started = true;
     let begun = with(jobs.clone(), &seen(builder(1), &[build]));
     assert_eq!(decided(&begun, 9).remove, [jobs[0].name_any()]);
 }
@@ -169,10 +182,18 @@ fn it_goes_with_the_idle_time_the_builder_and_what_it_was_made_from() {
         ..all.clone()
     };
     assert!(goes(&without, 2), "the Builder has gone");
-    assert!(goes(&seen(builder(0), &[build.clone()]), 2), "nobody asks for it");
+    assert!(
+        goes(&seen(builder(0), &[build.clone()]), 2),
+        "nobody asks for it"
+    );
     let mut asleep = builder(1);
-    asleep.status.as_mut().unwrap().state = Some(whittle_api::Reason::Idle);
-    assert!(goes(&seen(asleep, &[build.clone()]), 2), "the Builder sleeps");
+    let status = asleep.status.as_mut().unwrap();
+    status.state = Some(whittle_api::Reason::Idle);
+    status.conditions[0].reason = "Idle".into();
+    assert!(
+        goes(&seen(asleep, &[build.clone()]), 2),
+        "the Builder sleeps"
+    );
     let changes: [fn(&mut ImageBuild); 5] = [
         |build| build.spec.suspend = true,
         |build| {
@@ -204,7 +225,11 @@ fn a_builder_that_never_sleeps_has_one_for_a_day() {
     let all = seen(awake, &[built("a")]);
     let jobs = made(&all);
     let day = 24 * 3600;
-    assert!(decided(&with(jobs.clone(), &all), day - 1).remove.is_empty());
+    assert!(
+        decided(&with(jobs.clone(), &all), day - 1)
+            .remove
+            .is_empty()
+    );
     assert_eq!(decided(&with(jobs, &all), day).remove.len(), 1);
 }
 

@@ -58,7 +58,10 @@ async fn look(of: &Name, context: &Context) -> Result<Option<Duration>, Error> {
     // Before all were listed nothing is known of what builds.
     context.queues().await;
     let (namespace, name) = of;
-    let known = context.known.builders.get(&ObjectRef::new(name).within(namespace));
+    let known = context
+        .known
+        .builders
+        .get(&ObjectRef::new(name).within(namespace));
     let asks = known.is_some_and(|known| known.spec.standby > 0);
     if !asks && !context.candidates.has_jobs(of) || names::check_builder(name).is_err() {
         return Ok(None);
@@ -143,7 +146,10 @@ async fn make(namespace: &str, attempt: &Attempt, context: &Context) -> Result<(
     let labels = attempt.job.labels();
     let token = context.authority.credentials().token(&Credential {
         namespace: namespace.to_owned(),
-        uid: labels.get(names::IMAGE_BUILD_UID).cloned().unwrap_or_default(),
+        uid: labels
+            .get(names::IMAGE_BUILD_UID)
+            .cloned()
+            .unwrap_or_default(),
         job: job.clone(),
     });
     let Err(error) = context.cluster.start_in_advance(attempt, &token).await else {

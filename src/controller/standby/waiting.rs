@@ -149,13 +149,7 @@ impl Waiting {
     }
 
     /// The status names this Job: its runner gets this request, as often as it asks. `first`: this process has begun the attempt.
-    pub fn offer(
-        &self,
-        (namespace, job): (&str, &str),
-        uid: &str,
-        request: String,
-        first: bool,
-    ) {
+    pub fn offer(&self, (namespace, job): (&str, &str), uid: &str, request: String, first: bool) {
         let name = (namespace.to_owned(), job.to_owned());
         let mut state = self.lock();
         state.claimed.remove(&name);
@@ -278,10 +272,7 @@ mod tests {
     fn only_who_has_begun_an_attempt_says_that_nobody_came() {
         let waiting = Waiting::default();
         let long_ago = Instant::now().checked_sub(2 * COMES).unwrap();
-        for (job, first, expected) in [
-            ("a-1", true, Handed::Late),
-            ("a-2", false, Handed::Waits),
-        ] {
+        for (job, first, expected) in [("a-1", true, Handed::Late), ("a-2", false, Handed::Waits)] {
             waiting.offer(("team", job), "u", "request".into(), first);
             assert_eq!(waiting.handed("team", job), Some(Handed::Waits));
             let name = ("team".to_owned(), job.to_owned());

@@ -5,9 +5,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{
-    Action, Observed, Step, attempt_name, checking, deadline, end, is_ready, start, step,
-};
+use super::{Action, Observed, Step, attempt_name, checking, deadline, end, is_ready, start, step};
 use crate::imagebuild::in_advance;
 use crate::imagebuild::job::AttemptId;
 use crate::imagebuild::outcome::TIMED_OUT;
@@ -16,9 +14,7 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing;
 use crate::standby::Handed;
-use whittle_api::{
-    Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Reason, Stage,
-};
+use whittle_api::{Builder, Current, FailureReason, ImageBuild, ImageBuildStatus, Reason, Stage};
 use whittle_build::report::{Report, failed};
 
 /// What is not there yet is looked for again after this long.
@@ -175,6 +171,7 @@ pub(super) fn instead(
     let name = own_name(&observed.build, &status, current);
     if let Some(current) = &mut status.current {
         current.job = name;
+        current.standby = None;
     }
     let alive = matches!(
         observed.attempt,

@@ -69,7 +69,10 @@ fn an_attempt_is_carried_out_by_the_job_that_was_made_in_advance_for_it() {
     assert_eq!(handover.job, "made-0123456789");
     let request: BuildRequest = serde_json::from_str(&handover.request).unwrap();
     assert_eq!(request.job, "made-0123456789");
-    assert_eq!((request.build, request.inputs.dockerfile.as_str()), (2, "other"));
+    assert_eq!(
+        (request.build, request.inputs.dockerfile.as_str()),
+        (2, "other")
+    );
     let current = step.status.current.as_ref().unwrap();
     assert!(current.started && current.attempt == 1);
     assert_eq!(current.since.as_ref().unwrap().0, later(60));
@@ -80,13 +83,20 @@ fn an_attempt_is_carried_out_by_the_job_that_was_made_in_advance_for_it() {
 }
 
 #[test]
-fn one_that_does_not_wait_or_was_made_from_something_else_is_thrown_away_and_an_ordinary_one_made() {
+fn one_that_does_not_wait_or_was_made_from_something_else_is_thrown_away_and_an_ordinary_one_made()
+{
     let build = due();
     let fits = template(&build);
     let mut secret = build.clone();
     secret.spec.secrets[0].secret_ref.name = "another".into();
     for (build, standby) in [
-        (build.clone(), Standby { waits: false, ..waits("made-0123456789", fits.clone()) }),
+        (
+            build.clone(),
+            Standby {
+                waits: false,
+                ..waits("made-0123456789", fits.clone())
+            },
+        ),
         (build.clone(), waits("made-0123456789", "x".into())),
         // Its Secret has another name since.
         (secret, waits("made-0123456789", fits)),
@@ -241,7 +251,10 @@ fn one_whose_credentials_are_refused_may_have_had_old_ones_and_an_ordinary_one_t
             ..observed(build.clone())
         };
         let step = next(&told, later(70));
-        assert_eq!((step.action, step.status.early.is_none()), (Action::None, true));
+        assert_eq!(
+            (step.action, step.status.early.is_none()),
+            (Action::None, true)
+        );
         // The ordinary one's word counts.
         let mut again = build.clone();
         again.status = Some(next(&ended, later(70)).status);
@@ -249,7 +262,10 @@ fn one_whose_credentials_are_refused_may_have_had_old_ones_and_an_ordinary_one_t
             attempt: State::Ended(denied()),
             ..observed(again)
         };
-        assert_eq!(next(&ended, later(75)).status.failure.unwrap().reason, reason);
+        assert_eq!(
+            next(&ended, later(75)).status.failure.unwrap().reason,
+            reason
+        );
     }
     let step_failed = failed(FailureReason::StepFailed, "1".into());
     let ended = Observed {
@@ -292,6 +308,29 @@ fn it_ends_as_any_attempt_does() {
     assert!(find(&status.conditions, READY).is_some_and(|it| it.status == "True"));
     assert_eq!(status.history[0].job.as_deref(), Some("made-0123456789"));
     assert_eq!(status.duration_seconds, Some(3));
+}
+
+#[test]
+fn its_log_is_the_builds_where_another_one_moves_the_tags() {
+    let (mut build, _) = adopted();
+    let check = serde_json::json!({"tcpSocket": {"port": 80}});
+    build.spec.health_check = serde_json::from_value(check).unwrap();
+    // As if it had been there from the start.
+    build.status.as_mut().unwrap().input = Some(super::super::input(&build));
+    let ended = Observed {
+        attempt: State::Ended(Report::Succeeded(Built {
+            digest: "sha256:bb".into(),
+            ..Built::default()
+        })),
+        ..observed(build.clone())
+    };
+    build.status = Some(next(&ended, later(63)).status);
+    let status = build.status.as_ref().unwrap();
+    assert!(status.current.as_ref().unwrap().stage.pushed().is_some());
+    assert!(!is_adopted(&build, status));
+    build.spec.dockerfile = "third".into();
+    let status = next(&observed(build), later(64)).status;
+    assert_eq!(status.history[0].job.as_deref(), Some("made-0123456789"));
 }
 
 #[test]

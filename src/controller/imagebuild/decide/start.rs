@@ -280,6 +280,7 @@ fn start_or_wait(
         Some(job) => {
             if let Some(current) = &mut status.current {
                 current.job.clone_from(&job);
+                current.standby = Some(job.clone());
             }
             let id = AttemptId {
                 job: job.clone(),
