@@ -205,7 +205,7 @@ fn fate(
         .as_ref()
         .is_some_and(|current| !current.started && current.attempt == 1);
     if number <= last && !waits_for_its_turn {
-        // An attempt was carried out by it, and it is part of the history; or none was, and it waits in vain.
+        // An attempt was carried out by it long ago; or none was, and it waits in vain.
         return match pods::has_ended(job) {
             true => Fate::Other,
             false => goes,
@@ -231,14 +231,15 @@ fn fate(
     }
 }
 
+/// True for a Job that an attempt is carried out by, or was.
 fn is_named(status: &ImageBuildStatus, job: &str) -> bool {
     let current = status.current.as_ref().map(|it| &it.job);
     let early = status.early.as_ref().map(|it| &it.job);
     let fetch = status.fetch.as_ref().and_then(|it| it.job.as_ref());
-    [current, early, fetch]
-        .into_iter()
-        .flatten()
-        .any(|it| it == job)
+    // Its Job says later than its Pod that it has ended.
+    let ended = status.history.iter().filter_map(|entry| entry.job.as_ref());
+    let named = [current, early, fetch].into_iter().flatten();
+    named.chain(ended).any(|it| it == job)
 }
 
 /// The number of the build for which it was made.

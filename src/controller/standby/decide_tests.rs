@@ -163,6 +163,16 @@ fn one_that_an_attempt_was_carried_out_by_is_part_of_the_history() {
     let history = ended(jobs[0].clone());
     let plan = decided(&with(vec![history, next[0].clone()], &after), 9);
     assert_eq!((plan.make, plan.remove), (vec![], vec![]));
+    // Its Pod has ended, and the Job has yet to say so.
+    let both = vec![jobs[0].clone(), next[0].clone()];
+    let mut told = after.clone();
+    let entry = json!({"build": 4, "generation": 1, "result": "Succeeded", "job": jobs[0].name_any(),
+        "digest": null, "size": null, "revision": null, "completedAt": null, "durationSeconds": null});
+    let status = told.builds.get_mut("a").unwrap().status.as_mut().unwrap();
+    status.history = vec![serde_json::from_value(entry).unwrap()];
+    assert!(decided(&with(both.clone(), &told), 9).remove.is_empty());
+    // No attempt was carried out by it.
+    assert_eq!(decided(&with(both, &after), 9).remove, [jobs[0].name_any()]);
 }
 
 #[test]
