@@ -32,6 +32,8 @@ pub const DEFAULT_BUILDER: &str = "default";
     doc = "A warm rootless BuildKit daemon whose caches persist; the one named default is created on demand.",
     validation = Rule::new("size(self.metadata.name) <= 36").message("metadata.name: too long: at most 36 characters, because names of the Builder's objects are \
         derived from it"),
+    validation = Rule::new("!has(self.spec.standby) || self.spec.standby == 0 || !has(self.spec.sharing) || self.spec.sharing == 'Namespace'").message("spec.standby: runners wait beside a Builder that builds share: \
+        sharing must be Namespace where standby is not 0"),
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -66,6 +68,11 @@ pub struct BuilderSpec {
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
     pub max_concurrent_builds: i32,
+    /// How many runners wait beside the builder for a build to begin, at most one for each ImageBuild: those that build most often
+    /// first. Such a build does not wait for the start of a Pod. 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 16))]
+    pub standby: i32,
     /// Requests and limits of the builder; every build step runs within them.
     #[serde(default)]
     #[schemars(schema_with = "super::bounds::resources")]
@@ -109,6 +116,7 @@ impl Default for BuilderSpec {
             cache: Cache::default(),
             idle_timeout: idle_timeout(),
             max_concurrent_builds: two(),
+            standby: 0,
             resources: ResourceRequirements::default(),
             node_selector: BTreeMap::new(),
             tolerations: vec![],
@@ -236,6 +244,12 @@ fn one() -> i32 {
 
 fn two() -> i32 {
     2
+}
+
+// As serde asks.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn idle_timeout() -> String {

@@ -36,6 +36,8 @@ pub struct Current {
     pub started: bool,
     /// Since when the attempt waits for its start, and nobody holds it: `spec.queueTimeout` counts from here. None once it runs.
     pub waiting_since: Option<Time>,
+    /// The Job that was made in advance and carries the attempt out, or has pushed what another one goes on with.
+    pub standby: Option<String>,
     /// What the attempt waits for; [`ImageBuildStatus::waiting`](super::ImageBuildStatus::waiting) reads it.
     pub waiting: Option<Waiting>,
 }
@@ -133,6 +135,10 @@ struct Written {
     /// and while `spec.suspend` holds it.
     #[serde(default)]
     waiting_since: Option<Time>,
+    /// The Job that was made in advance (`spec.standby` of the Builder) and carries the attempt out, or has pushed what another
+    /// one goes on with.
+    #[serde(default)]
+    standby: Option<String>,
     /// What the attempt waits for before it runs; absent while it does.
     #[serde(default, deserialize_with = "known")]
     waiting: Option<Waiting>,
@@ -170,6 +176,7 @@ impl From<Written> for Current {
             since: written.since,
             started: written.started == Some(true),
             waiting_since: written.waiting_since,
+            standby: written.standby,
             waiting: written.waiting,
         }
     }
@@ -196,6 +203,7 @@ impl From<Current> for Written {
             since: current.since,
             started: current.started.then_some(true),
             waiting_since: current.waiting_since,
+            standby: current.standby,
             waiting: current.waiting,
             pushed,
             checked,

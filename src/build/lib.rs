@@ -26,6 +26,7 @@ pub mod request;
 pub mod request_rules;
 pub mod runner;
 pub mod seal;
+pub mod standby;
 pub mod trial;
 pub mod usage;
 pub mod used_images;

@@ -19,6 +19,8 @@ pub mod paths {
     pub const REQUEST: &str = "/whittle/request";
     /// Key of the ConfigMap, and name of the file.
     pub const REQUEST_KEY: &str = "request.json";
+    /// Key of the ConfigMap of a runner that waits for its request: there is no other then.
+    pub const STANDBY_KEY: &str = "standby.json";
     /// Folder with `tls.crt` (leaf and intermediate), `tls.key`, `ca.crt` (signs the controller's
     /// certificate) and `builder-ca.crt` (signs the builder's).
     pub const TLS: &str = "/whittle/tls";

@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 mod shared;
 mod sharing;
+mod standby;
 mod triggers;
 mod trusted;
 mod used;
@@ -64,6 +65,7 @@ pub use flux::run as run_flux;
 pub use guard::run as run_guard;
 pub use imagebuild::run as run_image_builds;
 pub use run::{Options, run};
+pub use standby::run as run_standbys;
 pub use trusted::run as run_trusted;
 pub use watcher::run as run_watchers;
 
@@ -94,6 +96,8 @@ pub struct Context {
     known: Known,
     queues: Queues,
     images: Mailbox,
+    waiting: standby::Waiting,
+    candidates: standby::Candidates,
     sources: watcher::Sources,
     flux: flux::Sources,
     listed: Listed,
@@ -130,6 +134,8 @@ impl Context {
             known,
             queues,
             images: Mailbox::default(),
+            waiting: standby::Waiting::default(),
+            candidates: standby::Candidates::default(),
             sources,
             flux: flux::Sources::default(),
             listed: Listed::default(),

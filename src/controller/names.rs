@@ -30,6 +30,10 @@ pub const IMAGE_BUILD_UID: &str = "whittle.dev/imagebuild-uid";
 pub const IMAGE_BUILD: &str = "whittle.dev/imagebuild";
 /// Annotation: number of the build that a Job serves.
 pub const BUILD: &str = "whittle.dev/build";
+/// Label of the Job and the Pod of a runner that was made in advance, for an attempt that has not begun.
+pub const STANDBY: &str = "whittle.dev/standby";
+/// Annotation of such a Job: digest of all that its Pod was made from.
+pub const TEMPLATE: &str = "whittle.dev/template";
 /// Label of Kueue on what is to wait in a LocalQueue: its name.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Labels of an ImageBuild that its runners' Jobs get too: Kueue reads them there. Their values were checked by the API server, as
@@ -123,6 +127,15 @@ pub fn attempt(image_build: &str, uid: &str, generation: i64, build: i64, attemp
         .map(|c| if c == '.' { '-' } else { c })
         .collect();
     format!("{}-{hash}", head.trim_end_matches('-'))
+}
+
+/// Name of the Job that is made in advance for the first attempt at this build, from what has this digest.
+pub fn standby(image_build: &str, uid: &str, build: i64, template: &str) -> String {
+    // As long as that of any attempt; and no attempt has this number.
+    child(
+        &attempt(image_build, uid, 0, build, 0),
+        &format!("standby/{template}"),
+    )
 }
 
 /// True for a name as [`attempt`] and [`child`] give it: the chart's policies let the controller write no other.

@@ -142,6 +142,23 @@ pub fn is_stray_check(job: &impl ResourceExt, named: &[String]) -> bool {
         && !named.contains(&job.name_any())
 }
 
+/// True for the Job of a runner that was made in advance for the first attempt at the build of this number, and stays.
+pub fn is_in_advance_for(job: &impl ResourceExt, build: i64) -> bool {
+    let number = job.annotations().get(names::BUILD);
+    job.labels().contains_key(names::STANDBY)
+        && job.meta().deletion_timestamp.is_none()
+        && number.and_then(|number| number.parse().ok()) == Some(build)
+}
+
+/// True where a Pod belongs to this Job, as its metadata says.
+pub fn belongs_to(pod: &Pod, job: &impl ResourceExt) -> bool {
+    let uid = job.uid().unwrap_or_default();
+    let mut owners = pod.owner_references().iter();
+    !uid.is_empty()
+        && owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+        && pod.name_any().starts_with(&format!("{}-", job.name_any()))
+}
+
 /// True where the Pod is one that the Job's controller makes: the Job is its controller, its name begins with the Job's,
 /// and its containers are called as those of the Job's template.
 pub fn is_of(pod: &Pod, job: &Job) -> bool {

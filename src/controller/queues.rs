@@ -17,6 +17,7 @@ use crate::names;
 use crate::pods::is_active;
 use crate::settings::TriggerSettings;
 use crate::shared::Change;
+use crate::standby::is_in_advance;
 use crate::triggers;
 use whittle_api::{Builder, ImageBuild};
 
@@ -160,7 +161,12 @@ impl Queues {
         let mut state = self.lock();
         state.jobs.take(event, |job| {
             let of = run(job, names::RUNNER)?;
-            is_active(job).then_some((of, owner(job)?))
+            let run = Run {
+                builder: of,
+                of: owner(job)?,
+                in_advance: is_in_advance(job).then(|| job.name_any()),
+            };
+            is_active(job).then_some(run)
         });
         let State { begun, jobs, .. } = &mut *state;
         let shown = |namespace: &str, name: &str| {
@@ -191,10 +197,13 @@ impl Queues {
     pub fn pod(&self, event: &Event<Pod>) {
         let mut state = self.lock();
         state.pods.take(event, |pod| {
-            let of = run(pod, names::RUNNER)?;
+            let run = Run {
+                builder: run(pod, names::RUNNER)?,
+                of: pod.labels().get(names::IMAGE_BUILD_UID)?.clone(),
+                in_advance: is_in_advance(pod).then(|| job_of(pod)),
+            };
             let status = pod.status.as_ref()?;
-            let uid = pod.labels().get(names::IMAGE_BUILD_UID)?.clone();
-            (status.phase.as_deref() == Some("Running")).then_some((of, uid))
+            (status.phase.as_deref() == Some("Running")).then_some(run)
         });
     }
 
@@ -260,11 +269,13 @@ impl Queues {
         let known = state.builds.range(names_of(&ticket.builder.0));
         let known = known.map(|(_, build)| build);
         let mut mine = known.filter(|build| build.uid().as_deref() == Some(uid));
+        let made = (ticket.builder.0.clone(), job.to_owned());
         let begun = Begun {
             builder: ticket.builder.clone(),
             job: job.to_owned(),
             in_status: mine.any(|build| shows(build, job)),
-            in_jobs: false,
+            // One that was made in advance may have been shown long ago.
+            in_jobs: state.jobs.known.contains_key(&made),
             stands_back: stands_back.is_some(),
         };
         state.begun.insert(uid.to_owned(), begun);
@@ -431,7 +442,17 @@ impl State {
         let built: BTreeSet<&str> = built
             .filter_map(|build| build.metadata.uid.as_deref())
             .collect();
-        of.on(builder)
+        let begun = self.builds_on(builder).filter_map(|build| {
+            let current = build.status.as_ref()?.current.as_ref()?;
+            Some(current.job.as_str()).filter(|_| current.started)
+        });
+        let begun: BTreeSet<&str> = begun.collect();
+        // What was made in advance runs no build before an attempt is carried out by it.
+        let runs = of.on(builder).filter(move |run| {
+            let job = run.in_advance.as_deref();
+            job.is_none_or(|job| begun.contains(job))
+        });
+        runs.map(|run| &run.of)
             .filter(move |uid| !built.contains(uid.as_str()))
     }
 
@@ -485,46 +506,45 @@ struct Runs {
     fresh: BTreeMap<Name, Run>,
 }
 
-/// The Builder that one runs on, and UIDs of ImageBuilds.
+/// One that runs.
 struct Run {
+    /// The Builder that it runs on.
     builder: String,
+    /// UID of the ImageBuild.
     of: String,
+    /// Name of its Job, where that was made in advance.
+    in_advance: Option<String>,
 }
 
 impl Runs {
     /// Takes an event in; `runs` says of one that runs on which Builder, and whose it is.
-    fn take<K: Resource>(
-        &mut self,
-        event: &Event<K>,
-        runs: impl FnOnce(&K) -> Option<(String, String)>,
-    ) {
+    fn take<K: Resource>(&mut self, event: &Event<K>, runs: impl FnOnce(&K) -> Option<Run>) {
         match event {
             Event::Init => self.fresh.clear(),
             Event::InitApply(object) => {
-                if let Some((builder, of)) = runs(object)
+                if let Some(run) = runs(object)
                     && has_room(&self.fresh, object)
                 {
-                    self.fresh.insert(name(object), Run { builder, of });
+                    self.fresh.insert(name(object), run);
                 }
             }
             Event::InitDone => self.known = std::mem::take(&mut self.fresh),
             Event::Apply(object) => {
                 let key = name(object);
                 self.known.remove(&key);
-                if let Some((builder, of)) = runs(object)
+                if let Some(run) = runs(object)
                     && has_room(&self.known, object)
                 {
-                    self.known.insert(key, Run { builder, of });
+                    self.known.insert(key, run);
                 }
             }
             Event::Delete(object) => drop(self.known.remove(&name(object))),
         }
     }
 
-    fn on<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = &'a String> {
+    fn on<'a>(&'a self, builder: &'a Name) -> impl Iterator<Item = &'a Run> {
         let here = self.known.range(names_of(&builder.0)).map(|(_, run)| run);
         here.filter(move |run| run.builder == builder.1)
-            .map(|run| &run.of)
     }
 }
 
@@ -539,6 +559,13 @@ fn owner<K: Resource>(object: &K) -> Option<String> {
     let uid = object.labels().get(names::IMAGE_BUILD_UID)?;
     let mut owners = object.owner_references().iter();
     owners.any(|owner| owner.uid == *uid).then(|| uid.clone())
+}
+
+/// Name of the Job whose Pod this is; empty where it has none.
+fn job_of(pod: &Pod) -> String {
+    let mut owners = pod.owner_references().iter();
+    let job = owners.find(|owner| owner.kind == "Job" && owner.controller == Some(true));
+    job.map(|job| job.name.clone()).unwrap_or_default()
 }
 
 /// The Builder that an object of this component runs on.

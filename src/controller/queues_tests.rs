@@ -64,6 +64,70 @@ fn pod(uid: &str, phase: &str) -> Pod {
     serde_json::from_value(pod).unwrap()
 }
 
+/// The same, made in advance: the Job `NAME-made`, and its Pod.
+fn in_advance(uid: &str) -> (Job, Pod) {
+    let mut labels = labels(uid);
+    labels["whittle.dev/standby"] = json!("true");
+    let name = format!("{uid}-made");
+    let job = object(&name, labels.clone(), uid, json!({}));
+    let mut pod = object(
+        &format!("{name}-x"),
+        labels,
+        uid,
+        json!({"phase": "Running"}),
+    );
+    pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": "j", "controller": true}]);
+    (
+        serde_json::from_value(job).unwrap(),
+        serde_json::from_value(pod).unwrap(),
+    )
+}
+
+#[test]
+fn a_runner_that_waits_runs_no_build_and_counts_once_an_attempt_is_carried_out_by_it() {
+    let queues = Queues::default();
+    let (job, pod) = in_advance("a");
+    queues.job(&Event::Apply(job));
+    queues.pod(&Event::Apply(pod));
+    let other = queued("b", 20);
+    see(&queues, other.clone());
+    assert_eq!(ahead(&queues, &other), 0);
+    assert_eq!(queues.busy("team", "default"), 0);
+    // It waits for its turn: still nothing runs.
+    see(&queues, queued("a", 30));
+    assert_eq!(ahead(&queues, &other), 0);
+    assert_eq!(queues.busy("team", "default"), 0);
+    // Another Job carries its attempt out.
+    see(&queues, running("a", 30));
+    assert_eq!(queues.queue(&other).running, 0);
+    let mut adopted = running("a", 30);
+    let current = adopted.status.as_mut().unwrap().current.as_mut();
+    current.unwrap().job = "a-made".into();
+    see(&queues, adopted);
+    assert_eq!(queues.queue(&other).running, 1);
+    assert_eq!(queues.busy("team", "default"), 1);
+}
+
+#[test]
+fn a_place_that_was_taken_for_one_is_counted_once() {
+    let queues = Queues::default();
+    let (job, pod) = in_advance("a");
+    queues.job(&Event::Apply(job));
+    queues.pod(&Event::Apply(pod));
+    see(&queues, queued("a", 10));
+    let other = queued("b", 20);
+    see(&queues, other.clone());
+    let taken = queues.take_place(&ticket(&queues), &place("a", "a-made"));
+    assert!(taken);
+    assert_eq!(queues.queue(&other).running, 1);
+    let mut adopted = running("a", 10);
+    let current = adopted.status.as_mut().unwrap().current.as_mut();
+    current.unwrap().job = "a-made".into();
+    see(&queues, adopted);
+    assert_eq!(queues.queue(&other).running, 1);
+    assert!(queues.lock().begun.is_empty());
+}
+
 /// What decides whether a build starts: it does where fewer are ahead than its Builder takes.
 fn ahead(queues: &Queues, build: &ImageBuild) -> usize {
     let queue = queues.queue(build);

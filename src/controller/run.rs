@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Context, builder, imagebuild, run_builders, run_egress, run_flux, run_guard, run_image_builds,
-    run_trusted, run_watchers,
+    run_standbys, run_trusted, run_watchers,
 };
 use crate::cluster::{Cluster, Leases};
 use crate::leader::decide::Candidate;
@@ -28,6 +28,7 @@ use crate::serve::{
     serve_callback, serve_health, serve_webhooks,
 };
 use crate::settings::Settings;
+use crate::standby::Waiting;
 use crate::trusted::{self, Trusted};
 use crate::watcher::Sources;
 use crate::watches::{Listed, Trouble, Watches};
@@ -143,6 +144,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let authority = Arc::new(cluster.authority(&options.namespace, AUTHORITY).await?);
         metrics.leads();
         let (early_reports, caches) = (EarlyReports::default(), Caches::default());
+        let waiting = Waiting::default();
         let sources = Sources::new(settings.triggers.silent_after());
         let (builds, woken) = mpsc::channel(WOKEN);
         let (builders, woken_builders) = mpsc::channel(WOKEN);
@@ -155,6 +157,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
         let desk = Desk::new(
             cluster.clone(),
             (early_reports.clone(), caches.clone(), sources.clone()),
+            waiting.clone(),
             (metrics.clone(), notifications.clone()),
             authority.credentials(),
             Wake {
@@ -190,6 +193,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             listed,
             caches,
             sources,
+            waiting,
             trusted,
             notifications: notifications.clone(),
             ..context
@@ -204,6 +208,7 @@ pub async fn run(options: Options) -> Result<(), Box<dyn std::error::Error>> {
                 run_egress(context.clone(), stop.clone()),
                 run_trusted(context.clone(), stop.clone()),
                 run_watchers(context.clone(), stop.clone()),
+                run_standbys(context.clone(), stop.clone()),
                 run_flux(context.clone(), builds, stop.clone()),
             );
             notifications.last().await;

@@ -145,6 +145,7 @@ mod tests {
                 waiting: None,
                 progress: None,
                 waiting_since: None,
+                standby: None,
                 stage: Stage::Building,
             }),
             ..ImageBuildStatus::default()

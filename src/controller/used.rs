@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use crate::standby::is_in_advance;
 use crate::{names, pods};
 use whittle_api::ImageBuild;
 
@@ -62,6 +63,8 @@ impl Used {
     /// A runner's Job was seen: its Builder was used when it was made, and when it ended.
     pub fn see_job(&self, job: &Job, now: Timestamp) {
         let runs = job.labels().get(names::COMPONENT).map(String::as_str) == Some(names::RUNNER);
+        // One that was made in advance uses it once an attempt is carried out by it: its ImageBuild tells of that.
+        let runs = runs && !is_in_advance(job);
         let builder = job.labels().get(names::BUILDER_NAME).filter(|_| runs);
         let (Some(builder), Some(at)) = (builder, pods::last_change(job)) else {
             return;
@@ -107,6 +110,20 @@ mod tests {
         // Deleted: nothing of it is left to be looked at.
         assert_eq!(used.last("team", "default"), at(5000));
         assert_eq!(used.last("team", "other"), at(100));
+    }
+
+    #[test]
+    fn a_runner_that_is_made_in_advance_keeps_no_builder_awake() {
+        let used = Used::since(at(100));
+        let job = |more: &str| {
+            let job = json!({"metadata": {"name": "j", "namespace": "team", "creationTimestamp": "1970-01-01T01:00:00Z",
+                "labels": {"whittle.dev/component": "runner", "whittle.dev/builder": "default", (more): "true"}}});
+            serde_json::from_value::<Job>(job).unwrap()
+        };
+        used.see_job(&job(names::STANDBY), at(5000));
+        assert_eq!(used.last("team", "default"), at(100));
+        used.see_job(&job("x"), at(5000));
+        assert_eq!(used.last("team", "default"), at(3600));
     }
 
     #[test]

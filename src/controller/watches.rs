@@ -81,6 +81,7 @@ impl Watches {
                 context.images.put(&event);
                 context.sources.put(&event);
                 context.flux.put(&event);
+                context.candidates.put(&event);
                 let ends = matches!(event, watcher::Event::InitDone);
                 builds.take(event.modify(brief::image_build), |change| {
                     if let Some(build) = change.new.as_ref().or(change.old.as_ref()) {
@@ -97,7 +98,7 @@ impl Watches {
             while let Some(event) = all.next().await {
                 let Ok(event) = event else { continue };
                 let ends = matches!(event, watcher::Event::InitDone);
-                builders.take(event, |_| {});
+                builders.take(event, |change| context.candidates.builder(change));
                 if ends {
                     context.listed.is("Builder");
                 }

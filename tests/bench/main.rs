@@ -1,9 +1,11 @@
 //! How long a build takes through Whittle, against bare buildctl on the same daemon, in turns.
 //!
-//! Two cases: nothing has changed, and one line has. Whittle's time runs from the ImageBuild's creation
+//! Four cases: nothing has changed, and one line has; an ImageBuild that is there is asked for another build of the same, without a
+//! runner that waits and with one (`spec.standby` of the Builder). Whittle's time runs from the ImageBuild's creation
 //! until its Ready condition arrives by a watch; buildctl's from its start to its end. Both clone the
 //! same commit, build for one platform, and push. For each case it says where Whittle's time goes.
 
+mod again;
 mod at_once;
 mod timeline;
 
@@ -12,11 +14,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use timeline::{Timeline, Watched};
-use whittle_api::ImageBuild;
+use whittle_api::{Builder, ImageBuild};
 use whittle_controller::names;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -59,16 +61,29 @@ async fn main() -> Result<()> {
             }
             bare.push(bench.buildctl()?);
         }
-        let (a, b) = (Figures::of(ours), Figures::of(bare));
-        println!(
-            "{case:<12} {runs:>4} {:>22} {:>22} {:>12.2} {:>8.2}",
-            a.to_string(),
-            b.to_string(),
-            a.median - b.median,
-            a.median / b.median
-        );
+        row(case, runs, ours, bare);
         parts.push((case, timeline::parts(&lines)));
     }
+    for (case, standby) in [("asked again", 0), ("it waits", 1)] {
+        bench.standby(standby).await?;
+        let again = again::Again::new(&bench).await?;
+        let (mut ours, mut bare, mut waited) = (vec![], vec![], 0);
+        for _ in 0..runs {
+            if standby > 0 {
+                again.is_waited_for().await?;
+            }
+            let (time, by_one_that_waited) = again.whittle().await?;
+            ours.push(time);
+            waited += usize::from(by_one_that_waited);
+            bare.push(bench.buildctl()?);
+        }
+        again.end().await?;
+        if standby > 0 && waited < runs {
+            println!("{case}: of {runs} builds {waited} were carried out by a runner that waited");
+        }
+        row(case, runs, ours, bare);
+    }
+    bench.standby(0).await?;
     println!("\nWhere Whittle's time goes, s, medians:");
     for (case, parts) in parts {
         for (part, median) in parts {
@@ -77,6 +92,17 @@ async fn main() -> Result<()> {
     }
     println!("\nEach figure: median (minimum to maximum) of the same run, in turns.");
     at_once::table(&bench, runs.div_ceil(2)).await
+}
+
+fn row(case: &str, runs: usize, ours: Vec<Duration>, bare: Vec<Duration>) {
+    let (a, b) = (Figures::of(ours), Figures::of(bare));
+    println!(
+        "{case:<12} {runs:>4} {:>22} {:>22} {:>12.2} {:>8.2}",
+        a.to_string(),
+        b.to_string(),
+        a.median - b.median,
+        a.median / b.median
+    );
 }
 
 struct Figures {
@@ -244,8 +270,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Creates an ImageBuild that does not exist, and watches it.
-    async fn ask(&self, name: &str, branch: &str, image: &str, tag: &str) -> Result<Watched> {
+    fn image_build(&self, name: &str, branch: &str, image: &str, tag: &str) -> Result<ImageBuild> {
         let build = json!({
             "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
             "spec": {
@@ -255,7 +280,12 @@ impl Bench {
                 "output": {"image": format!("{}/bench/{image}", self.registry), "tags": [tag]},
             },
         });
-        let build: ImageBuild = serde_json::from_value(build)?;
+        Ok(serde_json::from_value(build)?)
+    }
+
+    /// Creates an ImageBuild that does not exist, and watches it.
+    async fn ask(&self, name: &str, branch: &str, image: &str, tag: &str) -> Result<Watched> {
+        let build = self.image_build(name, branch, image, tag)?;
         let watched = timeline::watched(&self.client, NAMESPACE, name);
         self.builds().create(&PostParams::default(), &build).await?;
         Ok(watched)
@@ -272,6 +302,15 @@ impl Bench {
             .delete(&name, &DeleteParams::background())
             .await?;
         Ok(line)
+    }
+
+    /// So many runners wait beside the Builder from now on.
+    async fn standby(&self, number: i32) -> Result<()> {
+        let builders = Api::<Builder>::namespaced(self.client.clone(), NAMESPACE);
+        let patch = Patch::Merge(json!({"spec": {"standby": number}}));
+        let params = PatchParams::default();
+        builders.patch("default", &params, &patch).await?;
+        Ok(())
     }
 
     /// The same by hand.

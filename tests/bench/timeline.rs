@@ -6,7 +6,7 @@ use futures::stream::{BoxStream, StreamExt, select_all};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use whittle_api::{ImageBuild, Phases, is_true};
 use whittle_controller::names;
 
@@ -33,26 +33,24 @@ pub struct Watched(BoxStream<'static, watcher::Result<Seen>>);
 
 /// Begins to watch an ImageBuild that does not exist yet.
 pub fn watched(client: &Client, namespace: &str, name: &str) -> Watched {
-    let of = watcher::Config::default().labels(&format!("{}={name}", names::IMAGE_BUILD));
+    let of = watcher::Config::default().labels(&format!("{}={}", names::COMPONENT, names::RUNNER));
+    // Its name stands in an annotation, which nobody selects by.
+    let (of_pod, of_job) = (name.to_owned(), name.to_owned());
     let jobs: Api<Job> = Api::namespaced(client.clone(), namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let builds: Api<ImageBuild> = Api::namespaced(client.clone(), namespace);
     let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let living = |found: watcher::Result<Pod>| async move {
-        let Ok(pod) = found else { return None };
-        // The one before, which has this name as well, is about to go.
-        pod.metadata.deletion_timestamp.is_none().then(|| {
+    let living = move |found: watcher::Result<Pod>| {
+        let pod = found.ok().filter(|pod| is_of(pod, &of_pod));
+        std::future::ready(pod.map(|pod| {
             let status = pod.status.unwrap_or_default();
             let running = status.phase.is_some_and(|phase| phase == "Running");
             Ok(Seen::Pod { running })
-        })
+        }))
     };
-    let made = |found: watcher::Result<Job>| async move {
-        let job = found.ok()?;
-        job.metadata
-            .deletion_timestamp
-            .is_none()
-            .then_some(Ok(Seen::Job))
+    let made = move |found: watcher::Result<Job>| {
+        let job = found.ok().filter(|job| is_of(job, &of_job));
+        std::future::ready(job.map(|_| Ok(Seen::Job)))
     };
     Watched(
         select_all([
@@ -74,6 +72,12 @@ pub fn watched(client: &Client, namespace: &str, name: &str) -> Watched {
         ])
         .boxed(),
     )
+}
+
+/// True for what was made for an ImageBuild of this name, and is not about to go with the one before.
+fn is_of(object: &impl ResourceExt, name: &str) -> bool {
+    let of = object.annotations().get(names::IMAGE_BUILD);
+    object.meta().deletion_timestamp.is_none() && of.is_some_and(|of| of == name)
 }
 
 impl Watched {

@@ -49,6 +49,7 @@ mod sharing;
 mod silent;
 mod sources;
 mod ssh;
+mod standby;
 mod steps_words;
 mod tags;
 mod tell;

@@ -38,6 +38,7 @@ mod rules;
 mod shared;
 mod silent;
 mod stage;
+mod standby;
 mod steps;
 mod submodules;
 mod traces;

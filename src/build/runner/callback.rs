@@ -28,6 +28,44 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(30);
 /// Between two tries then.
 const LATER: Duration = Duration::from_secs(1);
 
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// A client of the controller, and what it is known by there: the certificate of the Builder's runners from `tls`, the credential
+/// of the attempt from `attempt`. An answer may take so long.
+pub(super) fn client(
+    tls: &Path,
+    attempt: &Path,
+    answer: Duration,
+) -> Result<(reqwest::Client, HeaderValue), String> {
+    let read = |name: &str| {
+        fs::read(tls.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
+    };
+    let said = |error: reqwest::Error| causes(&error);
+    let mut identity = read("tls.crt")?;
+    identity.push(b'\n');
+    identity.extend(read("tls.key")?);
+    let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
+    let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
+        .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
+    let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+        .map_err(|_| "the attempt's credential is invalid".to_owned())?;
+    // Never printed, whatever prints a request.
+    token.set_sensitive(true);
+    let client = reqwest::Client::builder()
+        .tls_certs_only(roots)
+        .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
+        .https_only(true)
+        .no_proxy()
+        .connect_timeout(Duration::from_secs(1))
+        .timeout(answer)
+        // The controller closes what is idle for ten.
+        .pool_idle_timeout(Duration::from_secs(5))
+        .build()
+        .map_err(said)?;
+    Ok((client, token))
+}
+
 /// Why something was not told.
 enum Untold {
     /// The controller does not answer.
@@ -165,31 +203,7 @@ impl Sender {
         let Some(callback) = &request.callback else {
             return Ok(None);
         };
-        let read = |name: &str| {
-            fs::read(tls.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
-        };
-        let said = |error: reqwest::Error| causes(&error);
-        let mut identity = read("tls.crt")?;
-        identity.push(b'\n');
-        identity.extend(read("tls.key")?);
-        let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
-        let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
-            .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
-        let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| "the attempt's credential is invalid".to_owned())?;
-        // Never printed, whatever prints a request.
-        token.set_sensitive(true);
-        let client = reqwest::Client::builder()
-            .tls_certs_only(roots)
-            .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
-            .https_only(true)
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(1))
-            .timeout(Duration::from_secs(2))
-            // The controller closes what is idle for ten.
-            .pool_idle_timeout(Duration::from_secs(5))
-            .build()
-            .map_err(said)?;
+        let (client, token) = client(tls, attempt, ANSWER)?;
         Ok(Some(Self {
             client,
             token,

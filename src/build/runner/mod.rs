@@ -27,6 +27,7 @@ mod revision;
 mod scripts;
 mod solve;
 mod source;
+mod standby;
 mod versions;
 
 pub use oci::{ENTRIES, LAYER_LIMIT};
@@ -36,12 +37,14 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::place::Place;
 use crate::report;
 use crate::report::Report;
 use crate::request::{BuildRequest, paths};
+use crate::standby::{Standby, UNTAKEN};
 use whittle_api::FailureReason;
 
-/// Runs the attempt that [`paths::REQUEST`] asks for.
+/// Runs the attempt that [`paths::REQUEST`] asks for. Where it was made in advance, it waits for the request first.
 pub async fn run() -> ExitCode {
     // What is written of a source has the modes that it would have on anybody's disk.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
@@ -54,13 +57,21 @@ pub async fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let request = tokio::select! {
+        _ = terminated.recv() => None,
+        request = request(Path::new(paths::REQUEST)) => request,
+    };
+    let Some(request) = request else {
+        println!("ended before a build began");
+        return u8::try_from(UNTAKEN).map_or(ExitCode::FAILURE, ExitCode::from);
+    };
     tokio::select! {
         // Dropping the attempt ends buildctl, and with it what the builder does for us.
         _ = terminated.recv() => {
             println!("terminated");
             ExitCode::from(143)
         }
-        report = run_and_report() => {
+        report = run_and_report(request) => {
             match report {
                 Report::Succeeded(_) => ExitCode::SUCCESS,
                 Report::Failed(_) => ExitCode::FAILURE,
@@ -79,8 +90,8 @@ pub async fn attempt_here(request: &BuildRequest) -> Report {
 }
 
 /// Attempts the build and reports the outcome: first as termination message, then to the controller.
-async fn run_and_report() -> Report {
-    let request = match read_request(&Path::new(paths::REQUEST).join(paths::REQUEST_KEY)) {
+async fn run_and_report(request: Result<BuildRequest, String>) -> Report {
+    let request = match request {
         Ok(request) => request,
         Err(message) => {
             println!("{message}");
@@ -105,7 +116,25 @@ async fn run_and_report() -> Report {
     report
 }
 
-fn read_request(path: &Path) -> Result<BuildRequest, String> {
+/// The request in this folder, or the one that is handed over where the folder says to wait; none where no attempt has begun in
+/// time.
+async fn request(folder: &Path) -> Option<Result<BuildRequest, String>> {
+    let waits = folder.join(paths::STANDBY_KEY);
+    if !waits.exists() {
+        return Some(read(&folder.join(paths::REQUEST_KEY)));
+    }
+    let standby: Standby = match read(&waits) {
+        Ok(standby) => standby,
+        Err(why) => return Some(Err(why)),
+    };
+    println!("made in advance: waiting for the next build");
+    let place = Place::default();
+    let request = standby::wait(&standby, &place.tls, &place.attempt).await?;
+    println!("build {} begins", request.build);
+    Some(Ok(request))
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("the request {} cannot be read: {error}", path.display()))?;
     serde_json::from_str(&text)

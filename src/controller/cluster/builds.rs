@@ -97,6 +97,12 @@ impl Cluster {
     /// `token` is the credential of the runner. Its Secret belongs to the ConfigMap, and goes with it: no right to
     /// delete Secrets is needed for that.
     pub async fn start(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
+        self.give(attempt, token).await?;
+        self.create(&attempt.job).await
+    }
+
+    /// Makes what the Pod of an attempt mounts of its own.
+    async fn give(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
         let owner = self.made(&attempt.config_map).await?;
         if let Some(secret) = &attempt.secret {
             let mut secret = secret.clone();
@@ -111,7 +117,29 @@ impl Cluster {
             secret.data = Some([(paths::TOKEN_KEY.to_owned(), token)].into());
             self.create(&secret).await?;
         }
-        self.create(&attempt.job).await
+        Ok(())
+    }
+
+    /// Makes the objects of an attempt in advance: the Job first, by which the others are found again. Its Pod waits for them.
+    pub async fn start_in_advance(&self, attempt: &Attempt, token: &str) -> Result<(), Error> {
+        self.create(&attempt.job).await?;
+        self.give(attempt, token).await
+    }
+
+    /// The Jobs of runners that were made in advance, and wait beside this Builder, or have.
+    pub async fn in_advance(&self, namespace: &str, builder: &str) -> Result<Vec<Job>, Error> {
+        let labels = format!(
+            "{},{}={builder},{}",
+            names::MANAGED,
+            names::BUILDER_NAME,
+            names::STANDBY
+        );
+        let params = ListParams::default().labels(&labels);
+        briefly(&self.client, namespace, params, MOST_JOBS, |_| false)
+            .await
+            .map_err(during(format!(
+                "listing the Jobs of Builder {namespace}/{builder}"
+            )))
     }
 
     /// Makes an attempt's ConfigMap, and tells what the API server knows it by. Of one that a start before this one
@@ -177,13 +205,21 @@ impl Cluster {
         Ok(())
     }
 
-    /// Names of the Jobs that check an image of this ImageBuild which its status does not name.
-    pub async fn stray_checks(&self, build: &ImageBuild) -> Result<Vec<String>, Error> {
+    /// Before an attempt starts: names of the Jobs that check an image of this ImageBuild which its status does not name; and the
+    /// Jobs that were made in advance for that attempt.
+    pub async fn left_and_ready(
+        &self,
+        build: &ImageBuild,
+    ) -> Result<(Vec<String>, Vec<Meta<Job>>), Error> {
         let named = build.status.as_ref().map(decide::check_jobs);
         let named = named.unwrap_or_default();
-        let mut jobs = self.jobs_of(build).await?;
-        jobs.retain(|job| pods::is_stray_check(job, &named));
-        Ok(jobs.iter().map(ResourceExt::name_any).collect())
+        let jobs = self.jobs_of(build).await?;
+        let stray = jobs.iter().filter(|job| pods::is_stray_check(*job, &named));
+        let stray = stray.map(ResourceExt::name_any).collect();
+        let next = decide::next_first(build);
+        let ready = jobs.into_iter();
+        let ready = ready.filter(|job| next.is_some_and(|it| pods::is_in_advance_for(job, it)));
+        Ok((stray, ready.collect()))
     }
 
     /// All Jobs that belong to this ImageBuild, runners' and checks'.

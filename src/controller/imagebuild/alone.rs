@@ -36,6 +36,7 @@ pub fn ended(
             waiting: None,
             progress: None,
             waiting_since: None,
+            standby: None,
         }),
         ..ImageBuildStatus::default()
     };

@@ -137,6 +137,7 @@ pub fn builder(builder: &mut Builder) {
     builder.metadata.labels = made_after.map(|label| [label].into());
     builder.spec = BuilderSpec {
         sharing: builder.spec.sharing,
+        standby: builder.spec.standby,
         ..BuilderSpec::default()
     };
     if let Some(status) = &mut builder.status {
@@ -282,6 +283,7 @@ mod tests {
             waiting: None,
             progress: None,
             waiting_since: None,
+            standby: None,
             stage: Stage::Checking { pushed: "p".into() },
         });
         for (whole, expected) in [

@@ -6,7 +6,7 @@ use kube::{Resource, ResourceExt};
 
 use super::super::{Context, Error};
 use super::Ended;
-use super::decide::{self, Action, Step};
+use super::decide::{self, Action, Handover, Step};
 use super::status::Notice;
 use crate::cluster::credentials::Attempt as Credential;
 use crate::installation;
@@ -64,6 +64,20 @@ pub async fn carry_out(
                 "a build starts"
             );
         }
+        Action::Adopt(handover) => {
+            hand_over(build, handover, true, context);
+            context.metrics.attempt(&namespace);
+            context.metrics.adopted();
+            let (number, job) = (step.status.build, &handover.job);
+            tracing::info!(
+                namespace,
+                name = build.name_any(),
+                build = number,
+                job,
+                "a build starts, and its runner has waited for it"
+            );
+        }
+        Action::Hand(handover) => hand_over(build, handover, false, context),
         Action::Check(jobs) => context.cluster.start_checks(jobs).await?,
         Action::Prune(before) => context.cluster.prune(build, *before).await?,
     }
@@ -75,6 +89,17 @@ pub async fn carry_out(
     }
     tell(build, step, context).await;
     Ok(())
+}
+
+/// The runner of this Job is handed its request. `first`: this process has begun the attempt.
+fn hand_over(build: &ImageBuild, handover: &Handover, first: bool, context: &Context) {
+    let (namespace, uid) = (
+        build.namespace().unwrap_or_default(),
+        build.uid().unwrap_or_default(),
+    );
+    let Handover { job, request } = handover;
+    let of = (namespace.as_str(), job.as_str());
+    context.waiting.offer(of, &uid, request.clone(), first);
 }
 
 async fn stop(namespace: &str, step: &Step, context: &Context) -> Result<(), Error> {

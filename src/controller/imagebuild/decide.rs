@@ -11,6 +11,7 @@ mod queue;
 mod readiness;
 mod refused;
 pub(super) mod rollback;
+mod standby;
 mod start;
 mod trying;
 mod waited;
@@ -33,6 +34,7 @@ pub use readiness::{Readiness, is_asleep, is_ready};
 
 pub use refused::{lean, refused};
 pub use rollback::asked as rollback_asked;
+pub use standby::{Handover, Standby, is_adopted, next_first};
 pub use trying::{Pending as PendingTrial, name as trial_name, pending as pending_trial};
 pub use watching::{Word, say_triggers, watches_bases, watches_source};
 
@@ -50,6 +52,7 @@ use crate::flux::resolve::Object;
 use crate::names;
 use crate::settings::Settings;
 use crate::sharing::Own;
+use crate::standby::Handed;
 use clock::{clock, deadline};
 use end::{backoff, end, prune};
 use start::start;
@@ -99,6 +102,10 @@ pub struct Observed {
     /// Before an attempt starts: names of the Jobs of checks that the status does not name. A controller that went
     /// on though another one had taken its place may have left them.
     pub stray_checks: Vec<String>,
+    /// Before the first attempt starts: Jobs that were made in advance for it.
+    pub standbys: Vec<Standby>,
+    /// What became of the request of an attempt that such a Job carries out; none where this process has offered none.
+    pub handed: Option<Handed>,
 }
 
 /// What to do next, in this order: stop, write the status, act, tell; once the check of an image has ended and its build goes on,
@@ -142,6 +149,10 @@ pub enum Action {
     ApplyBuilder(Box<Builder>),
     /// Make these objects.
     Start(Box<Attempt>),
+    /// The attempt begins, and a Job that was made in advance carries it out: hand this over to its runner.
+    Adopt(Box<Handover>),
+    /// Hand this over once more: another process may have been about to.
+    Hand(Box<Handover>),
     /// Make these Jobs, which check the pushed image.
     Check(Vec<Job>),
     /// Delete Jobs and ConfigMaps of builds before this number.
@@ -486,6 +497,7 @@ fn begin(
         waiting: None,
         progress: None,
         waiting_since: Some(Time(now)),
+        standby: None,
         stage: Stage::Building,
     });
 }
@@ -527,6 +539,14 @@ fn go_on(
     }
     match &observed.attempt {
         State::Suspended(why) => suspended(observed, settings, status, (current, why), now),
+        State::Absent | State::Leaving | State::Untaken if standby::is_adopted(build, &status) => {
+            standby::instead(observed, settings, status, current, now)
+        }
+        State::Untaken => {
+            let why = "the runner was ended before it began".to_owned();
+            let report = failed(FailureReason::RunnerLost, why);
+            end(observed, status, report, now)
+        }
         State::Absent => start(observed, settings, status, now),
         State::Leaving | State::Foreign if deadline(build, &status, now) <= now => {
             let said = find(&status.conditions, READY).map(|c| c.message.clone());
@@ -571,10 +591,18 @@ fn go_on(
             ..start(observed, settings, status, now)
         },
         State::Pending(pending) => wait(build, status, pending, now),
+        State::Running if standby::is_adopted(build, &status) => {
+            standby::go_on(observed, settings, status, current, now)
+        }
         State::Running => {
             let message = current.message.clone().unwrap_or_else(|| "building".into());
             status::working(&mut status, build, Reason::Building, message, now);
             step(status, Action::None)
+        }
+        State::Told(report) | State::Ended(report)
+            if standby::is_adopted(build, &status) && standby::is_denied(report) =>
+        {
+            standby::instead(observed, settings, status, current, now)
         }
         State::Told(report) => early::believe(observed, status, report, now),
         State::Ended(report) => end(observed, status, report.clone(), now),

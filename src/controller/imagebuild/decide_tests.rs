@@ -59,6 +59,8 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         checks: vec![],
         trials: vec![],
         stray_checks: vec![],
+        standbys: vec![],
+        handed: None,
     }
 }
 

@@ -158,7 +158,7 @@ pub fn attempt(
 }
 
 /// The ImageBuild with what its source of Flux stands for: a git repository or an artifact is built like any other.
-fn at<'a>(build: &'a ImageBuild, id: &AttemptId) -> Cow<'a, ImageBuild> {
+pub(super) fn at<'a>(build: &'a ImageBuild, id: &AttemptId) -> Cow<'a, ImageBuild> {
     let Some(Pinned { source, .. }) = &id.flux else {
         return Cow::Borrowed(build);
     };
@@ -168,7 +168,7 @@ fn at<'a>(build: &'a ImageBuild, id: &AttemptId) -> Cow<'a, ImageBuild> {
     Cow::Owned(at)
 }
 
-fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
+pub(super) fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
     let uid = build.uid().unwrap_or_default();
     ObjectMeta {
         name: Some(id.job.clone()),
@@ -183,7 +183,7 @@ fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
     }
 }
 
-fn request(
+pub(super) fn request(
     build: &ImageBuild,
     builder: &Builder,
     id: &AttemptId,
@@ -262,7 +262,12 @@ fn previous(build: &ImageBuild) -> Vec<Previous> {
         .collect()
 }
 
-fn pod(build: &ImageBuild, builder: &Builder, id: &AttemptId, settings: &Settings) -> PodSpec {
+pub(super) fn pod(
+    build: &ImageBuild,
+    builder: &Builder,
+    id: &AttemptId,
+    settings: &Settings,
+) -> PodSpec {
     let (mut volumes, mut mounts) = volumes(build, builder, id, settings);
     if settings.callback.is_some() {
         let secret = names::credential(&build.uid().unwrap_or_default(), &id.job);

@@ -6,6 +6,7 @@ mod carry_out;
 pub mod decide;
 mod ended;
 pub(crate) mod gate;
+pub(crate) mod in_advance;
 pub mod job;
 mod kueue;
 pub(crate) mod minimized;
@@ -136,6 +137,7 @@ pub async fn run(
 impl Context {
     fn see_job(&self, event: &watcher::Event<Job>) {
         self.queues.job(event);
+        self.candidates.job(event);
         match event {
             watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
                 self.used.see_job(job, Timestamp::now());
@@ -314,10 +316,16 @@ async fn go_on(
     let (ran, cluster) = (&context.ran, &context.cluster);
     let webhook = webhook(&build, context);
     let observed = observe::observe(build, queues, ran, report, now, cluster).await?;
-    let observed = decide::Observed {
+    let mut observed = decide::Observed {
         webhook,
+        handed: job
+            .as_ref()
+            .and_then(|job| context.waiting.handed(&namespace, job)),
         ..observed
     };
+    for standby in &mut observed.standbys {
+        standby.waits = context.waiting.waits(&namespace, &standby.job);
+    }
     if let Some(builder) = &observed.builder {
         let ours = &context.settings.installation;
         match installation::claim(builder, ours) {
@@ -341,14 +349,23 @@ async fn go_on(
     let builds = step.status.current.is_some();
     let most_back = context.settings.triggers.max_concurrent;
     let stands_back = decide::stands_back_by(&step.status).then_some(most_back);
-    if let (Action::Start(attempt), true) = (&step.action, builds) {
-        let job = attempt.job.name_any();
+    let begins = match &step.action {
+        Action::Start(attempt) if builds => Some(attempt.job.name_any()),
+        Action::Adopt(handover) => Some(handover.job.clone()),
+        _ => None,
+    };
+    if let Some(job) = begins {
         let place = Place {
             uid: &uid,
             job: &job,
             stands_back,
         };
         if !queues.take_place(&ticket, &place) {
+            return Ok(Requeue::requeue(AT_ONCE));
+        }
+        if matches!(step.action, Action::Adopt(_)) && !context.waiting.claim(&namespace, &job) {
+            // It does not wait any more.
+            queues.leave_place(&uid);
             return Ok(Requeue::requeue(AT_ONCE));
         }
     } else if decide::leaves_its_place(&observed, &step) {
@@ -364,6 +381,7 @@ async fn go_on(
     carry_out(standing, &step, context).await?;
     if let Some(job) = job.filter(|job| decide::runner(&step.status) != Some(job)) {
         context.early_reports.forget(&namespace, &job);
+        context.waiting.forget(&namespace, &job);
     }
     Ok(after(&step))
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::decide::{self, Observed, PendingCheck, PendingTrial, Queue};
+use super::decide::{self, Observed, PendingCheck, PendingTrial, Queue, Standby};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
 use super::trial::{self, Trial};
@@ -117,14 +117,14 @@ pub async fn observe(
         _ => None,
     };
     // Also while something is fetched for a build that has ended: the next one may be due.
-    let (queue, stray_checks) = match attempt == State::Absent || current.is_none() {
+    let (queue, (stray_checks, in_advance)) = match attempt == State::Absent || current.is_none() {
         true => {
             let queue = match builder.as_ref().is_some_and(decide::is_ready) {
                 true => queues.queue(&build),
                 // Nobody's turn comes before it is ready, and then each is looked at again.
                 false => Queue::default(),
             };
-            (queue, cluster.stray_checks(&build).await?)
+            (queue, cluster.left_and_ready(&build).await?)
         }
         false => Default::default(),
     };
@@ -145,6 +145,11 @@ pub async fn observe(
         }
         _ => vec![],
     };
+    // One that waits for its request builds nothing.
+    let waits = |pod: &Pod| in_advance.iter().any(|job| pods::belongs_to(pod, job));
+    let standbys = in_advance.iter().map(Standby::of).collect();
+    let mut pods = pods;
+    pods.retain(|pod| !waits(pod));
     let (others_alive, stuck) = pods::earlier(&pods, job.as_ref(), now);
     Ok(Observed {
         build,
@@ -162,6 +167,8 @@ pub async fn observe(
         checks,
         trials,
         stray_checks,
+        standbys,
+        handed: None,
     })
 }
 

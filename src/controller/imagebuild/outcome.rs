@@ -12,6 +12,7 @@ use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{FailureReason, Missing, MissingKind, Reason, Waiting};
 use whittle_build::report;
 use whittle_build::report::{Report, failed, scratch_full};
+use whittle_build::standby::UNTAKEN;
 
 /// How long an image may fail to pull before that ends the build: registries restart.
 pub const PULL_GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -57,6 +58,8 @@ pub enum State {
     Pending(Pending),
     /// Its Pod runs.
     Running,
+    /// Its Pod has ended before its runner had the request: it was made in advance, and nothing was begun.
+    Untaken,
     /// It has told its result, and its Pod has not ended yet.
     Told(Report),
     /// It has ended.
@@ -165,6 +168,9 @@ pub fn state(seen: &Seen, now: Timestamp) -> State {
             Some(report) => State::Ended(report),
             None => State::Suspended(why),
         };
+    }
+    if seen.pod.and_then(terminated).is_some_and(is_untaken) {
+        return State::Untaken;
     }
     if let Some(report) = seen.pod.and_then(ended) {
         return State::Ended(report);
@@ -314,6 +320,11 @@ fn succeeded(job: &Job) -> bool {
     job.status
         .as_ref()
         .is_some_and(|status| status.succeeded.unwrap_or(0) > 0)
+}
+
+fn is_untaken(terminated: &ContainerStateTerminated) -> bool {
+    let message = terminated.message.as_deref().unwrap_or_default();
+    terminated.exit_code == UNTAKEN && message.is_empty()
 }
 
 /// How the runner's container has ended.

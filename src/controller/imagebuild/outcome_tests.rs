@@ -243,6 +243,23 @@ fn a_job_whose_pod_was_deleted_is_a_lost_runner() {
 }
 
 #[test]
+fn a_runner_that_waited_and_was_ended_before_a_build_began_has_built_nothing() {
+    let ended = |code: i32, message: &str| {
+        let terminated = json!({"exitCode": code, "reason": "Error", "message": message});
+        let container = json!({"name": "runner", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"terminated": terminated}});
+        pod(json!({"phase": "Failed", "containerStatuses": [container]}))
+    };
+    let failed_job =
+        json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]});
+    for job in [job(json!({})), job(failed_job)] {
+        assert_eq!(judge(Some(&job), Some(&ended(UNTAKEN, ""))), State::Untaken);
+    }
+    let job = job(json!({}));
+    let other = reason(judge(Some(&job), Some(&ended(1, ""))));
+    assert_eq!(other, FailureReason::RunnerLost);
+}
+
+#[test]
 fn a_job_of_another_owner_is_foreign() {
     let mut job = job(json!({}));
     job.metadata.owner_references = None;

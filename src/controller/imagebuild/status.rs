@@ -174,7 +174,8 @@ pub fn end(
 fn job(status: &ImageBuildStatus, build: &ImageBuild) -> Option<String> {
     let current = status.current.as_ref()?;
     let (generation, number) = (current.generation, status.build?);
-    let job = decide::attempt_name(build, number, generation, current.attempt);
+    let own = || decide::attempt_name(build, number, generation, current.attempt);
+    let job = current.standby.clone().unwrap_or_else(own);
     current.started.then_some(job)
 }
 

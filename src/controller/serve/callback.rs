@@ -32,15 +32,17 @@ use super::heard_out::heard_out;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::seats::{Business, Seat, Seats};
-use super::watching;
+use super::{standby, watching};
 use crate::cluster::Cluster;
 use crate::cluster::credentials::{Attempt, Credentials};
 use crate::cluster::pki::{Authority, runner_namespace};
 use crate::names;
 use crate::notify::Notifications;
+use crate::standby::Waiting;
 use crate::watcher::Sources;
 use whittle_api::{Builder, CacheStatus, ImageBuild, bounded};
 use whittle_build::report::{CALLBACK_PATH, Callback, CallbackBody};
+use whittle_build::standby::STANDBY_PATH;
 use whittle_build::usage;
 use whittle_watch::wire::{TELL_PATH, WAIT_PATH};
 
@@ -80,7 +82,8 @@ pub struct Desk {
     early_reports: EarlyReports,
     caches: Caches,
     pub(super) sources: Sources,
-    metrics: Metrics,
+    pub(super) waiting: Waiting,
+    pub(super) metrics: Metrics,
     notifications: Notifications,
     credentials: Credentials,
     pub(super) pace: Arc<Pace>,
@@ -95,6 +98,7 @@ impl Desk {
     pub fn new(
         cluster: Cluster,
         (early_reports, caches, sources): (EarlyReports, Caches, Sources),
+        waiting: Waiting,
         (metrics, notifications): (Metrics, Notifications),
         credentials: Credentials,
         wake: Wake,
@@ -106,6 +110,7 @@ impl Desk {
             early_reports,
             caches,
             sources,
+            waiting,
             metrics,
             notifications,
             credentials,
@@ -159,6 +164,7 @@ pub async fn serve_callback(
         .route(CALLBACK_PATH, post(receive))
         .route(TELL_PATH, post(watching::seen))
         .route(WAIT_PATH, post(watching::wait))
+        .route(STANDBY_PATH, post(standby::wait))
         .layer(axum::middleware::from_fn(heard_out))
         .with_state(desk);
     let mut acceptor = acceptor(&authority, &hosts)?;

@@ -8,6 +8,7 @@ mod heard_out;
 mod metrics;
 mod pace;
 mod seats;
+mod standby;
 mod watching;
 mod webhook;
 

@@ -195,6 +195,7 @@ fn retry(
         waiting: None,
         progress: None,
         waiting_since: (!checked).then_some(Time(now + wait)),
+        standby: current.standby.clone().filter(|_| checked),
     });
     let message = format!(
         "attempt {} of {} failed: {why}; retrying in {} s",

@@ -134,6 +134,10 @@ pub(super) fn go_on(
         State::Pending(_) | State::Suspended(_) => look(30, status),
         State::Running | State::Told(_) => look(15, status),
         State::Ended(Report::Failed(failed)) => try_again(status, &fetch, end::why(failed), now),
+        State::Untaken => {
+            let why = "its runner was ended before it began";
+            try_again(status, &fetch, why.into(), now)
+        }
         State::Ended(Report::Succeeded(_)) => {
             try_again(status, &fetch, "its record was lost".into(), now)
         }

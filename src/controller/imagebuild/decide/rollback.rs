@@ -133,6 +133,7 @@ pub(super) fn begin(
         waiting: None,
         progress: None,
         waiting_since: None,
+        standby: None,
         stage: Stage::Tagging {
             pushed: report::keep(&Report::Succeeded(pushed)),
         },

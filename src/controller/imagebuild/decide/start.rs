@@ -7,10 +7,11 @@ use kube::ResourceExt;
 use super::clock::{clock, deadline, left_to_wait, run, timeout, unstart, until, wait};
 use super::waited::{held, waited_out};
 use super::{
-    Action, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused, rollback,
-    stands_back, step, trying, waits_for,
+    Action, Handover, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused,
+    rollback, standby, stands_back, step, trying, waits_for,
 };
 use crate::flux::resolve::resolve;
+use crate::imagebuild::in_advance;
 use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
@@ -264,8 +265,33 @@ fn start_or_wait(
         flux,
         no_cache: is_without_cache(build, &status),
     };
-    match job::attempt(build, runs_on, &id, settings) {
-        Ok(attempt) => {
+    // Those that were made in advance for this attempt: one carries it out, and no other build can use the others.
+    let first = standby::is_first(&current);
+    let standby = standby::fitting(observed, runs_on, settings).filter(|_| first);
+    let adopted = standby.map(|standby| standby.job.clone());
+    let others = observed.standbys.iter().filter(|_| first);
+    let others = others.map(|standby| standby.job.clone());
+    let stop = others.filter(|job| Some(job) != adopted.as_ref()).collect();
+    let action = match adopted {
+        None => {
+            let made = job::attempt(build, runs_on, &id, settings);
+            made.map(|attempt| Action::Start(Box::new(attempt)))
+        }
+        Some(job) => {
+            if let Some(current) = &mut status.current {
+                current.job.clone_from(&job);
+                current.standby = Some(job.clone());
+            }
+            let id = AttemptId {
+                job: job.clone(),
+                ..id.clone()
+            };
+            let request = in_advance::handed(build, runs_on, &id, settings);
+            request.map(|request| Action::Adopt(Box::new(Handover { job, request })))
+        }
+    };
+    match action {
+        Ok(action) => {
             // What was refused stays said until it is taken: each try would have the status say something else.
             if !refused::is_told(&status) {
                 let message = match (after_push, current.stage.is_tagging()) {
@@ -280,7 +306,10 @@ fn start_or_wait(
             if let Some(pinned) = &id.flux {
                 super::due::pin(&mut status, &pinned.fetched.revision);
             }
-            step(status, Action::Start(Box::new(attempt)))
+            Step {
+                stop,
+                ..step(status, action)
+            }
         }
         Err(error) => {
             let message = format!("internal error: cannot write the request: {error}");
@@ -324,7 +353,7 @@ pub(super) fn full(observed: &Observed, builder: &Builder, settings: &Settings) 
 }
 
 /// True for the build of a request that asks for no cache: the value says of which, so that no later one is meant.
-fn is_without_cache(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
+pub(super) fn is_without_cache(build: &ImageBuild, status: &ImageBuildStatus) -> bool {
     let by = status.trigger.as_ref().map(|it| it.reason);
     let asked = build.annotations().get(NO_CACHE);
     by == Some(TriggerReason::Request) && asked.is_some() && asked == requested_at(build).as_ref()

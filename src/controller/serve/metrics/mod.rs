@@ -73,6 +73,8 @@ pub struct Metrics {
     errors: Family<Kind, Counter>,
     builds: Family<Outcome, Counter>,
     attempts: Counter,
+    adopted: Counter,
+    standbys: Gauge,
     left_alone: Family<Kind, Counter>,
     refused: Family<Refusal, Counter>,
     disagreements: Counter,
@@ -124,6 +126,15 @@ struct Refusal {
     reason: &'static str,
 }
 
+/// One runner that waits.
+pub(super) struct Standby(Gauge);
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new(false)
@@ -142,6 +153,8 @@ impl Metrics {
         let errors = Family::<Kind, Counter>::default();
         let builds = Family::<Outcome, Counter>::default();
         let attempts = Counter::default();
+        let adopted = Counter::default();
+        let standbys = Gauge::default();
         let left_alone = Family::<Kind, Counter>::default();
         let refused = Family::<Refusal, Counter>::default();
         let disagreements = Counter::default();
@@ -156,6 +169,16 @@ impl Metrics {
         );
         registry.register("builds", "Builds that ended, by result", builds.clone());
         registry.register("attempts", "Runner Jobs started", attempts.clone());
+        registry.register(
+            "attempts_in_advance",
+            "Those of them whose Job was made in advance, and waited (spec.standby of the Builder)",
+            adopted.clone(),
+        );
+        registry.register(
+            "runners_waiting",
+            "Runners that were made in advance and wait for their build now",
+            standbys.clone(),
+        );
         registry.register(
             "left_alone",
             "Objects left alone because they are another installation's, each time they are looked at",
@@ -310,6 +333,8 @@ impl Metrics {
             errors,
             builds,
             attempts,
+            adopted,
+            standbys,
             left_alone,
             refused,
             disagreements,
@@ -345,6 +370,17 @@ impl Metrics {
         if let Some(tenants) = &self.tenants {
             tenants.begin(namespace);
         }
+    }
+
+    /// That one was made in advance.
+    pub fn adopted(&self) {
+        self.adopted.inc();
+    }
+
+    /// A runner that was made in advance waits, until this is dropped.
+    pub(super) fn standby(&self) -> Standby {
+        self.standbys.inc();
+        Standby(self.standbys.clone())
     }
 
     /// An object is another installation's.
