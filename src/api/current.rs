@@ -36,6 +36,10 @@ pub struct Current {
     pub started: bool,
     /// Since when the attempt waits for its start, and nobody holds it: `spec.queueTimeout` counts from here. None once it runs.
     pub waiting_since: Option<Time>,
+    /// The replica of the Builder that was chosen for the attempt, for good; none before, and where the Builder has one.
+    pub replica: Option<i32>,
+    /// That of the attempt before this one.
+    pub last_replica: Option<i32>,
     /// What the attempt waits for; [`ImageBuildStatus::waiting`](super::ImageBuildStatus::waiting) reads it.
     pub waiting: Option<Waiting>,
 }
@@ -133,6 +137,12 @@ struct Written {
     /// and while `spec.suspend` holds it.
     #[serde(default)]
     waiting_since: Option<Time>,
+    /// The replica of the Builder that was chosen for the attempt, for good; absent before, and where the Builder has one.
+    #[serde(default)]
+    replica: Option<i32>,
+    /// That of the attempt before this one.
+    #[serde(default)]
+    last_replica: Option<i32>,
     /// What the attempt waits for before it runs; absent while it does.
     #[serde(default, deserialize_with = "known")]
     waiting: Option<Waiting>,
@@ -170,6 +180,8 @@ impl From<Written> for Current {
             since: written.since,
             started: written.started == Some(true),
             waiting_since: written.waiting_since,
+            replica: written.replica,
+            last_replica: written.last_replica,
             waiting: written.waiting,
         }
     }
@@ -196,6 +208,8 @@ impl From<Current> for Written {
             since: current.since,
             started: current.started.then_some(true),
             waiting_since: current.waiting_since,
+            replica: current.replica,
+            last_replica: current.last_replica,
             waiting: current.waiting,
             pushed,
             checked,

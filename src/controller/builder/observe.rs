@@ -14,12 +14,13 @@ use whittle_api::Builder;
 pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Error> {
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
     let now = Timestamp::now();
-    let (set, pod) = context.cluster.daemon(&builder).await?;
+    let (set, pods) = context.cluster.daemon(&builder).await?;
     let mut observed = Observed {
         builder,
         authority: context.authority.fingerprint(),
         set,
-        pod,
+        pods,
+        load: None,
         used: None,
         active: 0,
         serves: None,
@@ -61,10 +62,22 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
             observed.active = context.active_builds(&namespace, &name).await;
         }
     }
+    if observed.has_several() {
+        let queues = context.queues().await;
+        let load = queues.load(&namespace, &name, now);
+        observed.load = Some(load);
+        // What is to go gets no more builds before it is looked at what runs there.
+        let running = queues.close(&namespace, &name, observed.scaled().desired);
+        if let Some(load) = &mut observed.load {
+            load.running = running;
+        }
+    } else {
+        context.queues.open(&namespace, &name);
+    }
     if let Some(set) = &observed.set
         && asks_for_events(&observed, &context.settings)
     {
-        let pod = observed.pod.as_ref();
+        let pod = observed.in_question(set);
         let events = context.cluster.daemon_events(&observed.builder, set, pod);
         observed.events = events.await?;
     }

@@ -37,8 +37,12 @@ impl Cluster {
         Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods))
     }
 
-    /// Name of the Builder that an attempt runs on, where its Job has not ended and that Builder's cache outlives it.
-    pub async fn builder_in_use(&self, attempt: &Attempt) -> Result<Option<String>, Error> {
+    /// Name of the Builder that an attempt runs on, where its Job has not ended and that Builder's cache outlives it; and the replica of
+    /// several.
+    pub async fn builder_in_use(
+        &self,
+        attempt: &Attempt,
+    ) -> Result<Option<(String, Option<i32>)>, Error> {
         let Attempt {
             namespace,
             uid,
@@ -53,10 +57,12 @@ impl Cluster {
         else {
             return Ok(None);
         };
+        let replica = job.annotations().get(names::REPLICA);
+        let replica = replica.and_then(|replica| replica.parse().ok());
         let builder = self.builder(namespace, named).await?;
         Ok(builder.and_then(|builder| match builder.spec.sharing {
-            Sharing::Namespace => Some(named.clone()),
-            Sharing::ImageBuild => Some(names::own_builder(named, uid)),
+            Sharing::Namespace => Some((named.clone(), replica)),
+            Sharing::ImageBuild => Some((names::own_builder(named, uid), None)),
             Sharing::Build => None,
         }))
     }

@@ -343,10 +343,12 @@ async fn go_on(
     let stands_back = decide::stands_back_by(&step.status).then_some(most_back);
     if let (Action::Start(attempt), true) = (&step.action, builds) {
         let job = attempt.job.name_any();
+        let current = step.status.current.as_ref();
         let place = Place {
             uid: &uid,
             job: &job,
             stands_back,
+            replica: current.and_then(|current| current.replica),
         };
         if !queues.take_place(&ticket, &place) {
             return Ok(Requeue::requeue(AT_ONCE));

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 
 use crate::imagebuild::decide::is_settled;
+use crate::placement;
 
 /// What waiting builds are told apart by; what else they may wait for is [`OTHER`].
 pub const WAITS: [Reason; 9] = [
@@ -59,10 +60,7 @@ impl Figures {
                 _ => OTHER,
             };
             *found.builders.entry(state).or_default() += 1;
-            let cache = status.and_then(|it| it.cache.as_ref());
-            found.cache = found
-                .cache
-                .saturating_add(cache.map_or(0, |it| it.bytes.max(0)));
+            found.cache = found.cache.saturating_add(cache_of(builder));
         }
         found
     }
@@ -93,6 +91,18 @@ impl Figures {
             self.oldest = self.oldest.max(waited);
         }
     }
+}
+
+/// Bytes of the caches of a Builder's replicas, as far as each was measured.
+fn cache_of(builder: &Builder) -> i64 {
+    let status = builder.status.as_ref();
+    let each = placement::each(builder).iter();
+    let each: Vec<i64> = each.filter_map(|it| it.cache_bytes).collect();
+    if each.is_empty() {
+        let cache = status.and_then(|it| it.cache.as_ref());
+        return cache.map_or(0, |it| it.bytes.max(0));
+    }
+    each.into_iter().fold(0, |all, one| all.saturating_add(one.max(0)))
 }
 
 #[cfg(test)]
