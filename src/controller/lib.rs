@@ -16,7 +16,7 @@ pub mod names;
 mod notify;
 mod others;
 mod outside;
-mod placement;
+pub mod placement;
 mod pods;
 mod queues;
 mod recorder;
