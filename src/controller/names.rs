@@ -117,7 +117,11 @@ pub fn builder_pod(name: &str, replica: i32) -> String {
 
 /// DNS name of the daemon of a Builder's replica.
 pub fn builder_host(name: &str, namespace: &str, replica: i32) -> String {
-    format!("{}.{}.{namespace}.svc", builder_pod(name, replica), builder(name))
+    format!(
+        "{}.{}.{namespace}.svc",
+        builder_pod(name, replica),
+        builder(name)
+    )
 }
 
 /// The name in the certificate of a Builder's daemons: all replicas have the same one, and with it this name.

@@ -14,8 +14,10 @@ use whittle_image::digest_of;
 pub const BACK_BY: SignedDuration = SignedDuration::from_secs(120);
 /// For its cache a build waits as long as its builds usually take, within these bounds: what it would take longer elsewhere nobody
 /// knows, and so it loses twice what it could have had at most.
-const CACHE_WORTH: [SignedDuration; 2] =
-    [SignedDuration::from_secs(10), SignedDuration::from_secs(120)];
+const CACHE_WORTH: [SignedDuration; 2] = [
+    SignedDuration::from_secs(10),
+    SignedDuration::from_secs(120),
+];
 
 /// A replica that a build may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +59,7 @@ pub enum Place {
 
 /// What builds of one cache have in common: repository and target. Without a repository it is the ImageBuild.
 pub fn key(build: &ImageBuild) -> String {
-    let Source {
-        git, oci, flux, ..
-    } = &build.spec.source;
+    let Source { git, oci, flux, .. } = &build.spec.source;
     let of = if let Some(git) = git {
         let url = git.url.trim_end_matches('/');
         format!("git {}", url.strip_suffix(".git").unwrap_or(url))
@@ -96,18 +96,16 @@ pub fn preference(key: &str, replicas: impl IntoIterator<Item = i32>) -> Vec<i32
 }
 
 /// Where a build of this key goes, on replicas that take `most` builds each.
-pub fn place(
-    key: &str,
-    seats: &[Seat],
-    most: usize,
-    patience: Patience,
-    now: Timestamp,
-) -> Place {
+pub fn place(key: &str, seats: &[Seat], most: usize, patience: Patience, now: Timestamp) -> Place {
     let of = |replica: i32| seats.iter().find(|seat| seat.replica == replica);
     let order = preference(key, seats.iter().map(|seat| seat.replica));
     // One that does not come back is none: the next one in the order has the cache by and by.
     let gone = |seat: &Seat| seat.down_since.is_some_and(|since| since + BACK_BY <= now);
-    let order: Vec<&Seat> = order.into_iter().filter_map(of).filter(|it| !gone(it)).collect();
+    let order: Vec<&Seat> = order
+        .into_iter()
+        .filter_map(of)
+        .filter(|it| !gone(it))
+        .collect();
     let Some(first) = order.first() else {
         return Place::Full;
     };
@@ -144,7 +142,10 @@ pub fn desired(builder: &Builder) -> i32 {
     let Some(scale) = &spec.autoscale else {
         return spec.replicas.clamp(1, MOST_REPLICAS);
     };
-    let (least, most) = (scale.min.clamp(1, MOST_REPLICAS), scale.max.clamp(1, MOST_REPLICAS));
+    let (least, most) = (
+        scale.min.clamp(1, MOST_REPLICAS),
+        scale.max.clamp(1, MOST_REPLICAS),
+    );
     let status = builder.status.as_ref();
     let known = status.and_then(|status| Some(status.replicas.as_ref()?.desired));
     known.unwrap_or(least).clamp(least, most.max(least))
@@ -166,7 +167,9 @@ pub fn each(builder: &Builder) -> &[ReplicaStatus] {
 /// The replicas that builds may go to, given how many run on which. One that has never been up has no cache that anybody would wait for.
 pub fn seats(builder: &Builder, running: impl Fn(i32) -> usize) -> Vec<Seat> {
     let to = desired(builder);
-    let all = each(builder).iter().filter(|it| (0..to).contains(&it.replica));
+    let all = each(builder)
+        .iter()
+        .filter(|it| (0..to).contains(&it.replica));
     all.filter_map(|it| {
         let since = it.since.as_ref().map(|since| since.0);
         Some(Seat {

@@ -68,7 +68,10 @@ fn a_thousand_keys_are_spread_evenly_over_each_number_of_replicas() {
         let least = fair - 4.0 * fair.sqrt();
         for (replica, keys) in of {
             let keys = keys as f64;
-            assert!((least..=most).contains(&keys), "{replicas}: {replica} has {keys}");
+            assert!(
+                (least..=most).contains(&keys),
+                "{replicas}: {replica} has {keys}"
+            );
         }
     }
 }
@@ -77,7 +80,10 @@ fn a_thousand_keys_are_spread_evenly_over_each_number_of_replicas() {
 fn from_four_replicas_to_five_no_more_keys_move_than_the_fifth_takes() {
     let (four, five) = (choices(4), choices(5));
     let share = moved(&four, &five) as f64 / KEYS as f64;
-    println!("4 -> 5 replicas: {:.1} % of {KEYS} keys move", share * 100.0);
+    println!(
+        "4 -> 5 replicas: {:.1} % of {KEYS} keys move",
+        share * 100.0
+    );
     assert!(share <= 0.2 + 0.02, "{share}");
     for (before, after) in four.iter().zip(&five) {
         assert!(before == after || *after == 4, "{before} to {after}");
@@ -96,7 +102,12 @@ fn from_five_replicas_to_four_the_keys_of_the_fifth_alone_move() {
 fn the_choice_is_the_same_in_each_process_and_version() {
     // Another hash would have all caches begin anew.
     let orders: Vec<_> = keys().take(4).map(|key| preference(&key, 0..5)).collect();
-    let known = [[1, 0, 2, 3, 4], [1, 3, 2, 4, 0], [0, 1, 3, 4, 2], [3, 1, 4, 0, 2]];
+    let known = [
+        [1, 0, 2, 3, 4],
+        [1, 3, 2, 4, 0],
+        [0, 1, 3, 4, 2],
+        [3, 1, 4, 0, 2],
+    ];
     assert_eq!(orders, known);
 }
 
@@ -131,7 +142,10 @@ fn for_a_busy_first_choice_it_waits_a_while_and_then_goes_to_the_next_that_has_a
         since: at(-100),
         ..patient()
     };
-    assert_eq!(super::place(&key, &seats, 2, late, at(0)), Place::On(order[1]));
+    assert_eq!(
+        super::place(&key, &seats, 2, late, at(0)),
+        Place::On(order[1])
+    );
 }
 
 #[test]
@@ -199,8 +213,14 @@ fn builds_of_one_repository_and_target_have_one_key() {
     let first = key(&inline);
     inline.metadata.name = Some("another".into());
     assert_ne!(key(&inline), first);
-    assert_eq!(repository("r.example.com:5000/a/b:1@sha256:aa"), "r.example.com:5000/a/b");
-    assert_eq!(repository("r.example.com:5000/a/b"), "r.example.com:5000/a/b");
+    assert_eq!(
+        repository("r.example.com:5000/a/b:1@sha256:aa"),
+        "r.example.com:5000/a/b"
+    );
+    assert_eq!(
+        repository("r.example.com:5000/a/b"),
+        "r.example.com:5000/a/b"
+    );
 }
 
 #[test]

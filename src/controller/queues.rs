@@ -455,11 +455,7 @@ impl State {
         &self,
         builder: &Name,
         mine: Option<&str>,
-    ) -> (
-        Vec<Arc<ImageBuild>>,
-        Runners,
-        BTreeMap<String, Option<i32>>,
-    ) {
+    ) -> (Vec<Arc<ImageBuild>>, Runners, BTreeMap<String, Option<i32>>) {
         let begun = self.begun.iter();
         let begun: BTreeMap<String, Option<i32>> = begun
             .filter(|(uid, begun)| begun.builder == *builder && Some(uid.as_str()) != mine)

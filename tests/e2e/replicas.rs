@@ -9,7 +9,8 @@ use whittle_controller::placement::{key, preference};
 
 use crate::field::{Field, Repository, registry};
 
-const FIRST: &str = "FROM busybox:1.36\nRUN sleep 8 && head -c 64 /dev/urandom > /made-once\nCOPY name.txt /\n";
+const FIRST: &str =
+    "FROM busybox:1.36\nRUN sleep 8 && head -c 64 /dev/urandom > /made-once\nCOPY name.txt /\n";
 
 fn source(repository: &Repository) -> Value {
     json!({"git": {"url": repository.url}})
@@ -63,13 +64,16 @@ async fn two_repositories_build_side_by_side_and_find_their_caches_where_they_we
             .await;
     }
     field
-        .until("both run at the same time, each on its own replica", async || {
-            let mut on = vec![];
-            for name in names {
-                on.extend(told(&field, name).await.current?.replica);
-            }
-            (on == [0, 1]).then_some(())
-        })
+        .until(
+            "both run at the same time, each on its own replica",
+            async || {
+                let mut on = vec![];
+                for name in names {
+                    on.extend(told(&field, name).await.current?.replica);
+                }
+                (on == [0, 1]).then_some(())
+            },
+        )
         .await;
     let mut before = vec![];
     for name in names {
@@ -78,7 +82,11 @@ async fn two_repositories_build_side_by_side_and_find_their_caches_where_they_we
     for (replica, name) in names.into_iter().enumerate() {
         commit(replica, "second");
         field
-            .apply(name, source(&repositories[replica]), json!({"rebuild": "2"}))
+            .apply(
+                name,
+                source(&repositories[replica]),
+                json!({"rebuild": "2"}),
+            )
             .await;
         let status = field.succeeds_again(name, 2).await;
         let on: Vec<_> = status.history.iter().map(|it| it.replica).collect();
@@ -87,13 +95,19 @@ async fn two_repositories_build_side_by_side_and_find_their_caches_where_they_we
         // What was made at random came from the cache of that replica.
         let steps = status.steps.unwrap();
         let first = before[replica].steps.unwrap();
-        assert!(steps.cached > first.cached, "{name}: {first:?}, then {steps:?}");
+        assert!(
+            steps.cached > first.cached,
+            "{name}: {first:?}, then {steps:?}"
+        );
         assert_ne!(status.digest, before[replica].digest);
     }
     let daemons = ListParams::default().labels("whittle.dev/component=builder");
     let pods = field.api::<Pod>().list(&daemons).await.unwrap();
     let mut pods: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
     pods.sort();
-    assert_eq!(pods, ["whittle-builder-default-0", "whittle-builder-default-1"]);
+    assert_eq!(
+        pods,
+        ["whittle-builder-default-0", "whittle-builder-default-1"]
+    );
     field.close().await;
 }

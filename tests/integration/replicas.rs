@@ -139,7 +139,10 @@ async fn each_build_goes_to_its_replica_and_a_controller_that_takes_over_decides
         assert_eq!(chosen, Some(replica));
         let pod = format!("tcp://{SET}-{replica}.{SET}.{}.svc:1234", stage.namespace);
         assert_eq!(address(&stage, &job).await, pod);
-        assert_eq!(job.annotations()["whittle.dev/replica"], replica.to_string());
+        assert_eq!(
+            job.annotations()["whittle.dev/replica"],
+            replica.to_string()
+        );
         jobs.push((name, job));
     }
     // Both are full; the next one of the first waits for its turn.
@@ -188,7 +191,10 @@ async fn fewer_replicas_wait_for_what_runs_there_and_nothing_else_goes_there_mea
     ends(&stage, &stays, &job).await;
     has_size(&stage, 1).await;
     are_up(&stage, 0..1).await;
-    replicas(&stage, "it is as one of one replica", |it| it.each.is_empty()).await;
+    replicas(&stage, "it is as one of one replica", |it| {
+        it.each.is_empty()
+    })
+    .await;
     ends(&stage, &next, &second).await;
 }
 
@@ -213,7 +219,11 @@ async fn a_replica_that_is_down_keeps_its_builds_and_one_that_was_never_up_has_n
     stage.apply(&second, json!({})).await.unwrap();
     let waits = stage.ready(&second, "Unknown", "Queued").await;
     let ready = whittle_api::find(&waits.status.as_ref().unwrap().conditions, "Ready").unwrap();
-    assert!(ready.message.contains("replica 1 of Builder default"), "{}", ready.message);
+    assert!(
+        ready.message.contains("replica 1 of Builder default"),
+        "{}",
+        ready.message
+    );
     assert!(ready.message.contains("is down"), "{}", ready.message);
     are_up(&stage, 0..2).await;
     let (job, chosen) = runs(&stage, &second).await;
@@ -225,7 +235,11 @@ async fn a_replica_that_is_down_keeps_its_builds_and_one_that_was_never_up_has_n
 async fn a_queue_has_replicas_added_and_no_more_than_allowed() {
     let stage = Stage::with_controller().await;
     let scale = json!({"min": 1, "max": 2});
-    builder(&stage, json!({"autoscale": scale, "maxConcurrentBuilds": 1})).await;
+    builder(
+        &stage,
+        json!({"autoscale": scale, "maxConcurrentBuilds": 1}),
+    )
+    .await;
     has_size(&stage, 1).await;
     are_up(&stage, 0..1).await;
     replicas(&stage, "its replica is ready", |it| it.ready == 1).await;

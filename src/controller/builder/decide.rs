@@ -343,7 +343,9 @@ impl Observed {
         let waiting = self.load.as_ref().map_or(0, |load| load.waiting);
         match (waiting > 0, replicas.desired > bounds.min) {
             (true, _) => SOON,
-            (false, true) => replicas::spare(&self.builder).unsigned_abs().clamp(SOON, LULL),
+            (false, true) => replicas::spare(&self.builder)
+                .unsigned_abs()
+                .clamp(SOON, LULL),
             (false, false) => RESYNC,
         }
     }
@@ -502,15 +504,13 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
                 false => SOON,
             }
         }
-        Rest::Awake(after) => {
-            match state::say(&mut status, builder, &daemon, now) {
-                true => {
-                    let idle = after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs()));
-                    idle.min(observed.changes_within(&replicas))
-                }
-                false => again(builder, &status, now),
+        Rest::Awake(after) => match state::say(&mut status, builder, &daemon, now) {
+            true => {
+                let idle = after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs()));
+                idle.min(observed.changes_within(&replicas))
             }
-        }
+            false => again(builder, &status, now),
+        },
     };
     Say { status, look_again }
 }

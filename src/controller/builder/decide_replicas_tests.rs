@@ -90,10 +90,16 @@ fn more_replicas_are_asked_for_at_once_and_restart_nothing() {
     // It takes builds on the one, and says what is with the others.
     assert_eq!(ready(&say.status).status, "True");
     let message = &ready(&say.status).message;
-    assert!(message.contains("on 1 of 3 replicas; replica 1: "), "{message}");
+    assert!(
+        message.contains("on 1 of 3 replicas; replica 1: "),
+        "{message}"
+    );
     assert_eq!(say.look_again, DRAIN);
     let (_, say) = settled(observed, &[0, 1, 2]);
-    assert_eq!(ready(&say.status).message, "the builder accepts builds on 3 replicas");
+    assert_eq!(
+        ready(&say.status).message,
+        "the builder accepts builds on 3 replicas"
+    );
     assert_eq!(say.look_again, RESYNC);
 }
 
@@ -120,7 +126,10 @@ fn fewer_replicas_wait_for_the_builds_on_those_that_go() {
     let draining: Vec<_> = told.each.iter().map(|it| it.draining).collect();
     assert_eq!(draining, [false, false, true, true]);
     let message = &ready(&say.status).message;
-    assert!(message.contains("replica 2, 3 goes once its builds have ended"), "{message}");
+    assert!(
+        message.contains("replica 2, 3 goes once its builds have ended"),
+        "{message}"
+    );
     assert_eq!(say.look_again, DRAIN);
     // The last ordinal goes first: the one before it stays while it is busy.
     on(&mut observed, &[(2, 1)]);

@@ -47,7 +47,9 @@ pub struct Scaled {
 /// Builder sleeps or is about to: it wakes with the fewest.
 pub fn scale(builder: &Builder, load: &Load, awake: bool, now: Timestamp) -> Scaled {
     let status = builder.status.as_ref();
-    let known = status.and_then(|status| status.replicas.clone()).unwrap_or_default();
+    let known = status
+        .and_then(|status| status.replicas.clone())
+        .unwrap_or_default();
     let stands = Scaled {
         desired: desired(builder),
         scaled_at: known.scaled_at.clone(),
@@ -78,7 +80,9 @@ pub fn scale(builder: &Builder, load: &Load, awake: bool, now: Timestamp) -> Sca
         // A queue as long as what runs waits for a whole build: nobody need look how long it has.
         let places = per_replica(builder) * index(stands.desired);
         let presses = load.waiting >= places || load.longest.is_some_and(|it| it >= PRESSES);
-        let late = known.scaled_at.is_none_or(|at| now.duration_since(at.0).abs() >= STEP);
+        let late = known
+            .scaled_at
+            .is_none_or(|at| now.duration_since(at.0).abs() >= STEP);
         return match presses && (late || known.ready >= stands.desired) {
             true => to(needed.min(stands.desired.saturating_mul(2))),
             false => stands,
@@ -139,7 +143,10 @@ pub fn number(pod: &Pod, set: &StatefulSet) -> Option<i32> {
 
 /// True where the Pod is up, and is as the set's template says.
 fn takes_builds(pod: &Pod, set: &StatefulSet) -> bool {
-    let conditions = pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
+    let conditions = pod
+        .status
+        .iter()
+        .flat_map(|it| it.conditions.iter().flatten());
     let mut ready = conditions.filter(|it| it.type_ == "Ready" && it.status == "True");
     let template = set.spec.as_ref().map(|spec| &spec.template);
     let template = template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref());
@@ -199,7 +206,9 @@ pub fn in_question(set: &StatefulSet, pods: &[Pod]) -> i32 {
         let mut pods = pods.iter().filter(|pod| number(pod, set) == Some(*replica));
         pods.any(|pod| takes_builds(pod, set))
     };
-    (0..of_set(set).min(MOST_REPLICAS)).find(|it| !up(it)).unwrap_or(0)
+    (0..of_set(set).min(MOST_REPLICAS))
+        .find(|it| !up(it))
+        .unwrap_or(0)
 }
 
 /// In the sentence that says that the Builder takes builds: how many of its replicas do, and which are about to go.

@@ -57,7 +57,14 @@ fn it_grows_to_twice_as_many_at_a_time_and_no_further_than_to_its_bound() {
         let scaled = scale(&builder, &many, true, at(step));
         went.push(scaled.desired);
         builder = after(builder, &scaled);
-        builder.status.as_mut().unwrap().replicas.as_mut().unwrap().ready = scaled.desired;
+        builder
+            .status
+            .as_mut()
+            .unwrap()
+            .replicas
+            .as_mut()
+            .unwrap()
+            .ready = scaled.desired;
     }
     assert_eq!(went, [2, 4, 8, 8, 8]);
 }
@@ -86,7 +93,10 @@ fn replicas_that_are_too_many_go_one_by_one_each_after_the_idle_time() {
     let scaled = scale(&scaled_to(4, 4), &nothing, true, at(0));
     let builder = after(scaled_to(4, 4), &scaled);
     assert!(scaled.spare_since.is_some());
-    assert_eq!(scale(&builder, &load(8, 0, 0), true, at(60)).spare_since, None);
+    assert_eq!(
+        scale(&builder, &load(8, 0, 0), true, at(60)).spare_since,
+        None
+    );
 }
 
 #[test]
@@ -139,7 +149,8 @@ fn stand(pods: &[Pod], known: &[ReplicaStatus], wakes: bool, now: Timestamp) -> 
 #[test]
 fn a_replica_is_up_where_its_pod_is_and_has_what_the_template_says() {
     let mut old = pod("1", true);
-    old.annotations_mut().insert(CONFIG_DIGEST.into(), "old".into());
+    old.annotations_mut()
+        .insert(CONFIG_DIGEST.into(), "old".into());
     let all = stand(&[pod("0", true), old, pod("2", false)], &[], false, at(0));
     let told = |all: &[ReplicaStatus]| -> Vec<_> {
         all.iter()
@@ -157,7 +168,12 @@ fn a_replica_is_up_where_its_pod_is_and_has_what_the_template_says() {
     assert_eq!(all[1].running, 4);
     assert_eq!(ready(&all), 1);
     // One goes down, one comes up, and of one nothing new is known.
-    let later = stand(&[pod("0", false), pod("1", true), pod("2", false)], &all, false, at(9));
+    let later = stand(
+        &[pod("0", false), pod("1", true), pod("2", false)],
+        &all,
+        false,
+        at(9),
+    );
     assert_eq!(
         told(&later),
         [
@@ -193,6 +209,12 @@ fn a_pod_that_somebody_has_made_with_the_labels_is_no_replica() {
 fn what_a_person_wants_to_know_of_is_the_first_that_is_not_up() {
     let set = set(3);
     assert_eq!(in_question(&set, &[pod("0", true), pod("2", true)]), 1);
-    assert_eq!(in_question(&set, &[pod("0", true), pod("1", true), pod("2", false)]), 2);
-    assert_eq!(in_question(&set, &[pod("0", true), pod("1", true), pod("2", true)]), 0);
+    assert_eq!(
+        in_question(&set, &[pod("0", true), pod("1", true), pod("2", false)]),
+        2
+    );
+    assert_eq!(
+        in_question(&set, &[pod("0", true), pod("1", true), pod("2", true)]),
+        0
+    );
 }

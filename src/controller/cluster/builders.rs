@@ -159,12 +159,7 @@ impl Cluster {
     }
 
     /// Asks for larger volumes of so many replicas; nothing where there is none.
-    pub async fn enlarge(
-        &self,
-        builder: &Builder,
-        replicas: i32,
-        size: &str,
-    ) -> Result<(), Error> {
+    pub async fn enlarge(&self, builder: &Builder, replicas: i32, size: &str) -> Result<(), Error> {
         for replica in 0..replicas {
             self.enlarge_one(builder, replica, size).await?;
         }

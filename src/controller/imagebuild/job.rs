@@ -183,7 +183,9 @@ fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
 }
 
 fn annotations(build: &ImageBuild, id: &AttemptId) -> BTreeMap<String, String> {
-    let replica = id.replica.map(|replica| (names::REPLICA, replica.to_string()));
+    let replica = id
+        .replica
+        .map(|replica| (names::REPLICA, replica.to_string()));
     [
         (names::IMAGE_BUILD, build.name_any()),
         (names::BUILD, id.build.to_string()),
@@ -567,8 +569,16 @@ mod tests {
 
     #[test]
     fn an_attempt_on_another_replica_asks_its_pod_by_name_and_knows_it_by_the_same_certificate() {
-        let id = AttemptId { replica: Some(3), ..id() };
-        let request = request(&fixtures::inline(), &fixtures::builder(), &id, &fixtures::settings());
+        let id = AttemptId {
+            replica: Some(3),
+            ..id()
+        };
+        let request = request(
+            &fixtures::inline(),
+            &fixtures::builder(),
+            &id,
+            &fixtures::settings(),
+        );
         assert_eq!(
             request.builder_address,
             "tcp://whittle-builder-default-3.whittle-builder-default.team.svc:1234"

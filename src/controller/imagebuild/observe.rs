@@ -114,8 +114,12 @@ pub async fn observe(
     };
     let builder_out_of_memory = match (ran_on, lost_since) {
         (Some(builder), Some(since)) => {
-            let replica = current.as_ref().and_then(|it| it.replica.or(it.last_replica));
-            cluster.builder_out_of_memory(builder, replica.unwrap_or(0), since).await?
+            let replica = current
+                .as_ref()
+                .and_then(|it| it.replica.or(it.last_replica));
+            cluster
+                .builder_out_of_memory(builder, replica.unwrap_or(0), since)
+                .await?
         }
         _ => None,
     };

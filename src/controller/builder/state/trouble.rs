@@ -93,7 +93,10 @@ fn cause(builder: &Builder, daemon: &Daemon, since: Timestamp, now: Timestamp) -
     }
     if !has_node(pod) {
         if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
-            return (Reason::VolumePending, no_volume(builder, daemon.replica, &event.words));
+            return (
+                Reason::VolumePending,
+                no_volume(builder, daemon.replica, &event.words),
+            );
         }
         if let Some(message) = unschedulable(pod) {
             return (Reason::Unschedulable, no_node(builder, &message));

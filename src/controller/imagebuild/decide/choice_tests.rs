@@ -91,7 +91,11 @@ fn an_attempt_goes_to_its_replica_and_its_status_and_its_job_name_it() {
 fn on_a_builder_of_one_replica_nothing_is_chosen() {
     let step = next(&observed(built_in(60)), now());
     assert_eq!(replica(&step), None);
-    assert!(request(&step).builder_address.starts_with("tcp://whittle-builder-default-0."));
+    assert!(
+        request(&step)
+            .builder_address
+            .starts_with("tcp://whittle-builder-default-0.")
+    );
 }
 
 #[test]
@@ -111,7 +115,11 @@ fn it_waits_for_a_busy_replica_as_long_as_its_builds_take_and_then_goes_to_anoth
     let step = next(&seen, later(60));
     let went = replica(&step).unwrap();
     assert_ne!(went, to);
-    assert!(request(&step).builder_address.contains(&format!("default-{went}.")));
+    assert!(
+        request(&step)
+            .builder_address
+            .contains(&format!("default-{went}."))
+    );
 }
 
 #[test]
@@ -135,7 +143,10 @@ fn a_controller_that_takes_over_after_the_status_was_written_starts_the_same() {
     replicas.each[usize::try_from(home).unwrap()].ready = false;
     let after = next(&seen, later(5));
     assert_eq!(replica(&after), Some(home));
-    assert_eq!(request(&after).builder_address, request(&before).builder_address);
+    assert_eq!(
+        request(&after).builder_address,
+        request(&before).builder_address
+    );
 }
 
 #[test]
@@ -152,7 +163,10 @@ fn what_runs_when_a_builder_gets_more_replicas_stays_on_the_first() {
 #[test]
 fn as_many_builds_run_as_all_replicas_that_are_up_take() {
     let mut seen = on_three(built_in(60), [2, 2, 2]);
-    assert!(message(&next(&seen, now())).contains("at most 6 builds at a time (maxConcurrentBuilds of each of 3 replicas: 2)"));
+    assert!(
+        message(&next(&seen, now()))
+            .contains("at most 6 builds at a time (maxConcurrentBuilds of each of 3 replicas: 2)")
+    );
     let builder = seen.builder.as_mut().unwrap();
     let replicas = builder.status.as_mut().unwrap().replicas.as_mut().unwrap();
     replicas.each[1].ready = false;

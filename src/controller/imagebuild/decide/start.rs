@@ -18,8 +18,8 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing::{self, Own};
 use whittle_api::{
-    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, NO_CACHE, READY, Reason,
-    TriggerReason, find,
+    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, NO_CACHE,
+    READY, Reason, TriggerReason, find,
 };
 use whittle_build::inputs::requested_at;
 use whittle_build::report::failed;

@@ -102,7 +102,8 @@ fn cache_of(builder: &Builder) -> i64 {
         let cache = status.and_then(|it| it.cache.as_ref());
         return cache.map_or(0, |it| it.bytes.max(0));
     }
-    each.into_iter().fold(0, |all, one| all.saturating_add(one.max(0)))
+    each.into_iter()
+        .fold(0, |all, one| all.saturating_add(one.max(0)))
 }
 
 #[cfg(test)]
