@@ -161,7 +161,8 @@ pub fn each(builder: &Builder) -> &[ReplicaStatus] {
     let status = builder.status.as_ref();
     let replicas = status.and_then(|status| status.replicas.as_ref());
     let each = replicas.map_or(&[][..], |replicas| &replicas.each);
-    &each[..each.len().min(MOST_REPLICAS as usize)]
+    let most = usize::try_from(MOST_REPLICAS).unwrap_or(0);
+    &each[..each.len().min(most)]
 }
 
 /// The replicas that builds may go to, given how many run on which. One that has never been up has no cache that anybody would wait for.

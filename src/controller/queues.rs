@@ -254,8 +254,7 @@ impl Queues {
         {
             return false;
         }
-        let closed = state.closed.get(&ticket.builder);
-        if closed.is_some_and(|closed| replica >= Some(*closed)) {
+        if state.is_closed(ticket, place) {
             return false;
         }
         let last = state.last.get(&ticket.builder).copied();
@@ -473,12 +472,28 @@ impl State {
         (builds, runners, begun)
     }
 
+    /// True where this place is on a replica that is to go, but for a build that was promised it before: it stays for that.
+    fn is_closed(&self, ticket: &Ticket, place: &Place<'_>) -> bool {
+        let Some(from) = self.closed.get(&ticket.builder) else {
+            return false;
+        };
+        let known = self.builds.range(names_of(&ticket.builder.0));
+        let mut mine = known.filter(|(_, build)| build.uid().as_deref() == Some(place.uid));
+        let promised = mine.any(|(_, build)| {
+            let current = build.status.as_ref().and_then(|it| it.current.as_ref());
+            current.is_some_and(|it| it.job == place.job && it.replica == place.replica)
+        });
+        place.replica >= Some(*from) && !promised
+    }
+
     /// How many builds run on each replica of a Builder, or are about to.
     fn by_replica(&self, builder: &Name) -> BTreeMap<i32, usize> {
         let (builds, _, begun) = self.on(builder, None);
         let runs = |build: &Arc<ImageBuild>| {
             let current = build.status.as_ref()?.current.as_ref()?;
-            (current.started && current.stage.pushed().is_none()).then_some(current.replica)
+            // What was chosen holds, though it may have to begin once more.
+            let bound = current.started || current.replica.is_some();
+            (bound && current.stage.pushed().is_none()).then_some(current.replica)
         };
         let mut all = BTreeMap::new();
         for replica in builds.iter().filter_map(runs).chain(begun.into_values()) {

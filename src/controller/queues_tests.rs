@@ -467,6 +467,12 @@ fn what_runs_is_known_by_replica_and_nothing_begins_on_one_that_is_to_go() {
     assert!(!queues.take_place(&ticket(&queues), &to("e", 2)));
     assert!(!queues.take_place(&ticket(&queues), &to("e", 3)));
     assert!(queues.take_place(&ticket(&queues), &to("e", 1)));
+    // One whose status names it since before goes there all the same, once more.
+    let again = Place {
+        replica: Some(3),
+        ..place("a", "a-job")
+    };
+    assert!(queues.take_place(&ticket(&queues), &again));
     let other = queues.ticket("team", "other");
     assert!(queues.take_place(&other, &to("f", 3)), "of another Builder");
     // More are wanted again.

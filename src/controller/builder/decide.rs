@@ -38,7 +38,7 @@ pub const RESYNC: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(5);
 /// So is a Builder that waits for builds to end.
 const DRAIN: Duration = Duration::from_secs(10);
-/// So is one that may have more replicas than it needs.
+/// So is one that may have more replicas than it needs, or of which some are not up.
 const LULL: Duration = Duration::from_secs(60);
 
 /// Whether this installation looks after a Builder.
@@ -82,6 +82,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// What runs and waits, where there may be several replicas.
     pub load: Option<Load>,
+    /// What runs on each of them since those that are to go get no more.
+    pub running: BTreeMap<i32, usize>,
     /// What it is used for, where [`asks_for_use`].
     pub used: Option<Use>,
     /// Builds that keep it from a restart, where it [`restarts`].
@@ -171,7 +173,8 @@ impl Observed {
 
     /// The Pod that has run for the longest.
     fn oldest(&self) -> Option<&Pod> {
-        self.own_pods().min_by_key(|pod| anew::started(pod))
+        let started = self.own_pods().filter(|pod| anew::started(pod).is_some());
+        started.min_by_key(|pod| anew::started(pod))
     }
 
     /// The replica that is to be looked at where something is wrong, and its Pod.
@@ -210,10 +213,8 @@ impl Observed {
             };
         }
         let wakes = self.sleeps() && replicas::of_set(set) > 0;
-        let none = BTreeMap::new();
-        let running = self.load.as_ref().map_or(&none, |load| &load.running);
         let known = placement::each(&self.builder);
-        let about = (scaled.desired, running);
+        let about = (scaled.desired, &self.running);
         let mut each = replicas::each(set, &self.pods, known, about, wakes, self.now);
         if scaled.desired == 1 && each.len() == 1 && self.builder.spec.autoscale.is_none() {
             // From now on it is like any other of one replica.
@@ -326,27 +327,25 @@ impl Observed {
     /// How many replicas the StatefulSet is to have while the Builder is awake.
     fn size(&self) -> i32 {
         let stands = self.set.as_ref().map_or(0, replicas::of_set);
-        let running = self.load.as_ref().map(|load| &load.running);
-        let desired = self.scaled().desired;
-        running.map_or(desired, |running| replicas::size(desired, stands, running))
+        replicas::size(self.scaled().desired, stands, &self.running)
     }
 
     /// When its replicas may be other ones, or be said to be, though nothing wakes it.
     fn changes_within(&self, replicas: &ReplicasStatus) -> Duration {
-        let unsettled = replicas.each.iter().any(|it| it.draining || !it.ready);
-        if unsettled {
-            return DRAIN;
-        }
-        let Some(bounds) = &self.builder.spec.autoscale else {
-            return RESYNC;
-        };
-        let waiting = self.load.as_ref().map_or(0, |load| load.waiting);
-        match (waiting > 0, replicas.desired > bounds.min) {
-            (true, _) => SOON,
-            (false, true) => replicas::spare(&self.builder)
-                .unsigned_abs()
-                .clamp(SOON, LULL),
-            (false, false) => RESYNC,
+        let all = &replicas.each;
+        let scales = self.builder.spec.autoscale.as_ref();
+        let waiting = self.load.as_ref().is_some_and(|load| load.waiting > 0);
+        if scales.is_some() && waiting {
+            SOON
+        } else if all.iter().any(|it| it.draining) {
+            DRAIN
+        } else if scales.is_some_and(|scales| replicas.desired > scales.min) {
+            let spare = replicas::spare(&self.builder);
+            spare.unsigned_abs().clamp(SOON, LULL)
+        } else if all.iter().any(|it| !it.ready) {
+            LULL
+        } else {
+            RESYNC
         }
     }
 

@@ -35,11 +35,16 @@ fn pod(set: &StatefulSet, replica: i32, ready: bool) -> Pod {
 fn of(replicas: i32, running: &[(i32, usize)]) -> Observed {
     let mut observed = well();
     observed.builder.spec.replicas = replicas;
+    on(&mut observed, running);
+    observed
+}
+
+fn on(observed: &mut Observed, running: &[(i32, usize)]) {
+    observed.running = running.iter().copied().collect();
     observed.load = Some(Load {
-        running: running.iter().copied().collect(),
+        running: observed.running.clone(),
         ..Load::default()
     });
-    observed
 }
 
 /// The same once its StatefulSet stands as it should, with Pods of these replicas that are up, and what is said of it.
@@ -94,7 +99,7 @@ fn more_replicas_are_asked_for_at_once_and_restart_nothing() {
         message.contains("on 1 of 3 replicas; replica 1: "),
         "{message}"
     );
-    assert_eq!(say.look_again, DRAIN);
+    assert_eq!(say.look_again, LULL);
     let (_, say) = settled(observed, &[0, 1, 2]);
     assert_eq!(
         ready(&say.status).message,
@@ -113,10 +118,6 @@ fn with_no_replica_up_it_takes_no_builds() {
 #[test]
 fn fewer_replicas_wait_for_the_builds_on_those_that_go() {
     let (mut observed, _) = settled(of(4, &[]), &[0, 1, 2, 3]);
-    let on = |observed: &mut Observed, running: &[(i32, usize)]| {
-        let load = observed.load.as_mut().unwrap();
-        load.running = running.iter().copied().collect();
-    };
     observed.builder.spec.replicas = 2;
     on(&mut observed, &[(0, 2), (2, 1), (3, 1)]);
     let (mut observed, say) = settled(observed, &[0, 1, 2, 3]);
@@ -147,7 +148,7 @@ fn from_several_to_one_it_is_like_any_other_in_the_end() {
     observed.builder.spec.replicas = 1;
     let (mut observed, say) = settled(observed, &[0, 1]);
     assert_eq!(replicas_of(&say).each.len(), 2);
-    observed.load.as_mut().unwrap().running.clear();
+    on(&mut observed, &[]);
     let (observed, say) = settled(observed, &[0]);
     assert!(replicas_of(&say).each.is_empty() && !observed.has_several());
     assert_eq!(ready(&say.status).message, "the builder accepts builds");
@@ -165,7 +166,7 @@ fn the_queue_decides_between_the_bounds_and_sleep_takes_all() {
     assert_eq!(observed.set.as_ref().and_then(replicas), Some(2));
     assert_eq!(replicas_of(&say).desired, 2);
     // Nothing was built for so long that it sleeps.
-    observed.load = Some(Load::default());
+    on(&mut observed, &[]);
     observed.builder.spec.idle_timeout = "10m".into();
     observed.used = Some(Use {
         wanted: 0,

@@ -32,6 +32,7 @@ fn fresh() -> Observed {
         set: None,
         pods: vec![],
         load: None,
+        running: BTreeMap::new(),
         used: None,
         active: 0,
         serves: None,

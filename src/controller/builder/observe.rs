@@ -1,5 +1,7 @@
 //! Reads all that the next step of a Builder depends on.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -21,6 +23,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         set,
         pods,
         load: None,
+        running: BTreeMap::new(),
         used: None,
         active: 0,
         serves: None,
@@ -64,13 +67,10 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
     }
     if observed.has_several() {
         let queues = context.queues().await;
-        let load = queues.load(&namespace, &name, now);
-        observed.load = Some(load);
+        observed.load = Some(queues.load(&namespace, &name, now));
         // What is to go gets no more builds before it is looked at what runs there.
-        let running = queues.close(&namespace, &name, observed.scaled().desired);
-        if let Some(load) = &mut observed.load {
-            load.running = running;
-        }
+        let desired = observed.scaled().desired;
+        observed.running = queues.close(&namespace, &name, desired);
     } else {
         context.queues.open(&namespace, &name);
     }

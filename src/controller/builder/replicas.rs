@@ -130,15 +130,12 @@ pub fn of_set(set: &StatefulSet) -> i32 {
 
 /// The number of the replica that this Pod of the set is; none for another one: who may make Pods may give them any label.
 pub fn number(pod: &Pod, set: &StatefulSet) -> Option<i32> {
-    let name = pod.name_any();
-    let number = name.strip_prefix(&set.name_any())?.strip_prefix('-')?;
     let uid = set.metadata.uid.as_ref();
     let mut owners = pod.owner_references().iter();
     let owned = owners.any(|it| it.controller == Some(true) && Some(&it.uid) == uid);
-    let number: i32 = number.parse().ok().filter(|_| owned)?;
-    (number.to_string() == name[name.len() - number.to_string().len()..]
-        && (0..MOST_REPLICAS).contains(&number))
-    .then_some(number)
+    let (name, of) = (pod.name_any(), set.name_any());
+    let mut all = (0..MOST_REPLICAS).filter(|_| owned);
+    all.find(|number| name == format!("{of}-{number}"))
 }
 
 /// True where the Pod is up, and is as the set's template says.
