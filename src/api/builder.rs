@@ -34,20 +34,30 @@ pub const DEFAULT_BUILDER: &str = "default";
         derived from it"),
     validation = Rule::new("!has(self.spec.standby) || self.spec.standby == 0 || !has(self.spec.sharing) || self.spec.sharing == 'Namespace'").message("spec.standby: runners wait beside a Builder that builds share: \
         sharing must be Namespace where standby is not 0"),
+    validation = Rule::new("!has(self.spec.sharing) || self.spec.sharing == 'Namespace' || self.spec.replicas == 1 && !has(self.spec.autoscale)").message("replicas and autoscale are for \
+        sharing: Namespace: with ImageBuild and Build there is a Builder of its own for each, which is one daemon"),
+    validation = Rule::new("!has(self.spec.autoscale) || self.spec.replicas == 1").message("replicas and autoscale exclude each other: leave replicas out, and write what you want at least \
+        as autoscale.min"),
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Isolation", type_ = "string", json_path = ".status.isolation.mode"),
     printcolumn(name = "Cache", type_ = "string", json_path = ".spec.cache.size"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Used", type_ = "string", json_path = ".status.cache.display", priority = 1)
+    printcolumn(name = "Used", type_ = "string", json_path = ".status.cache.display", priority = 1),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.replicas.desired", priority = 1),
+    printcolumn(name = "Up", type_ = "integer", json_path = ".status.replicas.ready", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BuilderSpec {
-    /// Daemons, each with a volume of its own. One for now.
+    /// Daemons, each with a volume of its own. A build goes to the one that builds of its repository and target always go to, so that
+    /// it finds its cache there; to another one where that one is busy or down for long.
     #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 1))]
+    #[schemars(range(min = 1, max = 32))]
     pub replicas: i32,
+    /// How many there are by what waits for them, in the place of replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<super::Autoscale>,
     /// How the builder is isolated from the node.
     #[serde(default)]
     pub isolation: Isolation,
@@ -64,7 +74,7 @@ pub struct BuilderSpec {
     #[x_kube(validation = Rule::new("self.matches('^([0-9]+(h|m|s))+$') && duration(self) <= duration('720h')").message("idleTimeout: invalid duration: write at most 720h, for example 10m, or 0s for a builder \
         that never sleeps"))]
     pub idle_timeout: String,
-    /// How many builds may run at a time; the others wait, in the order in which they became due.
+    /// How many builds may run at a time on a replica; the others wait, in the order in which they became due.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
     pub max_concurrent_builds: i32,
@@ -111,6 +121,7 @@ impl Default for BuilderSpec {
     fn default() -> Self {
         Self {
             replicas: one(),
+            autoscale: None,
             isolation: Isolation::default(),
             sharing: Sharing::default(),
             cache: Cache::default(),
@@ -348,6 +359,9 @@ pub struct BuilderStatus {
     /// How the builder is isolated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<IsolationStatus>,
+    /// Its replicas: how many there are to be, and how many of them take builds.
+    #[serde(default)]
+    pub replicas: Option<super::ReplicasStatus>,
     /// When the cache was thrown away last, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emptied: Option<Emptied>,

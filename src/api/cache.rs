@@ -43,6 +43,9 @@ pub struct CacheStatus {
     pub mounts: Vec<CacheMountStatus>,
     /// When the daemon was asked.
     pub measured_at: Time,
+    /// The replica whose daemon it was; absent where the Builder has one.
+    #[serde(default)]
+    pub replica: Option<i32>,
 }
 
 /// Bytes of a cache by what they are for.

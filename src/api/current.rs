@@ -38,6 +38,10 @@ pub struct Current {
     pub waiting_since: Option<Time>,
     /// The Job that was made in advance and carries the attempt out, or has pushed what another one goes on with.
     pub standby: Option<String>,
+    /// The replica of the Builder that was chosen for the attempt, for good; none before, and where the Builder has one.
+    pub replica: Option<i32>,
+    /// That of the attempt before this one.
+    pub last_replica: Option<i32>,
     /// What the attempt waits for; [`ImageBuildStatus::waiting`](super::ImageBuildStatus::waiting) reads it.
     pub waiting: Option<Waiting>,
 }
@@ -139,6 +143,12 @@ struct Written {
     /// one goes on with.
     #[serde(default)]
     standby: Option<String>,
+    /// The replica of the Builder that was chosen for the attempt, for good; absent before, and where the Builder has one.
+    #[serde(default)]
+    replica: Option<i32>,
+    /// That of the attempt before this one.
+    #[serde(default)]
+    last_replica: Option<i32>,
     /// What the attempt waits for before it runs; absent while it does.
     #[serde(default, deserialize_with = "known")]
     waiting: Option<Waiting>,
@@ -177,6 +187,8 @@ impl From<Written> for Current {
             started: written.started == Some(true),
             waiting_since: written.waiting_since,
             standby: written.standby,
+            replica: written.replica,
+            last_replica: written.last_replica,
             waiting: written.waiting,
         }
     }
@@ -204,6 +216,8 @@ impl From<Current> for Written {
             started: current.started.then_some(true),
             waiting_since: current.waiting_since,
             standby: current.standby,
+            replica: current.replica,
+            last_replica: current.last_replica,
             waiting: current.waiting,
             pushed,
             checked,

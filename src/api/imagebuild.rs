@@ -88,6 +88,12 @@ const PLATFORM_MESSAGE: &str = "'platforms: unknown platform ' + self + ': ' + (
         type_ = "string",
         json_path = ".status.current.waiting.starts",
         priority = 1
+    ),
+    printcolumn(
+        name = "Replica",
+        type_ = "integer",
+        json_path = ".status.current.replica",
+        priority = 1
     )
 )]
 #[serde(rename_all = "camelCase")]

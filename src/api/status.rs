@@ -350,4 +350,7 @@ pub struct HistoryEntry {
     /// The Job of its last attempt, whose log is the build's: it is kept as long as this entry is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// The replica of the Builder that its last attempt ran on; absent where the Builder had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<i32>,
 }

@@ -109,6 +109,7 @@ impl Usage {
             by_kind: kinds,
             mounts,
             measured_at: Time(now),
+            replica: None,
         };
         Some(bounded(status))
     }

@@ -16,6 +16,7 @@ pub mod names;
 mod notify;
 mod others;
 mod outside;
+pub mod placement;
 mod pods;
 mod queues;
 mod recorder;

@@ -34,6 +34,8 @@ pub const BUILD: &str = "whittle.dev/build";
 pub const STANDBY: &str = "whittle.dev/standby";
 /// Annotation of such a Job: digest of all that its Pod was made from.
 pub const TEMPLATE: &str = "whittle.dev/template";
+/// Annotation: the replica of the Builder that a Job runs on, where that has several.
+pub const REPLICA: &str = "whittle.dev/replica";
 /// Label of Kueue on what is to wait in a LocalQueue: its name.
 pub const KUEUE_QUEUE: &str = "kueue.x-k8s.io/queue-name";
 /// Labels of an ImageBuild that its runners' Jobs get too: Kueue reads them there. Their values were checked by the API server, as
@@ -112,10 +114,23 @@ pub fn builder_client_tls(name: &str) -> String {
     format!("{}-client", builder(name))
 }
 
-/// DNS name of the Builder's daemon: the first Pod of its StatefulSet.
-pub fn builder_host(name: &str, namespace: &str) -> String {
-    let base = builder(name);
-    format!("{base}-0.{base}.{namespace}.svc")
+/// The Pod of a Builder's replica, by the StatefulSet's rules.
+pub fn builder_pod(name: &str, replica: i32) -> String {
+    format!("{}-{replica}", builder(name))
+}
+
+/// DNS name of the daemon of a Builder's replica.
+pub fn builder_host(name: &str, namespace: &str, replica: i32) -> String {
+    format!(
+        "{}.{}.{namespace}.svc",
+        builder_pod(name, replica),
+        builder(name)
+    )
+}
+
+/// The name in the certificate of a Builder's daemons: all replicas have the same one, and with it this name.
+pub fn builder_server_name(name: &str, namespace: &str) -> String {
+    builder_host(name, namespace, 0)
 }
 
 /// Name of the Job, and of the ConfigMap, of one attempt: the same for the same attempt, whoever asks.

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 
+use crate::builder::replicas::Load;
 use crate::imagebuild::decide::{self, Queue, Runners, StandingBack};
 use crate::names;
 use crate::pods::is_active;
@@ -64,6 +66,8 @@ struct State {
     floor: u64,
     /// By the UID of the ImageBuild: what its status says of its place.
     told: HashMap<String, Told>,
+    /// By Builder: the first replica that is to go, and gets no more builds, where it has several.
+    closed: HashMap<Name, i32>,
 }
 
 /// An attempt that this process has begun.
@@ -76,6 +80,8 @@ struct Begun {
     in_jobs: bool,
     /// A base image or a schedule has begun it.
     stands_back: bool,
+    /// The replica that it runs on.
+    replica: Option<i32>,
 }
 
 /// Whose place is taken.
@@ -86,6 +92,8 @@ pub struct Place<'a> {
     pub job: &'a str,
     /// Where a base image or a schedule has begun it: how many of those run in the cluster at a time.
     pub stands_back: Option<usize>,
+    /// The replica that it runs on; none where the Builder has one.
+    pub replica: Option<i32>,
 }
 
 /// When the queue of a Builder was looked at.
@@ -222,11 +230,10 @@ impl Queues {
         drop(state);
         let full = standing_back.is_full(self.most_back);
         let mut queue = Queue::of(build, &builds, &runners, full);
-        queue.running += begun.len();
-        queue
-            .ahead
-            .running
-            .extend(begun.iter().map(|_| (None, None)));
+        for replica in begun.values() {
+            queue.runs_on(*replica);
+            queue.ahead.running.push((None, None));
+        }
         queue.standing_back = standing_back;
         queue
     }
@@ -239,13 +246,14 @@ impl Queues {
     }
 
     /// Takes a place on the Builder for this Job of an ImageBuild; false where another build was begun on it since the
-    /// ticket was taken, or enough others stand back already: then the queue is to be looked at again.
+    /// ticket was taken, enough others stand back already, or its replica is to go: then all is to be looked at again.
     #[must_use]
     pub fn take_place(&self, ticket: &Ticket, place: &Place<'_>) -> bool {
         let &Place {
             uid,
             job,
             stands_back,
+            replica,
         } = place;
         let mut state = self.lock();
         if let Some(most) = stands_back
@@ -253,6 +261,9 @@ impl Queues {
                 .standing_back(&ticket.builder.0, Some(uid))
                 .is_full(most)
         {
+            return false;
+        }
+        if state.is_closed(ticket, place) {
             return false;
         }
         let last = state.last.get(&ticket.builder).copied();
@@ -277,6 +288,7 @@ impl Queues {
             // One that was made in advance may have been shown long ago.
             in_jobs: state.jobs.known.contains_key(&made),
             stands_back: stands_back.is_some(),
+            replica,
         };
         state.begun.insert(uid.to_owned(), begun);
         true
@@ -291,7 +303,7 @@ impl Queues {
     pub fn busy(&self, namespace: &str, builder: &str) -> usize {
         let builder = (namespace.to_owned(), builder.to_owned());
         let (builds, runners, begun) = self.lock().on(&builder, None);
-        let more = begun.iter().filter(|uid| !runners.active.contains(*uid));
+        let more = begun.keys().filter(|uid| !runners.active.contains(*uid));
         runners.busy(&builds) + more.count()
     }
 
@@ -304,6 +316,45 @@ impl Queues {
         waiting.count()
             + state.runs(&builder, &state.jobs).count()
             + state.begun_on(&builder).count()
+    }
+
+    /// What runs on this Builder's replicas and waits for its turn there.
+    pub fn load(&self, namespace: &str, builder: &str, now: Timestamp) -> Load {
+        let state = self.lock();
+        let builder = (namespace.to_owned(), builder.to_owned());
+        let waiting = state.builds_on(&builder).filter(|build| {
+            !build.spec.suspend && decide::is_queued(build) && !decide::stands_back(build)
+        });
+        let since: Vec<Option<Timestamp>> = waiting
+            .map(|build| {
+                let current = build.status.as_ref()?.current.as_ref()?;
+                Some(current.waiting_since.as_ref()?.0)
+            })
+            .collect();
+        let longest = since.iter().flatten().min();
+        Load {
+            running: state.by_replica(&builder),
+            waiting: since.len(),
+            longest: longest.map(|since| now.duration_since(*since)),
+        }
+    }
+
+    /// From now on no build is begun on this replica of a Builder and on those after it. What runs on each is returned: nothing can be
+    /// begun there in between.
+    pub fn close(&self, namespace: &str, builder: &str, from: i32) -> BTreeMap<i32, usize> {
+        let mut state = self.lock();
+        let builder = (namespace.to_owned(), builder.to_owned());
+        if state.closed.len() >= MOST_BUILDERS {
+            state.closed.clear();
+        }
+        state.closed.insert(builder.clone(), from);
+        state.by_replica(&builder)
+    }
+
+    /// The Builder has one replica, and no choice is to be made.
+    pub fn open(&self, namespace: &str, builder: &str) {
+        let builder = (namespace.to_owned(), builder.to_owned());
+        self.lock().closed.remove(&builder);
     }
 
     /// The builds of this Builder that are not settled.
@@ -414,15 +465,15 @@ impl State {
         &self,
         builder: &Name,
         mine: Option<&str>,
-    ) -> (Vec<Arc<ImageBuild>>, Runners, BTreeSet<String>) {
+    ) -> (Vec<Arc<ImageBuild>>, Runners, BTreeMap<String, Option<i32>>) {
         let begun = self.begun.iter();
-        let begun: BTreeSet<String> = begun
+        let begun: BTreeMap<String, Option<i32>> = begun
             .filter(|(uid, begun)| begun.builder == *builder && Some(uid.as_str()) != mine)
-            .map(|(uid, _)| uid.clone())
+            .map(|(uid, begun)| (uid.clone(), begun.replica))
             .collect();
         let known = |build: &&Arc<ImageBuild>| {
             let uid = build.metadata.uid.as_ref();
-            uid.is_none_or(|uid| !begun.contains(uid))
+            uid.is_none_or(|uid| !begun.contains_key(uid))
         };
         let builds = self.builds_on(builder).filter(known).cloned().collect();
         let runners = Runners {
@@ -430,6 +481,36 @@ impl State {
             started: self.runs(builder, &self.pods).cloned().collect(),
         };
         (builds, runners, begun)
+    }
+
+    /// True where this place is on a replica that is to go, but for a build that was promised it before: it stays for that.
+    fn is_closed(&self, ticket: &Ticket, place: &Place<'_>) -> bool {
+        let Some(from) = self.closed.get(&ticket.builder) else {
+            return false;
+        };
+        let known = self.builds.range(names_of(&ticket.builder.0));
+        let mut mine = known.filter(|(_, build)| build.uid().as_deref() == Some(place.uid));
+        let promised = mine.any(|(_, build)| {
+            let current = build.status.as_ref().and_then(|it| it.current.as_ref());
+            current.is_some_and(|it| it.job == place.job && it.replica == place.replica)
+        });
+        place.replica >= Some(*from) && !promised
+    }
+
+    /// How many builds run on each replica of a Builder, or are about to.
+    fn by_replica(&self, builder: &Name) -> BTreeMap<i32, usize> {
+        let (builds, _, begun) = self.on(builder, None);
+        let runs = |build: &Arc<ImageBuild>| {
+            let current = build.status.as_ref()?.current.as_ref()?;
+            // What was chosen holds, though it may have to begin once more.
+            let bound = current.started || current.replica.is_some();
+            (bound && current.stage.pushed().is_none()).then_some(current.replica)
+        };
+        let mut all = BTreeMap::new();
+        for replica in builds.iter().filter_map(runs).chain(begun.into_values()) {
+            *all.entry(replica.unwrap_or(0)).or_default() += 1;
+        }
+        all
     }
 
     /// The ImageBuilds whose runners are among these, but for those that are built: what such a runner fetches needs nothing

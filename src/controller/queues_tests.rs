@@ -143,6 +143,7 @@ fn place<'a>(uid: &'a str, job: &'a str) -> Place<'a> {
         uid,
         job,
         stands_back: None,
+        replica: None,
     }
 }
 
@@ -498,4 +499,67 @@ fn a_build_in_a_queue_of_kueue_keeps_its_place_and_its_builder_from_no_restart()
     assert_eq!(queues.queue(&queued("b", 2)).running, 1);
     assert_eq!(queues.busy("team", "default"), 0);
     assert_eq!(queues.wanted("team", "default"), 2);
+}
+
+#[test]
+fn what_runs_is_known_by_replica_and_nothing_begins_on_one_that_is_to_go() {
+    let queues = Queues::default();
+    let on = |uid: &str, replica| {
+        let mut build = running(uid, 1);
+        let status = build.status.as_mut().unwrap();
+        status.current.as_mut().unwrap().replica = replica;
+        build
+    };
+    see(&queues, on("a", Some(3)));
+    see(&queues, on("b", None));
+    see(&queues, queued("c", 2));
+    for uid in ["a", "b"] {
+        queues.job(&Event::Apply(job(uid)));
+    }
+    let load = queues.load("team", "default", Timestamp::UNIX_EPOCH);
+    assert_eq!(load.running, [(0, 1), (3, 1)].into());
+    assert_eq!(load.waiting, 1);
+    let to = |uid, replica| Place {
+        replica: Some(replica),
+        ..place(uid, "job")
+    };
+    assert!(queues.take_place(&ticket(&queues), &to("d", 3)));
+    // What was begun just now counts, also for those that choose.
+    let running = queues.close("team", "default", 2);
+    assert_eq!(running, [(0, 1), (3, 2)].into());
+    assert_eq!(queues.queue(&queued("e", 3)).on, [(0, 1), (3, 2)].into());
+    assert!(!queues.take_place(&ticket(&queues), &to("e", 2)));
+    assert!(!queues.take_place(&ticket(&queues), &to("e", 3)));
+    assert!(queues.take_place(&ticket(&queues), &to("e", 1)));
+    // One whose status names it since before goes there all the same, once more.
+    let again = Place {
+        replica: Some(3),
+        ..place("a", "a-job")
+    };
+    assert!(queues.take_place(&ticket(&queues), &again));
+    let other = queues.ticket("team", "other");
+    assert!(queues.take_place(&other, &to("f", 3)), "of another Builder");
+    // More are wanted again.
+    queues.close("team", "default", 4);
+    assert!(queues.take_place(&ticket(&queues), &to("g", 3)));
+    // The Builder has one replica for good.
+    queues.close("team", "default", 1);
+    queues.open("team", "default");
+    assert!(queues.take_place(&ticket(&queues), &place("h", "job")));
+}
+
+#[test]
+fn how_long_a_build_waits_for_its_turn_is_since_it_began_to() {
+    let queues = Queues::default();
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    for (uid, since) in [("a", 30), ("b", 10), ("c", 20)] {
+        let mut build = queued(uid, 1);
+        let status = build.status.as_mut().unwrap();
+        status.current.as_mut().unwrap().waiting_since = Some(Time(at(since)));
+        build.spec.suspend = uid == "b";
+        see(&queues, build);
+    }
+    let load = queues.load("team", "default", at(60));
+    assert_eq!(load.waiting, 2, "one is held by a person");
+    assert_eq!(load.longest.map(|it| it.as_secs()), Some(40));
 }

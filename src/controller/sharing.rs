@@ -134,6 +134,8 @@ mod tests {
         let mut build = fixtures::inline();
         build.status = Some(ImageBuildStatus {
             current: Some(Current {
+                replica: None,
+                last_replica: None,
                 attempt: 1,
                 job: job.into(),
                 generation: 1,

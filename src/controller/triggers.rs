@@ -39,13 +39,14 @@ pub fn image_build(build: &ImageBuild) -> Option<u64> {
     ))
 }
 
-/// What a Builder is looked at for: the same, and each doubt.
+/// What a Builder is looked at for: the same, each doubt, and whether it waits for its turn.
 pub fn build_of_builder(build: &ImageBuild) -> Option<u64> {
     let current = build.status.as_ref().and_then(|s| s.current.as_ref());
     let attempt = current.map(|current| current.attempt);
     digest((
         image_build(build),
         decide::lacks_certificates(build),
+        decide::is_queued(build),
         attempt,
     ))
 }

@@ -333,7 +333,7 @@ impl Bench {
             format!("--tlskey={}", at("tls.key")),
             format!(
                 "--tlsservername={}",
-                names::builder_host("default", NAMESPACE)
+                names::builder_host("default", NAMESPACE, 0)
             ),
             "build".into(),
             "--progress=plain".into(),

@@ -40,6 +40,7 @@ mod probes;
 mod proxy;
 mod quirks;
 mod refusals;
+mod replicas;
 mod registry;
 mod repositories;
 mod rollback;

@@ -31,6 +31,7 @@ mod policies;
 mod proxy;
 mod queue;
 mod refusals;
+mod replicas;
 mod requests;
 mod rights;
 mod rollback;

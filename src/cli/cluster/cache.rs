@@ -106,8 +106,10 @@ fn text(builder: &Builder, now: Timestamp) -> String {
         return format!("{name}  not measured yet: it is after the next build\n{emptied}");
     };
     let kinds = &cache.by_kind;
+    let replica = cache.replica.map(|it| format!("  replica {it}:"));
+    let replica = replica.unwrap_or_default();
     let mut text = format!(
-        "{name}  {} of {size}, measured {}\n  layers {}, cache mounts {}, sources {}, other {}\n{emptied}",
+        "{name}{replica}  {} of {size}, measured {}\n  layers {}, cache mounts {}, sources {}, other {}\n{emptied}",
         display_size(cache.bytes),
         ago(cache.measured_at.0, now),
         display_size(kinds.layers),
@@ -115,6 +117,11 @@ fn text(builder: &Builder, now: Timestamp) -> String {
         display_size(kinds.sources),
         display_size(kinds.other),
     );
+    let others = status.replicas.map(|it| it.each).unwrap_or_default();
+    let others = others.iter().filter(|it| Some(it.replica) != cache.replica);
+    for (replica, bytes) in others.filter_map(|it| Some((it.replica, it.cache_bytes?))) {
+        text += &format!("  replica {replica}: {}\n", display_size(bytes));
+    }
     if !cache.mounts.is_empty() {
         let rows: Vec<Vec<String>> = cache
             .mounts

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::json;
-use whittle_api::{Builder, ImageBuild, READY, Reason, find};
+use whittle_api::{Builder, ImageBuild, READY, Reason, ReplicasStatus, find};
 use whittle_controller::imagebuild::decide;
 use whittle_image::display_size;
 
@@ -189,6 +189,7 @@ fn overview(
                 vec![
                     named(&builder.metadata, own.unwrap_or_default()),
                     state,
+                    status.replicas.as_ref().map(up).unwrap_or_default(),
                     running.to_string(),
                     waiting.to_string(),
                 ]
@@ -196,11 +197,16 @@ fn overview(
             .collect();
         text.push('\n');
         text.push_str(&table::text(
-            &["BUILDER", "STATE", "RUNNING", "WAITING"],
+            &["BUILDER", "STATE", "UP", "RUNNING", "WAITING"],
             &rows,
         ));
     }
     text
+}
+
+/// How many replicas of a Builder take builds, of how many.
+fn up(replicas: &ReplicasStatus) -> String {
+    format!("{}/{}", replicas.ready, replicas.desired)
 }
 
 /// One line of others' words, short enough for a table.

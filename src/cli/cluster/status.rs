@@ -187,6 +187,10 @@ impl Told<'_> {
                 let _ = write!(what, ": {}", trigger.detail);
             }
         }
+        if let Some(replica) = current.replica {
+            let builder = &build.spec.builder_ref.name;
+            let _ = write!(what, ", on replica {replica} of Builder {builder}");
+        }
         self.line("build", &what);
         if let Some(usual) = status.usual() {
             self.line(

@@ -43,10 +43,11 @@ pub fn is_to_be_emptied(builder: &Builder) -> bool {
     key(builder).as_ref() != heeded(builder)
 }
 
-/// What is said of the cache, given the daemon's Pod; `starts` is true where the daemon is up as it should be.
-pub fn say(builder: &Builder, pod: Option<&Pod>, starts: bool, now: Timestamp) -> Option<Emptied> {
+/// What is said of the cache, given the daemons' Pods; `starts` is true where all are up as they should be.
+pub fn say(builder: &Builder, pods: &[&Pod], starts: bool, now: Timestamp) -> Option<Emptied> {
     let known = emptied(builder);
-    if let Some(ended) = pod.and_then(found_broken)
+    let broken = pods.iter().filter_map(|pod| found_broken(pod));
+    if let Some(ended) = broken.max_by_key(|ended| ended.finished_at.as_ref().map(|at| at.0))
         && let Some(at) = &ended.finished_at
         && known.is_none_or(|known| known.at.0 < at.0)
     {
@@ -122,7 +123,8 @@ pub fn is_old(pod: Option<&Pod>, now: Timestamp) -> bool {
         .is_some_and(|started| now.duration_since(started) >= AGE)
 }
 
-fn started(pod: &Pod) -> Option<Timestamp> {
+/// When the Pod was started.
+pub fn started(pod: &Pod) -> Option<Timestamp> {
     Some(pod.status.as_ref()?.start_time.as_ref()?.0)
 }
 

@@ -56,8 +56,8 @@ fn an_empty_cache_is_asked_for_once_with_each_value() {
     let mut builder = asked("a");
     let first = arguments(&builder);
     assert!(first.contains(&"--empty".to_owned()) && is_to_be_emptied(&builder));
-    assert_eq!(say(&builder, None, false, now()), None);
-    let emptied = say(&builder, None, true, now()).unwrap();
+    assert_eq!(say(&builder, &[], false, now()), None);
+    let emptied = say(&builder, &[], true, now()).unwrap();
     assert_eq!(emptied.at.0, now());
     assert_eq!(
         news(&builder, Some(&emptied)).map(|(warning, _)| warning),
@@ -67,7 +67,7 @@ fn an_empty_cache_is_asked_for_once_with_each_value() {
     assert!(!is_to_be_emptied(&builder));
     assert_eq!(news(&builder, Some(&emptied)), None);
     let later = now() + SignedDuration::from_secs(1);
-    assert_eq!(say(&builder, None, true, later), Some(emptied));
+    assert_eq!(say(&builder, &[], true, later), Some(emptied));
     // Without the annotation the daemon is not even restarted.
     builder.annotations_mut().clear();
     assert!(!is_to_be_emptied(&builder));
@@ -80,10 +80,10 @@ fn an_empty_cache_is_asked_for_once_with_each_value() {
 #[test]
 fn what_was_found_broken_is_told_once_with_its_name() {
     let mut builder = asked("a");
-    let emptied = say(&builder, None, true, now());
+    let emptied = say(&builder, &[], true, now());
     knows(&mut builder, emptied);
     let later = now() + SignedDuration::from_hours(1);
-    let found = say(&builder, Some(&mended(later, 79)), true, later).unwrap();
+    let found = say(&builder, &[&mended(later, 79)], true, later).unwrap();
     assert!(
         found
             .message
@@ -100,11 +100,11 @@ fn what_was_found_broken_is_told_once_with_its_name() {
     // It is not emptied again for that.
     assert!(!is_to_be_emptied(&builder));
     assert_eq!(
-        say(&builder, Some(&mended(later, 79)), true, later),
+        say(&builder, &[&mended(later, 79)], true, later),
         Some(found.clone())
     );
     let crashed = mended(later + SignedDuration::from_hours(1), 1);
-    assert_eq!(say(&builder, Some(&crashed), true, later), Some(found));
+    assert_eq!(say(&builder, &[&crashed], true, later), Some(found));
 }
 
 #[test]

@@ -45,6 +45,11 @@ pub fn put(
             return Fate::Passed;
         }
     }
+    let replicas = status.replicas.iter_mut();
+    let mut each = replicas.flat_map(|replicas| &mut replicas.each);
+    if let Some(one) = each.find(|it| Some(it.replica) == told.replica) {
+        one.cache_bytes = Some(told.bytes);
+    }
     status.cache = Some(told.clone());
     Fate::Written
 }
@@ -56,7 +61,8 @@ fn differs(known: &CacheStatus, told: &CacheStatus) -> bool {
     // What is little of all of it is not looked at more closely than that.
     let least = known.bytes / 100;
     let much = |from: i64, to: i64| from.abs_diff(to) > (from / 100).max(least).unsigned_abs();
-    known.bytes.abs_diff(told.bytes) > least.unsigned_abs()
+    known.replica != told.replica
+        || known.bytes.abs_diff(told.bytes) > least.unsigned_abs()
         || sizes.into_iter().any(|(from, to)| much(from, to))
         || known.mounts.len() != told.mounts.len()
         || known.mounts.iter().any(|mount| {

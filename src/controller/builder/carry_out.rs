@@ -25,13 +25,14 @@ pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<Statefu
     Ok(context.cluster.apply_daemon(wanted).await?)
 }
 
-/// Asks for a larger volume; what is said where that is refused.
+/// Asks for larger volumes; what is said where that is refused.
 pub async fn enlarge(
     builder: &Builder,
+    replicas: i32,
     size: &str,
     context: &Context,
 ) -> Result<Option<String>, Error> {
-    match context.cluster.enlarge(builder, size).await {
+    match context.cluster.enlarge(builder, replicas, size).await {
         Ok(()) => Ok(None),
         Err(error) => match error.refusal() {
             Some(refusal) => Ok(Some(volume::stays(size, &refusal))),

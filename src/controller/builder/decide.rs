@@ -1,5 +1,6 @@
 //! From what was observed of one Builder to the next step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,16 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::builder::objects::{BuilderObjects, objects_in};
+use crate::builder::replicas::{Load, Scaled};
 use crate::builder::state::{Daemon, Rest, Use};
-use crate::builder::{anew, isolation, network, state, volume};
+use crate::builder::{anew, isolation, network, replicas, state, volume};
 use crate::egress::Closed;
 use crate::imagebuild::{decide, outcome};
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
 use crate::outside;
+use crate::placement;
 use crate::refusal;
 use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
@@ -25,7 +28,7 @@ use crate::sharing;
 use whittle_api::quantity;
 use whittle_api::{
     Builder, BuilderStatus, Certificates, ImageBuild, Isolation, IsolationMode, IsolationStatus,
-    MissingKind, RECONCILING, Reason, STALLED, find,
+    MissingKind, RECONCILING, Reason, ReplicasStatus, STALLED, find,
 };
 use whittle_image::digest_of;
 
@@ -35,6 +38,8 @@ pub const RESYNC: Duration = Duration::from_secs(3600);
 const SOON: Duration = Duration::from_secs(5);
 /// So is a Builder that waits for builds to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// So is one that may have more replicas than it needs, or of which some are not up.
+const LULL: Duration = Duration::from_secs(60);
 
 /// Whether this installation looks after a Builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +78,12 @@ pub struct Observed {
     pub authority: String,
     /// Its StatefulSet.
     pub set: Option<StatefulSet>,
-    /// The Pod that this one runs.
-    pub pod: Option<Pod>,
+    /// The Pods that this one runs; of several replicas also what just looks like one.
+    pub pods: Vec<Pod>,
+    /// What runs and waits, where there may be several replicas.
+    pub load: Option<Load>,
+    /// What runs on each of them since those that are to go get no more.
+    pub running: BTreeMap<i32, usize>,
     /// What it is used for, where [`asks_for_use`].
     pub used: Option<Use>,
     /// Builds that keep it from a restart, where it [`restarts`].
@@ -147,10 +156,92 @@ impl Observed {
         })
     }
 
-    fn daemon<'a>(&'a self, set: &'a StatefulSet) -> Daemon<'a> {
+    /// True where there may be several replicas: by the spec, or still.
+    pub fn has_several(&self) -> bool {
+        let more = |set: &StatefulSet| replicas::of_set(set) > 1;
+        sharing::has_daemon(&self.builder)
+            && (placement::has_several(&self.builder) || self.set.as_ref().is_some_and(more))
+    }
+
+    /// The replicas' Pods.
+    fn own_pods(&self) -> impl Iterator<Item = &Pod> {
+        let set = self.set.as_ref().filter(|_| self.has_several());
+        self.pods
+            .iter()
+            .filter(move |pod| set.is_none_or(|set| replicas::number(pod, set).is_some()))
+    }
+
+    /// The Pod that has run for the longest.
+    fn oldest(&self) -> Option<&Pod> {
+        let started = self.own_pods().filter(|pod| anew::started(pod).is_some());
+        started.min_by_key(|pod| anew::started(pod))
+    }
+
+    /// The replica that is to be looked at where something is wrong, and its Pod.
+    pub fn in_question(&self, set: &StatefulSet) -> (i32, Option<&Pod>) {
+        if !self.has_several() {
+            return (0, self.pods.first());
+        }
+        let replica = replicas::in_question(set, &self.pods);
+        let mut pods = self.pods.iter();
+        let pod = pods.find(|pod| replicas::number(pod, set) == Some(replica));
+        (replica, pod)
+    }
+
+    /// How many replicas there are to be.
+    pub fn scaled(&self) -> Scaled {
+        let load = self.load.clone().unwrap_or_default();
+        let awake = self.rest() != Rest::Asleep;
+        replicas::scale(&self.builder, &load, awake, self.now)
+    }
+
+    /// What is said of the replicas of this set.
+    fn replicas(&self, set: &StatefulSet) -> ReplicasStatus {
+        let scaled = self.scaled();
+        let status = ReplicasStatus {
+            desired: scaled.desired,
+            scaled_at: scaled.scaled_at,
+            spare_since: scaled.spare_since,
+            ..ReplicasStatus::default()
+        };
+        if !self.has_several() {
+            let ready = set.status.as_ref().and_then(|it| it.ready_replicas);
+            let up = self.rest() != Rest::Asleep && state::is_ready(set);
+            return ReplicasStatus {
+                ready: ready.filter(|_| up).unwrap_or(0).min(scaled.desired),
+                ..status
+            };
+        }
+        let wakes = self.sleeps() && replicas::of_set(set) > 0;
+        let known = placement::each(&self.builder);
+        let about = (scaled.desired, &self.running);
+        let mut each = replicas::each(set, &self.pods, known, about, wakes, self.now);
+        if scaled.desired == 1 && each.len() == 1 && self.builder.spec.autoscale.is_none() {
+            // From now on it is like any other of one replica.
+            each.clear();
+            return ReplicasStatus {
+                ready: i32::from(state::is_ready(set)),
+                ..status
+            };
+        }
+        ReplicasStatus {
+            ready: replicas::ready(&each),
+            each,
+            ..status
+        }
+    }
+
+    fn daemon<'a>(
+        &'a self,
+        set: &'a StatefulSet,
+        replicas: Option<&'a ReplicasStatus>,
+    ) -> Daemon<'a> {
+        let (replica, pod) = self.in_question(set);
         Daemon {
             set,
-            pod: self.pod.as_ref(),
+            pod,
+            replica,
+            replicas: replicas.filter(|replicas| !replicas.each.is_empty()),
             events: &self.events,
             too_small: self.enlarged.as_ref().and_then(|said| said.as_deref()),
         }
@@ -159,14 +250,14 @@ impl Observed {
     /// Why the daemon is not up; none where it is, or is not to be.
     fn trouble(&self) -> Option<(Reason, String)> {
         let set = self.set.as_ref().filter(|set| !state::is_ready(set))?;
+        let replicas = self.replicas(set);
+        let daemon = self.daemon(set, Some(&replicas));
+        if state::takes_builds(&daemon) {
+            return None;
+        }
         let status = self.builder.status.clone().unwrap_or_default();
         let since = state::since(&status, self.now);
-        Some(state::why_not(
-            &self.builder,
-            &self.daemon(set),
-            since,
-            self.now,
-        ))
+        Some(state::why_not(&self.builder, &daemon, since, self.now))
     }
 
     /// How the daemon is to be isolated: another way than before, where it does not start so.
@@ -205,8 +296,7 @@ impl Observed {
             let idle = quantity::duration(&self.builder.spec.idle_timeout);
             return Rest::Awake((!idle.is_zero()).then_some(idle));
         };
-        let status = self.pod.as_ref().and_then(|pod| pod.status.as_ref());
-        let started = status.and_then(|status| Some(status.start_time.as_ref()?.0));
+        let started = self.own_pods().filter_map(anew::started).max();
         state::rest(&self.builder, self.sleeps(), used, started, self.now)
     }
 
@@ -227,11 +317,36 @@ impl Observed {
         }
         if let Some(set) = &self.set {
             let idle = self.used.is_some_and(|used| used.wanted == 0);
-            let at = anew::restarted_at(set, self.pod.as_ref(), self.hangs, idle, self.now);
+            let at = anew::restarted_at(set, self.oldest(), self.hangs, idle, self.now);
             anew::restart(&mut objects.stateful_set, at);
             volume::keep(&mut objects.stateful_set, set);
         }
         objects
+    }
+
+    /// How many replicas the StatefulSet is to have while the Builder is awake.
+    fn size(&self) -> i32 {
+        let stands = self.set.as_ref().map_or(0, replicas::of_set);
+        replicas::size(self.scaled().desired, stands, &self.running)
+    }
+
+    /// When its replicas may be other ones, or be said to be, though nothing wakes it.
+    fn changes_within(&self, replicas: &ReplicasStatus) -> Duration {
+        let all = &replicas.each;
+        let scales = self.builder.spec.autoscale.as_ref();
+        let waiting = self.load.as_ref().is_some_and(|load| load.waiting > 0);
+        if scales.is_some() && waiting {
+            SOON
+        } else if all.iter().any(|it| it.draining) {
+            DRAIN
+        } else if scales.is_some_and(|scales| replicas.desired > scales.min) {
+            let spare = replicas::spare(&self.builder);
+            spare.unsigned_abs().clamp(SOON, LULL)
+        } else if all.iter().any(|it| !it.ready) {
+            LULL
+        } else {
+            RESYNC
+        }
     }
 
     fn drains(&self, settings: &Settings) -> bool {
@@ -243,7 +358,7 @@ impl Observed {
 /// asleep, and only one that sleeps may be woken.
 pub fn asks_for_use(observed: &Observed) -> bool {
     let idle = quantity::duration(&observed.builder.spec.idle_timeout);
-    let old = anew::is_old(observed.pod.as_ref(), observed.now);
+    let old = anew::is_old(observed.oldest(), observed.now);
     (old || !idle.is_zero())
         && observed.set.is_some()
         && (observed.sleeps() || decide::is_ready(&observed.builder))
@@ -319,16 +434,14 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         network::hold(&mut wanted.network_policy, closed, allow);
     }
     let rests = isolation::rests_for(builder, &isolation, now).is_some();
-    if let (true, Some(spec)) = (
-        rests || observed.rest() == Rest::Asleep || !sharing::has_daemon(builder),
-        &mut wanted.stateful_set.spec,
-    ) {
-        spec.replicas = Some(0);
+    let down = rests || observed.rest() == Rest::Asleep || !sharing::has_daemon(builder);
+    if let Some(spec) = &mut wanted.stateful_set.spec {
+        spec.replicas = Some(if down { 0 } else { observed.size() });
     }
     if let Some(set) = &observed.set {
         let status = builder.status.clone().unwrap_or_default();
         let since = state::since(&status, now);
-        if state::is_refused(&observed.daemon(set), since) {
+        if state::is_refused(&observed.daemon(set, None), since) {
             // A change of the StatefulSet has its controller try at once.
             let tried = (names::TRIED_AT.to_owned(), now.as_second().to_string());
             wanted.stateful_set.annotations_mut().extend([tried]);
@@ -366,12 +479,17 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
             look_again: rests.unsigned_abs(),
         };
     }
-    let up = state::is_ready(applied) && observed.rest() != Rest::Asleep;
-    if up {
+    let replicas = observed.replicas(applied);
+    let daemon = observed.daemon(applied, Some(&replicas));
+    let awake = observed.rest() != Rest::Asleep;
+    let up = state::is_ready(applied) && awake;
+    if up || awake && state::takes_builds(&daemon) {
         isolation.proven = true;
         isolation.failed_at = None;
     }
-    status.emptied = anew::say(builder, observed.pod.as_ref(), up, now);
+    status.replicas = Some(replicas.clone());
+    let pods: Vec<&Pod> = observed.own_pods().collect();
+    status.emptied = anew::say(builder, &pods, up, now);
     if anew::news(builder, status.emptied.as_ref()).is_some() {
         // What was told of it is of what was thrown away.
         status.cache = None;
@@ -385,12 +503,13 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
                 false => SOON,
             }
         }
-        Rest::Awake(after) => {
-            match state::say(&mut status, builder, &observed.daemon(applied), now) {
-                true => after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs())),
-                false => again(builder, &status, now),
+        Rest::Awake(after) => match state::say(&mut status, builder, &daemon, now) {
+            true => {
+                let idle = after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs()));
+                idle.min(observed.changes_within(&replicas))
             }
-        }
+            false => again(builder, &status, now),
+        },
     };
     Say { status, look_again }
 }
@@ -427,9 +546,10 @@ fn again(builder: &Builder, status: &BuilderStatus, now: Timestamp) -> Duration 
     refusal::look_again(since, now).unsigned_abs().min(most)
 }
 
-/// True where this ImageBuild wakes its Builder.
+/// True where this ImageBuild wakes its Builder: also one that sleeps not, and may need more replicas.
 pub fn wakes(build: &ImageBuild, builder: &Builder) -> bool {
-    let needs = decide::is_asleep(builder) || decide::doubts_its_builder(build);
+    let scales = builder.spec.autoscale.is_some() && decide::is_queued(build);
+    let needs = scales || decide::is_asleep(builder) || decide::doubts_its_builder(build);
     needs && !decide::is_settled(build)
 }
 

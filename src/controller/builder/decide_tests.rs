@@ -30,7 +30,9 @@ fn fresh() -> Observed {
         builder: fixtures::builder(),
         authority: AUTHORITY.into(),
         set: None,
-        pod: None,
+        pods: vec![],
+        load: None,
+        running: BTreeMap::new(),
         used: None,
         active: 0,
         serves: None,
@@ -319,13 +321,13 @@ fn a_daemon_that_may_fall_asleep_is_looked_at_again_when_it_may() {
     assert_eq!(say.look_again, secs(121));
     // Its Pod has started since.
     let mut observed = used(11);
-    observed.pod = Some(Pod {
+    observed.pods = vec![Pod {
         status: Some(PodStatus {
             start_time: Some(Time(ago(1))),
             ..PodStatus::default()
         }),
         ..Pod::default()
-    });
+    }];
     assert_eq!(concluded(observed, up).look_again, secs(541));
     let mut observed = used(1);
     observed.builder.spec.idle_timeout = "30h".into();
@@ -387,7 +389,7 @@ fn a_pod_that_was_refused_is_tried_at_once_and_its_words_are_told() {
     assert_eq!(ready.reason, "PodSecurity");
     assert!(ready.message.contains("kubectl label namespace team"));
     // It has a Pod now: the event is of before.
-    observed.pod = Some(Pod::default());
+    observed.pods = vec![Pod::default()];
     assert_eq!(annotation(&observed), None);
 }
 
@@ -490,3 +492,6 @@ fn other_certificates_that_are_trusted_restart_the_daemon_once_no_build_runs_on_
     };
     assert_ne!(wanted.stateful_set.spec, other.stateful_set.spec);
 }
+
+#[path = "decide_replicas_tests.rs"]
+mod several;

@@ -9,6 +9,7 @@ pub mod isolation;
 mod network;
 pub mod objects;
 mod observe;
+pub mod replicas;
 #[cfg(test)]
 mod scripted_tests;
 pub mod state;
@@ -141,7 +142,8 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
                 observed.applied = Some(carry_out::apply(&wanted, context).await?);
             }
             Step::Enlarge(size) => {
-                let said = carry_out::enlarge(&observed.builder, &size, context).await?;
+                let replicas = observed.applied.as_ref().map_or(0, replicas::of_set);
+                let said = carry_out::enlarge(&observed.builder, replicas, &size, context).await?;
                 observed.enlarged = Some(said);
             }
             Step::Say(say) => return tell(&observed, *say, context).await,

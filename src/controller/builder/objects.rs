@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
     EmptyDirVolumeSource, KeyToPath, LocalObjectReference, PersistentVolumeClaim,
     PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile,
     SecretVolumeSource, SecurityContext, Service, ServicePort, ServiceSpec, TCPSocketAction,
-    Volume, VolumeMount, VolumeResourceRequirements,
+    TopologySpreadConstraint, Volume, VolumeMount, VolumeResourceRequirements,
 };
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -156,6 +156,7 @@ fn stateful_set(
     StatefulSet {
         metadata: metadata(builder),
         spec: Some(StatefulSetSpec {
+            // How many there really are to be is decided later: sleep, load, builds that run on those that are to go.
             replicas: Some(spec.replicas),
             service_name: Some(names::builder(&name)),
             selector: LabelSelector {
@@ -297,6 +298,17 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
+        // Where there is room: a node that is lost takes few of them.
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".into(),
+            when_unsatisfiable: "ScheduleAnyway".into(),
+            label_selector: Some(LabelSelector {
+                match_labels: Some(selector(builder)),
+                match_expressions: None,
+            }),
+            ..TopologySpreadConstraint::default()
+        }]),
         runtime_class_name: spec.runtime_class_name.clone(),
         init_containers: Some(vec![tools(settings, root)]),
         containers: vec![Container {

@@ -1,5 +1,7 @@
 //! Reads all that the next step of a Builder depends on.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -14,12 +16,14 @@ use whittle_api::Builder;
 pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Error> {
     let (namespace, name) = (builder.namespace().unwrap_or_default(), builder.name_any());
     let now = Timestamp::now();
-    let (set, pod) = context.cluster.daemon(&builder).await?;
+    let (set, pods) = context.cluster.daemon(&builder).await?;
     let mut observed = Observed {
         builder,
         authority: context.authority.fingerprint(),
         set,
-        pod,
+        pods,
+        load: None,
+        running: BTreeMap::new(),
         used: None,
         active: 0,
         serves: None,
@@ -61,10 +65,19 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
             observed.active = context.active_builds(&namespace, &name).await;
         }
     }
+    if observed.has_several() {
+        let queues = context.queues().await;
+        observed.load = Some(queues.load(&namespace, &name, now));
+        // What is to go gets no more builds before it is looked at what runs there.
+        let desired = observed.scaled().desired;
+        observed.running = queues.close(&namespace, &name, desired);
+    } else {
+        context.queues.open(&namespace, &name);
+    }
     if let Some(set) = &observed.set
         && asks_for_events(&observed, &context.settings)
     {
-        let pod = observed.pod.as_ref();
+        let pod = observed.in_question(set);
         let events = context.cluster.daemon_events(&observed.builder, set, pod);
         observed.events = events.await?;
     }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::builder::replicas;
 use crate::builder::volume::claim;
 use crate::imagebuild::decide::is_built;
 use crate::imagebuild::outcome::waits_for_volumes;
@@ -20,8 +21,8 @@ use crate::pods::{Of, Question};
 use crate::refusal::{Refusal, Told, Whose, Why, of_call};
 use whittle_api::quantity::duration;
 use whittle_api::{
-    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, STALLED, Sharing,
-    clear, find, set,
+    Builder, BuilderStatus, Certificates, ImageBuild, READY, RECONCILING, Reason, ReplicasStatus,
+    STALLED, Sharing, clear, find, set,
 };
 
 /// What is known of a Builder's use.
@@ -152,8 +153,12 @@ pub fn say_each_has_its_own(status: &mut BuilderStatus, builder: &Builder, now: 
 pub struct Daemon<'a> {
     /// Its StatefulSet.
     pub set: &'a StatefulSet,
-    /// Its Pod.
+    /// Its Pod; of several replicas that which tells the most.
     pub pod: Option<&'a Pod>,
+    /// The replica that it is.
+    pub replica: i32,
+    /// The replicas, where there may be several.
+    pub replicas: Option<&'a ReplicasStatus>,
     /// Events of the StatefulSet, of the Pod and of its claim, newest first, while it is not up.
     pub events: &'a [Told],
     /// Why its volume is smaller than the spec says, where it is.
@@ -162,14 +167,18 @@ pub struct Daemon<'a> {
 
 /// Which events say why a daemon is not up: those of its StatefulSet's controller, of what makes volumes, of its node.
 /// None where its Pod says enough.
-pub fn question(builder: &Builder, set: &StatefulSet, pod: Option<&Pod>) -> Option<Question> {
+pub fn question(
+    builder: &Builder,
+    set: &StatefulSet,
+    (replica, pod): (i32, Option<&Pod>),
+) -> Option<Question> {
     let Some(pod) = pod else {
         return Some(Question::not_made(set));
     };
     if !has_node(pod) {
         // Its claim is not read: nothing but its events is needed of it.
         return Some(Question {
-            of: Of::Named("PersistentVolumeClaim", claim(&builder.name_any())),
+            of: Of::Named("PersistentVolumeClaim", claim(&builder.name_any(), replica)),
             reasons: &CLAIM_FAILED,
         });
     }
@@ -291,11 +300,18 @@ pub fn since(status: &BuilderStatus, now: Timestamp) -> Timestamp {
 /// Says how the daemon is; true where it takes builds.
 pub fn say(status: &mut BuilderStatus, builder: &Builder, daemon: &Daemon, now: Timestamp) -> bool {
     status.observed_generation = builder.metadata.generation;
-    if is_ready(daemon.set) {
-        let message = match daemon.too_small {
-            Some(why) => format!("the builder accepts builds; {why}"),
-            None => "the builder accepts builds".into(),
-        };
+    if takes_builds(daemon) {
+        let mut message = "the builder accepts builds".to_owned();
+        if let Some(replicas) = daemon.replicas {
+            message += &replicas::words(replicas);
+            if replicas.ready < replicas.desired {
+                let (_, why) = trouble::why_not(builder, daemon, now, now);
+                message += &format!("; replica {}: {why}", daemon.replica);
+            }
+        }
+        if let Some(why) = daemon.too_small {
+            message += &format!("; {why}");
+        }
         let why = (Reason::Ready, message.as_str());
         put(status, builder, READY, Some(true), why, now);
         clear(&mut status.conditions, RECONCILING);
@@ -329,6 +345,14 @@ impl Rollout {
             ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
             updated: status.and_then(|s| s.updated_replicas).unwrap_or(0),
         }
+    }
+}
+
+/// True where there is a daemon that takes builds.
+pub fn takes_builds(daemon: &Daemon) -> bool {
+    match daemon.replicas {
+        Some(replicas) => replicas.ready > 0,
+        None => is_ready(daemon.set),
     }
 }
 
@@ -381,6 +405,8 @@ mod tests {
         let daemon = Daemon {
             set,
             pod: None,
+            replica: 0,
+            replicas: None,
             events: &[],
             too_small: None,
         };
@@ -479,7 +505,7 @@ mod tests {
     fn who_knows_why_a_daemon_is_not_up_depends_on_how_far_its_pod_is() {
         let (builder, mut set) = (fixtures::builder(), set());
         set.metadata.uid = Some("s".into());
-        let asked = |pod: Option<&Pod>| question(&builder, &set, pod);
+        let asked = |pod: Option<&Pod>| question(&builder, &set, (0, pod));
         let not_made = asked(None).unwrap();
         assert_eq!(not_made.of, Of::Uid("s".into()));
         assert_eq!(not_made.reasons, ["FailedCreate"]);

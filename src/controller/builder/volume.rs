@@ -11,9 +11,9 @@ use crate::refusal::Refusal;
 use whittle_api::Builder;
 use whittle_api::quantity::bytes;
 
-/// The name that the claim of the Builder of this name has, by the StatefulSet's rules.
-pub fn claim(builder: &str) -> String {
-    format!("cache-{}-0", names::builder(builder))
+/// The name that the claim of a replica of the Builder of this name has, by the StatefulSet's rules.
+pub fn claim(builder: &str, replica: i32) -> String {
+    format!("cache-{}", names::builder_pod(builder, replica))
 }
 
 fn storage(set: &mut StatefulSet) -> Option<&mut Quantity> {

@@ -6,16 +6,17 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::pki::{Authority, Issued};
-use super::{Cluster, Error, during, key, writing};
+use super::{Cluster, Error, MOST_PODS, briefly, during, key, writing};
 use crate::builder::objects::{BuilderObjects, metadata};
 use crate::builder::{state, volume};
 use crate::names;
+use crate::placement;
 use crate::refusal::{Told, Verb};
 use whittle_api::{Builder, BuilderStatus};
 
@@ -92,28 +93,43 @@ impl Cluster {
         }
     }
 
-    /// The Builder's StatefulSet, and the Pod that it runs.
+    /// The Builder's StatefulSet, and the Pods that it runs.
     pub async fn daemon(
         &self,
         builder: &Builder,
-    ) -> Result<(Option<StatefulSet>, Option<Pod>), Error> {
+    ) -> Result<(Option<StatefulSet>, Vec<Pod>), Error> {
         let (namespace, name) = key(builder);
         let set = names::builder(&name);
-        let pod = format!("{set}-0");
         let sets = Api::<StatefulSet>::namespaced(self.client.clone(), &namespace);
-        let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace);
         futures::try_join!(
             async {
                 sets.get_opt(&set)
                     .await
                     .map_err(during(format!("reading StatefulSet {namespace}/{set}")))
             },
-            async {
-                pods.get_opt(&pod)
-                    .await
-                    .map_err(during(format!("reading Pod {namespace}/{pod}")))
-            },
+            self.daemon_pods(builder),
         )
+    }
+
+    /// The only Pod of a Builder, or what has the labels of those of one with several replicas: whose they are is to be asked.
+    async fn daemon_pods(&self, builder: &Builder) -> Result<Vec<Pod>, Error> {
+        let (namespace, name) = key(builder);
+        if placement::has_several(builder) {
+            let (component, of) = (names::COMPONENT, names::BUILDER_NAME);
+            let labels = format!("{component}={},{of}={name}", names::BUILDER);
+            let params = ListParams::default().labels(&labels);
+            return briefly(&self.client, &namespace, params, MOST_PODS, |_| false)
+                .await
+                .map_err(during(format!(
+                    "listing the Pods of Builder {namespace}/{name}"
+                )));
+        }
+        let pod = names::builder_pod(&name, 0);
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &namespace);
+        let found = pods.get_opt(&pod).await;
+        found
+            .map(|pod| pod.into_iter().collect())
+            .map_err(during(format!("reading Pod {namespace}/{pod}")))
     }
 
     /// What others say of a daemon that is not up, newest first: its StatefulSet's controller, the scheduler, what
@@ -122,9 +138,9 @@ impl Cluster {
         &self,
         builder: &Builder,
         set: &StatefulSet,
-        pod: Option<&Pod>,
+        (replica, pod): (i32, Option<&Pod>),
     ) -> Result<Vec<Told>, Error> {
-        match state::question(builder, set, pod) {
+        match state::question(builder, set, (replica, pod)) {
             Some(question) => self.events(&key(builder).0, &question).await,
             None => Ok(vec![]),
         }
@@ -142,10 +158,17 @@ impl Cluster {
         self.apply(&objects.stateful_set).await
     }
 
-    /// Asks for a larger volume; nothing where there is none.
-    pub async fn enlarge(&self, builder: &Builder, size: &str) -> Result<(), Error> {
+    /// Asks for larger volumes of so many replicas; nothing where there is none.
+    pub async fn enlarge(&self, builder: &Builder, replicas: i32, size: &str) -> Result<(), Error> {
+        for replica in 0..replicas {
+            self.enlarge_one(builder, replica, size).await?;
+        }
+        Ok(())
+    }
+
+    async fn enlarge_one(&self, builder: &Builder, replica: i32, size: &str) -> Result<(), Error> {
         let (namespace, name) = key(builder);
-        let claim = volume::claim(&name);
+        let claim = volume::claim(&name, replica);
         let larger = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
         let what = PersistentVolumeClaim {
             metadata: ObjectMeta {

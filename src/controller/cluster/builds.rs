@@ -63,14 +63,15 @@ impl Cluster {
         }
     }
 
-    /// The memory limit of the builder's container, where that was killed for it since `since`.
+    /// The memory limit of the container of a builder's replica, where that was killed for it since `since`.
     pub async fn builder_out_of_memory(
         &self,
         builder: &Builder,
+        replica: i32,
         since: Timestamp,
     ) -> Result<Option<String>, Error> {
         let (namespace, name) = key(builder);
-        let pod = format!("{}-0", names::builder(&name));
+        let pod = names::builder_pod(&name, replica);
         let pod = Api::<Pod>::namespaced(self.client.clone(), &namespace)
             .get_opt(&pod)
             .await

@@ -37,8 +37,12 @@ impl Cluster {
         Ok(objection(attempt, build.as_ref(), job.as_ref(), &pods))
     }
 
-    /// Name of the Builder that an attempt runs on, where its Job has not ended and that Builder's cache outlives it.
-    pub async fn builder_in_use(&self, attempt: &Attempt) -> Result<Option<String>, Error> {
+    /// Name of the Builder that an attempt runs on, where its Job has not ended and that Builder's cache outlives it; and the replica of
+    /// several.
+    pub async fn builder_in_use(
+        &self,
+        attempt: &Attempt,
+    ) -> Result<Option<(String, Option<i32>)>, Error> {
         let Attempt {
             namespace,
             uid,
@@ -53,12 +57,32 @@ impl Cluster {
         else {
             return Ok(None);
         };
+        let replica = match job.labels().contains_key(names::STANDBY) {
+            // It was made before anybody knew.
+            true => self.replica_of(&job).await?,
+            false => {
+                let replica = job.annotations().get(names::REPLICA);
+                replica.and_then(|replica| replica.parse().ok())
+            }
+        };
         let builder = self.builder(namespace, named).await?;
         Ok(builder.and_then(|builder| match builder.spec.sharing {
-            Sharing::Namespace => Some(named.clone()),
-            Sharing::ImageBuild => Some(names::own_builder(named, uid)),
+            Sharing::Namespace => Some((named.clone(), replica)),
+            Sharing::ImageBuild => Some((names::own_builder(named, uid), None)),
             Sharing::Build => None,
         }))
+    }
+
+    /// The replica that the attempt runs on which this Job carries out.
+    async fn replica_of(&self, job: &Job) -> Result<Option<i32>, Error> {
+        let (namespace, name) = key(job);
+        let Some(build) = job.annotations().get(names::IMAGE_BUILD) else {
+            return Ok(None);
+        };
+        let build = self.image_build(&namespace, build).await?;
+        let current = build.and_then(|build| build.status?.current);
+        let current = current.filter(|current| current.job == name);
+        Ok(current.and_then(|current| current.replica))
     }
 
     /// The Pods of a Job, up to the first that runs.

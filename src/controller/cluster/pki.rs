@@ -147,7 +147,8 @@ impl Authority {
             BUILDER_DAYS,
             ExtendedKeyUsagePurpose::ServerAuth,
         );
-        server.subject_alt_names = alternative_names(&[names::builder_host(builder, namespace)])?;
+        server.subject_alt_names =
+            alternative_names(&[names::builder_server_name(builder, namespace)])?;
         let server = server.signed_by(&server_key, &authority).map_err(pki)?;
 
         let client_key = KeyPair::generate().map_err(pki)?;

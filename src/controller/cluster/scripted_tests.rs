@@ -33,6 +33,7 @@ fn attempt() -> Attempt {
         tagging: Tagging::default(),
         flux: None,
         no_cache: false,
+        replica: None,
     };
     let (builder, settings) = (fixtures::builder(), fixtures::settings());
     job::attempt(&build, &builder, &id, &settings).unwrap()

@@ -24,6 +24,8 @@ pub fn ended(
         started_at: Some(Time(started)),
         queued_seconds: Some(0),
         current: Some(Current {
+            replica: None,
+            last_replica: None,
             attempt: 1,
             job: job.to_owned(),
             generation: generation.unwrap_or(1),

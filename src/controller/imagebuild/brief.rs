@@ -126,7 +126,7 @@ pub fn image_build(build: &mut ImageBuild) {
     }
 }
 
-/// Leaves of a Builder whether it is ready, or asleep.
+/// Leaves of a Builder whether it is ready, or asleep, and how many builds it takes.
 pub fn builder(builder: &mut Builder) {
     // Whose it is, where an ImageBuild has it to itself.
     let owner = sharing::is_own(builder).then(|| builder.metadata.owner_references.take());
@@ -138,6 +138,10 @@ pub fn builder(builder: &mut Builder) {
     builder.spec = BuilderSpec {
         sharing: builder.spec.sharing,
         standby: builder.spec.standby,
+        // How many builds it takes.
+        replicas: builder.spec.replicas,
+        autoscale: builder.spec.autoscale,
+        max_concurrent_builds: builder.spec.max_concurrent_builds,
         ..BuilderSpec::default()
     };
     if let Some(status) = &mut builder.status {
@@ -272,6 +276,8 @@ mod tests {
             .insert(REQUESTED_AT.into(), "now".into());
         let mut running = settled.clone();
         running.status.as_mut().unwrap().current = Some(Current {
+            replica: None,
+            last_replica: None,
             attempt: 1,
             job: "j".into(),
             generation: 3,

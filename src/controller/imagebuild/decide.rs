@@ -1,6 +1,7 @@
 //! The heart: from what was observed of one ImageBuild to the next step.
 
 mod checking;
+mod choice;
 mod clock;
 mod due;
 mod early;
@@ -50,6 +51,7 @@ use super::status::{self, Notice};
 use super::trial::Trial;
 use crate::flux::resolve::Object;
 use crate::names;
+use crate::placement;
 use crate::settings::Settings;
 use crate::sharing::Own;
 use crate::standby::Handed;
@@ -240,11 +242,26 @@ fn waits_for(status: &ImageBuildStatus, reasons: &[Reason]) -> bool {
 /// How long after a builder was lost that may be told.
 const LOST_BEFORE: SignedDuration = SignedDuration::from_secs(30);
 
-/// How many builds a Builder takes at a time.
-pub fn most(builder: &Builder) -> usize {
+/// How many builds a replica of a Builder takes at a time.
+pub fn per_replica(builder: &Builder) -> usize {
     usize::try_from(builder.spec.max_concurrent_builds)
         .unwrap_or(1)
         .max(1)
+}
+
+/// How many builds a Builder takes at a time: of several replicas those that are up do.
+pub fn most(builder: &Builder) -> usize {
+    per_replica(builder) * replicas_up(builder)
+}
+
+/// How many replicas of a Builder take builds; one where that takes builds at all.
+fn replicas_up(builder: &Builder) -> usize {
+    if !placement::has_several(builder) {
+        return 1;
+    }
+    let seats = placement::seats(builder, |_| 0);
+    let up = seats.iter().filter(|seat| seat.down_since.is_none());
+    up.count().max(1)
 }
 
 /// True where a build that was begun takes no place on its builder from here on, or is not begun after all; for a step
@@ -486,6 +503,8 @@ fn begin(
     let request = build.annotations().get(REQUESTED_AT);
     status.last_handled_request = request.map(|text| text.chars().take(REQUEST).collect());
     status.current = Some(Current {
+        replica: None,
+        last_replica: None,
         attempt: 1,
         job: attempt_name(build, number, build.metadata.generation.unwrap_or(0), 1),
         generation: build.metadata.generation.unwrap_or(0),

@@ -676,6 +676,7 @@ fn the_order_is_that_in_which_builds_became_due() {
         queue(&third, &["c"]),
         Queue {
             running: 1,
+            on: [(0, 1)].into(),
             before: 1,
             waiting: 1,
             ..Queue::default()

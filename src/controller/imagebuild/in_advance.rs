@@ -114,6 +114,8 @@ fn any() -> AttemptId {
         tagging: Tagging::Now,
         flux: None,
         no_cache: false,
+        // Of which Pod the runner is a client stands in the request.
+        replica: None,
     }
 }
 

@@ -65,6 +65,8 @@ pub struct AttemptId {
     pub flux: Option<Pinned>,
     /// True where no step is taken from the cache.
     pub no_cache: bool,
+    /// The replica of the Builder that it runs on; none where that has one.
+    pub replica: Option<i32>,
 }
 
 /// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
@@ -174,13 +176,24 @@ pub(super) fn metadata(build: &ImageBuild, id: &AttemptId) -> ObjectMeta {
         name: Some(id.job.clone()),
         namespace: build.namespace(),
         labels: Some(names::runner_labels(&build.spec.builder_ref.name, &uid)),
-        annotations: Some(BTreeMap::from([
-            (names::IMAGE_BUILD.to_owned(), build.name_any()),
-            (names::BUILD.to_owned(), id.build.to_string()),
-        ])),
+        annotations: Some(annotations(build, id)),
         owner_references: build.controller_owner_ref(&()).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+fn annotations(build: &ImageBuild, id: &AttemptId) -> BTreeMap<String, String> {
+    let replica = id
+        .replica
+        .map(|replica| (names::REPLICA, replica.to_string()));
+    [
+        (names::IMAGE_BUILD, build.name_any()),
+        (names::BUILD, id.build.to_string()),
+    ]
+    .into_iter()
+    .chain(replica)
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
 }
 
 pub(super) fn request(
@@ -190,14 +203,14 @@ pub(super) fn request(
     settings: &Settings,
 ) -> BuildRequest {
     let namespace = build.namespace().unwrap_or_default();
-    let host = names::builder_host(&builder.name_any(), &namespace);
+    let host = names::builder_host(&builder.name_any(), &namespace, id.replica.unwrap_or(0));
     BuildRequest {
         name: build.name_any(),
         uid: build.uid().unwrap_or_default(),
         job: id.job.clone(),
         build: id.build,
         builder_address: format!("tcp://{host}:{PORT}"),
-        builder_server_name: host,
+        builder_server_name: names::builder_server_name(&builder.name_any(), &namespace),
         builder_memory: decide::memory_limit(builder).map(str::to_owned),
         callback: settings
             .callback
@@ -509,6 +522,7 @@ mod tests {
             tagging: Tagging::Now,
             flux: None,
             no_cache: false,
+            replica: None,
         }
     }
 
@@ -557,6 +571,28 @@ mod tests {
         let request = request(&fixtures::inline(), &builder, &id(), &fixtures::settings());
         assert_eq!(request.inputs.builder, builder.name_any());
         assert_eq!(request.builder_memory.as_deref(), Some("2Gi"));
+    }
+
+    #[test]
+    fn an_attempt_on_another_replica_asks_its_pod_by_name_and_knows_it_by_the_same_certificate() {
+        let id = AttemptId {
+            replica: Some(3),
+            ..id()
+        };
+        let request = request(
+            &fixtures::inline(),
+            &fixtures::builder(),
+            &id,
+            &fixtures::settings(),
+        );
+        assert_eq!(
+            request.builder_address,
+            "tcp://whittle-builder-default-3.whittle-builder-default.team.svc:1234"
+        );
+        assert_eq!(
+            request.builder_server_name,
+            "whittle-builder-default-0.whittle-builder-default.team.svc"
+        );
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn resources(
         let Some(whole) = whole.and_then(|it| quantity::value(&it.0)) else {
             continue;
         };
-        let share = whole / decide::most(builder) as f64;
+        let share = whole / decide::per_replica(builder) as f64;
         let share = Quantity(format!("{}{suffix}", (share / unit).ceil()));
         raise(resources.requests.get_or_insert_default(), name, &share);
         if let Some(limits) = &mut resources.limits

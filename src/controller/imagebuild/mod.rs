@@ -355,10 +355,12 @@ async fn go_on(
         _ => None,
     };
     if let Some(job) = begins {
+        let current = step.status.current.as_ref();
         let place = Place {
             uid: &uid,
             job: &job,
             stands_back,
+            replica: current.and_then(|current| current.replica),
         };
         if !queues.take_place(&ticket, &place) {
             return Ok(Requeue::requeue(AT_ONCE));

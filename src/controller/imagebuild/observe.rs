@@ -113,7 +113,14 @@ pub async fn observe(
         _ => None,
     };
     let builder_out_of_memory = match (ran_on, lost_since) {
-        (Some(builder), Some(since)) => cluster.builder_out_of_memory(builder, since).await?,
+        (Some(builder), Some(since)) => {
+            let replica = current
+                .as_ref()
+                .and_then(|it| it.replica.or(it.last_replica));
+            cluster
+                .builder_out_of_memory(builder, replica.unwrap_or(0), since)
+                .await?
+        }
         _ => None,
     };
     // Also while something is fetched for a build that has ended: the next one may be due.

@@ -21,6 +21,7 @@ fn request() -> BuildRequest {
         tagging: Tagging::Now,
         flux: None,
         no_cache: false,
+        replica: None,
     };
     let (build, builder) = (fixtures::git_with_secrets(), fixtures::builder());
     let attempt = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();

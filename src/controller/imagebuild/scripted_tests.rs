@@ -31,6 +31,7 @@ fn ready() -> Builder {
     let condition = json!({"type": "Ready", "status": "True", "reason": "Ready", "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z"});
     builder.status = Some(BuilderStatus {
+        replicas: None,
         installation: Some(fixtures::settings().installation),
         observed_generation: Some(1),
         certificates: Some(fixtures::certificates()),

@@ -129,10 +129,9 @@ pub fn end(
 ) {
     let job = job(status, build);
     decide::count_wait(status, now);
-    let generation = status
-        .current
-        .take()
-        .map_or(0, |current| current.generation);
+    let current = status.current.take();
+    let replica = current.as_ref().and_then(|current| current.replica);
+    let generation = current.map_or(0, |current| current.generation);
     let all = seconds_since(status.started_at.as_ref(), now);
     // One that ends before its first attempt has waited all the time.
     let queued = status.queued_seconds.unwrap_or(all).min(all);
@@ -163,6 +162,7 @@ pub fn end(
             duration_seconds: seconds,
             queued_seconds: queued,
             job,
+            replica,
         },
     );
     status

@@ -432,13 +432,14 @@ async fn note(desk: &Desk, attempt: &Attempt, cache: CacheStatus) -> Result<(), 
         let why = error.to_string();
         (StatusCode::SERVICE_UNAVAILABLE, "ApiServer", why)
     })?;
-    let Some(builder) = builder else {
+    let Some((builder, replica)) = builder else {
         let why = "the attempt does not run, or its Builder keeps no cache";
         return Err((StatusCode::CONFLICT, "NotRunning", why.into()));
     };
     let cache = CacheStatus {
         // Of the clock that it is held against.
         measured_at: Time(Timestamp::now()),
+        replica,
         ..usage::bounded(cache)
     };
     let namespace = &attempt.namespace;

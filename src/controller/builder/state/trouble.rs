@@ -93,7 +93,10 @@ fn cause(builder: &Builder, daemon: &Daemon, since: Timestamp, now: Timestamp) -
     }
     if !has_node(pod) {
         if let Some(event) = newest(daemon, &CLAIM_FAILED, since) {
-            return (Reason::VolumePending, no_volume(builder, &event.words));
+            return (
+                Reason::VolumePending,
+                no_volume(builder, daemon.replica, &event.words),
+            );
         }
         if let Some(message) = unschedulable(pod) {
             return (Reason::Unschedulable, no_node(builder, &message));
@@ -114,10 +117,10 @@ pub fn has_node(pod: &Pod) -> bool {
     spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()))
 }
 
-fn no_volume(builder: &Builder, said: &str) -> String {
+fn no_volume(builder: &Builder, replica: i32, said: &str) -> String {
     let name = builder.name_any();
     let namespace = builder.namespace().unwrap_or_default();
-    let claim = claim(&name);
+    let claim = claim(&name, replica);
     let fix = match &builder.spec.cache.storage_class_name {
         // A claim's class stands for good: another one needs another claim.
         Some(class) => format!(

@@ -32,6 +32,8 @@ fn why(pod: Option<&Pod>, events: &[Told]) -> (Reason, String) {
     let daemon = Daemon {
         set: &set,
         pod,
+        replica: 0,
+        replicas: None,
         events,
         too_small: None,
     };
@@ -63,6 +65,8 @@ fn a_refusal_of_an_earlier_trouble_is_not_told_again() {
         let daemon = Daemon {
             set: &set,
             pod: None,
+            replica: 0,
+            replicas: None,
             events,
             too_small: None,
         };
@@ -116,6 +120,8 @@ fn a_storage_class_that_does_not_exist_is_named() {
     let daemon = Daemon {
         set: &set,
         pod: Some(&pod),
+        replica: 0,
+        replicas: None,
         events: &[told("ProvisioningFailed", words, 0)],
         too_small: None,
     };
@@ -337,6 +343,8 @@ fn a_daemon_that_is_up_takes_builds_though_an_object_of_its_builder_is_refused()
     let daemon = Daemon {
         set: &up,
         pod: None,
+        replica: 0,
+        replicas: None,
         events: &[],
         too_small: None,
     };

@@ -173,6 +173,8 @@ fn retry(
     let checked = current.stage.is_tagging();
     let job = attempt_name(build, status.build.unwrap_or(1), current.generation, next);
     status.current = Some(Current {
+        replica: None,
+        last_replica: current.replica,
         attempt: next,
         job: match checked && !rollback::is_under_way(&status) {
             true => names::child(&job, "tags"),

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -54,6 +54,8 @@ pub struct Runners {
 pub struct Queue {
     /// Those that run, or are about to.
     pub running: usize,
+    /// The same by the replica that they run on.
+    pub on: BTreeMap<i32, usize>,
     /// Those that wait, and whose turn comes before this one's.
     pub before: usize,
     /// All that wait, whenever they became due.
@@ -110,7 +112,7 @@ impl Queue {
             // A runner that has called its result back may take a moment to go.
             if runners.active.contains(&uid) && under_way {
                 if runners.started.contains(&uid) || !lacks_its_own(other) {
-                    queue.running += 1;
+                    queue.runs_on(current.and_then(|current| current.replica));
                     queue.ahead.runs(other);
                     queue.ahead.suspended += usize::from(is_suspended(other));
                 } else if queue.missing.is_none() {
@@ -131,6 +133,12 @@ impl Queue {
             }
         }
         queue
+    }
+
+    /// One more runs, on this replica of the Builder: the first where that has one.
+    pub fn runs_on(&mut self, replica: Option<i32>) {
+        self.running += 1;
+        *self.on.entry(replica.unwrap_or(0)).or_default() += 1;
     }
 }
 

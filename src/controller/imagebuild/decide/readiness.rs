@@ -1,6 +1,7 @@
 //! What builds ask of a Builder.
 
 use crate::builder::state;
+use crate::placement;
 use whittle_api::{Builder, BuilderStatus, READY, Reason, is_true};
 
 /// What builds that wait for a Builder look at, and all that they are woken for. Whoever asks for more of it adds it
@@ -15,6 +16,9 @@ pub struct Readiness {
     well: bool,
     /// How it is.
     state: Option<Reason>,
+    /// Which replicas take builds, and how many there are to be, where there may be several.
+    replicas: Vec<(i32, bool)>,
+    desired: i32,
     /// It has all keys that runners of this version mount.
     certificates: bool,
     /// It is being deleted.
@@ -32,6 +36,11 @@ impl Readiness {
             observed: status.and_then(|status| status.observed_generation),
             well: status.is_some_and(|status| is_true(&status.conditions, READY)),
             state: status.and_then(BuilderStatus::state),
+            replicas: placement::each(builder)
+                .iter()
+                .map(|it| (it.replica, it.ready))
+                .collect(),
+            desired: placement::desired(builder),
             certificates: state::has_certificates(builder),
             leaving: builder.metadata.deletion_timestamp.is_some(),
             installation: status.and_then(|status| status.installation.clone()),

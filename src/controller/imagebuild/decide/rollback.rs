@@ -122,6 +122,8 @@ pub(super) fn begin(
         ..Built::default()
     };
     status.current = Some(Current {
+        replica: None,
+        last_replica: None,
         attempt: 1,
         job: attempt_name(build, number, generation, 1),
         generation,

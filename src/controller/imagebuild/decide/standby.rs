@@ -154,6 +154,7 @@ fn again(
         tagging: checking::tagging(build, current),
         flux: None,
         no_cache: start::is_without_cache(build, status),
+        replica: current.replica,
     };
     let request = in_advance::handed(build, builder, &id, settings).ok()?;
     let job = current.job.clone();

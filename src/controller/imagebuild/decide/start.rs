@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use super::clock::{clock, deadline, left_to_wait, run, timeout, unstart, until, wait};
 use super::waited::{held, waited_out};
 use super::{
-    Action, Handover, Observed, Queue, Step, checking, end, forecast, is_ready, most, refused,
-    rollback, standby, stands_back, step, trying, waits_for,
+    Action, Handover, Observed, Queue, Step, checking, choice, end, forecast, is_ready, most,
+    per_replica, refused, replicas_up, rollback, standby, stands_back, step, trying, waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::in_advance;
@@ -19,8 +19,8 @@ use crate::names;
 use crate::settings::Settings;
 use crate::sharing::{self, Own};
 use whittle_api::{
-    Builder, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, NO_CACHE, READY, Reason,
-    TriggerReason, find,
+    Builder, Current, DEFAULT_BUILDER, FailureReason, ImageBuild, ImageBuildStatus, NO_CACHE,
+    READY, Reason, TriggerReason, find,
 };
 use whittle_build::inputs::requested_at;
 use whittle_build::report::failed;
@@ -211,22 +211,16 @@ fn start_or_wait(
         let found = forecast::starts(&observed.queue.ahead, most(builder), now);
         let starts = forecast::said(said.map(|it| it.0), found, now);
         let message = message + &forecast::words(starts, now);
-        status::working(&mut status, build, Reason::Queued, message, now);
-        let waiting = status.current.as_mut().and_then(|it| it.waiting.as_mut());
-        if let Some(waiting) = waiting {
-            waiting.position = i32::try_from(observed.queue.before + 1).ok();
-            waiting.starts = starts.map(Time);
-        }
-        // The clock stands still: it is not written down anew at each look.
-        if let Some(now) = &mut status.current {
-            now.since = current.since.clone();
-        }
-        unstart(&mut status, now);
-        return Step {
-            look_again: Some(SignedDuration::from_secs(30)),
-            ..step(status, Action::None)
-        };
+        return queued(observed, status, &current, (message, starts), LOOK, now);
     }
+    let replica = match choice::of(observed, builder, &status, now) {
+        _ if after_push => current.replica,
+        Ok(replica) => replica,
+        Err(wait) => {
+            let again = LOOK.min(wait.left);
+            return queued(observed, status, &current, (wait.message, None), again, now);
+        }
+    };
     let needs = sharing::own(build, builder, &current.job).filter(|_| !after_push);
     let runs_on = match needs.map(|wanted| (of_this_attempt(observed, &wanted), wanted)) {
         Some((Some(own), _)) => match own_builder(own, build, status, left, now) {
@@ -264,6 +258,7 @@ fn start_or_wait(
             .unwrap_or_else(|| checking::tagging(build, &current)),
         flux,
         no_cache: is_without_cache(build, &status),
+        replica,
     };
     // Those that were made in advance for this attempt: one carries it out, and no other build can use the others.
     let first = standby::is_first(&current);
@@ -303,6 +298,9 @@ fn start_or_wait(
                 status::working(&mut status, build, Reason::Building, message, now);
             }
             run(&mut status, now);
+            if let Some(current) = &mut status.current {
+                current.replica = replica;
+            }
             if let Some(pinned) = &id.flux {
                 super::due::pin(&mut status, &pinned.fetched.revision);
             }
@@ -323,6 +321,35 @@ fn start_or_wait(
     }
 }
 
+/// A build that waits for its turn is looked at again after this long.
+const LOOK: SignedDuration = SignedDuration::from_secs(30);
+
+/// The attempt waits for its turn, or for its replica; `starts` is about when it is to start.
+fn queued(
+    observed: &Observed,
+    mut status: ImageBuildStatus,
+    current: &Current,
+    (message, starts): (String, Option<Timestamp>),
+    again: SignedDuration,
+    now: Timestamp,
+) -> Step {
+    status::working(&mut status, &observed.build, Reason::Queued, message, now);
+    let waiting = status.current.as_mut().and_then(|it| it.waiting.as_mut());
+    if let Some(waiting) = waiting {
+        waiting.position = i32::try_from(observed.queue.before + 1).ok();
+        waiting.starts = starts.map(Time);
+    }
+    // The clock stands still: it is not written down anew at each look.
+    if let Some(now) = &mut status.current {
+        now.since = current.since.clone();
+    }
+    unstart(&mut status, now);
+    Step {
+        look_again: Some(again),
+        ..step(status, Action::None)
+    }
+}
+
 /// What an attempt waits for whose turn it is not yet.
 pub(super) fn full(observed: &Observed, builder: &Builder, settings: &Settings) -> Option<String> {
     let Queue {
@@ -332,9 +359,13 @@ pub(super) fn full(observed: &Observed, builder: &Builder, settings: &Settings) 
         ..
     } = &observed.queue;
     if running + before >= most(builder) {
-        let (name, most) = (builder.name_any(), builder.spec.max_concurrent_builds);
+        let (name, most, up) = (builder.name_any(), most(builder), replicas_up(builder));
+        let each = match up {
+            1 => String::new(),
+            some => format!(" of each of {some} replicas: {}", per_replica(builder)),
+        };
         return Some(format!(
-            "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds): \
+            "queued: Builder {name} runs at most {most} builds at a time (maxConcurrentBuilds{each}): \
                 {running} running{}, {before} queued before this one",
             match ahead.suspended {
                 0 => String::new(),

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use whittle_api::{Builder, ImageBuild, READY, Reason, find};
 
 use crate::imagebuild::decide::is_settled;
+use crate::placement;
 
 /// What waiting builds are told apart by; what else they may wait for is [`OTHER`].
 pub const WAITS: [Reason; 9] = [
@@ -23,6 +24,8 @@ pub const WAITS: [Reason; 9] = [
 pub const OTHER: &str = "Other";
 /// How builders are told apart.
 pub const STATES: [&str; 4] = ["Awake", "Waking", "Asleep", OTHER];
+/// How their replicas are told apart.
+pub const REPLICAS: [&str; 2] = ["Ready", "Down"];
 
 /// What there is now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +40,8 @@ pub struct Figures {
     pub builders: BTreeMap<&'static str, usize>,
     /// Bytes of the builders' caches as they were measured last.
     pub cache: i64,
+    /// Replicas of builders that are awake, by whether they take builds.
+    pub replicas: BTreeMap<&'static str, usize>,
 }
 
 impl Figures {
@@ -59,10 +64,14 @@ impl Figures {
                 _ => OTHER,
             };
             *found.builders.entry(state).or_default() += 1;
-            let cache = status.and_then(|it| it.cache.as_ref());
-            found.cache = found
-                .cache
-                .saturating_add(cache.map_or(0, |it| it.bytes.max(0)));
+            let replicas = status.and_then(|it| it.replicas.as_ref());
+            if let Some(replicas) = replicas.filter(|_| state != "Asleep") {
+                let number = |n: i32| usize::try_from(n).unwrap_or(0);
+                let (ready, all) = (number(replicas.ready), number(replicas.desired));
+                *found.replicas.entry("Ready").or_default() += ready;
+                *found.replicas.entry("Down").or_default() += all.saturating_sub(ready);
+            }
+            found.cache = found.cache.saturating_add(cache_of(builder));
         }
         found
     }
@@ -93,6 +102,19 @@ impl Figures {
             self.oldest = self.oldest.max(waited);
         }
     }
+}
+
+/// Bytes of the caches of a Builder's replicas, as far as each was measured.
+fn cache_of(builder: &Builder) -> i64 {
+    let status = builder.status.as_ref();
+    let each = placement::each(builder).iter();
+    let each: Vec<i64> = each.filter_map(|it| it.cache_bytes).collect();
+    if each.is_empty() {
+        let cache = status.and_then(|it| it.cache.as_ref());
+        return cache.map_or(0, |it| it.bytes.max(0));
+    }
+    each.into_iter()
+        .fold(0, |all, one| all.saturating_add(one.max(0)))
 }
 
 #[cfg(test)]
@@ -138,7 +160,7 @@ mod tests {
     fn builders_are_counted_by_how_they_are_and_their_caches_added() {
         let builder = |reason: &str, bytes: i64| -> Builder {
             serde_json::from_value(json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {},
-                "status": {"state": reason, "cache": {"bytes": bytes, "measuredAt": "2026-01-01T00:00:00Z"}}}))
+                "status": {"state": reason, "cache": {"bytes": bytes, "measuredAt": "2026-01-01T00:00:00Z"}, "replicas": {"desired": 3, "ready": 2}}}))
             .unwrap()
         };
         let builders = [
@@ -149,6 +171,18 @@ mod tests {
         let found = Figures::of([].iter(), builders.iter(), Timestamp::UNIX_EPOCH);
         let states: Vec<_> = found.builders.iter().map(|(at, n)| (*at, *n)).collect();
         assert_eq!(states, [("Asleep", 1), ("Awake", 1), ("Other", 1)]);
+        assert_eq!(found.cache, 120);
+        let replicas: Vec<_> = found.replicas.iter().map(|(at, n)| (*at, *n)).collect();
+        assert_eq!(replicas, [("Down", 2), ("Ready", 4)], "one sleeps");
+    }
+
+    #[test]
+    fn the_caches_of_all_replicas_are_added() {
+        let builder = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": {"replicas": 2},
+            "status": {"cache": {"bytes": 100, "replica": 1, "measuredAt": "2026-01-01T00:00:00Z"}, "replicas": {"desired": 2, "ready": 2, "each": [
+                {"replica": 0, "cacheBytes": 20}, {"replica": 1, "cacheBytes": 100}]}}});
+        let builders: [Builder; 1] = [serde_json::from_value(builder).unwrap()];
+        let found = Figures::of([].iter(), builders.iter(), Timestamp::UNIX_EPOCH);
         assert_eq!(found.cache, 120);
     }
 }

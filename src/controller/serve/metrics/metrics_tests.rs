@@ -37,6 +37,7 @@ fn all_is_there_from_the_start_and_what_there_is_now_is_looked_at_each_time() {
         oldest: 61.5,
         builders: [("Awake", 1)].into(),
         cache: 4096,
+        replicas: [("Ready", 3)].into(),
     });
     metrics.steps(Steps {
         total: 14,
@@ -54,6 +55,8 @@ fn all_is_there_from_the_start_and_what_there_is_now_is_looked_at_each_time() {
         "whittle_builds_waiting_oldest_seconds 61.5",
         "whittle_builders{state=\"Awake\"} 1",
         "whittle_builder_cache_bytes 4096",
+        "whittle_builder_replicas{state=\"Ready\"} 3",
+        "whittle_builder_replicas{state=\"Down\"} 0",
         "whittle_build_steps_total{cached=\"true\"} 9",
         "whittle_build_steps_total{cached=\"false\"} 5",
         "whittle_build_phase_seconds_sum{phase=\"solve\"} 42.5",

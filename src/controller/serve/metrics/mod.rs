@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use whittle_api::{Phases, Reason, Steps};
 
 pub use figures::Figures;
-use figures::{OTHER, STATES, WAITS};
+use figures::{OTHER, REPLICAS, STATES, WAITS};
 use process::Process;
 use tenants::Tenants;
 
@@ -67,6 +67,7 @@ pub struct Metrics {
     waiting: Family<Refusal, Gauge>,
     oldest: Gauge<f64, AtomicU64>,
     builders: Family<State, Gauge>,
+    replicas: Family<State, Gauge>,
     cache: Gauge,
     steps: Family<Cached, Counter>,
     reconciles: Family<Kind, Counter>,
@@ -270,6 +271,12 @@ impl Metrics {
         );
         let builders = Family::<State, Gauge>::default();
         registry.register("builders", "Builders, by how they are", builders.clone());
+        let replicas = Family::<State, Gauge>::default();
+        registry.register(
+            "builder_replicas",
+            "Replicas of builders that are awake, by whether they take builds",
+            replicas.clone(),
+        );
         let cache = Gauge::default();
         registry.register(
             "builder_cache_bytes",
@@ -327,6 +334,7 @@ impl Metrics {
             waiting,
             oldest,
             builders,
+            replicas,
             cache,
             steps,
             reconciles,
@@ -497,6 +505,12 @@ impl Metrics {
         for state in STATES {
             let count = figures.builders.get(state).copied().unwrap_or_default();
             self.builders
+                .get_or_create(&State { state })
+                .set(number(count));
+        }
+        for state in REPLICAS {
+            let count = figures.replicas.get(state).copied().unwrap_or_default();
+            self.replicas
                 .get_or_create(&State { state })
                 .set(number(count));
         }
