@@ -357,3 +357,53 @@ fn what_a_job_says_of_itself_is_read_from_its_metadata() {
     assert_eq!(standby.template, made.annotations()[names::TEMPLATE]);
     assert!(!standby.waits);
 }
+
+#[test]
+fn where_the_builder_has_replicas_the_request_names_the_one_that_was_chosen_also_when_it_is_handed_again()
+ {
+    use whittle_api::{ReplicaStatus, ReplicasStatus};
+
+    let on_several = |seen: Observed| {
+        let mut seen = seen;
+        let builder = seen.builder.as_mut().unwrap();
+        builder.spec.replicas = 9;
+        let one = |replica| ReplicaStatus {
+            replica,
+            ready: true,
+            since: None,
+            running: 0,
+            cache_bytes: None,
+            draining: false,
+        };
+        builder.status.as_mut().unwrap().replicas = Some(ReplicasStatus {
+            desired: 9,
+            ready: 9,
+            each: (0..9).map(one).collect(),
+            ..ReplicasStatus::default()
+        });
+        seen
+    };
+    let mut build = due();
+    let seen = on_several(with(build.clone(), vec![]));
+    let builder = seen.builder.as_ref().unwrap();
+    let fits = in_advance::template(&build, builder, &fixtures::settings()).unwrap();
+    let standbys = vec![waits("made-0123456789", fits)];
+    let step = next(&Observed { standbys, ..seen }, later(60));
+    let Action::Adopt(handover) = &step.action else {
+        panic!("{:?}", step.action)
+    };
+    let chosen = step.status.current.as_ref().unwrap().replica.unwrap();
+    let request: BuildRequest = serde_json::from_str(&handover.request).unwrap();
+    let host = names::builder_host("default", "team", chosen);
+    assert!(chosen > 0, "another test value: the first is the default");
+    assert!(request.builder_address.contains(&host), "{request:?}");
+    // A controller that comes later hands over the same.
+    build.status = Some(step.status);
+    let mut seen = on_several(observed(build));
+    seen.attempt = State::Running;
+    let step = next(&seen, later(61));
+    let Action::Hand(again) = &step.action else {
+        panic!("{:?}", step.action)
+    };
+    assert_eq!(again.request, handover.request);
+}
