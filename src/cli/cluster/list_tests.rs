@@ -6,8 +6,8 @@ use super::*;
 #[test]
 fn a_namespace_is_a_table_with_places_in_the_queue_and_builders() {
     let builder: Builder = serde_json::from_value(json!({
-        "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default", "namespace": "demo"}, "spec": {},
-        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Idle", "message": "", "lastTransitionTime": "2026-11-25T11:58:00Z"}]}}))
+        "apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default", "namespace": "demo"}, "spec": {"replicas": 3},
+        "status": {"replicas": {"desired": 3, "ready": 0}, "conditions": [{"type": "Ready", "status": "True", "reason": "Idle", "message": "", "lastTransitionTime": "2026-11-25T11:58:00Z"}]}}))
     .unwrap();
     let builds = [
         build(json!({})),

@@ -31,6 +31,18 @@ fn a_build_that_runs_is_told_with_what_it_does_and_how_long_it_takes() {
 }
 
 #[test]
+fn a_build_on_one_of_several_replicas_names_it() {
+    let mut build = building();
+    let status = build.status.as_mut().unwrap();
+    status.current.as_mut().unwrap().replica = Some(2);
+    let told = told(&build);
+    assert!(
+        told.contains(", on replica 2 of Builder default\n"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_build_that_waits_says_for_what() {
     insta::assert_snapshot!(told(&queued_until(
         "u2",
