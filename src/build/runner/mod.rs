@@ -7,6 +7,7 @@
 mod attempt;
 mod bases;
 mod callback;
+mod check;
 mod child;
 mod contents;
 mod debug;
@@ -29,6 +30,7 @@ mod solve;
 mod source;
 mod versions;
 
+pub use check::{Runnable, platform_here, run_here};
 pub use oci::{ENTRIES, LAYER_LIMIT};
 
 use std::path::Path;
