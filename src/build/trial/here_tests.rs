@@ -26,12 +26,18 @@ fn place(text: &str) -> (tempfile::TempDir, Place) {
 }
 
 async fn tried(text: &str, how: Option<Value>) -> Ran {
+    with_tls();
     let (_folder, place) = place(text);
     let asked = Asked {
         check: how.map(check),
         ..Asked::default()
     };
     ran(&asked, &place).await.unwrap()
+}
+
+/// The client of HTTP wants to know by whom, also where it does not encrypt.
+fn with_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Answers each connection so.
@@ -92,6 +98,7 @@ async fn what_answers_is_ready_and_is_ended_with_all_that_it_started() {
     let port = server(ADDRESS, "204 No Content").await;
     let text = "echo hello; sleep 1000 & echo $! > \"${0%/*}/child\"; wait";
     let (folder, place) = place(text);
+    with_tls();
     let asked = Asked {
         check: Some(check(json!({"httpGet": {"port": port}}))),
         ..Asked::default()
