@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::request::BuildRequest;
+use super::trial::{FOLDER, PROGRAM, here};
 use whittle_api::{CacheRegistry, GitRef, GitSource};
 use whittle_image::{digest_of, normal_platform};
 
@@ -77,6 +78,36 @@ pub enum Goal<'a> {
         /// Folder that the files are written to.
         into: &'a str,
     },
+    /// What comes of running an image that was built, by a Dockerfile of our own: [`check_recipe`].
+    Check {
+        /// Folder with the Dockerfile.
+        recipe: &'a str,
+        /// Folder with the program that runs it, and what it is asked.
+        program: &'a str,
+        /// The platform, and the digest of its image.
+        image: (&'a str, &'a str),
+        /// Folder that the outcome is written to.
+        into: &'a str,
+    },
+}
+
+/// The name of an image in a layout, in [`check_recipe`].
+const OF_LAYOUT: &str = "whittle-image";
+
+/// A Dockerfile that runs the image of one platform, by a program of our own in a folder that is mounted, with no network but its
+/// own loopback. It begins as root, and takes the rights away itself: a user of BuildKit's keeps what files give.
+pub fn check_recipe(request: &BuildRequest, digest: &str) -> String {
+    let image = match &request.place.layout {
+        Some(_) => OF_LAYOUT.to_owned(),
+        None => format!("{}@{digest}", request.inputs.output.image),
+    };
+    let words = json_text(here::COMMANDS[0]);
+    format!(
+        "FROM {image} AS check\nUSER 0:0\n\
+         RUN --mount=type=bind,from=whittle,target={FOLDER} --network=none [\"{PROGRAM}\", {words}]\n\
+         FROM scratch\nCOPY --from=check {} /\n",
+        here::OUTCOME
+    )
 }
 
 /// A Dockerfile that copies what matches `patterns` out of its context, with the folders it lies in.
@@ -169,7 +200,7 @@ pub fn build(request: &BuildRequest, files: &Files, goal: &Goal) -> Vec<String> 
             pair(&mut args, "--output", output(request, files));
             pair(&mut args, "--metadata-file", (*metadata).to_owned());
         }
-        Goal::Files { into, .. } => {
+        Goal::Files { into, .. } | Goal::Check { into, .. } => {
             let fields = ["type=local".into(), format!("dest={into}")];
             pair(&mut args, "--output", csv(&fields));
         }
@@ -207,6 +238,30 @@ pub fn ask(request: &BuildRequest) -> Vec<String> {
     let mut args = connection(request);
     args.extend(["debug".into(), "workers".into()]);
     args
+}
+
+/// The arguments that ask what the daemon runs on: JSON, as [`native`] reads it.
+pub fn workers(request: &BuildRequest) -> Vec<String> {
+    let mut args = connection(request);
+    args.extend(["debug".into(), "workers".into()]);
+    pair(&mut args, "--format", "{{json .}}".into());
+    args
+}
+
+/// The daemon's own platform in its answer: the first of its first worker, others are emulated.
+pub fn native(answer: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Worker {
+        platforms: Vec<Platform>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Platform {
+        os: String,
+        architecture: String,
+    }
+    let workers: Vec<Worker> = serde_json::from_str(answer).ok()?;
+    let first = workers.into_iter().next()?.platforms.into_iter().next()?;
+    Some(format!("{}/{}", first.os, first.architecture))
 }
 
 /// The arguments that list what builds did, a line each: [`RUNS`] for one that is under way.
@@ -378,8 +433,33 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
             git_context_option(request, files, args);
             git_credentials(request, files, args);
         }
+        Goal::Check {
+            recipe,
+            program,
+            image: (platform, digest),
+            ..
+        } => {
+            for (name, folder) in [
+                ("context", recipe),
+                ("dockerfile", recipe),
+                ("whittle", program),
+            ] {
+                pair(args, "--local", format!("{name}={folder}"));
+            }
+            pair(args, "--opt", "context:whittle=local:whittle".into());
+            pair(args, "--opt", "no-cache=".into());
+            pair(args, "--opt", format!("platform={platform}"));
+            if let Some(layout) = &request.place.layout {
+                let store = format!("{OF_LAYOUT}={}", layout.display());
+                pair(args, "--oci-layout", store);
+                let context = format!("context:{OF_LAYOUT}=oci-layout://{OF_LAYOUT}@{digest}");
+                pair(args, "--opt", context);
+            }
+        }
     }
-    if !request.inputs.platforms.is_empty() && !matches!(goal, Goal::Files { .. }) {
+    if !request.inputs.platforms.is_empty()
+        && !matches!(goal, Goal::Files { .. } | Goal::Check { .. })
+    {
         let names = platforms(request).join(",");
         pair(args, "--opt", format!("platform={names}"));
     }

@@ -161,6 +161,16 @@ enum Command {
         /// What is asked, each as JSON.
         steps: Vec<String>,
     },
+    /// Runs the image around it as its health check asks, as a step of `whittle build --local --check`.
+    #[command(hide = true)]
+    CheckImage,
+    /// Becomes the program of the image around it, or another command in it.
+    #[command(hide = true)]
+    CheckStart {
+        /// The command and its arguments; the image's own without it.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Prints an error, and fails: the chart's test where a value is missing that it needs.
     #[command(hide = true)]
     Refuse {
@@ -261,9 +271,13 @@ pub fn main() -> ExitCode {
                 asks,
             });
         }
+        Command::CheckStart { command } => return whittle_build::trial::start::run(&command),
         command => command,
     };
-    let watches = matches!(command, Command::Watch { .. } | Command::Trial { .. });
+    let watches = matches!(
+        command,
+        Command::Watch { .. } | Command::Trial { .. } | Command::CheckImage
+    );
     let mut runtime = match watches {
         // It mostly waits, and is there in each namespace: one thread takes the least memory.
         true => tokio::runtime::Builder::new_current_thread(),
@@ -312,7 +326,9 @@ async fn run(command: Command) -> ExitCode {
     // reqwest and kube use whichever provider stands installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match command {
-        Command::Trace { .. } => unreachable!("carried out before there is a runtime"),
+        Command::Trace { .. } | Command::CheckStart { .. } => {
+            unreachable!("carried out before there is a runtime")
+        }
         Command::Crds { directory } => crds(directory.as_deref()),
         Command::Chart { folder } => chart(&folder),
         Command::Builder {
@@ -362,6 +378,7 @@ async fn run(command: Command) -> ExitCode {
                 }
             }
         }
+        Command::CheckImage => whittle_build::trial::here::run().await,
         Command::Runner => whittle_build::runner::run().await,
         Command::Inspect(arguments) => match arguments.options() {
             Ok(options) => Box::pin(inspect::run(&options)).await,

@@ -46,9 +46,14 @@ impl Identity {
     /// (<https://github.com/kubernetes/kubernetes/issues/61967>;
     /// <https://github.com/moby/sys/blob/user/v0.4.0/user/user.go>, GetExecUser).
     pub fn of(image: &Image, config: &ImageConfig) -> Self {
-        let passwd = text(image, "/etc/passwd");
+        let files = ["/etc/passwd", "/etc/group"].map(|path| text(image, path));
+        Self::by(&config.user, &files[0], &files[1])
+    }
+
+    /// The same of the texts of both files.
+    pub fn by(configured: &str, passwd: &str, group: &str) -> Self {
         let users: Vec<Passwd> = passwd.lines().filter_map(user).collect();
-        let name = config.user.split(':').next().unwrap_or_default();
+        let name = configured.split(':').next().unwrap_or_default();
         let number = if name.is_empty() {
             Some(0)
         } else {
@@ -64,7 +69,7 @@ impl Identity {
             .cloned();
         let uid = entry.as_ref().map(|user| user.uid).or(number);
         let groups = match &entry {
-            Some(user) => text(image, "/etc/group")
+            Some(user) => group
                 .lines()
                 .filter_map(members)
                 .filter(|(_, members)| members.split(',').any(|name| name == user.name))

@@ -4,6 +4,7 @@
 //! No packet leaves the machine: what is not on the local registry is asked for through a proxy that is not there.
 
 mod bench;
+mod check;
 mod user;
 
 use std::fs;

@@ -20,6 +20,9 @@ else
   source .cluster/env
 fi
 tests/install.sh
+# As it is in that image: `whittle build --local --check` runs within others.
+WHITTLE_STATIC=$PWD/$(config/image/program.sh)
+export WHITTLE_STATIC
 PATH="$(config/tools/install.sh):$PATH"
 cargo nextest run --locked --test e2e --profile e2e -- "$@"
 # What the samples came to, and what became of images that do not start and of probes that cannot work.

@@ -102,6 +102,21 @@ pub(super) struct Stored {
     pub could: Option<Could>,
 }
 
+/// The config of one platform's image that was just pushed.
+pub(super) async fn config_of(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    facts: &Facts,
+    digest: &str,
+) -> Result<ImageConfig, Failure> {
+    let failed = |error: Trouble| error.failure(request, facts);
+    let client = of_output(request, config, true).map_err(failed)?;
+    let manifest = client.platform_manifest(digest).await;
+    let manifest = manifest.map_err(|error| failed(error.into()))?;
+    let read = client.image_config(&manifest.config).await;
+    read.map_err(|error| failed(error.into()))
+}
+
 /// Reads back, checks and measures both images, holds the first to its contract, then moves the tags: all
 /// of them only once all is well. `used`: the images that stages start from; `held`: what was found on the way, also
 /// where that is no failure; `phases`: how long its parts took.

@@ -7,6 +7,7 @@
 mod attempt;
 mod bases;
 mod callback;
+mod check;
 mod child;
 mod contents;
 mod debug;
@@ -30,6 +31,7 @@ mod source;
 mod standby;
 mod versions;
 
+pub use check::{Runnable, platform_here, run_here};
 pub use oci::{ENTRIES, LAYER_LIMIT};
 
 use std::path::Path;

@@ -37,6 +37,7 @@ fn heading(goal: &Goal) -> &'static str {
         Goal::Files { .. } => "── the source",
         Goal::Image { .. } => "── the image",
         Goal::Derived { .. } => "── the image with a base for debugging",
+        Goal::Check { .. } => "── the health check",
     }
 }
 
@@ -62,7 +63,7 @@ impl Solver<'_> {
         let mut printer = Printer::new(self.redactor, &self.request.place);
         self.request.place.say(heading(goal));
         // A survey has steps of its own, which are not the build's.
-        let is_build = !matches!(goal, Goal::Files { .. });
+        let is_build = !matches!(goal, Goal::Files { .. } | Goal::Check { .. });
         let mut first_failure: Option<Instant> = None;
         let mut tried = 0;
         let mut pruned = false;

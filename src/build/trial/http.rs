@@ -13,11 +13,14 @@ const TIME: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read: what follows them is of no interest.
 const MOST: usize = 1 << 20;
 
+/// Where a program answers that shares this network.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// Asks over HTTP; an error where the answer is not 200 to 399. A certificate is not checked, and redirections to other
 /// hosts are not followed.
-pub async fn get(asked: &HttpGet) -> Result<(), String> {
-    let redirects = Policy::custom(|attempt| {
-        let own = attempt.url().host_str() == Some("127.0.0.1");
+pub async fn get(host: &'static str, asked: &HttpGet) -> Result<(), String> {
+    let redirects = Policy::custom(move |attempt| {
+        let own = attempt.url().host_str() == Some(host);
         match own && attempt.previous().len() < 10 {
             true => attempt.follow(),
             false => attempt.stop(),
@@ -35,7 +38,7 @@ pub async fn get(asked: &HttpGet) -> Result<(), String> {
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
-    let url = format!("{scheme}://127.0.0.1:{}{}", asked.port, asked.path);
+    let url = format!("{scheme}://{host}:{}{}", asked.port, asked.path);
     let said = |error: reqwest::Error| causes(&error.without_url());
     let mut answer = client.get(url).send().await.map_err(said)?;
     let status = answer.status();
@@ -53,27 +56,27 @@ pub async fn get(asked: &HttpGet) -> Result<(), String> {
 }
 
 /// Connects.
-pub async fn connect(port: i32) -> Result<TcpStream, String> {
+pub async fn connect(host: &str, port: i32) -> Result<TcpStream, String> {
     let port = u16::try_from(port).map_err(|_| "invalid port".to_owned())?;
-    let stream = tokio::time::timeout(TIME, TcpStream::connect(("127.0.0.1", port)));
+    let stream = tokio::time::timeout(TIME, TcpStream::connect((host, port)));
     let stream = stream.await.map_err(|_| "timed out".to_owned())?;
     stream.map_err(|error| error.to_string())
 }
 
 /// Asks `grpc.health.v1.Health/Check`.
-pub async fn check(asked: &Grpc) -> Result<(), String> {
-    let answer = tokio::time::timeout(TIME, checked(asked)).await;
+pub async fn check(host: &str, asked: &Grpc) -> Result<(), String> {
+    let answer = tokio::time::timeout(TIME, checked(host, asked)).await;
     answer.map_err(|_| "timed out".to_owned())?
 }
 
-async fn checked(asked: &Grpc) -> Result<(), String> {
-    let stream = connect(asked.port).await?;
+async fn checked(host: &str, asked: &Grpc) -> Result<(), String> {
+    let stream = connect(host, asked.port).await?;
     let said = |error: h2::Error| error.to_string();
     let (client, connection) = h2::client::handshake(stream).await.map_err(said)?;
     let connection = tokio::spawn(connection);
     let result = async {
         let mut client = client.ready().await.map_err(said)?;
-        let request = http::Request::post("http://127.0.0.1/grpc.health.v1.Health/Check")
+        let request = http::Request::post(format!("http://{host}/grpc.health.v1.Health/Check"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(())

@@ -2,8 +2,10 @@
 //! answers, has it do what `spec.minimize.exercise` says, and prints what came of it and which files were asked for. The
 //! controller reads that from the container's log.
 
+pub mod here;
 mod http;
 mod run;
+pub mod start;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

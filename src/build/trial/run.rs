@@ -99,9 +99,9 @@ async fn ready(check: &HealthCheck, options: &Options) -> Result<(), String> {
             return Err("the container has ended before it was ready".into());
         }
         let said = match (&check.http_get, &check.tcp_socket, &check.grpc, &check.exec) {
-            (Some(asked), ..) => http::get(asked).await,
-            (_, Some(asked), ..) => http::connect(asked.port).await.map(drop),
-            (_, _, Some(asked), _) => http::check(asked).await,
+            (Some(asked), ..) => http::get(http::LOOPBACK, asked).await,
+            (_, Some(asked), ..) => http::connect(http::LOOPBACK, asked.port).await.map(drop),
+            (_, _, Some(asked), _) => http::check(http::LOOPBACK, asked).await,
             (.., Some(exec)) => execute(exec, options).await,
             _ => Ok(()),
         };
@@ -119,7 +119,7 @@ async fn exercised(exercise: &Exercise, options: &Options) -> Result<(), String>
     }
     let done = async {
         match (&exercise.http_get, &exercise.exec) {
-            (Some(asked), _) => http::get(asked).await,
+            (Some(asked), _) => http::get(http::LOOPBACK, asked).await,
             (_, Some(exec)) => execute(exec, options).await,
             _ => Ok(()),
         }

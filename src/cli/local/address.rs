@@ -10,13 +10,9 @@ pub fn known(address: &str) -> Result<String, Error> {
     const KNOWN: [&str; 2] = ["unix://", "tcp://"];
     match KNOWN.iter().any(|scheme| address.starts_with(scheme)) {
         true => Ok(address.to_owned()),
-        false if address.starts_with("kube") => Err(Error::new(format!(
-            "--builder: {address}: a Builder of a cluster takes builds of that cluster alone: whittle build (without --local) sends the \
-             directory there"
-        ))),
         false => Err(Error::new(format!(
-            "--builder: invalid address {address}: write for example unix:///run/buildkit/buildkitd.sock, tcp://host:1234 or \
-             docker-container://NAME"
+            "--builder: invalid address {address}: write for example unix:///run/buildkit/buildkitd.sock, tcp://host:1234, \
+             docker-container://NAME or kube:NAMESPACE/NAME"
         ))),
     }
 }
@@ -37,8 +33,6 @@ mod tests {
     #[test]
     fn an_address_has_a_scheme_that_buildctl_knows() {
         assert_eq!(known("tcp://h:1").unwrap(), "tcp://h:1");
-        let said = known("kube:team/default").unwrap_err().to_string();
-        assert!(said.contains("whittle build (without --local)"), "{said}");
         let said = known("h:1").unwrap_err().to_string();
         assert!(
             said.starts_with("--builder: invalid address h:1: write"),

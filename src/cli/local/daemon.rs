@@ -14,10 +14,12 @@ use whittle_controller::builder::buildkitd;
 use super::Error;
 use super::address::{is_in_clear, known};
 use super::bound::bound;
+use super::in_cluster;
 use super::masked;
 use super::programs::{BUILDCTL, BUILDKITD, Folders, NEWGIDMAP, NEWUIDMAP, ROOTLESSKIT, RUNC};
 use super::relay::{self, Relay};
 use super::room::{Room, write_private};
+use crate::cluster::Reach;
 
 /// How long it may take to answer after its start.
 const READY: Duration = Duration::from_secs(60);
@@ -33,9 +35,11 @@ const SOCKET: usize = 107;
 /// The daemon of a build.
 pub struct Daemon {
     address: String,
+    /// The name in its certificate; empty where it is spoken to without TLS.
+    server_name: String,
     /// Ends with this value, where it is one of its own.
     _own: Option<Own>,
-    /// What leads into a container, where it is in one.
+    /// What leads into a container or a cluster, where it is in one.
     _relay: Option<Relay>,
 }
 
@@ -43,38 +47,49 @@ impl Daemon {
     /// The one at this address; without one it is started.
     pub async fn at(
         address: Option<&str>,
+        reach: &Reach,
         room: &Room,
         spec: &BuilderSpec,
         say: impl Fn(&str),
     ) -> Result<Self, Error> {
-        if let Some(address) = address.filter(|it| !it.is_empty()) {
-            if let Some(container) = relay::container(address) {
-                let relay = container?.relay(room.folder()).await?;
-                return Ok(Self {
-                    address: relay.address(),
-                    _own: None,
-                    _relay: Some(relay),
-                });
-            }
-            let address = known(address)?;
-            if is_in_clear(&address) {
-                say(
-                    "--builder tcp://: no TLS: credentials and build secrets go to the daemon without encryption: over a network, use \
-                     unix:// with a forwarded socket (ssh -L)",
-                );
-            }
-            return Ok(Self {
-                address,
-                _own: None,
-                _relay: None,
-            });
-        }
-        let own = Own::start(room, spec, say).await?;
-        Ok(Self {
-            address: format!("unix://{}", own.socket.display()),
-            _own: Some(own),
+        let of = |address: String| Self {
+            address,
+            server_name: String::new(),
+            _own: None,
             _relay: None,
-        })
+        };
+        let Some(address) = address.filter(|it| !it.is_empty()) else {
+            let own = Own::start(room, spec, say).await?;
+            let mut daemon = of(format!("unix://{}", own.socket.display()));
+            daemon._own = Some(own);
+            return Ok(daemon);
+        };
+        if let Some(container) = relay::container(address) {
+            let relay = container?.relay(room.folder()).await?;
+            let mut daemon = of(relay.address());
+            daemon._relay = Some(relay);
+            return Ok(daemon);
+        }
+        if let Some(builder) = in_cluster::builder(address) {
+            let reached = builder?.reached(reach, room).await?;
+            let mut daemon = of(reached.relay.address());
+            daemon.server_name = reached.server_name;
+            daemon._relay = Some(reached.relay);
+            return Ok(daemon);
+        }
+        let address = known(address)?;
+        if is_in_clear(&address) {
+            say(
+                "--builder tcp://: no TLS: credentials and build secrets go to the daemon without encryption: over a network, use \
+                 unix:// with a forwarded socket (ssh -L)",
+            );
+        }
+        Ok(of(address))
+    }
+
+    /// The name in its certificate; empty where it is spoken to without TLS.
+    pub fn server_name(&self) -> String {
+        self.server_name.clone()
     }
 
     /// Where it listens.

@@ -3,9 +3,11 @@
 
 mod address;
 mod bound;
+mod check;
 mod checked;
 mod credentials;
 mod daemon;
+mod in_cluster;
 mod manifest;
 mod masked;
 mod output;
@@ -33,11 +35,13 @@ use whittle_controller::imagebuild::alone;
 
 pub use self::bound::Bound;
 use self::bound::bound;
+use self::check::Checked;
 use self::daemon::Daemon;
 use self::manifest::Manifest;
 use self::output::Output;
 use self::room::Room;
 use self::spec::Wanted;
+use crate::cluster::Reach;
 
 /// The command's own name: `whittle build --local` has other options than a build in a cluster.
 pub const NAME: &str = "build-local";
@@ -105,10 +109,20 @@ pub struct Options {
     /// Write the image instead: oci:DIRECTORY, oci-archive:FILE, or docker-archive:FILE for `docker load`.
     #[arg(long, value_name = "OUTPUT", value_parser = output::output, conflicts_with = "push")]
     output: Option<Output>,
-    /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock, tcp://host:1234 or docker-container://NAME.
-    /// Without it, one is started, and stopped at the end.
+    /// The daemon to build on, for example unix:///run/buildkit/buildkitd.sock, tcp://host:1234, docker-container://NAME, or
+    /// kube:NAMESPACE/NAME for a Builder of a cluster. Without it, one is started, and stopped at the end.
     #[arg(long, value_name = "ADDRESS", env = "BUILDKIT_HOST")]
     builder: Option<String>,
+    /// The context of the kubeconfig for --builder kube:NAMESPACE/NAME; the current one by default.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The kubeconfig for it; $KUBECONFIG or ~/.kube/config by default.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Run the image on the daemon that has built it, and hold it to spec.healthCheck, before its tags move. Without one it only
+    /// has to start.
+    #[arg(long)]
+    check: bool,
     /// How long the build may take, for example 30m; spec.timeout without it.
     #[arg(long, value_name = "DURATION")]
     timeout: Option<String>,
@@ -159,7 +173,7 @@ impl Error {
 
 /// How it came to an end.
 enum Ended {
-    By(Box<Report>),
+    By(Box<Checked>),
     Late,
     Stopped(u8),
 }
@@ -214,9 +228,13 @@ async fn build(options: &Options) -> Result<u8, Error> {
     if options.output.is_some() {
         request.place.layout = Some(room.folder().join("layout"));
     }
-    let starting = Daemon::at(options.builder.as_deref(), &room, &builder, |it| {
-        request.place.say(it)
-    });
+    let reach = Reach {
+        namespace: None,
+        context: options.context.clone(),
+        kubeconfig: options.kubeconfig.clone(),
+    };
+    let address = options.builder.as_deref();
+    let starting = Daemon::at(address, &reach, &room, &builder, |it| request.place.say(it));
     let daemon = tokio::select! {
         daemon = starting => daemon?,
         code = stop.asked() => return Ok(code),
@@ -230,18 +248,33 @@ async fn build(options: &Options) -> Result<u8, Error> {
         }
     };
     request.builder_address = daemon.address();
+    request.builder_server_name = daemon.server_name();
     for note in &wanted.notes {
         request.place.say(note);
     }
+    let program = program_of_check(options, |it| request.place.say(it));
+    let attempt = async {
+        match &program {
+            Some(program) => check::attempt(&request, &wanted.build, program).await,
+            None => Checked {
+                report: attempt_here(&request).await,
+                checks: vec![],
+            },
+        }
+    };
     let started = Timestamp::now();
-    let ended = ended(attempt_here(&request), until, &mut stop).await;
+    let ended = ended(attempt, until, &mut stop).await;
     drop(daemon);
+    let mut checks = vec![];
     let (report, code) = match ended {
         Ended::Stopped(code) => return Ok(code),
-        Ended::By(report) => match *report {
-            report @ Report::Succeeded(_) => (report, 0),
-            report @ Report::Failed(_) => (report, FAILED),
-        },
+        Ended::By(checked) => {
+            checks = checked.checks;
+            match checked.report {
+                report @ Report::Succeeded(_) => (report, 0),
+                report @ Report::Failed(_) => (report, FAILED),
+            }
+        }
         Ended::Late => {
             let message = format!(
                 "timed out: the build did not end within {}: raise --timeout or spec.timeout, or find the slow step in \
@@ -267,10 +300,24 @@ async fn build(options: &Options) -> Result<u8, Error> {
         request.place.say(&note);
     }
     let mut build = wanted.build.clone();
-    let (status, _) = alone::ended(&build, &request.job, report, started, Timestamp::now());
+    let (status, _) = alone::ended(
+        &build,
+        &request.job,
+        report,
+        &checks,
+        started,
+        Timestamp::now(),
+    );
     build.status = Some(status);
     print(&build, options.format)?;
     Ok(code)
+}
+
+/// The program that runs the image; none where that was not asked for, or cannot be.
+fn program_of_check(options: &Options, say: impl Fn(&str)) -> Option<PathBuf> {
+    let program = options.check.then(check::program)?;
+    let told = |why| say(&format!("health check: not done: {why}"));
+    program.map_err(told).ok()
 }
 
 /// Writes the image in a thread of its own, which the end of this program does not wait for.
@@ -298,9 +345,9 @@ fn log_in(reason: FailureReason, build: &ImageBuild) -> Option<String> {
 }
 
 /// Waits for the end of an attempt, of its time, or for a signal. The attempt is dropped then, which ends buildctl.
-async fn ended(attempt: impl Future<Output = Report>, until: Instant, stop: &mut Stop) -> Ended {
+async fn ended(attempt: impl Future<Output = Checked>, until: Instant, stop: &mut Stop) -> Ended {
     tokio::select! {
-        report = attempt => Ended::By(Box::new(report)),
+        checked = attempt => Ended::By(Box::new(checked)),
         () = tokio::time::sleep_until(until) => Ended::Late,
         code = stop.asked() => Ended::Stopped(code),
     }

@@ -59,7 +59,10 @@ impl Container {
         let [program] = found.map_err(|missing| Error::new(missing.join("\n")))?;
         let words = bound(&program)?;
         self.answers(&words).await?;
-        Relay::at(folder, self.command(&words, &["dial-stdio"], true))
+        let words = self.command(&words, &["dial-stdio"], true);
+        Relay::of(&folder.join("container.sock"), move |stream| {
+            connected(stream, words.clone())
+        })
     }
 
     fn command(&self, words: &[OsString], more: &[&str], input: bool) -> Vec<OsString> {
@@ -93,28 +96,33 @@ impl Container {
     }
 }
 
-/// A socket that leads into a container, until this value goes.
+/// A socket that leads elsewhere, until this value goes.
 pub struct Relay {
     socket: PathBuf,
     task: AbortHandle,
 }
 
 impl Relay {
-    /// Each connection is that of a program of its own with these words.
-    fn at(folder: &Path, words: Vec<OsString>) -> Result<Self, Error> {
-        let socket = folder.join("container.sock");
-        let listener = UnixListener::bind(&socket)
+    /// Each connection is carried so.
+    pub fn of<C>(
+        socket: &Path,
+        carry: impl Fn(UnixStream) -> C + Send + 'static,
+    ) -> Result<Self, Error>
+    where
+        C: Future<Output = std::io::Result<()>> + Send + 'static,
+    {
+        let listener = UnixListener::bind(socket)
             .map_err(|error| Error::new(format!("{}: {error}", socket.display())))?;
         let task = tokio::spawn(async move {
             // They end with it.
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(connected(stream, words.clone()));
+                connections.spawn(carry(stream));
                 while connections.try_join_next().is_some() {}
             }
         });
         Ok(Self {
-            socket,
+            socket: socket.to_owned(),
             task: task.abort_handle(),
         })
     }
@@ -199,8 +207,8 @@ mod tests {
         let words = program(folder.path(), "echo \"$@\"\ncat");
         let container = container("docker-container://b0").unwrap().unwrap();
         let words = container.command(&words, &["dial-stdio"], true);
-        let relay = Relay::at(folder.path(), words).unwrap();
         let path = folder.path().join("container.sock");
+        let relay = Relay::of(&path, move |stream| connected(stream, words.clone())).unwrap();
         for said in ["one", "two"] {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             stream.write_all(said.as_bytes()).await.unwrap();

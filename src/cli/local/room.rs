@@ -76,6 +76,11 @@ impl Room {
         &self.folder
     }
 
+    /// Where the certificates for a daemon are.
+    pub fn tls(&self) -> PathBuf {
+        Place::within(&self.folder, vec![]).tls
+    }
+
     /// Lays out what the build names, and makes its request. The daemon's address is entered later.
     pub fn request(
         &self,

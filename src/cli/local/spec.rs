@@ -112,9 +112,9 @@ impl Wanted {
                 "spec.debug.image requires --push: the image for debugging is made from the pushed one",
             ));
         }
-        if build.spec.health_check.is_some() {
+        if build.spec.health_check.is_some() && !options.check {
             notes.push(
-                "health check: not done: the image is not run here; spec.healthCheck is held to in a cluster alone".into(),
+                "health check: not done: the image is not run without --check; a cluster holds it to spec.healthCheck".into(),
             );
         }
         if let Some(minimize) = &mut build.spec.minimize

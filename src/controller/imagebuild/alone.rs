@@ -3,16 +3,34 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::gate::here;
+pub use super::gate::here::{check, checks_failure, starts_failure};
+pub use super::gate::{Check, State};
 use super::{decide, status};
-use whittle_api::{Current, ImageBuild, ImageBuildStatus, PROBED, Stage, clear};
-use whittle_build::report::Report;
+use whittle_api::{
+    Current, FailureReason, ImageBuild, ImageBuildStatus, PROBED, Reason, Stage, clear,
+};
+use whittle_build::report::{Built, Failed, Report};
 
-/// The status where this report ends the first build of an ImageBuild, and the sentence of its Event. What no report can
-/// know is not in it: whether the image answers `spec.healthCheck`.
+/// The report where a check of what was built has failed.
+pub fn not_passed(built: Built, failure: whittle_api::Failure) -> Report {
+    Report::Failed(Failed {
+        failure,
+        revision: built.revision,
+        steps: built.steps,
+        advice: built.advice,
+        breaches: built.breaches,
+        phases: built.phases,
+    })
+}
+
+/// The status where this report ends the first build of an ImageBuild, and the sentence of its Event. `checks`: what came of
+/// `spec.healthCheck`; empty where the image was not run.
 pub fn ended(
     build: &ImageBuild,
     job: &str,
     report: Report,
+    checks: &[Check],
     started: Timestamp,
     now: Timestamp,
 ) -> (ImageBuildStatus, String) {
@@ -47,6 +65,24 @@ pub fn ended(
         Report::Failed(failed) => status::fail(&mut status, build, failed, now),
     };
     clear(&mut status.conditions, PROBED);
+    if let (Some(check), false) = (&build.spec.health_check, checks.is_empty()) {
+        let (to, reason, message) = match &status.failure {
+            None => {
+                let (any, told) = here::told(checks, check);
+                let reason = if any {
+                    Reason::Answered
+                } else {
+                    Reason::NoNode
+                };
+                (any.then_some(true), reason, told)
+            }
+            Some(failure) if failure.reason == FailureReason::HealthCheckFailed => {
+                (Some(false), failure.reason.into(), failure.message.clone())
+            }
+            Some(_) => return (status, notice.message),
+        };
+        status::put(&mut status, build, PROBED, to, (reason, &message), now);
+    }
     (status, notice.message)
 }
 
@@ -60,7 +96,7 @@ mod tests {
     fn of(report: Report) -> (ImageBuildStatus, String) {
         let started = Timestamp::from_second(1_700_000_000).unwrap();
         let now = Timestamp::from_second(1_700_000_007).unwrap();
-        ended(&fixtures::inline(), "hello-1", report, started, now)
+        ended(&fixtures::inline(), "hello-1", report, &[], started, now)
     }
 
     #[test]
@@ -81,6 +117,37 @@ mod tests {
             "{message}"
         );
         assert_eq!(status.history.len(), 1);
+    }
+
+    #[test]
+    fn what_came_of_the_health_check_is_told_as_in_the_cluster() {
+        let mut build = fixtures::inline();
+        let check = serde_json::json!({"httpGet": {"port": 8080}});
+        build.spec.health_check = Some(serde_json::from_value(check).unwrap());
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let told = |state: State, report: Report| {
+            let checks = [Check {
+                platform: "linux/amd64".into(),
+                state,
+            }];
+            let (status, _) = ended(&build, "hello-1", report, &checks, now, now);
+            let found = find(&status.conditions, PROBED).unwrap().clone();
+            (found.status, found.reason, found.message)
+        };
+        let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
+        let built = || Report::Succeeded(Built::default());
+        assert_eq!(
+            told(State::Passed { seconds: 2 }, built()),
+            text("True", "Answered", "linux/amd64 was Ready after 2 s")
+        );
+        let (to, reason, message) = told(State::NoNode, built());
+        assert_eq!((&*to, &*reason), ("Unknown", "NoNode"));
+        assert!(message.contains("was not run: the daemon"), "{message}");
+        let failure = failed(FailureReason::HealthCheckFailed, "timed out".into());
+        assert_eq!(
+            told(State::NoNode, failure),
+            text("False", "HealthCheckFailed", "timed out")
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! A Job holds the Pod, so that it goes by itself (deadline, time to live) even where nobody looks any more.
 
+pub mod here;
 mod objects;
 
 use std::collections::BTreeSet;
@@ -455,6 +456,11 @@ pub fn how(checks: &[Check]) -> Option<How> {
 
 /// What the condition `Probed` says once all checks have passed: whether any was made, and what of each.
 pub fn told(checks: &[Check], check: &HealthCheck) -> (bool, String) {
+    told_of(checks, check, "the cluster has no node of this platform")
+}
+
+/// The same; `nowhere`: why a platform was not run.
+fn told_of(checks: &[Check], check: &HealthCheck, nowhere: &str) -> (bool, String) {
     let verb = match check.run {
         Some(_) => "ended as it had to",
         None => "was Ready",
@@ -466,10 +472,7 @@ pub fn told(checks: &[Check], check: &HealthCheck) -> (bool, String) {
                 format!("{} {verb} after {seconds} s", check.platform)
             }
             State::Exercised => format!("{} {verb}, and passed all exercises", check.platform),
-            _ => format!(
-                "{} was not run: the cluster has no node of this platform",
-                check.platform
-            ),
+            _ => format!("{} was not run: {nowhere}", check.platform),
         })
         .collect();
     let any = checks

@@ -77,7 +77,16 @@ impl Bench {
 
     /// The command, with nothing of this machine's user in it.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_whittle"));
+        self.command_of(env!("CARGO_BIN_EXE_whittle"))
+    }
+
+    /// The same of the program that is in the operator's image: it runs within others, too.
+    pub fn program(&self) -> Command {
+        self.command_of(&variable("WHITTLE_STATIC"))
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         let proxy = "http://127.0.0.1:9";
         command
             .env_clear()
@@ -111,6 +120,13 @@ impl Bench {
     pub fn build(&self, text: &str, options: &[&str]) -> Ended {
         let file = self.write(text);
         ended(self.command().args(self.words(&file, options)))
+    }
+
+    /// The same, and runs what was built.
+    pub fn checked(&self, text: &str, options: &[&str]) -> Ended {
+        let file = self.write(text);
+        let words = self.words(&file, options);
+        ended(self.program().args(words).arg("--check"))
     }
 
     /// Builds a folder, by a manifest that has little but the Builder.

@@ -23,7 +23,7 @@ fn programs(bench: &Bench, names: &[&str]) -> String {
         fs::copy(from, folder.join(name)).unwrap();
         open(&folder.join(name), 0o755);
     }
-    fs::copy(env!("CARGO_BIN_EXE_whittle"), folder.join("whittle")).unwrap();
+    fs::copy(variable("WHITTLE_STATIC"), folder.join("whittle")).unwrap();
     folder.display().to_string()
 }
 
@@ -43,7 +43,7 @@ fn command(bench: &Bench, bin: &str, before: &str, file: &str) -> Command {
     script(
         &script_path,
         &format!(
-            "#!/bin/sh\nset -e\n{before}\nexec {user} {bin}/whittle build --local -o json --push -f {file}\n"
+            "#!/bin/sh\nset -e\n{before}\nexec {user} {bin}/whittle build --local -o json --push --check -f {file}\n"
         ),
     );
     let mut command = Command::new("unshare");
@@ -65,7 +65,7 @@ fn command(bench: &Bench, bin: &str, before: &str, file: &str) -> Command {
 
 fn build(bench: &Bench) -> String {
     let spec = json!({"source": {"inline": {"files": {"Dockerfile": format!("{SAME}RUN id > /tmp/id\n").replace("USER 65532\n", "")}}},
-        "output": {"image": bench.image("user")}});
+        "healthCheck": {"run": {"args": ["id", "-u"], "stdout": "65532"}}, "output": {"image": bench.image("user")}});
     bench.write(&manifest("user", &spec))
 }
 
@@ -166,5 +166,9 @@ async fn a_user_with_subordinate_ids_builds_in_a_user_namespace() {
         "{}",
         ended.said
     );
+    // Its step runs the image, there too.
+    let conditions = status["conditions"].as_array().unwrap();
+    let probed = conditions.iter().find(|it| it["type"] == "Probed");
+    assert_eq!(probed.unwrap()["reason"], "Answered", "{}", ended.said);
     bench.nothing_is_left("a build as a plain user");
 }
