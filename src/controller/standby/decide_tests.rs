@@ -131,13 +131,13 @@ fn one_that_builds_keeps_its_place_and_none_waits_for_it_meanwhile() {
 #[test]
 fn one_that_waits_for_its_turn_keeps_its_own() {
     let mut build = built("a");
-    let seen_before = seen(builder(1), &[build.clone()]);
+    let seen_before = seen(builder(1), std::slice::from_ref(&build));
     let jobs = made(&seen_before);
     let current = json!({"attempt": 1, "job": "a-0000000000", "generation": 1});
     let status = build.status.as_mut().unwrap();
     (status.build, status.completed_at) = (Some(4), None);
     status.current = Some(serde_json::from_value(current).unwrap());
-    let queued = with(jobs.clone(), &seen(builder(1), &[build.clone()]));
+    let queued = with(jobs.clone(), &seen(builder(1), std::slice::from_ref(&build)));
     assert_eq!(decided(&queued, 9), Plan::default());
     // An ordinary Job carries the attempt out.
     build
@@ -155,7 +155,7 @@ fn one_that_waits_for_its_turn_keeps_its_own() {
 #[test]
 fn one_that_an_attempt_was_carried_out_by_is_part_of_the_history() {
     let mut build = built("a");
-    let jobs = made(&seen(builder(1), &[build.clone()]));
+    let jobs = made(&seen(builder(1), std::slice::from_ref(&build)));
     build.status.as_mut().unwrap().build = Some(4);
     let after = seen(builder(1), &[build]);
     let next = made(&after);
@@ -178,7 +178,7 @@ fn one_that_an_attempt_was_carried_out_by_is_part_of_the_history() {
 #[test]
 fn it_goes_with_the_idle_time_the_builder_and_what_it_was_made_from() {
     let build = built("a");
-    let all = seen(builder(1), &[build.clone()]);
+    let all = seen(builder(1), std::slice::from_ref(&build));
     let jobs = made(&all);
     let name = jobs[0].name_any();
     let goes = |seen: &Seen, second| {
@@ -193,7 +193,7 @@ fn it_goes_with_the_idle_time_the_builder_and_what_it_was_made_from() {
     };
     assert!(goes(&without, 2), "the Builder has gone");
     assert!(
-        goes(&seen(builder(0), &[build.clone()]), 2),
+        goes(&seen(builder(0), std::slice::from_ref(&build)), 2),
         "nobody asks for it"
     );
     let mut asleep = builder(1);
@@ -201,7 +201,7 @@ fn it_goes_with_the_idle_time_the_builder_and_what_it_was_made_from() {
     status.state = Some(whittle_api::Reason::Idle);
     status.conditions[0].reason = "Idle".into();
     assert!(
-        goes(&seen(asleep, &[build.clone()]), 2),
+        goes(&seen(asleep, std::slice::from_ref(&build)), 2),
         "the Builder sleeps"
     );
     let changes: [fn(&mut ImageBuild); 5] = [
