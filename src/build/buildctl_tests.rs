@@ -575,3 +575,51 @@ fn steps_get_the_proxy_unless_the_build_names_its_own_and_looks_at_sources_do_no
     let look = args(&request, &files);
     assert!(!look.iter().any(|arg| arg.contains("PROXY")), "{look:?}");
 }
+
+#[test]
+fn an_image_is_run_from_its_registry_or_its_layout_and_never_from_the_cache() {
+    let mut request = crate::fixtures::request();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let goal = Goal::Check {
+        recipe: "/x/recipe",
+        program: "/x/program",
+        image: ("linux/amd64", &digest),
+        into: "/x/outcome",
+    };
+    let line = |request: &BuildRequest| build(request, &Files::default(), &goal).join(" ");
+    let text = check_recipe(&request, &digest);
+    assert!(text.starts_with(&format!(
+        "FROM registry.example.com/team/hello@{digest} AS check\n"
+    )));
+    assert!(
+        text.contains("--network=none [\"/.whittle-trial/whittle\", \"check-image\"]\n"),
+        "{text}"
+    );
+    let said = line(&request);
+    for words in [
+        "--local whittle=/x/program",
+        "--opt no-cache= ",
+        "--opt platform=linux/amd64 ",
+        "--output type=local,dest=/x/outcome",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("--oci-layout"), "{said}");
+    request.place.layout = Some("/x/layout".into());
+    assert!(check_recipe(&request, &digest).starts_with("FROM whittle-image AS check\n"));
+    let said = line(&request);
+    let context = format!("--opt context:whittle-image=oci-layout://whittle-image@{digest}");
+    assert!(
+        said.contains("--oci-layout whittle-image=/x/layout") && said.contains(&context),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_first_platform_of_a_daemon_is_its_own() {
+    let told = r#"[{"id":"x","platforms":[{"architecture":"amd64","os":"linux"},{"architecture":"arm64","os":"linux"}]}]"#;
+    assert_eq!(native(told).as_deref(), Some("linux/amd64"));
+    for none in ["", "[]", "null", r#"[{"platforms":[]}]"#] {
+        assert_eq!(native(none), None);
+    }
+}

@@ -59,6 +59,7 @@ pub fn table(build: &ImageBuild) -> String {
     for condition in &status.conditions {
         let name = match condition.type_.as_str() {
             whittle_api::CONTRACT => "Contract",
+            whittle_api::PROBED if condition.status != "False" => "Probed",
             whittle_api::ADVICE if condition.status == "True" => "Advice",
             whittle_api::MINIMIZED => "Minimized",
             _ => continue,
@@ -101,6 +102,7 @@ mod tests {
         let build = build(json!({
             "conditions": [
                 condition("Ready", "False", "StepFailed", "Dockerfile:2: step failed"),
+                condition("Probed", "True", "Answered", "linux/amd64 was Ready after 1 s"),
                 condition("Advice", "True", "RunsAsRoot", "one\ntwo"),
             ],
             "failure": {"reason": "StepFailed", "message": "step failed", "hint": "do this"},
@@ -111,6 +113,7 @@ mod tests {
         Ready       False StepFailed
         Message     Dockerfile:2: step failed
         Hint        do this
+        Probed      linux/amd64 was Ready after 1 s
         Advice      one
                     two
         Duration    3 s

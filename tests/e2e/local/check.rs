@@ -179,6 +179,9 @@ fn of_cluster(bench: &Bench, kubeconfig: &str, address: &str, file: &str) -> End
     ended(
         bench
             .program()
+            // A client of the API server would take it.
+            .env_remove("HTTP_PROXY")
+            .env_remove("HTTPS_PROXY")
             .args(words)
             .args(["--builder", address, "--kubeconfig", kubeconfig]),
     )
