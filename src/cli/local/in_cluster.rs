@@ -109,7 +109,7 @@ impl Named {
         })?;
         Ok(Reached {
             relay,
-            server_name: names::builder_host(name, &namespace),
+            server_name: names::builder_server_name(name, &namespace),
         })
     }
 }
