@@ -137,7 +137,10 @@ fn one_that_waits_for_its_turn_keeps_its_own() {
     let status = build.status.as_mut().unwrap();
     (status.build, status.completed_at) = (Some(4), None);
     status.current = Some(serde_json::from_value(current).unwrap());
-    let queued = with(jobs.clone(), &seen(builder(1), std::slice::from_ref(&build)));
+    let queued = with(
+        jobs.clone(),
+        &seen(builder(1), std::slice::from_ref(&build)),
+    );
     assert_eq!(decided(&queued, 9), Plan::default());
     // An ordinary Job carries the attempt out.
     build
