@@ -171,17 +171,23 @@ impl Pods {
 
 /// Why no port is forwarded.
 fn refused(error: &kube::Error) -> String {
-    match error {
+    let code = match error {
+        kube::Error::Api(answer) => answer.code,
         kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
-            match code.as_u16() {
-                403 => "denied: ask for a Role that allows to create and get pods/portforward (kubectl auth can-i create \
-                    pods --subresource=portforward)"
-                    .into(),
-                404 => "not found: the builder may just have been put to sleep: try again".into(),
-                code => format!("the API server answered {code} to the port-forward"),
-            }
+            code.as_u16()
         }
-        other => format!("the port-forward failed: {}", answer::said(other)),
+        _ => 0,
+    };
+    let said = answer::said(error);
+    match code {
+        403 => format!(
+            "denied: {said}: ask for a Role that allows to create and get pods/portforward (kubectl auth can-i create pods \
+             --subresource=portforward)"
+        ),
+        404 => {
+            format!("{said}: the builder may just have been put to sleep, or restarts: try again")
+        }
+        _ => format!("the port-forward failed: {said}"),
     }
 }
 
@@ -244,6 +250,18 @@ mod tests {
         assert_eq!(starting, "is not ready: Starting: the Pod starts");
         let own = of(json!({"sharing": "Build"}), None, "True").unwrap();
         assert!(own.contains("no daemon of its own"), "{own}");
+    }
+
+    #[test]
+    fn a_port_that_is_denied_is_told_with_the_rights_that_are_missing() {
+        let denied = |code: u16| {
+            let code = reqwest::StatusCode::from_u16(code).unwrap();
+            let why = UpgradeConnectionError::ProtocolSwitch(code);
+            refused(&kube::Error::UpgradeConnection(why))
+        };
+        assert!(denied(403).contains("create and get pods/portforward"));
+        assert!(denied(404).contains("put to sleep"));
+        assert!(denied(500).starts_with("the port-forward failed: "));
     }
 
     #[test]
