@@ -7,6 +7,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::sharing;
 use whittle_api::{Builder, ImageBuild, MOST_REPLICAS, ReplicaStatus, Source};
 use whittle_image::digest_of;
 
@@ -100,7 +101,10 @@ pub fn place(key: &str, seats: &[Seat], most: usize, patience: Patience, now: Ti
     let of = |replica: i32| seats.iter().find(|seat| seat.replica == replica);
     let order = preference(key, seats.iter().map(|seat| seat.replica));
     // One that does not come back is none: the next one in the order has the cache by and by.
-    let gone = |seat: &Seat| seat.down_since.is_some_and(|since| since + BACK_BY <= now);
+    let gone = |seat: &Seat| {
+        seat.down_since
+            .is_some_and(|since| until(since, BACK_BY, now) <= now)
+    };
     let order: Vec<&Seat> = order
         .into_iter()
         .filter_map(of)
@@ -114,8 +118,8 @@ pub fn place(key: &str, seats: &[Seat], most: usize, patience: Patience, now: Ti
         return Place::On(first.replica);
     }
     let until = match first.down_since {
-        Some(since) => since + BACK_BY,
-        None => patience.since + patience.cache,
+        Some(since) => self::until(since, BACK_BY, now),
+        None => self::until(patience.since, patience.cache, now),
     };
     if now < until {
         return Place::Waits {
@@ -126,6 +130,17 @@ pub fn place(key: &str, seats: &[Seat], most: usize, patience: Patience, now: Ti
     }
     let next = order.iter().find(free);
     next.map_or(Place::Full, |seat| Place::On(seat.replica))
+}
+
+/// When this much has passed since then. What stands in a status may be any time: where it lies ahead, that much has passed, or else
+/// somebody would wait for years.
+fn until(since: Timestamp, passes: SignedDuration, now: Timestamp) -> Timestamp {
+    let until = since.checked_add(passes).unwrap_or(Timestamp::MAX);
+    // Clocks of two machines differ by a moment.
+    match until.duration_since(now) > passes + passes {
+        true => now,
+        false => until,
+    }
 }
 
 /// How long a build waits for its cache at most, given how many seconds its builds usually take: none has one that never succeeded.
@@ -153,7 +168,8 @@ pub fn desired(builder: &Builder) -> i32 {
 
 /// True where a build has a choice, or may have had one: the Builder has several replicas, or had.
 pub fn has_several(builder: &Builder) -> bool {
-    builder.spec.autoscale.is_some() || desired(builder) > 1 || !each(builder).is_empty()
+    let several = desired(builder) > 1 || !each(builder).is_empty();
+    sharing::has_daemon(builder) && (builder.spec.autoscale.is_some() || several)
 }
 
 /// What its status says of each replica.

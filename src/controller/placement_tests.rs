@@ -264,3 +264,46 @@ fn builds_go_to_replicas_that_are_to_stay_and_have_been_up() {
     builder.status = None;
     assert_eq!(desired(&builder), 1);
 }
+
+#[test]
+fn whatever_time_stands_in_a_status_nobody_waits_for_it_and_nothing_ends() {
+    let far = [
+        Timestamp::MAX,
+        Timestamp::MIN,
+        at(0) + SignedDuration::from_hours(24),
+    ];
+    for since in far {
+        let patience = Patience {
+            since,
+            cache: CACHE_WORTH[1],
+        };
+        let seats = [0, 1].map(|replica| Seat {
+            replica,
+            down_since: None,
+            running: 0,
+        });
+        let first = preference("k", 0..2)[0];
+        let busy = seats.map(|seat| Seat {
+            running: usize::from(seat.replica == first) * 2,
+            ..seat
+        });
+        let other = Place::On(1 - first);
+        assert_eq!(place("k", &busy, 2, patience, at(0)), other, "{since}");
+        let down = busy.map(|seat| Seat {
+            down_since: (seat.replica == first).then_some(since),
+            running: 0,
+            ..seat
+        });
+        let found = place("k", &down, 2, patience, at(0));
+        assert_eq!(found, other, "{since}");
+    }
+}
+
+#[test]
+fn a_builder_that_has_no_daemon_any_more_has_no_replicas_to_choose_from() {
+    let mut builder = fixtures::builder();
+    builder.spec.replicas = 4;
+    assert!(has_several(&builder));
+    builder.spec.sharing = whittle_api::Sharing::Build;
+    assert!(!has_several(&builder));
+}

@@ -21,7 +21,7 @@ use crate::settings::TriggerSettings;
 use crate::shared::Change;
 use crate::standby::is_in_advance;
 use crate::triggers;
-use whittle_api::{Builder, ImageBuild};
+use whittle_api::{Builder, Current, ImageBuild};
 
 /// Runner Jobs of a namespace that have not ended, and Pods of its runners that run, which are kept: anybody there may
 /// make them by their labels.
@@ -294,6 +294,11 @@ impl Queues {
         true
     }
 
+    /// True where this place is on a replica that is to go: it is not to be had at once.
+    pub fn closes(&self, ticket: &Ticket, place: &Place<'_>) -> bool {
+        self.lock().is_closed(ticket, place)
+    }
+
     /// What was begun of this ImageBuild has ended, or was never made.
     pub fn leave_place(&self, uid: &str) {
         self.lock().begun.remove(uid);
@@ -492,7 +497,9 @@ impl State {
         let mut mine = known.filter(|(_, build)| build.uid().as_deref() == Some(place.uid));
         let promised = mine.any(|(_, build)| {
             let current = build.status.as_ref().and_then(|it| it.current.as_ref());
-            current.is_some_and(|it| it.job == place.job && it.replica == place.replica)
+            // An attempt that was carried out by a Job made in advance may have to begin with its own.
+            let this = |it: &Current| it.job == place.job || it.standby.is_some();
+            current.is_some_and(|it| this(it) && it.replica == place.replica)
         });
         place.replica >= Some(*from) && !promised
     }

@@ -9,10 +9,10 @@ use kube::Api;
 use kube::client::UpgradeConnectionError;
 use tokio::io::copy_bidirectional;
 use tokio::net::UnixStream;
-use whittle_api::{Builder, READY, Reason, Sharing, find};
+use whittle_api::{Builder, READY, Reason, ReplicaStatus, Sharing, find};
 use whittle_build::seal::KEY_FILE;
 use whittle_controller::builder::objects::PORT;
-use whittle_controller::names;
+use whittle_controller::{names, placement};
 
 use super::Error;
 use super::relay::Relay;
@@ -97,7 +97,7 @@ impl Named {
         }
         let pods = Pods {
             api: Api::namespaced(client, &namespace),
-            pod: format!("{}-0", names::builder(name)),
+            pod: names::builder_pod(name, up(&found)),
         };
         // Where it is denied, it is told before buildctl finds a connection closed.
         drop(pods.open().await.map_err(|why| {
@@ -112,6 +112,13 @@ impl Named {
             server_name: names::builder_server_name(name, &namespace),
         })
     }
+}
+
+/// The first replica that takes builds, where the Builder has several.
+fn up(builder: &Builder) -> i32 {
+    let takes = |it: &&ReplicaStatus| it.ready && !it.draining;
+    let first = placement::each(builder).iter().find(takes);
+    first.map_or(0, |it| it.replica.max(0))
 }
 
 /// Why a Builder takes no builds now.

@@ -424,6 +424,7 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     if !sharing::has_daemon(builder) && observed.set.is_none() {
         let mut status = builder.status.clone().unwrap_or_default();
         status.certificates = Some(certificates.clone());
+        status.replicas = None;
         state::say_each_has_its_own(&mut status, builder, now);
         return say(status, RESYNC);
     }
@@ -465,6 +466,7 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
     let rests = isolation::rests_for(builder, &isolation, now);
     let fails = isolation.failed_at.as_ref().map(|at| at.0) == Some(now);
     if !sharing::has_daemon(builder) {
+        status.replicas = None;
         state::say_each_has_its_own(&mut status, builder, now);
         return Say {
             status,

@@ -91,7 +91,8 @@ pub fn scale(builder: &Builder, load: &Load, awake: bool, now: Timestamp) -> Sca
     if needed == stands.desired {
         return stands;
     }
-    let since = known.spare_since.map_or(now, |since| since.0);
+    // A clock may have been set back.
+    let since = known.spare_since.map_or(now, |since| since.0).min(now);
     if now.duration_since(since) >= spare(builder) {
         return Scaled {
             spare_since: Some(Time(now)),
@@ -118,7 +119,7 @@ fn index(replica: i32) -> usize {
 /// those before them.
 pub fn size(desired: i32, stands: i32, running: &BTreeMap<i32, usize>) -> i32 {
     let busy = running.iter().filter(|(_, builds)| **builds > 0);
-    let last = busy.map(|(replica, _)| replica + 1).max().unwrap_or(0);
+    let last = busy.map(|(replica, _)| replica.saturating_add(1)).max().unwrap_or(0);
     desired.max(last.min(stands))
 }
 

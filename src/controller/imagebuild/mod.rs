@@ -141,10 +141,20 @@ impl Context {
         match event {
             watcher::Event::Apply(job) | watcher::Event::InitApply(job) => {
                 self.used.see_job(job, Timestamp::now());
+                if pods::has_ended(job) {
+                    self.forget_request(job);
+                }
             }
+            watcher::Event::Delete(job) => self.forget_request(job),
             watcher::Event::InitDone => self.listed.is("Job"),
             _ => {}
         }
+    }
+
+    /// What a runner was handed, and will not ask for again, also where its ImageBuild has gone.
+    fn forget_request(&self, job: &Job) {
+        let namespace = job.namespace().unwrap_or_default();
+        self.waiting.forget(&namespace, &job.name_any());
     }
 
     fn see_pod(&self, event: &watcher::Event<Pod>) {
@@ -170,6 +180,9 @@ fn waiting_for(context: &Context, builder: &Builder) -> Vec<ObjectRef<ImageBuild
         .map(|build| ObjectRef::from_obj(build.as_ref()))
         .collect()
 }
+
+/// After the replica that was chosen was found to go: the Builder's status says so by then.
+const CLOSED: Duration = Duration::from_secs(2);
 
 /// How many builds are woken where one has ended: a few, in case the first of them wait for something else.
 const NEXT: usize = 3;
@@ -363,7 +376,8 @@ async fn go_on(
             replica: current.and_then(|current| current.replica),
         };
         if !queues.take_place(&ticket, &place) {
-            return Ok(Requeue::requeue(AT_ONCE));
+            let closes = queues.closes(&ticket, &place);
+            return Ok(Requeue::requeue(if closes { CLOSED } else { AT_ONCE }));
         }
         if matches!(step.action, Action::Adopt(_)) && !context.waiting.claim(&namespace, &job) {
             // It does not wait any more.

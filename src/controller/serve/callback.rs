@@ -403,8 +403,11 @@ async fn hear(desk: &Desk, attempt: &Attempt, request: Request) -> Result<(), Re
         CallbackBody::Cache(cache) => note(desk, attempt, cache).await,
         CallbackBody::Course(course) => {
             // Once each: it goes to somebody outside, who keeps it.
-            if desk.notifications.traces() && desk.pace.tells(attempt) {
+            if desk.notifications.traces() && !desk.pace.has_told(attempt) {
                 running(desk, attempt, &callback.name).await?;
+                if !desk.pace.tells(attempt) {
+                    return Ok(());
+                }
                 let course = course.bounded();
                 desk.notifications.course(attempt, &callback.name, course);
             }

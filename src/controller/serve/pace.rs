@@ -57,6 +57,11 @@ impl Pace {
         true
     }
 
+    /// True where this attempt has told its course.
+    pub(super) fn has_told(&self, attempt: &Attempt) -> bool {
+        self.lock().told.contains(attempt)
+    }
+
     /// True where this attempt has not told its course before: a memory of so many attempts, of which the oldest goes.
     pub(super) fn tells(&self, attempt: &Attempt) -> bool {
         let told = &mut self.lock().told;

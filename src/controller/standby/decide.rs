@@ -158,7 +158,7 @@ fn wanted(
         if !left.is_positive() {
             return None;
         }
-        let number = status.build.unwrap_or(0) + 1;
+        let number = status.build.unwrap_or(0).saturating_add(1);
         let made = in_advance(build, builder, (number, left.as_secs().max(1)), settings);
         let attempt = made.ok()??;
         Some((attempt.job.name_any(), (attempt, left)))
@@ -188,7 +188,10 @@ fn fate(
     now: Timestamp,
 ) -> Fate {
     let goes = Fate::Goes { hopeless: false };
-    let Some(build) = build else { return goes };
+    // It goes with its owner.
+    let Some(build) = build else {
+        return Fate::Other;
+    };
     let uid = build.uid().unwrap_or_default();
     if !pods::is_ours(job, &uid) {
         // Its name or its owner is another: it cannot be deleted either.

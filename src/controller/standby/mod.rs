@@ -6,11 +6,13 @@ mod candidates;
 pub mod decide;
 mod waiting;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -27,6 +29,8 @@ use whittle_api::Builder;
 pub use candidates::{Candidates, is_in_advance};
 pub use waiting::{Handed, Waiting};
 
+/// ImageBuilds that are asked for by the Jobs that are there; of others those are looked at that build most often.
+const OWNERS: usize = 64;
 /// After an error.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Where one could not be thrown away, as an attempt was about to take it over.
@@ -72,11 +76,17 @@ async fn look(of: &Name, context: &Context) -> Result<Option<Duration>, Error> {
     let plan = plan(&seen, &context.settings, Timestamp::now());
     let mut after = plan.look_again.and_then(|it| Duration::try_from(it).ok());
     for job in &plan.remove {
-        if context.waiting.retire(namespace, job) {
-            context.cluster.stop(namespace, job).await?;
-            tracing::debug!(namespace, job, "a runner that waited is thrown away");
-        } else {
+        if !context.waiting.retire(namespace, job) {
             after = Some(SOON);
+            continue;
+        }
+        match context.cluster.stop(namespace, job).await {
+            Ok(()) => tracing::debug!(namespace, job, "a runner that waited is thrown away"),
+            // The others are looked after.
+            Err(error) if error.refusal().is_some() => {
+                tracing::debug!(namespace, job, %error, "a runner that waited cannot be thrown away");
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     for job in plan.hopeless {
@@ -93,10 +103,12 @@ async fn look(of: &Name, context: &Context) -> Result<Option<Duration>, Error> {
 /// What matters of a Builder; none where it is another installation's.
 async fn see(of: &Name, context: &Context) -> Result<Option<Seen>, Error> {
     let (namespace, name) = of;
-    let (builder, jobs) = futures::try_join!(
+    let (builder, mut jobs) = futures::try_join!(
         context.cluster.builder(namespace, name),
         context.cluster.in_advance(namespace, name),
     )?;
+    // Anybody may write labels: what has another name or owner is somebody else's, and costs nothing more.
+    jobs.retain(|job| owner(job).is_some());
     let ours = |builder: &Builder| {
         let selected = context.cluster.selects(builder);
         match admit(builder, &context.settings.installation, selected) {
@@ -117,15 +129,10 @@ async fn see(of: &Name, context: &Context) -> Result<Option<Seen>, Error> {
         let (most, idle) = (most(builder), waits(builder));
         context.candidates.first(of, most, idle, now)
     });
-    let owners = jobs
-        .iter()
-        .filter_map(|job| job.annotations().get(names::IMAGE_BUILD).cloned());
+    let owners = jobs.iter().filter_map(owner).map(str::to_owned);
+    let asked: BTreeSet<String> = owners.take(OWNERS).chain(first.iter().cloned()).collect();
     let mut seen = Seen::default();
-    for name in owners.chain(first.iter().cloned()) {
-        // Anybody may write annotations: what is no name is nobody's.
-        if seen.builds.contains_key(&name) || !names::is_object(&name) {
-            continue;
-        }
+    for name in asked {
         if let Some(build) = context.cluster.image_build(namespace, &name).await? {
             seen.builds.insert(name, build);
         }
@@ -136,6 +143,15 @@ async fn see(of: &Name, context: &Context) -> Result<Option<Seen>, Error> {
         jobs,
         ..seen
     }))
+}
+
+/// The ImageBuild that a Job belongs to; none where its name or its owner is not as Whittle gives them.
+fn owner(job: &Job) -> Option<&str> {
+    let owners = job.owner_references().iter();
+    let mut owners = owners.filter(|it| it.controller == Some(true) && it.kind == "ImageBuild");
+    let owner = owners.next()?.name.as_str();
+    let good = names::is_attempt(&job.name_any()) && names::is_object(owner);
+    good.then_some(owner)
 }
 
 async fn make(namespace: &str, attempt: &Attempt, context: &Context) -> Result<(), Error> {

@@ -13,6 +13,10 @@ use crate::queues::Name;
 
 /// Requests that are held for runners at a time; for more no Job that was made in advance is used.
 const MOST: usize = 512;
+/// Those of one namespace.
+const OF_A_NAMESPACE: usize = 64;
+/// Bytes of all of them: an inline source is part of one.
+const BYTES: usize = 16 << 20;
 /// A runner that has not come for its request by then does not come.
 const COMES: Duration = Duration::from_secs(5);
 /// What was claimed, or is to go, is forgotten after this long: it has come to something.
@@ -57,6 +61,18 @@ pub enum Handed {
     Late,
     /// Its runner has it.
     Taken,
+}
+
+impl State {
+    fn waits(&self, name: &Name) -> bool {
+        let of_it = |other: &&Name| other.0 == name.0;
+        let bytes: usize = self.offers.values().map(|it| it.request.len()).sum();
+        self.held.contains_key(name)
+            && !self.retired.contains_key(name)
+            && self.offers.len() < MOST
+            && self.offers.keys().filter(of_it).count() < OF_A_NAMESPACE
+            && bytes < BYTES
+    }
 }
 
 /// One answer that is held, until it is dropped.
@@ -115,22 +131,19 @@ impl Waiting {
 
     /// True where the runner of this Job waits now, and nobody is about to throw it away.
     pub fn waits(&self, namespace: &str, job: &str) -> bool {
-        let name = (namespace.to_owned(), job.to_owned());
-        let state = self.lock();
-        state.held.contains_key(&name)
-            && !state.retired.contains_key(&name)
-            && state.offers.len() < MOST
+        self.lock().waits(&(namespace.to_owned(), job.to_owned()))
     }
 
     /// An attempt is to be carried out by this Job: from now on it is not thrown away. False where it waits no more.
     #[must_use]
     pub fn claim(&self, namespace: &str, job: &str) -> bool {
-        if !self.waits(namespace, job) {
-            return false;
-        }
         let name = (namespace.to_owned(), job.to_owned());
-        self.lock().claimed.insert(name, Instant::now());
-        true
+        let mut state = self.lock();
+        let waits = state.waits(&name);
+        if waits {
+            state.claimed.insert(name, Instant::now());
+        }
+        waits
     }
 
     /// This Job is to be thrown away: from now on no attempt is carried out by it. False where one is.
@@ -176,7 +189,7 @@ impl Waiting {
         })
     }
 
-    /// The attempt of this Job has ended, or another one has taken its place.
+    /// The attempt of this Job has ended, or another one has taken its place, or the Job has gone, with its ImageBuild perhaps.
     pub fn forget(&self, namespace: &str, job: &str) {
         let name = (namespace.to_owned(), job.to_owned());
         let mut state = self.lock();
@@ -266,6 +279,29 @@ mod tests {
         assert!(!waiting.retire("team", "a-1"));
         waiting.forget("team", "a-1");
         assert!(waiting.retire("team", "a-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_of_one_namespace_and_large_ones_take_no_room_from_others_for_long() {
+        let waiting = Waiting::default();
+        for number in 0..OF_A_NAMESPACE {
+            let job = format!("a-{number}");
+            waiting.offer(("many", &job), "u", "request".into(), true);
+        }
+        let elsewhere = |namespace: &str| Attempt {
+            namespace: namespace.into(),
+            ..attempt("u", "x-1")
+        };
+        let _many = waits(&waiting, elsewhere("many"));
+        let _few = waits(&waiting, elsewhere("few"));
+        tokio::task::yield_now().await;
+        assert!(!waiting.waits("many", "x-1") && waiting.waits("few", "x-1"));
+        waiting.forget("many", "a-0");
+        assert!(waiting.waits("many", "x-1"));
+        waiting.offer(("large", "l-1"), "u", "x".repeat(BYTES), true);
+        assert!(!waiting.waits("few", "x-1"));
+        waiting.forget("large", "l-1");
+        assert!(waiting.waits("few", "x-1"));
     }
 
     #[test]
