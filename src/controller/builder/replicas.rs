@@ -119,7 +119,10 @@ fn index(replica: i32) -> usize {
 /// those before them.
 pub fn size(desired: i32, stands: i32, running: &BTreeMap<i32, usize>) -> i32 {
     let busy = running.iter().filter(|(_, builds)| **builds > 0);
-    let last = busy.map(|(replica, _)| replica.saturating_add(1)).max().unwrap_or(0);
+    let last = busy
+        .map(|(replica, _)| replica.saturating_add(1))
+        .max()
+        .unwrap_or(0);
     desired.max(last.min(stands))
 }
 

@@ -263,7 +263,7 @@ fn one_that_does_not_start_or_has_ended_is_not_tried_again_before_the_next_build
 }
 
 #[test]
-fn one_that_is_being_deleted_and_one_that_is_anothers_are_left_alone() {
+fn one_that_is_being_deleted_and_one_of_somebody_else_are_left_alone() {
     let all = seen(builder(1), &[built("a")]);
     let mut leaving = made(&all);
     leaving[0].metadata.deletion_timestamp = Some(Time(at(2)));
