@@ -19,6 +19,8 @@ var ofOthers = []string{"from-kpack.md", "from-shipwright.md", "gitops.md", "dec
 var theirs = []string{
 	// Flux, Nodes, workloads, the Security Profiles Operator.
 	"spec.secretRef", "spec.podCIDR", "spec.podCIDRs", "spec.template.spec", "status.localhostProfile",
+	// OpenTelemetry.
+	"service.name", "service.version",
 	// Kubernetes, AKS.
 	"UserNamespacesPodSecurityStandards", "ProcMountType", "AzureLinux",
 }

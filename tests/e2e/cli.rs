@@ -210,7 +210,7 @@ async fn a_build_is_followed_asked_about_and_repeated() {
         "{asked:?}"
     );
     field.whittle(&["resume", "hello"]).await.ends(0);
-    field.succeeds_again("hello", 4).await;
+    field.succeeds_again("hello", 5).await;
     field.close().await;
 }
 

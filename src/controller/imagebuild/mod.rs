@@ -39,6 +39,7 @@ pub(crate) use crate::imagebuild::ended::Ended;
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
+use crate::pods;
 use crate::queues::{Look, Place};
 use crate::sharing;
 use crate::watches::Watches;
