@@ -319,6 +319,7 @@ not a record"#;
             by_kind: CacheKinds::default(),
             mounts: vec![mount; 1000],
             measured_at: Time(Timestamp::UNIX_EPOCH),
+            replica: None,
         });
         let text = serde_json::to_string(&status).unwrap();
         assert!(text.len() < 10 * 1024, "{}", text.len());
