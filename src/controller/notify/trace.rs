@@ -81,12 +81,15 @@ struct Attribute {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 enum Value {
-    StringValue(String),
-    IntValue(String),
-    BoolValue(bool),
-    ArrayValue(Values),
+    #[serde(rename = "stringValue")]
+    Text(String),
+    #[serde(rename = "intValue")]
+    Number(String),
+    #[serde(rename = "boolValue")]
+    Flag(bool),
+    #[serde(rename = "arrayValue")]
+    List(Values),
 }
 
 #[derive(Serialize)]
@@ -95,12 +98,12 @@ struct Values {
 }
 
 fn text(key: &str, value: impl Into<String>) -> Attribute {
-    let (key, value) = (key.to_owned(), Value::StringValue(value.into()));
+    let (key, value) = (key.to_owned(), Value::Text(value.into()));
     Attribute { key, value }
 }
 
 fn number(key: &str, value: i64) -> Attribute {
-    let (key, value) = (key.to_owned(), Value::IntValue(value.to_string()));
+    let (key, value) = (key.to_owned(), Value::Number(value.to_string()));
     Attribute { key, value }
 }
 
@@ -175,10 +178,10 @@ pub fn of_build(
             Interval { from: to, to },
         );
     }
-    let tags = ended.tags.iter().cloned().map(Value::StringValue).collect();
+    let tags = ended.tags.iter().cloned().map(Value::Text).collect();
     let tags = (!ended.tags.is_empty()).then(|| Attribute {
         key: "container.image.tags".into(),
-        value: Value::ArrayValue(Values { values: tags }),
+        value: Value::List(Values { values: tags }),
     });
     let trigger = ended.trigger.as_ref().map(|it| it.reason.to_string());
     whole.attributes = [
@@ -258,7 +261,7 @@ fn step_of(mut span: Span, step: &Part) -> Span {
     if step.cached {
         span.attributes.push(Attribute {
             key: "whittle.step.cached".into(),
-            value: Value::BoolValue(true),
+            value: Value::Flag(true),
         });
     }
     if step.failed {
