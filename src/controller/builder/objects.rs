@@ -25,7 +25,7 @@ use crate::names;
 use crate::outside;
 use crate::settings::Settings;
 use crate::sharing;
-use whittle_api::{Builder, BuilderSpec, IsolationMode};
+use whittle_api::{Builder, IsolationMode};
 use whittle_build::request::paths;
 use whittle_image::digest_of;
 
@@ -213,11 +213,6 @@ fn stateful_set(
     }
 }
 
-/// True for a Builder whose spec speaks of several replicas.
-fn may_be_several(spec: &BuilderSpec) -> bool {
-    spec.replicas > 1 || spec.autoscale.is_some()
-}
-
 fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
     let spec = &builder.spec;
     let name = builder.name_any();
@@ -303,19 +298,18 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
         tolerations: (!spec.tolerations.is_empty()).then(|| spec.tolerations.clone()),
         priority_class_name: spec.priority_class_name.clone(),
-        // Where there is room: a node that is lost takes few of them. One alone has nothing of it, and is not restarted for it.
-        topology_spread_constraints: may_be_several(spec).then(|| {
-            vec![TopologySpreadConstraint {
-                max_skew: 1,
-                topology_key: "kubernetes.io/hostname".into(),
-                when_unsatisfiable: "ScheduleAnyway".into(),
-                label_selector: Some(LabelSelector {
-                    match_labels: Some(selector(builder)),
-                    match_expressions: None,
-                }),
-                ..TopologySpreadConstraint::default()
-            }]
-        }),
+        // Where there is room: a node that is lost takes few of them. One alone has it, too: as part of the template it would have the daemon
+        // restarted when a second one comes, or the last but one goes.
+        topology_spread_constraints: Some(vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".into(),
+            when_unsatisfiable: "ScheduleAnyway".into(),
+            label_selector: Some(LabelSelector {
+                match_labels: Some(selector(builder)),
+                match_expressions: None,
+            }),
+            ..TopologySpreadConstraint::default()
+        }]),
         runtime_class_name: spec.runtime_class_name.clone(),
         init_containers: Some(vec![tools(settings, root)]),
         containers: vec![Container {
