@@ -67,6 +67,20 @@ pub struct Built {
     pub phases: Option<Phases>,
 }
 
+impl Built {
+    /// The image was built, and for this reason it is not taken.
+    pub fn rejected(self, failure: Failure) -> Failed {
+        Failed {
+            failure,
+            revision: self.revision,
+            steps: self.steps,
+            advice: self.advice,
+            breaches: self.breaches,
+            phases: self.phases,
+        }
+    }
+}
+
 /// Why there is no image.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]

@@ -7,9 +7,10 @@ use super::settings::{
     BuilderSettings, CallbackSettings, EgressSettings, ProbeGuardSettings, RunnerSettings, Settings,
 };
 use crate::builder::state::CERTIFICATES_VERSION;
+use crate::imagebuild::Ended;
 use whittle_api::{
     BuildSecret, Builder, BuilderSpec, Certificates, FluxKind, FluxSource, GitRef, GitSource,
-    ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source,
+    ImageBuild, ImageBuildSpec, LocalRef, SecretKeyRef, Source, Started, TriggerReason,
 };
 
 /// Runners that have labels, annotations and nodes of the installation's own.
@@ -138,4 +139,31 @@ fn build(spec: ImageBuildSpec) -> ImageBuild {
     build.metadata.uid = Some("11111111-1111-1111-1111-111111111111".into());
     build.metadata.generation = Some(1);
     build
+}
+
+/// The end of a build that has succeeded.
+pub fn ended() -> Ended {
+    Ended {
+        reason: "Succeeded",
+        message: "m".into(),
+        build: 3,
+        generation: Some(2),
+        image: Some("registry.example.com/team/hello@sha256:aa".into()),
+        digest: Some("sha256:aa".into()),
+        tags: vec!["latest".into()],
+        revision: Some("main@sha1:bb".into()),
+        duration_seconds: Some(12),
+        queued_seconds: Some(0),
+        trigger: Some(Started {
+            revision: None,
+            tree: None,
+            read: true,
+            reason: TriggerReason::Commit,
+            detail: "main@sha1:bb".into(),
+            since: Time(Timestamp::from_second(999_000).unwrap()),
+            row: None,
+        }),
+        corrects: false,
+        at: Some(Time(Timestamp::from_second(1_000_000).unwrap())),
+    }
 }

@@ -3,6 +3,7 @@
 pub mod builder;
 mod clocks;
 pub mod cluster;
+mod due;
 mod egress;
 mod extra;
 #[cfg(test)]

@@ -68,6 +68,15 @@ async fn made_for(stage: &Stage, build: i64) -> Job {
         .await
 }
 
+/// The Job that was made in advance for the second build, and its runner's answer, which the controller holds.
+async fn waiting(stage: &Stage, port: u16) -> (Job, JoinHandle<(StatusCode, String)>) {
+    let waits = made_for(stage, 2).await;
+    stage.pod(&waits, json!({"phase": "Running"})).await;
+    let runner = asks(stage, port, &waits.name_any()).await;
+    held(stage, 1).await;
+    (waits, runner)
+}
+
 async fn goes(stage: &Stage, job: &Job) {
     let jobs: Api<Job> = stage.api();
     stage
@@ -177,10 +186,7 @@ async fn where_a_secret_has_another_name_or_nobody_waits_an_ordinary_job_is_made
     let mut stage = Stage::new().await;
     let output = |secret: &str| json!({"output": {"secretRef": {"name": secret}}});
     let port = built(&mut stage, output("first")).await;
-    let waits = made_for(&stage, 2).await;
-    stage.pod(&waits, json!({"phase": "Running"})).await;
-    let runner = asks(&stage, port, &waits.name_any()).await;
-    held(&stage, 1).await;
+    let (waits, runner) = waiting(&stage, port).await;
     stage.apply("hello", output("second")).await.unwrap();
     let job = stage.job("hello").await;
     assert_ne!(job.name_any(), waits.name_any());
@@ -206,10 +212,7 @@ async fn where_a_secret_has_another_name_or_nobody_waits_an_ordinary_job_is_made
 async fn a_runner_that_is_ended_before_it_has_its_request_costs_no_attempt() {
     let mut stage = Stage::new().await;
     let port = built(&mut stage, json!({})).await;
-    let waits = made_for(&stage, 2).await;
-    stage.pod(&waits, json!({"phase": "Running"})).await;
-    let runner = asks(&stage, port, &waits.name_any()).await;
-    held(&stage, 1).await;
+    let (waits, runner) = waiting(&stage, port).await;
     request(&stage, "now").await;
     runner.await.unwrap();
     let mut status = ended("");
@@ -234,10 +237,7 @@ async fn a_runner_that_is_ended_before_it_has_its_request_costs_no_attempt() {
 async fn a_controller_that_comes_back_hands_over_what_the_one_before_has_begun() {
     let mut stage = Stage::new().await;
     let port = built(&mut stage, json!({})).await;
-    let waits = made_for(&stage, 2).await;
-    stage.pod(&waits, json!({"phase": "Running"})).await;
-    let runner = asks(&stage, port, &waits.name_any()).await;
-    held(&stage, 1).await;
+    let (waits, runner) = waiting(&stage, port).await;
     request(&stage, "now").await;
     let (_, text) = runner.await.unwrap();
     // As if the answer had been lost with the controller.
@@ -332,10 +332,7 @@ async fn killed(number: usize, when: When) -> bool {
     let proxy = Proxy::start(stage.server).await;
     stage.account = Some(proxy.kubeconfig(stage.server));
     let port = built(&mut stage, json!({})).await;
-    let waits = made_for(&stage, 2).await;
-    stage.pod(&waits, json!({"phase": "Running"})).await;
-    let mut runner = asks(&stage, port, &waits.name_any()).await;
-    held(&stage, 1).await;
+    let (waits, mut runner) = waiting(&stage, port).await;
     proxy.hold_at(number, when);
     request(&stage, "now").await;
     let what = format!("{when:?} call {number}");

@@ -62,7 +62,7 @@ pub async fn attempt(request: &BuildRequest, build: &ImageBuild, program: &Path)
         Some(failure) => {
             let said = format!("failed: {}: {}", failure.reason, failure.message);
             request.place.say(&said);
-            alone::not_passed(built, failure)
+            Report::Failed(built.rejected(failure))
         }
         None => tagged(request, built).await,
     };
@@ -171,7 +171,7 @@ async fn tagged(request: &BuildRequest, built: Built) -> Report {
     };
     match attempt_here(&only).await {
         Report::Succeeded(_) => Report::Succeeded(built),
-        Report::Failed(failed) => alone::not_passed(built, failed.failure),
+        Report::Failed(failed) => Report::Failed(built.rejected(failed.failure)),
     }
 }
 

@@ -10,19 +10,7 @@ use super::{decide, status};
 use whittle_api::{
     Current, FailureReason, ImageBuild, ImageBuildStatus, PROBED, Reason, Stage, clear,
 };
-use whittle_build::report::{Built, Failed, Report};
-
-/// The report where a check of what was built has failed.
-pub fn not_passed(built: Built, failure: whittle_api::Failure) -> Report {
-    Report::Failed(Failed {
-        failure,
-        revision: built.revision,
-        steps: built.steps,
-        advice: built.advice,
-        breaches: built.breaches,
-        phases: built.phases,
-    })
-}
+use whittle_build::report::Report;
 
 /// The status where this report ends the first build of an ImageBuild, and the sentence of its Event. `checks`: what came of
 /// `spec.healthCheck`; empty where the image was not run.

@@ -171,7 +171,7 @@ pub fn not_answered(
                 ),
                 ..failure.clone()
             };
-            Next::Ends(Box::new(ends(built.clone(), failure)))
+            Next::Ends(Box::new(built.clone().rejected(failure)))
         }
     };
     Some(NotAnswered { rejected, next })
@@ -210,18 +210,7 @@ fn fall_back(build: &ImageBuild, built: &Built, full: &Full, told: Minimized) ->
         told.message, broken.message
     );
     let broken = Failure { message, ..broken };
-    Next::Ends(Box::new(ends(built, broken)))
-}
-
-fn ends(built: Built, failure: Failure) -> Failed {
-    Failed {
-        failure,
-        revision: built.revision,
-        steps: built.steps,
-        advice: built.advice,
-        breaches: built.breaches,
-        phases: built.phases,
-    }
+    Next::Ends(Box::new(built.rejected(broken)))
 }
 
 /// What the Pod said, in one line.

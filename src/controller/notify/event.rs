@@ -73,37 +73,8 @@ fn write(build: &ImageBuild, ended: &Ended, source: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
+    use crate::fixtures::{self, ended};
     use serde_json::{Value, json};
-    use whittle_api::{Started, TriggerReason};
-
-    fn ended() -> Ended {
-        Ended {
-            reason: "Succeeded",
-            message: "m".into(),
-            build: 3,
-            generation: Some(2),
-            image: Some("registry.example.com/team/hello@sha256:aa".into()),
-            digest: Some("sha256:aa".into()),
-            tags: vec!["latest".into()],
-            revision: Some("main@sha1:bb".into()),
-            duration_seconds: Some(12),
-            queued_seconds: Some(0),
-            trigger: Some(Started {
-                revision: None,
-                tree: None,
-                read: true,
-                reason: TriggerReason::Commit,
-                detail: "main@sha1:bb".into(),
-                since: Time(Timestamp::from_second(999_000).unwrap()),
-                row: None,
-            }),
-            corrects: false,
-            at: Some(Time(Timestamp::from_second(1_000_000).unwrap())),
-        }
-    }
 
     fn read(ended: &Ended) -> Value {
         serde_json::from_slice(&of(&fixtures::inline(), ended, "/whittle/a/b")).unwrap()

@@ -304,24 +304,13 @@ fn write(spans: Vec<Span>, installation: &BTreeMap<String, String>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-    use k8s_openapi::jiff::Timestamp;
 
+    /// It has waited for a while, and is of nobody's asking.
     fn ended() -> Ended {
         Ended {
-            reason: "Succeeded",
-            message: "m".into(),
-            build: 3,
-            generation: Some(2),
-            image: Some("registry.example.com/team/hello@sha256:aa".into()),
-            digest: Some("sha256:aa".into()),
-            tags: vec!["latest".into()],
-            revision: Some("main@sha1:bb".into()),
-            duration_seconds: Some(12),
             queued_seconds: Some(5),
             trigger: None,
-            corrects: false,
-            at: Some(Time(Timestamp::from_second(1_000_000).unwrap())),
+            ..fixtures::ended()
         }
     }
 

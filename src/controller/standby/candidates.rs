@@ -9,9 +9,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::decide::{MOST_IDLE, may_wait};
+use crate::due::{self, Due};
 use crate::names;
 use crate::pods;
 use crate::queues::{Name, name, names_of};
@@ -49,7 +49,7 @@ struct State {
     /// Jobs that came to nothing: no other of the same name is made.
     hopeless: BTreeSet<String>,
     /// Builders that are to be looked at, and when.
-    dirty: BTreeMap<Name, Instant>,
+    dirty: Due,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -145,31 +145,13 @@ impl Candidates {
 
     /// The same, after some time at the latest.
     pub fn touch_later(&self, builder: Name, after: Duration) {
-        let at = Instant::now() + after;
-        self.lock().dirty.entry(builder).or_insert(at);
+        self.lock().dirty.touch_later(builder, after);
         self.0.changed.notify_one();
     }
 
     /// The next Builder that is to be looked at, for one reader. Whoever stops to wait loses nothing.
     pub async fn next(&self) -> Name {
-        loop {
-            let due = {
-                let mut state = self.lock();
-                let first = state.dirty.iter().min_by_key(|(_, at)| **at);
-                let first = first.map(|(name, at)| (name.clone(), *at));
-                if let Some((name, at)) = &first
-                    && *at <= Instant::now()
-                {
-                    state.dirty.remove(name);
-                    return name.clone();
-                }
-                first.map(|(_, at)| at)
-            };
-            tokio::select! {
-                () = self.0.changed.notified() => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            }
-        }
+        due::next(&self.0.changed, || self.lock().dirty.take()).await
     }
 
     /// Names of the ImageBuilds of this Builder whose last build ended no longer ago than `idle`: those that build most often first,
@@ -255,9 +237,7 @@ impl State {
     }
 
     fn touch(&mut self, builder: Name) {
-        let at = Instant::now() + TOGETHER;
-        let known = self.dirty.entry(builder).or_insert(at);
-        *known = at.min(*known);
+        self.dirty.touch(builder, TOGETHER);
     }
 
     fn set(&mut self, name: Name, candidate: Option<Candidate>) {
@@ -385,7 +365,7 @@ mod tests {
         candidates.put(&Event::Apply(under_way(built("a", &[60]))));
         assert!(candidates.lock().dirty.is_empty());
         candidates.touch_later(default(), Duration::from_secs(600));
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         assert_eq!(candidates.next().await, default());
         assert_eq!(began.elapsed().as_secs(), 600);
     }

@@ -16,6 +16,7 @@ use super::lists::Send;
 use super::room::BUILDS;
 use super::tell;
 use super::voice::{Said, Voice};
+use crate::due::{self, Due};
 use crate::imagebuild::decide::{watches_bases, watches_source};
 use crate::queues::{Name, name, names_of};
 use crate::settings::TriggerSettings;
@@ -59,7 +60,7 @@ pub(super) struct State {
     /// What a list that has not ended yet has told.
     fresh: BTreeMap<Name, Entry>,
     /// Builders whose lists are to be written, and since when.
-    dirty: BTreeMap<Name, Instant>,
+    dirty: Due,
     /// What is to be looked at at once, by Builder, and from when on.
     wanted: BTreeMap<Name, BTreeMap<Wish, Instant>>,
     /// What was told to be looked at of late.
@@ -300,31 +301,13 @@ impl Sources {
 
     /// The same, after some time.
     pub fn touch_later(&self, builder: Name, after: Duration) {
-        let at = Instant::now() + after;
-        self.lock().dirty.entry(builder).or_insert(at);
+        self.lock().dirty.touch_later(builder, after);
         self.0.changed.notify_one();
     }
 
     /// The next Builder whose list is to be written, for one reader. Whoever stops to wait loses nothing.
     pub async fn next(&self) -> Name {
-        loop {
-            let due = {
-                let mut state = self.lock();
-                let first = state.dirty.iter().min_by_key(|(_, at)| **at);
-                let first = first.map(|(name, at)| (name.clone(), *at));
-                if let Some((name, at)) = &first
-                    && *at <= Instant::now()
-                {
-                    state.dirty.remove(name);
-                    return name.clone();
-                }
-                first.map(|(_, at)| at)
-            };
-            tokio::select! {
-                () = self.0.changed.notified() => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            }
-        }
+        due::next(&self.0.changed, || self.lock().dirty.take()).await
     }
 
     /// What is watched for the ImageBuilds of this Builder, those that were created first before the others.
@@ -449,9 +432,7 @@ impl State {
     }
 
     fn touch(&mut self, builder: Name) {
-        let at = Instant::now() + TOGETHER;
-        let known = self.dirty.entry(builder).or_insert(at);
-        *known = at.min(*known);
+        self.dirty.touch(builder, TOGETHER);
     }
 
     fn set(&mut self, name: Name, entry: Option<Entry>) {

@@ -18,7 +18,7 @@ use whittle_api::{
 };
 use whittle_build::report;
 use whittle_build::report::failed;
-use whittle_build::report::{Built, Failed, Report};
+use whittle_build::report::{Built, Report};
 use whittle_build::request::Tagging;
 use whittle_build::trial::named;
 
@@ -285,14 +285,7 @@ pub(super) fn go_on(
             let why = (failure.reason.into(), failure.message.as_str());
             status::put(&mut status, build, PROBED, Some(false), why, now);
         }
-        let report = Report::Failed(Failed {
-            failure,
-            revision: built.revision.clone(),
-            steps: built.steps,
-            advice: built.advice.clone(),
-            breaches: built.breaches.clone(),
-            phases: built.phases,
-        });
+        let report = Report::Failed(built.clone().rejected(failure));
         return end(observed, status, report, now);
     }
     let is_suspended = |found: &gate::Check| matches!(found.state, State::Suspended(_));
