@@ -383,7 +383,9 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
         let found = tried.find_map(|_| {
             offset = (offset + 1) % COUNT;
             let port = FIRST + offset;
-            TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+            TcpListener::bind(("127.0.0.1", port))
+                .is_ok()
+                .then_some(port)
         });
         found.expect("a port of 20000 to 29999 is free")
     });

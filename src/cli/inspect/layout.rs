@@ -9,7 +9,8 @@ use super::files::Files;
 use super::manifest::{Document, ImageDocument, MANIFEST_LIMIT, image, read, verify};
 use super::source::{Pointed, same_name};
 use whittle_image::{
-    Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits, ManifestError, is_digest,
+    Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits, ManifestError,
+    is_digest,
 };
 
 /// What marks a layout.

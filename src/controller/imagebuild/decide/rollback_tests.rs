@@ -387,7 +387,12 @@ fn a_refused_one_leaves_what_is_held_back_as_it_was() {
 
 #[test]
 fn a_digest_that_is_none_goes_into_no_url() {
-    for digest in ["../../other/manifests/x", "sha256:c", "sha256:", "sha256:../x"] {
+    for digest in [
+        "../../other/manifests/x",
+        "sha256:c",
+        "sha256:",
+        "sha256:../x",
+    ] {
         let mut build = asks(four(), "3");
         let status = build.status.as_mut().unwrap();
         status.history[1].digest = Some(digest.into());
