@@ -35,7 +35,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn of(times: Vec<Duration>) -> Self {
+    pub fn of(times: &[Duration]) -> Self {
         let mut seconds: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
         seconds.sort_by(f64::total_cmp);
         Self {
@@ -194,7 +194,13 @@ impl Bench {
         Ok(())
     }
 
-    pub fn image_build(&self, name: &str, branch: &str, image: &str, tag: &str) -> Result<ImageBuild> {
+    pub fn image_build(
+        &self,
+        name: &str,
+        branch: &str,
+        image: &str,
+        tag: &str,
+    ) -> Result<ImageBuild> {
         let build = json!({
             "apiVersion": "whittle.dev/v1alpha1", "kind": "ImageBuild", "metadata": {"name": name},
             "spec": {

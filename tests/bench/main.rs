@@ -78,7 +78,7 @@ async fn main() -> Result<()> {
 }
 
 fn row(case: &str, runs: usize, ours: Vec<Duration>, bare: Vec<Duration>) {
-    let (a, b) = (Figures::of(ours), Figures::of(bare));
+    let (a, b) = (Figures::of(&ours), Figures::of(&bare));
     println!(
         "{case:<12} {runs:>4} {:>22} {:>22} {:>12.2} {:>8.2}",
         a.to_string(),

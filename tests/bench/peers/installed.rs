@@ -87,7 +87,9 @@ pub fn is_not_there() -> Result<()> {
         kind || at.is_some_and(|it| NAMESPACES.contains(&it) || it == NAMESPACE)
     };
     match crds.lines().chain(namespaces.lines()).find(of_peers) {
-        Some(name) => Err(format!("{name} is there, and not of this bench: it is left alone").into()),
+        Some(name) => {
+            Err(format!("{name} is there, and not of this bench: it is left alone").into())
+        }
         None => Ok(()),
     }
 }
@@ -174,7 +176,10 @@ fn objects(folder: &Path) -> Result<Vec<Value>> {
     files.sort();
     let mut all = vec![];
     for file in files {
-        let name = file.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+        let name = file
+            .file_name()
+            .and_then(|it| it.to_str())
+            .unwrap_or_default();
         if !name.ends_with(".yaml") || LEFT_OUT.contains(&name) {
             continue;
         }
@@ -201,11 +206,22 @@ impl Images {
         let name = buildkit.strip_prefix("docker.io/").unwrap_or(buildkit);
         let name = name.strip_prefix(&format!("{registry}/")).unwrap_or(name);
         let base = format!("{host}/{name}");
-        let digest = said(Command::new("crane").args(["digest", "--insecure", &base]), "")?;
+        let digest = said(
+            Command::new("crane").args(["digest", "--insecure", &base]),
+            "",
+        )?;
         let repository = buildkit.split('@').next().unwrap_or(buildkit);
-        let tag = repository.rfind(':').filter(|at| !repository[*at..].contains('/'));
+        let tag = repository
+            .rfind(':')
+            .filter(|at| !repository[*at..].contains('/'));
         let repository = &repository[..tag.unwrap_or(repository.len())];
-        let tekton = ["controller", "entrypoint", "nop", "webhook", "workingdirinit"];
+        let tekton = [
+            "controller",
+            "entrypoint",
+            "nop",
+            "webhook",
+            "workingdirinit",
+        ];
         let tekton = tekton.map(|it| (format!("tekton-{it}"), it));
         let shipwright = [
             ("shipwright-git".to_owned(), "git"),
@@ -258,7 +274,9 @@ fn image(
     // One without a base has none.
     let platform = ["--set-platform", "linux/amd64", "--tag", &there];
     said(
-        crane().args(["mutate", "--insecure", &there]).args(platform),
+        crane()
+            .args(["mutate", "--insecure", &there])
+            .args(platform),
         "",
     )?;
     let digest = said(crane().args(["digest", "--insecure", &there]), "")?;
@@ -271,7 +289,9 @@ fn with_image(deployment: &mut Value, image: &str, shell: &str) {
     deployment["spec"]["template"]["metadata"]["labels"][CONTROLLER] = "true".into();
     let containers = &mut deployment["spec"]["template"]["spec"]["containers"];
     for container in containers.as_array_mut().into_iter().flatten() {
-        let program = container["image"].as_str().and_then(|it| it.rsplit('/').next());
+        let program = container["image"]
+            .as_str()
+            .and_then(|it| it.rsplit('/').next());
         container["command"] = json!([format!("/ko-app/{}", program.unwrap_or_default())]);
         container["image"] = image.into();
         let is_made = |it: &Value| it.as_str().is_some_and(|it| it.starts_with("ko://"));
@@ -324,7 +344,12 @@ pub fn tekton(images: &Images) -> Result<()> {
     let mut with_images = vec![];
     for mut deployment in deployments {
         with_image(&mut deployment, &images.tekton, &images.shell);
-        names.push(deployment["metadata"]["name"].as_str().unwrap_or("").to_owned());
+        names.push(
+            deployment["metadata"]["name"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned(),
+        );
         with_images.push(deployment);
     }
     apply(with_images)?;

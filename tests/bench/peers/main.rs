@@ -250,7 +250,9 @@ impl Field {
         match case {
             Case::Unchanged => {}
             Case::OneLine => self.bench.change(&format!("{} {run}", peer.word()))?,
-            Case::Cold if peer == Peer::Buildx => self.buildx.run(&["prune", "--all", "--force"])?,
+            Case::Cold if peer == Peer::Buildx => {
+                self.buildx.run(&["prune", "--all", "--force"])?
+            }
             Case::Cold => {
                 let mut prune = self.bench.buildctl_at_the_daemon();
                 prune.extend(["prune".into(), "--all".into()]);
@@ -269,7 +271,8 @@ impl Field {
             Peer::Buildx => self.buildx()?,
             Peer::Whittle => {
                 let line = self.bench.whittle(name).await?;
-                self.bench.forget(&format!("bench-{name}")).await?;
+                let runners = format!("{}={}", names::COMPONENT, names::RUNNER);
+                self.pods_are_gone(&runners).await?;
                 line.ready
             }
             Peer::Shipwright => self.shipwright(name).await?,
@@ -328,14 +331,18 @@ impl Field {
         let time = time?;
         let all = DeleteParams::foreground();
         self.build_runs.delete(name, &all).await?;
-        let pods = Api::<Pod>::namespaced(self.bench.client.clone(), NAMESPACE);
-        let its = ListParams::default().labels(&format!("buildrun.shipwright.io/name={name}"));
-        until("the BuildRun and its Pod are gone", async || {
-            let left = self.build_runs.get_opt(name).await?;
-            Ok(left.is_none() && pods.list(&its).await?.items.is_empty())
-        })
-        .await?;
+        let its = format!("buildrun.shipwright.io/name={name}");
+        self.pods_are_gone(&its).await?;
         Ok(time)
+    }
+
+    async fn pods_are_gone(&self, labels: &str) -> Result<()> {
+        let pods = Api::<Pod>::namespaced(self.bench.client.clone(), NAMESPACE);
+        let these = ListParams::default().labels(labels);
+        until("the build's Pod is gone", async || {
+            Ok(pods.list(&these).await?.items.is_empty())
+        })
+        .await
     }
 
     /// What the controllers take for unchanged builds.
@@ -406,7 +413,10 @@ fn strategy(bench: &Bench, buildkit: &str) -> Vec<Value> {
         "--tlscacert=/tls/builder-ca.crt",
         "--tlscert=/tls/tls.crt",
         "--tlskey=/tls/tls.key",
-        format!("--tlsservername={}", names::builder_host("default", NAMESPACE, 0)),
+        format!(
+            "--tlsservername={}",
+            names::builder_host("default", NAMESPACE, 0)
+        ),
         "build",
         "--progress=plain",
         "--frontend=dockerfile.v0",
