@@ -94,52 +94,66 @@ pub fn is_not_there() -> Result<()> {
     }
 }
 
-/// Removes everything that has the label.
+/// Removes everything that has the label. A step that fails holds up none of those behind it: what counts is what is left.
 pub fn clear() -> Result<()> {
-    // Builds while their controllers answer. Where these have gone, the rest goes first, and this is waited for below.
     let ours = format!("--selector={OURS}");
-    let builds = namespaces_of_ours()?;
-    let (builds, homes): (Vec<String>, Vec<String>) =
-        builds.into_iter().partition(|it| it.ends_with(NAMESPACE));
-    let _ = delete(&builds, "60s");
+    let tried = |step: Result<String>| {
+        step.unwrap_or_else(|error| {
+            eprintln!("{error}");
+            String::new()
+        })
+    };
+    // Builds while their controllers answer. Where these have gone, the rest goes first, and this is waited for below.
+    let (builds, homes): (Vec<String>, Vec<String>) = named("namespaces")?
+        .into_iter()
+        .partition(|it| it.ends_with(NAMESPACE));
+    tried(delete(&builds, "60s"));
     // Tekton's controllers would write the addresses of its webhooks anew.
     for home in &homes {
-        let home = home.trim_start_matches("namespace/");
-        let at = format!("--namespace={home}");
-        let all = ["--all", "--cascade=foreground", "--timeout=60s"];
-        kubectl(&[&["delete", "deployments", &at][..], &all].concat())?;
+        let at = home.replace("namespace/", "--namespace=");
+        let all = ["--all", "--cascade=foreground", "--timeout=180s"];
+        tried(kubectl(
+            &[&["delete", "deployments", &at][..], &all].concat(),
+        ));
     }
     for kind in CLUSTER_WIDE {
         let gone = ["delete", kind, &ours, "--ignore-not-found", "--timeout=60s"];
-        kubectl(&gone)?;
+        tried(kubectl(&gone));
     }
-    let crds = kubectl(&["get", "crds", "--output=name", &ours])?;
-    for crd in crds.lines() {
+    let crds = named("crds")?;
+    for crd in &crds {
         // Nobody translates the objects of other versions any more.
         let none = r#"--patch={"spec":{"conversion":{"strategy":"None","webhook":null}}}"#;
-        kubectl(&["patch", crd, "--type=merge", none])?;
+        tried(kubectl(&["patch", crd, "--type=merge", none]));
     }
-    let crds: Vec<String> = crds.lines().map(str::to_owned).collect();
-    delete(&crds, "120s")?;
-    delete(&namespaces_of_ours()?, "180s")
+    tried(delete(&crds, "180s"));
+    tried(delete(&named("namespaces")?, "300s"));
+    let mut left = vec![];
+    for kind in CLUSTER_WIDE.iter().chain(&["crds", "namespaces"]) {
+        left.extend(named(kind)?);
+    }
+    match left.is_empty() {
+        true => Ok(()),
+        false => Err(format!("left, and to be removed with RUNS=0: {}", left.join(" ")).into()),
+    }
 }
 
-fn namespaces_of_ours() -> Result<Vec<String>> {
+/// Those of a kind that have the label, as kubectl names them.
+fn named(kind: &str) -> Result<Vec<String>> {
     let ours = format!("--selector={OURS}");
-    let all = kubectl(&["get", "namespaces", "--output=name", &ours])?;
+    let all = kubectl(&["get", kind, "--output=name", &ours])?;
     Ok(all.lines().map(str::to_owned).collect())
 }
 
 /// Until they are gone.
-fn delete(names: &[String], timeout: &str) -> Result<()> {
+fn delete(names: &[String], timeout: &str) -> Result<String> {
     if names.is_empty() {
-        return Ok(());
+        return Ok(String::new());
     }
     let timeout = format!("--timeout={timeout}");
     let mut arguments = vec!["delete", "--ignore-not-found", &timeout];
     arguments.extend(names.iter().map(String::as_str));
-    kubectl(&arguments)?;
-    Ok(())
+    kubectl(&arguments)
 }
 
 /// Builds them, where they are not yet; the folder that has them.
