@@ -102,6 +102,10 @@ bench-admission: ## What the probe guard costs at a Pod's admission, on the clus
 bench-modes: ## What isolation and sharing of builders cost, in turns, on the local cluster with Whittle installed; RUNS=5
 	source .cluster/env && cargo bench --locked --bench modes
 
+.PHONY: bench-peers
+bench-peers: ## A build through Shipwright on Tekton, buildx, Whittle and bare buildctl, in turns, after `make demo`. RUNS=7; 0 only removes them
+	tests/bench/peers.sh
+
 .PHONY: bench-scale
 bench-scale: ## The controller's memory and requests at 0, N/10 and N ImageBuilds: docs/scale.md. N=10000 PROFILE=release
 	cargo build --locked --bin whittle --profile $(or $(PROFILE),release)

@@ -58,6 +58,12 @@ var onDemand = []family{
 	{name: "flux", programs: []string{"source-controller"}, seconds: 240},
 	{name: "kueue", programs: []string{"kueue"}, seconds: 240},
 	{name: "collector", programs: []string{"collector"}, ownMain: true, seconds: 90},
+	// The peers of `make bench-peers`. All programs are linked into one folder: what they are called at home says too little there.
+	{name: "buildx", programs: []string{"buildx"}, seconds: 90},
+	{name: "shipwright", programs: []string{"shipwright-build-controller", "shipwright-git"}, rename: map[string]string{"git": "shipwright-git"}, seconds: 120},
+	{name: "tekton", programs: []string{"tekton-controller", "tekton-entrypoint", "tekton-nop", "tekton-webhook", "tekton-workingdirinit"},
+		rename: map[string]string{"controller": "tekton-controller", "entrypoint": "tekton-entrypoint", "nop": "tekton-nop",
+			"webhook": "tekton-webhook", "workingdirinit": "tekton-workingdirinit"}, seconds: 180},
 }
 
 // familiesFor are those that a cluster with these images needs.
