@@ -96,11 +96,11 @@ bench-minimize: ## `whittle minimize` against `whittle inspect`, in turns, on 15
 
 .PHONY: bench-admission
 bench-admission: ## What the probe guard costs at a Pod's admission, on the cluster of `make demo`; REQUESTS=4000
-	source .cluster/env && cargo bench --locked --bench admission
+	source .cluster/env && cargo test --locked --quiet --bench admission
 
 .PHONY: bench-modes
 bench-modes: ## What isolation and sharing of builders cost, in turns, on the local cluster with Whittle installed; RUNS=5
-	source .cluster/env && cargo bench --locked --bench modes
+	source .cluster/env && cargo test --locked --quiet --bench modes
 
 .PHONY: bench-peers
 bench-peers: ## A build through Shipwright on Tekton, buildx, Whittle and bare buildctl, in turns, after `make demo`. RUNS=7; 0 only removes them
