@@ -18,6 +18,7 @@ mod notify;
 mod others;
 mod outside;
 pub mod placement;
+mod platforms;
 mod pods;
 mod queues;
 mod recorder;

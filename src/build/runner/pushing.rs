@@ -5,6 +5,7 @@
 //! (<https://github.com/containerd/containerd/blob/v2.3.6/core/remotes/docker/resolver.go>). It says nothing then, as in a
 //! push that takes long.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -29,16 +30,25 @@ const AWAY: u32 = 2;
 /// So often allowed after the registry was away, a push that still goes on is one that waits forever.
 const ALLOWED: u32 = 6;
 
-/// Whether the builder pushes, and for how long it has.
+/// Whether the builder pushes, and for how long it has. Of several daemons that work at the same time, any of them.
 #[derive(Default)]
 pub(super) struct Pushing {
     now: watch::Sender<bool>,
+    /// Which of them do.
+    who: Mutex<BTreeSet<usize>>,
     /// Since when, and how long before that.
     time: Mutex<(Option<Instant>, Duration)>,
 }
 
 impl Pushing {
-    pub(super) fn set(&self, on: bool) {
+    /// The daemon of this number pushes, or does not.
+    pub(super) fn set(&self, daemon: usize, on: bool) {
+        let mut who = self.who.lock().expect("nobody panics with it");
+        match on {
+            true => who.insert(daemon),
+            false => who.remove(&daemon),
+        };
+        let on = !who.is_empty();
         let changed = self
             .now
             .send_if_modified(|known| std::mem::replace(known, on) != on);
@@ -168,6 +178,19 @@ mod tests {
         let mut heard = Heard::default();
         let mut all = answers.into_iter().enumerate();
         all.find_map(|(at, answer)| Some((at, heard.answer(answer)?)))
+    }
+
+    #[test]
+    fn of_several_daemons_one_that_pushes_is_enough() {
+        let pushing = Pushing::default();
+        let now = || *pushing.now.borrow();
+        assert!(!now());
+        pushing.set(0, true);
+        pushing.set(1, true);
+        pushing.set(0, false);
+        assert!(now());
+        pushing.set(1, false);
+        assert!(!now());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::super::{Context, Error};
 use super::decide::{Observed, Say};
 use crate::builder::objects::BuilderObjects;
 use crate::builder::{anew, volume};
+use crate::installation;
 use whittle_api::{Builder, Certificates, Reason};
 
 /// Makes certificates, and writes them.
@@ -23,6 +24,20 @@ pub async fn renew(observed: &Observed, context: &Context) -> Result<Certificate
 pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<StatefulSet, Error> {
     context.cluster.apply_surroundings(wanted).await?;
     Ok(context.cluster.apply_daemon(wanted).await?)
+}
+
+/// Writes the Builder that is the daemon of a platform; what is said where that is refused: the Builder itself goes on without.
+pub async fn apply_platform(wanted: &Builder, context: &Context) -> Result<Option<String>, Error> {
+    let mut wanted = wanted.clone();
+    let labels = installation::labels(&context.settings.watch.selector);
+    wanted.labels_mut().extend(labels);
+    match context.cluster.apply_builder(&wanted).await {
+        Ok(()) => Ok(None),
+        Err(error) => match error.refusal() {
+            Some(refusal) => Ok(Some(refusal.words.clone())),
+            None => Err(error.into()),
+        },
+    }
 }
 
 /// Asks for larger volumes; what is said where that is refused.

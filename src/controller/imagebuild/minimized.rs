@@ -249,6 +249,7 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
             // A node takes its own platform out of the index.
             digest: known.map_or(&full.digest, |it| &it.digest).clone(),
             size: known.map_or(full.size, |it| it.size),
+            solve: small.solve,
             layers: vec![],
             // As whom its Pod runs is the same in both.
             contents: small.contents.as_ref().map(|contents| ContentsStatus {
