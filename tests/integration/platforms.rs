@@ -72,22 +72,20 @@ async fn a_platform_has_a_daemon_of_its_own_which_runners_are_told_of_and_which_
         all.len() == 1 && all[0].ready && all[0].builder == ARM
     })
     .await;
-    let set = stage
-        .api::<StatefulSet>()
-        .get(&format!("whittle-builder-{ARM}"));
-    let pod = set.await.unwrap().spec.unwrap().template.spec.unwrap();
+    let objects = format!("whittle-builder-{ARM}");
+    let set = stage.api::<StatefulSet>().get(&objects).await.unwrap();
+    let pod = set.spec.unwrap().template.spec.unwrap();
     assert_eq!(pod.node_selector.unwrap()["example.com/pool"], "arm");
     let secrets = pod.volumes.unwrap().into_iter();
     let secrets: Vec<_> = secrets
         .filter_map(|it| it.secret.and_then(|it| it.secret_name))
         .collect();
     assert_eq!(secrets, ["whittle-builder-default-server"]);
-    let made = stage
-        .api::<Secret>()
-        .get_opt(&format!("whittle-builder-{ARM}-server"));
-    assert!(made.await.unwrap().is_none(), "it needs no keys of its own");
+    let own = format!("{objects}-server");
+    let made = stage.api::<Secret>().get_opt(&own).await.unwrap();
+    assert!(made.is_none(), "it needs no keys of its own");
     let policy = stage.api::<NetworkPolicy>();
-    let policy = policy.get(&format!("whittle-builder-{ARM}")).await.unwrap();
+    let policy = policy.get(&objects).await.unwrap();
     let from = policy
         .spec
         .unwrap()
