@@ -168,7 +168,7 @@ mod tests {
             String::from_utf8(made).unwrap(),
             String::from_utf8(one.clone()).unwrap()
         );
-        assert_eq!(joined(&[one.clone()], &order).unwrap(), one);
+        assert_eq!(joined(std::slice::from_ref(&one), &order).unwrap(), one);
     }
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
     fn a_platform_that_is_missing_or_there_twice_is_told() {
         let amd64 = index(&[entry("linux/amd64", 'a')]);
         let order = names(&["linux/amd64", "linux/arm64"]);
-        let said = joined(&[amd64.clone()], &order).unwrap_err();
+        let said = joined(std::slice::from_ref(&amd64), &order).unwrap_err();
         assert_eq!(said, "linux/arm64: missing");
         let said = joined(&[amd64.clone(), amd64.clone()], &order[..1]).unwrap_err();
         assert_eq!(said, "linux/amd64: more than one image");
