@@ -186,3 +186,52 @@ async fn somebody_elses_builder_that_has_its_name_is_left_alone() {
     assert_eq!(theirs.spec.max_concurrent_builds, 7);
     assert!(theirs.owner_references().is_empty());
 }
+
+#[tokio::test]
+async fn what_platforms_cannot_be_is_refused_with_what_to_do() {
+    let stage = Stage::new().await;
+    let builders = stage.api::<Builder>();
+    let arm = json!([{"platform": "linux/arm64"}]);
+    let many = [
+        "amd64", "arm64", "386", "ppc64le", "s390x", "riscv64", "loong64", "mips64", "mips64le",
+    ];
+    let many: Vec<_> = many
+        .map(|it| json!({"platform": format!("linux/{it}")}))
+        .into();
+    for (spec, words) in [
+        (
+            json!({"platforms": arm, "replicas": 2}),
+            "each platform has one daemon",
+        ),
+        (
+            json!({"platforms": arm, "autoscale": {"max": 2}}),
+            "each platform has one daemon",
+        ),
+        (
+            json!({"platforms": arm, "sharing": "ImageBuild"}),
+            "sharing must be Namespace",
+        ),
+        (
+            json!({"platforms": [{"platform": "linux/arm64"}, {"platform": "linux/arm64/v8"}]}),
+            "the same platform",
+        ),
+        (
+            json!({"platforms": [{"platform": "linux/arm64"}, {"platform": "linux/arm64"}]}),
+            "duplicate entries",
+        ),
+        (
+            json!({"platforms": [{"platform": "linux/aarch64"}]}),
+            "write linux/arm64",
+        ),
+        (json!({"platforms": many}), "must have at most 8 items"),
+    ] {
+        let object = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "metadata": {"name": "default"}, "spec": spec});
+        let params = PatchParams::apply("test").force();
+        let refused = builders
+            .patch("default", &params, &Patch::Apply(object))
+            .await;
+        let said = refused.err().map(|error| error.to_string());
+        let said = said.unwrap_or_else(|| panic!("{spec} is taken"));
+        assert!(said.contains(words), "{spec}: {said}");
+    }
+}
