@@ -7,8 +7,8 @@ use kube::ResourceExt;
 
 use super::super::{Context, Error};
 use super::decide::{Observed, Serves, asks_for_events, asks_for_secrets, asks_for_use, restarts};
-use crate::builder::{anew, platforms};
 use crate::builder::state::Use;
+use crate::builder::{anew, platforms};
 use crate::platforms::Seen;
 use crate::sharing;
 use whittle_api::{Builder, MOST_PLATFORMS};
