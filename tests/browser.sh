@@ -8,4 +8,4 @@ if ! command -v chromium-headless-shell >/dev/null; then
   echo "chromium-headless-shell not found: make packages installs Debian's package of that name" >&2
   exit 1
 fi
-cargo test --locked --workspace --lib -- --ignored --nocapture in_a_browser
+cargo test --locked --lib -- --ignored --nocapture in_a_browser

@@ -22,4 +22,4 @@ if [ ! -d "$shells" ]; then
   done
   mv "$work/shells" "$shells"
 fi
-SHELLS=$shells cargo test --locked --workspace --lib -- --ignored --nocapture what_is_said_of_scripts
+SHELLS=$shells cargo test --locked --lib -- --ignored --nocapture what_is_said_of_scripts

@@ -22,7 +22,10 @@ fn the_charts_schema_has_each_field_of_a_builder_and_no_other() {
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut expected: Vec<&String> = spec["properties"].as_object().unwrap().keys().collect();
     expected.sort();
-    assert!(fields.iter().any(|field| *field == "replicas"), "{fields:?}");
+    assert!(
+        fields.iter().any(|field| *field == "replicas"),
+        "{fields:?}"
+    );
     assert_eq!(fields, expected);
     assert_eq!(own["additionalProperties"], false);
     assert_eq!(

@@ -15,7 +15,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::auth::{Challenge, challenge};
-use super::{Credentials, Patience, RegistryError, causes};
+use super::{Credentials, Patience, RegistryError, callback, causes};
 use crate::answer::{Kind, answer};
 use crate::layout::Layout;
 use whittle_image::{
@@ -624,17 +624,10 @@ fn server(response: &Response) -> Option<String> {
 
 /// Up to `limit` bytes of a body, and whether these are all.
 pub(super) async fn body(
-    mut response: Response,
+    response: Response,
     limit: usize,
 ) -> Result<(Vec<u8>, bool), RegistryError> {
-    let mut bytes = vec![];
-    while let Some(chunk) = response.chunk().await.map_err(network)? {
-        if bytes.len() + chunk.len() > limit {
-            return Ok((bytes, false));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok((bytes, true))
+    callback::body(response, limit).await.map_err(network)
 }
 
 /// Seconds, or a date (<https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>); dates are seldom and

@@ -3,6 +3,7 @@
 
 pub mod answer;
 mod auth;
+pub mod callback;
 mod client;
 mod docker_config;
 #[cfg(any(test, feature = "fixtures"))]

@@ -282,7 +282,10 @@ async fn wrong_use_is_told_before_anything_is_built() {
             "without tag and digest",
         ),
         (&["--output", "oci:/proc"], "/proc is not an OCI layout"),
-        (&["--push", "--timeout", "1d"], "invalid duration 1d"),
+        (
+            &["--push", "--timeout", "1d"],
+            "timeout: invalid duration: write one between 1s and 24h",
+        ),
     ] {
         let said = bench.build(&text, options).said(2);
         assert!(said.contains(words), "{options:?}: {said}");

@@ -3,7 +3,7 @@
 # (default 60). Begins with tests/fuzz/corpus: the seeds, those of the first three written by
 # src/image/seeds.rs, and what earlier runs found, one archive a target. What a run finds goes to
 # tests/fuzz/found; FUZZ_MERGE=1 writes the archives anew, with what reaches code that nothing else in them
-# reaches.
+# reaches. With the argument "build" nothing is run.
 #
 # Runs on the pinned stable toolchain: the coverage marks are stable options of the compiler. Without a
 # sanitizer, which would need a nightly one: the project has no unsafe code, so what is looked for is
@@ -19,6 +19,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 command -v c++ >/dev/null || { echo "c++ is missing: make packages, or apt-get install g++" >&2; exit 1; }
 # Apart from the everyday programs: the marks are in every crate.
 cargo build --locked --package whittle-fuzz --profile fuzz --target "$target" --target-dir target
+[[ ${1-} != build ]] || exit 0
 built=target/$target/fuzz
 mkdir -p crashes
 # As much as the operator's threads have.

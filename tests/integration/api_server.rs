@@ -1,6 +1,8 @@
 //! One etcd and one API server for all tests of a run, on loopback ports of their own.
 
+use std::io::{Read, Seek, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -358,11 +360,39 @@ impl ApiServer {
     }
 }
 
-/// Ports that were free a moment ago.
+/// Ports that are free, and stay so until who asked listens: nobody else is told the same ones soon, and none is of those that the
+/// kernel gives out by itself (32768 to 60999), or a connection of another test could have it a moment later.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] =
-        std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 10_000;
+    let user = std::fs::metadata("/proc/self").unwrap().uid();
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(std::env::temp_dir().join(format!("whittle-tests-port-{user}")))
+        .unwrap();
+    // Until the file is closed.
+    file.lock().unwrap();
+    let mut last = String::new();
+    file.read_to_string(&mut last).unwrap();
+    let mut offset: u16 = last.parse().unwrap_or_default();
+    let free = std::array::from_fn(|_| {
+        let mut tried = 0..COUNT;
+        let found = tried.find_map(|_| {
+            offset = (offset + 1) % COUNT;
+            let port = FIRST + offset;
+            TcpListener::bind(("127.0.0.1", port))
+                .is_ok()
+                .then_some(port)
+        });
+        found.expect("a port of 20000 to 29999 is free")
+    });
+    file.set_len(0).unwrap();
+    file.rewind().unwrap();
+    write!(file, "{offset}").unwrap();
+    free
 }
 
 impl Part {

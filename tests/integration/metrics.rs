@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::api_server::free_ports;
 use crate::stage::{Stage, root, success};
 
 /// Debian's programs: tests/prometheus.sh fetches them.
@@ -38,10 +39,7 @@ impl Prometheus {
             "scrape_configs": [{"job_name": "whittle", "static_configs": [{"targets": [format!("127.0.0.1:{of}")]}]}]});
         let path = data.path().join("prometheus.yaml");
         std::fs::write(&path, config.to_string()).unwrap();
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let [port] = free_ports();
         let log = std::fs::File::create(data.path().join("log")).unwrap();
         let process = Command::new(programs().join("prometheus"))
             .arg(format!("--config.file={}", path.display()))

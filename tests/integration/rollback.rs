@@ -11,6 +11,10 @@ use whittle_build::request::{BuildRequest, Tagging, paths};
 
 use crate::stage::{Stage, failure, success};
 
+const FIRST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const SECOND: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const THIRD: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+
 async fn annotate(stage: &Stage, value: Value) {
     let patch = json!({"metadata": {"annotations": {"whittle.dev/rollback": value}}});
     let builds = stage.api::<ImageBuild>();
@@ -58,7 +62,7 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
     let mut stage = Stage::with_controller().await;
     stage.apply("hello", json!({})).await.unwrap();
     stage.builder_starts().await;
-    for (build, digest) in [(1, "sha256:aa"), (2, "sha256:bb")] {
+    for (build, digest) in [(1, FIRST), (2, SECOND)] {
         let spec = json!({"rebuild": build.to_string()});
         stage.apply("hello", spec).await.unwrap();
         let job = stage
@@ -73,9 +77,9 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
         stage.ready("hello", "True", "Succeeded").await;
     }
     let before = stage.get("hello").await.status.unwrap();
-    assert_eq!(before.digest.as_deref(), Some("sha256:bb"));
+    assert_eq!(before.digest.as_deref(), Some(SECOND));
     let (last, earlier) = (before.build.unwrap(), before.history[1].build);
-    assert_eq!(before.history[1].digest.as_deref(), Some("sha256:aa"));
+    assert_eq!(before.history[1].digest.as_deref(), Some(FIRST));
 
     // Asked for while nobody looks; killed once it was begun, and once its runner has ended.
     stage.kill_controller();
@@ -86,13 +90,13 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
     let Tagging::Back { image, tags, .. } = tagging(&stage, &job).await else {
         panic!("nothing is built");
     };
-    assert_eq!((image.as_str(), tags), ("sha256:aa", vec!["latest".into()]));
+    assert_eq!((image.as_str(), tags), (FIRST, vec!["latest".into()]));
     stage.kill_controller();
-    stage.pod_ends(&job, &success("sha256:aa")).await;
+    stage.pod_ends(&job, &success(FIRST)).await;
     stage.start_controller().await;
     stage.ready("hello", "True", "RolledBack").await;
     let status = ended(&stage, last + 1).await;
-    assert_eq!(status.digest.as_deref(), Some("sha256:aa"));
+    assert_eq!(status.digest.as_deref(), Some(FIRST));
     assert_eq!(status.history[0].rolled_back_to, Some(earlier));
     assert_eq!(status.rollback.unwrap().state, RollbackState::Done);
     stage
@@ -120,7 +124,7 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
     let status = stage.get("hello").await.status.unwrap();
     assert_eq!(
         (status.build, status.digest.as_deref()),
-        (Some(last + 1), Some("sha256:aa"))
+        (Some(last + 1), Some(FIRST))
     );
     stage.ready("hello", "True", "RolledBack").await;
 
@@ -134,7 +138,7 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
     assert_eq!(status.history[0].result, "ImageNotFound");
     assert_eq!(
         (status.digest.as_deref(), status.failure),
-        (Some("sha256:aa"), None)
+        (Some(FIRST), None)
     );
     stage.ready("hello", "True", "Succeeded").await;
 
@@ -145,7 +149,7 @@ async fn a_rollback_happens_once_whenever_the_controller_is_killed_and_the_next_
     let job = stage.job("hello").await;
     assert_eq!(number(&job), (last + 3).to_string());
     assert_eq!(tagging(&stage, &job).await, Tagging::Now);
-    stage.pod_ends(&job, &success("sha256:cc")).await;
+    stage.pod_ends(&job, &success(THIRD)).await;
     let status = ended(&stage, last + 3).await;
-    assert_eq!(status.digest.as_deref(), Some("sha256:cc"));
+    assert_eq!(status.digest.as_deref(), Some(THIRD));
 }

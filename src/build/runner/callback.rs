@@ -1,11 +1,9 @@
 //! Tells the controller, over mutual TLS, how far the build is and what came of it. A convenience: where
 //! it does not get through, the termination message still does.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -14,7 +12,7 @@ use crate::report;
 use crate::report::{CALLBACK_PATH, CallbackBody, Progress, Report};
 use crate::request::{BuildRequest, paths};
 use whittle_api::CacheStatus;
-use whittle_registry::causes;
+use whittle_registry::{callback, causes};
 
 /// Progress is sent at most this often.
 const EVERY: Duration = Duration::from_secs(2);
@@ -31,39 +29,10 @@ const LATER: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A client of the controller, and what it is known by there: the certificate of the Builder's runners from `tls`, the credential
-/// of the attempt from `attempt`. An answer may take so long.
-pub(super) fn client(
-    tls: &Path,
-    attempt: &Path,
-    answer: Duration,
-) -> Result<(reqwest::Client, HeaderValue), String> {
-    let read = |name: &str| {
-        fs::read(tls.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
-    };
-    let said = |error: reqwest::Error| causes(&error);
-    let mut identity = read("tls.crt")?;
-    identity.push(b'\n');
-    identity.extend(read("tls.key")?);
-    let roots = reqwest::Certificate::from_pem_bundle(&read("ca.crt")?).map_err(said)?;
-    let token = fs::read_to_string(attempt.join(paths::TOKEN_KEY))
-        .map_err(|error| format!("the attempt's credential cannot be read: {error}"))?;
-    let mut token = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .map_err(|_| "the attempt's credential is invalid".to_owned())?;
-    // Never printed, whatever prints a request.
-    token.set_sensitive(true);
-    let client = reqwest::Client::builder()
-        .tls_certs_only(roots)
-        .identity(reqwest::Identity::from_pem(&identity).map_err(said)?)
-        .https_only(true)
-        .no_proxy()
-        .connect_timeout(Duration::from_secs(1))
-        .timeout(answer)
-        // The controller closes what is idle for ten.
-        .pool_idle_timeout(Duration::from_secs(5))
-        .build()
-        .map_err(said)?;
-    Ok((client, token))
+/// A client of the controller: the certificate of the Builder's runners from `tls`, the credential of the attempt from `attempt`.
+pub(super) fn client(tls: &Path, attempt: &Path) -> Result<callback::Callback, String> {
+    let credential = attempt.join(paths::TOKEN_KEY);
+    callback::Callback::new(tls, &credential, Duration::from_secs(1))
 }
 
 /// Why something was not told.
@@ -90,9 +59,8 @@ pub(super) struct Callback {
 
 #[derive(Clone)]
 struct Sender {
-    client: reqwest::Client,
+    client: callback::Callback,
     url: String,
-    token: HeaderValue,
     namespace: String,
     name: String,
     job: String,
@@ -203,10 +171,8 @@ impl Sender {
         let Some(callback) = &request.callback else {
             return Ok(None);
         };
-        let (client, token) = client(tls, attempt, ANSWER)?;
         Ok(Some(Self {
-            client,
-            token,
+            client: client(tls, attempt)?,
             url: format!("{}{CALLBACK_PATH}", callback.trim_end_matches('/')),
             namespace: request.namespace.clone(),
             name: request.name.clone(),
@@ -221,8 +187,7 @@ impl Sender {
             job: self.job.clone(),
             body,
         };
-        let request = self.client.post(&self.url).json(&callback);
-        let request = request.header(AUTHORIZATION, self.token.clone());
+        let request = self.client.post(&self.url, ANSWER).json(&callback);
         let answer = request.send().await;
         let answer = answer.map_err(|error| Untold::Away(causes(&error)))?;
         let status = answer.status();

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::AUTHORIZATION;
 use tokio::time::{Instant, sleep};
 
 use super::callback;
 use crate::request::BuildRequest;
 use crate::standby::{HELD, STANDBY_PATH, Standby};
+use whittle_registry::callback::{Callback, answered};
 use whittle_registry::causes;
 
 /// How much longer than the controller holds an answer one may take: then the connection is dead.
@@ -34,10 +34,10 @@ async fn asks(standby: &Standby, tls: &Path, attempt: &Path) -> BuildRequest {
         // Certificates may be others by now: the kubelet renews their files.
         let client = match known.take() {
             Some(client) => Ok(client),
-            None => callback::client(tls, attempt, HELD + LATE),
+            None => callback::client(tls, attempt),
         };
         let asked = match &client {
-            Ok((client, token)) => ask(standby, client, token).await,
+            Ok(client) => ask(standby, client).await,
             Err(why) => Err(why.clone()),
         };
         match asked {
@@ -65,26 +65,16 @@ fn spread(job: &str, pause: Duration) -> Duration {
 }
 
 /// Asks once; none where no attempt has begun yet.
-async fn ask(
-    standby: &Standby,
-    client: &reqwest::Client,
-    token: &reqwest::header::HeaderValue,
-) -> Result<Option<BuildRequest>, String> {
+async fn ask(standby: &Standby, client: &Callback) -> Result<Option<BuildRequest>, String> {
     let url = format!("{}{STANDBY_PATH}", standby.callback.trim_end_matches('/'));
-    let asked = client.post(&url).header(AUTHORIZATION, token.clone());
-    let mut answer = asked.send().await.map_err(|error| causes(&error))?;
+    let asked = client.post(&url, HELD + LATE).send().await;
+    let answer = asked.map_err(|error| causes(&error))?;
     match answer.status() {
         StatusCode::NO_CONTENT => return Ok(None),
         StatusCode::OK => {}
         status => return Err(format!("{url} answered {status}")),
     }
-    let mut text = vec![];
-    while let Some(part) = answer.chunk().await.map_err(|error| causes(&error))? {
-        text.extend_from_slice(&part);
-        if text.len() > REQUEST {
-            return Err("the request is too large".into());
-        }
-    }
+    let text = answered(answer, REQUEST).await?;
     read(standby, &text).map(Some)
 }
 

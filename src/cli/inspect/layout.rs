@@ -6,11 +6,11 @@ use std::io::Read;
 
 use super::error::InspectError;
 use super::files::Files;
-use super::location::is_digest;
 use super::manifest::{Document, ImageDocument, MANIFEST_LIMIT, image, read, verify};
 use super::source::{Pointed, same_name};
 use whittle_image::{
     Descriptor, Entry, Image, ImageConfig, IndexDocument, LayerSource, Limits, ManifestError,
+    is_digest,
 };
 
 /// What marks a layout.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::daemon::{self, Engine};
 use super::error::InspectError;
-use whittle_image::Reference;
+use whittle_image::{Reference, is_digest};
 
 /// Where an image is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,18 +166,6 @@ fn fault(name: &str, reference: &Reference) -> Option<String> {
         }
     }
     None
-}
-
-/// True for the digests that are known: `sha256:` and 64 digits, `sha512:` and 128.
-pub(super) fn is_digest(text: &str) -> bool {
-    let digits = match text.split_once(':') {
-        Some(("sha256", digits)) if digits.len() == 64 => digits,
-        Some(("sha512", digits)) if digits.len() == 128 => digits,
-        _ => return false,
-    };
-    digits
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod output;
 mod programs;
 mod relay;
 mod room;
+mod rules;
 mod spec;
 mod table;
 

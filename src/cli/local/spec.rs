@@ -11,6 +11,7 @@ use whittle_api::{
 };
 
 use super::manifest::Manifest;
+use super::rules::allowed;
 use super::{Error, Options};
 use crate::probes::is_manifest;
 
@@ -95,6 +96,7 @@ impl Wanted {
                 )));
             }
         }
+        allowed(&build, folder.is_some())?;
         let mut notes = vec![];
         if build.spec.source.flux.is_some() {
             return Err(Error::new(

@@ -160,6 +160,41 @@ fn what_needs_a_cluster_is_told() {
 }
 
 #[test]
+fn what_an_api_server_would_deny_is_denied_in_its_words() {
+    let inline = "source: {inline: {files: {Dockerfile: FROM scratch}}}";
+    for (spec, words, said) in [
+        (
+            "source: {}",
+            vec!["--push"],
+            "source: set exactly one of git, inline, configMap, oci and flux",
+        ),
+        (
+            &*format!("{inline}, minimize: {{mode: Apply}}"),
+            vec!["--push"],
+            "minimize: mode Apply requires healthCheck",
+        ),
+        (
+            &*format!("{inline}, dockerfile: /Dockerfile"),
+            vec!["--push"],
+            "dockerfile: invalid path",
+        ),
+        (
+            inline,
+            vec!["--push", "--platform", "linux/arm64,linux/arm64/v8"],
+            "platforms: linux/arm64 and linux/arm64/v8 are the same platform",
+        ),
+    ] {
+        let error = wanted(&words, &manifest(spec)).unwrap_err().to_string();
+        let begin = "ImageBuild hello is invalid, and an API server would deny it:\n  ";
+        assert!(error.starts_with(begin) && error.contains(said), "{error}");
+    }
+    // A directory is a source, though none of the rules' own.
+    let folder = folder();
+    let path = folder.path().to_str().unwrap();
+    assert!(wanted(&[path, "--push"], &manifest("source: {}")).is_ok());
+}
+
+#[test]
 fn a_secret_has_an_id_and_one_place() {
     let file = |path: &str| SecretFrom::File(path.into());
     assert_eq!(secret("id=npm,src=a/b").unwrap().from, file("a/b"));

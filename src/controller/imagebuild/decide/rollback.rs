@@ -163,7 +163,7 @@ fn target(build: &ImageBuild, status: &ImageBuildStatus, asked: &str) -> Result<
     if [entry.image(), debug]
         .into_iter()
         .flatten()
-        .any(|it| !is_plain_digest(it))
+        .any(|it| !whittle_api::is_digest(it))
     {
         return Err(format!(
             "status.history has no valid digest for build {number}: {}",
@@ -191,13 +191,6 @@ fn target(build: &ImageBuild, status: &ImageBuildStatus, asked: &str) -> Result<
         debug: entry.debug.clone().filter(|_| build.spec.debug.is_some()),
         revision: entry.revision.clone(),
         tags,
-    })
-}
-
-fn is_plain_digest(text: &str) -> bool {
-    let hex = text.strip_prefix("sha256:");
-    hex.is_some_and(|hex| {
-        !hex.is_empty() && hex.len() <= 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())
     })
 }
 

@@ -8,6 +8,10 @@ use whittle_api::{NO_CACHE, Pending, REQUESTED_AT, find};
 use whittle_build::report::failed;
 use whittle_build::request::{BuildRequest, paths};
 
+const DIGEST_A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const DIGEST_B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const DIGEST_C: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+const DIGEST_D: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 const A: &str = "main@sha1:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "main@sha1:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
@@ -19,16 +23,16 @@ fn four() -> ImageBuild {
         "$(BRANCH)-$(SHORT_COMMIT)".into(),
         "$(COMMIT_TIME)".into(),
     ];
-    let image = format!("{}@sha256:d", build.spec.output.image);
-    let status = json!({"observedGeneration": build.metadata.generation, "build": 4, "image": image, "digest": "sha256:d",
+    let image = format!("{}@{DIGEST_D}", build.spec.output.image);
+    let status = json!({"observedGeneration": build.metadata.generation, "build": 4, "image": image, "digest": DIGEST_D,
         "revision": B, "lastRevision": B, "tags": ["latest"], "input": input(&build),
         "conditions": [{"type": "Ready", "status": "True", "reason": "Succeeded", "message": image, "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Contract", "status": "True", "reason": "Kept", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
         "history": [
-            {"build": 4, "generation": 1, "result": "Succeeded", "digest": "sha256:d", "revision": B},
-            {"build": 3, "generation": 1, "result": "Succeeded", "digest": "sha256:c", "revision": A},
-            {"build": 2, "generation": 1, "result": "ContractBroken", "digest": "sha256:b"},
-            {"build": 1, "generation": 1, "result": "Succeeded", "digest": "sha256:a"}]});
+            {"build": 4, "generation": 1, "result": "Succeeded", "digest": DIGEST_D, "revision": B},
+            {"build": 3, "generation": 1, "result": "Succeeded", "digest": DIGEST_C, "revision": A},
+            {"build": 2, "generation": 1, "result": "ContractBroken", "digest": DIGEST_B},
+            {"build": 1, "generation": 1, "result": "Succeeded", "digest": DIGEST_A}]});
     build.status = Some(serde_json::from_value(status).unwrap());
     build
 }
@@ -56,9 +60,9 @@ fn request(step: &Step) -> BuildRequest {
 }
 
 fn moved() -> State {
-    let platform = json!({"platform": "linux/amd64", "digest": "sha256:c", "size": 1024});
+    let platform = json!({"platform": "linux/amd64", "digest": DIGEST_C, "size": 1024});
     State::Ended(Report::Succeeded(Built {
-        digest: "sha256:c".into(),
+        digest: DIGEST_C.into(),
         platforms: vec![serde_json::from_value(platform).unwrap()],
         ..Built::default()
     }))
@@ -85,7 +89,7 @@ fn a_runner_moves_the_tags_that_the_build_has_made_and_builds_nothing() {
     let Tagging::Back { image, debug, tags } = request(&step).tagging else {
         panic!("{:?}", step.action);
     };
-    assert_eq!((image.as_str(), debug), ("sha256:c", None));
+    assert_eq!((image.as_str(), debug), (DIGEST_C, None));
     assert_eq!(tags, ["latest", "main-aaaaaaa"]);
     assert_eq!((step.status.build, &step.notice), (Some(5), &None));
     let build = with(&build, step);
@@ -102,7 +106,7 @@ fn a_runner_moves_the_tags_that_the_build_has_made_and_builds_nothing() {
     assert!(message.starts_with("rolled back to build 3: "), "{message}");
     assert!(message.ends_with("(1.0 KiB; tags latest, main-aaaaaaa); nothing was built, contract and healthCheck were not asked again"), "{message}");
     assert_eq!(step.notice.as_ref().unwrap().reason, Reason::RolledBack);
-    assert_eq!(status.digest.as_deref(), Some("sha256:c"));
+    assert_eq!(status.digest.as_deref(), Some(DIGEST_C));
     assert_eq!(status.revision.as_deref(), Some(A));
     assert_eq!(
         status.last_revision.as_deref(),
@@ -114,7 +118,7 @@ fn a_runner_moves_the_tags_that_the_build_has_made_and_builds_nothing() {
     assert_eq!((entry.build, entry.rolled_back_to), (5, Some(3)));
     assert_eq!(
         (entry.trigger, entry.image()),
-        (Some(TriggerReason::Rollback), Some("sha256:c"))
+        (Some(TriggerReason::Rollback), Some(DIGEST_C))
     );
     assert_eq!(
         find(&status.conditions, CONTRACT).unwrap().status,
@@ -190,7 +194,7 @@ fn an_image_that_is_gone_changes_nothing_but_the_history() {
     let status = &step.status;
     assert_eq!(
         (status.digest.as_deref(), &status.failure),
-        (Some("sha256:d"), &None)
+        (Some(DIGEST_D), &None)
     );
     assert_eq!(status.revision.as_deref(), Some(B));
     assert_eq!((ready(status).0, ready(status).1), ("True", "Succeeded"));
@@ -227,7 +231,7 @@ fn tags_that_could_not_be_moved_are_a_failure_after_as_many_attempts_as_a_build_
         ready(&status),
         ("False", "PushFailed", "rollback to build 3 failed: away")
     );
-    assert_eq!(status.digest.as_deref(), Some("sha256:d"));
+    assert_eq!(status.digest.as_deref(), Some(DIGEST_D));
 }
 
 #[test]
@@ -340,12 +344,12 @@ fn the_image_for_debugging_goes_along_where_it_is_known() {
     let step = next(&build, State::Absent, 1);
     let done = next(&with(&build, step), moved(), 9);
     assert!(ready_message(&done).contains("tags of the image for debugging were left alone"));
-    build.status.as_mut().unwrap().history[1].debug = Some("sha256:cd".into());
+    build.status.as_mut().unwrap().history[1].debug = Some(DIGEST_A.into());
     let step = next(&build, State::Absent, 1);
     let Tagging::Back { debug, .. } = request(&step).tagging else {
         unreachable!()
     };
-    assert_eq!(debug.as_deref(), Some("sha256:cd"));
+    assert_eq!(debug.as_deref(), Some(DIGEST_A));
 }
 
 fn ready_message(step: &Step) -> &str {
@@ -383,7 +387,12 @@ fn a_refused_one_leaves_what_is_held_back_as_it_was() {
 
 #[test]
 fn a_digest_that_is_none_goes_into_no_url() {
-    for digest in ["../../other/manifests/x", "sha256:", "sha256:../x"] {
+    for digest in [
+        "../../other/manifests/x",
+        "sha256:c",
+        "sha256:",
+        "sha256:../x",
+    ] {
         let mut build = asks(four(), "3");
         let status = build.status.as_mut().unwrap();
         status.history[1].digest = Some(digest.into());
