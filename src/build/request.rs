@@ -146,6 +146,9 @@ pub struct Native {
     /// Its memory limit, for messages; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// What says that limit, for messages: `spec.resources.limits.memory of Builder default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_field: Option<String>,
     /// Why it has no address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,

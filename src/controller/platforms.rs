@@ -40,12 +40,34 @@ impl Seen {
         let Some(stands) = &self.stands else {
             return true;
         };
-        let asked = self.wanted.annotations().get(PRUNE);
+        // Handed on once: who asks later for an empty cache of this daemon alone is not undone.
+        let asked = self.wanted.annotations().get(PRUNE_OF_BUILDER);
         let differs = stands.spec != self.wanted.spec
-            || asked.is_some() && asked != stands.annotations().get(PRUNE);
+            || asked.is_some() && asked != stands.annotations().get(PRUNE_OF_BUILDER);
         differs && !self.is_taken() && stands.metadata.deletion_timestamp.is_none()
     }
 }
+
+impl Seen {
+    /// What stands is given this.
+    pub fn change(&self) -> Builder {
+        let mut wanted = self.wanted.clone();
+        let asked = wanted.annotations().get(PRUNE_OF_BUILDER).cloned();
+        let known = self
+            .stands
+            .as_ref()
+            .and_then(|it| it.annotations().get(PRUNE_OF_BUILDER));
+        let asked = asked.filter(|asked| known != Some(asked));
+        let asked = asked.map(|value| (PRUNE.to_owned(), value));
+        wanted.annotations_mut().extend(asked);
+        wanted
+    }
+}
+
+/// Annotation of the daemon of a platform: that platform.
+const PLATFORM: &str = "whittle.dev/platform";
+/// Annotation of the daemon of a platform: the value of [`PRUNE`] of the Builder whose platform it is that it was handed last.
+const PRUNE_OF_BUILDER: &str = "whittle.dev/prune-of-builder";
 
 /// Name and UID of the Builder for one of whose platforms this one is.
 pub fn parent(builder: &Builder) -> Option<(&str, &str)> {
@@ -58,6 +80,41 @@ pub fn parent(builder: &Builder) -> Option<(&str, &str)> {
 /// Name of the Builder whose runners build on this one, and whose certificates it has.
 pub fn whose(builder: &Builder) -> String {
     parent(builder).map_or_else(|| builder.name_any(), |(name, _)| name.to_owned())
+}
+
+/// What says this of a Builder, for people: for the daemon of a platform, where its own spec would be written over, the other one's.
+pub fn field(builder: &Builder, names: &[&str]) -> String {
+    let platform = builder.annotations().get(PLATFORM);
+    let (before, of) = match (parent(builder), platform) {
+        (Some((of, _)), Some(platform)) => (format!("spec.platforms[{platform}]"), of.to_owned()),
+        (of, _) => (
+            "spec".to_owned(),
+            of.map_or_else(|| builder.name_any(), |it| it.0.to_owned()),
+        ),
+    };
+    let names: Vec<_> = names
+        .iter()
+        .map(|name| format!("{before}.{name}"))
+        .collect();
+    let names = match &names[..] {
+        [before @ .., last] if !before.is_empty() => format!("{} or {last}", before.join(", ")),
+        names => names.concat(),
+    };
+    format!("{names} of Builder {of}")
+}
+
+/// What says how much memory the daemon of a platform has, for people.
+pub fn memory_field(builder: &Builder, platform: &str) -> String {
+    let mut all = builder.spec.platforms.iter();
+    let own = all.any(|it| it.platform.0 == platform && it.resources.is_some());
+    let before = match own {
+        true => format!("spec.platforms[{platform}]"),
+        false => "spec".to_owned(),
+    };
+    format!(
+        "{before}.resources.limits.memory of Builder {}",
+        builder.name_any()
+    )
 }
 
 /// The platforms of a Builder that have a daemon of their own, each with the Builder that it is.
@@ -103,9 +160,11 @@ fn made(builder: &Builder, of: &PlatformDaemon) -> Builder {
     ];
     made.metadata.labels = Some(labels.map(|(key, value)| (key.into(), value.into())).into());
     // Who has it emptied has all of them emptied.
-    let prune = builder.annotations().get(PRUNE);
-    let prune = prune.map(|value| (PRUNE.to_owned(), value.clone()));
-    made.annotations_mut().extend(prune);
+    let asked = builder.annotations().get(PRUNE);
+    let asked = asked.map(|value| (PRUNE_OF_BUILDER.to_owned(), value.clone()));
+    let platform = (PLATFORM.to_owned(), of.platform.0.clone());
+    made.annotations_mut()
+        .extend(asked.into_iter().chain([platform]));
     made
 }
 

@@ -113,3 +113,45 @@ fn a_builder_of_the_same_name_that_is_somebody_elses_is_left_alone() {
         assert!(seen.is_taken() && !seen.differs() && seen.daemon().is_none());
     }
 }
+
+#[test]
+fn an_empty_cache_is_asked_for_once_for_each_time_that_it_is_asked_of_the_builder() {
+    let mut builder = arm();
+    let mut seen = Seen {
+        platform: "linux/arm64".into(),
+        wanted: first(&builder),
+        stands: Some(first(&builder)),
+    };
+    builder.annotations_mut().insert(PRUNE.into(), "one".into());
+    seen.wanted = first(&builder);
+    assert!(seen.differs());
+    let changed = seen.change();
+    assert_eq!(changed.annotations()[PRUNE], "one");
+    let mut stands = changed;
+    stands
+        .annotations_mut()
+        .insert(PRUNE.into(), "its own".into());
+    seen.stands = Some(stands);
+    assert!(!seen.differs());
+    assert_eq!(seen.change().annotations().get(PRUNE), None);
+    // One that is made has nothing to throw away.
+    assert_eq!(seen.wanted.annotations().get(PRUNE), None);
+}
+
+#[test]
+fn what_to_change_is_said_of_the_builder_that_is_not_written_over() {
+    let names = ["nodeSelector", "resources"];
+    let builder = arm();
+    assert_eq!(
+        field(&first(&builder), &names),
+        "spec.platforms[linux/arm64].nodeSelector or spec.platforms[linux/arm64].resources of Builder default"
+    );
+    assert_eq!(
+        field(&builder, &["nodeSelector", "tolerations", "resources"]),
+        "spec.nodeSelector, spec.tolerations or spec.resources of Builder default"
+    );
+    assert_eq!(
+        memory_field(&builder, "linux/arm64"),
+        "spec.resources.limits.memory of Builder default"
+    );
+}

@@ -9,13 +9,14 @@ use futures::future::try_join_all;
 use super::attempt::milliseconds;
 use super::files::Prepared;
 use super::finish::{self, Pushed, pushed};
+use super::redact::Redactor;
 use super::solve::{Share, Solver};
 use crate::buildctl::{self, Goal};
-use crate::failure::{Facts, plain};
+use crate::failure::{self, Facts, plain};
 use crate::rawjson::State;
 use crate::report::Progress;
 use crate::request::{BuildRequest, Native};
-use whittle_api::{BuiltBy, Failure, FailureReason, PlatformSolve, PlatformStatus};
+use whittle_api::{BuiltBy, Failure, FailureReason, PlatformSolve, PlatformStatus, bounded};
 use whittle_image::{OCI_INDEX, digest_of, joined, normal_platform, same_platform};
 use whittle_registry::DockerConfig;
 
@@ -139,6 +140,7 @@ pub(super) async fn image(
     for line in announced(request).iter().filter(|_| !parts.is_empty()) {
         request.place.say(&solver.redactor.line(line));
     }
+    let whole = request;
     if let [] | [_] = &parts[..] {
         let request = parts.first().map_or(request, |part| &part.request);
         let solver = Solver { request, ..*solver };
@@ -148,7 +150,11 @@ pub(super) async fn image(
             target,
             metadata: &metadata,
         };
-        solver.solve(prepared, &goal, facts, state).await?;
+        let solved = solver.solve(prepared, &goal, facts, state).await;
+        solved.map_err(|failure| match parts.first() {
+            Some(part) => part.failure(failure, whole, solver.redactor),
+            None => failure,
+        })?;
         let time = milliseconds(begun.elapsed());
         return Ok(Made {
             pushed: pushed(request, Path::new(&metadata))?,
@@ -175,7 +181,7 @@ pub(super) async fn image(
                 metadata: &metadata,
             };
             let solved = solver.solve(prepared, &goal, facts, state).await;
-            solved.map_err(|failure| of_part(failure, &part.label))?;
+            solved.map_err(|failure| part.failure(failure, whole, solver.redactor))?;
             let time = milliseconds(begun.elapsed());
             let pushed = pushed(&part.request, Path::new(&metadata))?;
             Ok::<_, Failure>((pushed, solves(part, time)))
@@ -229,14 +235,39 @@ fn solves(part: &Part, milliseconds: i64) -> impl Iterator<Item = (String, Platf
     part.platforms.iter().map(of)
 }
 
-/// The failure, as one of these platforms. What a message begins with is known to others.
-fn of_part(failure: Failure, label: &str) -> Failure {
-    if failure.message.contains(label) {
-        return failure;
-    }
-    Failure {
-        message: format!("{} (platform {label})", failure.message),
-        ..failure
+/// Bytes of why a daemon is not up, in a failure.
+const WHY: usize = 200;
+
+impl Part {
+    /// Its failure: of which daemon, where there are others, and whether that is the one that its platforms have. What a message begins
+    /// with is known to others.
+    fn failure(&self, failure: Failure, request: &BuildRequest, redactor: &Redactor) -> Failure {
+        let mut message = failure.message;
+        let of = |platform: &str| {
+            let mut natives = request.natives.iter();
+            natives.find(|it| normal_platform(&it.platform) == platform)
+        };
+        let native = of(&self.platforms[0].0).filter(|it| it.address.is_some());
+        let several = self.request.part;
+        if native.is_some() || several && !message.contains(&self.label) {
+            let builder = native.map(|it| it.builder.as_str());
+            message += &failure::of_part(&self.label, builder);
+        }
+        let mut cross = self.platforms.iter();
+        let missing = cross.find(|(_, by)| *by == BuiltBy::Cross);
+        if let Some(missing) = missing.and_then(|(platform, _)| of(platform)) {
+            let why = missing.missing.as_deref().unwrap_or("reason unknown");
+            let why = bounded(redactor.line(why), WHY);
+            let which = match self.platforms.len() {
+                1 => "it",
+                _ => missing.platform.as_str(),
+            };
+            message += &format!(
+                "; {which} was built on the ordinary daemon, as Builder {} is not up: {why}",
+                missing.builder
+            );
+        }
+        Failure { message, ..failure }
     }
 }
 

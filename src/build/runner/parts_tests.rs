@@ -22,6 +22,7 @@ fn native(platform: &str, address: Option<&str>) -> Native {
         builder: format!("default-{}", platform.replace('/', "-")),
         address: address.map(str::to_owned),
         memory: None,
+        memory_field: None,
         missing: address
             .is_none()
             .then(|| "no node matches its nodeSelector".into()),
@@ -127,13 +128,55 @@ fn progress_is_that_of_all_parts() {
     assert_eq!(shares.progress(0, of(4, 4, "c")), of(6, 7, "c"));
 }
 
+/// What the failure of each part says where its daemon says this.
+fn said(request: &BuildRequest, message: &str) -> Vec<String> {
+    let redactor = Redactor::load(request);
+    let of = |part: &Part| {
+        let failed = plain(FailureReason::BuilderLost, message.into());
+        part.failure(failed, request, &redactor).message
+    };
+    parts(request).iter().map(of).collect()
+}
+
 #[test]
 fn a_failure_names_the_platform_and_begins_as_any_other() {
-    let failed = |message: &str| plain(FailureReason::BuilderLost, message.into());
-    let said = of_part(failed("the builder hangs"), "linux/arm64").message;
-    assert_eq!(said, "the builder hangs (platform linux/arm64)");
-    let named = "step failed: [linux/arm64 build 2/3] RUN make";
-    assert_eq!(of_part(failed(named), "linux/arm64").message, named);
+    let natives = vec![native("linux/arm64", Some("tcp://arm:1234"))];
+    let request = asks(&["linux/amd64", "linux/arm64"], natives.clone());
+    let own = "(platform linux/arm64, on Builder default-linux-arm64)";
+    assert_eq!(
+        said(&request, "the builder hangs"),
+        [
+            "the builder hangs (platform linux/amd64)".to_owned(),
+            format!("the builder hangs {own}")
+        ]
+    );
+    let named = "step failed: [linux/amd64 build 2/3] RUN make";
+    assert_eq!(
+        said(&request, named),
+        [named.to_owned(), format!("{named} {own}")]
+    );
+    let alone = asks(&["linux/arm64"], natives);
+    assert_eq!(said(&alone, "EOF"), [format!("EOF {own}")]);
+    assert_eq!(
+        crate::failure::whose(&format!("EOF {own}")),
+        crate::failure::Whose::Native("default-linux-arm64")
+    );
+}
+
+#[test]
+fn a_failure_of_a_platform_without_its_own_daemon_says_why_it_has_none() {
+    let mut request = asks(&["linux/arm64"], vec![native("linux/arm64", None)]);
+    let why = "; it was built on the ordinary daemon, as Builder default-linux-arm64 is not up: no node matches its nodeSelector";
+    assert_eq!(said(&request, "EOF"), [format!("EOF{why}")]);
+    request.natives[0].missing = Some("x".repeat(900));
+    assert!(said(&request, "EOF")[0].len() < 400);
+    let both = asks(
+        &["linux/amd64", "linux/arm64"],
+        vec![native("linux/arm64", None)],
+    );
+    let why = why.replace("it was", "linux/arm64 was");
+    assert_eq!(said(&both, "EOF"), [format!("EOF{why}")]);
+    assert_eq!(crate::failure::whose("EOF"), crate::failure::Whose::Any);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::decide::{Observed, Say};
 use crate::builder::objects::BuilderObjects;
 use crate::builder::{anew, volume};
 use crate::installation;
+use crate::platforms::Seen;
 use whittle_api::{Builder, Certificates, Reason};
 
 /// Makes certificates, and writes them.
@@ -27,11 +28,17 @@ pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<Statefu
 }
 
 /// Writes the Builder that is the daemon of a platform; what is said where that is refused: the Builder itself goes on without.
-pub async fn apply_platform(wanted: &Builder, context: &Context) -> Result<Option<String>, Error> {
-    let mut wanted = wanted.clone();
-    let labels = installation::labels(&context.settings.watch.selector);
-    wanted.labels_mut().extend(labels);
-    match context.cluster.apply_builder(&wanted).await {
+pub async fn write_platform(seen: &Seen, context: &Context) -> Result<Option<String>, Error> {
+    let written = match &seen.stands {
+        Some(stands) => context.cluster.change_builder(stands, &seen.change()).await,
+        None => {
+            let mut made = seen.wanted.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            made.labels_mut().extend(labels);
+            context.cluster.create_builder(&made).await
+        }
+    };
+    match written {
         Ok(()) => Ok(None),
         Err(error) => match error.refusal() {
             Some(refusal) => Ok(Some(refusal.words.clone())),

@@ -141,7 +141,7 @@ pub enum Step {
     /// Ask for a volume of this size.
     Enlarge(String),
     /// Write the Builder that is the daemon of a platform.
-    Platform(Box<Builder>),
+    Platform(Box<Seen>),
     /// Delete one that was.
     Leave(Box<Builder>),
     /// Delete the Builder, which nobody uses any more.
@@ -375,11 +375,12 @@ impl Observed {
 /// True where it counts what the Builder is used for. While it starts, it does not: only one that takes builds may fall
 /// asleep, and only one that sleeps may be woken.
 pub fn asks_for_use(observed: &Observed) -> bool {
+    // The daemon of a platform rests with the Builder whose platform it is, also where it never came up: a Pod that waits for a node
+    // keeps asking for one.
+    let may_rest = observed.of.is_some() || decide::is_ready(&observed.builder);
     let idle = quantity::duration(&observed.builder.spec.idle_timeout);
     let old = anew::is_old(observed.oldest(), observed.now);
-    (old || !idle.is_zero())
-        && observed.set.is_some()
-        && (observed.sleeps() || decide::is_ready(&observed.builder))
+    (old || !idle.is_zero()) && observed.set.is_some() && (observed.sleeps() || may_rest)
 }
 
 /// True where the daemon would be restarted: new certificates are among what restarts it.
@@ -543,9 +544,17 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
         Rest::Awake(after) => match state::say(&mut status, builder, &daemon, now) {
             true => {
                 let idle = after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs()));
-                idle.min(observed.changes_within(&replicas))
+                let again = idle.min(observed.changes_within(&replicas));
+                match platforms::is_refused(observed) {
+                    true => again.min(LULL),
+                    false => again,
+                }
             }
-            false => again(builder, &status, now),
+            false => {
+                let again = again(builder, &status, now);
+                let rests = after.filter(|_| observed.of.is_some());
+                rests.map_or(again, |after| again.min(after.unsigned_abs()))
+            }
         },
     };
     Say { status, look_again }

@@ -46,7 +46,7 @@ fn the_daemon_of_a_platform_is_written_after_the_builders_own() {
     let Step::Platform(wanted) = decide(&observed, &fixtures::settings()) else {
         panic!()
     };
-    assert_eq!(wanted.name_any(), "default-linux-arm64");
+    assert_eq!(wanted.wanted.name_any(), "default-linux-arm64");
 }
 
 #[test]
@@ -65,6 +65,43 @@ fn what_refuses_it_is_said_and_the_builder_goes_on() {
     let said = said_of(&observed);
     assert_eq!(said.message.as_deref(), Some("it is being created"));
     assert!(super::said(&observed).status.state == Some(Reason::Ready));
+}
+
+#[test]
+fn one_that_was_refused_is_tried_again_within_a_minute_and_said_to_be_made_once_it_is() {
+    let mut observed = with_arm();
+    let name = "default-linux-arm64".to_owned();
+    observed
+        .told
+        .insert(name.clone(), Some("exceeded quota".into()));
+    let say = super::said(&observed);
+    assert!(say.look_again <= LULL, "{:?}", say.look_again);
+    observed.builder.status = Some(say.status);
+    observed.told.insert(name, None);
+    assert_eq!(
+        said_of(&observed).message.as_deref(),
+        Some("it is being created")
+    );
+}
+
+#[test]
+fn one_that_never_came_up_sleeps_once_nothing_was_built_for_that_long() {
+    let mut daemon = of_arm();
+    daemon.set = Some(applied(&well()));
+    assert!(asks_for_use(&daemon));
+    daemon.builder.metadata.creation_timestamp = Some(Time(ago(600)));
+    daemon.used = Some(Use {
+        wanted: 0,
+        last: Some(ago(60)),
+    });
+    assert_eq!(daemon.rest(), Rest::Asleep);
+    daemon.used = Some(Use {
+        wanted: 1,
+        last: Some(ago(60)),
+    });
+    assert_ne!(daemon.rest(), Rest::Asleep);
+    daemon.of = None;
+    assert!(!asks_for_use(&daemon));
 }
 
 #[test]
@@ -111,12 +148,13 @@ fn one_that_drains_waits_for_no_build_that_began_later() {
         build
     };
     let builds = [building(9), building(1), fixtures::inline()];
-    assert_eq!(platforms::begun_before(&daemon, builds.iter()), 2);
+    // Until it is said, builds come that nobody has seen begin.
+    assert_eq!(platforms::begun_before(&daemon, builds.iter()), None);
     let status = daemon.status.get_or_insert_default();
     status.conditions.clear();
     let mut drains = daemon.clone();
     state::say_draining(drains.status.as_mut().unwrap(), &daemon, 2, ago(5));
-    assert_eq!(platforms::begun_before(&drains, builds.iter()), 1);
+    assert_eq!(platforms::begun_before(&drains, builds.iter()), Some(1));
 }
 
 #[test]

@@ -142,9 +142,9 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
                 context.cluster.delete_builder(&observed.builder).await?;
                 return Ok(Requeue::await_change());
             }
-            Step::Platform(wanted) => {
-                let refused = carry_out::apply_platform(&wanted, context).await?;
-                observed.told.insert(wanted.name_any(), refused);
+            Step::Platform(seen) => {
+                let refused = carry_out::write_platform(&seen, context).await?;
+                observed.told.insert(seen.wanted.name_any(), refused);
             }
             Step::Leave(left) => {
                 context.cluster.delete_builder(&left).await?;

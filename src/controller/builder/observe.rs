@@ -9,6 +9,7 @@ use super::super::{Context, Error};
 use super::decide::{Observed, Serves, asks_for_events, asks_for_secrets, asks_for_use, restarts};
 use crate::builder::state::Use;
 use crate::builder::{anew, platforms};
+use crate::names;
 use crate::platforms::Seen;
 use crate::sharing;
 use whittle_api::{Builder, MOST_PLATFORMS};
@@ -34,7 +35,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         told: BTreeMap::new(),
         events: vec![],
         wanted: context.waits_for_certificates(&namespace, &name),
-        hangs: context.finds_it_hanging(&namespace, &name),
+        hangs: context.finds_it_hanging(&namespace, &name, &name),
         lost: false,
         issued: None,
         applied: None,
@@ -67,7 +68,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         let whose = crate::platforms::whose(&observed.builder);
         if crate::platforms::parent(&observed.builder).is_some() {
             observed.of = Some(context.cluster.builder(&namespace, &whose).await?);
-            observed.hangs = context.finds_it_hanging(&namespace, &whose);
+            observed.hangs = context.finds_it_hanging(&namespace, &whose, &name);
         }
         if asks_for_use(&observed) {
             observed.used = Some(context.builder_use(&namespace, &whose).await);
@@ -78,7 +79,7 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
                 let builds = context.queues().await.builds(&namespace, &whose);
                 let known = builds.iter().map(AsRef::as_ref);
                 let before = platforms::begun_before(&observed.builder, known);
-                observed.active = observed.active.min(before);
+                observed.active = before.map_or(observed.active, |it| observed.active.min(it));
             }
         }
     }
@@ -122,7 +123,9 @@ async fn of_platforms(observed: &mut Observed, context: &Context) -> Result<(), 
     let said = status.and_then(|status| status.platforms.clone());
     for said in said.into_iter().flatten().take(MOST_PLATFORMS) {
         let is_wanted = |seen: &Seen| seen.wanted.name_any() == said.builder;
-        if observed.platforms.iter().any(is_wanted) {
+        // Whoever may write statuses writes what they like.
+        let is_name = names::check_builder(&said.builder).is_ok();
+        if !is_name || observed.platforms.iter().any(is_wanted) {
             continue;
         }
         let stands = context.cluster.builder(&namespace, &said.builder).await?;

@@ -284,7 +284,8 @@ pub fn say_refused(
             refusal.what, refusal.words
         )
     } else {
-        of_call(refusal, &namespace, Whose::Builder(&name))
+        let whose = crate::platforms::whose(builder);
+        of_call(refusal, &namespace, Whose::Builder(&whose))
     };
     let why = (refusal.why.reason(), message.as_str());
     if !up {

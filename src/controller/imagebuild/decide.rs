@@ -26,7 +26,7 @@ pub use checking::{
 
 pub use clock::{count_wait, left_to_wait};
 pub use due::{LOOP, ask, is_doubtful, loops, read};
-pub use end::memory_limit;
+pub use end::{OutOfMemory, memory_limit};
 pub use forecast::{Ahead, is_overdue};
 pub use natives::not_up;
 pub use queue::{
@@ -101,7 +101,7 @@ pub struct Observed {
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
-    pub builder_out_of_memory: Option<String>,
+    pub builder_out_of_memory: Option<OutOfMemory>,
     /// Where the checks of the pushed image stand, platform by platform; empty before the push.
     pub checks: Vec<Check>,
     /// Where the trials of an image stand that is to be made smaller, platform by platform.

@@ -498,7 +498,10 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
     let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
     let step = next(
         &Observed {
-            builder_out_of_memory: Some("2Gi".into()),
+            builder_out_of_memory: Some(OutOfMemory {
+                limit: "2Gi".into(),
+                native: None,
+            }),
             ..with_attempt(running(), lost)
         },
         later(9),
@@ -508,6 +511,25 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
         Some(("False", "OutOfMemory"))
     );
     assert!(step.status.failure.unwrap().message.contains("2Gi"));
+    // The daemon of a platform has another name, and another field.
+    let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
+    let field = "spec.platforms[linux/arm64].resources.limits.memory of Builder default";
+    let killed = OutOfMemory {
+        limit: "1Gi".into(),
+        native: Some(("default-linux-arm64".into(), field.into())),
+    };
+    let step = next(
+        &Observed {
+            builder_out_of_memory: Some(killed),
+            ..with_attempt(running(), lost)
+        },
+        later(9),
+    );
+    let message = step.status.failure.unwrap().message;
+    let said = format!(
+        "Builder default-linux-arm64 exceeded its memory limit 1Gi (OOMKilled): raise {field}, or"
+    );
+    assert!(message.contains(&said), "{message}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::decide::{self, Observed, PendingCheck, PendingTrial, Queue, Standby};
+use super::decide::{self, Observed, OutOfMemory, PendingCheck, PendingTrial, Queue, Standby};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
 use super::trial::{self, Trial};
@@ -18,6 +18,7 @@ use crate::queues::Queues;
 use crate::refusal::Told;
 use crate::sharing::{self, Own};
 use whittle_api::{Builder, FailureReason, HealthCheck, ImageBuild};
+use whittle_build::failure;
 use whittle_build::report::Report;
 
 /// Reads all that the next step of this ImageBuild depends on.
@@ -121,7 +122,14 @@ pub async fn observe(
         }
         _ => vec![],
     };
-    let mut builder_out_of_memory = match (ran_on, lost_since) {
+    let lost = match &attempt {
+        State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)) => {
+            Some(failed.failure.message.as_str())
+        }
+        _ => current.as_ref().and_then(|it| it.last_failure.as_deref()),
+    };
+    let whose = failure::whose(lost.unwrap_or_default());
+    let limit = match (ran_on.filter(|_| whose.is_ordinary()), lost_since) {
         (Some(builder), Some(since)) => {
             let replica = current
                 .as_ref()
@@ -132,9 +140,26 @@ pub async fn observe(
         }
         _ => None,
     };
-    for daemon in daemons.iter().filter_map(platforms::Seen::daemon) {
-        if let (None, Some(since)) = (&builder_out_of_memory, lost_since) {
-            builder_out_of_memory = cluster.builder_out_of_memory(daemon, 0, since).await?;
+    let mut builder_out_of_memory = limit.map(|limit| OutOfMemory {
+        limit,
+        native: None,
+    });
+    for seen in &daemons {
+        if let (None, Some(since), Some(daemon), Some(builder)) = (
+            &builder_out_of_memory,
+            lost_since,
+            seen.daemon(),
+            builder.as_ref(),
+        ) && whose.is_of(&daemon.name_any())
+        {
+            let limit = cluster.builder_out_of_memory(daemon, 0, since).await?;
+            builder_out_of_memory = limit.map(|limit| OutOfMemory {
+                limit,
+                native: Some((
+                    daemon.name_any(),
+                    platforms::memory_field(builder, &seen.platform),
+                )),
+            });
         }
     }
     // Also while something is fetched for a build that has ended: the next one may be due.

@@ -1,22 +1,26 @@
 //! The daemons that an attempt has for its platforms, where its Builder has some of their own for them, or what it waits for.
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::choice::Wait;
-use super::{Observed, is_asleep, is_ready, memory_limit, refused};
+use super::{Observed, is_asleep, is_ready, memory_limit, refused as waits};
 use crate::builder::objects::PORT;
 use crate::names;
 use crate::placement::{BACK_BY, until};
-use crate::platforms::Seen;
+use crate::platforms::{Seen, memory_field};
 use whittle_api::{Builder, BuilderStatus, Certificates, ImageBuildStatus, READY, bounded, find};
 use whittle_build::request::Native;
 
 /// Bytes of a reason that stand in a request.
 const REASON: usize = 320;
 
-/// The daemons of the platforms that are built; those that are not up are waited for, each until it has been down for two minutes. One
-/// that was never up is waited for that long after it was made, and then no more: nobody knows whether there ever will be a node.
+/// So long a daemon that has been up before is waited for: a pool of nodes that was scaled to none needs some minutes for the first.
+const UP_BY: SignedDuration = SignedDuration::from_mins(10);
+/// Why there is none yet.
+const CREATED: &str = "it is being created";
+
+/// The daemons of the platforms that are built; those that are not up are waited for, as long as there is hope.
 pub(super) fn of(
     observed: &Observed,
     builder: &Builder,
@@ -30,8 +34,8 @@ pub(super) fn of(
         let Some(why) = missing(seen, builder) else {
             continue;
         };
-        let until = until(down_since(seen, since), BACK_BY, now);
-        if now < until && !seen.is_taken() {
+        let until = until_up(seen, builder, since, now);
+        if let Some(until) = until.filter(|until| now < *until) {
             let (platform, name) = (&seen.platform, seen.wanted.name_any());
             let message = format!(
                 "queued: the daemon of {platform}, Builder {name}, is not up: {why}; this build goes on without it at {}",
@@ -57,6 +61,9 @@ pub(super) fn as_they_are(observed: &Observed, builder: &Builder) -> Vec<Native>
             platform: seen.platform.clone(),
             address: missing.is_none().then(|| format!("tcp://{host}:{PORT}")),
             memory: memory_limit(&seen.wanted).map(str::to_owned),
+            memory_field: missing
+                .is_none()
+                .then(|| memory_field(builder, &seen.platform)),
             builder: name,
             missing,
         }
@@ -86,13 +93,13 @@ fn why(seen: &Seen, of: Option<&BuilderStatus>) -> Option<String> {
         ));
     }
     let Some(daemon) = seen.daemon() else {
-        return Some("it is being created".into());
+        return Some(refused(seen, of).unwrap_or(CREATED).into());
     };
     if daemon.metadata.deletion_timestamp.is_some() {
         return Some("it is being deleted".into());
     }
     if !is_ready(daemon) {
-        return Some(refused::builder(daemon).message);
+        return Some(waits::builder(daemon).message);
     }
     // Its runners have those of the Builder whose platform it is.
     let digest = |it: &Certificates| it.digest.clone();
@@ -101,23 +108,41 @@ fn why(seen: &Seen, of: Option<&BuilderStatus>) -> Option<String> {
     (of_both[0] != of_both[1]).then(|| "its certificates are being renewed".into())
 }
 
-/// Since when it is down; `waiting`: since when the build waits, which counts for one that was told to wake only then.
-fn down_since(seen: &Seen, waiting: Timestamp) -> Timestamp {
+/// Why it cannot be made, as far as the Builder whose platform it is says so.
+fn refused<'a>(seen: &Seen, of: Option<&'a BuilderStatus>) -> Option<&'a str> {
+    let name = seen.wanted.name_any();
+    let mut all = of?.platforms.as_ref()?.iter();
+    let said = all.find(|it| it.builder == name && !it.ready)?;
+    said.message.as_deref().filter(|said| *said != CREATED)
+}
+
+/// Until when it is waited for; none where waiting helps nothing. `waiting`: since when the build waits, which counts for one that was
+/// told to wake only then. One that was never up is waited for after it was made, and then no more: nobody knows whether there ever will
+/// be a node.
+fn until_up(seen: &Seen, of: &Builder, waiting: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    if seen.is_taken() {
+        return None;
+    }
     let Some(daemon) = seen.daemon() else {
-        return waiting;
+        let refused = refused(seen, of.status.as_ref()).is_some();
+        return (!refused).then(|| until(waiting, BACK_BY, now));
     };
+    if daemon.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let status = daemon.status.as_ref();
-    let made = daemon.metadata.creation_timestamp.as_ref();
     let proven = status
         .and_then(|status| status.isolation.as_ref())
         .is_some_and(|isolation| isolation.proven);
     if !proven {
-        return made.map_or(waiting, |made| made.0);
+        let made = daemon.metadata.creation_timestamp.as_ref();
+        return Some(until(made.map_or(waiting, |made| made.0), BACK_BY, now));
     }
     let down = status
         .and_then(|status| find(&status.conditions, READY))
         .filter(|ready| ready.status != "True");
-    down.map_or(waiting, |down| down.last_transition_time.0)
+    let since = down.map_or(waiting, |down| down.last_transition_time.0);
+    Some(until(since, UP_BY, now))
 }
 
 #[cfg(test)]

@@ -84,6 +84,9 @@ fn an_attempt_is_told_of_the_daemon_that_its_platform_has() {
             "tcp://whittle-builder-default-linux-arm64-0.whittle-builder-default-linux-arm64.team.svc:1234".into(),
         ),
         memory: Some("3Gi".into()),
+        memory_field: Some(
+            "spec.platforms[linux/arm64].resources.limits.memory of Builder default".into(),
+        ),
         missing: None,
     };
     assert_eq!(natives(&next(&seen(), now())), [daemon]);
@@ -95,9 +98,9 @@ fn on_a_builder_without_platforms_there_is_none() {
 }
 
 #[test]
-fn a_daemon_that_is_down_is_waited_for_until_it_has_been_for_two_minutes() {
+fn a_daemon_that_was_up_before_is_waited_for_until_it_has_been_down_for_ten_minutes() {
     let mut seen = seen();
-    down(&mut seen, later(-100));
+    down(&mut seen, later(-580));
     let (message, again) = waits(&next(&seen, now()));
     assert!(message.starts_with(
         "queued: the daemon of linux/arm64, Builder default-linux-arm64, is not up: no node"
@@ -116,7 +119,7 @@ fn one_that_was_never_up_is_waited_for_after_it_was_made_and_then_no_more() {
     down(&mut seen, now());
     assert_eq!(natives(&next(&seen, now()))[0].address, None);
     daemon(&mut seen).metadata.creation_timestamp = Some(Time(later(-30)));
-    assert_eq!(waits(&next(&seen, now())).1, 30);
+    assert_eq!(waits(&next(&seen, now())).1, 90);
     assert_eq!(natives(&next(&seen, later(90)))[0].address, None);
     // Nor is one that is never made.
     seen.platforms[0].stands = None;
@@ -124,6 +127,19 @@ fn one_that_was_never_up_is_waited_for_after_it_was_made_and_then_no_more() {
     assert!(waits(&step).0.contains("it is being created"));
     seen.build.status = Some(step.status);
     assert_eq!(natives(&next(&seen, later(120)))[0].address, None);
+}
+
+#[test]
+fn one_that_cannot_be_made_or_goes_is_not_waited_for() {
+    let mut seen = seen();
+    daemon(&mut seen).metadata.deletion_timestamp = Some(Time(now()));
+    let why = |seen: &Observed| natives(&next(seen, now()))[0].missing.clone().unwrap();
+    assert_eq!(why(&seen), "it is being deleted");
+    seen.platforms[0].stands = None;
+    let said = json!([{"platform": "linux/arm64", "builder": "default-linux-arm64", "message": "exceeded quota"}]);
+    let status = seen.builder.as_mut().unwrap().status.as_mut().unwrap();
+    status.platforms = serde_json::from_value(said).unwrap();
+    assert_eq!(why(&seen), "exceeded quota");
 }
 
 #[test]
