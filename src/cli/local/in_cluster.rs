@@ -263,6 +263,11 @@ mod tests {
         assert_eq!(starting, "is not ready: Starting: the Pod starts");
         let own = of(json!({"sharing": "Build"}), None, "True").unwrap();
         assert!(own.contains("no daemon of its own"), "{own}");
+        let of_platform = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "spec": {}, "metadata": {
+            "name": "default-linux-arm64", "namespace": "team", "labels": {"whittle.dev/made-after": "default"},
+            "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "name": "default", "uid": "u", "controller": true}]}});
+        let said = away(&serde_json::from_value(of_platform).unwrap()).unwrap();
+        assert!(said.ends_with("name that one, kube:team/default"), "{said}");
     }
 
     #[test]

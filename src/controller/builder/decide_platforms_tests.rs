@@ -88,6 +88,7 @@ fn one_that_was_refused_is_tried_again_within_a_minute_and_said_to_be_made_once_
 fn one_that_never_came_up_sleeps_once_nothing_was_built_for_that_long() {
     let mut daemon = of_arm();
     daemon.set = Some(applied(&well()));
+    daemon.builder.spec.idle_timeout = "10m".into();
     assert!(asks_for_use(&daemon));
     daemon.builder.metadata.creation_timestamp = Some(Time(ago(600)));
     daemon.used = Some(Use {
