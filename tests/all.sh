@@ -24,15 +24,19 @@ finish() {
 }
 trap finish EXIT
 
+# What runs in the background writes to the log; $2: what its failure is.
+awaited() {
+  wait "$1" && return
+  cat "$log"
+  echo "$2: its output stands above" >&2
+  exit 1
+}
+
 stage "Unit tests and snapshots"
 make --no-print-directory test-unit
 
 stage "Waiting for the cluster"
-if ! wait "$cluster"; then
-  cat "$log"
-  echo "the cluster did not come up: its output stands above" >&2
-  exit 1
-fi
+awaited "$cluster" "the cluster did not come up"
 tail -n 2 "$log"
 
 echo "The operator's program is built in the background: $log"
@@ -55,11 +59,7 @@ stage "The YAML of docs/, by a real API server"
 make --no-print-directory test-docs
 
 stage "Waiting for the operator's program: tests that wait for each other begin now"
-if ! wait "$program"; then
-  cat "$log"
-  echo "the operator's program cannot be built: its output stands above" >&2
-  exit 1
-fi
+awaited "$program" "the operator's program cannot be built"
 
 echo "What is fuzzed is built in the background: $log"
 nice tests/fuzz/run.sh build >"$log" 2>&1 &
@@ -69,11 +69,7 @@ stage "The controller on a real API server"
 make --no-print-directory test-integration
 
 stage "What reads layers, ELF files, manifests, commands and YAML, fuzzed for 12 seconds each"
-if ! wait "$program"; then
-  cat "$log"
-  echo "what is fuzzed cannot be built: its output stands above" >&2
-  exit 1
-fi
+awaited "$program" "what is fuzzed cannot be built"
 program=''
 rm -f "$log"
 SECONDS_EACH=12 make --no-print-directory fuzz
