@@ -263,10 +263,10 @@ async fn end(child: &mut Child, ended: bool) {
         return;
     };
     let _ = kill_process_group(group, Signal::TERM);
-    if timeout(GRACE, child.wait()).await.is_err() {
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
-    }
+    let _ = timeout(GRACE, child.wait()).await;
+    // Also when the program has ended in time: what it has started may not have.
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait().await;
 }
 
 /// Until it answers. `last`: why it did not when it was asked last.
