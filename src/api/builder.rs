@@ -38,6 +38,10 @@ pub const DEFAULT_BUILDER: &str = "default";
         sharing: Namespace: with ImageBuild and Build there is a Builder of its own for each, which is one daemon"),
     validation = Rule::new("!has(self.spec.autoscale) || self.spec.replicas == 1").message("replicas and autoscale exclude each other: leave replicas out, and write what you want at least \
         as autoscale.min"),
+    validation = Rule::new("!has(self.spec.platforms) || size(self.spec.platforms) == 0 || !has(self.spec.sharing) || self.spec.sharing == 'Namespace'").message("spec.platforms: daemons for platforms stand beside a \
+        Builder that builds share: sharing must be Namespace"),
+    validation = Rule::new("!has(self.spec.platforms) || size(self.spec.platforms) == 0 || self.spec.replicas == 1 && !has(self.spec.autoscale)").message("spec.platforms: each platform has one daemon: leave \
+        replicas and autoscale out, or use another Builder for builds of several platforms"),
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name: dots are not allowed, because the Builder's Service is named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -58,6 +62,13 @@ pub struct BuilderSpec {
     /// How many there are by what waits for them, in the place of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<super::Autoscale>,
+    /// Platforms that have a daemon of their own, each with a volume of its own, on nodes of that platform: they are built there, at the
+    /// same time as the others. Where such a daemon is not up, the ordinary one builds its platform.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new("!(self.exists(p, p.platform == 'linux/arm64') && self.exists(p, p.platform == 'linux/arm64/v8'))").message("platforms: linux/arm64 and linux/arm64/v8 are the same platform: name it once, as linux/arm64"))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["platform".into()]))]
+    pub platforms: Vec<super::PlatformDaemon>,
     /// How the builder is isolated from the node.
     #[serde(default)]
     pub isolation: Isolation,
@@ -122,6 +133,7 @@ impl Default for BuilderSpec {
         Self {
             replicas: one(),
             autoscale: None,
+            platforms: vec![],
             isolation: Isolation::default(),
             sharing: Sharing::default(),
             cache: Cache::default(),
@@ -362,6 +374,10 @@ pub struct BuilderStatus {
     /// Its replicas: how many there are to be, and how many of them take builds.
     #[serde(default)]
     pub replicas: Option<super::ReplicasStatus>,
+    /// The daemons of platforms that have one of their own.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub platforms: Option<Vec<super::PlatformDaemonStatus>>,
     /// When the cache was thrown away last, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emptied: Option<Emptied>,

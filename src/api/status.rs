@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::waiting::known;
 use super::{
     Base, ContentsStatus, Current, FailureReason, FolderStatus, MinimizedStatus, Pending,
-    RollbackStatus, Schedule, Started, TriggerReason, Unseen, WebhookStatus,
+    PlatformSolve, RollbackStatus, Schedule, Started, TriggerReason, Unseen, WebhookStatus,
 };
 
 /// What is known of the last build, and of the one that runs.
@@ -166,6 +166,9 @@ pub struct PlatformStatus {
     /// What it holds, in short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<ContentsStatus>,
+    /// On which daemon it was built, and how long that took, where the Builder has daemons for platforms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub solve: Option<PlatformSolve>,
 }
 
 /// One layer of an image.

@@ -3,7 +3,7 @@
 use super::contract::Breach;
 use super::report::{Built, Report};
 use super::variables::is_tag;
-use whittle_api::{ContentsStatus, Failure, Phases, PlatformStatus, bounded};
+use whittle_api::{ContentsStatus, Failure, Phases, PlatformSolve, PlatformStatus, bounded};
 
 /// Bytes of a name: a digest, a platform, an image.
 pub(super) const NAME: usize = 512;
@@ -89,6 +89,7 @@ fn success(built: &mut Built) {
 fn platform(platform: &mut PlatformStatus, room: &mut usize) {
     line(&mut platform.platform, 64);
     line(&mut platform.digest, NAME);
+    platform.solve = platform.solve.map(PlatformSolve::bounded);
     platform.layers.truncate(LAYERS);
     for layer in &mut platform.layers {
         line(&mut layer.instruction, SENTENCE);
@@ -186,6 +187,7 @@ mod tests {
             platform: "linux/amd64".repeat(1000),
             digest: "sha256:aa".repeat(1000),
             size: 1,
+            solve: None,
             layers: vec![layer; 1000],
             contents: None,
         };

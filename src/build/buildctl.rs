@@ -462,11 +462,15 @@ fn frontend(request: &BuildRequest, files: &Files, goal: &Goal, args: &mut Vec<S
     {
         let names = platforms(request).join(",");
         pair(args, "--opt", format!("platform={names}"));
+        // An index, also of one platform: its entry is as it would stand in that of all, and so are annotations.
+        if request.part {
+            pair(args, "--opt", "multi-platform=true".into());
+        }
     }
 }
 
 /// The platforms that are asked for, each once: two names of one would be two entries of the index.
-fn platforms(request: &BuildRequest) -> Vec<String> {
+pub fn platforms(request: &BuildRequest) -> Vec<String> {
     let mut names: Vec<String> = vec![];
     for platform in &request.inputs.platforms {
         let name = normal_platform(&platform.0);
@@ -563,7 +567,7 @@ fn output(request: &BuildRequest, files: &Files) -> String {
         fields.push(format!("annotation.{name}={value}"));
     }
     // BuildKit refuses those of an index where there is none.
-    let index = platforms(request).len() > 1;
+    let index = platforms(request).len() > 1 || request.part;
     for (name, value) in &files.annotations {
         fields.push(format!("annotation.{name}={value}"));
         fields.extend(index.then(|| format!("annotation-index.{name}={value}")));

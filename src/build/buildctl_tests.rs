@@ -623,3 +623,23 @@ fn the_first_platform_of_a_daemon_is_its_own() {
         assert_eq!(native(none), None);
     }
 }
+
+#[test]
+fn a_part_of_an_image_is_an_index_also_of_one_platform() {
+    let mut part = request();
+    part.inputs.platforms = vec![Platform("linux/arm64".into())];
+    let files = Files {
+        annotations: [("a".to_owned(), "b".to_owned())].into(),
+        ..Files::default()
+    };
+    let alone = build(&part, &files, &IMAGE).join(" ");
+    assert!(!alone.contains("multi-platform") && !alone.contains("annotation-index"));
+    part.part = true;
+    let args = build(&part, &files, &IMAGE).join(" ");
+    for text in [
+        "--opt platform=linux/arm64 --opt multi-platform=true",
+        "annotation.a=b,annotation-index.a=b",
+    ] {
+        assert!(args.contains(text), "{args}");
+    }
+}

@@ -15,6 +15,7 @@ pub fn request() -> BuildRequest {
         build: 1,
         builder_address: "tcp://builder.demo.svc:1234".into(),
         builder_server_name: "builder.demo.svc".into(),
+        natives: vec![],
         builder_memory: None,
         callback: None,
         inputs: Inputs {
@@ -52,6 +53,7 @@ pub fn request() -> BuildRequest {
         looks: true,
         no_cache: false,
         traced: false,
+        part: false,
         place: Default::default(),
     }
 }

@@ -23,6 +23,7 @@ fn smaller(platforms: usize) -> Report {
                 platform: name(number),
                 digest: digest("small", number),
                 size: 1_000_000,
+                solve: None,
                 layers: vec![],
                 contents: None,
             })

@@ -270,6 +270,32 @@ impl State {
         events
     }
 
+    /// That of builds which ran on several daemons at the same time, and make one image: steps of the same name are one.
+    pub fn joined(parts: Vec<Self>) -> Self {
+        let mut all = Self::default();
+        for (at, part) in parts.into_iter().enumerate() {
+            let key = |digest: String| format!("{at}/{digest}");
+            for (digest, mut vertex) in part.vertices {
+                if vertex.number > 0 {
+                    vertex.number += all.numbers;
+                }
+                all.vertices.insert(key(digest), vertex);
+            }
+            all.numbers += part.numbers;
+            all.ran_before.extend(part.ran_before);
+            all.text.push_str(&part.text);
+            for warning in part.warnings {
+                if all.warnings.len() < WARNINGS && !all.warnings.contains(&warning) {
+                    all.warnings.push(warning);
+                }
+            }
+            all.failed = all.failed.take().or(part.failed.map(key));
+            all.last_running = part.last_running.map(key).or(all.last_running.take());
+            all.pushing |= part.pushing;
+        }
+        all
+    }
+
     /// Makes ready for another run of buildctl for the same build: what ran before counts as run,
     /// though the cache will answer now.
     pub fn next_run(&mut self) {

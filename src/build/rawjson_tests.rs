@@ -436,3 +436,28 @@ fn base_images_are_those_that_a_tag_leads_to_each_once_whatever_names_them() {
     };
     assert_eq!(bases, [of("base", Some("first")), of("tool", None)]);
 }
+
+#[test]
+fn what_several_daemons_did_is_one_build() {
+    let of = |lines: &[String]| read(&lines.join("\n")).0;
+    let amd64 = of(&[
+        vertex("sha256:a", "[linux/amd64 1/2] FROM golang", FROM_CACHE),
+        vertex("sha256:b", "[linux/amd64 2/2] RUN make", DONE),
+    ]);
+    let error = r#","started":"2026-11-21T01:00:00Z","completed":"2026-11-21T01:00:02Z","error":"exit code: 1""#;
+    // The same file, read by both.
+    let arm64 = of(&[
+        vertex("sha256:a", "[linux/arm64 1/2] FROM golang", DONE),
+        vertex("sha256:c", "[linux/arm64 2/2] RUN make", error),
+        "error: failed to solve".to_owned(),
+    ]);
+    let all = State::joined(vec![amd64, arm64]);
+    let steps = Steps {
+        total: 4,
+        cached: 2,
+    };
+    assert_eq!(all.steps(), steps);
+    assert_eq!(all.progress().done, 3);
+    assert_eq!(all.failed().unwrap().name, "[linux/arm64 2/2] RUN make");
+    assert_eq!(all.text(), "error: failed to solve\n");
+}

@@ -91,6 +91,7 @@ mod tests {
                 platform: "linux/amd64".into(),
                 digest: "sha256:bb".into(),
                 size: 1,
+                solve: None,
                 layers: vec![],
                 contents: None,
             }],

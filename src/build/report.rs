@@ -462,6 +462,7 @@ mod tests {
                     platform: format!("linux/arch{n}"),
                     digest: digest(n),
                     size: 4_812_345 + n as i64,
+                    solve: None,
                     layers: vec![],
                     contents: None,
                 })

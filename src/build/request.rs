@@ -78,6 +78,10 @@ pub struct BuildRequest {
     pub builder_address: String,
     /// Name in the builder's certificate.
     pub builder_server_name: String,
+    /// The platforms that the Builder has daemons of their own for, of those that are built. The Builder's ordinary daemon, which is
+    /// asked at `builder_address`, builds all others, and reads the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub natives: Vec<Native>,
     /// Memory limit of the builder, for messages; none where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder_memory: Option<String>,
@@ -120,9 +124,34 @@ pub struct BuildRequest {
     /// True where somebody collects traces, and the controller is told what the attempt has come through.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub traced: bool,
+    /// True for a part of a request: what it makes is joined with what other daemons make of the rest.
+    #[serde(skip)]
+    pub part: bool,
     /// Where all of it is found. Whoever carries the request out says that, and not who asks.
     #[serde(skip)]
     pub place: Place,
+}
+
+/// A platform that the Builder has a daemon of its own for. That one has the same name in its certificate as the ordinary one.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Native {
+    /// `os/architecture`, or `os/architecture/variant`.
+    pub platform: String,
+    /// Name of the Builder that it is.
+    pub builder: String,
+    /// Its address, `tcp://host:port`; none where the ordinary daemon builds the platform.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its memory limit, for messages; none where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// What says that limit, for messages: `spec.resources.limits.memory of Builder default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_field: Option<String>,
+    /// Why it has no address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 /// What a source of Flux has fetched.

@@ -18,6 +18,7 @@ mod notify;
 mod others;
 mod outside;
 pub mod placement;
+pub mod platforms;
 mod pods;
 mod queues;
 mod recorder;
@@ -47,7 +48,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action as Requeue;
 
-use crate::builder::anew::found_hanging;
+use crate::builder::anew::{found_hanging, is_lost};
 use crate::builder::state::Use;
 use crate::cluster::Cluster;
 use crate::cluster::pki::Authority;
@@ -164,10 +165,12 @@ impl Context {
         builds.iter().any(|build| lacks_certificates(build))
     }
 
-    /// When a build of this Builder last found its daemon to hang.
-    fn finds_it_hanging(&self, namespace: &str, builder: &str) -> Option<Timestamp> {
+    /// When a build of this Builder last found its daemon to hang, or that of one of its platforms, by its name.
+    fn finds_it_hanging(&self, namespace: &str, builder: &str, daemon: &str) -> Option<Timestamp> {
         let builds = self.queues.builds(namespace, builder);
-        builds.iter().filter_map(|build| found_hanging(build)).max()
+        let of_platform = (daemon != builder).then_some(daemon);
+        let builds = builds.iter().filter(|build| is_lost(build, of_platform));
+        builds.filter_map(|build| found_hanging(build)).max()
     }
 
     /// What runs on a Builder or waits for it, and when it was last used.

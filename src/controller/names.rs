@@ -104,6 +104,15 @@ pub fn own_builder(of: &str, whose: &str) -> String {
     format!("{}-{hash}", head.trim_end_matches('-'))
 }
 
+/// Name of the Builder that is the daemon for one platform of the Builder `of`.
+pub fn platform_builder(of: &str, platform: &str) -> String {
+    let name = format!("{of}-{}", platform.replace('/', "-"));
+    match check_builder(&name) {
+        Ok(()) => name,
+        Err(_) => own_builder(of, platform),
+    }
+}
+
 /// Name of the Secret with the daemon's certificate.
 pub fn builder_server_tls(name: &str) -> String {
     format!("{}-server", builder(name))

@@ -134,7 +134,7 @@ pub fn place(key: &str, seats: &[Seat], most: usize, patience: Patience, now: Ti
 
 /// When this much has passed since then. What stands in a status may be any time: where it lies ahead, that much has passed, or else
 /// somebody would wait for years.
-fn until(since: Timestamp, passes: SignedDuration, now: Timestamp) -> Timestamp {
+pub(crate) fn until(since: Timestamp, passes: SignedDuration, now: Timestamp) -> Timestamp {
     let until = since.checked_add(passes).unwrap_or(Timestamp::MAX);
     // Clocks of two machines differ by a moment.
     match until.duration_since(now) > passes + passes {

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use crate::builder::state;
 use crate::imagebuild::{decide, gate, outcome};
-use crate::{names, pods};
+use crate::{names, platforms, pods};
 use whittle_api::{Builder, CANCEL, ImageBuild, PRUNE, REQUESTED_AT, ROLLBACK, Reason};
 
 fn digest(value: impl Hash) -> Option<u64> {
@@ -71,6 +71,22 @@ pub fn builder_spec(builder: &Builder) -> Option<u64> {
         builder.annotations().get(PRUNE),
         builder.metadata.generation,
         builder.metadata.deletion_timestamp.is_some(),
+    ))
+}
+
+/// What the daemons of a Builder's platforms depend on, and what that one says of them. None of a Builder that has none and is none.
+pub fn builder_of_platforms(builder: &Builder) -> Option<u64> {
+    let of = platforms::parent(builder);
+    if of.is_none() && builder.spec.platforms.is_empty() {
+        return None;
+    }
+    let status = builder.status.as_ref();
+    let certificates = status.and_then(|status| status.certificates.as_ref());
+    digest((
+        builder_ready(builder),
+        of,
+        certificates.map(|it| &it.digest),
+        builder.spec.platforms.len(),
     ))
 }
 

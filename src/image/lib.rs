@@ -17,6 +17,7 @@ mod facts;
 pub mod fixtures;
 mod inspect;
 mod installed;
+mod joined;
 mod layer;
 mod libraries;
 mod limits;
@@ -62,6 +63,7 @@ pub use document::{
 pub use elf::{Elf, ElfFault, Form, Machine, is_elf, read_elf};
 pub use facts::{DEFAULT_CAPABILITIES, Fact};
 pub use inspect::is_library_name;
+pub use joined::joined;
 pub use layer::{
     Compression, Decompressed, Deed, Hasher, Image, Journal, LayerCount, LayerError, LayerFacts,
     LayerSource, Step,

@@ -36,6 +36,7 @@ mod minimize;
 mod mistakes;
 mod monorepo;
 mod pairs;
+mod platforms;
 mod probes;
 mod proxy;
 mod quirks;

@@ -27,6 +27,7 @@ mod metrics;
 mod minimize;
 mod network;
 mod notifications;
+mod platforms;
 mod policies;
 mod proxy;
 mod queue;

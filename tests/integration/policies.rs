@@ -262,6 +262,14 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
             "the taints builds",
         ),
         (
+            json!({"platforms": [{"platform": "linux/arm64"}, {"platform": "linux/s390x", "nodeSelector": {"builds": "no"}}]}),
+            "platforms: nodeSelector: not allowed",
+        ),
+        (
+            json!({"platforms": [{"platform": "linux/arm64", "tolerations": [{"operator": "Exists"}]}]}),
+            "platforms: tolerations: not allowed",
+        ),
+        (
             json!({"proxy": {"httpProxy": "http://10.96.0.1:443"}}),
             "the administrator allows http://proxy.example.com:3128 (builder.tenants.proxies)",
         ),
@@ -290,6 +298,10 @@ async fn what_a_tenant_may_set_on_a_builder_is_what_the_administrator_allows() {
         "nodeSelector": {"builds": "yes", "zone": "a"},
         "tolerations": [{"key": "builds", "operator": "Exists"}],
         "proxy": {"httpProxy": "http://proxy.example.com:3128", "noProxy": "*"},
+        "platforms": [
+            {"platform": "linux/arm64"},
+            {"platform": "linux/s390x", "nodeSelector": {"zone": "a"}, "tolerations": [{"key": "builds", "operator": "Exists"}]},
+        ],
     });
     builder(&tenant, &stage, "b", allowed).await.unwrap();
     builder(&tenant, &stage, "c", json!({})).await.unwrap();

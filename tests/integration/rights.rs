@@ -655,6 +655,22 @@ async fn what_is_not_in_namespaces_or_not_whittles_word_is_left_to_others() {
         thief.create(&builder).await,
         "whittle creates only Builders named default",
     );
+    // The daemon of a platform belongs to the Builder that it is made after.
+    let daemon = |of: &str| {
+        merged(
+            &builder,
+            json!({"metadata": {"name": "default-linux-arm64", "labels": {"whittle.dev/made-after": "default"},
+        "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "name": of, "controller": true, "uid": "11111111-2222-3333-4444-555555555555"}]}}),
+        )
+    };
+    refused(
+        thief.create(&daemon("other")).await,
+        "and the daemons of a Builder's platforms",
+    );
+    thief
+        .create(&daemon("default"))
+        .await
+        .expect("the daemon of a platform is made");
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "forged"},
         "eventTime": "2026-01-01T00:00:00.000000Z", "action": "x", "reason": "x", "type": "Normal",

@@ -644,6 +644,7 @@ pub fn success(digest: &str) -> Report {
             platform: "linux/amd64".into(),
             digest: digest.into(),
             size: 1234,
+            solve: None,
             layers: vec![],
             contents: None,
         }],

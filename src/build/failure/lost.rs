@@ -73,6 +73,56 @@ const CONNECTION: [&str; 6] = [
     "connection timed out",
 ];
 
+/// Begins what is said of the platforms of a part that failed.
+const PART: &str = " (platform ";
+/// Begins the name of their own daemon.
+const ON: &str = ", on Builder ";
+
+/// The end of a message on the failure of one of several daemons: its platforms, and its Builder where that is a platform's own.
+pub fn of_part(platforms: &str, native: Option<&str>) -> String {
+    let on = native.map(|name| format!("{ON}{name}"));
+    format!("{PART}{platforms}{})", on.unwrap_or_default())
+}
+
+/// Which daemon a message is about, where several have built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// It may be any.
+    Any,
+    /// The Builder's ordinary one.
+    Ordinary,
+    /// That of a platform: the Builder that it is.
+    Native(&'a str),
+}
+
+impl Whose<'_> {
+    /// True where it may be the ordinary one.
+    pub fn is_ordinary(&self) -> bool {
+        !matches!(self, Self::Native(_))
+    }
+
+    /// True where it may be this Builder of a platform.
+    pub fn is_of(&self, builder: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Ordinary => false,
+            Self::Native(name) => *name == builder,
+        }
+    }
+}
+
+/// Which daemon this message is about, as [`of_part`] ends it.
+pub fn whose(message: &str) -> Whose<'_> {
+    let Some((_, of)) = message.rsplit_once(PART) else {
+        return Whose::Any;
+    };
+    let of = of.split_once(')').map_or(of, |(of, _)| of);
+    match of.split_once(ON) {
+        Some((_, name)) => Whose::Native(name),
+        None => Whose::Ordinary,
+    }
+}
+
 /// Begins the message where the daemon hangs: the controller restarts it for that.
 pub const HANGS: &str = "the builder hangs";
 

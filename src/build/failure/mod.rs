@@ -31,8 +31,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 pub use images::{PushFault, push_failure};
-pub use lost::HANGS;
 pub(crate) use lost::hangs;
+pub use lost::{HANGS, Whose, of_part, whose};
 pub use space::STEP_FULL;
 
 use excerpt::{Excerpt, error, excerpt, quoted_after};

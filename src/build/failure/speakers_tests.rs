@@ -356,6 +356,19 @@ fn memory_names_the_builder_and_its_limit() {
         assert_eq!(failure.reason, R::OutOfMemory);
         assert!(failure.message.contains(words), "{}", failure.message);
     }
+    request.builder_address = "tcp://arm:1234".into();
+    let field = "spec.resources.limits.memory of Builder default";
+    request.natives = vec![crate::request::Native {
+        platform: "linux/arm64".into(),
+        builder: "default-linux-arm64".into(),
+        address: Some("tcp://arm:1234".into()),
+        memory: None,
+        memory_field: Some(field.into()),
+        missing: None,
+    }];
+    let message = judge(&request, NONE, text).failure.message;
+    let words = "of Builder default-linux-arm64, or of its node, was exceeded: raise spec.resources.limits.memory of Builder default, or";
+    assert!(message.contains(words), "{message}");
 }
 
 fn with_dockerfile(dockerfile: &str, vertex: (&str, &str, &str), text: &str) -> Failure {

@@ -72,7 +72,14 @@ impl Case<'_> {
         if how != "exit code: 137" && !how.ends_with("cannot allocate memory") {
             return None;
         }
-        let builder = format!("Builder {}", self.request.inputs.builder);
+        // The daemon of a platform has an address of its own.
+        let address = &self.request.builder_address;
+        let mut natives = self.request.natives.iter();
+        let native = natives.find(|it| it.address.as_ref() == Some(address));
+        let name = native.map_or(&self.request.inputs.builder, |it| &it.builder);
+        let field = native.and_then(|it| it.memory_field.as_deref());
+        let field = field.unwrap_or("spec.resources.limits.memory of the Builder");
+        let builder = format!("Builder {name}");
         let whose = match &self.request.builder_memory {
             Some(limit) => format!("the memory limit {limit} of {builder}"),
             None => format!("the memory limit of {builder}, or of its node,"),
@@ -80,8 +87,7 @@ impl Case<'_> {
         Some((
             FailureReason::OutOfMemory,
             format!(
-                "{} was killed ({how}), most likely out of memory, because {whose} was exceeded: raise \
-                 spec.resources.limits.memory of the Builder, or let the step do less at once",
+                "{} was killed ({how}), most likely out of memory, because {whose} was exceeded: raise {field}, or let the step do less at once",
                 self.what()
             ),
             Again::No,

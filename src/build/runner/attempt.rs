@@ -7,15 +7,14 @@ use jiff::Timestamp;
 
 use super::callback::Callback;
 use super::files::{Prepared, prepare};
-use super::finish::{Held, Published, back, fetch, finish, pushed, retag, smaller};
+use super::finish::{Held, Published, back, fetch, finish, retag, smaller};
 use super::look::Look;
 use super::pushing::Pushing;
 use super::redact::Redactor;
 use super::registry_secret::{self, docker_config};
 use super::solve::Solver;
-use super::{debug, flux, minimize, revision, scripts, source, versions};
+use super::{debug, flux, minimize, parts, revision, scripts, source, versions};
 use crate::annotations;
-use crate::buildctl::Goal;
 use crate::cache_hints;
 use crate::course::{Course, Interval};
 use crate::failure;
@@ -61,6 +60,7 @@ pub(super) async fn attempt(
         callback,
         redactor,
         pushing: &Pushing::default(),
+        share: None,
     };
     let result = run(&solver, &mut known).await;
     let written = &request.inputs.output.tags;
@@ -213,17 +213,12 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     if let Some(context) = &prepared.files.context {
         facts.scripts = scripts::scripts(Path::new(context));
     }
-    let metadata = prepared.path("image.json");
-    let goal = Goal::Image {
-        target: request.inputs.target.as_deref(),
-        metadata: &metadata,
-    };
     let images = async {
-        let state = &mut known.state;
-        solver.solve(&prepared, &goal, &facts, state).await?;
-        let image = pushed(request, Path::new(&metadata))?;
-        let debug = debug::build(&solver, &prepared, &facts, &image).await?;
-        Ok((image, debug))
+        let (target, state) = (request.inputs.target.as_deref(), &mut known.state);
+        let with = (&config, &facts);
+        let made = parts::image(&solver, &prepared, (target, "image"), with, state).await?;
+        let debug = debug::build(&solver, &prepared, with, &made.pushed).await?;
+        Ok((made, debug))
     };
     let begun = Instant::now();
     let images = tokio::select! {
@@ -240,7 +235,11 @@ async fn run(solver: &Solver<'_>, known: &mut Known) -> Result<Published, Failur
     }
     let used = known.state.images();
     let (held, phases) = (&mut known.held, &mut known.phases);
-    finish(request, &config, &facts, images?, &used, held, phases).await
+    let (parts::Made { pushed, solves }, debug) = images?;
+    let images = (pushed, debug);
+    let mut published = finish(request, &config, &facts, images, &used, held, phases).await?;
+    parts::mark(&mut published.platforms, &solves);
+    Ok(published)
 }
 
 /// As a status has it.

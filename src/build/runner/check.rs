@@ -68,6 +68,7 @@ async fn ran(
         request,
         callback,
         redactor,
+        share: None,
         pushing: &Pushing::default(),
     };
     let secret = request.inputs.registry_secret();

@@ -367,6 +367,7 @@ pub(super) async fn fetch(
             platform: report.platform.clone(),
             digest: report.digest.clone(),
             size: report.size,
+            solve: None,
             layers: vec![],
             contents: Some(contents),
         });
@@ -380,7 +381,7 @@ pub(super) async fn fetch(
 }
 
 /// A client for the repository that the build pushes to. `fresh`: it has just done so.
-fn of_output(
+pub(super) fn of_output(
     request: &BuildRequest,
     config: &DockerConfig,
     fresh: bool,
@@ -495,7 +496,7 @@ impl Trouble {
         matches!(self, Self::Registry(RegistryError::NotFound(_)))
     }
 
-    fn failure(self, request: &BuildRequest, facts: &Facts) -> Failure {
+    pub(super) fn failure(self, request: &BuildRequest, facts: &Facts) -> Failure {
         let said = self.to_string();
         let how = match self {
             Self::Registry(RegistryError::Denied(_)) => PushFault::Denied,
@@ -565,6 +566,7 @@ async fn stored(
             platform: platform.unwrap_or_else(|| config.platform()),
             digest: manifest.digest.clone(),
             size: manifest.size,
+            solve: None,
             layers: told,
             contents: None,
         },

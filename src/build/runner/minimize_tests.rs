@@ -37,6 +37,7 @@ fn judged(digest: &str, size: i64, breaches: Vec<Breach>) -> Judged {
         platform: "linux/amd64".into(),
         digest: digest.clone(),
         size,
+        solve: None,
         layers: vec![],
         contents: Some(ContentsStatus {
             report: Some(format!("report of {digest}")),

@@ -18,6 +18,7 @@ mod hang;
 mod look;
 mod minimize;
 mod oci;
+mod parts;
 mod print;
 mod pushing;
 mod raw;

@@ -9,14 +9,17 @@ use crate::rawjson::Event;
 pub(super) struct Printer<'a> {
     redactor: &'a Redactor,
     place: &'a Place,
+    /// Of which of several builds at the same time its lines are.
+    label: Option<&'a str>,
     raw: Raw,
 }
 
 impl<'a> Printer<'a> {
-    pub(super) fn new(redactor: &'a Redactor, place: &'a Place) -> Self {
+    pub(super) fn new(redactor: &'a Redactor, place: &'a Place, label: Option<&'a str>) -> Self {
         Self {
             redactor,
             place,
+            label,
             raw: Raw::default(),
         }
     }
@@ -24,7 +27,11 @@ impl<'a> Printer<'a> {
     pub(super) fn event(&mut self, event: &Event) {
         // They stand in buildctl's own lines.
         if self.place.log != Log::RawJson {
-            self.place.say(&self.redactor.line(&text(event)));
+            let line = self.redactor.line(&text(event));
+            match self.label {
+                Some(label) => self.place.say(&format!("{label} {line}")),
+                None => self.place.say(&line),
+            }
         }
     }
 

@@ -5,7 +5,9 @@
 //! (<https://github.com/containerd/containerd/blob/v2.3.6/core/remotes/docker/resolver.go>). It says nothing then, as in a
 //! push that takes long.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,22 +31,37 @@ const AWAY: u32 = 2;
 /// So often allowed after the registry was away, a push that still goes on is one that waits forever.
 const ALLOWED: u32 = 6;
 
-/// Whether the builder pushes, and for how long it has.
+/// Pushes that go on: which daemon's, and which of all that have begun.
+type Pushes = BTreeMap<usize, u64>;
+
+/// Whether the builder pushes, and for how long it has. Of several daemons that work at the same time, any of them.
 #[derive(Default)]
 pub(super) struct Pushing {
-    now: watch::Sender<bool>,
+    now: watch::Sender<Pushes>,
+    /// How many have begun.
+    begun: AtomicU64,
     /// Since when, and how long before that.
     time: Mutex<(Option<Instant>, Duration)>,
 }
 
 impl Pushing {
-    pub(super) fn set(&self, on: bool) {
-        let changed = self
-            .now
-            .send_if_modified(|known| std::mem::replace(known, on) != on);
-        if changed {
+    /// The daemon of this number pushes, or does not.
+    pub(super) fn set(&self, daemon: usize, on: bool) {
+        let mut any = [false; 2];
+        self.now.send_if_modified(|pushes| {
+            any[0] = !pushes.is_empty();
+            let changed = on != pushes.contains_key(&daemon);
+            if changed && on {
+                pushes.insert(daemon, self.begun.fetch_add(1, Ordering::Relaxed));
+            } else if changed {
+                pushes.remove(&daemon);
+            }
+            any[1] = !pushes.is_empty();
+            changed
+        });
+        if any[0] != any[1] {
             let mut time = self.time.lock().expect("nobody panics with it");
-            let since = on.then(Instant::now);
+            let since = any[1].then(Instant::now);
             if let Some(since) = std::mem::replace(&mut time.0, since) {
                 time.1 += since.elapsed();
             }
@@ -67,10 +84,10 @@ impl Pushing {
         let mut pushes = self.now.subscribe();
         loop {
             // The other end is this very object.
-            let _ = pushes.wait_for(|on| *on).await;
+            let _ = pushes.wait_for(|on| !on.is_empty()).await;
             tokio::select! {
-                _ = pushes.wait_for(|on| !*on) => {}
-                found = asked(request, config) => return match found {
+                _ = pushes.wait_for(Pushes::is_empty) => {}
+                found = asked(request, config, &self.now) => return match found {
                     Found::Denied(said) => push_failure(request, facts, PushFault::Denied, &said),
                     // What waits in the daemon keeps others from pushing until it is restarted.
                     Found::Hangs(said) => plain(FailureReason::BuilderLost, said),
@@ -80,9 +97,14 @@ impl Pushing {
     }
 }
 
-async fn asked(request: &BuildRequest, config: &DockerConfig) -> Found {
-    let mut heard = Heard::default();
+async fn asked(
+    request: &BuildRequest,
+    config: &DockerConfig,
+    now: &watch::Sender<Pushes>,
+) -> Found {
+    let mut heard = Each::default();
     loop {
+        let before = now.borrow().clone();
         sleep(EVERY).await;
         let repository = Repository::parse(&request.inputs.output.image);
         let Ok(client) = client(request, &repository, config, false) else {
@@ -95,9 +117,25 @@ async fn asked(request: &BuildRequest, config: &DockerConfig) -> Found {
                 retry_after: None,
             })
         });
-        if let Some(found) = heard.answer(answer) {
+        let mut both = now.borrow().clone();
+        both.retain(|daemon, push| before.get(daemon) == Some(push));
+        if let Some(found) = heard.answer(&both, &answer) {
             return found;
         }
+    }
+}
+
+/// What the registry has answered during each of the pushes that go on: of several in a row none is one that waits forever.
+#[derive(Default)]
+struct Each(BTreeMap<u64, Heard>);
+
+impl Each {
+    /// How one of these pushes ends, where this answer leaves no doubt.
+    fn answer(&mut self, pushes: &Pushes, answer: &Result<(), RegistryError>) -> Option<Found> {
+        let goes_on = |push: &u64| pushes.values().any(|it| it == push);
+        self.0.retain(|push, _| goes_on(push));
+        let mut pushes = pushes.values();
+        pushes.find_map(|push| self.0.entry(*push).or_default().answer(answer.clone()))
     }
 }
 
@@ -168,6 +206,43 @@ mod tests {
         let mut heard = Heard::default();
         let mut all = answers.into_iter().enumerate();
         all.find_map(|(at, answer)| Some((at, heard.answer(answer)?)))
+    }
+
+    #[test]
+    fn of_several_daemons_one_that_pushes_is_enough() {
+        let pushing = Pushing::default();
+        let now = || !pushing.now.borrow().is_empty();
+        assert!(!now());
+        pushing.set(0, true);
+        pushing.set(1, true);
+        pushing.set(0, false);
+        assert!(now());
+        pushing.set(1, false);
+        assert!(!now());
+    }
+
+    #[test]
+    fn pushes_of_one_daemon_after_the_other_are_not_one_that_waits() {
+        let (mut each, pushing) = (Each::default(), Pushing::default());
+        let mut answer = |answer| each.answer(&pushing.now.borrow().clone(), &answer);
+        pushing.set(0, true);
+        for _ in 0..2 {
+            assert_eq!(answer(away()), None);
+        }
+        pushing.set(1, true);
+        pushing.set(0, false);
+        for _ in 0..9 {
+            assert_eq!(answer(Ok(())), None);
+        }
+        // One that was there before the outage is.
+        for _ in 0..2 {
+            assert_eq!(answer(away()), None);
+        }
+        pushing.set(0, true);
+        for _ in 0..5 {
+            assert_eq!(answer(Ok(())), None);
+        }
+        assert!(matches!(answer(Ok(())), Some(Found::Hangs(_))));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::callback::Callback;
 use super::files::Prepared;
 use super::hang;
+use super::parts::Shares;
 use super::print::Printer;
 use super::pushing::Pushing;
 use super::redact::Redactor;
@@ -47,6 +48,19 @@ pub(super) struct Solver<'a> {
     pub callback: &'a Callback,
     pub redactor: &'a Redactor,
     pub pushing: &'a Pushing,
+    /// Which part of the image this is, where several daemons make one at the same time.
+    pub share: Option<Share<'a>>,
+}
+
+/// One of several parts of an image.
+#[derive(Clone, Copy)]
+pub(super) struct Share<'a> {
+    /// Its number.
+    pub at: usize,
+    /// Its platforms, for people: what stands before its lines.
+    pub label: &'a str,
+    /// How far all are.
+    pub all: &'a Shares,
 }
 
 impl Solver<'_> {
@@ -60,8 +74,9 @@ impl Solver<'_> {
         state: &mut State,
     ) -> Result<(), Failure> {
         let args = buildctl::build(self.request, &prepared.files, goal);
-        let mut printer = Printer::new(self.redactor, &self.request.place);
-        self.request.place.say(heading(goal));
+        let label = self.share.map(|share| share.label);
+        let mut printer = Printer::new(self.redactor, &self.request.place, label);
+        self.say(heading(goal));
         // A survey has steps of its own, which are not the build's.
         let is_build = !matches!(goal, Goal::Files { .. } | Goal::Check { .. });
         let mut first_failure: Option<Instant> = None;
@@ -78,10 +93,15 @@ impl Solver<'_> {
                     moved |= !matches!(event, Event::Output { .. } | Event::Text(_));
                     printer.event(&event);
                 }
-                self.pushing.set(state.is_pushing());
+                let part = self.share.map_or(0, |share| share.at);
+                self.pushing.set(part, state.is_pushing());
                 if moved && is_build {
-                    self.callback
-                        .progress(self.redactor.progress(state.progress()));
+                    let own = self.redactor.progress(state.progress());
+                    let all = match self.share {
+                        Some(share) => share.all.progress(share.at, own),
+                        None => own,
+                    };
+                    self.callback.progress(all);
                 }
             });
             let question = buildctl::ask(self.request);
@@ -108,7 +128,7 @@ impl Solver<'_> {
                     tokio::time::sleep(NOTED).await;
                     pruned = true;
                     let said = "the builder's cache volume is full: pruning, then retrying once";
-                    self.request.place.say(said);
+                    self.say(said);
                     let prune = buildctl::prune(self.request);
                     let _ = prepared.buildctl.finish(&prune, PRUNING).await;
                 }
@@ -117,7 +137,7 @@ impl Solver<'_> {
                     let Some(pause) = PATIENCE.pause(tried, begun.elapsed(), None) else {
                         return Err(found.failure);
                     };
-                    self.request.place.say(&format!(
+                    self.say(&format!(
                         "{}; retrying in {:.1} s",
                         self.redactor.line(&found.failure.message),
                         pause.as_secs_f64()
@@ -126,6 +146,14 @@ impl Solver<'_> {
                 }
             }
             state.next_run();
+        }
+    }
+
+    /// Says a line, as one of its part.
+    fn say(&self, text: &str) {
+        match self.share {
+            Some(share) => self.request.place.say(&format!("{} {text}", share.label)),
+            None => self.request.place.say(text),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use whittle_api::{
-    ADVICE, Failure, ImageBuild, ImageBuildStatus, Phases, READY, Source, TRIGGERS, find, is_true,
+    ADVICE, BuiltBy, Failure, ImageBuild, ImageBuildStatus, Phases, PlatformSolve, READY, Source,
+    TRIGGERS, find, is_true,
 };
 use whittle_image::display_size;
 
@@ -344,6 +345,9 @@ impl Told<'_> {
                     row.push_str(", as root");
                 }
             }
+            if let Some(solve) = &platform.solve {
+                let _ = write!(row, "  {}", built(solve));
+            }
             self.line("platform", &row);
         }
         if !single && let (Some(size), Some(before)) = (status.size, before) {
@@ -448,6 +452,16 @@ fn took(status: &ImageBuildStatus) -> String {
         let _ = write!(text, ", started by {:?}", trigger.reason);
     }
     text
+}
+
+/// On which daemon a platform was built, and how long that took.
+fn built(solve: &PlatformSolve) -> String {
+    let how = match solve.builder {
+        BuiltBy::Native => "built natively",
+        BuiltBy::Cross => "built without its own daemon",
+        BuiltBy::Ordinary => "built on the ordinary daemon",
+    };
+    format!("{how} in {}", span(solve.milliseconds / 1000))
 }
 
 /// Where the time went, the longest first; none where nothing took a second.

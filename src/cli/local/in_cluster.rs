@@ -12,7 +12,7 @@ use tokio::net::UnixStream;
 use whittle_api::{Builder, READY, Reason, ReplicaStatus, Sharing, find};
 use whittle_build::seal::KEY_FILE;
 use whittle_controller::builder::objects::PORT;
-use whittle_controller::{names, placement};
+use whittle_controller::{names, placement, platforms};
 
 use super::Error;
 use super::relay::Relay;
@@ -123,6 +123,12 @@ fn up(builder: &Builder) -> i32 {
 
 /// Why a Builder takes no builds now.
 fn away(builder: &Builder) -> Option<String> {
+    if let Some((of, _)) = platforms::parent(builder) {
+        return Some(format!(
+            "is the daemon of a platform of Builder {of}, which has no key of its own: name that one, kube:{}/{of}",
+            builder.metadata.namespace.as_deref().unwrap_or_default()
+        ));
+    }
     let owners = builder.metadata.owner_references.iter().flatten();
     let is_own = owners.into_iter().any(|it| it.kind == "ImageBuild");
     if builder.spec.sharing != Sharing::Namespace && !is_own {
@@ -257,6 +263,11 @@ mod tests {
         assert_eq!(starting, "is not ready: Starting: the Pod starts");
         let own = of(json!({"sharing": "Build"}), None, "True").unwrap();
         assert!(own.contains("no daemon of its own"), "{own}");
+        let of_platform = json!({"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "spec": {}, "metadata": {
+            "name": "default-linux-arm64", "namespace": "team", "labels": {"whittle.dev/made-after": "default"},
+            "ownerReferences": [{"apiVersion": "whittle.dev/v1alpha1", "kind": "Builder", "name": "default", "uid": "u", "controller": true}]}});
+        let said = away(&serde_json::from_value(of_platform).unwrap()).unwrap();
+        assert!(said.ends_with("name that one, kube:team/default"), "{said}");
     }
 
     #[test]

@@ -172,6 +172,7 @@ impl Room {
             build: 1,
             builder_address: String::new(),
             builder_server_name: String::new(),
+            natives: vec![],
             builder_memory: None,
             callback: None,
             inputs: Inputs::of(build),
@@ -187,6 +188,7 @@ impl Room {
             looks: true,
             no_cache: wanted.no_cache,
             traced: false,
+            part: false,
             place,
         })
     }

@@ -13,7 +13,7 @@ use crate::names::RESTARTED_AT;
 use crate::refusal::words;
 use whittle_api::{Builder, Emptied, FailureReason, ImageBuild, PRUNE};
 use whittle_build::daemon::start::{EMPTIED, EMPTIED_SAYS};
-use whittle_build::failure::HANGS;
+use whittle_build::failure::{HANGS, whose};
 use whittle_image::digest_of;
 
 /// A daemon that is older than this is started anew when nothing runs: what it has leaked goes.
@@ -86,6 +86,14 @@ fn found_broken(pod: &Pod) -> Option<&ContainerStateTerminated> {
 /// How the failure of an attempt begins that found its daemon to hang. Anything else may be somebody else's words.
 pub fn hang() -> String {
     format!("{}: {HANGS}", FailureReason::BuilderLost)
+}
+
+/// True where it may be this daemon that an attempt at a build has lost: the Builder that is a platform's, or none for the ordinary one.
+pub fn is_lost(build: &ImageBuild, of_platform: Option<&str>) -> bool {
+    let current = build.status.as_ref().and_then(|it| it.current.as_ref());
+    let why = current.and_then(|it| it.last_failure.as_deref());
+    let whose = whose(why.unwrap_or_default());
+    of_platform.map_or(whose.is_ordinary(), |name| whose.is_of(name))
 }
 
 /// When a build found its daemon to hang, where that is why it is tried again.

@@ -157,3 +157,35 @@ fn a_build_tells_of_a_daemon_that_hangs_when_it_is_tried_again() {
         assert_eq!(found_hanging(&build), found, "{said}");
     }
 }
+
+#[test]
+fn of_several_daemons_the_one_that_hangs_alone_is_started_anew() {
+    let mut build = fixtures::inline();
+    let mut current: Current =
+        serde_json::from_value(json!({"attempt": 2, "job": "j", "generation": 1})).unwrap();
+    let hangs = "BuilderLost: the builder hangs: no answer";
+    for (of, ordinary, arm) in [
+        ("", true, true),
+        (" (platform linux/amd64)", true, false),
+        (
+            " (platform linux/arm64, on Builder default-linux-arm64)",
+            false,
+            true,
+        ),
+        (
+            " (platform linux/s390x, on Builder default-linux-s390x)",
+            false,
+            false,
+        ),
+        (
+            " (platform linux/s390x); it was built on the ordinary daemon",
+            true,
+            false,
+        ),
+    ] {
+        current.last_failure = Some(format!("{hangs}{of}"));
+        build.status.get_or_insert_default().current = Some(current.clone());
+        assert_eq!(is_lost(&build, None), ordinary, "{of}");
+        assert_eq!(is_lost(&build, Some("default-linux-arm64")), arm, "{of}");
+    }
+}

@@ -8,6 +8,8 @@ use super::super::{Context, Error};
 use super::decide::{Observed, Say};
 use crate::builder::objects::BuilderObjects;
 use crate::builder::{anew, volume};
+use crate::installation;
+use crate::platforms::Seen;
 use whittle_api::{Builder, Certificates, Reason};
 
 /// Makes certificates, and writes them.
@@ -23,6 +25,26 @@ pub async fn renew(observed: &Observed, context: &Context) -> Result<Certificate
 pub async fn apply(wanted: &BuilderObjects, context: &Context) -> Result<StatefulSet, Error> {
     context.cluster.apply_surroundings(wanted).await?;
     Ok(context.cluster.apply_daemon(wanted).await?)
+}
+
+/// Writes the Builder that is the daemon of a platform; what is said where that is refused: the Builder itself goes on without.
+pub async fn write_platform(seen: &Seen, context: &Context) -> Result<Option<String>, Error> {
+    let written = match &seen.stands {
+        Some(stands) => context.cluster.change_builder(stands, &seen.change()).await,
+        None => {
+            let mut made = seen.wanted.clone();
+            let labels = installation::labels(&context.settings.watch.selector);
+            made.labels_mut().extend(labels);
+            context.cluster.create_builder(&made).await
+        }
+    };
+    match written {
+        Ok(()) => Ok(None),
+        Err(error) => match error.refusal() {
+            Some(refusal) => Ok(Some(refusal.words.clone())),
+            None => Err(error.into()),
+        },
+    }
 }
 
 /// Asks for larger volumes; what is said where that is refused.

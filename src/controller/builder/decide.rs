@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use crate::builder::objects::{BuilderObjects, objects_in};
 use crate::builder::replicas::{Load, Scaled};
 use crate::builder::state::{Daemon, Rest, Use};
-use crate::builder::{anew, isolation, network, replicas, state, volume};
+use crate::builder::{anew, isolation, network, platforms, replicas, state, volume};
 use crate::egress::Closed;
 use crate::imagebuild::{decide, outcome};
 use crate::installation;
@@ -21,6 +21,7 @@ use crate::installation::Claim;
 use crate::names;
 use crate::outside;
 use crate::placement;
+use crate::platforms::Seen;
 use crate::refusal;
 use crate::refusal::{Refusal, Told};
 use crate::settings::Settings;
@@ -35,7 +36,7 @@ use whittle_image::digest_of;
 /// Everything is looked at again after this long: certificates come of age.
 pub const RESYNC: Duration = Duration::from_secs(3600);
 /// What may just have changed is looked at again after this long.
-const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(5);
 /// So is a Builder that waits for builds to end.
 const DRAIN: Duration = Duration::from_secs(10);
 /// So is one that may have more replicas than it needs, or of which some are not up.
@@ -90,6 +91,14 @@ pub struct Observed {
     pub active: usize,
     /// Where an ImageBuild has it to itself: whom it serves.
     pub serves: Option<Serves>,
+    /// Where it is the daemon of a platform: the Builder whose platform that is, as it stands.
+    pub of: Option<Option<Builder>>,
+    /// Its own daemons for platforms.
+    pub platforms: Vec<Seen>,
+    /// Builders that were such daemons, and are to go.
+    pub left: Vec<Builder>,
+    /// What came of [`Step::Platform`], by the names of the Builders: why not, where it was refused.
+    pub told: BTreeMap<String, Option<String>>,
     /// What others say of its daemon, newest first, where [`asks_for_events`].
     pub events: Vec<Told>,
     /// A build of it waits for the certificates of its runners.
@@ -131,6 +140,10 @@ pub enum Step {
     Apply(Box<BuilderObjects>),
     /// Ask for a volume of this size.
     Enlarge(String),
+    /// Write the Builder that is the daemon of a platform.
+    Platform(Box<Seen>),
+    /// Delete one that was.
+    Leave(Box<Builder>),
     /// Delete the Builder, which nobody uses any more.
     Remove,
     /// Write the status, and look again.
@@ -149,6 +162,11 @@ pub struct Say {
 impl Observed {
     /// The certificates that stand in the Secrets; none where they are to be made anew.
     fn certificates(&self) -> Option<&Certificates> {
+        if let Some(of) = &self.of {
+            // Whoever has them made renews them.
+            let status = of.as_ref().and_then(|of| of.status.as_ref());
+            return status?.certificates.as_ref();
+        }
         let status = self.builder.status.as_ref();
         let known = status.and_then(|status| status.certificates.as_ref());
         self.issued.as_ref().or_else(|| {
@@ -357,11 +375,12 @@ impl Observed {
 /// True where it counts what the Builder is used for. While it starts, it does not: only one that takes builds may fall
 /// asleep, and only one that sleeps may be woken.
 pub fn asks_for_use(observed: &Observed) -> bool {
+    // The daemon of a platform rests with the Builder whose platform it is, also where it never came up: a Pod that waits for a node
+    // keeps asking for one.
+    let may_rest = observed.of.is_some() || decide::is_ready(&observed.builder);
     let idle = quantity::duration(&observed.builder.spec.idle_timeout);
     let old = anew::is_old(observed.oldest(), observed.now);
-    (old || !idle.is_zero())
-        && observed.set.is_some()
-        && (observed.sleeps() || decide::is_ready(&observed.builder))
+    (old || !idle.is_zero()) && observed.set.is_some() && (observed.sleeps() || may_rest)
 }
 
 /// True where the daemon would be restarted: new certificates are among what restarts it.
@@ -369,6 +388,9 @@ pub fn restarts(observed: &Observed, settings: &Settings) -> bool {
     let Some(set) = &observed.set else {
         return false;
     };
+    if observed.of.is_some() && observed.certificates().is_none() {
+        return false;
+    }
     observed.certificates().is_none_or(|certificates| {
         let mode = isolation::wanted(&observed.builder, settings).mode;
         let wanted = observed.objects(mode, settings, certificates);
@@ -387,6 +409,9 @@ pub fn asks_for_events(observed: &Observed, settings: &Settings) -> bool {
 /// True where it asks whether its Secrets exist: as far as its status tells they do, and the kubelet says of one that it
 /// does not.
 pub fn asks_for_secrets(observed: &Observed) -> bool {
+    if observed.of.is_some() {
+        return false;
+    }
     let own = names::builder_server_tls(&observed.builder.name_any());
     let missing = |event: &Told| {
         let missing = outcome::missing_object(&event.words).and_then(|it| it.missing);
@@ -403,6 +428,11 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
     {
         return Step::Remove;
     }
+    if let Some(of) = &observed.of
+        && !crate::platforms::is_of_use(builder, of.as_ref())
+    {
+        return Step::Remove;
+    }
     if let Some(applied) = &observed.applied {
         // Not before it has a volume.
         if observed.enlarged.is_none()
@@ -411,7 +441,8 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         {
             return Step::Enlarge(size);
         }
-        return Step::Say(Box::new(outcome(observed, applied, settings)));
+        return platforms::next(observed)
+            .unwrap_or_else(|| Step::Say(Box::new(outcome(observed, applied, settings))));
     }
     if observed.drains(settings) {
         let mut status = builder.status.clone().unwrap_or_default();
@@ -419,7 +450,10 @@ pub fn decide(observed: &Observed, settings: &Settings) -> Step {
         return say(status, DRAIN);
     }
     let Some(certificates) = observed.certificates() else {
-        return Step::Renew;
+        return match observed.of {
+            Some(_) => platforms::waits(observed),
+            None => Step::Renew,
+        };
     };
     if !sharing::has_daemon(builder) && observed.set.is_none() {
         let mut status = builder.status.clone().unwrap_or_default();
@@ -467,6 +501,7 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
     let fails = isolation.failed_at.as_ref().map(|at| at.0) == Some(now);
     if !sharing::has_daemon(builder) {
         status.replicas = None;
+        status.platforms = None;
         state::say_each_has_its_own(&mut status, builder, now);
         return Say {
             status,
@@ -490,6 +525,7 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
         isolation.failed_at = None;
     }
     status.replicas = Some(replicas.clone());
+    status.platforms = platforms::said(observed);
     let pods: Vec<&Pod> = observed.own_pods().collect();
     status.emptied = anew::say(builder, &pods, up, now);
     if anew::news(builder, status.emptied.as_ref()).is_some() {
@@ -508,9 +544,17 @@ fn outcome(observed: &Observed, applied: &StatefulSet, settings: &Settings) -> S
         Rest::Awake(after) => match state::say(&mut status, builder, &daemon, now) {
             true => {
                 let idle = after.map_or(RESYNC, |after| RESYNC.min(after.unsigned_abs()));
-                idle.min(observed.changes_within(&replicas))
+                let again = idle.min(observed.changes_within(&replicas));
+                match platforms::is_refused(observed) {
+                    true => again.min(LULL),
+                    false => again,
+                }
             }
-            false => again(builder, &status, now),
+            false => {
+                let again = again(builder, &status, now);
+                let rests = after.filter(|_| observed.of.is_some());
+                rests.map_or(again, |after| again.min(after.unsigned_abs()))
+            }
         },
     };
     Say { status, look_again }

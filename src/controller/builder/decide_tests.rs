@@ -36,6 +36,10 @@ fn fresh() -> Observed {
         used: None,
         active: 0,
         serves: None,
+        of: None,
+        platforms: vec![],
+        left: vec![],
+        told: BTreeMap::new(),
         events: vec![],
         wanted: false,
         hangs: None,
@@ -495,3 +499,6 @@ fn other_certificates_that_are_trusted_restart_the_daemon_once_no_build_runs_on_
 
 #[path = "decide_replicas_tests.rs"]
 mod several;
+
+#[path = "decide_platforms_tests.rs"]
+mod of_platforms;

@@ -9,6 +9,7 @@ pub mod isolation;
 mod network;
 pub mod objects;
 mod observe;
+mod platforms;
 pub mod replicas;
 #[cfg(test)]
 mod scripted_tests;
@@ -43,6 +44,8 @@ pub(super) const KIND: &str = "Builder";
 /// What wakes this loop, from watches that others listen to as well.
 pub struct Heard {
     builders: shared::Heard<Builder>,
+    /// Those that have daemons for platforms, and these.
+    platforms: shared::Heard<Builder>,
     builds: shared::Heard<ImageBuild>,
 }
 
@@ -51,6 +54,7 @@ impl Heard {
     pub fn from(watches: &mut Watches) -> Self {
         Self {
             builders: watches.builders.listen(triggers::builder_spec),
+            platforms: watches.builders.listen(triggers::builder_of_platforms),
             builds: watches.builds.listen(triggers::build_of_builder),
         }
     }
@@ -84,6 +88,7 @@ pub async fn run(
         .watches_shared_stream(heard.builds, move |build: Arc<ImageBuild>| {
             woken_by(&sleeping, &build)
         })
+        .watches_shared_stream(heard.platforms, |builder: Arc<Builder>| related(&builder))
         .reconcile_on(woken)
         .reconcile_all_on(context.egress.changes())
         .reconcile_all_on(context.trusted.changes())
@@ -136,6 +141,14 @@ async fn go_on(builder: Builder, context: &Context) -> Result<Requeue, Error> {
             Step::Remove => {
                 context.cluster.delete_builder(&observed.builder).await?;
                 return Ok(Requeue::await_change());
+            }
+            Step::Platform(seen) => {
+                let refused = carry_out::write_platform(&seen, context).await?;
+                observed.told.insert(seen.wanted.name_any(), refused);
+            }
+            Step::Leave(left) => {
+                context.cluster.delete_builder(&left).await?;
+                observed.told.insert(left.name_any(), None);
             }
             Step::Renew => observed.issued = Some(carry_out::renew(&observed, context).await?),
             Step::Apply(wanted) => {
@@ -201,6 +214,16 @@ async fn refused(
     carry_out::say(builder, &say, context).await
 }
 
+/// The daemons that a Builder has for platforms; or the Builder that one of these belongs to.
+fn related(builder: &Builder) -> Vec<ObjectRef<Builder>> {
+    let namespace = builder.namespace().unwrap_or_default();
+    let of = |name: &str| ObjectRef::new(name).within(&namespace);
+    match crate::platforms::parent(builder) {
+        Some((name, _)) => vec![of(name)],
+        None => crate::platforms::names(builder).map(|it| of(&it)).collect(),
+    }
+}
+
 /// The Builders that an ImageBuild wakes: the one that it names, and those that it has to itself, which may be of no more use.
 fn woken_by(store: &Store<Builder>, build: &ImageBuild) -> Vec<ObjectRef<Builder>> {
     let name = &build.spec.builder_ref.name;
@@ -209,10 +232,15 @@ fn woken_by(store: &Store<Builder>, build: &ImageBuild) -> Vec<ObjectRef<Builder
         return vec![];
     };
     if builder.spec.sharing == Sharing::Namespace {
-        return match decide::wakes(build, &builder) {
-            true => vec![reference],
-            false => vec![],
-        };
+        // Those of its platforms sleep and wake with it.
+        let daemons = related(&builder).into_iter();
+        let daemons = daemons.filter_map(|it| Some((store.get(&it)?, it)));
+        return [(builder.clone(), reference)]
+            .into_iter()
+            .chain(daemons)
+            .filter(|(builder, _)| decide::wakes(build, builder))
+            .map(|(_, reference)| reference)
+            .collect();
     }
     let own = store.state().into_iter();
     own.filter(|own| sharing::owner(own).map(|(_, uid)| uid) == build.metadata.uid.as_deref())

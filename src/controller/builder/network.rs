@@ -12,14 +12,14 @@ use kube::ResourceExt;
 
 use super::objects::{PORT, metadata, selector};
 use crate::egress::Closed;
-use crate::{names, sharing};
+use crate::{names, platforms, sharing};
 use whittle_api::Builder;
 
-/// Only this Builder's runners reach the daemon.
+/// Only this Builder's runners reach the daemon, and that of a platform those of the Builder whose platform it is.
 pub fn policy(builder: &Builder) -> NetworkPolicy {
     let whose = match sharing::owner(builder).filter(|_| sharing::is_own(builder)) {
         Some((_, uid)) => (names::IMAGE_BUILD_UID, uid.to_owned()),
-        None => (names::BUILDER_NAME, builder.name_any()),
+        None => (names::BUILDER_NAME, platforms::whose(builder)),
     };
     let runners = [(names::COMPONENT, names::RUNNER.to_owned()), whose];
     NetworkPolicy {

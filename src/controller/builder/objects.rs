@@ -23,6 +23,7 @@ use crate::extra;
 use crate::imagebuild::job::unprivileged;
 use crate::names;
 use crate::outside;
+use crate::platforms;
 use crate::settings::Settings;
 use crate::sharing;
 use whittle_api::{Builder, IsolationMode};
@@ -153,8 +154,14 @@ fn stateful_set(
     let spec = &builder.spec;
     let name = builder.name_any();
     let labels = names::builder_labels(&name);
+    let mut metadata = metadata(builder);
+    if let Some((of, _)) = platforms::parent(builder) {
+        // The chart's policies let it have the certificate of that one.
+        let made_after = (sharing::MADE_AFTER.to_owned(), of.to_owned());
+        metadata.labels.get_or_insert_default().extend([made_after]);
+    }
     StatefulSet {
-        metadata: metadata(builder),
+        metadata,
         spec: Some(StatefulSetSpec {
             // How many there really are to be is decided later: sleep, load, builds that run on those that are to go.
             replicas: Some(spec.replicas),
@@ -229,7 +236,7 @@ fn pod(builder: &Builder, settings: &Settings, mode: IsolationMode) -> PodSpec {
         Volume {
             name: "tls".into(),
             secret: Some(SecretVolumeSource {
-                secret_name: Some(names::builder_server_tls(&name)),
+                secret_name: Some(names::builder_server_tls(&platforms::whose(builder))),
                 default_mode: Some(0o440),
                 ..SecretVolumeSource::default()
             }),

@@ -7,10 +7,12 @@ use kube::ResourceExt;
 
 use super::super::{Context, Error};
 use super::decide::{Observed, Serves, asks_for_events, asks_for_secrets, asks_for_use, restarts};
-use crate::builder::anew;
 use crate::builder::state::Use;
+use crate::builder::{anew, platforms};
+use crate::names;
+use crate::platforms::Seen;
 use crate::sharing;
-use whittle_api::Builder;
+use whittle_api::{Builder, MOST_PLATFORMS};
 
 /// What is asked for depends on what was read before: a Builder that is well is looked at with two requests.
 pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Error> {
@@ -27,9 +29,13 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         used: None,
         active: 0,
         serves: None,
+        of: None,
+        platforms: vec![],
+        left: vec![],
+        told: BTreeMap::new(),
         events: vec![],
         wanted: context.waits_for_certificates(&namespace, &name),
-        hangs: context.finds_it_hanging(&namespace, &name),
+        hangs: context.finds_it_hanging(&namespace, &name, &name),
         lost: false,
         issued: None,
         applied: None,
@@ -58,13 +64,26 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
             .map_or(0, |build| usize::from(Use::runs(build)));
         observed.serves = Some(Serves { build, named });
     } else {
+        // What builds on the daemon of a platform is known by the name of the Builder whose platform it is.
+        let whose = crate::platforms::whose(&observed.builder);
+        if crate::platforms::parent(&observed.builder).is_some() {
+            observed.of = Some(context.cluster.builder(&namespace, &whose).await?);
+            observed.hangs = context.finds_it_hanging(&namespace, &whose, &name);
+        }
         if asks_for_use(&observed) {
-            observed.used = Some(context.builder_use(&namespace, &name).await);
+            observed.used = Some(context.builder_use(&namespace, &whose).await);
         }
         if restarts(&observed, &context.settings) {
-            observed.active = context.active_builds(&namespace, &name).await;
+            observed.active = context.active_builds(&namespace, &whose).await;
+            if observed.of.is_some() {
+                let builds = context.queues().await.builds(&namespace, &whose);
+                let known = builds.iter().map(AsRef::as_ref);
+                let before = platforms::begun_before(&observed.builder, known);
+                observed.active = before.map_or(observed.active, |it| observed.active.min(it));
+            }
         }
     }
+    of_platforms(&mut observed, context).await?;
     if observed.has_several() {
         let queues = context.queues().await;
         observed.load = Some(queues.load(&namespace, &name, now));
@@ -86,4 +105,34 @@ pub async fn observe(builder: Builder, context: &Context) -> Result<Observed, Er
         observed.active = context.active_builds(&namespace, &name).await;
     }
     Ok(observed)
+}
+
+/// Reads its daemons for platforms, and those that it was said to have and is to have no more.
+async fn of_platforms(observed: &mut Observed, context: &Context) -> Result<(), Error> {
+    let namespace = observed.builder.namespace().unwrap_or_default();
+    for (platform, wanted) in crate::platforms::wanted(&observed.builder) {
+        let name = wanted.name_any();
+        let stands = context.cluster.builder(&namespace, &name).await?;
+        observed.platforms.push(Seen {
+            platform,
+            wanted,
+            stands,
+        });
+    }
+    let status = observed.builder.status.as_ref();
+    let said = status.and_then(|status| status.platforms.clone());
+    for said in said.into_iter().flatten().take(MOST_PLATFORMS) {
+        let is_wanted = |seen: &Seen| seen.wanted.name_any() == said.builder;
+        // Whoever may write statuses writes what they like.
+        let is_name = names::check_builder(&said.builder).is_ok();
+        if !is_name || observed.platforms.iter().any(is_wanted) {
+            continue;
+        }
+        let stands = context.cluster.builder(&namespace, &said.builder).await?;
+        let uid = observed.builder.metadata.uid.as_deref();
+        let ours = |it: &Builder| crate::platforms::parent(it).map(|(_, uid)| uid) == uid;
+        let leaves = |it: &Builder| ours(it) && it.metadata.deletion_timestamp.is_none();
+        observed.left.extend(stands.filter(leaves));
+    }
+    Ok(())
 }

@@ -229,6 +229,15 @@ fn put(
     set(&mut status.conditions, kind, to, why, generation, now);
 }
 
+/// The daemon is not up, and waits for something that others make.
+pub fn say_waiting(status: &mut BuilderStatus, builder: &Builder, message: &str, now: Timestamp) {
+    status.observed_generation = builder.metadata.generation;
+    let why = (Reason::Starting, message);
+    put(status, builder, READY, Some(false), why, now);
+    put(status, builder, RECONCILING, Some(true), why, now);
+    clear(&mut status.conditions, STALLED);
+}
+
 /// A change waits for builds to end: the daemon goes on as it is, and takes builds.
 pub fn say_draining(status: &mut BuilderStatus, builder: &Builder, active: usize, now: Timestamp) {
     let message =
@@ -275,7 +284,8 @@ pub fn say_refused(
             refusal.what, refusal.words
         )
     } else {
-        of_call(refusal, &namespace, Whose::Builder(&name))
+        let whose = crate::platforms::whose(builder);
+        of_call(refusal, &namespace, Whose::Builder(&whose))
     };
     let why = (refusal.why.reason(), message.as_str());
     if !up {

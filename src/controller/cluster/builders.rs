@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::pki::{Authority, Issued};
-use super::{Cluster, Error, MOST_PODS, briefly, during, key, writing};
+use super::{Cluster, Error, FIELD_MANAGER, MOST_PODS, briefly, during, key, writing};
 use crate::builder::objects::{BuilderObjects, metadata};
 use crate::builder::{state, volume};
 use crate::names;
@@ -45,6 +45,32 @@ impl Cluster {
     /// Writes a Builder that an ImageBuild has to itself.
     pub async fn apply_builder(&self, builder: &Builder) -> Result<(), Error> {
         self.apply(builder).await.map(drop)
+    }
+
+    /// Gives the Builder that is the daemon of a platform this spec, whole, and these annotations beside those that it has: as long as
+    /// it is still the one that was read. One that has gone is left for the next time.
+    pub async fn change_builder(&self, stands: &Builder, wanted: &Builder) -> Result<(), Error> {
+        let (namespace, name) = key(stands);
+        let mut annotations = stands.annotations().clone();
+        annotations.extend(wanted.annotations().clone());
+        let patch: json_patch::Patch = serde_json::from_value(json!([
+            { "op": "test", "path": "/metadata/uid", "value": stands.uid() },
+            { "op": "test", "path": "/metadata/generation", "value": stands.metadata.generation },
+            { "op": "add", "path": "/metadata/annotations", "value": annotations },
+            { "op": "replace", "path": "/spec", "value": wanted.spec },
+        ]))
+        .expect("a literal patch is always a patch");
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        let changed = Api::<Builder>::namespaced(self.client.clone(), &namespace)
+            .patch(&name, &params, &Patch::Json::<()>(patch))
+            .await;
+        match changed {
+            Err(kube::Error::Api(status)) if went_or_changed(&status) => Ok(()),
+            other => other.map(drop).map_err(writing(Verb::Apply, wanted)),
+        }
     }
 
     /// Deletes a Builder that an ImageBuild had to itself, as long as it is still this one.

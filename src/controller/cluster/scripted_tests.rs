@@ -34,6 +34,7 @@ fn attempt() -> Attempt {
         flux: None,
         no_cache: false,
         replica: None,
+        natives: vec![],
     };
     let (builder, settings) = (fixtures::builder(), fixtures::settings());
     job::attempt(&build, &builder, &id, &settings).unwrap()

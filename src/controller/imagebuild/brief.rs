@@ -8,10 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use super::decide;
 use crate::builder::anew::hang;
-use crate::sharing;
+use crate::{platforms, sharing};
 use whittle_api::{
     Builder, BuilderSpec, CANCEL, Compression, ImageBuild, ImageBuildSpec, ImageBuildStatus,
-    Output, PRUNE, READY, REQUESTED_AT, ROLLBACK, Source, Stage, bounded,
+    Output, PRUNE, PlatformDaemon, READY, REQUESTED_AT, ROLLBACK, Source, Stage, bounded,
 };
 use whittle_build::inputs::{self, Inputs};
 use whittle_image::digest_of;
@@ -128,8 +128,9 @@ pub fn image_build(build: &mut ImageBuild) {
 
 /// Leaves of a Builder whether it is ready, or asleep, and how many builds it takes.
 pub fn builder(builder: &mut Builder) {
-    // Whose it is, where an ImageBuild has it to itself.
-    let owner = sharing::is_own(builder).then(|| builder.metadata.owner_references.take());
+    // Whose it is, where an ImageBuild has it to itself, or a Builder for a platform.
+    let owned = sharing::is_own(builder) || platforms::parent(builder).is_some();
+    let owner = owned.then(|| builder.metadata.owner_references.take());
     let labels = builder.metadata.labels.as_mut();
     let made_after = labels.and_then(|labels| labels.remove_entry(sharing::MADE_AFTER));
     metadata(&mut builder.metadata, &[PRUNE]);
@@ -142,6 +143,8 @@ pub fn builder(builder: &mut Builder) {
         replicas: builder.spec.replicas,
         autoscale: builder.spec.autoscale,
         max_concurrent_builds: builder.spec.max_concurrent_builds,
+        // Which others it wakes.
+        platforms: names_of(std::mem::take(&mut builder.spec.platforms)),
         ..BuilderSpec::default()
     };
     if let Some(status) = &mut builder.status {
@@ -152,6 +155,17 @@ pub fn builder(builder: &mut Builder) {
             cache.mounts.clear();
         }
     }
+}
+
+/// The platforms without what their daemons are like.
+fn names_of(platforms: Vec<PlatformDaemon>) -> Vec<PlatformDaemon> {
+    let name = |it: PlatformDaemon| PlatformDaemon {
+        platform: it.platform,
+        node_selector: BTreeMap::new(),
+        tolerations: vec![],
+        resources: None,
+    };
+    platforms.into_iter().map(name).collect()
 }
 
 /// Leaves of a runner's Pod whose it is, how it stands, and its limits.
@@ -224,6 +238,7 @@ fn ready(conditions: Vec<Condition>) -> Vec<Condition> {
 mod tests {
     use super::*;
     use crate::fixtures;
+    use kube::ResourceExt;
     use whittle_api::Current;
 
     /// As large as etcd takes an object, in all places that its author can write.
@@ -350,5 +365,19 @@ mod tests {
             before
         );
         assert!(!sharing::has_daemon(&named));
+    }
+
+    #[test]
+    fn which_builders_are_the_daemons_of_its_platforms_is_kept() {
+        let mut named = fixtures::builder();
+        let large = serde_json::json!([{"platform": "linux/arm64", "nodeSelector": {"a": "b"}}]);
+        named.spec.platforms = serde_json::from_value(large).unwrap();
+        let mut daemon = platforms::wanted(&named).remove(0).1;
+        builder(&mut daemon);
+        builder(&mut named);
+        assert!(named.spec.platforms[0].node_selector.is_empty());
+        assert!(platforms::names(&named).eq([daemon.name_any()]));
+        let parent = platforms::parent(&daemon).map(|(name, _)| name);
+        assert_eq!(parent, Some("default"));
     }
 }

@@ -8,6 +8,7 @@ mod early;
 mod end;
 mod fetch;
 mod forecast;
+mod natives;
 mod queue;
 mod readiness;
 mod refused;
@@ -25,8 +26,9 @@ pub use checking::{
 
 pub use clock::{count_wait, left_to_wait};
 pub use due::{LOOP, ask, is_doubtful, loops, read};
-pub use end::memory_limit;
+pub use end::{OutOfMemory, memory_limit};
 pub use forecast::{Ahead, is_overdue};
+pub use natives::not_up;
 pub use queue::{
     Queue, Runners, StandingBack, doubts_its_builder, lacks_certificates, lacks_its_own,
     stands_back, stands_back_by, turn, waits_to_retry,
@@ -52,6 +54,7 @@ use super::trial::Trial;
 use crate::flux::resolve::Object;
 use crate::names;
 use crate::placement;
+use crate::platforms::Seen;
 use crate::settings::Settings;
 use crate::sharing::Own;
 use crate::standby::Handed;
@@ -79,6 +82,8 @@ pub struct Observed {
     pub builder: Option<Builder>,
     /// What it has to itself of that kind, where that one says so.
     pub own: Option<Own>,
+    /// The daemons that its Builder has for platforms which it builds, before an attempt starts.
+    pub platforms: Vec<Seen>,
     /// Where the attempt of `status.current` stands, or that of `status.fetch`; `Absent` without one.
     pub attempt: State,
     /// What the Pod of `status.early`, or of `status.fetch`, has ended with.
@@ -96,7 +101,7 @@ pub struct Observed {
     /// Other builds on the same builder.
     pub queue: Queue,
     /// Where the builder's container was killed for memory since the build began: its limit.
-    pub builder_out_of_memory: Option<String>,
+    pub builder_out_of_memory: Option<OutOfMemory>,
     /// Where the checks of the pushed image stand, platform by platform; empty before the push.
     pub checks: Vec<Check>,
     /// Where the trials of an image stand that is to be made smaller, platform by platform.

@@ -47,6 +47,7 @@ pub(super) fn observed(build: ImageBuild) -> Observed {
         build,
         builder: Some(ready_builder()),
         own: None,
+        platforms: vec![],
         attempt: State::Absent,
         record: Record::default(),
         fetched: None,
@@ -90,6 +91,7 @@ fn success() -> Report {
                 platform: "linux/amd64".into(),
                 digest: "sha256:bb".into(),
                 size: 4_812_345,
+                solve: None,
                 layers: vec![],
                 contents: None,
             },
@@ -97,6 +99,7 @@ fn success() -> Report {
                 platform: "linux/arm64".into(),
                 digest: "sha256:cc".into(),
                 size: 4_500_000,
+                solve: None,
                 layers: vec![],
                 contents: None,
             },
@@ -495,7 +498,10 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
     let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
     let step = next(
         &Observed {
-            builder_out_of_memory: Some("2Gi".into()),
+            builder_out_of_memory: Some(OutOfMemory {
+                limit: "2Gi".into(),
+                native: None,
+            }),
             ..with_attempt(running(), lost)
         },
         later(9),
@@ -505,6 +511,25 @@ fn a_builder_that_was_killed_for_memory_is_not_tried_again() {
         Some(("False", "OutOfMemory"))
     );
     assert!(step.status.failure.unwrap().message.contains("2Gi"));
+    // The daemon of a platform has another name, and another field.
+    let lost = State::Ended(failed(FailureReason::BuilderLost, "EOF".into()));
+    let field = "spec.platforms[linux/arm64].resources.limits.memory of Builder default";
+    let killed = OutOfMemory {
+        limit: "1Gi".into(),
+        native: Some(("default-linux-arm64".into(), field.into())),
+    };
+    let step = next(
+        &Observed {
+            builder_out_of_memory: Some(killed),
+            ..with_attempt(running(), lost)
+        },
+        later(9),
+    );
+    let message = step.status.failure.unwrap().message;
+    let said = format!(
+        "Builder default-linux-arm64 exceeded its memory limit 1Gi (OOMKilled): raise {field}, or"
+    );
+    assert!(message.contains(&said), "{message}");
 }
 
 #[test]

@@ -116,6 +116,7 @@ fn any() -> AttemptId {
         no_cache: false,
         // Of which Pod the runner is a client stands in the request.
         replica: None,
+        natives: vec![],
     }
 }
 

@@ -27,7 +27,7 @@ use whittle_api::quantity;
 use whittle_api::{Builder, ImageBuild, ImageBuildStatus};
 use whittle_build::inputs::Inputs;
 use whittle_build::place::Place;
-use whittle_build::request::{BuildRequest, Previous, SCRATCH_BYTES, Tagging, paths};
+use whittle_build::request::{BuildRequest, Native, Previous, SCRATCH_BYTES, Tagging, paths};
 
 /// uid and gid of the runner.
 pub const USER: i64 = 65532;
@@ -67,6 +67,8 @@ pub struct AttemptId {
     pub no_cache: bool,
     /// The replica of the Builder that it runs on; none where that has one.
     pub replica: Option<i32>,
+    /// The daemons that the Builder has for platforms, of those that are built.
+    pub natives: Vec<Native>,
 }
 
 /// Why no attempt at this build is made: its spec names a Secret that Whittle has made for itself. Whoever had one
@@ -211,6 +213,7 @@ pub(super) fn request(
         build: id.build,
         builder_address: format!("tcp://{host}:{PORT}"),
         builder_server_name: names::builder_server_name(&builder.name_any(), &namespace),
+        natives: id.natives.clone(),
         builder_memory: decide::memory_limit(builder).map(str::to_owned),
         callback: settings
             .callback
@@ -232,6 +235,7 @@ pub(super) fn request(
         looks: !sharing::is_thrown_away(builder),
         no_cache: id.no_cache,
         traced: settings.traces.otlp.is_some(),
+        part: false,
         place: Place::default(),
         namespace,
     }
@@ -523,6 +527,7 @@ mod tests {
             flux: None,
             no_cache: false,
             replica: None,
+            natives: vec![],
         }
     }
 

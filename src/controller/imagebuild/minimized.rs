@@ -249,6 +249,7 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
             // A node takes its own platform out of the index.
             digest: known.map_or(&full.digest, |it| &it.digest).clone(),
             size: known.map_or(full.size, |it| it.size),
+            solve: small.solve,
             layers: vec![],
             // As whom its Pod runs is the same in both.
             contents: small.contents.as_ref().map(|contents| ContentsStatus {
@@ -272,7 +273,7 @@ fn instead(built: &Built, full: &Full, told: Minimized) -> Built {
 pub fn merged(full: Built, told: Built) -> Built {
     let platforms = match told.digest == full.digest {
         true => full.platforms,
-        false => told.platforms,
+        false => with_solves(told.platforms, &full.platforms),
     };
     Built {
         digest: told.digest,
@@ -287,13 +288,25 @@ pub fn merged(full: Built, told: Built) -> Built {
     }
 }
 
+/// These platforms, each built where that of the other report was: whoever told of them has built nothing.
+fn with_solves(platforms: Vec<PlatformStatus>, built: &[PlatformStatus]) -> Vec<PlatformStatus> {
+    let of = |platform: PlatformStatus| {
+        let known = built.iter().find(|it| it.platform == platform.platform);
+        PlatformStatus {
+            solve: platform.solve.or(known.and_then(|it| it.solve)),
+            ..platform
+        }
+    };
+    platforms.into_iter().map(of).collect()
+}
+
 /// The report on what was tagged: of a full image beside a smaller one the runner that moved the tags says what it holds.
 pub fn tagged(pushed: Built, told: Built) -> Built {
     if full(&pushed).is_none() {
         return pushed;
     }
     let platforms = match told.platforms.is_empty() {
-        false => told.platforms,
+        false => with_solves(told.platforms, &pushed.platforms),
         true => pushed
             .platforms
             .into_iter()

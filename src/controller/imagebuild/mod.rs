@@ -39,6 +39,7 @@ pub(crate) use crate::imagebuild::ended::Ended;
 use crate::installation;
 use crate::installation::Claim;
 use crate::names;
+use crate::platforms;
 use crate::pods;
 use crate::queues::{Look, Place};
 use crate::sharing;
@@ -174,7 +175,9 @@ fn waiting_for(context: &Context, builder: &Builder) -> Vec<ObjectRef<ImageBuild
             sharing::owner(builder).map(|(name, _)| ObjectRef::new(name).within(&namespace));
         return owner.into_iter().collect();
     }
-    let builds = context.queues.builds(&namespace, &builder.name_any());
+    // Also those that wait for the daemon of one of its platforms.
+    let whose = platforms::whose(builder);
+    let builds = context.queues.builds(&namespace, &whose);
     builds
         .iter()
         .filter(|build| !decide::is_built(build))

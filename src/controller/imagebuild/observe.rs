@@ -5,18 +5,20 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::decide::{self, Observed, PendingCheck, PendingTrial, Queue, Standby};
+use super::decide::{self, Observed, OutOfMemory, PendingCheck, PendingTrial, Queue, Standby};
 use super::gate::{self, Check};
 use super::outcome::{self, Seen, State};
 use super::trial::{self, Trial};
 use crate::clocks::Ran;
 use crate::cluster::{Cluster, Error};
 use crate::flux;
+use crate::platforms;
 use crate::pods::{self, Of, Question};
 use crate::queues::Queues;
 use crate::refusal::Told;
 use crate::sharing::{self, Own};
-use whittle_api::{FailureReason, HealthCheck, ImageBuild};
+use whittle_api::{Builder, FailureReason, HealthCheck, ImageBuild};
+use whittle_build::failure;
 use whittle_build::report::Report;
 
 /// Reads all that the next step of this ImageBuild depends on.
@@ -112,7 +114,22 @@ pub async fn observe(
         }
         _ => None,
     };
-    let builder_out_of_memory = match (ran_on, lost_since) {
+    // Which of them there are is asked when an attempt is about to start, or its request is handed over; and where one was lost.
+    let handed = current.as_ref().is_some_and(|it| it.standby.is_some());
+    let daemons = match &builder {
+        Some(builder) if attempt == State::Absent || handed || lost_since.is_some() => {
+            platforms_of(&build, builder, cluster).await?
+        }
+        _ => vec![],
+    };
+    let lost = match &attempt {
+        State::Told(Report::Failed(failed)) | State::Ended(Report::Failed(failed)) => {
+            Some(failed.failure.message.as_str())
+        }
+        _ => current.as_ref().and_then(|it| it.last_failure.as_deref()),
+    };
+    let whose = failure::whose(lost.unwrap_or_default());
+    let limit = match (ran_on.filter(|_| whose.is_ordinary()), lost_since) {
         (Some(builder), Some(since)) => {
             let replica = current
                 .as_ref()
@@ -123,6 +140,28 @@ pub async fn observe(
         }
         _ => None,
     };
+    let mut builder_out_of_memory = limit.map(|limit| OutOfMemory {
+        limit,
+        native: None,
+    });
+    for seen in &daemons {
+        if let (None, Some(since), Some(daemon), Some(builder)) = (
+            &builder_out_of_memory,
+            lost_since,
+            seen.daemon(),
+            builder.as_ref(),
+        ) && whose.is_of(&daemon.name_any())
+        {
+            let limit = cluster.builder_out_of_memory(daemon, 0, since).await?;
+            builder_out_of_memory = limit.map(|limit| OutOfMemory {
+                limit,
+                native: Some((
+                    daemon.name_any(),
+                    platforms::memory_field(builder, &seen.platform),
+                )),
+            });
+        }
+    }
     // Also while something is fetched for a build that has ended: the next one may be due.
     let (queue, (stray_checks, in_advance)) = match attempt == State::Absent || current.is_none() {
         true => {
@@ -162,6 +201,7 @@ pub async fn observe(
         build,
         builder,
         own,
+        platforms: daemons,
         attempt,
         record,
         fetched,
@@ -177,6 +217,27 @@ pub async fn observe(
         standbys,
         handed: None,
     })
+}
+
+/// The daemons that a Builder has for the platforms of this build.
+async fn platforms_of(
+    build: &ImageBuild,
+    builder: &Builder,
+    cluster: &Cluster,
+) -> Result<Vec<platforms::Seen>, Error> {
+    let namespace = build.namespace().unwrap_or_default();
+    let asked = || build.spec.platforms.iter().map(|it| it.0.as_str());
+    let mut all = platforms::wanted(builder);
+    all.retain(|(platform, _)| platforms::is_asked_for(platform, asked()));
+    let read = all.into_iter().map(async |(platform, wanted)| {
+        let stands = cluster.builder(&namespace, &wanted.name_any()).await?;
+        Ok(platforms::Seen {
+            platform,
+            wanted,
+            stands,
+        })
+    });
+    futures::future::try_join_all(read).await
 }
 
 /// Where the trial of each platform stands.

@@ -22,6 +22,7 @@ fn request() -> BuildRequest {
         flux: None,
         no_cache: false,
         replica: None,
+        natives: vec![],
     };
     let (build, builder) = (fixtures::git_with_secrets(), fixtures::builder());
     let attempt = attempt(&build, &builder, &id, &fixtures::settings()).unwrap();

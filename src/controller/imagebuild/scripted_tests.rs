@@ -32,6 +32,7 @@ fn ready() -> Builder {
         "lastTransitionTime": "2026-01-01T00:00:00Z"});
     builder.status = Some(BuilderStatus {
         replicas: None,
+        platforms: None,
         installation: Some(fixtures::settings().installation),
         observed_generation: Some(1),
         certificates: Some(fixtures::certificates()),

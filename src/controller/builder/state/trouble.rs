@@ -11,6 +11,7 @@ use crate::builder::volume::claim;
 use crate::imagebuild::outcome::{
     FAILED_CREATE, NOT_STARTED, containers, does_not_go, on_node, pull_failure, unschedulable,
 };
+use crate::platforms::{field, parent};
 use crate::refusal::{Told, Whose, of_event, words};
 use whittle_api::{Builder, FailureReason, Reason};
 use whittle_build::daemon::start::{NOT_ISOLATED, SAYS};
@@ -66,8 +67,9 @@ fn cause(builder: &Builder, daemon: &Daemon, since: Timestamp, now: Timestamp) -
     let Some(pod) = daemon.pod else {
         return match refused(daemon, since) {
             Some(event) => {
-                let whose = Whose::Builder(&builder.name_any());
-                of_event(&event.words, &namespace, whose)
+                let name = builder.name_any();
+                let whose = parent(builder).map_or(name.as_str(), |(of, _)| of);
+                of_event(&event.words, &namespace, Whose::Builder(whose))
             }
             None => (
                 Reason::Starting,
@@ -121,14 +123,19 @@ fn no_volume(builder: &Builder, replica: i32, said: &str) -> String {
     let name = builder.name_any();
     let namespace = builder.namespace().unwrap_or_default();
     let claim = claim(&name, replica);
-    let fix = match &builder.spec.cache.storage_class_name {
+    let of_platform = parent(builder);
+    let fix = match (&builder.spec.cache.storage_class_name, of_platform) {
+        (Some(class), Some((of, _))) => format!(
+            "check that StorageClass {class} exists and can provision volumes (kubectl get \
+                storageclass); for another one, name it in spec.cache.storageClassName of a new Builder in the place of {of}"
+        ),
         // A claim's class stands for good: another one needs another claim.
-        Some(class) => format!(
+        (Some(class), None) => format!(
             "check that StorageClass {class} exists and can provision volumes (kubectl get \
                 storageclass); for another one, delete the Builder and create it again: kubectl \
                 delete builder {name} -n {namespace}"
         ),
-        None => {
+        (None, _) => {
             "the cluster has no default StorageClass that can provision volumes. Set one: kubectl \
             annotate storageclass NAME storageclass.kubernetes.io/is-default-class=true \
             --overwrite; or name one in builder.defaults.cache.storageClassName of the chart, \
@@ -141,11 +148,8 @@ fn no_volume(builder: &Builder, replica: i32, said: &str) -> String {
 }
 
 fn no_node(builder: &Builder, said: &str) -> String {
-    let name = builder.name_any();
-    format!(
-        "{said}: change spec.nodeSelector, spec.tolerations or spec.resources of Builder {name}, or \
-            add a node that fits"
-    )
+    let fields = field(builder, &["nodeSelector", "tolerations", "resources"]);
+    format!("{said}: change {fields}, or add a node that fits")
 }
 
 /// The chart's value that names the image of the daemon, or of what is put beside it.

@@ -129,17 +129,30 @@ fn refine(mut failed: Failed, observed: &Observed, late: bool) -> Failed {
             observed.build.spec.timeout
         );
     }
-    if let (FailureReason::BuilderLost, Some(limit)) =
+    if let (FailureReason::BuilderLost, Some(killed)) =
         (failed.failure.reason, &observed.builder_out_of_memory)
     {
+        let named = &observed.build.spec.builder_ref.name;
+        let (builder, field) = match &killed.native {
+            Some((builder, field)) => (builder, field.as_str()),
+            None => (named, "spec.resources.limits.memory of the Builder"),
+        };
         failed.failure.reason = FailureReason::OutOfMemory;
         failed.failure.message = format!(
-            "out of memory: Builder {} exceeded its memory limit {limit} (OOMKilled): raise \
-                spec.resources.limits.memory of the Builder, or build less at a time",
-            observed.build.spec.builder_ref.name
+            "out of memory: Builder {builder} exceeded its memory limit {} (OOMKilled): raise {field}, or build less at a time",
+            killed.limit
         );
     }
     failed
+}
+
+/// A daemon that was killed because it exceeded its memory limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The limit.
+    pub limit: String,
+    /// Of the daemon of a platform: its name, and the field that says its limit. None: the ordinary daemon.
+    pub native: Option<(String, String)>,
 }
 
 /// The memory limit of a Builder's daemon.

@@ -184,6 +184,7 @@ fn start(
         flux: None,
         no_cache: false,
         replica: None,
+        natives: vec![],
     };
     match job::attempt(build, builder, &id, settings) {
         Ok(attempt) => step(status, Action::Start(Box::new(attempt))),

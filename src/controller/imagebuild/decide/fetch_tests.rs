@@ -9,6 +9,7 @@ fn observed(build: ImageBuild, attempt: State) -> Observed {
     Observed {
         builder: Some(fixtures::builder()),
         own: None,
+        platforms: vec![],
         attempt,
         record: Record::Pending,
         ..tests::observed(build)
@@ -23,6 +24,7 @@ fn success(programs: Option<&str>) -> Report {
             platform: "linux/amd64".into(),
             digest: "sha256:bb".into(),
             size: 7,
+            solve: None,
             layers: vec![],
             contents: Some(ContentsStatus {
                 programs: programs.map(str::to_owned),

@@ -111,6 +111,7 @@ fn tagged() -> Report {
         platform: PLATFORMS[at].into(),
         digest: FULL[at + 1].into(),
         size: 40_000_000 + at as i64,
+        solve: None,
         layers: vec![],
         contents: Some(ContentsStatus {
             shell: true,

@@ -5,7 +5,9 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use super::{Action, Observed, Step, attempt_name, checking, deadline, end, is_ready, start, step};
+use super::{
+    Action, Observed, Step, attempt_name, checking, deadline, end, is_ready, natives, start, step,
+};
 use crate::imagebuild::in_advance;
 use crate::imagebuild::job::AttemptId;
 use crate::imagebuild::outcome::TIMED_OUT;
@@ -155,6 +157,7 @@ fn again(
         flux: None,
         no_cache: start::is_without_cache(build, status),
         replica: current.replica,
+        natives: natives::as_they_are(observed, builder),
     };
     let request = in_advance::handed(build, builder, &id, settings).ok()?;
     let job = current.job.clone();

@@ -8,7 +8,8 @@ use super::clock::{clock, deadline, left_to_wait, run, timeout, unstart, until, 
 use super::waited::{held, waited_out};
 use super::{
     Action, Handover, Observed, Queue, Step, checking, choice, end, forecast, is_ready, most,
-    per_replica, refused, replicas_up, rollback, standby, stands_back, step, trying, waits_for,
+    natives, per_replica, refused, replicas_up, rollback, standby, stands_back, step, trying,
+    waits_for,
 };
 use crate::flux::resolve::resolve;
 use crate::imagebuild::in_advance;
@@ -16,6 +17,7 @@ use crate::imagebuild::job::{self, AttemptId};
 use crate::imagebuild::outcome::Pending;
 use crate::imagebuild::status;
 use crate::names;
+use crate::platforms;
 use crate::settings::Settings;
 use crate::sharing::{self, Own};
 use whittle_api::{
@@ -188,6 +190,18 @@ fn start_or_wait(
             };
         }
     };
+    if let Some((of, _)) = platforms::parent(builder) {
+        let message = format!(
+            "Builder {name} is the daemon of a platform of Builder {of}: name that one in spec.builderRef, and the platform in \
+                spec.platforms"
+        );
+        let reason = FailureReason::BuilderNotFound.into();
+        status::blocked(&mut status, build, reason, message, now);
+        return Step {
+            look_again: Some(left),
+            ..step(status, Action::None)
+        };
+    }
     // That needs the builder's settings, and nothing of its daemon.
     if !after_push && !is_ready(builder) {
         let mut wait = refused::builder(builder);
@@ -216,6 +230,14 @@ fn start_or_wait(
     let replica = match choice::of(observed, builder, &status, now) {
         _ if after_push => current.replica,
         Ok(replica) => replica,
+        Err(wait) => {
+            let again = LOOK.min(wait.left);
+            return queued(observed, status, &current, (wait.message, None), again, now);
+        }
+    };
+    let natives = match natives::of(observed, builder, &status, now) {
+        _ if after_push => vec![],
+        Ok(natives) => natives,
         Err(wait) => {
             let again = LOOK.min(wait.left);
             return queued(observed, status, &current, (wait.message, None), again, now);
@@ -259,6 +281,7 @@ fn start_or_wait(
         flux,
         no_cache: is_without_cache(build, &status),
         replica,
+        natives,
     };
     // Those that were made in advance for this attempt: one carries it out, and no other build can use the others.
     let first = standby::is_first(&current);

@@ -322,7 +322,10 @@ fn a_builder_whose_death_for_memory_is_told_late_is_not_built_on_again() {
     assert!(since < later(9) && since >= later(9 - 60), "{since}");
     build.status = Some(step.status);
     let told = Observed {
-        builder_out_of_memory: Some("2Gi".into()),
+        builder_out_of_memory: Some(OutOfMemory {
+            limit: "2Gi".into(),
+            native: None,
+        }),
         ..observed(build)
     };
     let step = next(&told, later(19));
