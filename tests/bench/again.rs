@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use whittle_api::{ImageBuild, is_true};
 use whittle_controller::names;
@@ -19,11 +20,24 @@ const NAME: &str = "bench-again";
 pub struct Again {
     builds: Api<ImageBuild>,
     jobs: Api<Job>,
+    pods: Api<Pod>,
+    client: Client,
+    /// `NAMESPACE/services/NAME` of the controller's Service.
+    controller: String,
 }
 
 impl Again {
     pub async fn new(bench: &Bench) -> Result<Self> {
+        let ours = ListParams::default()
+            .labels("app.kubernetes.io/name=whittle,app.kubernetes.io/component=controller");
+        let services = Api::<Service>::all(bench.client.clone());
+        let services = services.list(&ours).await?.items;
+        let service = services.first().ok_or("no Service of a controller")?;
+        let namespace = service.namespace().unwrap_or_default();
         let again = Self {
+            controller: format!("{namespace}/services/{}", service.name_any()),
+            pods: Api::namespaced(bench.client.clone(), NAMESPACE),
+            client: bench.client.clone(),
             builds: Api::namespaced(bench.client.clone(), NAMESPACE),
             jobs: Api::namespaced(bench.client.clone(), NAMESPACE),
         };
@@ -46,35 +60,58 @@ impl Again {
         Ok(())
     }
 
-    /// Until a runner waits for its next build.
-    pub async fn is_waited_for(&self) -> Result<()> {
-        let until = Instant::now() + LIMIT;
-        let params = ListParams::default().labels(names::STANDBY);
-        loop {
-            let number = self.builds.get(NAME).await?.status.and_then(|it| it.build);
-            let next = number.map(|number| (number + 1).to_string());
-            let waits = |job: &Job| {
-                let ready = job.status.as_ref().and_then(|status| status.ready);
-                job.annotations().get(names::BUILD) == next.as_ref() && ready == Some(1)
-            };
-            if self.jobs.list(&params).await?.iter().any(waits) {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                return Err("no runner waits".into());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    /// Until the Pods of its builds have ended: a build waits for that of the one before, and a kubelet takes a second or two to tell.
+    pub async fn is_idle(&self) -> Result<()> {
+        let ours = format!("{}={}", names::COMPONENT, names::RUNNER);
+        let params = ListParams::default().labels(&format!("{ours},!{}", names::STANDBY));
+        let alive = |pod: &Pod| {
+            let of = pod.annotations().get(names::IMAGE_BUILD);
+            let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+            of.is_some_and(|of| of == NAME) && !matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let idle = async || Ok(!self.pods.list(&params).await?.iter().any(alive));
+        until("the Pods of earlier builds end", idle).await
     }
 
-    /// From the request until Ready; and whether it was carried out by a runner that had waited.
-    pub async fn whittle(&self) -> Result<(Duration, bool)> {
+    /// Until a runner waits for its next build.
+    pub async fn is_waited_for(&self) -> Result<()> {
+        let params = ListParams::default().labels(names::STANDBY);
+        let waits = async || {
+            let number = self.builds.get(NAME).await?.status.and_then(|it| it.build);
+            let next = number.map(|number| (number + 1).to_string());
+            let is_next = |job: &Job| job.annotations().get(names::BUILD) == next.as_ref();
+            // Its Pod runs before it has come to wait.
+            Ok(self.jobs.list(&params).await?.iter().any(is_next)
+                && self.metric("whittle_runners_waiting").await? > 0)
+        };
+        until("a runner waits", waits).await
+    }
+
+    /// How many attempts were carried out by a runner that had waited.
+    pub async fn by_those_that_waited(&self) -> Result<u64> {
+        self.metric("whittle_attempts_in_advance_total").await
+    }
+
+    /// A number that the controller shows.
+    async fn metric(&self, name: &str) -> Result<u64> {
+        let service = &self.controller;
+        let path = format!("/api/v1/namespaces/{service}:metrics/proxy/metrics");
+        let request = http::Request::get(path).body(vec![])?;
+        let text = self.client.request_text(request).await?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.ok_or_else(|| format!("no metric {name}"))?.parse()?)
+    }
+
+    /// From the request until Ready.
+    pub async fn whittle(&self) -> Result<Duration> {
         let value = format!("{:?}", std::time::SystemTime::now());
         let patch = json!({"metadata": {"annotations": {"whittle.dev/requestedAt": value}}});
         let begun = Instant::now();
         let ready = async {
-            let ready = self.ready(Some(&value)).await?;
-            Ok::<_, Box<dyn std::error::Error>>((begun.elapsed(), ready))
+            self.ready(Some(&value)).await?;
+            Ok::<_, Box<dyn std::error::Error>>(begun.elapsed())
         };
         let asks = async {
             let params = PatchParams::default();
@@ -83,15 +120,8 @@ impl Again {
                 .await?;
             Ok(())
         };
-        let ((time, build), ()) = futures::try_join!(ready, asks)?;
-        let status = build.status.unwrap_or_default();
-        let job = status.history.first().and_then(|entry| entry.job.clone());
-        let job = match job {
-            Some(job) => self.jobs.get_opt(&job).await?,
-            None => None,
-        };
-        let waited = job.is_some_and(|job| job.labels().contains_key(names::STANDBY));
-        Ok((time, waited))
+        let (time, ()) = futures::try_join!(ready, asks)?;
+        Ok(time)
     }
 
     /// The ImageBuild, once it is Ready after this request.
@@ -117,4 +147,16 @@ impl Again {
         };
         tokio::time::timeout(LIMIT, ready).await?
     }
+}
+
+/// Polls, with a bound.
+async fn until(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let until = Instant::now() + LIMIT;
+    while !done().await? {
+        if Instant::now() > until {
+            return Err(format!("timed out: {what}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }

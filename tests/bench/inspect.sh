@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures `whittle inspect` against `crane export | tar t`, or, with `minimize` as its argument, `whittle minimize` against
 # `whittle inspect`: time, CPU and memory, on images of 15 MB, 222 MB and 1 GB that it makes and serves itself, from one registry on
-# this machine. Needs no cluster, 3 GB of disk, and leaves nothing behind but what was built. RUNS=5
+# this machine. `minimize` goes on with hostile images: what comes of each, once, and it fails where that is wrong; `hostile` does that
+# alone. Needs no cluster, 3 GB of disk, and leaves nothing behind but what was built. RUNS=5
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 runs=${RUNS:-5}
@@ -34,14 +35,31 @@ done
 if [[ -z $port ]]; then cat "$work/log" >&2; echo "bench: the registry does not start" >&2; exit 1; fi
 address=127.0.0.1:$port
 
-names=()
-for size in 15MB 222MB 1GB; do
-  "$out/inspect" image "$size" "$work/layout"
-  "$crane" push --insecure "$work/layout" "$address/bench:$size" >/dev/null 2>>"$work/log"
-  rm -rf "$work/layout"
-  names+=("$address/bench:$size")
-done
+# Puts the images of these names into the registry, and their references into `names`.
+serve() {
+  names=()
+  for image; do
+    "$out/inspect" image "$image" "$work/layout"
+    "$crane" push --insecure "$work/layout" "$address/bench:$image" >/dev/null 2>>"$work/log"
+    rm -rf "$work/layout"
+    names+=("$address/bench:$image")
+  done
+}
+hostile() {
+  mapfile -t images < <("$out/inspect" hostile)
+  serve "${images[@]}"
+  "$out/inspect" hostile "$whittle" "$crane" "${names[@]}"
+}
 case ${1:-inspect} in
-  minimize) "$out/inspect" minimize "$runs" "$whittle" "${names[@]}" ;;
-  *) "$out/inspect" compare "$runs" "$whittle" "$crane" "${names[@]}" ;;
+  minimize)
+    serve 15MB 222MB 1GB
+    "$out/inspect" minimize "$runs" "$whittle" "${names[@]}"
+    echo
+    hostile
+    ;;
+  hostile) hostile ;;
+  *)
+    serve 15MB 222MB 1GB
+    "$out/inspect" compare "$runs" "$whittle" "$crane" "${names[@]}"
+    ;;
 esac

@@ -123,16 +123,35 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) digest() string { return "sha256:" + hex.EncodeToString(c.hash.Sum(nil)) }
 
-// writeLayer writes one layer into the blobs of a layout.
-func (l layer) writeLayer(blobs string, pools pools, seed uint64) (blob descriptor, diffID string, err error) {
+// packLayer writes one layer into the blobs of a layout. The entries come from write, which is told how many bytes there are so far,
+// compressed.
+func packLayer(blobs string, level int, write func(out *tar.Writer, packed *counter) error) (blob descriptor, diffID string, err error) {
 	file, err := os.CreateTemp(blobs, "layer-")
 	if err != nil {
 		return blob, "", err
 	}
 	defer file.Close()
 	packed, unpacked := &counter{hash: sha256.New()}, &counter{hash: sha256.New()}
-	zip := gzip.NewWriter(io.MultiWriter(file, packed))
+	zip, err := gzip.NewWriterLevel(io.MultiWriter(file, packed), level)
+	if err != nil {
+		return blob, "", err
+	}
 	out := tar.NewWriter(io.MultiWriter(zip, unpacked))
+	if err := write(out, packed); err != nil {
+		return blob, "", err
+	}
+	if err := out.Close(); err != nil {
+		return blob, "", err
+	}
+	if err := zip.Close(); err != nil {
+		return blob, "", err
+	}
+	blob = descriptor{"application/vnd.oci.image.layer.v1.tar+gzip", packed.digest(), packed.bytes}
+	return blob, unpacked.digest(), os.Rename(file.Name(), filepath.Join(blobs, blob.Digest[7:]))
+}
+
+// write writes the files of one layer.
+func (l layer) write(out *tar.Writer, packed *counter, pools pools, seed uint64) error {
 	random := rand.New(rand.NewPCG(seed, 3))
 	for number := 0; number == 0 || packed.bytes < int64(l.megabytes)*1_000_000; number++ {
 		size := l.typical/4 + random.IntN(l.typical*3/2)
@@ -148,26 +167,19 @@ func (l layer) writeLayer(blobs string, pools pools, seed uint64) (blob descript
 			name = l.folder + "/app"
 		}
 		if err := out.WriteHeader(&tar.Header{Name: name, Mode: mode, Size: int64(size), Format: tar.FormatUSTAR}); err != nil {
-			return blob, "", err
+			return err
 		}
 		if program {
 			if _, err := out.Write(elfHead(size)); err != nil {
-				return blob, "", err
+				return err
 			}
 			size -= 120
 		}
 		if err := cut(out, pool, size, random); err != nil {
-			return blob, "", err
+			return err
 		}
 	}
-	if err := out.Close(); err != nil {
-		return blob, "", err
-	}
-	if err := zip.Close(); err != nil {
-		return blob, "", err
-	}
-	blob = descriptor{"application/vnd.oci.image.layer.v1.tar+gzip", packed.digest(), packed.bytes}
-	return blob, unpacked.digest(), os.Rename(file.Name(), filepath.Join(blobs, blob.Digest[7:]))
+	return nil
 }
 
 type descriptor struct {
@@ -212,23 +224,36 @@ type config struct {
 
 // writeImage writes an OCI layout with one image: the same bytes each time.
 func writeImage(layout string, layers []layer) error {
+	pools := makePools()
+	instructions := make([]string, len(layers))
+	for i, l := range layers {
+		instructions[i] = l.instruction
+	}
+	return writeLayout(layout, instructions, func(blobs string, i int) (descriptor, string, error) {
+		return packLayer(blobs, gzip.DefaultCompression, func(out *tar.Writer, packed *counter) error {
+			return layers[i].write(out, packed, pools, uint64(i))
+		})
+	})
+}
+
+// writeLayout writes an OCI layout with one image of layers that these instructions made.
+func writeLayout(layout string, instructions []string, write func(blobs string, layer int) (descriptor, string, error)) error {
 	blobs := filepath.Join(layout, "blobs/sha256")
 	if err := os.MkdirAll(blobs, 0o755); err != nil {
 		return err
 	}
-	pools := makePools()
-	image := manifest{SchemaVersion: 2, MediaType: "application/vnd.oci.image.manifest.v1+json", Layers: make([]descriptor, len(layers))}
+	image := manifest{SchemaVersion: 2, MediaType: "application/vnd.oci.image.manifest.v1+json", Layers: make([]descriptor, len(instructions))}
 	settings := config{
 		Architecture: "amd64", OS: "linux",
 		Config: runConfig{User: "65532:65532", Entrypoint: []string{"/usr/local/bin/app"}},
-		RootFS: rootFS{Type: "layers", DiffIDs: make([]string, len(layers))},
+		RootFS: rootFS{Type: "layers", DiffIDs: make([]string, len(instructions))},
 	}
 	var wait sync.WaitGroup
-	errs := make([]error, len(layers))
-	for i, l := range layers {
-		settings.History = append(settings.History, history{l.instruction})
+	errs := make([]error, len(instructions))
+	for i, instruction := range instructions {
+		settings.History = append(settings.History, history{instruction})
 		wait.Go(func() {
-			image.Layers[i], settings.RootFS.DiffIDs[i], errs[i] = l.writeLayer(blobs, pools, uint64(i))
+			image.Layers[i], settings.RootFS.DiffIDs[i], errs[i] = write(blobs, i)
 		})
 	}
 	wait.Wait()

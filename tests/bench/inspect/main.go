@@ -1,5 +1,5 @@
 // Measures `whittle inspect` against `crane export | tar t`, and `whittle minimize` against `whittle inspect`, on the same images of
-// the same registry, in turns. It makes these images itself. tests/bench/inspect.sh runs it.
+// the same registry, in turns; and what comes of hostile images. It makes all of them itself. tests/bench/inspect.sh runs it.
 package main
 
 import (
@@ -20,6 +20,8 @@ const usage = `usage:
   inspect image 15MB|222MB|1GB FOLDER                    write an OCI layout
   inspect compare RUNS WHITTLE CRANE IMAGE...      measure both tools on each image
   inspect minimize RUNS WHITTLE IMAGE...           measure what writing the smaller image costs
+  inspect image NAME FOLDER                        write an OCI layout of a hostile image; "inspect hostile" lists them
+  inspect hostile WHITTLE CRANE IMAGE...           make hostile images smaller: what comes of each, and whether that is right
 `
 
 func main() {
@@ -33,6 +35,15 @@ func run(args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "image" && images[args[1]] != nil:
 		return writeImage(args[2], images[args[1]])
+	case len(args) == 3 && args[0] == "image" && hostileOf(args[1]) != nil:
+		return writeHostile(args[2], hostileOf(args[1]))
+	case len(args) == 1 && args[0] == "hostile":
+		for _, image := range hostileImages {
+			fmt.Println(image.name)
+		}
+		return nil
+	case len(args) > 3 && args[0] == "hostile":
+		return hostile(args[1], args[2], args[3:])
 	case len(args) > 4 && args[0] == "compare":
 		runs, err := strconv.Atoi(args[1])
 		if err != nil || runs < 1 {
