@@ -91,7 +91,7 @@ bench-inspect: ## `whittle inspect` against `crane export | tar t`, in turns, on
 	tests/bench/inspect.sh
 
 .PHONY: bench-minimize
-bench-minimize: ## `whittle minimize` against `whittle inspect`, in turns, on 15 MB, 222 MB and 1 GB: docs/minimize.md. RUNS=5
+bench-minimize: ## `whittle minimize` against `whittle inspect`, in turns, on 15 MB, 222 MB and 1 GB; then hostile images: docs/minimize.md. RUNS=5
 	tests/bench/inspect.sh minimize
 
 .PHONY: bench-admission

@@ -1,13 +1,14 @@
 //! Layers and ELF files made in memory, for tests.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use tar::{EntryType, Header};
 
 use super::{Image, LayerSource, Limits};
 
-/// A tar as it grows.
-pub struct Tar(tar::Builder<Vec<u8>>);
+/// A tar as it grows; and mode and owner of its files, which links to them repeat.
+pub struct Tar(tar::Builder<Vec<u8>>, HashMap<String, (u32, u64)>);
 
 impl Default for Tar {
     fn default() -> Self {
@@ -17,7 +18,7 @@ impl Default for Tar {
 
 impl Tar {
     pub fn new() -> Self {
-        Self(tar::Builder::new(Vec::new()))
+        Self(tar::Builder::new(Vec::new()), HashMap::new())
     }
 
     /// A file with its permission bits.
@@ -43,8 +44,18 @@ impl Tar {
         self
     }
 
-    pub fn hard_link(mut self, path: &str, target: &str) -> Self {
-        let mut header = header(EntryType::Link, 0o644, 0);
+    /// With mode and owner of its file, as tools write it; of another layer's file with 0644 and root.
+    pub fn hard_link(self, path: &str, target: &str) -> Self {
+        let (mode, owner) = self.1.get(target).copied().unwrap_or((0o644, 0));
+        self.hard_link_as(path, target, mode, owner)
+    }
+
+    /// With a mode and an owner of its own.
+    pub fn hard_link_as(mut self, path: &str, target: &str, mode: u32, owner: u64) -> Self {
+        let mut header = header(EntryType::Link, mode, 0);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        self.1.insert(path.into(), (mode, owner));
         self.0.append_link(&mut header, path, target).unwrap();
         self
     }
@@ -66,6 +77,8 @@ impl Tar {
     }
 
     fn append(mut self, mut header: Header, path: &str, bytes: &[u8]) -> Self {
+        let attributes = (header.mode().unwrap(), header.uid().unwrap());
+        self.1.insert(path.into(), attributes);
         self.0.append_data(&mut header, path, bytes).unwrap();
         self
     }

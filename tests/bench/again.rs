@@ -73,16 +73,25 @@ impl Again {
         until("the Pods of earlier builds end", idle).await
     }
 
-    /// Until a runner waits for its next build.
+    /// Until a runner waits for its next build, and those of others wait, too.
     pub async fn is_waited_for(&self) -> Result<()> {
         let params = ListParams::default().labels(names::STANDBY);
         let waits = async || {
             let number = self.builds.get(NAME).await?.status.and_then(|it| it.build);
             let next = number.map(|number| (number + 1).to_string());
-            let is_next = |job: &Job| job.annotations().get(names::BUILD) == next.as_ref();
+            let is_next = |job: &&Job| {
+                let annotations = job.annotations();
+                annotations
+                    .get(names::IMAGE_BUILD)
+                    .is_some_and(|of| of == NAME)
+                    && annotations.get(names::BUILD) == next.as_ref()
+            };
+            let jobs = self.jobs.list(&params).await?.items;
+            let active = |job: &&Job| job.status.as_ref().and_then(|it| it.active) == Some(1);
+            let all = u64::try_from(jobs.iter().filter(active).count())?;
             // Its Pod runs before it has come to wait.
-            Ok(self.jobs.list(&params).await?.iter().any(is_next)
-                && self.metric("whittle_runners_waiting").await? > 0)
+            Ok(jobs.iter().filter(active).any(|job| is_next(&job))
+                && self.metric("whittle_runners_waiting").await? >= all)
         };
         until("a runner waits", waits).await
     }

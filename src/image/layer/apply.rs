@@ -1,6 +1,6 @@
 //! The entries of one layer, on the tree of those below it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ impl Image {
             folder: None,
             purged: HashSet::new(),
             opaque: HashSet::new(),
+            firsts: HashMap::new(),
+            shared: HashMap::new(),
         };
         loop {
             let entry = match archive.next() {
@@ -65,6 +67,7 @@ impl Image {
             }
             self.entry(&entry, &mut archive, &mut applying)?;
         }
+        self.share(&applying);
         Ok(Some(rest(archive)?))
     }
 
@@ -103,6 +106,7 @@ impl Image {
         let Some((name, folder)) = path.split_last() else {
             if entry.wanted == Wanted::Own(Kind::Directory) {
                 self.tree.set(self.tree.root(), meta(Kind::Directory));
+                self.originates(self.tree.root());
             }
             return Ok(());
         };
@@ -289,11 +293,21 @@ impl Image {
         {
             return Err(Lookup::Missing(self.tree.path(target)));
         }
+        // Who unpacks it gives the file what stands at the link (createTarFile of containerd): so a link makes a program of others setuid.
+        let given = match meta.kind {
+            Kind::Symlink => (meta.mode, entry.uid, entry.gid),
+            _ => (entry.mode, entry.uid, entry.gid),
+        };
+        let first = applying.firsts.get(&target).copied().unwrap_or(target);
+        if given != (meta.mode, meta.uid, meta.gid) || applying.shared.contains_key(&first) {
+            applying.shared.insert(first, given);
+        }
         meta.layer = applying.layer;
         meta.hard_link = true;
         let link = self.tree.target(target).unwrap_or_default().to_vec();
         let old = self.standing(parent, name, meta.kind, applying.layer);
         let id = self.tree.insert(parent, name, meta, &link);
+        applying.firsts.insert(id, first);
         self.brought(id, old, applying);
         if let Some(print) = self.prints.get(target) {
             self.prints.set(id, print);
@@ -319,6 +333,28 @@ impl Image {
             };
         }
         Ok(())
+    }
+
+    /// Gives all names of a file what a link of this layer gave it.
+    fn share(&mut self, applying: &Applying) {
+        if applying.shared.is_empty() {
+            return;
+        }
+        let links = applying.firsts.iter().map(|(id, first)| (*id, *first));
+        let firsts = applying.shared.keys().map(|first| (*first, *first));
+        for (id, first) in links.chain(firsts) {
+            let given = applying.shared.get(&first);
+            let Some(&(mode, uid, gid)) = given.filter(|_| self.tree.is_live(id)) else {
+                continue;
+            };
+            let meta = Meta {
+                mode,
+                uid,
+                gid,
+                ..self.tree.meta(id)
+            };
+            self.tree.set(id, meta);
+        }
     }
 
     /// A whiteout hides what lower layers have, whatever its place among the layer's entries.
@@ -380,6 +416,7 @@ impl Image {
 
     /// Notes an entry that a layer brought, and what stood there before.
     fn brought(&mut self, id: NodeId, old: Option<(Kind, u16, u64)>, applying: &Applying) {
+        self.originates(id);
         if !self.journal.is_kept() {
             return;
         }
@@ -399,6 +436,15 @@ impl Image {
             bytes: if meta.hard_link { 0 } else { meta.size },
             hides,
         });
+    }
+
+    /// Notes that the entry which is read now brought this: who writes it again must not take another entry of the same path, or of
+    /// one that came to lead there later.
+    fn originates(&mut self, id: NodeId) {
+        if self.limits.reach.is_some() {
+            self.origins.resize(self.tree.ever(), 0);
+            self.origins[id.index()] = u32::try_from(self.entries).unwrap_or(u32::MAX);
+        }
     }
 
     /// Hides what lower layers have at a place, and below.
@@ -459,4 +505,8 @@ struct Applying {
     purged: HashSet<NodeId>,
     /// Directories whose lower contents were already hidden.
     opaque: HashSet<NodeId>,
+    /// Of each hard link that it brought: the first name of its file.
+    firsts: HashMap<NodeId, NodeId>,
+    /// Mode, owner and group of files, by their first name, to which a link gave others.
+    shared: HashMap<NodeId, (u16, u32, u32)>,
 }

@@ -222,6 +222,9 @@ pub struct Image {
     pub(crate) unheard: bool,
     /// Of a hard link: the entry that brought the file's bytes, which may be gone, and its layer.
     pub(crate) hard_links: HashMap<NodeId, (NodeId, u16)>,
+    /// Which entry of the layers brought what stands in the tree, by its number from 1 over all layers; 0: none did, it is a folder
+    /// above others. Where what is reached is asked for.
+    pub(crate) origins: Vec<u32>,
     /// What each layer did, where that was asked for.
     pub journal: Journal,
     /// Prints of files, where these were asked for.
@@ -258,6 +261,7 @@ impl Image {
             mention_bytes: 0,
             unheard: false,
             hard_links: HashMap::new(),
+            origins: Vec::new(),
             journal: Journal::new(limits.steps),
             prints: Prints::default(),
             packages: HashMap::new(),

@@ -165,7 +165,7 @@ fn hard_links_share_contents_and_count_once() {
     let image = image(&[
         Tar::new().file("bin/busybox", 0o755, &elf).bytes(),
         Tar::new()
-            .hard_link("bin/sh", "bin/busybox")
+            .hard_link_as("bin/sh", "bin/busybox", 0o755, 0)
             .file(".wh.nothing", 0o644, b"")
             .bytes(),
     ]);
@@ -176,6 +176,43 @@ fn hard_links_share_contents_and_count_once() {
         (0o755, elf.len() as u64, true)
     );
     assert!(matches!(image.fact(sh), Some(Fact::Elf(_))));
+}
+
+#[test]
+fn a_hard_link_gives_all_names_of_its_file_mode_and_owner_also_where_it_goes_later() {
+    let below = Tar::new()
+        .file("lower", 0o644, b"text")
+        .hard_link("other", "lower");
+    let layer = Tar::new()
+        .file("app/plain", 0o644, b"text")
+        .hard_link("app/second", "app/plain")
+        .hard_link_as("app/third", "app/second", 0o4755, 7)
+        .file("app/alone", 0o600, b"text")
+        // Those of a lower layer have a copy of their own then.
+        .hard_link_as("app/up", "lower", 0o755, 0)
+        .symlink("app/link", "plain")
+        .hard_link_as("app/of-link", "app/link", 0o644, 7);
+    let gone = Tar::new()
+        .file("app/.wh.second", 0o644, b"")
+        .file("app/.wh.third", 0o644, b"");
+    let image = image(&[below.bytes(), layer.bytes(), gone.bytes()]);
+    let of = |path: &str| {
+        let meta = image.tree.meta(
+            image
+                .tree
+                .resolve_link(image.tree.root(), path.as_bytes())
+                .unwrap(),
+        );
+        (meta.mode, meta.uid)
+    };
+    assert_eq!(of("/app/plain"), (0o4755, 7));
+    assert_eq!(of("/app/alone"), (0o600, 0));
+    assert_eq!(
+        [of("/app/up"), of("/lower"), of("/other")],
+        [(0o755, 0), (0o755, 0), (0o644, 0)]
+    );
+    assert_eq!(of("/app/link"), (0o777, 7));
+    assert_eq!(of("/app/of-link"), (0o777, 7));
 }
 
 #[test]

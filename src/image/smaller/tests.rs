@@ -197,6 +197,46 @@ fn paths_through_links_of_folders_are_written_where_they_lead() {
 }
 
 #[test]
+fn what_stays_is_written_from_the_entry_that_brought_it_whatever_else_has_its_path() {
+    let layers = [
+        Tar::new()
+            .file("app/real/name", 0o644, b"right")
+            .file("app/turned/name", 0o644, b"wrong")
+            .folder("app/target", 0o755)
+            .symlink("app/back", "target")
+            .folder("app/back/closed", 0o700)
+            .file("app/b", 0o644, b"first")
+            .file("app/b", 0o644, b"second")
+            .hard_link("app/of-second", "app/b")
+            .file("app/b", 0o644, b"third")
+            .file("app/c", 0o644, b"c")
+            .hard_link("app/moves", "app/c")
+            .file("app/d", 0o644, b"d")
+            .hard_link("app/moves", "app/d")
+            .bytes(),
+        Tar::new()
+            .symlink("app/turned", "real")
+            .file("app/.wh.back", 0o644, b"")
+            .bytes(),
+    ];
+    let found = written(&layers, 0, &config("/none"), &wanted(0, &["/**"], &[]));
+    assert_eq!(
+        found.concat(),
+        [
+            "app/real/name Regular 644 0 right",
+            "app/target/ Directory 755 0 ",
+            "app/target/closed/ Directory 700 0 ",
+            "app/of-second Regular 644 0 second",
+            "app/b Regular 644 0 third",
+            "app/c Regular 644 0 c",
+            "app/d Regular 644 0 d",
+            "app/moves Link 644 0  -> app/d",
+            "app/turned Symlink 777 0  -> real",
+        ]
+    );
+}
+
+#[test]
 fn a_drop_wins_and_a_keep_brings_what_it_needs() {
     let layers = [
         Tar::new()

@@ -1,17 +1,16 @@
 //! What stays of each layer, in their order, into the two layers of the smaller image.
 
-use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 
 use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
 use super::layer::{LayerWriter, Packed};
-use crate::layer::archive::{Archive, Entry, Wanted};
+use crate::layer::archive::{Archive, Entry};
 use crate::layer::{Hasher, Image, LayerError, LayerSource, compare, stream};
 use crate::limits::Limits;
 use crate::reach::Reach;
-use crate::tree::{Kind, NodeId, Tree, parts};
+use crate::tree::{Kind, NodeId, Tree};
 
 /// Bytes of the extended attributes of one entry that are carried over.
 const ATTRIBUTES: usize = 64 << 10;
@@ -56,10 +55,9 @@ pub enum WriterError {
     /// What is written could not be handed on.
     #[error("cannot write the smaller image: {0}")]
     Write(io::Error),
-    /// What is to stay was not found in the layers: names that changed from layer to layer.
+    /// What is to stay was not met when the layers were read again.
     #[error(
-        "cannot make the image smaller: {count} of its files cannot be carried over, for example {first}: its layers put folders \
-         and links in each other's places"
+        "cannot make the image smaller: {count} of its files cannot be carried over, for example {first}"
     )]
     Lost {
         /// How many.
@@ -75,42 +73,49 @@ pub struct Writer<'a, W: Write> {
     reach: &'a Reach,
     runtime: LayerWriter<W>,
     application: LayerWriter<W>,
-    written: Vec<bool>,
-    /// Files whose bytes came under a name that is gone: layer and path of that, and the names that stay.
-    orphans: HashMap<(u16, Vec<u8>), Vec<NodeId>>,
-    next: u16,
+    /// What stays, by the number of the entry that it is written from: the one that brought it, or, of a file whose first name does
+    /// not stay, the one that brought its bytes.
+    places: Vec<(u32, NodeId)>,
+    /// How many of these were written.
+    done: usize,
+    /// Entries that were read, and layers.
+    entries: u32,
+    layers: usize,
 }
 
 impl<'a, W: Write> Writer<'a, W> {
     /// `runtime` and `application`: where their bytes go.
     pub fn new(image: &'a Image, reach: &'a Reach, runtime: W, application: W) -> Self {
-        let mut orphans: HashMap<(u16, Vec<u8>), Vec<NodeId>> = HashMap::new();
         let tree = &image.tree;
-        for (&link, &(first, layer)) in &image.hard_links {
-            if reach.keeps(link) && !(tree.is_live(first) && reach.keeps(first)) {
-                let at = (layer, path_of(tree, first));
-                orphans.entry(at).or_default().push(link);
-            }
-        }
-        for links in orphans.values_mut() {
-            links.sort_unstable();
-        }
+        let mut places: Vec<(u32, NodeId)> = std::iter::once(tree.root())
+            .chain(tree.all())
+            .filter(|id| reach.keeps(*id))
+            .filter_map(|id| {
+                let from = match image.hard_links.get(&id) {
+                    Some(&(first, _)) if !stays(image, reach, first) => first,
+                    _ => id,
+                };
+                let origin = image.origins.get(from.index()).copied();
+                Some((origin.filter(|number| *number > 0)?, id))
+            })
+            .collect();
+        places.sort_unstable();
         Self {
-            written: vec![false; tree.ever()],
             runtime: LayerWriter::new(runtime),
             application: LayerWriter::new(application),
-            orphans,
+            places,
+            done: 0,
+            entries: 0,
+            layers: 0,
             image,
             reach,
-            next: 0,
         }
     }
 
     /// Reads the next layer of the full image once more, and writes what stays of it.
     pub fn add_layer(&mut self, source: impl Read, layer: &LayerSource) -> Result<(), WriterError> {
-        let number = usize::from(self.next) + 1;
-        let index = self.next;
-        self.next += 1;
+        self.layers += 1;
+        let number = self.layers;
         // The first reading has held it to all bounds, and its digest says that it is the same.
         let limits = Limits::default();
         let hasher = |digest: &Option<String>| digest.as_deref().and_then(Hasher::of);
@@ -129,20 +134,17 @@ impl<'a, W: Write> Writer<'a, W> {
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
         while let Some(entry) = archive.next().map_err(|error| failed(error.to_string()))? {
-            let Some(path) = parts(&entry.path) else {
-                continue;
-            };
-            // Of a file whose first name is gone, the first that stays has the bytes.
-            if let Some(names) = self.orphans.remove(&(index, joined(&path))) {
-                for &id in &names {
-                    let first = (id != names[0]).then_some(names[0]);
-                    self.entry(id, &entry, &mut archive, first, number)?;
-                }
-                continue;
-            }
-            if let Some(id) = self.name(&path, index, &entry) {
-                let link = self.image.hard_links.get(&id);
-                let first = link.map(|(first, _)| *first);
+            self.entries = self.entries.saturating_add(1);
+            let begun = self.done;
+            while let Some(&(place, id)) = self.places.get(self.done)
+                && place == self.entries
+            {
+                self.done += 1;
+                let first = match self.image.hard_links.get(&id) {
+                    Some(&(first, _)) if stays(self.image, self.reach, first) => Some(first),
+                    // Of a file whose first name is gone, the first that stays has the bytes.
+                    _ => Some(self.places[begun].1).filter(|first| *first != id),
+                };
                 self.entry(id, &entry, &mut archive, first, number)?;
             }
         }
@@ -153,32 +155,6 @@ impl<'a, W: Write> Writer<'a, W> {
         compare(number, "digest", "manifest", layer.digest.as_ref(), digest)?;
         compare(number, "diff ID", "config", layer.diff_id.as_ref(), diff_id)?;
         Ok(())
-    }
-
-    /// The entry of the smaller image that an entry of the layer stands for.
-    fn name(&self, path: &[&[u8]], layer: u16, entry: &Entry) -> Option<NodeId> {
-        let tree = &self.image.tree;
-        let Some((name, folder)) = path.split_last() else {
-            let root = tree.root();
-            let same =
-                tree.meta(root).layer == layer && entry.wanted == Wanted::Own(Kind::Directory);
-            return same.then_some(root);
-        };
-        let mut at = tree.root();
-        for part in folder {
-            at = tree.resolve(at, part).ok()?;
-        }
-        let id = tree.child(at, name)?;
-        let meta = tree.meta(id);
-        let same = match entry.wanted {
-            Wanted::Own(kind) => kind == meta.kind && !meta.hard_link,
-            Wanted::HardLink => meta.hard_link,
-            Wanted::Nothing => false,
-        };
-        let stands = same && meta.layer == layer && self.reach.keeps(id);
-        // A link whose bytes came under a lost name was written with them.
-        let done = meta.hard_link && self.written[id.index()];
-        (stands && !done).then_some(id)
     }
 
     fn entry<R: Read>(
@@ -282,21 +258,17 @@ impl<'a, W: Write> Writer<'a, W> {
             }
             out.pad(size).map_err(WriterError::Write)?;
         }
-        self.written[id.index()] = true;
         Ok(())
     }
 
     /// Ends both layers: the runtime's and the application's, and where they were written.
     pub fn finish(self) -> Result<[(Packed, W); 2], WriterError> {
         let tree = &self.image.tree;
-        let mut lost = tree.all().filter(|id| {
-            let implied = tree.meta(*id).kind == Kind::Directory;
-            self.reach.keeps(*id) && !self.written[id.index()] && !implied
-        });
-        if let Some(first) = lost.next() {
+        let lost = &self.places[self.done..];
+        if let Some(&(_, first)) = lost.first() {
             return Err(WriterError::Lost {
                 first: tree.path(first),
-                count: 1 + lost.count(),
+                count: lost.len(),
             });
         }
         Ok([
@@ -331,9 +303,10 @@ fn path_of(tree: &Tree, id: NodeId) -> Vec<u8> {
         at = tree.parent(at);
     }
     names.reverse();
-    joined(&names)
+    names.join(&b'/')
 }
 
-fn joined(names: &[&[u8]]) -> Vec<u8> {
-    names.join(&b'/')
+/// True for an entry that is neither gone nor left out.
+fn stays(image: &Image, reach: &Reach, id: NodeId) -> bool {
+    image.tree.is_live(id) && reach.keeps(id)
 }
