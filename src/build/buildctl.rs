@@ -95,15 +95,20 @@ pub enum Goal<'a> {
 const OF_LAYOUT: &str = "whittle-image";
 
 /// A Dockerfile that runs the image of one platform, by a program of our own in a folder that is mounted, with no network but its
-/// own loopback. It begins as root, and takes the rights away itself: a user of BuildKit's keeps what files give.
-pub fn check_recipe(request: &BuildRequest, digest: &str) -> String {
+/// own loopback. It begins as root, and takes the rights away itself: a user of BuildKit's keeps what files give. Of an image with
+/// `on_build` its files are copied: what it keeps for images that are built on it would run here, and is no part of it.
+pub fn check_recipe(request: &BuildRequest, digest: &str, on_build: bool) -> String {
     let image = match &request.place.layout {
         Some(_) => OF_LAYOUT.to_owned(),
         None => format!("{}@{digest}", request.inputs.output.image),
     };
     let words = json_text(here::COMMANDS[0]);
+    let from = match on_build {
+        true => format!("FROM scratch AS check\nCOPY --from={image} / /\n"),
+        false => format!("FROM {image} AS check\n"),
+    };
     format!(
-        "FROM {image} AS check\nUSER 0:0\n\
+        "{from}USER 0:0\n\
          RUN --mount=type=bind,from=whittle,target={FOLDER} --network=none [\"{PROGRAM}\", {words}]\n\
          FROM scratch\nCOPY --from=check {} /\n",
         here::OUTCOME

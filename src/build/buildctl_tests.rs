@@ -587,7 +587,7 @@ fn an_image_is_run_from_its_registry_or_its_layout_and_never_from_the_cache() {
         into: "/x/outcome",
     };
     let line = |request: &BuildRequest| build(request, &Files::default(), &goal).join(" ");
-    let text = check_recipe(&request, &digest);
+    let text = check_recipe(&request, &digest, false);
     assert!(text.starts_with(&format!(
         "FROM registry.example.com/team/hello@{digest} AS check\n"
     )));
@@ -606,7 +606,11 @@ fn an_image_is_run_from_its_registry_or_its_layout_and_never_from_the_cache() {
     }
     assert!(!said.contains("--oci-layout"), "{said}");
     request.place.layout = Some("/x/layout".into());
-    assert!(check_recipe(&request, &digest).starts_with("FROM whittle-image AS check\n"));
+    let of_layout = |on_build| check_recipe(&request, &digest, on_build);
+    assert!(of_layout(false).starts_with("FROM whittle-image AS check\n"));
+    // Its triggers would run.
+    let copied = "FROM scratch AS check\nCOPY --from=whittle-image / /\nUSER 0:0\n";
+    assert!(of_layout(true).starts_with(copied));
     let said = line(&request);
     let context = format!("--opt context:whittle-image=oci-layout://whittle-image@{digest}");
     assert!(

@@ -2,6 +2,7 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::document::{ConfigDocument, DocumentPlatform, Object, read};
 use super::limits::short;
@@ -46,6 +47,8 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
     /// HEALTHCHECK, where there is one that is not NONE: `CMD` or `CMD-SHELL` and what is run.
     pub health_check: Option<Vec<String>>,
+    /// True where an image that is built on this one runs instructions of it first: ONBUILD.
+    pub on_build: bool,
     /// Digests of the unpacked layers.
     pub diff_ids: Vec<String>,
     /// What made each layer, in their order; empty where the history does not say.
@@ -58,10 +61,12 @@ struct Docker {
     config: Option<DockerConfig>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+/// Of any shape: one that Docker would not read counts as none.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct DockerConfig {
-    healthcheck: Option<HealthCheck>,
+    healthcheck: Value,
+    on_build: Value,
 }
 
 #[derive(Deserialize)]
@@ -80,10 +85,13 @@ impl ImageConfig {
         let stated = |field: Option<String>, name: &str| {
             field.ok_or_else(|| ConfigError::Malformed(format!("its {name} is missing")))
         };
-        // A health check of another shape counts as none.
-        let health_check = serde_json::from_slice::<Docker>(bytes)
+        let docker = serde_json::from_slice::<Docker>(bytes).ok();
+        let docker = docker.and_then(|docker| docker.config).unwrap_or_default();
+        let on_build = docker.on_build.as_array();
+        let on_build = on_build.is_some_and(|triggers| !triggers.is_empty());
+        let health_check = serde_json::from_value::<HealthCheck>(docker.healthcheck)
             .ok()
-            .and_then(|docker| docker.config?.healthcheck?.test)
+            .and_then(|check| check.test)
             .filter(|test| test.len() > 1 && test[0] != "NONE");
         let diff_ids = config.rootfs.diff_ids;
         let mut instructions: Vec<String> = config
@@ -110,6 +118,7 @@ impl ImageConfig {
             working_dir: run.working_dir,
             volumes: run.volumes.into_keys().take(MAX_VOLUMES).collect(),
             health_check,
+            on_build,
             diff_ids,
             instructions,
         })
@@ -192,7 +201,8 @@ mod tests {
         let config = ImageConfig::parse(
             br#"{"architecture":"arm64","os":"linux","variant":"v8",
             "config":{"User":"65532:65532","Env":["PATH=/bin:/app","A=1","A=2"],"Entrypoint":["/app"],"Cmd":["serve"],
-              "WorkingDir":"/srv","Healthcheck":{"Test":["CMD","/app","health"],"Interval":1000000000}},
+              "WorkingDir":"/srv","Healthcheck":{"Test":["CMD","/app","health"],"Interval":1000000000},
+              "OnBuild":["RUN x"]},
             "rootfs":{"type":"layers","diff_ids":["sha256:a","sha256:b"]},
             "history":[{"created_by":"COPY / / # buildkit"},{"created_by":"ENV A=1","empty_layer":true},
               {"created_by":"RUN |1 V=1 /bin/sh -c make  install # buildkit"}]}"#,
@@ -205,6 +215,7 @@ mod tests {
         assert_eq!(config.search_path().collect::<Vec<_>>(), ["/bin", "/app"]);
         assert_eq!(config.instructions, ["COPY / /", "RUN make install"]);
         assert_eq!(config.health_check.unwrap(), ["CMD", "/app", "health"]);
+        assert!(config.on_build);
     }
 
     #[test]
@@ -224,6 +235,7 @@ mod tests {
         assert_eq!(config.search_path().count(), 6);
         assert_eq!(config.instructions, ["ADD file:1 in /"]);
         assert_eq!(config.health_check, None);
+        assert!(!config.on_build);
     }
 
     #[test]

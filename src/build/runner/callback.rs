@@ -16,6 +16,8 @@ use whittle_registry::{callback, causes};
 
 /// Progress is sent at most this often.
 const EVERY: Duration = Duration::from_secs(2);
+/// And where the controller does not take it, at least this often.
+const MOST: Duration = Duration::from_secs(16);
 /// Pauses between the tries to send the report: three tries.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 /// The longest that the report may take in all.
@@ -77,9 +79,13 @@ impl Callback {
             }
         };
         let (progress, receiver) = watch::channel(None);
-        let task = sender
-            .clone()
-            .map(|sender| tokio::spawn(send_progress(sender, receiver)));
+        let task = sender.clone().map(|sender| {
+            let send = move |progress| {
+                let sender = sender.clone();
+                async move { sender.send(CallbackBody::Progress(progress)).await }
+            };
+            tokio::spawn(send_progress(send, receiver))
+        });
         Self {
             sender,
             progress,
@@ -151,18 +157,29 @@ impl Callback {
     }
 }
 
-async fn send_progress(sender: Sender, mut receiver: watch::Receiver<Option<Progress>>) {
-    let mut complained = false;
-    while receiver.changed().await.is_ok() {
+/// Sends the progress as it changes, by `send`. What the controller was too busy for is sent again: a step may take an hour, in which
+/// nothing changes.
+async fn send_progress<F>(
+    send: impl Fn(Progress) -> F,
+    mut receiver: watch::Receiver<Option<Progress>>,
+) where
+    F: Future<Output = Result<(), Untold>>,
+{
+    let (mut complained, mut pause) = (false, EVERY);
+    let mut again = false;
+    while (again && receiver.has_changed().is_ok()) || receiver.changed().await.is_ok() {
         let progress = receiver.borrow_and_update().clone();
         let Some(progress) = progress else { continue };
-        if let Err(error) = sender.send(CallbackBody::Progress(progress)).await
+        let told = send(progress).await;
+        if let Err(error) = &told
             && !complained
         {
             complained = true;
             println!("cannot report progress to the controller: {error}");
         }
-        tokio::time::sleep(EVERY).await;
+        again = matches!(told, Err(Untold::Away(_)));
+        tokio::time::sleep(pause).await;
+        pause = if again { MOST.min(pause * 2) } else { EVERY };
     }
 }
 
@@ -197,5 +214,40 @@ impl Sender {
             _ if status.is_server_error() || status.as_u16() == 429 => Err(Untold::Away(said)),
             _ => Err(Untold::Refused(said)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// After the first step, the controller is away for a while, and nothing changes.
+    #[tokio::test(start_paused = true)]
+    async fn progress_that_did_not_get_through_is_told_again_though_nothing_changes() {
+        let (progress, receiver) = watch::channel(None);
+        let told = Mutex::new(vec![]);
+        let send = |progress: Progress| {
+            let mut told = told.lock().unwrap();
+            told.push(progress.done);
+            let away = told.len() < 4;
+            async move {
+                match away {
+                    true => Err(Untold::Away("busy".into())),
+                    false => Ok(()),
+                }
+            }
+        };
+        let step = Progress {
+            done: 1,
+            total: 2,
+            step: "RUN sleep 3600".into(),
+        };
+        progress.send_replace(Some(step));
+        let sends = send_progress(send, receiver);
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, sends).await.is_err());
+        assert_eq!(*told.lock().unwrap(), [1; 4]);
     }
 }

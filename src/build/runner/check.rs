@@ -92,7 +92,8 @@ async fn ran(
             fs::create_dir_all(folder)?;
         }
         let dockerfile = Path::new(&recipe).join("Dockerfile");
-        fs::write(dockerfile, check_recipe(request, digest))?;
+        let text = check_recipe(request, digest, of_image.on_build);
+        fs::write(dockerfile, text)?;
         let copy = Path::new(&program).join("whittle");
         fs::copy(image.program, &copy)?;
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;

@@ -9,7 +9,7 @@ use super::prints::{Deed, Step, Tee};
 use super::stream::Unpacked;
 use super::{ALWAYS_KEPT, AUFS, Digests, Image, OPAQUE, WHITEOUT, rest};
 use crate::elf::Form;
-use crate::facts::{Fact, examine, file_capabilities};
+use crate::facts::{Fact, FileCapabilities, examine, file_capabilities};
 use crate::installed::{is_database, parse};
 use crate::limits::{Exceeded, size};
 use crate::mentions::{Mentions, Scan};
@@ -50,7 +50,7 @@ impl Image {
             self.entries += 1;
             let over = if self.entries > self.limits.entries {
                 Some(Exceeded::Entries(self.limits.entries))
-            } else if self.tree.bytes() > self.limits.tree_bytes {
+            } else if self.tree.bytes() + applying.bytes() > self.limits.tree_bytes {
                 Some(Exceeded::Tree(self.limits.tree_bytes))
             } else if self.tree.is_exhausted() {
                 Some(Exceeded::Steps)
@@ -293,13 +293,28 @@ impl Image {
         {
             return Err(Lookup::Missing(self.tree.path(target)));
         }
-        // Who unpacks it gives the file what stands at the link (createTarFile of containerd): so a link makes a program of others setuid.
-        let given = match meta.kind {
-            Kind::Symlink => (meta.mode, entry.uid, entry.gid),
-            _ => (entry.mode, entry.uid, entry.gid),
+        // Who unpacks it gives the file what stands at the link: an owner, by which Linux takes capabilities away, the mode, and those
+        // of this entry (createTarFile of containerd). So a link makes another one's program setuid.
+        let given = Given {
+            mode: match meta.kind {
+                Kind::Symlink => meta.mode,
+                _ => entry.mode,
+            },
+            uid: entry.uid,
+            gid: entry.gid,
+            capabilities: entry
+                .capability()
+                .and_then(file_capabilities)
+                .filter(|found| found.permitted != 0),
         };
         let first = applying.firsts.get(&target).copied().unwrap_or(target);
-        if given != (meta.mode, meta.uid, meta.gid) || applying.shared.contains_key(&first) {
+        let had = Given {
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            capabilities: self.capabilities.get(&target).copied(),
+        };
+        if given != had || applying.shared.contains_key(&first) {
             applying.shared.insert(first, given);
         }
         meta.layer = applying.layer;
@@ -323,14 +338,8 @@ impl Image {
         if let Some(fact) = self.facts.get(&target).cloned() {
             self.keep(id, fact);
         }
-        // All names of a file share its attributes; who unpacks gives it an owner, by which Linux takes capabilities
-        // away, and sets those of this entry (createTarFile of containerd).
-        let found = entry.capability().and_then(file_capabilities);
-        for id in [target, id] {
-            match found.filter(|found| found.permitted != 0) {
-                Some(found) => self.capabilities.insert(id, found),
-                None => self.capabilities.remove(&id),
-            };
+        if let Some(found) = self.capabilities.get(&target).copied() {
+            self.capabilities.insert(id, found);
         }
         Ok(())
     }
@@ -340,20 +349,37 @@ impl Image {
         if applying.shared.is_empty() {
             return;
         }
+        let mut unread = false;
         let links = applying.firsts.iter().map(|(id, first)| (*id, *first));
         let firsts = applying.shared.keys().map(|first| (*first, *first));
         for (id, first) in links.chain(firsts) {
             let given = applying.shared.get(&first);
-            let Some(&(mode, uid, gid)) = given.filter(|_| self.tree.is_live(id)) else {
+            let Some(given) = given.filter(|_| self.tree.is_live(id)) else {
                 continue;
             };
+            let old = self.tree.meta(id);
+            // Of what was not executable no first line was read.
+            unread |= old.kind == Kind::File
+                && old.size > 0
+                && old.mode & 0o111 == 0
+                && given.mode & 0o111 != 0
+                && !self.facts.contains_key(&id);
             let meta = Meta {
-                mode,
-                uid,
-                gid,
-                ..self.tree.meta(id)
+                mode: given.mode,
+                uid: given.uid,
+                gid: given.gid,
+                ..old
             };
             self.tree.set(id, meta);
+            match given.capabilities {
+                Some(found) => self.capabilities.insert(id, found),
+                None => self.capabilities.remove(&id),
+            };
+        }
+        if unread {
+            (self.unexamined, self.partial) = (true, true);
+            let note = "files that hard links make executable were not read";
+            self.notes.add(applying.number, note.into());
         }
     }
 
@@ -507,6 +533,22 @@ struct Applying {
     opaque: HashSet<NodeId>,
     /// Of each hard link that it brought: the first name of its file.
     firsts: HashMap<NodeId, NodeId>,
-    /// Mode, owner and group of files, by their first name, to which a link gave others.
-    shared: HashMap<NodeId, (u16, u32, u32)>,
+    /// What files have to which a link gave something else, by their first name.
+    shared: HashMap<NodeId, Given>,
+}
+
+impl Applying {
+    /// Bytes of memory, about, with the attributes that [`Image::share`] makes of it.
+    fn bytes(&self) -> usize {
+        self.firsts.capacity() * 9 + self.shared.capacity() * 49 + self.shared.len() * 56
+    }
+}
+
+/// What all names of a file share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Given {
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    capabilities: Option<FileCapabilities>,
 }

@@ -73,10 +73,13 @@ impl Entry {
     /// Value of the attribute security.capability.
     pub(crate) fn capability(&self) -> Option<&[u8]> {
         let found = self.xattrs.iter();
-        let mut found = found.filter(|(name, _)| name == b"security.capability");
+        let mut found = found.filter(|(name, _)| name == CAPABILITY);
         found.next().map(|(_, value)| value.as_slice())
     }
 }
+
+/// The attribute with the capabilities of a file.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Reads a tar entry by entry.
 pub(crate) struct Archive<R> {

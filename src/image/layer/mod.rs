@@ -213,7 +213,7 @@ pub struct Image {
     /// True where something was not read: what is missing may be there.
     pub partial: bool,
     facts: HashMap<NodeId, Arc<Fact>>,
-    capabilities: HashMap<NodeId, FileCapabilities>,
+    pub(crate) capabilities: HashMap<NodeId, FileCapabilities>,
     fact_bytes: usize,
     /// What files name, where that was asked for.
     pub(crate) mentions: HashMap<NodeId, Mentions>,

@@ -216,6 +216,36 @@ fn a_hard_link_gives_all_names_of_its_file_mode_and_owner_also_where_it_goes_lat
 }
 
 #[test]
+fn what_a_hard_link_makes_executable_is_said_not_to_have_been_read() {
+    let layer = Tar::new()
+        .file("run", 0o644, b"#!/bin/sh\n")
+        .hard_link_as("go", "run", 0o755, 0);
+    let image = image(&[layer.bytes()]);
+    assert!(image.partial && image.is_unexamined(image.tree.find("/go").unwrap()));
+}
+
+#[test]
+fn links_with_owners_of_their_own_count_as_memory() {
+    let limits = Limits {
+        tree_bytes: 2 << 20,
+        ..Limits::default()
+    };
+    let mut tar = Tar::new();
+    for at in 0..20_000 {
+        let name = format!("{at}");
+        tar = tar.file(&name, 0o755, b"");
+        tar = tar.hard_link_as(&format!("l{at}"), &name, 0o755, at);
+    }
+    let mut image = Image::new(limits);
+    let bytes = tar.bytes();
+    image
+        .add_layer(&bytes[..], &LayerSource::default())
+        .unwrap();
+    assert!(image.partial, "{} bytes", image.tree.bytes());
+    assert!(image.tree.bytes() < 3 << 20);
+}
+
+#[test]
 fn a_hard_link_in_the_place_of_its_own_directory_is_left_out_and_said() {
     for reach in [None, Some(0)] {
         let limits = Limits {

@@ -237,6 +237,32 @@ fn what_stays_is_written_from_the_entry_that_brought_it_whatever_else_has_its_pa
 }
 
 #[test]
+fn one_file_has_one_mode_and_capabilities_only_where_it_has_them_in_the_end() {
+    const NET_BIND: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let given: &[(&str, &[u8])] = &[("SCHILY.xattr.security.capability", NET_BIND)];
+    let lost = Tar::new()
+        .pax(given)
+        .file("app/x", 0o755, b"x")
+        .hard_link("app/y", "app/x");
+    let below = Tar::new()
+        .file("app/z", 0o755, b"z")
+        .hard_link("app/a", "app/z");
+    let above = Tar::new().hard_link_as("app/b", "app/a", 0o644, 0);
+    let layers = [lost.bytes(), below.bytes(), above.bytes()];
+    let keep = wanted(0, &[], &[]);
+    assert_eq!(
+        written(&layers, 0, &config("/none"), &keep).concat(),
+        [
+            "app/x Regular 755 0 x",
+            "app/y Link 755 0  -> app/x",
+            "app/z Regular 755 0 z",
+            "app/a Link 755 0  -> app/z",
+            "app/b Link 755 0  -> app/z",
+        ]
+    );
+}
+
+#[test]
 fn a_drop_wins_and_a_keep_brings_what_it_needs() {
     let layers = [
         Tar::new()

@@ -6,7 +6,8 @@ use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
 use super::layer::{LayerWriter, Packed};
-use crate::layer::archive::{Archive, Entry};
+use crate::facts::file_capabilities;
+use crate::layer::archive::{Archive, CAPABILITY, Entry};
 use crate::layer::{Hasher, Image, LayerError, LayerSource, compare, stream};
 use crate::limits::Limits;
 use crate::reach::Reach;
@@ -55,6 +56,14 @@ pub enum WriterError {
     /// What is written could not be handed on.
     #[error("cannot write the smaller image: {0}")]
     Write(io::Error),
+    /// A file has its capabilities by an entry of another of its names.
+    #[error(
+        "cannot make the image smaller: the capabilities of {path} stand at another name of the file: set them in a layer of their own"
+    )]
+    Capabilities {
+        /// Which.
+        path: String,
+    },
     /// What is to stay was not met when the layers were read again.
     #[error(
         "cannot make the image smaller: {count} of its files cannot be carried over, for example {first}"
@@ -133,6 +142,7 @@ impl<'a, W: Write> Writer<'a, W> {
         };
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let mut archive = Archive::new(BufReader::with_capacity(64 << 10, stream));
+        let before = self.entries;
         while let Some(entry) = archive.next().map_err(|error| failed(error.to_string()))? {
             self.entries = self.entries.saturating_add(1);
             let begun = self.done;
@@ -154,6 +164,13 @@ impl<'a, W: Write> Writer<'a, W> {
             .map_err(|error| failed(error.to_string()))?;
         compare(number, "digest", "manifest", layer.digest.as_ref(), digest)?;
         compare(number, "diff ID", "config", layer.diff_id.as_ref(), diff_id)?;
+        let known = self.image.layers.get(number - 1);
+        if known.is_none_or(|facts| facts.entries != u64::from(self.entries - before)) {
+            return Err(WriterError::Layer(LayerError::Corrupt {
+                layer: number,
+                cause: "it has other entries than when it was read first".into(),
+            }));
+        }
         Ok(())
     }
 
@@ -189,10 +206,15 @@ impl<'a, W: Write> Writer<'a, W> {
                 String::from_utf8_lossy(&path)
             )))
         };
+        // One file: no name of it may change what the others have.
+        let shared = match meta.kind {
+            Kind::Symlink => meta,
+            _ => tree.meta(first.unwrap_or(id)),
+        };
         header
-            .mode(u32::from(meta.mode))
-            .and_then(|header| header.uid(u64::from(meta.uid)))
-            .and_then(|header| header.gid(u64::from(meta.gid)))
+            .mode(u32::from(shared.mode))
+            .and_then(|header| header.uid(u64::from(shared.uid)))
+            .and_then(|header| header.gid(u64::from(shared.gid)))
             .and_then(|header| header.size(size))
             .and_then(|header| header.mtime(entry.mtime))
             .map_err(bad)?;
@@ -216,9 +238,22 @@ impl<'a, W: Write> Writer<'a, W> {
                 header.device(entry.device.0, entry.device.1).map_err(bad)?;
             }
         }
-        // Those of a link count, too: who unpacks it gives the file an owner, by which Linux takes capabilities away.
+        // Those of a link count, too: who unpacks it gives the file an owner, by which Linux takes capabilities away. What the file has in
+        // the end counts; another entry of it may have given it that, and it cannot be told from what is known of it.
+        let known = self.image.capabilities.get(&first.unwrap_or(id)).copied();
+        let stated = entry.capability().and_then(file_capabilities);
+        let stated = stated.filter(|found| found.permitted != 0);
+        let is_file = meta.kind == Kind::File;
+        if is_file && known.is_some() && known != stated {
+            return Err(WriterError::Capabilities {
+                path: tree.path(id),
+            });
+        }
         let mut room = ATTRIBUTES;
         for (name, value) in &entry.xattrs {
+            if is_file && known.is_none() && name == CAPABILITY {
+                continue;
+            }
             let cost = name.len() + value.len();
             let Ok(text) = std::str::from_utf8(name) else {
                 continue;

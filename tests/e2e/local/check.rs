@@ -58,13 +58,13 @@ async fn an_image_that_answers_is_pushed_and_written_and_its_tags_move() {
     assert_eq!(probed(&status).unwrap().0, "True");
     let index = fs::read_to_string(layout.join("index.json")).unwrap();
     assert!(index.contains("\"one\""), "{index}");
-    // A program that ends is held to what it prints; root is somebody else.
+    // A program that ends is held to what it prints; root is somebody else. What it keeps for others does not run.
     let run = json!({"run": {"args": ["sh", "-c", "id -u; grep CapBnd /proc/self/status"],
         "stdout": "65532\nCapBnd:\t0000000000000400"}});
     let text = spec(
         &bench,
         "run",
-        "FROM busybox:1.36\nUSER root\nCMD [\"sh\"]\n",
+        "FROM busybox:1.36\nUSER root\nONBUILD RUN false\nCMD [\"sh\"]\n",
         Some(run),
     );
     let ended = bench.checked(&text, &["--push"]);
