@@ -4,6 +4,7 @@
 //! (<https://github.com/opencontainers/image-spec/blob/main/manifest.md>,
 //! <https://distribution.github.io/distribution/spec/manifest-v2-2/>).
 
+mod blocks;
 mod certificates;
 mod config;
 mod contents;
@@ -47,6 +48,7 @@ mod toolchain_tests;
 mod tree;
 mod user;
 
+pub use blocks::Blocks;
 pub use certificates::Certificates;
 pub use config::{ConfigError, DEFAULT_PATH, ImageConfig};
 pub use contents::{

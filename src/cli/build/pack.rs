@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use futures::stream::{self, Stream};
 use tar::{Builder, EntryType, Header};
-use whittle_image::Hasher;
+use whittle_image::{Blocks, Hasher};
 
 use super::walk::{Entry, Kind};
 
@@ -65,7 +65,7 @@ pub(super) fn write<W: Write>(
     entries: &[Entry],
     out: W,
 ) -> Result<(W, u64), Unpacked> {
-    let packed = GzBuilder::new().write(out, Compression::new(LEVEL));
+    let packed = Blocks::new(GzBuilder::new().write(out, Compression::new(LEVEL)));
     let mut archive = Builder::new(Counted { packed, bytes: 0 });
     for entry in entries {
         append(&mut archive, folder, entry).map_err(|error| Unpacked {
@@ -78,12 +78,13 @@ pub(super) fn write<W: Write>(
         error,
     };
     let Counted { packed, bytes } = archive.into_inner().map_err(end)?;
+    let packed = packed.finish().map_err(end)?;
     Ok((packed.finish().map_err(end)?, bytes))
 }
 
 /// Counts what is packed.
 struct Counted<W: Write> {
-    packed: GzEncoder<W>,
+    packed: Blocks<GzEncoder<W>>,
     bytes: u64,
 }
 

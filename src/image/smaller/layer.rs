@@ -6,6 +6,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+use crate::blocks::Blocks;
 use crate::digest_text;
 
 /// Counts and hashes what passes.
@@ -55,7 +56,7 @@ pub struct Packed {
 
 /// Writes one layer: what comes in is a tar, what goes out is gzip.
 pub struct LayerWriter<W: Write> {
-    tar: Hashed<GzEncoder<Hashed<W>>>,
+    tar: Hashed<Blocks<GzEncoder<Hashed<W>>>>,
     pub(super) entries: u64,
 }
 
@@ -65,7 +66,7 @@ impl<W: Write> LayerWriter<W> {
         // Without a time, so that the same tar gives the same bytes.
         let packed = GzEncoder::new(Hashed::new(inner), Compression::default());
         Self {
-            tar: Hashed::new(packed),
+            tar: Hashed::new(Blocks::new(packed)),
             entries: 0,
         }
     }
@@ -80,7 +81,7 @@ impl<W: Write> LayerWriter<W> {
         self.tar.write_all(&[0; 1024])?;
         let entries = self.entries;
         let (diff_id, unpacked) = (digest_text(&self.tar.hash.finalize()), self.tar.bytes);
-        let mut packed = self.tar.inner.finish()?;
+        let mut packed = self.tar.inner.finish()?.finish()?;
         packed.flush()?;
         let found = Packed {
             digest: digest_text(&packed.hash.finalize()),
