@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use reqwest::StatusCode;
@@ -87,6 +87,26 @@ async fn goes(stage: &Stage, job: &Job) {
                 .then_some(())
         })
         .await;
+}
+
+/// The Job that the build has in the place of one that was made in advance. Where that one goes first, its Pod goes with it, as a kubelet
+/// ends it: no build begins before.
+async fn ordinary(stage: &Stage, waits: &Job) -> Job {
+    let (jobs, pods) = (stage.api::<Job>(), stage.api::<Pod>());
+    let name = waits.name_any();
+    stage
+        .until("an ordinary Job takes its place", async || {
+            let found = jobs.get_opt(&name).await.unwrap();
+            if found.is_none_or(|it| it.metadata.deletion_timestamp.is_some()) {
+                let now = DeleteParams::default().grace_period(0);
+                // It may have gone before.
+                let _ = pods.delete(&format!("{name}-x"), &now).await;
+            }
+            let current = stage.get("hello").await.status?.current?;
+            let job = jobs.get_opt(&current.job).await.unwrap()?;
+            (job.name_any() != name).then_some(job)
+        })
+        .await
 }
 
 async fn patch_builder(stage: &Stage, spec: Value) {
@@ -188,11 +208,11 @@ async fn where_a_secret_has_another_name_or_nobody_waits_an_ordinary_job_is_made
     let port = built(&mut stage, output("first")).await;
     let (waits, runner) = waiting(&stage, port).await;
     stage.apply("hello", output("second")).await.unwrap();
-    let job = stage.job("hello").await;
-    assert_ne!(job.name_any(), waits.name_any());
+    let job = ordinary(&stage, &waits).await;
     goes(&stage, &waits).await;
     runner.abort();
-    stage.pod_is_deleted(&waits).await;
+    // Its Pod goes, too.
+    assert_eq!(ordinary(&stage, &waits).await.name_any(), job.name_any());
     stage.pod_ends(&job, &success("sha256:bb")).await;
     succeeded_with(&stage, "sha256:bb").await;
     // Its runner has not come yet, or hangs.
@@ -201,8 +221,7 @@ async fn where_a_secret_has_another_name_or_nobody_waits_an_ordinary_job_is_made
     assert!(text.contains("\"second\"") && !text.contains("\"first\""));
     stage.pod(&waits, json!({"phase": "Running"})).await;
     request(&stage, "now").await;
-    let job = stage.job("hello").await;
-    assert_ne!(job.name_any(), waits.name_any());
+    let job = ordinary(&stage, &waits).await;
     goes(&stage, &waits).await;
     stage.pod_ends(&job, &success("sha256:cc")).await;
     succeeded_with(&stage, "sha256:cc").await;
