@@ -12,6 +12,7 @@ use serde_json::json;
 use whittle_api::{ImageBuild, is_true};
 use whittle_controller::names;
 
+use super::bench::until;
 use super::{Bench, LIMIT, NAMESPACE, Result};
 
 const NAME: &str = "bench-again";
@@ -156,16 +157,4 @@ impl Again {
         };
         tokio::time::timeout(LIMIT, ready).await?
     }
-}
-
-/// Polls, with a bound.
-async fn until(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let until = Instant::now() + LIMIT;
-    while !done().await? {
-        if Instant::now() > until {
-            return Err(format!("timed out: {what}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
 }

@@ -312,6 +312,18 @@ impl Bench {
     }
 }
 
+/// Polls until it is done, within [`LIMIT`].
+pub async fn until(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !done().await? {
+        if begun.elapsed() > LIMIT {
+            return Err(format!("not within {LIMIT:?}: {what}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 pub fn run(program: &str, arguments: &[&str]) -> Result<()> {
     let output = Command::new(program)
         .args(arguments)

@@ -9,7 +9,7 @@ use super::prints::{Deed, Step, Tee};
 use super::stream::Unpacked;
 use super::{ALWAYS_KEPT, AUFS, Digests, Image, OPAQUE, WHITEOUT, rest};
 use crate::elf::Form;
-use crate::facts::{Fact, FileCapabilities, examine, file_capabilities};
+use crate::facts::{Fact, FileCapabilities, examine};
 use crate::installed::{is_database, parse};
 use crate::limits::{Exceeded, size};
 use crate::mentions::{Mentions, Scan};
@@ -192,10 +192,7 @@ impl Image {
         if bytes.cut_short {
             return Err(ArchiveError::CutShort);
         }
-        let capability = entry
-            .capability()
-            .and_then(file_capabilities)
-            .filter(|found| found.permitted != 0);
+        let capability = entry.capabilities();
         let name = path.last().copied().unwrap_or_default();
         let old = self.standing(parent, name, meta.kind, applying.layer);
         if let Some(old) = self.tree.child(parent, name) {
@@ -302,10 +299,7 @@ impl Image {
             },
             uid: entry.uid,
             gid: entry.gid,
-            capabilities: entry
-                .capability()
-                .and_then(file_capabilities)
-                .filter(|found| found.permitted != 0),
+            capabilities: entry.capabilities(),
         };
         let first = applying.firsts.get(&target).copied().unwrap_or(target);
         let had = Given {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use tar_core::EntryType;
 use tar_core::parse::{ParseError, ParseEvent, ParsedEntry, Parser};
 
+use crate::facts::{FileCapabilities, file_capabilities};
 use crate::tree::Kind;
 
 const BLOCK: usize = 512;
@@ -70,11 +71,11 @@ impl Entry {
         self.sparse.is_some()
     }
 
-    /// Value of the attribute security.capability.
-    pub(crate) fn capability(&self) -> Option<&[u8]> {
-        let found = self.xattrs.iter();
-        let mut found = found.filter(|(name, _)| name == CAPABILITY);
-        found.next().map(|(_, value)| value.as_slice())
+    /// The capabilities that it gives whoever runs it; none where these are none.
+    pub(crate) fn capabilities(&self) -> Option<FileCapabilities> {
+        let mut found = self.xattrs.iter().filter(|(name, _)| name == CAPABILITY);
+        let found = file_capabilities(&found.next()?.1);
+        found.filter(|found| found.permitted != 0)
     }
 }
 

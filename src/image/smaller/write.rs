@@ -6,7 +6,6 @@ use tar_core::EntryType;
 use tar_core::builder::EntryBuilder;
 
 use super::layer::{LayerWriter, Packed};
-use crate::facts::file_capabilities;
 use crate::layer::archive::{Archive, CAPABILITY, Entry};
 use crate::layer::{Hasher, Image, LayerError, LayerSource, compare, stream};
 use crate::limits::Limits;
@@ -241,10 +240,8 @@ impl<'a, W: Write> Writer<'a, W> {
         // Those of a link count, too: who unpacks it gives the file an owner, by which Linux takes capabilities away. What the file has in
         // the end counts; another entry of it may have given it that, and it cannot be told from what is known of it.
         let known = self.image.capabilities.get(&first.unwrap_or(id)).copied();
-        let stated = entry.capability().and_then(file_capabilities);
-        let stated = stated.filter(|found| found.permitted != 0);
         let is_file = meta.kind == Kind::File;
-        if is_file && known.is_some() && known != stated {
+        if is_file && known.is_some() && known != entry.capabilities() {
             return Err(WriterError::Capabilities {
                 path: tree.path(id),
             });

@@ -19,7 +19,7 @@ mod processes;
 
 use std::time::{Duration, Instant};
 
-use bench::{Bench, Figures, LIMIT, Result, run};
+use bench::{Bench, Figures, LIMIT, Result, run, until};
 use futures::StreamExt;
 use installed::{Buildx, Images, apply};
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -381,17 +381,6 @@ impl Field {
 
 fn run_one(command: &[&str]) -> Result<()> {
     run(command[0], &command[1..])
-}
-
-async fn until(what: &str, mut done: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let begun = Instant::now();
-    while !done().await? {
-        if begun.elapsed() > LIMIT {
-            return Err(format!("not within {LIMIT:?}: {what}").into());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
 }
 
 fn namespace() -> Value {
